@@ -1,0 +1,168 @@
+"""LitGPT's model configs, read without importing torch.
+
+`litgpt/config.py` stands alone on purpose ("so that users can import this file … in Python
+environments which do not include all the dependencies"), but `import litgpt` does not. The plan
+needs names, block sizes, vocabularies and parameter counts in milliseconds, so the file is loaded
+by itself here. Training uses the real `litgpt.Config`.
+"""
+
+import difflib
+import importlib.util
+import sys
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+BYTES_PER_PARAMETER = 4
+ADAM_STATES = 2
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A model's shape: the fields of LitGPT's `Config`."""
+
+    fields: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        return str(self.fields["name"])
+
+    @property
+    def block_size(self) -> int:
+        """The longest sequence the model can attend to, in tokens."""
+        return int(self.fields["block_size"])
+
+    @property
+    def padded_vocab_size(self) -> int:
+        """Rows of the embedding: every token id must be below it."""
+        return int(self.fields["padded_vocab_size"])
+
+    def num_parameters(self) -> int | None:
+        """Trainable parameters; None for the shapes this count does not cover.
+
+        Counts LitGPT's `GPT` as its modules are built (`litgpt/model.py`); tests compare it with
+        the real model for LitGPT's configs.
+        """
+        return _count_parameters(self.fields)
+
+
+def model_names() -> tuple[str, ...]:
+    """Every name `architecture` takes, as LitGPT's `Config.from_name` does."""
+    return tuple(_config_module().name_to_config)
+
+
+def architecture(name: str, overrides: dict[str, Any] | None = None) -> Architecture:
+    """The architecture of a LitGPT config name with fields replaced.
+
+    Raises:
+        ValueError: the name or a field is unknown, or the values do not fit together.
+    """
+    module = _config_module()
+    try:
+        base = module.Config.from_name(name)
+    except ValueError:
+        raise ValueError(f"LitGPT has no model called {name!r}") from None
+    overrides = dict(overrides or {})
+    known = module.Config.__dataclass_fields__
+    for key in overrides:
+        if key not in known or key in {"name", "hf_config"}:
+            raise ValueError(f"LitGPT's model config has no field {key!r}")
+    derived = {} if not overrides else _fields_to_derive_again(base, overrides)
+    try:
+        config = module.Config.from_name(name, **{**derived, **overrides})
+    except (AssertionError, TypeError, ValueError, ZeroDivisionError) as error:
+        raise ValueError(f"model {name!r} with {overrides}: {_explain(error, overrides)}") from None
+    return Architecture(asdict(config))
+
+
+def config_field_names() -> tuple[str, ...]:
+    """The fields of LitGPT's `Config` that an override may set."""
+    fields = _config_module().Config.__dataclass_fields__
+    return tuple(name for name in fields if name not in {"name", "hf_config"})
+
+
+def suggest_model(name: str) -> str | None:
+    """The LitGPT config name closest to `name`."""
+    matches = difflib.get_close_matches(name, model_names(), n=1, cutoff=0.5)
+    return matches[0] if matches else None
+
+
+def read_architecture(model_config: Path) -> Architecture:
+    """The architecture in a checkpoint's `model_config.yaml`."""
+    return Architecture(asdict(_config_module().Config.from_file(model_config)))
+
+
+def training_state_bytes(num_parameters: int) -> int:
+    """Size of a full training checkpoint in fp32 with Adam: weights and two moments."""
+    return num_parameters * BYTES_PER_PARAMETER * (1 + ADAM_STATES)
+
+
+@cache
+def _config_module() -> ModuleType:
+    package = importlib.util.find_spec("litgpt")
+    assert package is not None and package.submodule_search_locations, "litgpt is a dependency"
+    path = Path(package.submodule_search_locations[0]) / "config.py"
+    spec = importlib.util.spec_from_file_location("continuum._litgpt_config", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def _fields_to_derive_again(base: Any, overrides: dict[str, Any]) -> dict[str, Any]:
+    """Fields the named config fixes that an override makes stale, set to None to be derived.
+
+    `Config.from_name(name, vocab_size=…)` alone keeps the old `padded_vocab_size`, and
+    `n_embd=…` the old `intermediate_size` and `head_size`.
+    """
+    stale: dict[str, Any] = {}
+    if "vocab_size" in overrides:
+        stale["padded_vocab_size"] = None
+    if overrides.keys() & {"n_embd", "n_head"}:
+        stale["head_size"] = None
+        if base.n_query_groups == base.n_head:
+            stale["n_query_groups"] = None
+    if "n_embd" in overrides and base.intermediate_size == 4 * base.n_embd:
+        stale["intermediate_size"] = None
+    return stale
+
+
+def _explain(error: Exception, overrides: dict[str, Any]) -> str:
+    if str(error):
+        return str(error)
+    if overrides.keys() & {"n_embd", "n_head"}:
+        return "n_embd must be a multiple of n_head"
+    return "the values do not fit together"
+
+
+def _count_parameters(c: dict[str, Any]) -> int | None:
+    if c["n_expert"] or c["latent_attention"] is not None:
+        return None
+    n_embd, bias = c["n_embd"], int(c["bias"])
+    affine_norms = c["norm_class_name"] != "LayerNorm" or "OLMo" not in c["name"]
+    norm = n_embd * (2 if c["norm_class_name"] == "LayerNorm" else 1) if affine_norms else 0
+    norms_per_block = (
+        int(c["norm_1"])
+        + int(c["norm_2"] and not c["shared_attention_norm"])
+        + int(c["post_attention_norm"])
+        + int(c["post_mlp_norm"])
+    )
+    heads = (c["n_head"] + 2 * c["n_query_groups"]) * c["head_size"]
+    attention = n_embd * heads + heads * int(c["bias"] or c["attn_bias"])
+    attention += c["head_size"] * c["n_head"] * n_embd + n_embd * bias
+    if c["norm_qk"]:
+        is_wide = c["norm_qk_type"] == "olmo2"
+        queries = c["head_size"] * (c["n_head"] if is_wide else 1)
+        keys = c["head_size"] * (c["n_query_groups"] if is_wide else 1)
+        attention += queries + keys
+    num_up = 1 if c["mlp_class_name"] == "GptNeoxMLP" else 2
+    inner = c["intermediate_size"]
+    mlp = num_up * (n_embd * inner + inner * bias) + inner * n_embd + n_embd * bias
+    head = n_embd * c["padded_vocab_size"] + c["padded_vocab_size"] * int(c["lm_head_bias"])
+    embedding = n_embd * c["padded_vocab_size"]
+    return int(
+        c["n_layer"] * (norm * norms_per_block + attention + mlp) + norm + head + embedding
+    )

@@ -1,0 +1,196 @@
+"""What stages make: typed, hashed, and found again without an absolute path.
+
+A stage returns an artifact that points at files below its run folder. Publishing hashes those
+files; the record (`artifact.json`) holds the fields, the file list and one digest. Loading turns
+the path back into an absolute one, so an experiment folder can be moved or copied.
+"""
+
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+from pydantic import BaseModel, ConfigDict
+
+from continuum.files import FileDigest
+
+
+class Artifact(BaseModel):
+    """Files with a meaning. `path` is the folder that holds them; everything else is its record."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    noun: ClassVar[str] = "artifact"
+    """How people call it, in messages and in the lineage."""
+
+    path: Path
+    files: tuple[FileDigest, ...] = ()
+    """Filled when the artifact is published."""
+    digest: str = ""
+    """SHA-256 over the files; filled when the artifact is published."""
+
+    def view(self, expected: type["Artifact"]) -> "Artifact | None":
+        """This artifact as `expected`, or None when it holds no such thing."""
+        return self if isinstance(self, expected) else None
+
+    def summary(self) -> str:
+        """A few words for tables."""
+        return f"{sum(file.size_bytes for file in self.files):,} bytes"
+
+
+ArtifactT = TypeVar("ArtifactT", bound=Artifact)
+ARTIFACT_TYPES: dict[str, type[Artifact]] = {}
+
+
+def artifact_type(cls: type[ArtifactT]) -> type[ArtifactT]:
+    """Register a class so that records name it; use as a decorator."""
+    ARTIFACT_TYPES[cls.__name__] = cls
+    return cls
+
+
+class CorpusItem(BaseModel):
+    """One source file of a corpus, as kept in its folder."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    file: str
+    """Relative to the corpus' folder."""
+    source: str
+    """What the spec named: the URL, the file's name, or the Python file."""
+    size_bytes: int
+    sha256: str
+    format: str
+    """`txt`, `md`, `py` (the whole file is one document) or `jsonl` (one document a line)."""
+    compression: str = "none"
+    encoding: str = "utf-8"
+    text_field: str | None = None
+    """For `jsonl`: the key whose value is the text."""
+
+
+@artifact_type
+class Corpus(Artifact):
+    """Texts, not yet tokens."""
+
+    noun: ClassVar[str] = "corpus"
+
+    items: tuple[CorpusItem, ...]
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the kept source files, compressed ones as they are."""
+        return sum(item.size_bytes for item in self.items)
+
+    def summary(self) -> str:
+        return f"{len(self.items)} file(s), {self.size_bytes:,} bytes"
+
+
+@artifact_type
+class TokenizerFiles(Artifact):
+    """A tokenizer that LitGPT's `Tokenizer` loads from `path`."""
+
+    noun: ClassVar[str] = "tokenizer"
+
+    num_ids: int
+    """One more than the largest token id it can produce, added tokens included."""
+    vocabulary_digest: str
+    """SHA-256 of `tokenizer.json` (or `tokenizer.model`): equal digests make equal tokens."""
+    bos_id: int | None = None
+    eos_id: int | None = None
+    repo: str | None = None
+    commit: str | None = None
+    """The Hub commit the files were downloaded at."""
+
+    def summary(self) -> str:
+        return f"{self.num_ids:,} ids"
+
+
+class Split(BaseModel):
+    """The tokens of one split of a dataset."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    num_tokens: int
+    num_documents: int
+    chunk_tokens: tuple[int, ...]
+    """Tokens of each litdata chunk; a block never spans two chunks."""
+
+    def num_blocks(self, sequence_length: int) -> int:
+        """Blocks of `sequence_length + 1` tokens (LitGPT's: inputs and shifted targets)."""
+        return sum(tokens // (sequence_length + 1) for tokens in self.chunk_tokens)
+
+
+@artifact_type
+class TokenizedDataset(Artifact):
+    """Token chunks in litdata's `TokensLoader` format: `path/train`, `path/validation`.
+
+    `path/tokenizer` holds the tokenizer that made them.
+    """
+
+    noun: ClassVar[str] = "tokenized dataset"
+
+    train: Split
+    validation: Split | None = None
+    dtype: str
+    """`uint16` where every id fits, else `int32`."""
+    num_ids: int
+    """One more than the largest id of the tokenizer."""
+    vocabulary_digest: str
+    document: str
+    """`bos`, `eos`, `both` or `none`: what marks the documents' ends."""
+    backend: str
+    """The library that made the tokens: `gigatoken` or `tokenizers`."""
+
+    def summary(self) -> str:
+        validation = f" + {self.validation.num_tokens:,} validation" if self.validation else ""
+        return f"{self.train.num_tokens:,} tokens{validation}"
+
+
+class Checkpoint(Artifact):
+    """A model in LitGPT's layout: `lit_model.pth`, `model_config.yaml`, the tokenizer's files."""
+
+    noun: ClassVar[str] = "checkpoint"
+
+    step: int = 0
+    """Optimizer steps of the stage that made it."""
+    tokens_seen: int = 0
+    """Training tokens of the stage (a `resume` counts its parent's too)."""
+    tokens_total: int = 0
+    """Training tokens through the whole ancestry."""
+    vocabulary_digest: str | None = None
+    """The tokenizer's; None when the checkpoint came without one."""
+    model_config_fields: dict[str, Any]
+    """LitGPT's `Config` as in `model_config.yaml`."""
+
+
+@artifact_type
+class TrainingCheckpoint(Checkpoint):
+    """Full training state: weights, optimizer, counters, position in the data, RNG."""
+
+    noun: ClassVar[str] = "training checkpoint"
+
+    metrics: dict[str, float] = {}
+    """The last losses, by name."""
+
+    def summary(self) -> str:
+        losses = ", ".join(f"{name} {value:.3f}" for name, value in sorted(self.metrics.items()))
+        return f"step {self.step:,}, {self.tokens_seen:,} tokens" + (f", {losses}" if losses else "")
+
+
+@artifact_type
+class ModelWeights(Checkpoint):
+    """Weights only."""
+
+    noun: ClassVar[str] = "model weights"
+
+    repo: str | None = None
+    commit: str | None = None
+    tokenizer: TokenizerFiles | None = None
+    """Set when the folder holds a whole tokenizer too."""
+
+    def view(self, expected: type[Artifact]) -> Artifact | None:
+        if expected is TokenizerFiles and self.tokenizer is not None:
+            return self.tokenizer.model_copy(
+                update={"path": self.path, "digest": self.digest, "files": self.files}
+            )
+        return super().view(expected)
+
+    def summary(self) -> str:
+        return f"{self.tokens_total:,} tokens in its ancestry"

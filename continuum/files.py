@@ -1,0 +1,184 @@
+"""Files that are whole or absent, and their SHA-256.
+
+Everything continuum records is written beside its place, flushed to the disk and renamed, so a
+reader never meets half a file, whenever the process dies. `fsync` of the folder makes the rename
+itself survive a power cut.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from pydantic import BaseModel, ConfigDict
+
+BUFFER_BYTES = 1 << 20
+
+
+class FileDigest(BaseModel):
+    """One file of an artifact: its place below the artifact's folder, its size and its hash."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    path: str
+    """Relative to the artifact's folder, with forward slashes."""
+    size_bytes: int
+    sha256: str
+
+
+class HashingWriter:
+    """A binary file that hashes what is written to it; usable as `torch.save`'s target."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._hash = hashlib.sha256()
+        self.size_bytes = 0
+
+    def write(self, data: bytes | memoryview) -> int:
+        """Write all of `data`; return its length in bytes."""
+        self._hash.update(data)
+        self._file.write(data)
+        size = memoryview(data).nbytes
+        self.size_bytes += size
+        return size
+
+    def flush(self) -> None:
+        """Pass the buffered bytes to the operating system."""
+        self._file.flush()
+
+    @property
+    def sha256(self) -> str:
+        """The hash of everything written so far, as hexadecimal."""
+        return self._hash.hexdigest()
+
+
+def sha256_file(path: Path) -> str:
+    """The SHA-256 of a file's bytes, as hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(BUFFER_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def hash_tree(folder: Path) -> tuple[FileDigest, ...]:
+    """Digests of all files below `folder`, sorted by their relative path."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    return tuple(
+        FileDigest(
+            path=path.relative_to(folder).as_posix(),
+            size_bytes=path.stat().st_size,
+            sha256=sha256_file(path),
+        )
+        for path in paths
+    )
+
+
+def tree_digest(files: Iterable[FileDigest]) -> str:
+    """One SHA-256 for a set of files: the hash of their sorted paths, sizes and hashes."""
+    lines = sorted(f"{file.sha256} {file.size_bytes} {file.path}\n" for file in files)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def find_damage(folder: Path, files: Iterable[FileDigest], *, read: bool) -> list[str]:
+    """What differs between `folder` and its record; empty when all is well.
+
+    With `read=False` only presence and sizes are compared, which costs no reading.
+    """
+    damage = []
+    for file in files:
+        path = folder / file.path
+        if not path.is_file():
+            damage.append(f"{file.path} is missing")
+        elif path.stat().st_size != file.size_bytes:
+            damage.append(f"{file.path} has {path.stat().st_size} bytes, not {file.size_bytes}")
+        elif read and sha256_file(path) != file.sha256:
+            damage.append(f"{file.path} has other bytes than recorded")
+    return damage
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a whole file or none: beside its place, flushed to disk, renamed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8", newline="") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    fsync_folder(path.parent)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as indented JSON, whole or not at all."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def append_json_line(path: Path, value: Any) -> None:
+    """Append one JSON document as a line, flushed to disk.
+
+    Text after the last newline is what a killed process left of its line; it is cut off first.
+    """
+    line = json.dumps(value, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+    with path.open("a+b") as file:
+        _cut_unfinished_line(file)
+        file.write(line)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read_json_lines(path: Path) -> list[dict[str, Any]]:
+    """The finished lines of a JSON-lines file; a missing file has none."""
+    if not path.is_file():
+        return []
+    finished, _, _ = path.read_bytes().rpartition(b"\n")
+    return [json.loads(line) for line in finished.splitlines() if line.strip()]
+
+
+def fsync_folder(folder: Path) -> None:
+    """Make the names in `folder` (creations, renames) survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def fsync_tree(folder: Path) -> None:
+    """Flush every file and folder below `folder` to the disk."""
+    for path in folder.rglob("*"):
+        if path.is_dir():
+            fsync_folder(path)
+        elif path.is_file():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+    fsync_folder(folder)
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Make `target` the same file as `source`: a hard link where the disk can, else a copy."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
+def _cut_unfinished_line(file: BinaryIO) -> None:
+    end = file.seek(0, os.SEEK_END)
+    while end > 0:
+        start = max(0, end - 4096)
+        file.seek(start)
+        newline = file.read(end - start).rfind(b"\n")
+        if newline >= 0:
+            end = start + newline + 1
+            break
+        end = start
+    file.truncate(end)
+    file.seek(0, os.SEEK_END)

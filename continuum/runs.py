@@ -1,0 +1,266 @@
+"""The experiment folder: the only module that knows its file names.
+
+    <folder>/runs/<stage>-<fingerprint12>/
+        stage.json        written first: the resolved spec, its inputs, where it came from
+        attempts.jsonl    a line for each start and each end of a process
+        resolved.json     what `auto` became; a recovery keeps it
+        log.txt  metrics.jsonl  checkpoints/  output/
+        artifact.json     written last: its existence is the one meaning of "complete"
+
+Status is derived from these files and stored nowhere else.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from pydantic import ValidationError
+
+from continuum import files
+from continuum.artifacts import ARTIFACT_TYPES, Artifact
+from continuum.errors import FolderInUseError, IntegrityError
+from continuum.records import ARTIFACT_SCHEMA, STAGE_SCHEMA, CheckpointManifest, StageRecord
+
+FINGERPRINT_LETTERS = 12
+WORKER_LOCK_TIMEOUT_S = 30.0
+"""How long a worker waits for an orphan of a killed run to notice and leave."""
+
+
+@dataclass(frozen=True)
+class SavedCheckpoint:
+    """A checkpoint folder with a readable manifest whose files have the recorded sizes."""
+
+    path: Path
+    manifest: CheckpointManifest
+
+    def damage(self) -> list[str]:
+        """What re-reading every byte finds wrong; empty when the checkpoint is whole."""
+        return files.find_damage(self.path, self.manifest.files, read=True)
+
+
+class StageRun:
+    """One run folder: a stage with one fingerprint, its attempts and what it made."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def name(self) -> str:
+        """The folder's name, `<stage>-<fingerprint12>`."""
+        return self.path.name
+
+    @property
+    def experiment_folder(self) -> Path:
+        """The folder that holds `experiment.yaml`."""
+        return self.path.parent.parent
+
+    @property
+    def output_dir(self) -> Path:
+        return self.path / "output"
+
+    @property
+    def checkpoints_dir(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def log_path(self) -> Path:
+        return self.path / "log.txt"
+
+    @property
+    def metrics_path(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def is_complete(self) -> bool:
+        return (self.path / "artifact.json").is_file()
+
+    @property
+    def is_begun(self) -> bool:
+        return (self.path / "stage.json").is_file()
+
+    def begin(self, record: StageRecord) -> None:
+        """Write `stage.json`; the first record stays when the run is taken up again."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        document = {"schema": STAGE_SCHEMA, **record.model_dump(mode="json")}
+        files.write_json(self.path / "stage.json", document)
+
+    def record(self) -> StageRecord:
+        """The stage's record.
+
+        Raises:
+            IntegrityError: `stage.json` is missing or not one of ours.
+        """
+        return StageRecord.model_validate(_read_document(self.path / "stage.json", STAGE_SCHEMA))
+
+    def resolved(self) -> dict[str, Any]:
+        """What `auto` became in the first attempt; empty before it."""
+        path = self.path / "resolved.json"
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+    def keep_resolved(self, values: dict[str, Any]) -> None:
+        """Record what `auto` became, once."""
+        if not (self.path / "resolved.json").exists():
+            files.write_json(self.path / "resolved.json", values)
+
+    def log_attempt(self, event: str, **fields: Any) -> None:
+        """Append a line to `attempts.jsonl`."""
+        files.append_json_line(self.path / "attempts.jsonl", {"event": event, **fields})
+
+    def attempts(self) -> list[dict[str, Any]]:
+        """The lines of `attempts.jsonl`, oldest first."""
+        return files.read_json_lines(self.path / "attempts.jsonl")
+
+    @property
+    def num_attempts(self) -> int:
+        return sum(line["event"] == "started" for line in self.attempts())
+
+    def checkpoints(self) -> list[SavedCheckpoint]:
+        """The published checkpoints, oldest first; folders without a manifest are not any."""
+        found = [_saved_checkpoint(path) for path in self.checkpoints_dir.glob("step-*")]
+        return sorted((c for c in found if c), key=lambda c: c.manifest.step)
+
+    def checkpoint_dir(self, step: int) -> Path:
+        return self.checkpoints_dir / f"step-{step:08d}"
+
+    def complete(self, artifact: Artifact) -> Artifact:
+        """Hash the artifact's files and write `artifact.json`, the last act of a run."""
+        listed = artifact.files or files.hash_tree(artifact.path)
+        files.fsync_tree(artifact.path)
+        published = artifact.model_copy(
+            update={"files": listed, "digest": files.tree_digest(listed)}
+        )
+        fields = published.model_dump(mode="json")
+        fields["path"] = published.path.relative_to(self.path).as_posix()
+        files.write_json(
+            self.path / "artifact.json",
+            {"schema": ARTIFACT_SCHEMA, "type": type(artifact).__name__, "artifact": fields},
+        )
+        return published
+
+    def artifact(self) -> Artifact:
+        """What the run made.
+
+        Raises:
+            IntegrityError: `artifact.json` is missing or not one of ours.
+        """
+        document = _read_document(self.path / "artifact.json", ARTIFACT_SCHEMA)
+        cls = ARTIFACT_TYPES.get(document.get("type", ""))
+        if cls is None:
+            raise IntegrityError(
+                f"{self.path / 'artifact.json'}: unknown artifact type {document.get('type')!r}; "
+                "is the file that defines its stage kind still installed?"
+            )
+        artifact = cls.model_validate(document["artifact"])
+        return artifact.model_copy(update={"path": self.path / artifact.path})
+
+    def discard_unfinished(self) -> None:
+        """Remove what an interrupted attempt left in `output/`, and unpublished checkpoints."""
+        shutil.rmtree(self.output_dir, ignore_errors=True)
+        for leftover in self.checkpoints_dir.glob(".*.tmp"):
+            shutil.rmtree(leftover, ignore_errors=True)
+
+    @contextmanager
+    def worker_lock(self) -> Iterator[None]:
+        """Held by the process that carries the stage out, so that two never do at once."""
+        lock = FileLock(self.path / ".lock", timeout=WORKER_LOCK_TIMEOUT_S)
+        try:
+            with lock:
+                yield
+        except Timeout:
+            raise FolderInUseError(
+                f"{self.path}: another process still works on this stage; wait for it or stop it"
+            ) from None
+
+
+class ExperimentFolder:
+    """The folder that holds `experiment.yaml`; everything a run writes goes below it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def runs_dir(self) -> Path:
+        return self.path / "runs"
+
+    @property
+    def lineage_path(self) -> Path:
+        return self.path / "lineage.json"
+
+    @property
+    def digest_cache_path(self) -> Path:
+        return self.runs_dir / ".digests.json"
+
+    def run(self, stage: str, fingerprint: str) -> StageRun:
+        """The run folder of a stage with this fingerprint, whether it exists or not."""
+        return StageRun(self.runs_dir / f"{stage}-{fingerprint[:FINGERPRINT_LETTERS]}")
+
+    def runs(self) -> list[StageRun]:
+        """All run folders that have begun, by name."""
+        found = (StageRun(path) for path in sorted(self.runs_dir.glob("*-*")))
+        return [run for run in found if run.is_begun]
+
+    def runs_of(self, stage: str) -> list[StageRun]:
+        """The run folders of one stage, whatever its spec was."""
+        return [run for run in self.runs() if run.name[: -FINGERPRINT_LETTERS - 1] == stage]
+
+    def prepare(self) -> None:
+        """Make `runs/` and the `.gitignore` that keeps it out of Git."""
+        self.runs_dir.mkdir(parents=True, exist_ok=True)
+        ignore = self.path / ".gitignore"
+        if not ignore.exists():
+            files.write_text(ignore, "runs/\n")
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Be the only writer of this folder.
+
+        Raises:
+            FolderInUseError: another process is; its number and host are named.
+        """
+        self.prepare()
+        owner = self.runs_dir / ".owner.json"
+        try:
+            with FileLock(self.runs_dir / ".lock", timeout=0):
+                files.write_json(owner, {"pid": os.getpid(), "host": os.uname().nodename})
+                yield
+        except Timeout:
+            raise FolderInUseError(
+                f"{self.path}: in use by {_describe_owner(owner)}; "
+                "wait until it has ended, or stop it"
+            ) from None
+
+
+def _saved_checkpoint(path: Path) -> SavedCheckpoint | None:
+    try:
+        manifest = CheckpointManifest.model_validate_json((path / "manifest.json").read_bytes())
+    except (OSError, ValidationError):
+        return None
+    if files.find_damage(path, manifest.files, read=False):
+        return None
+    return SavedCheckpoint(path, manifest)
+
+
+def _read_document(path: Path, schema: str) -> dict[str, Any]:
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise IntegrityError(f"{path} is missing") from None
+    except ValueError as error:
+        raise IntegrityError(f"{path} is not readable JSON ({error})") from None
+    if not isinstance(document, dict) or document.pop("schema", None) != schema:
+        raise IntegrityError(f"{path} is not a {schema} document")
+    return document
+
+
+def _describe_owner(path: Path) -> str:
+    try:
+        owner = json.loads(path.read_text(encoding="utf-8"))
+        return f"process {owner['pid']} on {owner['host']}"
+    except (OSError, ValueError, KeyError):
+        return "another process"

@@ -1,0 +1,1 @@
+"""torch, Lightning Fabric and LitGPT live here and nowhere else."""
