@@ -102,10 +102,12 @@ def training_state_bytes(num_parameters: int) -> int:
 @cache
 def _config_module() -> ModuleType:
     package = importlib.util.find_spec("litgpt")
-    assert package is not None and package.submodule_search_locations, "litgpt is a dependency"
+    assert package is not None, "litgpt is a dependency"
+    assert package.submodule_search_locations
     path = Path(package.submodule_search_locations[0]) / "config.py"
     spec = importlib.util.spec_from_file_location("continuum._litgpt_config", path)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
@@ -163,6 +165,4 @@ def _count_parameters(c: dict[str, Any]) -> int | None:
     mlp = num_up * (n_embd * inner + inner * bias) + inner * n_embd + n_embd * bias
     head = n_embd * c["padded_vocab_size"] + c["padded_vocab_size"] * int(c["lm_head_bias"])
     embedding = n_embd * c["padded_vocab_size"]
-    return int(
-        c["n_layer"] * (norm * norms_per_block + attention + mlp) + norm + head + embedding
-    )
+    return int(c["n_layer"] * (norm * norms_per_block + attention + mlp) + norm + head + embedding)

@@ -171,7 +171,9 @@ class TrainingCheckpoint(Checkpoint):
 
     def summary(self) -> str:
         losses = ", ".join(f"{name} {value:.3f}" for name, value in sorted(self.metrics.items()))
-        return f"step {self.step:,}, {self.tokens_seen:,} tokens" + (f", {losses}" if losses else "")
+        return f"step {self.step:,}, {self.tokens_seen:,} tokens" + (
+            f", {losses}" if losses else ""
+        )
 
 
 @artifact_type

@@ -3,148 +3,46 @@
 A kind of stage is one file in `continuum/stages/`: a subclass of `Stage` with its fields, the
 artifact it produces and `run()`. Importing the package registers them all; a new kind touches no
 other file.
-
-Identity. Every field is part of a stage's identity (and so of its fingerprint) unless it is
-declared with `runtime_field` (how the work is done) or `cosmetic_field` (words for people), or is
-a local path (what counts is the bytes it leads to, see `Stage.local_inputs`). A field that is None
-is left out of the payload, so a later release may add an optional field without disowning old runs.
 """
 
 import importlib
 import pkgutil
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Literal, get_args
-
-from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, ValidationInfo
-from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+from typing import Any, ClassVar, get_args
 
 from continuum.architecture import Architecture
 from continuum.artifacts import Artifact, ArtifactT, Checkpoint
+from continuum.fields import (
+    LocalPath,
+    Precision,
+    Ref,
+    Spec,
+    closest,
+    cosmetic_field,
+    runtime_field,
+)
 from continuum.runs import StageRun
 
-ROLE = "x-continuum-role"
-FINAL = "final"
-
-
-def runtime_field(default: Any, **kwargs: Any) -> Any:
-    """A field that says how the work is done; it does not change what is made."""
-    return Field(default, json_schema_extra={ROLE: "runtime"}, **kwargs)
-
-
-def cosmetic_field(default: Any, **kwargs: Any) -> Any:
-    """A field for human readers only."""
-    return Field(default, json_schema_extra={ROLE: "cosmetic"}, **kwargs)
-
-
-class Spec(BaseModel):
-    """A part of the document: strict, closed and frozen."""
-
-    model_config = ConfigDict(
-        strict=True, extra="forbid", frozen=True, use_attribute_docstrings=True
-    )
-
-    def identity(self) -> dict[str, Any]:
-        """The fields that decide what is made, with defaults filled in and None left out."""
-        payload = {}
-        for name, info in type(self).model_fields.items():
-            extra = info.json_schema_extra
-            is_identity = not isinstance(extra, dict) or extra.get(ROLE, "identity") == "identity"
-            value = _identity_of(getattr(self, name))
-            if is_identity and value is not None:
-                payload[info.alias or name] = value
-        return payload
-
-
-class LocalPath(str):
-    """A path, relative to the experiment folder unless absolute.
-
-    In YAML a relative path is relative to the file that says it; the loader passes that file's
-    folder and the experiment's as validation context.
-    """
-
-    __slots__ = ()
-
-    def resolve(self, experiment_folder: Path) -> Path:
-        """The place on this machine."""
-        return experiment_folder / self
-
-    @classmethod
-    def __get_pydantic_core_schema__(
-        cls, source: Any, handler: GetCoreSchemaHandler
-    ) -> CoreSchema:
-        return core_schema.with_info_plain_validator_function(
-            cls._parse,
-            serialization=core_schema.to_string_ser_schema(),
-            json_schema_input_schema=core_schema.str_schema(min_length=1),
-        )
-
-    @classmethod
-    def _parse(cls, value: Any, info: ValidationInfo) -> "LocalPath":
-        if not isinstance(value, str):
-            raise PydanticCustomError("string_type", "Input should be a path")
-        if not value or "\0" in value:
-            raise PydanticCustomError("path_empty", "a path may not be empty or hold NUL")
-        said_in = getattr(value, "said_in", None)
-        folder = (info.context or {}).get("folder")
-        text = Path(value).expanduser().as_posix()
-        if said_in is not None and folder is not None and not Path(text).is_absolute():
-            text = Path(_relative(said_in / text, folder)).as_posix()
-        return cls(text)
-
-
-class Ref(str, Generic[ArtifactT]):
-    """The name of another stage whose artifact is an `ArtifactT`; `name@step-500` selects."""
-
-    __slots__ = ("expects",)
-    expects: type[Artifact]
-
-    @property
-    def stage(self) -> str:
-        """The stage's name, without the selector."""
-        return self.partition("@")[0]
-
-    @property
-    def selector(self) -> str:
-        """`final`, or `step-N`."""
-        return self.partition("@")[2] or FINAL
-
-    @property
-    def step(self) -> int | None:
-        """The selected step; None for the final checkpoint."""
-        return None if self.selector == FINAL else int(self.selector.removeprefix("step-"))
-
-    @classmethod
-    def __get_pydantic_core_schema__(
-        cls, source: Any, handler: GetCoreSchemaHandler
-    ) -> CoreSchema:
-        (expects,) = get_args(source) or (Artifact,)
-
-        def parse(value: Any) -> "Ref[ArtifactT]":
-            if not isinstance(value, str):
-                raise PydanticCustomError("ref_type", "Input should be the name of a stage")
-            ref = cls(value)
-            ref.expects = expects
-            selector = ref.selector
-            if selector != FINAL and not (
-                selector.startswith("step-") and selector[5:].isdecimal() and int(selector[5:]) > 0
-            ):
-                raise PydanticCustomError(
-                    "ref_selector",
-                    "unknown selector '@{selector}'; use '@final' or '@step-N'",
-                    {"selector": selector},
-                )
-            return ref
-
-        return core_schema.no_info_plain_validator_function(
-            parse,
-            serialization=core_schema.to_string_ser_schema(),
-            json_schema_input_schema=core_schema.str_schema(
-                pattern=r"^[a-z][a-z0-9_-]*(@(final|step-[1-9][0-9]*))?$"
-            ),
-        )
+__all__ = [
+    "STAGE_KINDS",
+    "Forecast",
+    "LocalPath",
+    "PlanInput",
+    "Precision",
+    "Problem",
+    "Ref",
+    "Spec",
+    "Stage",
+    "StageContext",
+    "closest",
+    "cosmetic_field",
+    "runtime_field",
+    "select_checkpoint",
+    "stage_kinds",
+]
 
 
 @dataclass(frozen=True)
@@ -172,6 +70,11 @@ class Forecast:
     """Of a dataset: no more tokens than this in each split (`train`, `validation`)."""
     architecture: Architecture | None = None
     num_steps: int | None = None
+    """Of a training stage: the optimizer step it ends at."""
+
+    def with_problems(self, problems: Iterable[str]) -> "Forecast":
+        """This forecast with more reasons why it cannot work."""
+        return replace(self, problems=(*self.problems, *problems))
 
 
 @dataclass(frozen=True)
@@ -181,6 +84,8 @@ class PlanInput:
     stage: "Stage"
     forecast: Forecast
     artifact: Artifact | None
+    recipe: Spec | None = None
+    """The complete recipe, if the stage trains."""
 
 
 @dataclass(frozen=True)
@@ -193,6 +98,8 @@ class StageContext:
     save_steps: tuple[int, ...]
     report: Callable[[dict[str, Any]], None]
     """Send a progress event (`{"event": …}`) to whoever watches the run."""
+    recipe: dict[str, Any] | None = None
+    """The complete recipe as JSON values, if the stage trains."""
 
     @property
     def output_dir(self) -> Path:
@@ -246,6 +153,10 @@ class Stage(Spec):
         """What is wrong between this stage's fields, or between it and other stages."""
         return iter(())
 
+    def recipe(self, stages: Mapping[str, "Stage"]) -> Spec | None:
+        """How the stage trains, with everything it inherits filled in; None if it does not."""
+        return None
+
     def forecast(self, inputs: Mapping[str, PlanInput], experiment_folder: Path) -> Forecast:
         """What the plan can say before the stage runs, from its inputs by reference."""
         return Forecast()
@@ -294,20 +205,6 @@ def _register(module: Any) -> None:
         STAGE_KINDS[kind] = cls
 
 
-def _identity_of(value: Any) -> Any:
-    if isinstance(value, Spec):
-        return value.identity()
-    if isinstance(value, LocalPath):
-        return None
-    if isinstance(value, str):
-        return str(value)
-    if isinstance(value, (tuple, list)):
-        return [_identity_of(item) for item in value]
-    if isinstance(value, dict):
-        return {str(key): _identity_of(item) for key, item in value.items()}
-    return value
-
-
 def _find_refs(value: Any, path: tuple[str | int, ...]) -> Iterator[tuple[Any, Ref[Any]]]:
     if isinstance(value, Ref):
         yield path, value
@@ -321,12 +218,3 @@ def _find_refs(value: Any, path: tuple[str | int, ...]) -> Iterator[tuple[Any, R
     elif isinstance(value, (tuple, list)):
         for index, item in enumerate(value):
             yield from _find_refs(item, (*path, index))
-
-
-def _relative(path: Path, folder: Path) -> str:
-    import os.path
-
-    return os.path.relpath(path, folder)
-
-
-Precision = Literal["auto", "32-true", "bf16-mixed", "bf16-true", "16-mixed"]

@@ -17,7 +17,7 @@ def run_stage(
     seed: int = 42,
     events: list[dict[str, Any]] | None = None,
 ) -> Artifact:
-    """Run `stage` in this process, publish its artifact, and return it as the next stage sees it."""
+    """Run `stage` in this process, publish its artifact, and return it as others see it."""
     number = len(list((folder / "runs").glob("*"))) if (folder / "runs").exists() else 0
     run = StageRun(folder / "runs" / f"{stage.kind}-{number:012d}")
     run.path.mkdir(parents=True)

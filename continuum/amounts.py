@@ -1,0 +1,110 @@
+"""How people write numbers of tokens and steps, learning rates, and parts of a run."""
+
+import math
+import re
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from continuum.fields import Spec
+
+_COUNT = re.compile(r"([0-9][0-9_]*(?:\.[0-9]+)?)([kKMBT]?)")
+_PERCENT = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*%")
+_SUFFIXES = {"": 1, "k": 10**3, "K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
+MAX_COUNT = 10**18
+
+
+def parse_count(value: Any) -> Any:
+    """A whole number from `1_000_000`, `300k`, `1.5M`, `2B`, `3e6`; others pass for the type check.
+
+    Raises:
+        PydanticCustomError: the text is no count, or not a whole one.
+    """
+    if isinstance(value, float) and value.is_integer() and value < MAX_COUNT:
+        return int(value)
+    if not isinstance(value, str):
+        return value
+    match = _COUNT.fullmatch(value.strip())
+    if match is None:
+        raise PydanticCustomError(
+            "count_format", "Input should be a count such as 1_000_000, 300k, 1.5M or 2B"
+        )
+    count = float(match[1].replace("_", "")) * _SUFFIXES[match[2]]
+    if "." not in match[1]:
+        count = int(match[1].replace("_", "")) * _SUFFIXES[match[2]]
+    if count != int(count) or count > MAX_COUNT:
+        raise PydanticCustomError("count_format", "Input should be a whole number below 1e18")
+    return int(count)
+
+
+Count = Annotated[int, BeforeValidator(parse_count), Field(ge=1, le=MAX_COUNT)]
+"""A positive whole number; text such as `300k`, `1.5M`, `2B` is understood."""
+
+
+def _parse_rate(value: Any) -> Any:
+    if isinstance(value, str):
+        match = _PERCENT.fullmatch(value.strip())
+        if match is None or float(match[1]) > 100:
+            raise PydanticCustomError(
+                "rate_format", "Input should be a learning rate or a share of the peak such as 10%"
+            )
+        return value.strip()
+    return value
+
+
+Rate = Annotated[
+    Annotated[float, Field(ge=0, allow_inf_nan=False)] | Annotated[str, Field(pattern="%$")],
+    BeforeValidator(_parse_rate),
+]
+"""A learning rate, or a share of the peak such as `10%`."""
+
+
+def rate_of(rate: float | str, peak: float) -> float:
+    """The learning rate a `Rate` means under this peak."""
+    return peak * float(rate.rstrip("% ")) / 100 if isinstance(rate, str) else rate
+
+
+class Amount(Spec):
+    """A part of a run: `100` (optimizer steps), `5%` (of the run), `{tokens: 300k}`."""
+
+    steps: int | None = Field(None, ge=0)
+    """Optimizer steps."""
+    percent: float | None = Field(None, ge=0, le=100)
+    """Share of the run's steps."""
+    tokens: Count | None = None
+    """Training tokens."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_short_form(cls, value: Any) -> Any:
+        if isinstance(value, dict):
+            given = [key for key, item in value.items() if item is not None]
+            if len(given) != 1:
+                raise PydanticCustomError("amount_format", "give one of steps, percent, tokens")
+            return value
+        if isinstance(value, Amount):
+            return value
+        if isinstance(value, str) and (match := _PERCENT.fullmatch(value.strip())):
+            return {"percent": float(match[1])}
+        count = parse_count(value)
+        if isinstance(count, bool) or not isinstance(count, int):
+            raise PydanticCustomError(
+                "amount_format", "Input should be a number of steps, 5%, or {{tokens: 300k}}"
+            )
+        return {"steps": count}
+
+    def in_steps(self, num_steps: int, tokens_per_step: int) -> int:
+        """Whole optimizer steps in a run of `num_steps`; a positive amount is at least one."""
+        if self.steps is not None:
+            return self.steps
+        if self.percent is not None:
+            exact = self.percent * num_steps / 100
+            return max(1, round(exact)) if exact > 0 else 0
+        assert self.tokens is not None
+        return math.ceil(self.tokens / tokens_per_step)
+
+    def __str__(self) -> str:
+        if self.steps is not None:
+            return f"{self.steps} steps"
+        return f"{self.percent:g}%" if self.percent is not None else f"{self.tokens:,} tokens"

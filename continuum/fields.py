@@ -1,0 +1,158 @@
+"""What the fields of a spec are made of: strict models, local paths, references.
+
+Identity. Every field is part of a stage's identity (and so of its fingerprint) unless it is
+declared with `runtime_field` (how the work is done) or `cosmetic_field` (words for people), or is
+a local path (what counts is the bytes it leads to, see `Stage.local_inputs`). A field that is None
+is left out of the payload, so a later release may add an optional field without disowning old runs.
+"""
+
+import difflib
+import os.path
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Generic, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, ValidationInfo
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+
+from continuum.artifacts import Artifact, ArtifactT
+
+ROLE = "x-continuum-role"
+FINAL = "final"
+
+
+def runtime_field(default: Any, **kwargs: Any) -> Any:
+    """A field that says how the work is done; it does not change what is made."""
+    return Field(default, json_schema_extra={ROLE: "runtime"}, **kwargs)
+
+
+def cosmetic_field(default: Any, **kwargs: Any) -> Any:
+    """A field for human readers only."""
+    return Field(default, json_schema_extra={ROLE: "cosmetic"}, **kwargs)
+
+
+Precision = Literal["auto", "32-true", "bf16-mixed", "bf16-true", "16-mixed"]
+
+
+class Spec(BaseModel):
+    """A part of the document: strict, closed and frozen."""
+
+    model_config = ConfigDict(
+        strict=True, extra="forbid", frozen=True, use_attribute_docstrings=True
+    )
+
+    def identity(self) -> dict[str, Any]:
+        """The fields that decide what is made, with defaults filled in and None left out."""
+        payload = {}
+        for name, info in type(self).model_fields.items():
+            extra = info.json_schema_extra
+            is_identity = not isinstance(extra, dict) or extra.get(ROLE, "identity") == "identity"
+            value = _identity_of(getattr(self, name))
+            if is_identity and value is not None:
+                payload[info.alias or name] = value
+        return payload
+
+
+class LocalPath(str):
+    """A path, relative to the experiment folder unless absolute.
+
+    In YAML a relative path is relative to the file that says it; the loader passes that file's
+    folder and the experiment's as validation context.
+    """
+
+    __slots__ = ()
+
+    def resolve(self, experiment_folder: Path) -> Path:
+        """The place on this machine."""
+        return experiment_folder / self
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.with_info_plain_validator_function(
+            cls._parse,
+            serialization=core_schema.to_string_ser_schema(),
+            json_schema_input_schema=core_schema.str_schema(min_length=1),
+        )
+
+    @classmethod
+    def _parse(cls, value: Any, info: ValidationInfo) -> "LocalPath":
+        if not isinstance(value, str):
+            raise PydanticCustomError("string_type", "Input should be a path")
+        if not value or "\0" in value:
+            raise PydanticCustomError("path_empty", "a path may not be empty or hold NUL")
+        said_in = getattr(value, "said_in", None)
+        folder = (info.context or {}).get("folder")
+        text = Path(value).expanduser().as_posix()
+        if said_in is not None and folder is not None and not Path(text).is_absolute():
+            text = Path(os.path.relpath(said_in / text, folder)).as_posix()
+        return cls(text)
+
+
+class Ref(str, Generic[ArtifactT]):
+    """The name of another stage whose artifact is an `ArtifactT`; `name@step-500` selects."""
+
+    __slots__ = ("expects",)
+    expects: type[Artifact]
+
+    @property
+    def stage(self) -> str:
+        """The stage's name, without the selector."""
+        return self.partition("@")[0]
+
+    @property
+    def selector(self) -> str:
+        """`final`, or `step-N`."""
+        return self.partition("@")[2] or FINAL
+
+    @property
+    def step(self) -> int | None:
+        """The selected step; None for the final checkpoint."""
+        return None if self.selector == FINAL else int(self.selector.removeprefix("step-"))
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        (expects,) = get_args(source) or (Artifact,)
+
+        def parse(value: Any) -> "Ref[ArtifactT]":
+            if not isinstance(value, str):
+                raise PydanticCustomError("ref_type", "Input should be the name of a stage")
+            ref: Ref[ArtifactT] = cls(value)
+            ref.expects = expects
+            selector = ref.selector
+            if selector != FINAL and not (
+                selector.startswith("step-") and selector[5:].isdecimal() and int(selector[5:]) > 0
+            ):
+                raise PydanticCustomError(
+                    "ref_selector",
+                    "unknown selector '@{selector}'; use '@final' or '@step-N'",
+                    {"selector": selector},
+                )
+            return ref
+
+        return core_schema.no_info_plain_validator_function(
+            parse,
+            serialization=core_schema.to_string_ser_schema(),
+            json_schema_input_schema=core_schema.str_schema(
+                pattern=r"^[a-z][a-z0-9_-]*(@(final|step-[1-9][0-9]*))?$"
+            ),
+        )
+
+
+def closest(word: str, known: Iterable[str]) -> str | None:
+    """The known word most like `word`, for "did you mean"; None when none is near."""
+    matches = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return matches[0] if matches else None
+
+
+def _identity_of(value: Any) -> Any:
+    if isinstance(value, Spec):
+        return value.identity()
+    if isinstance(value, LocalPath):
+        return None
+    if isinstance(value, str):
+        return str(value)
+    if isinstance(value, (tuple, list)):
+        return [_identity_of(item) for item in value]
+    if isinstance(value, dict):
+        return {str(key): _identity_of(item) for key, item in value.items()}
+    return value

@@ -1,0 +1,278 @@
+"""How a model is trained: the fields `pretrain`, `resume` and `retrain` share, free of torch.
+
+A `Recipe` is complete: a `resume` inherits what it does not say from its parent's recipe, so the
+worker that trains never looks at another stage. What numbers people write (tokens, percentages,
+epochs) is compiled to whole optimizer steps here, once, for the plan and for the loop alike.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from continuum.amounts import Amount, Rate
+from continuum.stage import Precision, Problem, Spec, closest, runtime_field
+
+MIN_SHARE = 1e-4
+"""The smallest share a mixture can hold: one sample of `training.order.PERIOD`."""
+_COMMON = ("eps", "weight_decay", "foreach", "maximize", "differentiable", "capturable")
+OPTIMIZER_ARGUMENTS: dict[str, tuple[str, ...]] = {
+    "AdamW": ("betas", "amsgrad", "fused", *_COMMON),
+    "Adam": ("betas", "amsgrad", "fused", "decoupled_weight_decay", *_COMMON),
+    "NAdam": ("betas", "momentum_decay", "decoupled_weight_decay", *_COMMON),
+    "RAdam": ("betas", "decoupled_weight_decay", *_COMMON),
+    "Adamax": ("betas", *_COMMON),
+    "Adagrad": (
+        "lr_decay", "initial_accumulator_value", "fused",
+        "eps", "weight_decay", "foreach", "maximize", "differentiable",
+    ),
+    "Adadelta": ("rho", *_COMMON),
+    "RMSprop": ("alpha", "momentum", "centered", *_COMMON),
+    "SGD": (
+        "momentum", "dampening", "nesterov", "fused",
+        "weight_decay", "foreach", "maximize", "differentiable",
+    ),
+}  # fmt: skip
+"""torch.optim's optimizers that fit this loop, with their arguments; a test compares with torch.
+
+LBFGS wants a closure, SparseAdam sparse gradients, Muon matrices only: they are left out.
+"""
+
+
+class Optimizer(Spec):
+    """A torch optimizer: its name, its learning rate, and its own arguments."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: str = "AdamW"
+    """A class in `torch.optim`."""
+    lr: float = Field(gt=0, allow_inf_nan=False)
+    """The peak learning rate. Required: torch's 1e-3 ruins a pretrained model."""
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The arguments for torch besides the learning rate."""
+        return dict(self.model_extra or {})
+
+    def identity(self) -> dict[str, Any]:
+        extra = {key: list(v) if isinstance(v, tuple) else v for key, v in self.arguments.items()}
+        return {**super().identity(), **extra}
+
+
+class Schedule(Spec):
+    """The learning rate over the run, a pure function of the tokens seen."""
+
+    kind: Literal["cosine", "linear", "constant", "wsd", "inverse_sqrt"] = "cosine"
+    """`wsd` is warm-up, stable, decay (linear over `decay`)."""
+    warmup: Amount = Amount(percent=5)
+    """Linear rise from zero to the peak."""
+    min_lr: Rate = "10%"
+    """Where `cosine`, `linear` and `wsd` end; the floor of `inverse_sqrt`."""
+    decay: Amount | None = None
+    """`wsd` only: the length of the final decay."""
+
+    @model_validator(mode="after")
+    def _decay_belongs_to_wsd(self) -> "Schedule":
+        if (self.kind == "wsd") != (self.decay is not None):
+            raise PydanticCustomError(
+                "schedule_decay", "'decay' is required by kind wsd and belongs to no other kind"
+            )
+        return self
+
+
+class ResumeSchedule(Spec):
+    """The learning rate of an extension: it starts where the parent ended, never by a jump."""
+
+    kind: Literal["constant", "linear", "cosine"]
+    """`constant` holds the parent's last rate (or `peak`); the others move to `to`."""
+    to: float | None = Field(None, ge=0, allow_inf_nan=False)
+    """The rate at the end; required by `linear` and `cosine`."""
+    peak: float | None = Field(None, gt=0, allow_inf_nan=False)
+    """Rise to this rate first, linearly over `warmup`."""
+    warmup: Amount | None = None
+    """Length of the rise to `peak`; required with it."""
+
+    @model_validator(mode="after")
+    def _is_complete(self) -> "ResumeSchedule":
+        if (self.kind == "constant") == (self.to is not None):
+            raise PydanticCustomError(
+                "schedule_to", "'to' is required by linear and cosine and unknown to constant"
+            )
+        if (self.peak is None) != (self.warmup is None):
+            raise PydanticCustomError("schedule_peak", "'peak' and 'warmup' go together")
+        return self
+
+
+class Evaluate(Spec):
+    """Loss on the validation split, during and after training."""
+
+    every: Amount | None = None
+    """How often; None evaluates only at the end."""
+    batches: int = Field(20, ge=1)
+    """Micro-batches of the validation split, always its first ones; fewer if it is smaller."""
+    final: bool = True
+    """Whether to evaluate after the last step."""
+
+
+class CheckpointPolicy(Spec):
+    """When the training state is saved, and how long it is kept."""
+
+    every: Amount = Amount(steps=1000)
+    """How often; the last step is always saved."""
+    keep_last: int = Field(2, ge=2)
+    """How many of the newest to keep: two, since the last may turn out damaged."""
+
+
+class Runtime(Spec):
+    """How the work is done; none of it changes what is learned."""
+
+    accelerator: Literal["auto", "cpu", "cuda"] = "auto"
+    """`auto` takes CUDA where there is any."""
+    devices: int = Field(1, ge=1)
+    """Processes, one a device."""
+    micro_batch_size: int = Field(4, ge=1)
+    """Sequences of one forward pass on one device, LitGPT's default."""
+    compile: Literal["auto", "on", "off"] = "auto"
+    """torch.compile: `auto` compiles on CUDA only."""
+    log_every: int = Field(1, ge=1)
+    """Optimizer steps between rows in metrics.jsonl."""
+    checkpoint: CheckpointPolicy = CheckpointPolicy()
+    """When the training state is saved, and how long it is kept."""
+    loggers: tuple[Literal["csv", "tensorboard"], ...] = ()
+    """Lightning loggers to write besides metrics.jsonl."""
+
+
+class Recipe(Spec):
+    """Everything training needs to know besides the parent's bytes."""
+
+    data: dict[str, float]
+    """Weight of each dataset by its reference; one dataset has weight 1."""
+    sequence_length: int
+    global_batch_size: int
+    max_tokens: int | None = None
+    max_steps: int | None = None
+    epochs: float | None = None
+    precision: Precision = "auto"
+    optimizer: Optimizer
+    schedule: Schedule | ResumeSchedule
+    max_norm: float | None
+    evaluate: Evaluate | None = None
+    runtime: Runtime = runtime_field(Runtime())
+
+    @property
+    def tokens_per_step(self) -> int:
+        return self.global_batch_size * self.sequence_length
+
+    @property
+    def budget(self) -> str:
+        """The field that sets the horizon, as written."""
+        if self.max_tokens is not None:
+            return f"max_tokens {self.max_tokens:,}"
+        return f"max_steps {self.max_steps:,}" if self.max_steps else f"epochs {self.epochs:g}"
+
+    def num_steps(self, num_blocks: int | None) -> int | None:
+        """Whole optimizer steps of the budget; None while epochs wait for the data.
+
+        Args:
+            num_blocks: Training blocks in all datasets together, None while unknown.
+        """
+        if self.max_steps is not None:
+            return self.max_steps
+        if self.max_tokens is not None:
+            return self.max_tokens // self.tokens_per_step
+        assert self.epochs is not None
+        return (
+            None if num_blocks is None else int(self.epochs * num_blocks / self.global_batch_size)
+        )
+
+
+@dataclass(frozen=True)
+class Intervals:
+    """A recipe's periods, in optimizer steps; None is never."""
+
+    warmup_steps: int
+    evaluate_every: int | None
+    checkpoint_every: int
+
+
+def intervals_of(recipe: Recipe, num_steps: int) -> Intervals:
+    """The recipe's periods for a run of `num_steps` (a resume's warm-up: of its own steps)."""
+
+    def steps(amount: Amount | None) -> int | None:
+        if amount is None:
+            return None
+        return max(1, amount.in_steps(num_steps, recipe.tokens_per_step))
+
+    warmup = recipe.schedule.warmup
+    return Intervals(
+        warmup_steps=warmup.in_steps(num_steps, recipe.tokens_per_step) if warmup else 0,
+        evaluate_every=steps(recipe.evaluate.every) if recipe.evaluate else None,
+        checkpoint_every=steps(recipe.runtime.checkpoint.every) or 1,
+    )
+
+
+def normalized_weights(data: Mapping[str, float]) -> dict[str, float]:
+    """The weights scaled to a sum of one."""
+    total = sum(data.values())
+    return {name: weight / total for name, weight in data.items()}
+
+
+BUDGET_FIELDS = ("max_tokens", "max_steps", "epochs")
+
+
+def as_mixture(data: Any) -> dict[str, float]:
+    """A `data` field as weights by reference; a single dataset has weight 1."""
+    return (
+        {str(ref): float(w) for ref, w in data.items()}
+        if isinstance(data, dict)
+        else {str(data): 1.0}
+    )
+
+
+def budget_problems(stage: Any) -> Iterator[Problem]:
+    """Exactly one of `max_tokens`, `max_steps`, `epochs` sets the horizon."""
+    given = [name for name in BUDGET_FIELDS if getattr(stage, name) is not None]
+    if not given:
+        yield Problem((), "say how long to train: one of max_tokens, max_steps, epochs is required")
+    for name in given[1:]:
+        yield Problem((name,), f"{name} and {given[0]} both set the horizon; keep one of them")
+
+
+def training_problems(stage: Any) -> Iterator[Problem]:
+    """What is wrong between the fields of a training stage."""
+    yield from budget_problems(stage)
+    yield from _mixture_problems(stage.data)
+    yield from _optimizer_problems(stage.optimizer)
+
+
+def _mixture_problems(data: Any) -> Iterator[Problem]:
+    if not isinstance(data, dict):
+        return
+    if not data:
+        yield Problem(("data",), "a mixture needs at least one dataset")
+    for ref, weight in data.items():
+        if not (0 < weight < math.inf):
+            yield Problem(("data", str(ref)), f"weight {weight:g} is not positive")
+        elif weight / sum(data.values()) < MIN_SHARE:
+            yield Problem(("data", str(ref)), f"a share below {MIN_SHARE:g} would never be drawn")
+
+
+def _optimizer_problems(optimizer: Optimizer) -> Iterator[Problem]:
+    known = OPTIMIZER_ARGUMENTS.get(optimizer.name)
+    if known is None:
+        yield Problem(
+            ("optimizer", "name"),
+            f"unknown optimizer {optimizer.name!r}",
+            closest(optimizer.name, OPTIMIZER_ARGUMENTS),
+        )
+        return
+    for name in optimizer.arguments:
+        if name not in known:
+            yield Problem(
+                ("optimizer", name),
+                f"{optimizer.name} has no argument {name!r}",
+                closest(name, (*known, "lr", "name")),
+            )

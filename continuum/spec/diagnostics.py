@@ -1,0 +1,126 @@
+"""What is wrong with a spec: code, place, message, suggestion; and how it is shown."""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from continuum.errors import ContinuumError
+
+CODES = {
+    "E001": "The file cannot be read as UTF-8 text.",
+    "E002": "The text is not YAML.",
+    "E003": "A key stands twice in one mapping.",
+    "E004": "A Git conflict marker was left in the file.",
+    "E005": "A tab in the indentation.",
+    "E006": "A YAML tag or merge key, which specs do not use.",
+    "E007": "Nested too deep, or too large once aliases are followed.",
+    "E008": "A mapping was expected.",
+    "E009": "A key that is not plain text.",
+    "E101": "A key that is not known at this place.",
+    "E102": "A required key is missing.",
+    "E103": "A value of the wrong type.",
+    "E104": "A value that is not allowed.",
+    "E105": "A kind of stage that does not exist.",
+    "E106": "A stage name that cannot be used.",
+    "E201": "A reference to a stage that does not exist.",
+    "E202": "A reference to a stage that makes something else.",
+    "E203": "Stages that wait for each other.",
+    "E301": "A variable that is not defined.",
+    "E302": "A file in `extends` that cannot be used.",
+    "E303": "Files that extend each other in a circle.",
+    "E304": "An override (`--set`) that cannot be applied.",
+    "E401": "Fields that do not fit together.",
+}
+
+
+@dataclass(frozen=True)
+class Place:
+    """A position in a file; lines and columns count from one."""
+
+    file: str
+    line: int
+    column: int
+    folder: Path
+    """What relative paths said here are relative to."""
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}"
+
+
+@dataclass(frozen=True)
+class Diagnostic:
+    """One mistake, with its place."""
+
+    code: str
+    message: str
+    place: Place
+    path: str = ""
+    """Dotted, as in `stages.pretrain.optimizer.lr`."""
+    suggestion: str | None = None
+    severity: str = "error"
+
+    def as_json(self) -> dict[str, Any]:
+        """The diagnostic as the JSON report holds it."""
+        return {
+            "code": self.code,
+            "severity": self.severity,
+            "message": self.message,
+            "file": self.place.file,
+            "line": self.place.line,
+            "column": self.place.column,
+            "path": self.path,
+            "suggestion": self.suggestion,
+        }
+
+
+class SpecError(ContinuumError):
+    """The spec is wrong; holds every mistake that was found."""
+
+    exit_code = 3
+
+    def __init__(self, diagnostics: Iterable[Diagnostic]) -> None:
+        ordered = sorted(set(diagnostics), key=lambda d: (d.place.file, d.place.line, d.code))
+        self.diagnostics: Sequence[Diagnostic] = tuple(ordered)
+        super().__init__(render(self.diagnostics))
+
+
+def render(diagnostics: Sequence[Diagnostic]) -> str:
+    """For people: place, message, the line with a caret, and the suggestion."""
+    parts = [_render_one(diagnostic) for diagnostic in diagnostics]
+    if len(parts) > 1:
+        parts.append(f"{len(parts)} mistakes")
+    return "\n".join(parts)
+
+
+def _render_one(diagnostic: Diagnostic) -> str:
+    place = diagnostic.place
+    lines = [f"{place}: {diagnostic.severity} {diagnostic.code}: {diagnostic.message}"]
+    source = _source_line(place)
+    if source is not None:
+        number = str(place.line)
+        start = min(place.column - 1, len(source))
+        shown = source.replace("\t", " ")[:160]
+        caret = " " * start + "^" * _caret_length(source[start:])
+        lines += [f"  {number} | {shown}", f"  {' ' * len(number)} | {caret[:160]}"]
+    if diagnostic.suggestion:
+        lines.append(f"  did you mean {diagnostic.suggestion!r}?")
+    return "\n".join(lines)
+
+
+def _caret_length(rest: str) -> int:
+    """Up to the end of the key or value that begins `rest`."""
+    word = re.split(r":(?= |$)|[,}\]](?= |$|[,}\]])| #", rest)[0].rstrip()
+    return max(1, len(word))
+
+
+def _source_line(place: Place) -> str | None:
+    try:
+        with Path(place.file).open(encoding="utf-8", errors="replace") as file:
+            for number, line in enumerate(file, start=1):
+                if number == place.line:
+                    return line.rstrip("\r\n")
+    except OSError:
+        return None
+    return None

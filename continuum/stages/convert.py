@@ -1,0 +1,46 @@
+"""kind: convert - a training checkpoint's weights, bit for bit, without the training state."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from continuum.architecture import Architecture
+from continuum.artifacts import Artifact, ModelWeights, TrainingCheckpoint
+from continuum.stage import Forecast, PlanInput, Ref, Stage, StageContext
+
+
+class Convert(Stage):
+    kind: Literal["convert"] = "convert"
+    from_: Ref[TrainingCheckpoint] = Field(alias="from")
+    """The training checkpoint, `longer`, `longer@final` or `longer@step-500`."""
+    format: Literal["litgpt"] = "litgpt"
+    """LitGPT's layout: `lit_model.pth`, `model_config.yaml` and the tokenizer's files."""
+
+    produces: ClassVar[type[Artifact]] = ModelWeights
+
+    def forecast(self, inputs: Mapping[str, PlanInput], experiment_folder: Path) -> Forecast:
+        parent = inputs[self.from_]
+        shape = parent.forecast.architecture
+        if isinstance(parent.artifact, TrainingCheckpoint):
+            shape = Architecture(parent.artifact.model_config_fields)
+        parameters = shape.num_parameters() if shape else None
+        return Forecast(
+            facts={"parameters": parameters, "weights_bytes": parameters * 4} if parameters else {},
+            architecture=shape,
+        )
+
+    def run(self, ctx: StageContext) -> ModelWeights:
+        from continuum.training.convert import extract_weights
+
+        parent = ctx.artifact(self.from_)
+        extract_weights(parent.path, ctx.output_dir)
+        return ModelWeights(
+            path=ctx.output_dir,
+            step=parent.step,
+            tokens_seen=parent.tokens_seen,
+            tokens_total=parent.tokens_total,
+            vocabulary_digest=parent.vocabulary_digest,
+            model_config_fields=parent.model_config_fields,
+        )

@@ -1,0 +1,189 @@
+"""kind: download - a tokenizer, weights or both from the Hugging Face Hub, at one exact commit."""
+
+import json
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from continuum.architecture import Architecture, architecture, read_architecture, suggest_model
+from continuum.artifacts import Artifact, ModelWeights, TokenizerFiles
+from continuum.errors import PreflightError
+from continuum.files import link_or_copy
+from continuum.hub import HubFile, HubRevision, fetch_file, resolve
+from continuum.progress import ByteProgress
+from continuum.stage import Forecast, PlanInput, Problem, Stage, StageContext
+
+PARTIAL_DIR = "partial"
+"""In the run folder, beside `output/`: what has arrived, so that a killed download goes on."""
+VOCABULARY_NAMES = ("tokenizer.json", "tokenizer.model")
+TOKENIZER_NAMES = (
+    *VOCABULARY_NAMES,
+    "tokenizer_config.json",
+    "generation_config.json",
+    "special_tokens_map.json",
+)
+WEIGHT_PATTERNS = (
+    r"model(-\d+-of-\d+)?\.safetensors",
+    r"pytorch_model(-\d+-of-\d+)?\.bin",
+)
+"""Safetensors first: the same weights, and loading them runs no code."""
+INDEX_NAMES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
+CONFIG_NAME = "config.json"
+
+
+class Download(Stage):
+    """Fetch files of a Hub repository; weights are converted to LitGPT's layout."""
+
+    kind: Literal["download"] = "download"
+    repo: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*$")
+    """The repository, `organisation/name`."""
+    revision: str = Field("main", min_length=1)
+    """A branch, tag or commit. A branch moves: the commit it meant is recorded with the result."""
+    files: Literal["tokenizer", "weights", "all"]
+    """What to fetch; `all` is both."""
+    model: str | None = None
+    """LitGPT's name for the model, where the repository's name is not one; weights need it."""
+
+    @property
+    def wants_weights(self) -> bool:
+        return self.files != "tokenizer"
+
+    @property
+    def wants_tokenizer(self) -> bool:
+        return self.files != "weights"
+
+    @property
+    def model_name(self) -> str:
+        """What LitGPT calls the model."""
+        return self.model if self.model is not None else self.repo.partition("/")[2]
+
+    def output_types(self) -> tuple[type[Artifact], ...]:
+        types: dict[str, tuple[type[Artifact], ...]] = {
+            "tokenizer": (TokenizerFiles,),
+            "weights": (ModelWeights,),
+            "all": (ModelWeights, TokenizerFiles),
+        }
+        return types[self.files]
+
+    def problems(self, stages: Mapping[str, Stage]) -> Iterator[Problem]:
+        if self.model is not None and not self.wants_weights:
+            yield Problem(("model",), "a tokenizer is not converted; leave out `model`")
+        if self.wants_weights and self._architecture() is None:
+            field = "repo" if self.model is None else "model"
+            closest = suggest_model(self.model_name)
+            yield Problem(
+                (field,),
+                f"LitGPT has no model called {self.model_name!r}; state its name as `model`",
+                f"model: {closest}" if closest else None,
+            )
+
+    def forecast(self, inputs: Mapping[str, PlanInput], experiment_folder: Path) -> Forecast:
+        return Forecast(architecture=self._architecture() if self.wants_weights else None)
+
+    def run(self, ctx: StageContext) -> Artifact:
+        revision = resolve(self.repo, self.revision)
+        partial_dir = ctx.run.path / PARTIAL_DIR / revision.commit
+        wanted = self._select(revision, partial_dir)
+        sizes = [file.size_bytes for file in wanted if file.size_bytes is not None]
+        total = sum(sizes) if len(sizes) == len(wanted) else None
+        progress = ByteProgress(ctx.report, num_files=len(wanted), total=total)
+        for file in wanted:
+            fetch_file(revision, file, partial_dir, on_progress=progress.update)
+            link_or_copy(partial_dir / file.name, ctx.output_dir / file.name)
+            progress.next_file()
+        progress.finish()
+        artifact = self._finish(ctx.output_dir, revision)
+        shutil.rmtree(partial_dir.parent, ignore_errors=True)
+        return artifact
+
+    def _finish(self, folder: Path, revision: HubRevision) -> Artifact:
+        tokenizer = _inspect(folder, revision) if self.wants_tokenizer else None
+        if not self.wants_weights:
+            assert tokenizer is not None, "something was asked for"
+            return tokenizer
+        _convert(folder, self.model_name)
+        return ModelWeights(
+            path=folder,
+            repo=revision.repo,
+            commit=revision.commit,
+            tokenizer=tokenizer,
+            vocabulary_digest=tokenizer.vocabulary_digest if tokenizer is not None else None,
+            model_config_fields=read_architecture(folder / "model_config.yaml").fields,
+        )
+
+    def _select(self, revision: HubRevision, partial_dir: Path) -> list[HubFile]:
+        wanted = _tokenizer_files(revision) if self.wants_tokenizer else []
+        if self.wants_weights:
+            config = revision.named(CONFIG_NAME)
+            wanted += [config] if config is not None else []
+            wanted += _weight_files(revision, partial_dir)
+        return wanted
+
+    def _architecture(self) -> Architecture | None:
+        try:
+            return architecture(self.model_name)
+        except ValueError:
+            return None
+
+
+def _tokenizer_files(revision: HubRevision) -> list[HubFile]:
+    found = [file for name in TOKENIZER_NAMES if (file := revision.named(name)) is not None]
+    if not any(file.name in VOCABULARY_NAMES for file in found):
+        raise PreflightError(
+            f"{revision}: there is neither tokenizer.json nor tokenizer.model; use a repository "
+            "that has one (a model's base model often does)"
+        )
+    return found
+
+
+def _weight_files(revision: HubRevision, partial_dir: Path) -> list[HubFile]:
+    for pattern, index_name in zip(WEIGHT_PATTERNS, INDEX_NAMES, strict=True):
+        found = [file for file in revision.files if re.fullmatch(pattern, file.name)]
+        if not found:
+            continue
+        index = revision.named(index_name)
+        if index is None:
+            return found
+        fetch_file(revision, index, partial_dir, on_progress=lambda *_: None)
+        return [index, *_indexed(revision, found, partial_dir / index_name)]
+    raise PreflightError(
+        f"{revision}: there are no weights that can be converted (model*.safetensors or "
+        "pytorch_model*.bin); name a repository that has them"
+    )
+
+
+def _indexed(revision: HubRevision, found: list[HubFile], index: Path) -> list[HubFile]:
+    """The files that the index names; a repository may hold others of like names."""
+    try:
+        names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise PreflightError(f"{revision}: {index.name} is not an index ({error})") from error
+    missing = sorted(names - {file.name for file in found})
+    if missing:
+        raise PreflightError(
+            f"{revision}: {missing[0]} is missing, though {index.name} names it; "
+            "choose another revision"
+        )
+    return [file for file in found if file.name in names]
+
+
+def _inspect(folder: Path, revision: HubRevision) -> TokenizerFiles:
+    from continuum.text.tokenizing import check_tokenizer, inspect_tokenizer
+
+    check_tokenizer(folder)
+    return inspect_tokenizer(folder, repo=revision.repo, commit=revision.commit)
+
+
+def _convert(folder: Path, model_name: str) -> None:
+    from continuum.training.litgpt import check_weights, convert_hf_weights
+
+    convert_hf_weights(folder, model_name)
+    check_weights(folder)
+    for pattern in (*WEIGHT_PATTERNS, *map(re.escape, INDEX_NAMES)):
+        for path in folder.iterdir():
+            if re.fullmatch(pattern, path.name):
+                path.unlink()

@@ -1,0 +1,233 @@
+"""kind: fetch - texts from the web, from this machine or from Python packages, as a corpus."""
+
+import shutil
+import urllib.parse
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from continuum.artifacts import Artifact, Corpus, CorpusItem
+from continuum.errors import PreflightError
+from continuum.files import link_or_copy, sha256_file
+from continuum.local_files import LocalFile, copy_file, find_files, find_python_files
+from continuum.progress import ByteProgress
+from continuum.runs import ExperimentFolder
+from continuum.source_files import Reading, format_of, is_text_encoding, kept_name
+from continuum.stage import Forecast, LocalPath, PlanInput, Problem, Spec, Stage, StageContext
+from continuum.transfer import OnProgress, Remote, download
+
+PLACES = ("url", "path", "python")
+PARTIAL_DIR = "partial"
+"""In the run folder, beside `output/`: what has arrived, so that a killed fetch goes on."""
+
+
+class Source(Spec):
+    """Where one text, or several, come from: exactly one of `url`, `path` and `python`."""
+
+    url: str | None = None
+    """An http or https address of one file."""
+    path: LocalPath | None = None
+    """A local file or a glob (`*`, `?`, `[…]`, `**`); its bytes count, not its place."""
+    python: str | None = None
+    """A file or glob in the standard library or an installed package: `pydoc_data/topics.py`."""
+    sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$")
+    """Of the file at `url`, in lower-case hexadecimal; other bytes are an error."""
+    format: Literal["txt", "md", "py", "jsonl"] | None = None
+    """`txt`, `md`, `py`: a file is a document; `jsonl`: a line is one. Default: by the suffix."""
+    encoding: str = "utf-8"
+    """Of the text, as Python names it. Never guessed: bytes outside it are an error."""
+    text_field: str | None = None
+    """For `jsonl`: the key that holds the text; `text` unless stated."""
+
+    @property
+    def place(self) -> str:
+        """The field that says where: `url`, `path` or `python`."""
+        return "url" if self.url is not None else "path" if self.path is not None else "python"
+
+    @property
+    def reading(self) -> Reading:
+        return Reading(self.format, self.encoding, self.text_field)
+
+    def local_files(self, experiment_folder: Path) -> list[LocalFile]:
+        """The files of a `path` or `python` source, sorted by name; none for a `url`.
+
+        Raises:
+            PreflightError: there are none.
+        """
+        if self.path is not None:
+            runs = ExperimentFolder(experiment_folder).runs_dir
+            return find_files(str(self.path), experiment_folder, excluded=runs)
+        return find_python_files(self.python) if self.python is not None else []
+
+
+class Fetch(Stage):
+    """Collect texts. Each file is copied into the run folder, checked and hashed."""
+
+    kind: Literal["fetch"] = "fetch"
+    sources: tuple[Source, ...] = Field(min_length=1)
+    """In the order in which they become the corpus; a file named twice is there twice."""
+
+    produces: ClassVar[type[Artifact]] = Corpus
+
+    def problems(self, stages: Mapping[str, Stage]) -> Iterator[Problem]:
+        for index, source in enumerate(self.sources):
+            for problem in _source_problems(source):
+                path = ("sources", index, *problem.path)
+                yield Problem(path, problem.message, problem.suggestion)
+
+    def local_inputs(self, experiment_folder: Path) -> dict[str, Path]:
+        inputs: dict[str, Path] = {}
+        for index, source in enumerate(self.sources):
+            try:
+                found = source.local_files(experiment_folder)
+            except PreflightError:  # the forecast says so
+                continue
+            inputs |= {f"{index}/{file.name}": file.path for file in found}
+        return inputs
+
+    def forecast(self, inputs: Mapping[str, PlanInput], experiment_folder: Path) -> Forecast:
+        origins: list[_Origin] = []
+        problems: list[str] = []
+        for index, source in enumerate(self.sources):
+            try:
+                origins += _origins(index, source, experiment_folder)
+            except PreflightError as error:
+                problems.append(f"sources[{index}].{source.place}: {error}")
+        sizes = [origin.max_text_bytes() for origin in origins]
+        return Forecast(
+            facts={"files": len(origins)},
+            problems=tuple(problems),
+            max_text_bytes=None if problems else _sum_known(sizes),
+        )
+
+    def run(self, ctx: StageContext) -> Corpus:
+        from continuum.text.checking import check_item, check_not_empty
+
+        origins = [
+            origin
+            for index, source in enumerate(self.sources)
+            for origin in _origins(index, source, ctx.experiment_folder)
+        ]
+        total = _sum_known([origin.size_bytes() for origin in origins])
+        progress = ByteProgress(ctx.report, num_files=len(origins), total=total)
+        partial_dir = ctx.run.path / PARTIAL_DIR
+        corpus = Corpus(path=ctx.output_dir, items=())
+        items = []
+        for number, origin in enumerate(origins):
+            kept = ctx.output_dir / kept_name(number, origin.name)
+            _bring(origin, kept, partial_dir, progress.update)
+            items.append(origin.item(kept))
+            check_item(corpus, items[-1])
+            progress.next_file()
+        corpus = corpus.model_copy(update={"items": tuple(items)})
+        check_not_empty(corpus)
+        progress.finish()
+        shutil.rmtree(partial_dir, ignore_errors=True)
+        return corpus
+
+
+@dataclass(frozen=True)
+class _Origin:
+    """One file to bring."""
+
+    index: int
+    """Of its source."""
+    source: Source
+    name: str
+    """Its own, with the suffixes that say what it is."""
+    path: Path | None
+    """None when it is on the web."""
+
+    def size_bytes(self) -> int | None:
+        return self.path.stat().st_size if self.path is not None else None
+
+    def max_text_bytes(self) -> int | None:
+        size = self.size_bytes()
+        return None if size is None else self.source.reading.max_text_bytes(self.name, size)
+
+    def item(self, kept: Path) -> CorpusItem:
+        label = self.source.url if self.source.url is not None else self.name
+        return self.source.reading.item(kept, source=label, name=self.name)
+
+
+def _origins(index: int, source: Source, experiment_folder: Path) -> list[_Origin]:
+    if source.url is not None:
+        return [_Origin(index, source, _url_name(source.url), None)]
+    found = source.local_files(experiment_folder)
+    for file in found:
+        source.reading.format_of(file.name)
+    return [_Origin(index, source, file.name, file.path) for file in found]
+
+
+def _bring(origin: _Origin, kept: Path, partial_dir: Path, on_progress: OnProgress) -> None:
+    if origin.path is not None:
+        copy_file(origin.path, kept, on_progress)
+        return
+    assert origin.source.url is not None, "a source has a place"
+    arrived = partial_dir / f"{origin.index:05d}"
+    remote = Remote(origin.source.url, check=_sha256_check(origin.source.sha256))
+    download(remote, arrived, on_progress=on_progress)
+    link_or_copy(arrived, kept)
+
+
+def _sha256_check(expected: str | None) -> Callable[[Path], str | None] | None:
+    if expected is None:
+        return None
+
+    def check(path: Path) -> str | None:
+        found = sha256_file(path)
+        if found == expected:
+            return None
+        return (
+            f"its SHA-256 is {found}, not {expected} as the spec says; "
+            "if the file was replaced on purpose, correct `sha256`"
+        )
+
+    return check
+
+
+def _sum_known(sizes: list[int | None]) -> int | None:
+    known = [size for size in sizes if size is not None]
+    return sum(known) if len(known) == len(sizes) else None
+
+
+def _url_name(url: str) -> str:
+    path = urllib.parse.unquote(urllib.parse.urlsplit(url).path)
+    return PurePosixPath(path).name or "download"
+
+
+def _source_problems(source: Source) -> Iterator[Problem]:
+    stated = [name for name in PLACES if getattr(source, name) is not None]
+    if len(stated) != 1:
+        found = " and ".join(stated) if stated else "none of them"
+        yield Problem((), f"exactly one of url, path and python is needed; here is {found}")
+    if source.sha256 is not None and source.url is None:
+        yield Problem(("sha256",), "only a url has a sha256; local bytes are hashed by themselves")
+    if source.text_field is not None and source.format not in {None, "jsonl"}:
+        yield Problem(("text_field",), f"only jsonl has keys, not {source.format}")
+    if not is_text_encoding(source.encoding):
+        suggestion = "utf-8, latin-1, cp1252 …"
+        yield Problem(("encoding",), f"Python knows no encoding {source.encoding!r}", suggestion)
+    if source.url is not None:
+        yield from _url_problems(source.url, source)
+
+
+def _url_problems(url: str, source: Source) -> Iterator[Problem]:
+    try:
+        parts = urllib.parse.urlsplit(url)
+        is_usable = parts.scheme in {"http", "https"} and bool(parts.hostname)
+        _ = parts.port
+    except ValueError:
+        is_usable = False
+    if not is_usable or not url.isascii() or any(char <= " " for char in url):
+        message = "not an http or https address (other letters than ASCII are written as %XX)"
+        yield Problem(("url",), message)
+    elif parts.username is not None or parts.password is not None:
+        message = "an address with a password would be recorded; use a file and `path`"
+        yield Problem(("url",), message)
+    elif source.format is None and format_of(_url_name(url)) is None:
+        message = "the address' suffix says no format"
+        yield Problem(("url",), message, "state `format: txt`, md, py or jsonl beside it")

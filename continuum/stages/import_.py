@@ -1,0 +1,264 @@
+"""kind: import - a tokenizer, weights, a dataset or texts that already lie on this machine."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from continuum.architecture import read_architecture
+from continuum.artifacts import (
+    Artifact,
+    Corpus,
+    ModelWeights,
+    TokenizedDataset,
+    TokenizerFiles,
+)
+from continuum.errors import PreflightError
+from continuum.files import link_or_copy
+from continuum.local_files import LocalFile, copy_file, find_files, find_folder_files
+from continuum.progress import ByteProgress
+from continuum.runs import ExperimentFolder
+from continuum.source_files import Reading, is_text_encoding, kept_name
+from continuum.stage import (
+    Forecast,
+    LocalPath,
+    PlanInput,
+    Problem,
+    Ref,
+    Stage,
+    StageContext,
+    runtime_field,
+)
+from continuum.token_chunks import ChunkFolder, read_chunk_folder
+
+WEIGHT_NAMES = ("lit_model.pth", "model_config.yaml")
+TOKENIZER_NAMES = (
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "generation_config.json",
+    "special_tokens_map.json",
+)
+SPLIT_FOLDERS = {"train": ("train",), "validation": ("validation", "val")}
+TYPES: dict[str, tuple[type[Artifact], ...]] = {
+    "tokenizer": (TokenizerFiles,),
+    "weights": (ModelWeights, TokenizerFiles),
+    "dataset": (TokenizedDataset,),
+    "corpus": (Corpus,),
+}
+
+
+class Import(Stage):
+    """Take in local files: checked, kept in the run folder, hashed."""
+
+    kind: Literal["import"] = "import"
+    path: LocalPath
+    """A folder (for `corpus` also a file or a glob). Its bytes count, not its place."""
+    as_: Literal["tokenizer", "weights", "dataset", "corpus"] = Field(alias="as")
+    """What is there: a tokenizer, a LitGPT checkpoint of weights, litdata token chunks, texts."""
+    tokenizer: Ref[TokenizerFiles] | None = None
+    """For `dataset`, and needed there: the tokenizer that made the tokens."""
+    format: Literal["txt", "md", "py", "jsonl"] | None = None
+    """For `corpus`: `txt`, `md`, `py` or `jsonl`. Default: what each file's suffix says."""
+    encoding: str = "utf-8"
+    """For `corpus`: the text's encoding, as Python names it; never guessed."""
+    text_field: str | None = None
+    """For `corpus` in `jsonl`: the key that holds the text; `text` unless stated."""
+    link: bool = runtime_field(False)
+    """Hard-link the files instead of copying them, where the disk can. Saves room, but an edit of
+    the original in place then damages the artifact."""
+
+    def output_types(self) -> tuple[type[Artifact], ...]:
+        return TYPES[self.as_]
+
+    def problems(self, stages: Mapping[str, Stage]) -> Iterator[Problem]:
+        if self.as_ == "dataset" and self.tokenizer is None:
+            message = "a dataset needs the tokenizer that made it, to know what its ids mean"
+            yield Problem(("tokenizer",), message, "tokenizer: <the stage that has it>")
+        if self.as_ != "dataset" and self.tokenizer is not None:
+            yield Problem(("tokenizer",), f"only a dataset names its tokenizer, not {self.as_}")
+        if self.as_ != "corpus":
+            for name in ("format", "text_field"):
+                if getattr(self, name) is not None:
+                    yield Problem((name,), f"only a corpus has a {name}, not {self.as_}")
+        if not is_text_encoding(self.encoding):
+            suggestion = "utf-8, latin-1, cp1252 …"
+            yield Problem(("encoding",), f"Python knows no encoding {self.encoding!r}", suggestion)
+
+    def local_inputs(self, experiment_folder: Path) -> dict[str, Path]:
+        try:
+            return {file.name: file.path for file in self._files(experiment_folder)}
+        except PreflightError:  # the forecast says so
+            return {}
+
+    def forecast(self, inputs: Mapping[str, PlanInput], experiment_folder: Path) -> Forecast:
+        try:
+            return self._forecast(experiment_folder)
+        except PreflightError as error:
+            return Forecast(problems=(f"path: {error}",))
+
+    def run(self, ctx: StageContext) -> Artifact:
+        found = self._files(ctx.experiment_folder)
+        total = sum(file.path.stat().st_size for file in found)
+        progress = ByteProgress(ctx.report, num_files=len(found), total=total)
+        is_corpus = self.as_ == "corpus"
+        for number, file in enumerate(found):
+            name = kept_name(number, file.name) if is_corpus else file.name
+            self._keep(file.path, ctx.output_dir / name, progress)
+        progress.finish()
+        if self.as_ == "tokenizer":
+            return _import_tokenizer(ctx.output_dir)
+        if self.as_ == "weights":
+            return _import_weights(ctx.output_dir)
+        if self.as_ == "corpus":
+            return _import_corpus(ctx.output_dir, found, self._reading)
+        assert self.tokenizer is not None, "checked when the spec was loaded"
+        return _import_dataset(ctx.output_dir, ctx.artifact(self.tokenizer))
+
+    @property
+    def _reading(self) -> Reading:
+        return Reading(self.format, self.encoding, self.text_field)
+
+    def _files(self, experiment_folder: Path) -> list[LocalFile]:
+        """The files to take in, named as below `path`."""
+        root = self.path.resolve(experiment_folder)
+        if self.as_ == "corpus":
+            runs = ExperimentFolder(experiment_folder).runs_dir
+            if root.is_dir():
+                return find_folder_files(root, excluded=runs)
+            return find_files(str(self.path), experiment_folder, excluded=runs)
+        if not root.is_dir():
+            raise PreflightError(f"{self.path} is not a folder (looked for {root})")
+        if self.as_ == "dataset":
+            return _dataset_files(root)
+        names = TOKENIZER_NAMES if self.as_ == "tokenizer" else (*WEIGHT_NAMES, *TOKENIZER_NAMES)
+        needed = () if self.as_ == "tokenizer" else WEIGHT_NAMES
+        return _present(root, names, needed)
+
+    def _forecast(self, experiment_folder: Path) -> Forecast:
+        found = self._files(experiment_folder)
+        if self.as_ == "weights":
+            (config,) = (file for file in found if file.name == "model_config.yaml")
+            return Forecast(architecture=read_architecture(config.path))
+        if self.as_ == "dataset":
+            folders = _split_folders(self.path.resolve(experiment_folder))
+            return Forecast(
+                max_tokens={
+                    name: read_chunk_folder(folder).num_tokens for name, folder in folders.items()
+                }
+            )
+        if self.as_ == "corpus":
+            sizes = []
+            for file in found:
+                self._reading.format_of(file.name)
+                sizes.append(self._reading.max_text_bytes(file.name, file.path.stat().st_size))
+            known = [size for size in sizes if size is not None]
+            return Forecast(
+                facts={"files": len(found)},
+                max_text_bytes=sum(known) if len(known) == len(sizes) else None,
+            )
+        return Forecast()
+
+    def _keep(self, source: Path, target: Path, progress: ByteProgress) -> None:
+        if self.link:
+            link_or_copy(source, target)
+        else:
+            copy_file(source, target, progress.update)
+        progress.next_file()
+
+
+def _present(root: Path, names: tuple[str, ...], needed: tuple[str, ...]) -> list[LocalFile]:
+    found = [LocalFile(name, root / name) for name in names if (root / name).is_file()]
+    missing = [name for name in needed if not (root / name).is_file()]
+    if missing:
+        raise PreflightError(
+            f"{root}: {missing[0]} is missing; a LitGPT checkpoint folder holds "
+            f"{' and '.join(needed)}"
+        )
+    if not found:
+        raise PreflightError(
+            f"{root}: there is neither tokenizer.json nor tokenizer.model in this folder"
+        )
+    return found
+
+
+def _split_folders(root: Path) -> dict[str, Path]:
+    """The folder of each split that is there."""
+    found: dict[str, Path] = {}
+    for split, names in SPLIT_FOLDERS.items():
+        present = [root / name for name in names if (root / name / "index.json").is_file()]
+        if len(present) > 1:
+            raise PreflightError(f"{root}: both {names[0]} and {names[1]} are there; keep one")
+        if present:
+            found[split] = present[0]
+    if "train" not in found:
+        raise PreflightError(
+            f"{root / 'train' / 'index.json'} is missing; a litdata dataset has one for each split"
+        )
+    return found
+
+
+def _dataset_files(root: Path) -> list[LocalFile]:
+    return [
+        LocalFile(f"{split}/{name}", folder / name)
+        for split, folder in _split_folders(root).items()
+        for name in ("index.json", *(chunk.name for chunk in read_chunk_folder(folder).chunks))
+    ]
+
+
+def _import_tokenizer(folder: Path) -> TokenizerFiles:
+    from continuum.text.tokenizing import check_tokenizer, inspect_tokenizer
+
+    check_tokenizer(folder)
+    return inspect_tokenizer(folder)
+
+
+def _import_weights(folder: Path) -> ModelWeights:
+    from continuum.training.litgpt import check_weights
+
+    check_weights(folder)
+    has_tokenizer = any((folder / name).is_file() for name in TOKENIZER_NAMES[:2])
+    tokenizer = _import_tokenizer(folder) if has_tokenizer else None
+    return ModelWeights(
+        path=folder,
+        tokenizer=tokenizer,
+        vocabulary_digest=tokenizer.vocabulary_digest if tokenizer is not None else None,
+        model_config_fields=read_architecture(folder / "model_config.yaml").fields,
+    )
+
+
+def _import_corpus(folder: Path, found: list[LocalFile], reading: Reading) -> Corpus:
+    from continuum.text.checking import check_item, check_not_empty
+
+    items = tuple(
+        reading.item(folder / kept_name(number, file.name), source=file.name, name=file.name)
+        for number, file in enumerate(found)
+    )
+    corpus = Corpus(path=folder, items=items)
+    for item in items:
+        check_item(corpus, item)
+    check_not_empty(corpus)
+    return corpus
+
+
+def _import_dataset(folder: Path, tokenizer: TokenizerFiles) -> TokenizedDataset:
+    for name in TOKENIZER_NAMES:
+        if (tokenizer.path / name).is_file():
+            link_or_copy(tokenizer.path / name, folder / "tokenizer" / name)
+    splits: dict[str, ChunkFolder] = {}
+    for name in SPLIT_FOLDERS:
+        if (folder / name).is_dir():
+            splits[name] = read_chunk_folder(folder / name)
+            splits[name].check(tokenizer.num_ids)
+    validation = splits.get("validation")
+    return TokenizedDataset(
+        path=folder,
+        train=splits["train"].split(),
+        validation=validation.split() if validation is not None else None,
+        dtype=splits["train"].dtype,
+        num_ids=tokenizer.num_ids,
+        vocabulary_digest=tokenizer.vocabulary_digest,
+        document="unknown",
+        backend="imported",
+    )

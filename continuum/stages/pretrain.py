@@ -1,0 +1,101 @@
+"""kind: pretrain - train a freshly initialised LitGPT model on a tokenized dataset."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from continuum.amounts import Count
+from continuum.architecture import Architecture, architecture, suggest_model
+from continuum.artifacts import Artifact, TokenizedDataset, TrainingCheckpoint
+from continuum.preflight import forecast_training
+from continuum.recipe import (
+    Evaluate,
+    Optimizer,
+    Recipe,
+    Runtime,
+    Schedule,
+    as_mixture,
+    training_problems,
+)
+from continuum.stage import (
+    Forecast,
+    PlanInput,
+    Precision,
+    Problem,
+    Ref,
+    Stage,
+    StageContext,
+    runtime_field,
+)
+
+
+class Pretrain(Stage):
+    kind: Literal["pretrain"] = "pretrain"
+    model: str | dict[str, Any]
+    """A LitGPT config name, or `{name: pythia-14m, n_layer: 4}` with fields of it replaced."""
+    data: Ref[TokenizedDataset] | dict[Ref[TokenizedDataset], float]
+    """A tokenized dataset, or a mixture `{new: 0.9, old: 0.1}` by shares of the samples."""
+    max_tokens: Count | None = None
+    """Training tokens; whole optimizer steps of them are taken."""
+    max_steps: Count | None = None
+    """Optimizer steps."""
+    epochs: float | None = Field(None, gt=0, allow_inf_nan=False)
+    """Passes over the training data."""
+    sequence_length: Count
+    """Tokens in a training sequence."""
+    global_batch_size: Count
+    """Sequences in an optimizer step, over all devices."""
+    precision: Precision = "auto"
+    """As Lightning Fabric names it; `auto` is 32-true on a CPU, bf16-mixed on CUDA."""
+    optimizer: Optimizer
+    """The optimizer and its peak learning rate."""
+    schedule: Schedule = Schedule()
+    """The learning rate over the run."""
+    max_norm: float | None = Field(1.0, gt=0, allow_inf_nan=False)
+    """Gradients are clipped to this norm; None does not clip."""
+    evaluate: Evaluate | None = runtime_field(Evaluate())
+    """Loss on the validation split; None does not evaluate."""
+    runtime: Runtime = runtime_field(Runtime())
+    """How the work is done."""
+
+    produces: ClassVar[type[Artifact]] = TrainingCheckpoint
+    uses_seed: ClassVar[bool] = True
+    trains: ClassVar[bool] = True
+
+    def problems(self, stages: Mapping[str, Stage]) -> Iterator[Problem]:
+        yield from training_problems(self)
+        try:
+            self.architecture()
+        except ValueError as error:
+            yield Problem(("model",), str(error), suggest_model(self._model_name()))
+
+    def architecture(self) -> Architecture:
+        """The model's shape.
+
+        Raises:
+            ValueError: LitGPT has no such model or field, or the values do not fit together.
+        """
+        overrides = dict(self.model) if isinstance(self.model, dict) else {}
+        overrides.pop("name", None)
+        return architecture(self._model_name(), overrides)
+
+    def recipe(self, stages: Mapping[str, Stage]) -> Recipe:
+        return self._recipe()
+
+    def forecast(self, inputs: Mapping[str, PlanInput], experiment_folder: Path) -> Forecast:
+        return forecast_training(self._recipe(), self.architecture(), inputs)
+
+    def run(self, ctx: StageContext) -> TrainingCheckpoint:
+        from continuum.training.session import Origin, train
+
+        recipe = Recipe.model_validate(ctx.recipe, strict=False)
+        return train(ctx, recipe, Origin(self.architecture().fields))
+
+    def _model_name(self) -> str:
+        return str(self.model.get("name", "")) if isinstance(self.model, dict) else self.model
+
+    def _recipe(self) -> Recipe:
+        fields = {name: getattr(self, name) for name in Recipe.model_fields if name != "data"}
+        return Recipe(data=as_mixture(self.data), **fields)

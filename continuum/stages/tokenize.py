@@ -1,0 +1,268 @@
+"""kind: tokenize - a corpus into token chunks for training and validation."""
+
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from itertools import chain
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Discriminator, Field, Tag
+
+from continuum.artifacts import (
+    Artifact,
+    Corpus,
+    CorpusItem,
+    Split,
+    TokenizedDataset,
+    TokenizerFiles,
+)
+from continuum.errors import PreflightError
+from continuum.progress import ByteProgress
+from continuum.source_files import MAX_UTF8_BYTES
+from continuum.stage import Forecast, PlanInput, Problem, Ref, Spec, Stage, StageContext
+from continuum.text.marks import DocumentPolicy, document_marks, missing_mark
+from continuum.text.splitting import Part, SplitName, by_fraction, matches, whole_items
+
+COMPACT_ENCODINGS = ("utf-8", "ascii")
+
+
+class ByFraction(Spec):
+    """A share of every document, or of the documents."""
+
+    fraction: float = Field(gt=0, lt=1)
+    """Share of the text. Of each whole-file document (txt, md, py) its end, cut after a line; of
+    JSON lines, documents chosen by a hash of the experiment's seed, so nearly this share."""
+
+
+class ByFiles(Spec):
+    """Whole files of the corpus."""
+
+    files: tuple[str, ...] = Field(min_length=1)
+    """Names or globs of the corpus' sources, in full or by their last part: `book2.txt`, `*.md`."""
+
+
+class ByCorpus(Spec):
+    """Texts of their own."""
+
+    corpus: Ref[Corpus]
+    """Another stage's corpus, all of it."""
+
+
+def _form(value: Any) -> str | None:
+    if isinstance(value, str):
+        return "none"
+    keys = value.keys() if isinstance(value, dict) else getattr(type(value), "model_fields", ())
+    return next((key for key in ("fraction", "files", "corpus") if key in keys), None)
+
+
+Validation = Annotated[
+    Annotated[ByFraction, Tag("fraction")]
+    | Annotated[ByFiles, Tag("files")]
+    | Annotated[ByCorpus, Tag("corpus")]
+    | Annotated[Literal["none"], Tag("none")],
+    Discriminator(
+        _form,
+        custom_error_type="validation_form",
+        custom_error_message="Input should be {{fraction: 0.05}}, {{files: [name or glob]}}, "
+        "{{corpus: stage}}, or none",
+    ),
+]
+
+
+class Tokenize(Stage):
+    """Turn a corpus into token ids, in chunks that LitGPT's `LitData` reads too.
+
+    The text of a special token written in a document becomes that token, as in LitGPT.
+    """
+
+    kind: Literal["tokenize"] = "tokenize"
+    corpus: Ref[Corpus]
+    """The texts to train on."""
+    tokenizer: Ref[TokenizerFiles]
+    """The model's tokenizer, or one to train a model with."""
+    document: DocumentPolicy = "bos"
+    """What marks a document's bounds: `bos` before it, `eos` after it, `both`, or `none`. `bos` is
+    what LitGPT's `TextFiles` does. Both sides of a divided document count as documents."""
+    validation: Validation
+    """Where the validation text comes from. Required, because a loss on training text misleads:
+    `{fraction: 0.05}`, `{files: [...]}`, `{corpus: stage}`, or `none`."""
+
+    produces: ClassVar[type[Artifact]] = TokenizedDataset
+    uses_seed: ClassVar[bool] = True
+
+    def problems(self, stages: Mapping[str, Stage]) -> Iterator[Problem]:
+        if isinstance(self.validation, ByCorpus) and self.validation.corpus == self.corpus:
+            yield Problem(
+                ("validation", "corpus"),
+                f"{str(self.corpus)!r} would be the training and the validation text",
+                "name another corpus, or use {fraction: 0.05}",
+            )
+
+    def forecast(self, inputs: Mapping[str, PlanInput], experiment_folder: Path) -> Forecast:
+        problems = []
+        tokenizer = inputs[self.tokenizer].artifact
+        files = tokenizer.view(TokenizerFiles) if tokenizer else None
+        if isinstance(files, TokenizerFiles) and (missing := missing_mark(files, self.document)):
+            problems.append(missing)
+        corpus = inputs[self.corpus].artifact
+        if isinstance(corpus, Corpus) and (problem := _file_problem(corpus, self.validation)):
+            problems.append(problem)
+        bounds = {
+            split: bound for split, bound in self._max_tokens(inputs).items() if bound is not None
+        }
+        return Forecast(problems=tuple(problems), max_tokens=bounds)
+
+    def run(self, ctx: StageContext) -> TokenizedDataset:
+        from continuum.text.dataset import write_splits
+        from continuum.text.encoding import choose_method
+        from continuum.text.packing import token_dtype
+        from continuum.text.sampling import sample_texts
+        from continuum.text.tokenizing import TOKENIZER_FILES
+
+        tokenizer = ctx.artifact(self.tokenizer)
+        marks = document_marks(tokenizer, self.document)
+        corpora = self._corpora(ctx)
+        if problem := _file_problem(corpora[0], self.validation):
+            raise PreflightError(problem)
+        sample = [text for corpus in corpora for text in sample_texts(corpus)]
+        method = choose_method(tokenizer.path, sample)
+        _warn(ctx, method.remarks)
+        splits = write_splits(
+            self._parts(ctx, corpora),
+            {split: ctx.output_dir / split for split in self._split_names()},
+            method=method,
+            marks=marks,
+            num_ids=tokenizer.num_ids,
+        )
+        _warn(ctx, method.late_remarks())
+        self._check_splits(splits)
+        _copy_tokenizer(tokenizer.path, ctx.output_dir / "tokenizer", TOKENIZER_FILES)
+        return TokenizedDataset(
+            path=ctx.output_dir,
+            train=splits["train"],
+            validation=splits.get("validation"),
+            dtype=token_dtype(tokenizer.num_ids),
+            num_ids=tokenizer.num_ids,
+            vocabulary_digest=tokenizer.vocabulary_digest,
+            document=self.document,
+            backend=method.encoder.name,
+        )
+
+    def _split_names(self) -> tuple[SplitName, ...]:
+        return ("train",) if self.validation == "none" else ("train", "validation")
+
+    def _corpora(self, ctx: StageContext) -> list[Corpus]:
+        refs = [self.corpus]
+        if isinstance(self.validation, ByCorpus):
+            refs.append(self.validation.corpus)
+        return [ctx.artifact(ref) for ref in refs]
+
+    def _parts(self, ctx: StageContext, corpora: list[Corpus]) -> Iterator[Part]:
+        total = sum(corpus.size_bytes for corpus in corpora)
+        on_bytes = _counter(ByteProgress(ctx.report, num_files=1, total=total))
+        corpus = corpora[0]
+        validation = self.validation
+        if isinstance(validation, ByFraction):
+            return by_fraction(corpus, validation.fraction, seed=ctx.seed, on_bytes=on_bytes)
+        if isinstance(validation, ByFiles):
+            return whole_items(corpus, _is_named(validation.files), on_bytes=on_bytes)
+        training = whole_items(corpus, _is_named(()), on_bytes=on_bytes)
+        others = (whole_items(other, _is_named(("*",)), on_bytes=on_bytes) for other in corpora[1:])
+        return chain(training, *others)
+
+    def _check_splits(self, splits: Mapping[SplitName, Split]) -> None:
+        for split, made in splits.items():
+            if made.num_tokens:
+                continue
+            others = "; ".join(
+                f"{name} got {other.num_tokens:,} tokens of {other.num_documents:,} document(s)"
+                for name, other in splits.items()
+                if name != split
+            )
+            remedy = "give it more text"
+            if isinstance(self.validation, ByFraction):
+                remedy = (
+                    f"fraction {self.validation.fraction:g} is too far from one half for so little "
+                    "text; change it, or name the validation text by files or corpus"
+                )
+            raise PreflightError(
+                f"the {split} split is empty{f' ({others})' if others else ''}: {remedy}"
+            )
+
+    def _max_tokens(self, inputs: Mapping[str, PlanInput]) -> dict[str, int | None]:
+        corpus = inputs[self.corpus]
+        everything = _max_text_bytes(corpus)
+        if self.validation == "none":
+            return {"train": everything}
+        if isinstance(self.validation, ByCorpus):
+            other = _max_text_bytes(inputs[self.validation.corpus])
+            return {"train": everything, "validation": other}
+        if isinstance(self.validation, ByFiles) and isinstance(corpus.artifact, Corpus):
+            is_named = _is_named(self.validation.files)
+            items = corpus.artifact.items
+            return {
+                "train": _sum_of(item for item in items if not is_named(item)),
+                "validation": _sum_of(item for item in items if is_named(item)),
+            }
+        return {"train": everything, "validation": everything}
+
+
+def _warn(ctx: StageContext, remarks: tuple[str, ...]) -> None:
+    for remark in remarks:
+        ctx.report({"event": "warning", "message": remark})
+
+
+def _is_named(patterns: tuple[str, ...]) -> Callable[[CorpusItem], bool]:
+    return lambda item: any(matches(item, pattern) for pattern in patterns)
+
+
+def _file_problem(corpus: Corpus, validation: object) -> str | None:
+    """What is wrong with the files named for validation; None when nothing is."""
+    if not isinstance(validation, ByFiles):
+        return None
+    sources = ", ".join(item.source for item in corpus.items[:5])
+    for pattern in validation.files:
+        if not any(matches(item, pattern) for item in corpus.items):
+            return f"validation.files: {pattern!r} matches nothing; the corpus has {sources}"
+    if all(map(_is_named(validation.files), corpus.items)):
+        return (
+            f"validation.files: all of the corpus ({sources}) is named, so nothing is left to "
+            "train on; name fewer files"
+        )
+    return None
+
+
+def _max_text_bytes(corpus: PlanInput) -> int | None:
+    """A byte-level token covers at least one byte of UTF-8; None when the text is compressed."""
+    if isinstance(corpus.artifact, Corpus):
+        return _sum_of(iter(corpus.artifact.items))
+    return corpus.forecast.max_text_bytes
+
+
+def _sum_of(items: Iterator[CorpusItem]) -> int | None:
+    total = 0
+    for item in items:
+        if item.compression != "none":
+            return None
+        is_compact = item.encoding.lower().replace("_", "-") in COMPACT_ENCODINGS
+        # Two marks a document; a JSON line has more signs than that around its text.
+        total += item.size_bytes * (1 if is_compact else MAX_UTF8_BYTES) + 2
+    return total
+
+
+def _counter(progress: ByteProgress) -> Callable[[int], None]:
+    done = 0
+
+    def count(num_bytes: int) -> None:
+        nonlocal done
+        done += num_bytes
+        progress.update(done)
+
+    return count
+
+
+def _copy_tokenizer(source: Path, target: Path, names: tuple[str, ...]) -> None:
+    target.mkdir()
+    for name in names:
+        if (source / name).is_file():
+            shutil.copyfile(source / name, target / name)

@@ -1,0 +1,90 @@
+"""kind: train_tokenizer - a byte-level BPE made from a corpus."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from continuum.artifacts import Artifact, Corpus, TokenizerFiles
+from continuum.progress import ByteProgress
+from continuum.stage import Forecast, PlanInput, Problem, Ref, Stage, StageContext
+from continuum.text.pieces import BEFORE_SPACE, Cutter
+from continuum.text.reading import read_documents
+
+NUM_BYTES = 256
+"""Every byte is a token, so that no text is unknown."""
+
+
+class TrainTokenizer(Stage):
+    """Train a byte-level BPE with GPT-2's pre-tokenizer; LitGPT and transformers load it."""
+
+    kind: Literal["train_tokenizer"] = "train_tokenizer"
+    corpus: Ref[Corpus]
+    """The texts whose words it learns."""
+    vocab_size: int = Field(ge=NUM_BYTES + 4, le=1 << 24)
+    """Ids, special tokens included. Up to 65,536 a token takes two bytes on disk, beyond four."""
+    min_frequency: int = Field(2, ge=1)
+    """A pair of tokens is merged when it occurs so often; below 2, accidents become tokens."""
+    bos_token: str = Field("<|endoftext|>", min_length=1)
+    """Begins documents. The same token as the end, as in GPT-2 and Pythia."""
+    eos_token: str = Field("<|endoftext|>", min_length=1)
+    """Ends documents."""
+    special_tokens: tuple[str, ...] = ()
+    """More texts that are one token each, such as `<|pad|>`."""
+
+    produces: ClassVar[type[Artifact]] = TokenizerFiles
+
+    def problems(self, stages: Mapping[str, Stage]) -> Iterator[Problem]:
+        if len(set(self.special_tokens)) < len(self.special_tokens) or "" in self.special_tokens:
+            yield Problem(("special_tokens",), "special tokens must differ and may not be empty")
+        smallest = NUM_BYTES + len(self._all_special_tokens())
+        if self.vocab_size < smallest:
+            yield Problem(
+                ("vocab_size",),
+                f"{NUM_BYTES} bytes and the special tokens are {smallest} ids already",
+                f"at least {smallest + 1}",
+            )
+
+    def forecast(self, inputs: Mapping[str, PlanInput], experiment_folder: Path) -> Forecast:
+        return Forecast(facts={"max_ids": self.vocab_size})
+
+    def run(self, ctx: StageContext) -> TokenizerFiles:
+        from continuum.text.bpe import train_bpe
+        from continuum.text.tokenizing import check_tokenizer, inspect_tokenizer
+
+        num_ids = train_bpe(
+            self._texts(ctx),
+            ctx.output_dir,
+            vocab_size=self.vocab_size,
+            min_frequency=self.min_frequency,
+            bos_token=self.bos_token,
+            eos_token=self.eos_token,
+            special_tokens=self.special_tokens,
+        )
+        if num_ids < self.vocab_size:
+            message = (
+                f"the corpus has words for {num_ids:,} ids only, not for the {self.vocab_size:,} "
+                f"of vocab_size (min_frequency {self.min_frequency}); that is what was made"
+            )
+            ctx.report({"event": "warning", "message": message})
+        check_tokenizer(ctx.output_dir)
+        return inspect_tokenizer(ctx.output_dir)
+
+    def _all_special_tokens(self) -> set[str]:
+        return {self.bos_token, self.eos_token, *self.special_tokens}
+
+    def _texts(self, ctx: StageContext) -> Iterator[str]:
+        corpus = ctx.artifact(self.corpus)
+        progress = ByteProgress(ctx.report, num_files=1, total=corpus.size_bytes)
+        done = 0
+
+        def count(num_bytes: int) -> None:
+            nonlocal done
+            done += num_bytes
+            progress.update(done)
+
+        # The pre-tokenizer ends a word at each of these cuts, so they change no count.
+        cutter = Cutter(BEFORE_SPACE)
+        for document in read_documents(corpus, on_bytes=count):
+            yield from cutter.cut(document.fragments)

@@ -1,0 +1,229 @@
+"""Text to token ids: the libraries that can, and the proof that the fast way is the right way.
+
+`tokenizers` (or `sentencepiece`, for a folder that has only its model) on whole texts is the
+reference. On a sample of the corpus at hand it is compared with
+
+- itself on cut pieces: if equal, long documents are cut, which bounds memory and is faster;
+- `gigatoken`, many times faster still: if equal token for token, it is used.
+
+The text of a special token written in a document, such as `<|endoftext|>`, becomes that token, as
+in `tokenizers` and so in LitGPT; the sample holds every added token between words, so a library
+or a cut that sees them otherwise is not used.
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from continuum.errors import ContinuumError, StageFailedError
+from continuum.text.pieces import BEFORE_SPACE, BEFORE_SPACE_OR_MARK, MAX_PIECE_CHARS, Cutter
+from continuum.text.tokenizing import load_sentencepiece, load_tokenizer_json, vocabulary_file
+
+PROOF_PIECE_CHARS = 256
+"""Far shorter than in use, so that the sample tries many thousand cuts."""
+
+Ids = NDArray[np.uint32]
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """The ids of a list of texts, one after another."""
+
+    ids: Ids
+    lengths: NDArray[np.int64]
+    """How many ids each text has."""
+
+    def equals(self, other: "Encoded") -> bool:
+        """Whether the ids are the same, however the texts were divided."""
+        return bool(np.array_equal(self.ids, other.ids))
+
+
+class Encoder(Protocol):
+    """A library that turns texts into ids, without adding special tokens of its own."""
+
+    @property
+    def name(self) -> str: ...
+
+    def encode(self, texts: Sequence[str]) -> Encoded: ...
+
+
+@dataclass(frozen=True)
+class Method:
+    """How a corpus is tokenized."""
+
+    encoder: Encoder
+    cutter: Cutter | None
+    """None: documents are encoded whole, because cutting changes this tokenizer's tokens."""
+    remarks: tuple[str, ...]
+    """Why it is not the fastest way."""
+
+    def late_remarks(self) -> tuple[str, ...]:
+        """What only the work itself could tell."""
+        num_unsafe = self.cutter.num_unsafe if self.cutter else 0
+        if num_unsafe == 0:
+            return ()
+        return (
+            f"text without a word's end for {MAX_PIECE_CHARS:,} characters was cut there, at "
+            f"{num_unsafe:,} place(s); a token may differ at each of them",
+        )
+
+
+class TokenizersEncoder:
+    """Hugging Face `tokenizers`."""
+
+    name = "tokenizers"
+
+    def __init__(self, folder: Path) -> None:
+        self._tokenizer = load_tokenizer_json(folder)
+
+    @property
+    def added_tokens(self) -> list[str]:
+        """The texts that become one token wherever they stand."""
+        return [token.content for token in self._tokenizer.get_added_tokens_decoder().values()]
+
+    def encode(self, texts: Sequence[str]) -> Encoded:
+        encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+        return _encoded([encoding.ids for encoding in encodings])
+
+
+class SentencePieceEncoder:
+    """Google's `sentencepiece`."""
+
+    name = "sentencepiece"
+    added_tokens: tuple[str, ...] = ()
+
+    def __init__(self, folder: Path) -> None:
+        self._processor = load_sentencepiece(folder)
+
+    def encode(self, texts: Sequence[str]) -> Encoded:
+        return _encoded(self._processor.encode(list(texts), num_threads=_num_processors()))
+
+
+class GigatokenEncoder:
+    """`gigatoken`, with `tokenizers` in reserve for texts on which it fails."""
+
+    def __init__(self, folder: Path, reserve: TokenizersEncoder) -> None:
+        import awkward  # type: ignore[import-untyped]  # it ships no types
+        import gigatoken
+
+        self._awkward: Any = awkward
+        self._tokenizer = gigatoken.Tokenizer(folder / "tokenizer.json")
+        self._reserve = reserve
+        self._has_failed = False
+
+    @property
+    def name(self) -> str:
+        return "gigatoken, tokenizers" if self._has_failed else "gigatoken"
+
+    def encode(self, texts: Sequence[str]) -> Encoded:
+        if self._has_failed or not texts:
+            return self._reserve.encode(texts)
+        try:
+            return self.encode_alone(texts)
+        except (ContinuumError, KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException:  # a panic in Rust is no Exception
+            self._has_failed = True
+            return self._reserve.encode(texts)
+
+    def encode_alone(self, texts: Sequence[str]) -> Encoded:
+        """Encode without the reserve."""
+        # Without `parallel` it works on one processor in every child process.
+        rows = self._tokenizer.encode_batch(list(texts), parallel=_num_processors() > 1)
+        ids = self._awkward.to_numpy(self._awkward.flatten(rows)).astype(np.uint32, copy=False)
+        return Encoded(ids, self._awkward.to_numpy(self._awkward.num(rows)))
+
+
+def choose_method(folder: Path, sample: Sequence[str]) -> Method:
+    """The fastest way that gives the reference's tokens on `sample` (see `sample_texts`).
+
+    Raises:
+        PreflightError: the tokenizer in `folder` cannot be loaded.
+    """
+    has_json = vocabulary_file(folder).name == "tokenizer.json"
+    reference = TokenizersEncoder(folder) if has_json else SentencePieceEncoder(folder)
+    texts = [*sample, *_with_added_tokens(reference.added_tokens)]
+    expected = reference.encode(texts)
+    safe_place = next(
+        (
+            place
+            for place in (BEFORE_SPACE_OR_MARK, BEFORE_SPACE)
+            if reference.encode(_cut_all(Cutter(place, PROOF_PIECE_CHARS), texts)).equals(expected)
+        ),
+        None,
+    )
+    cutter = Cutter(safe_place) if safe_place else None
+    warnings = [] if cutter else [_uncut_warning(folder)]
+    if isinstance(reference, SentencePieceEncoder):
+        return Method(reference, cutter, tuple(warnings))
+    tried = _cut_all(cutter, texts) if cutter else texts
+    fast = _proved_gigatoken(folder, reference, tried, expected)
+    if isinstance(fast, str):
+        return Method(reference, cutter, (*warnings, fast))
+    return Method(fast, cutter, tuple(warnings))
+
+
+def check_ids(encoded: Encoded, num_ids: int) -> None:
+    """Refuse ids outside the vocabulary.
+
+    Raises:
+        StageFailedError: an id is too large for the models made for this tokenizer.
+    """
+    if encoded.ids.size and int(encoded.ids.max()) >= num_ids:
+        raise StageFailedError(
+            f"the tokenizer made id {int(encoded.ids.max())}, but its largest was to be "
+            f"{num_ids - 1}; its files were changed since they were inspected"
+        )
+
+
+def _proved_gigatoken(
+    folder: Path, reference: TokenizersEncoder, texts: Sequence[str], expected: Encoded
+) -> GigatokenEncoder | str:
+    try:
+        encoder = GigatokenEncoder(folder, reference)
+        is_equal = encoder.encode_alone(texts).equals(expected)
+    except (ContinuumError, KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:
+        return f"gigatoken cannot use this tokenizer ({error}); tokenizers is used, which is slower"
+    if is_equal:
+        return encoder
+    return "gigatoken differs from tokenizers on a sample; tokenizers is used, which is slower"
+
+
+def _with_added_tokens(tokens: Sequence[str]) -> list[str]:
+    return [
+        f"word {token} word\n{token}word {token}\n\n{token}{token} word{token} {token}."
+        for token in tokens
+    ]
+
+
+def _cut_all(cutter: Cutter, texts: Sequence[str]) -> list[str]:
+    return [piece for text in texts for piece in cutter.cut((text,))]
+
+
+def _uncut_warning(folder: Path) -> str:
+    return (
+        f"{folder.name}: this tokenizer's tokens depend on text further away than a word, so each "
+        "document is tokenized whole and must fit in memory (about 150 bytes for each of its "
+        f"characters); only documents below {MAX_PIECE_CHARS:,} characters are no concern"
+    )
+
+
+def _encoded(rows: Sequence[Sequence[int]]) -> Encoded:
+    lengths = np.fromiter((len(row) for row in rows), dtype=np.int64, count=len(rows))
+    ids = np.empty(int(lengths.sum()), dtype=np.uint32)
+    start = 0
+    for row in rows:
+        ids[start : start + len(row)] = row
+        start += len(row)
+    return Encoded(ids, lengths)
+
+
+def _num_processors() -> int:
+    return len(os.sched_getaffinity(0))

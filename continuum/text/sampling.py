@@ -1,0 +1,70 @@
+"""A few megabytes of a corpus, taken from the beginning, middle and end of items all over it."""
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from continuum.artifacts import Corpus, CorpusItem
+from continuum.text.reading import read_documents
+
+WINDOW_CHARS = 1 << 17
+MIN_ITEMS = 8
+SAMPLE_BYTES = 3 * WINDOW_CHARS * MIN_ITEMS
+"""About 3 MB: enough to meet a tokenizer's rare cases, tokenized in a second or two."""
+
+
+def sample_texts(corpus: Corpus) -> tuple[str, ...]:
+    """Texts of the corpus, each at most `WINDOW_CHARS` long; the same for the same corpus."""
+    texts: dict[str, None] = {}
+    for item in _spread(corpus.items):
+        texts.update(dict.fromkeys(_sample_item(corpus, item)))
+    return tuple(texts)
+
+
+@dataclass
+class _Window:
+    """The texts met from some byte of an item on, until there are enough."""
+
+    start_byte: int
+    share: float
+    """Which part of a fragment to take: 0.0 its beginning, 0.5 its middle."""
+    texts: list[str] = field(default_factory=list)
+    room: int = WINDOW_CHARS
+
+    def offer(self, fragment: str, num_bytes_read: int) -> None:
+        if self.room <= 0 or num_bytes_read < self.start_byte:
+            return
+        start = int(max(0, len(fragment) - self.room) * self.share)
+        taken = fragment[start : start + self.room]
+        self.texts.append(taken)
+        self.room -= len(taken)
+
+
+def _sample_item(corpus: Corpus, item: CorpusItem) -> Iterator[str]:
+    num_bytes_read = 0
+
+    def count(num_bytes: int) -> None:
+        nonlocal num_bytes_read
+        num_bytes_read += num_bytes
+
+    windows = (_Window(0, 0.0), _Window(item.size_bytes // 2, 0.5))
+    ending: deque[str] = deque()
+    ending_chars = 0
+    for document in read_documents(corpus, (item,), on_bytes=count):
+        for fragment in document.fragments:
+            for window in windows:
+                window.offer(fragment, num_bytes_read)
+            ending.append(fragment[-WINDOW_CHARS:])
+            ending_chars += len(ending[-1])
+            while ending_chars - len(ending[0]) >= WINDOW_CHARS:
+                ending_chars -= len(ending.popleft())
+    for window in windows:
+        yield from window.texts
+    yield from ending
+
+
+def _spread(items: Sequence[CorpusItem]) -> list[CorpusItem]:
+    total = sum(item.size_bytes for item in items)
+    mean = max(1, total // max(1, len(items)))
+    number = min(len(items), max(MIN_ITEMS, SAMPLE_BYTES // mean))
+    return [items[index * len(items) // number] for index in range(number)]

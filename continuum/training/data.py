@@ -1,0 +1,109 @@
+"""Token blocks to batches: any position, any world size, the same order.
+
+Reads litdata chunks by block number through litdata's own reader, in this process: a block of
+text is a memory-mapped copy, and loader workers would cost more than they give. The order is
+`SampleOrder`'s, so nothing about reading needs to be saved or restored.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from litdata.streaming import StreamingDataset, TokensLoader
+
+from continuum.training.order import SampleOrder
+
+
+class Blocks:
+    """The blocks of one split: `sequence_length + 1` tokens each, by number."""
+
+    def __init__(self, folder: Path, sequence_length: int) -> None:
+        self._dataset = StreamingDataset(
+            str(folder), item_loader=TokensLoader(block_size=sequence_length + 1), shuffle=False
+        )
+        self._width = sequence_length + 1
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def read(self, number: int) -> torch.Tensor:
+        """Block `number` as int64, shape (sequence_length + 1,)."""
+        block = torch.as_tensor(self._dataset[number])
+        assert block.numel() == self._width
+        return block.to(torch.int64)
+
+
+@dataclass(frozen=True)
+class Share:
+    """Which part of every global batch a process computes."""
+
+    rank: int
+    world_size: int
+    micro_batch_size: int
+
+
+class TrainingData:
+    """Global batches over one or more datasets, cut into this process's micro-batches."""
+
+    def __init__(
+        self, sources: list[Blocks], order: SampleOrder, global_batch_size: int, share: Share
+    ) -> None:
+        self._sources = sources
+        self._order = order
+        self._global_batch_size = global_batch_size
+        self._share = share
+
+    @property
+    def num_micro_batches(self) -> int:
+        """Micro-batches of this process in one optimizer step."""
+        return self._global_batch_size // (self._share.world_size * self._share.micro_batch_size)
+
+    def micro_batches(self, step: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Inputs and targets, each (micro_batch_size, sequence_length), of optimizer step `step`.
+
+        Steps count from zero; step `s` reads samples `s · B … (s + 1) · B - 1`.
+        """
+        start = step * self._global_batch_size
+        datasets, blocks = self._order.samples(start, start + self._global_batch_size)
+        size, world = self._share.micro_batch_size, self._share.world_size
+        for number in range(self.num_micro_batches):
+            first = (number * world + self._share.rank) * size
+            chosen = slice(first, first + size)
+            yield self._stack(datasets[chosen].tolist(), blocks[chosen].tolist())
+
+    def sample_ids(self, step: int) -> list[tuple[int, int]]:
+        """Dataset and block numbers of a whole global batch, for messages and tests."""
+        start = step * self._global_batch_size
+        datasets, blocks = self._order.samples(start, start + self._global_batch_size)
+        return list(zip(datasets.tolist(), blocks.tolist(), strict=True))
+
+    def epochs_after(self, step: int) -> list[float]:
+        """How often each dataset has been read after `step` optimizer steps."""
+        return self._order.epochs_after(step * self._global_batch_size)
+
+    def _stack(self, datasets: list[int], blocks: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+        rows = [
+            self._sources[dataset].read(block)
+            for dataset, block in zip(datasets, blocks, strict=True)
+        ]
+        stacked = torch.stack(rows)
+        return stacked[:, :-1].contiguous(), stacked[:, 1:].contiguous()
+
+
+class ValidationData:
+    """The first blocks of a validation split, the same ones at every evaluation."""
+
+    def __init__(self, source: Blocks, num_batches: int, share: Share) -> None:
+        self._source = source
+        self._num_blocks = min(len(source), num_batches * share.micro_batch_size)
+        self._share = share
+
+    def batches(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """This process's batches of inputs and targets; the last may hold fewer rows."""
+        mine = np.arange(self._share.rank, self._num_blocks, self._share.world_size)
+        for first in range(0, len(mine), self._share.micro_batch_size):
+            chosen = mine[first : first + self._share.micro_batch_size]
+            stacked = torch.stack([self._source.read(int(number)) for number in chosen])
+            yield stacked[:, :-1].contiguous(), stacked[:, 1:].contiguous()

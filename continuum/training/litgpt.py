@@ -1,0 +1,155 @@
+"""LitGPT, called and not rewritten: the only import of it in continuum.
+
+What cannot be called: `pretrain.setup/main/save_checkpoint` re-parse `sys.argv` at the first
+checkpoint, so the loop, the folder and the record are continuum's own.
+"""
+
+import contextlib
+import io
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import Fabric
+from litgpt import Config
+from litgpt.model import GPT
+from litgpt.pretrain import initialize_weights
+from litgpt.scripts.convert_hf_checkpoint import convert_hf_checkpoint
+from litgpt.utils import (
+    chunked_cross_entropy,
+    copy_config_files,
+    reset_parameters,
+    save_config,
+    validate_checkpoint,
+)
+
+from continuum.errors import PreflightError, StageFailedError
+
+WEIGHTS_FILE = "lit_model.pth"
+CONFIG_FILE = "model_config.yaml"
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "generation_config.json",
+)
+CROSS_ENTROPY_ROWS = 128
+"""LitGPT's default: rows of logits whose loss is computed at once."""
+
+__all__ = [
+    "CONFIG_FILE",
+    "GPT",
+    "TOKENIZER_FILES",
+    "WEIGHTS_FILE",
+    "Config",
+    "build_model",
+    "check_weights",
+    "convert_hf_weights",
+    "copy_config_files",
+    "initialize_weights",
+    "load_weights",
+    "next_token_loss",
+    "reset_parameters",
+    "save_config",
+]
+
+
+def build_model(fabric: Fabric, fields: dict[str, Any], sequence_length: int) -> GPT:
+    """An empty GPT of this config on the device, its RoPE cache cut to `sequence_length`.
+
+    Args:
+        fields: LitGPT's `Config` as a dictionary, as in `model_config.yaml`.
+        sequence_length: Tokens in a training sequence; at most the config's `block_size`.
+    """
+    with fabric.init_module(empty_init=True):
+        model = GPT(Config(**fields))
+    model.max_seq_length = sequence_length
+    return model
+
+
+def next_token_loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Mean cross-entropy in nats of `logits` (B, T, vocabulary) for `targets` (B, T)."""
+    loss: torch.Tensor = chunked_cross_entropy(logits, targets, chunk_size=CROSS_ENTROPY_ROWS)
+    return loss
+
+
+def load_weights(folder: Path) -> dict[str, torch.Tensor]:
+    """The state dict in `folder`, of a training checkpoint or of weights, memory-mapped.
+
+    Raises:
+        PreflightError: the file is not a LitGPT checkpoint.
+    """
+    path = folder / WEIGHTS_FILE
+    try:
+        loaded = torch.load(path, mmap=True, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise PreflightError(f"{path} is missing; a LitGPT checkpoint folder holds it") from None
+    except Exception as error:
+        first = str(error).strip().splitlines()[0]
+        raise PreflightError(f"{path} is not a readable LitGPT checkpoint: {first}") from None
+    if isinstance(loaded, dict) and isinstance(loaded.get("model"), dict):
+        loaded = loaded["model"]
+    if not isinstance(loaded, dict) or not all(torch.is_tensor(v) for v in loaded.values()):
+        raise PreflightError(f"{path} holds no state dict of tensors")
+    return {strip_wrapping(name): tensor for name, tensor in loaded.items()}
+
+
+def strip_wrapping(name: str) -> str:
+    """A parameter's name without what torch.compile and DDP put before it."""
+    for prefix in ("_forward_module.", "module.", "_orig_mod."):
+        name = name.replace(prefix, "")
+    return name
+
+
+def check_weights(folder: Path) -> None:
+    """Hold a folder of weights against its own `model_config.yaml`, without allocating the model.
+
+    Raises:
+        PreflightError: files are missing, keys or shapes differ, or it is a training checkpoint.
+    """
+    path = folder / WEIGHTS_FILE
+    if not (folder / CONFIG_FILE).is_file():
+        raise PreflightError(f"{folder / CONFIG_FILE} is missing; LitGPT's checkpoints have one")
+    load_weights(folder)
+    if "model" in torch.load(path, mmap=True, map_location="cpu", weights_only=True):
+        raise PreflightError(
+            f"{path} is a training checkpoint (weights inside optimizer state); "
+            "convert it first with `litgpt convert_pretrained_checkpoint`, or use kind: convert"
+        )
+    with torch.device("meta"):
+        model = GPT(Config.from_file(folder / CONFIG_FILE))
+    result = validate_checkpoint(path, model, verbose=False)
+    if not result.is_valid:
+        raise PreflightError(f"{path} does not fit {CONFIG_FILE}: {_first_faults(result)}")
+
+
+def convert_hf_weights(folder: Path, model_name: str) -> None:
+    """Turn Hugging Face weights in `folder` into LitGPT's layout beside them.
+
+    Raises:
+        StageFailedError: LitGPT's converter does not know the model or its keys.
+    """
+    printed = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(printed), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            convert_hf_checkpoint(folder, model_name=model_name)
+    except (KeyError, ValueError, RuntimeError) as error:
+        raise StageFailedError(
+            f"LitGPT cannot convert the weights in {folder} as {model_name!r}: {error}; "
+            "is `model` the LitGPT config name of this repository?"
+        ) from error
+
+
+def _first_faults(result: Any, at_most: int = 3) -> str:
+    faults: Iterable[str] = [
+        *result.errors,
+        *(f"missing {key}" for key in result.missing_keys),
+        *(f"unexpected {key}" for key in result.unexpected_keys),
+        *result.shape_mismatches,
+    ]
+    listed = list(faults)
+    more = f" and {len(listed) - at_most} more" if len(listed) > at_most else ""
+    return "; ".join(listed[:at_most]) + more

@@ -1,0 +1,221 @@
+"""A loopback Hugging Face Hub: the part of its HTTP interface that clients use to read models.
+
+`GET /api/models/{repo}[/revision/{revision}]`, `GET /api/models/{repo}/tree/{revision}`, and HEAD
+and GET of `/{repo}/resolve/{revision}/{file}`. Repositories are folders `<root>/<org>/<name>/`; the
+branch `main` means one fixed commit. Files of 1 KiB and more are "LFS" files with a SHA-256,
+smaller ones are known by Git's blob hash, as on the Hub.
+
+    python -m tests.servers.hub --port 8080 --root DIR
+"""
+
+import argparse
+import hashlib
+import json
+import threading
+import urllib.parse
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+from tests.servers.texts import SeenRequest
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+LFS_MIN_BYTES = 1024
+PIECE_BYTES = 1 << 16
+
+
+@dataclass
+class HubServer:
+    """The repositories and their moods. Attributes may be changed while it runs."""
+
+    url: str
+    root: Path
+    commits: dict[str, str] = field(default_factory=lambda: {"main": COMMIT})
+    """What each branch or tag means; a commit means itself."""
+    tokens: dict[str, str] = field(default_factory=dict)
+    """Private repositories, and the token that reads each."""
+    gated: set[str] = field(default_factory=set)
+    requests: list[SeenRequest] = field(default_factory=list)
+    failures: list[int] = field(default_factory=list)
+    """Statuses of the next answers, before anything else is looked at."""
+    drop_after: list[int] = field(default_factory=list)
+    """For each of the next files: close the connection after so many bytes of the body."""
+    corrupt: set[str] = field(default_factory=set)
+    """Files whose first byte is changed on its way."""
+
+    def paths(self, method: str = "GET") -> list[str]:
+        """The paths asked for with `method`, in order."""
+        return [request.path for request in self.requests if request.method == method]
+
+
+class _RefusedError(Exception):
+    def __init__(self, status: int, code: str | None = None) -> None:
+        super().__init__(status)
+        self.status = status
+        self.code = code
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    hub: HubServer
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # the base class' name
+        pass
+
+    def do_HEAD(self) -> None:
+        self._answer()
+
+    def do_GET(self) -> None:
+        self._answer()
+
+    def _answer(self) -> None:
+        hub = self.hub
+        self.close_connection = True
+        path = urllib.parse.unquote(urllib.parse.urlsplit(self.path).path)
+        hub.requests.append(SeenRequest(self.command, path, dict(self.headers.items())))
+        try:
+            if hub.failures:
+                raise _RefusedError(hub.failures.pop(0))
+            parts = path.strip("/").split("/")
+            if parts[:2] == ["api", "models"]:
+                self._answer_api("/".join(parts[2:4]), parts[4:])
+            elif len(parts) > 4 and parts[2] == "resolve":
+                self._answer_file("/".join(parts[:2]), parts[3], "/".join(parts[4:]))
+            else:
+                raise _RefusedError(404)
+        except _RefusedError as refused:
+            headers = {"X-Error-Code": refused.code} if refused.code else {}
+            body = json.dumps({"error": refused.code or "refused"}).encode()
+            self._send(refused.status, headers, body)
+
+    def _answer_api(self, repo: str, rest: list[str]) -> None:
+        folder = self._folder(repo)
+        revision = rest[1] if len(rest) > 1 else "main"
+        commit = self._commit(revision)
+        files = sorted(path for path in folder.rglob("*") if path.is_file())
+        entries = [_entry(path, folder) for path in files]
+        if rest[:1] == ["tree"]:
+            document: Any = [
+                {"type": "file", "path": e["rfilename"], "oid": e["blobId"], **e} for e in entries
+            ]
+        else:
+            document = {
+                "id": repo,
+                "modelId": repo,
+                "sha": commit,
+                "private": repo in self.hub.tokens,
+                "gated": "manual" if repo in self.hub.gated else False,
+                "siblings": entries,
+            }
+        self._send(200, {"Content-Type": "application/json"}, json.dumps(document).encode())
+
+    def _answer_file(self, repo: str, revision: str, name: str) -> None:
+        folder = self._folder(repo)
+        if repo in self.hub.gated:
+            raise _RefusedError(403, "GatedRepo")
+        commit = self._commit(revision)
+        path = folder / name
+        if not path.is_file() or not path.resolve().is_relative_to(folder.resolve()):
+            raise _RefusedError(404, "EntryNotFound")
+        entry = _entry(path, folder)
+        tag = entry["lfs"]["sha256"] if "lfs" in entry else entry["blobId"]
+        self._serve(path, {"ETag": f'"{tag}"', "X-Repo-Commit": commit, "Accept-Ranges": "bytes"})
+
+    def _serve(self, path: Path, headers: dict[str, str]) -> None:
+        body = bytearray(path.read_bytes())
+        if path.name in self.hub.corrupt:
+            body[0] ^= 1
+        asked = self.headers.get("Range")
+        if asked is None or self.headers.get("If-Range", headers["ETag"]) != headers["ETag"]:
+            self._send(200, headers, bytes(body), is_file=True)
+            return
+        start = int(asked.removeprefix("bytes=").partition("-")[0])
+        span = f"bytes {start}-{len(body) - 1}/{len(body)}"
+        self._send(206, {**headers, "Content-Range": span}, bytes(body[start:]), is_file=True)
+
+    def _folder(self, repo: str) -> Path:
+        folder = self.hub.root / repo
+        token = self.hub.tokens.get(repo)
+        is_allowed = token is None or self.headers.get("Authorization") == f"Bearer {token}"
+        if not folder.is_dir() or not is_allowed:
+            # The Hub does not tell strangers whether a repository exists.
+            raise _RefusedError(401, "RepoNotFound")
+        return folder
+
+    def _commit(self, revision: str) -> str:
+        commits = self.hub.commits
+        if revision in commits:
+            return commits[revision]
+        if revision in commits.values():
+            return revision
+        raise _RefusedError(404, "RevisionNotFound")
+
+    def _send(
+        self, status: int, headers: dict[str, str], body: bytes, *, is_file: bool = False
+    ) -> None:
+        self.send_response(status)
+        for name, value in {**headers, "Content-Length": str(len(body))}.items():
+            self.send_header(name, value)
+        self.send_header("Connection", "close")
+        self.end_headers()
+        if self.command == "HEAD":
+            return
+        drops = is_file and self.hub.drop_after
+        limit = self.hub.drop_after.pop(0) if drops else len(body)
+        try:
+            for start in range(0, limit, PIECE_BYTES):
+                self.wfile.write(body[start : min(start + PIECE_BYTES, limit)])
+        except OSError:  # the client has gone
+            self.close_connection = True
+
+
+def _entry(path: Path, folder: Path) -> dict[str, Any]:
+    body = path.read_bytes()
+    blob = hashlib.sha1(b"blob %d\0" % len(body) + body, usedforsecurity=False).hexdigest()
+    entry: dict[str, Any] = {
+        "rfilename": path.relative_to(folder).as_posix(),
+        "size": len(body),
+        "blobId": blob,
+    }
+    if len(body) >= LFS_MIN_BYTES:
+        digest = hashlib.sha256(body).hexdigest()
+        entry["lfs"] = {"sha256": digest, "oid": digest, "size": len(body), "pointerSize": 130}
+    return entry
+
+
+@contextmanager
+def serve_hub(root: Path, *, port: int = 0) -> Iterator[HubServer]:
+    """A running Hub of the repositories below `root`; a free port unless one is given."""
+    handler = type("Handler", (_Handler,), {})
+    server = ThreadingHTTPServer(("127.0.0.1", port), handler)
+    hub = HubServer(f"http://127.0.0.1:{server.server_address[1]}", root)
+    handler.hub = hub  # type: ignore[attr-defined]  # declared on _Handler
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield hub
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def main() -> None:
+    """Serve until interrupted."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--port", type=int, default=8080)
+    parser.add_argument("--root", type=Path, required=True)
+    arguments = parser.parse_args()
+    with serve_hub(arguments.root, port=arguments.port) as hub:
+        print(f"export HF_ENDPOINT={hub.url}", flush=True)
+        try:
+            threading.Event().wait()
+        except KeyboardInterrupt:
+            return
+
+
+if __name__ == "__main__":
+    main()
