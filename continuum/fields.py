@@ -8,7 +8,7 @@ is left out of the payload, so a later release may add an optional field without
 
 import difflib
 import os.path
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Generic, Literal, get_args
 
@@ -51,6 +51,10 @@ class Spec(BaseModel):
             if is_identity and value is not None:
                 payload[info.alias or name] = value
         return payload
+
+    def refs(self) -> dict[tuple[str | int, ...], "Ref[Any]"]:
+        """Every reference in the fields, by its place."""
+        return dict(_find_refs(self, ()))
 
 
 class LocalPath(str):
@@ -156,3 +160,18 @@ def _identity_of(value: Any) -> Any:
     if isinstance(value, dict):
         return {str(key): _identity_of(item) for key, item in value.items()}
     return value
+
+
+def _find_refs(value: Any, path: tuple[str | int, ...]) -> Iterator[tuple[Any, Ref[Any]]]:
+    if isinstance(value, Ref):
+        yield path, value
+    elif isinstance(value, Spec):
+        for name in type(value).model_fields:
+            yield from _find_refs(getattr(value, name), (*path, name))
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from _find_refs(key, (*path, str(key)))
+            yield from _find_refs(item, (*path, str(key)))
+    elif isinstance(value, (tuple, list)):
+        for index, item in enumerate(value):
+            yield from _find_refs(item, (*path, index))

@@ -19,12 +19,13 @@ from typing import Any
 from continuum.errors import PreflightError, StageFailedError
 from continuum.files import BUFFER_BYTES, sha256_file
 from continuum.local_files import copy_file
-from continuum.request import TransientError, words
+from continuum.request import RefusedError, TransientError, words
 from continuum.transfer import DEFAULT_RETRY, OnProgress, Remote, RetryPolicy, download, try_again
 
 TRUE_WORDS = frozenset({"1", "on", "yes", "true"})
 DEFAULT_ENDPOINT = "https://huggingface.co"
 API_TIMEOUT_S = 30.0
+LOGIN = "set HF_TOKEN to a token that may read it (or `hf auth login`)"
 SHA256_PATTERN = re.compile(r"[0-9a-f]{64}")
 
 
@@ -98,6 +99,7 @@ def fetch_file(
     """Bring `file` into `folder`, going on from what an earlier attempt left there.
 
     Raises:
+        PreflightError: it may not be read.
         StageFailedError: it cannot be had, or not be written.
         IntegrityError: its bytes are not those the Hub promised.
     """
@@ -110,7 +112,12 @@ def fetch_file(
     url = hf_hub_url(revision.repo, file.name, revision=revision.commit, endpoint=endpoint())
     token = _token()
     headers = {"Authorization": f"Bearer {token}"} if token else {}
-    download(Remote(url, headers, check=file.complaint), target, on_progress=on_progress)
+    try:
+        download(Remote(url, headers, check=file.complaint), target, on_progress=on_progress)
+    except RefusedError as error:
+        if error.status not in {401, 403}:
+            raise
+        raise PreflightError(_gated(revision.repo, revision.revision)) from error
 
 
 def endpoint() -> str:
@@ -145,24 +152,27 @@ def _refusal(error: Any, repo: str, revision: str) -> Exception:
     from huggingface_hub import errors
 
     where = f"{repo} at revision {revision}, from {endpoint()}"
-    login = "set HF_TOKEN to a token that may read it (or `hf auth login`)"
     status = error.response.status_code
     if isinstance(error, errors.GatedRepoError):
-        page = f"{endpoint()}/{repo}"
-        return PreflightError(f"{where}: access is gated; ask for it at {page}, then {login}")
+        return PreflightError(_gated(repo, revision))
     if isinstance(error, errors.RevisionNotFoundError):
         return PreflightError(f"{where}: there is no such branch, tag or commit")
     if isinstance(error, errors.RepositoryNotFoundError) or status in {401, 404}:
         return PreflightError(
-            f"{where}: there is no such repository, or it is private; check the name, or {login}"
+            f"{where}: there is no such repository, or it is private; check the name, or {LOGIN}"
         )
     if status == 403:
-        return PreflightError(f"{where}: access is forbidden; {login}")
+        return PreflightError(f"{where}: access is forbidden; {LOGIN}")
     if status == 429:
-        return TransientError(f"the Hub answered 429, too many requests; wait, or {login}")
+        return TransientError(f"the Hub answered 429, too many requests; wait, or {LOGIN}")
     if status >= 500 or status == 408:
         return TransientError(f"the Hub answered {status}; it may be down")
     return StageFailedError(f"{where}: the Hub answered {status}")
+
+
+def _gated(repo: str, revision: str) -> str:
+    page = f"{endpoint()}/{repo}"
+    return f"{repo} at revision {revision}: access is gated; ask for it at {page}, then {LOGIN}"
 
 
 def _resolve_in_cache(repo: str, revision: str) -> HubRevision:

@@ -37,7 +37,7 @@ def forecast_training(
         inputs: At least the datasets, by reference.
         start_step: A resume's first step; None while the parent is not known.
     """
-    datasets = {ref: inputs[ref] for ref in recipe.data}
+    datasets = {str(ref): inputs[ref] for ref in recipe.data}
     blocks = {ref: _blocks(recipe, item, "train") for ref, item in datasets.items()}
     num_steps = _num_steps(recipe, blocks)
     problems = [

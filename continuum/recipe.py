@@ -6,7 +6,7 @@ epochs) is compiled to whole optimizer steps here, once, for the plan and for th
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,7 +14,9 @@ from pydantic import ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from continuum.amounts import Amount, Rate
-from continuum.stage import Precision, Problem, Spec, closest, runtime_field
+from continuum.artifacts import TokenizedDataset
+from continuum.fields import Precision, Ref, Spec, closest, runtime_field
+from continuum.stage import Problem
 
 MIN_SHARE = 1e-4
 """The smallest share a mixture can hold: one sample of `training.order.PERIOD`."""
@@ -148,7 +150,7 @@ class Runtime(Spec):
 class Recipe(Spec):
     """Everything training needs to know besides the parent's bytes."""
 
-    data: dict[str, float]
+    data: dict[Ref[TokenizedDataset], float]
     """Weight of each dataset by its reference; one dataset has weight 1."""
     sequence_length: int
     global_batch_size: int
@@ -214,22 +216,12 @@ def intervals_of(recipe: Recipe, num_steps: int) -> Intervals:
     )
 
 
-def normalized_weights(data: Mapping[str, float]) -> dict[str, float]:
-    """The weights scaled to a sum of one."""
-    total = sum(data.values())
-    return {name: weight / total for name, weight in data.items()}
-
-
 BUDGET_FIELDS = ("max_tokens", "max_steps", "epochs")
 
 
-def as_mixture(data: Any) -> dict[str, float]:
+def as_mixture(data: Any) -> dict[Ref[TokenizedDataset], float]:
     """A `data` field as weights by reference; a single dataset has weight 1."""
-    return (
-        {str(ref): float(w) for ref, w in data.items()}
-        if isinstance(data, dict)
-        else {str(data): 1.0}
-    )
+    return dict(data) if isinstance(data, dict) else {data: 1.0}
 
 
 def budget_problems(stage: Any) -> Iterator[Problem]:

@@ -36,6 +36,8 @@ class StageRecord(BaseModel):
     """The payload whose hash is the fingerprint."""
     spec: dict[str, Any]
     """The resolved stage, defaults filled in; paths are relative to the experiment folder."""
+    recipe: dict[str, Any] | None = None
+    """For a stage that trains: everything it inherits filled in."""
     seed: int
     inputs: tuple[InputRecord, ...]
     save_steps: tuple[int, ...] = ()

@@ -34,12 +34,21 @@ class TransientError(Exception):
         """What has arrived so far is of no use."""
 
 
+class RefusedError(StageFailedError):
+    """The server answered, and said no."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
 def open_url(url: str, headers: Mapping[str, str]) -> http.client.HTTPResponse | None:
     """The answer, with its bytes yet to be read; None for "not modified".
 
     Raises:
         TransientError: worth trying again.
-        StageFailedError: it is not.
+        RefusedError: the server will not send it.
+        StageFailedError: it cannot be had otherwise.
     """
     fixed = {
         "User-Agent": "continuum",
@@ -113,7 +122,7 @@ def _refusal(url: str, status: int, headers: Message) -> Exception:
         advice = "there is no such file; check the address in a browser"
     else:
         advice = "open the address in a browser to see why"
-    return StageFailedError(f"{url}: the server answered {status}; {advice}")
+    return RefusedError(f"{url}: the server answered {status}; {advice}", status)
 
 
 def _unreachable(url: str, error: Exception) -> Exception:

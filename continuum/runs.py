@@ -56,6 +56,11 @@ class StageRun:
         return self.path.name
 
     @property
+    def stage_name(self) -> str:
+        """The stage's name, from the folder's."""
+        return self.name[: -FINGERPRINT_LETTERS - 1]
+
+    @property
     def experiment_folder(self) -> Path:
         """The folder that holds `experiment.yaml`."""
         return self.path.parent.parent
@@ -85,7 +90,7 @@ class StageRun:
         return (self.path / "stage.json").is_file()
 
     def begin(self, record: StageRecord) -> None:
-        """Write `stage.json`; the first record stays when the run is taken up again."""
+        """Write `stage.json`, anew for each attempt: how the work is done may have changed."""
         self.path.mkdir(parents=True, exist_ok=True)
         document = {"schema": STAGE_SCHEMA, **record.model_dump(mode="json")}
         files.write_json(self.path / "stage.json", document)
@@ -159,6 +164,13 @@ class StageRun:
         artifact = cls.model_validate(document["artifact"])
         return artifact.model_copy(update={"path": self.path / artifact.path})
 
+    def archive(self) -> None:
+        """Put the folder aside, whole, so that the stage can be made again in its place."""
+        archive = self.path.parent / ".archive"
+        archive.mkdir(exist_ok=True)
+        number = len(list(archive.glob(f"{self.name}.*"))) + 1
+        self.path.replace(archive / f"{self.name}.{number}")
+
     def discard_unfinished(self) -> None:
         """Remove what an interrupted attempt left in `output/`, and unpublished checkpoints."""
         shutil.rmtree(self.output_dir, ignore_errors=True)
@@ -204,10 +216,6 @@ class ExperimentFolder:
         """All run folders that have begun, by name."""
         found = (StageRun(path) for path in sorted(self.runs_dir.glob("*-*")))
         return [run for run in found if run.is_begun]
-
-    def runs_of(self, stage: str) -> list[StageRun]:
-        """The run folders of one stage, whatever its spec was."""
-        return [run for run in self.runs() if run.name[: -FINGERPRINT_LETTERS - 1] == stage]
 
     def prepare(self) -> None:
         """Make `runs/` and the `.gitignore` that keeps it out of Git."""

@@ -100,6 +100,8 @@ class StageContext:
     """Send a progress event (`{"event": …}`) to whoever watches the run."""
     recipe: dict[str, Any] | None = None
     """The complete recipe as JSON values, if the stage trains."""
+    should_stop: Callable[[], bool] = lambda: False
+    """Whether the user asked to stop; looked at between optimizer steps."""
 
     @property
     def output_dir(self) -> Path:
@@ -140,10 +142,6 @@ class Stage(Spec):
     def output_types(self) -> tuple[type[Artifact], ...]:
         """What the result can be used as."""
         return (self.produces,)
-
-    def refs(self) -> dict[tuple[str | int, ...], Ref[Any]]:
-        """Every reference in the fields, by its place."""
-        return dict(_find_refs(self, ()))
 
     def local_inputs(self, experiment_folder: Path) -> dict[str, Path]:
         """Local files whose bytes are part of the identity, by a name that is too."""
@@ -203,18 +201,3 @@ def _register(module: Any) -> None:
         if kind in STAGE_KINDS:
             raise ValueError(f"two stage kinds are called {kind!r}: {STAGE_KINDS[kind]}, {cls}")
         STAGE_KINDS[kind] = cls
-
-
-def _find_refs(value: Any, path: tuple[str | int, ...]) -> Iterator[tuple[Any, Ref[Any]]]:
-    if isinstance(value, Ref):
-        yield path, value
-    elif isinstance(value, Spec):
-        for name in type(value).model_fields:
-            yield from _find_refs(getattr(value, name), (*path, name))
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            yield from _find_refs(key, (*path, str(key)))
-            yield from _find_refs(item, (*path, str(key)))
-    elif isinstance(value, (tuple, list)):
-        for index, item in enumerate(value):
-            yield from _find_refs(item, (*path, index))

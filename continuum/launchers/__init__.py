@@ -1,0 +1,30 @@
+"""How a stage gets its processes. One protocol, one file for each way."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from continuum.runs import StageRun
+
+OnEvent = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How the carrying out of a stage ended."""
+
+    status: Literal["done", "stopped", "refused", "failed", "crashed", "killed"]
+    message: str = ""
+
+
+class Launcher(Protocol):
+    """Carries out stages; may be used from several threads."""
+
+    def launch(self, run: StageRun, on_event: OnEvent) -> Outcome:
+        """Carry out the stage whose record lies in `run`; returns when it has ended."""
+
+    def stop(self) -> None:
+        """Ask everything under way to save and end."""
+
+    def close(self) -> None:
+        """Release what the launcher holds."""

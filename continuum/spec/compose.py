@@ -8,7 +8,8 @@ from typing import Any
 
 from continuum.fields import closest
 from continuum.spec.diagnostics import Diagnostic, Place, SpecError
-from continuum.spec.source import Node, read_file, read_scalar, read_text
+from continuum.spec.scalars import read_scalar
+from continuum.spec.source import Node, read_file, read_text
 
 _VARIABLE = re.compile(r"\$\{([^${}]*)\}")
 _WHOLE_VARIABLE = re.compile(r"\$\{([^${}]*)\}")

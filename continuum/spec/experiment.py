@@ -1,5 +1,6 @@
 """The experiment: what `experiment.yaml` says, checked, as frozen values."""
 
+import heapq
 from collections.abc import Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -10,7 +11,7 @@ from pydantic import Field, ValidationError
 from continuum.artifacts import Artifact, TrainingCheckpoint
 from continuum.fields import Ref, Spec, closest, cosmetic_field
 from continuum.spec.compose import compose
-from continuum.spec.diagnostics import Diagnostic, SpecError
+from continuum.spec.diagnostics import SpecError
 from continuum.spec.faults import STAGE_NAME, Faults, describe_noun
 from continuum.spec.source import Node
 from continuum.stage import Stage, stage_kinds
@@ -38,10 +39,13 @@ class Experiment(Spec):
         sorter = TopologicalSorter(stage_graph(self.stages))
         sorter.prepare()
         ordered: list[str] = []
+        ready: list[tuple[int, str]] = []
         while sorter.is_active():
-            ready = sorted(sorter.get_ready(), key=written.__getitem__)
-            ordered += ready
-            sorter.done(*ready)
+            for name in sorter.get_ready():
+                heapq.heappush(ready, (written[name], name))
+            _, first = heapq.heappop(ready)
+            ordered.append(first)
+            sorter.done(first)
         return ordered
 
 

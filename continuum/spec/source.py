@@ -1,8 +1,7 @@
 """Strict YAML: every value knows its file, line and column, and nothing is guessed.
 
 PyYAML's parser makes the events; the tree is built from them here, without recursion, so that
-aliases, depth and duplicate keys are under control whatever the input. Plain scalars are read by
-YAML 1.2's core schema: `3e-4` is a float, `no` is a string, `010` is ten, dates are strings.
+aliases, depth and duplicate keys are under control whatever the input.
 """
 
 import re
@@ -14,19 +13,13 @@ from typing import Any
 import yaml
 
 from continuum.spec.diagnostics import Diagnostic, Place, SpecError
+from continuum.spec.scalars import read_scalar
 
 MAX_BYTES = 32 << 20
 MAX_DEPTH = 64
 MAX_NODES = 2_000_000
 """Values after aliases are followed: an alias bomb stops here."""
-MAX_DIGITS = 4000
-"""Python refuses to read longer integers."""
 
-_NULL = re.compile(r"~|null|Null|NULL|")
-_BOOL = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
-_INT = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
-_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
-_SPECIAL_FLOAT = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 _CONFLICT = re.compile(r"^(<{7}|={7}|>{7})( |$)", re.MULTILINE)
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -104,30 +97,6 @@ def read_text(text: str, start: Place) -> Node:
     if builder.root is None:
         raise _fault("E008", "the file is empty; it should describe an experiment", start)
     return builder.root
-
-
-def read_scalar(text: str, place: Place) -> "str | int | float | bool | None":
-    """A plain scalar by YAML 1.2's core schema.
-
-    Raises:
-        SpecError: a number no computer holds, such as `1e999`.
-    """
-    if _NULL.fullmatch(text):
-        return None
-    if text in _BOOL:
-        return _BOOL[text]
-    if _INT.fullmatch(text):
-        if len(text) > MAX_DIGITS:
-            raise _fault("E104", f"an integer of {len(text):,} digits is too large", place)
-        return int(text, 0 if text[:2] in ("0o", "0x") else 10)
-    if _SPECIAL_FLOAT.fullmatch(text):
-        raise _fault("E104", f"{text} is not a usable number", place)
-    if _FLOAT.fullmatch(text):
-        number = float(text)
-        if number in (float("inf"), float("-inf")):
-            raise _fault("E104", f"{text[:20]} is too large for a number", place)
-        return number
-    return text
 
 
 @dataclass

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Literal
 
 from pydantic import Field
+from yaml import YAMLError
 
-from continuum.architecture import read_architecture
+from continuum.architecture import Architecture, read_architecture
 from continuum.artifacts import (
     Artifact,
     Corpus,
@@ -30,20 +31,16 @@ from continuum.stage import (
     StageContext,
     runtime_field,
 )
+from continuum.stages.download import TOKENIZER_NAMES, VOCABULARY_NAMES
 from continuum.token_chunks import ChunkFolder, read_chunk_folder
 
 WEIGHT_NAMES = ("lit_model.pth", "model_config.yaml")
-TOKENIZER_NAMES = (
-    "tokenizer.json",
-    "tokenizer.model",
-    "tokenizer_config.json",
-    "generation_config.json",
-    "special_tokens_map.json",
-)
 SPLIT_FOLDERS = {"train": ("train",), "validation": ("validation", "val")}
 TYPES: dict[str, tuple[type[Artifact], ...]] = {
     "tokenizer": (TokenizerFiles,),
-    "weights": (ModelWeights, TokenizerFiles),
+    # Whether a tokenizer lies beside the weights is not known before the folder is read; the same
+    # folder can be imported `as: tokenizer` too.
+    "weights": (ModelWeights,),
     "dataset": (TokenizedDataset,),
     "corpus": (Corpus,),
 }
@@ -140,7 +137,7 @@ class Import(Stage):
         found = self._files(experiment_folder)
         if self.as_ == "weights":
             (config,) = (file for file in found if file.name == "model_config.yaml")
-            return Forecast(architecture=read_architecture(config.path))
+            return Forecast(architecture=_architecture(config.path))
         if self.as_ == "dataset":
             folders = _split_folders(self.path.resolve(experiment_folder))
             return Forecast(
@@ -166,6 +163,16 @@ class Import(Stage):
         else:
             copy_file(source, target, progress.update)
         progress.next_file()
+
+
+def _architecture(model_config: Path) -> Architecture:
+    try:
+        return read_architecture(model_config)
+    # What LitGPT's reader raises for a file that is no config of its own.
+    except (AssertionError, AttributeError, OSError, TypeError, ValueError, YAMLError) as error:
+        raise PreflightError(
+            f"{model_config}: not a LitGPT model config ({error}); it comes with the checkpoint"
+        ) from error
 
 
 def _present(root: Path, names: tuple[str, ...], needed: tuple[str, ...]) -> list[LocalFile]:
@@ -200,11 +207,15 @@ def _split_folders(root: Path) -> dict[str, Path]:
 
 
 def _dataset_files(root: Path) -> list[LocalFile]:
-    return [
+    found = [
         LocalFile(f"{split}/{name}", folder / name)
         for split, folder in _split_folders(root).items()
         for name in ("index.json", *(chunk.name for chunk in read_chunk_folder(folder).chunks))
     ]
+    for file in found:
+        if not file.path.is_file():
+            raise PreflightError(f"{file.path} is missing; copy the dataset again")
+    return found
 
 
 def _import_tokenizer(folder: Path) -> TokenizerFiles:
@@ -218,13 +229,13 @@ def _import_weights(folder: Path) -> ModelWeights:
     from continuum.training.litgpt import check_weights
 
     check_weights(folder)
-    has_tokenizer = any((folder / name).is_file() for name in TOKENIZER_NAMES[:2])
+    has_tokenizer = any((folder / name).is_file() for name in VOCABULARY_NAMES)
     tokenizer = _import_tokenizer(folder) if has_tokenizer else None
     return ModelWeights(
         path=folder,
         tokenizer=tokenizer,
         vocabulary_digest=tokenizer.vocabulary_digest if tokenizer is not None else None,
-        model_config_fields=read_architecture(folder / "model_config.yaml").fields,
+        model_config_fields=_architecture(folder / "model_config.yaml").fields,
     )
 
 

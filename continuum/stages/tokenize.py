@@ -21,6 +21,7 @@ from continuum.progress import ByteProgress
 from continuum.source_files import MAX_UTF8_BYTES
 from continuum.stage import Forecast, PlanInput, Problem, Ref, Spec, Stage, StageContext
 from continuum.text.marks import DocumentPolicy, document_marks, missing_mark
+from continuum.text.reading import OnBytes
 from continuum.text.splitting import Part, SplitName, by_fraction, matches, whole_items
 
 COMPACT_ENCODINGS = ("utf-8", "ascii")
@@ -127,13 +128,16 @@ class Tokenize(Stage):
         sample = [text for corpus in corpora for text in sample_texts(corpus)]
         method = choose_method(tokenizer.path, sample)
         _warn(ctx, method.remarks)
+        total = sum(corpus.size_bytes for corpus in corpora)
+        progress = ByteProgress(ctx.report, num_files=1, total=total)
         splits = write_splits(
-            self._parts(ctx, corpora),
+            self._parts(corpora, ctx.seed, _counter(progress)),
             {split: ctx.output_dir / split for split in self._split_names()},
             method=method,
             marks=marks,
             num_ids=tokenizer.num_ids,
         )
+        progress.finish()
         _warn(ctx, method.late_remarks())
         self._check_splits(splits)
         _copy_tokenizer(tokenizer.path, ctx.output_dir / "tokenizer", TOKENIZER_FILES)
@@ -157,13 +161,11 @@ class Tokenize(Stage):
             refs.append(self.validation.corpus)
         return [ctx.artifact(ref) for ref in refs]
 
-    def _parts(self, ctx: StageContext, corpora: list[Corpus]) -> Iterator[Part]:
-        total = sum(corpus.size_bytes for corpus in corpora)
-        on_bytes = _counter(ByteProgress(ctx.report, num_files=1, total=total))
+    def _parts(self, corpora: list[Corpus], seed: int, on_bytes: OnBytes) -> Iterator[Part]:
         corpus = corpora[0]
         validation = self.validation
         if isinstance(validation, ByFraction):
-            return by_fraction(corpus, validation.fraction, seed=ctx.seed, on_bytes=on_bytes)
+            return by_fraction(corpus, validation.fraction, seed=seed, on_bytes=on_bytes)
         if isinstance(validation, ByFiles):
             return whole_items(corpus, _is_named(validation.files), on_bytes=on_bytes)
         training = whole_items(corpus, _is_named(()), on_bytes=on_bytes)
@@ -250,7 +252,7 @@ def _sum_of(items: Iterator[CorpusItem]) -> int | None:
     return total
 
 
-def _counter(progress: ByteProgress) -> Callable[[int], None]:
+def _counter(progress: ByteProgress) -> OnBytes:
     done = 0
 
     def count(num_bytes: int) -> None:

@@ -88,3 +88,4 @@ class TrainTokenizer(Stage):
         cutter = Cutter(BEFORE_SPACE)
         for document in read_documents(corpus, on_bytes=count):
             yield from cutter.cut(document.fragments)
+        progress.finish()

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from continuum.artifacts import Split
 from continuum.text.encoding import Encoded, Method, check_ids
 from continuum.text.marks import Marks
-from continuum.text.packing import SplitWriter, token_dtype
+from continuum.text.packing import CHUNK_BYTES, SplitWriter, token_dtype
 from continuum.text.splitting import Part, SplitName
 
 BATCH_CHARS = 1 << 20
@@ -32,10 +32,14 @@ def write_splits(
     method: Method,
     marks: Marks,
     num_ids: int,
+    chunk_bytes: int = CHUNK_BYTES,
 ) -> dict[SplitName, Split]:
     """Tokenize `parts` and write each split to its folder; empty documents are left out."""
     dtype = token_dtype(num_ids)
-    writers = {split: SplitWriter(folder, dtype=dtype) for split, folder in folders.items()}
+    writers = {
+        split: SplitWriter(folder, dtype=dtype, chunk_bytes=chunk_bytes)
+        for split, folder in folders.items()
+    }
     for batch in _batches(_pieces(parts, method)):
         encoded = method.encoder.encode([piece.text for piece in batch])
         check_ids(encoded, num_ids)

@@ -8,16 +8,21 @@ from continuum.artifacts import Corpus, CorpusItem
 from continuum.text.reading import read_documents
 
 WINDOW_CHARS = 1 << 17
-MIN_ITEMS = 8
-SAMPLE_BYTES = 3 * WINDOW_CHARS * MIN_ITEMS
+MIN_WINDOWS = 3
+"""Of an item: at its beginning, in its middle, and its end."""
+NUM_WINDOWS = 24
 """About 3 MB: enough to meet a tokenizer's rare cases, tokenized in a second or two."""
+SAMPLE_BYTES = NUM_WINDOWS * WINDOW_CHARS
 
 
 def sample_texts(corpus: Corpus) -> tuple[str, ...]:
     """Texts of the corpus, each at most `WINDOW_CHARS` long; the same for the same corpus."""
+    items = _spread(corpus.items)
+    num_windows = max(MIN_WINDOWS, NUM_WINDOWS // max(1, len(items)))
     texts: dict[str, None] = {}
-    for item in _spread(corpus.items):
-        texts.update(dict.fromkeys(_sample_item(corpus, item)))
+    for item in items:
+        distinct = max(MIN_WINDOWS, item.size_bytes // WINDOW_CHARS)
+        texts.update(dict.fromkeys(_sample_item(corpus, item, min(num_windows, distinct))))
     return tuple(texts)
 
 
@@ -40,14 +45,16 @@ class _Window:
         self.room -= len(taken)
 
 
-def _sample_item(corpus: Corpus, item: CorpusItem) -> Iterator[str]:
+def _sample_item(corpus: Corpus, item: CorpusItem, num_windows: int) -> Iterator[str]:
     num_bytes_read = 0
 
     def count(num_bytes: int) -> None:
         nonlocal num_bytes_read
         num_bytes_read += num_bytes
 
-    windows = (_Window(0, 0.0), _Window(item.size_bytes // 2, 0.5))
+    # The last window is the ending, which only the end of the file tells.
+    shares = [index / (num_windows - 1) for index in range(num_windows - 1)]
+    windows = [_Window(int(item.size_bytes * share), share) for share in shares]
     ending: deque[str] = deque()
     ending_chars = 0
     for document in read_documents(corpus, (item,), on_bytes=count):
@@ -64,7 +71,7 @@ def _sample_item(corpus: Corpus, item: CorpusItem) -> Iterator[str]:
 
 
 def _spread(items: Sequence[CorpusItem]) -> list[CorpusItem]:
-    total = sum(item.size_bytes for item in items)
-    mean = max(1, total // max(1, len(items)))
-    number = min(len(items), max(MIN_ITEMS, SAMPLE_BYTES // mean))
+    """Items at even distances, as many as it takes for a sample of the usual size."""
+    mean = max(1, sum(item.size_bytes for item in items) // max(1, len(items)))
+    number = min(len(items), max(NUM_WINDOWS // MIN_WINDOWS, SAMPLE_BYTES // mean))
     return [items[index * len(items) // number] for index in range(number)]

@@ -13,6 +13,7 @@ import torch
 from lightning import Fabric
 from torch import nn
 
+from continuum.errors import StoppedError
 from continuum.training.data import TrainingData, ValidationData
 from continuum.training.litgpt import next_token_loss
 from continuum.training.metrics import MetricsLog
@@ -61,8 +62,13 @@ def fit(
     log: MetricsLog,
     save: Callable[[TrainingState], None],
     report: Callable[[dict[str, Any]], None],
+    should_stop: Callable[[], bool],
 ) -> None:
-    """Train from `state.step` to `task.num_steps`; `state` ends at the last optimizer step."""
+    """Train from `state.step` to `task.num_steps`; `state` ends at the last optimizer step.
+
+    Raises:
+        StoppedError: `should_stop` said so; the state of the last step is saved.
+    """
     clock = Clock(task, state)
     while state.step < task.num_steps:
         state.learning_rate = task.rate.at(state.tokens_seen)
@@ -98,9 +104,12 @@ def fit(
             log.write(step=state.step, tokens=state.tokens_seen, **losses)
             report({"event": "evaluate", "step": state.step, **losses})
 
-        if task.saves_at(state.step):
+        stop = should_stop() and state.step < task.num_steps
+        if task.saves_at(state.step) or stop:
             with clock.paused():
                 save(state)
+        if stop:
+            raise StoppedError(f"stopped after step {state.step:,}; run again to go on from there")
 
 
 def accumulate_gradients(

@@ -12,7 +12,7 @@ from torch import nn
 from continuum.artifacts import TokenizedDataset, TrainingCheckpoint
 from continuum.errors import PreflightError, StageFailedError
 from continuum.files import link_or_copy
-from continuum.recipe import Recipe, intervals_of, normalized_weights
+from continuum.recipe import Recipe, intervals_of
 from continuum.stage import StageContext
 from continuum.training.checkpoint import (
     Companions,
@@ -53,7 +53,7 @@ def train(ctx: StageContext, recipe: Recipe, origin: Origin) -> TrainingCheckpoi
     fabric = make_fabric(resolved)
     fabric.seed_everything(ctx.seed, verbose=False)
 
-    datasets = {ref: _dataset(ctx, ref) for ref in recipe.data}
+    datasets = {str(ref): _dataset(ctx, ref) for ref in recipe.data}
     share = Share(fabric.global_rank, fabric.world_size, recipe.runtime.micro_batch_size)
     data = _training_data(ctx, recipe, datasets, share)
     state = _fresh_state(fabric, recipe, origin, resolved)
@@ -73,7 +73,7 @@ def train(ctx: StageContext, recipe: Recipe, origin: Origin) -> TrainingCheckpoi
     assert num_steps is not None
     task = _task(ctx, recipe, datasets, data, share, num_steps, start_step, start_lr)
     save = partial(_save, ctx, recipe, companions)
-    fit(fabric, state, task, log=log, save=save, report=ctx.report)
+    fit(fabric, state, task, log=log, save=save, report=ctx.report, should_stop=ctx.should_stop)
     log.close()
     if state.step != num_steps:
         raise StageFailedError(
@@ -100,7 +100,7 @@ def _training_data(
                 f"on disk, {expected:,} in the record; at least one is needed"
             )
     order = SampleOrder(
-        ctx.seed, tuple(len(s) for s in sources), tuple(normalized_weights(recipe.data).values())
+        ctx.seed, tuple(len(s) for s in sources), tuple(recipe.data.values())
     )
     return TrainingData(sources, order, recipe.global_batch_size, share)
 

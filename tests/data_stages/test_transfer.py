@@ -1,6 +1,7 @@
 """Downloads over real sockets: dropped, resumed, changed, refused."""
 
 import hashlib
+import shutil
 import signal
 import socket
 import subprocess
@@ -197,6 +198,28 @@ def test_a_token_does_not_follow_a_redirect_to_another_host(
     assert other.requests[0].headers["Authorization"] == "Bearer secret"
     assert "Authorization" not in texts.requests[0].headers
     assert "secret" not in repr(remote)
+
+
+def test_a_proxy_of_the_environment_is_used(
+    texts: TextServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = "http://books.invalid/book.txt"
+    texts.files[address] = OTHER
+    monkeypatch.setenv("http_proxy", texts.url)
+    monkeypatch.setenv("no_proxy", "")
+    download(Remote(address), tmp_path / "b", on_progress=lambda *_: None, retry=QUICK)
+    assert (tmp_path / "b").read_bytes() == OTHER
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="makes a certificate with openssl")
+def test_an_untrusted_certificate_says_which_variable_helps(tmp_path: Path) -> None:
+    key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
+    command = f"openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=127.0.0.1 -keyout {key}"
+    subprocess.run([*command.split(), "-out", certificate], check=True, capture_output=True)
+    with serve_texts({"/book.txt": BODY}, certificate=(certificate, key)) as secure:
+        remote = Remote(f"{secure.url}/book.txt")
+        with pytest.raises(StageFailedError, match=r"not trusted .*set SSL_CERT_FILE"):
+            download(remote, tmp_path / "b", on_progress=lambda *_: None, retry=QUICK)
 
 
 CHILD = """

@@ -1,6 +1,7 @@
 """A loopback server of text files with the manners, good and bad, of real ones."""
 
 import hashlib
+import ssl
 import threading
 import time
 from collections.abc import Iterator
@@ -8,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 PIECE_BYTES = 4096
@@ -147,12 +149,27 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
 
+class _QuietServer(ThreadingHTTPServer):
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that leaves is part of the tests."""
+
+
 @contextmanager
-def serve_texts(files: dict[str, bytes] | None = None) -> Iterator[TextServer]:
-    """A running server of `files` (by URL path, with its slash), on a free port."""
+def serve_texts(
+    files: dict[str, bytes] | None = None, *, certificate: tuple[Path, Path] | None = None
+) -> Iterator[TextServer]:
+    """A running server of `files` (by URL path, with its slash), on a free port.
+
+    With `certificate`, the files of a certificate and its key, it speaks https.
+    """
     handler = type("Handler", (_Handler,), {})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    texts = TextServer(f"http://127.0.0.1:{server.server_address[1]}", dict(files or {}))
+    server = _QuietServer(("127.0.0.1", 0), handler)
+    scheme = "http" if certificate is None else "https"
+    if certificate is not None:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(*certificate)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+    texts = TextServer(f"{scheme}://127.0.0.1:{server.server_address[1]}", dict(files or {}))
     handler.texts = texts  # type: ignore[attr-defined]  # declared on _Handler
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()

@@ -1,0 +1,51 @@
+"""Arguments that several commands share."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from continuum.digest_cache import DigestCache
+from continuum.errors import UsageError
+from continuum.plan import Plan, make_plan
+from continuum.runs import ExperimentFolder
+from continuum.spec.experiment import Experiment, load_experiment
+
+Spec = Annotated[
+    Path, typer.Argument(metavar="SPEC", help="experiment.yaml, or the folder that holds it.")
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="PATH=VALUE",
+        help="Override a value, as in stages.pretrain.optimizer.lr=1e-4. Repeatable.",
+    ),
+]
+
+
+@dataclass(frozen=True)
+class Opened:
+    """An experiment that was read, and its folder."""
+
+    experiment: Experiment
+    folder: ExperimentFolder
+
+    def plan(self) -> Plan:
+        """What a run would do now."""
+        return make_plan(self.experiment, self.folder, DigestCache(self.folder.digest_cache_path))
+
+
+def open_experiment(spec: Path, overrides: list[str] | None) -> Opened:
+    """Read the experiment that a command was given.
+
+    Raises:
+        UsageError: there is no such file.
+        SpecError: the file has mistakes.
+    """
+    path = spec / "experiment.yaml" if spec.is_dir() else spec
+    if not path.is_file():
+        raise UsageError(f"{path}: no such file; give an experiment.yaml or the folder that has it")
+    experiment = load_experiment(path, overrides or ())
+    return Opened(experiment, ExperimentFolder(path.parent.resolve()))

@@ -1,0 +1,81 @@
+"""`continuum lineage`: where did this come from?"""
+
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.tree import Tree
+
+from continuum.cli.arguments import Overrides, Spec, open_experiment
+from continuum.errors import UsageError
+from continuum.fields import closest
+from continuum.lineage.graph import Graph, Node, build_graph
+
+SHOWN_DIGITS = 12
+
+
+def lineage(
+    spec: Spec,
+    node: Annotated[
+        str | None,
+        typer.Argument(help="A stage, stage@step-N, a node's id, or the start of a SHA-256."),
+    ] = None,
+    overrides: Overrides = None,
+) -> None:
+    """Print the ancestry of what the experiment made, as a tree from the end to the sources."""
+    opened = open_experiment(spec, overrides)
+    graph = build_graph(opened.folder, opened.plan())
+    console = Console()
+    for found in _wanted(graph, node):
+        tree = Tree(_label(found))
+        _grow(tree, graph, found, {found.id})
+        console.print(tree, highlight=False)
+
+
+def _wanted(graph: Graph, name: str | None) -> list[Node]:
+    """The node asked for, or everything current that nothing else came from."""
+    if name is not None:
+        found = graph.find(name)
+        if not found:
+            names = [n.stage for n in graph.nodes] + [n.id for n in graph.nodes]
+            near = closest(name, names)
+            hint = f"; did you mean {near!r}?" if near else ""
+            raise UsageError(f"the lineage has no node {name!r}{hint}")
+        return found
+    used = {e.target for e in graph.edges if e.relation in ("used", "derived")}
+    ends = [n for n in graph.nodes if n.type != "run" and n.is_current and n.id not in used]
+    final = [n for n in ends if n.facts.get("is_final", True)]
+    if not final:
+        raise UsageError("nothing was made yet; `continuum run` makes it")
+    return final
+
+
+def _grow(tree: Tree, graph: Graph, node: Node, above: set[str]) -> None:
+    for relation, parent in graph.parents(node.id):
+        branch = tree.add(f"[dim]{relation}[/dim] {_label(parent)}")
+        if parent.id not in above:
+            _grow(branch, graph, parent, above | {parent.id})
+
+
+def _label(node: Node) -> str:
+    facts = node.facts
+    words = [f"[bold]{_name(node)}[/bold]", node.type]
+    if node.type == "source":
+        words = [f"[bold]{facts['source']}[/bold]", "source"]
+    if facts.get("tokens_total"):
+        words.append(_tokens(facts))
+    elif node.type not in ("source", "run") and facts.get("summary"):
+        words.append(str(facts["summary"]))
+    words.append(f"[dim]sha256 {(node.sha256 or '')[:SHOWN_DIGITS]}[/dim]")
+    if not node.is_current:
+        words.append("[dim](of an earlier spec)[/dim]")
+    return "  ".join(words)
+
+
+def _name(node: Node) -> str:
+    step = node.facts.get("step")
+    return f"{node.stage}@step-{step}" if node.type == "training checkpoint" else node.stage
+
+
+def _tokens(facts: dict[str, Any]) -> str:
+    return f"{facts['tokens_seen']:,} tokens, {facts['tokens_total']:,} in all"

@@ -1,0 +1,141 @@
+"""What a run shows while it goes: a live display on a terminal, plain lines elsewhere."""
+
+import sys
+import threading
+import time
+from abc import ABC, abstractmethod
+from datetime import timedelta
+from typing import Any, TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, SpinnerColumn, TaskID, TextColumn
+from rich.progress import Progress as RichBars
+
+from continuum.plan import Action, Plan
+
+PLAIN_INTERVAL_S = 5.0
+"""Seconds between two progress lines of a stage where there is no terminal."""
+
+
+class Progress(ABC):
+    """Shows events; `observe` may be called from several threads."""
+
+    @abstractmethod
+    def observe(self, stage: str, event: dict[str, Any]) -> None:
+        """Show an event of a stage."""
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        return None
+
+
+class PlainProgress(Progress):
+    """One line an event, progress at most every few seconds."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = stream or sys.stderr
+        self._shown_at: dict[str, float] = {}
+        self._lock = threading.Lock()
+
+    def observe(self, stage: str, event: dict[str, Any]) -> None:
+        with self._lock:
+            line = self._line(stage, event)
+            if line is not None:
+                print(line, file=self._stream, flush=True)
+
+    def _line(self, stage: str, event: dict[str, Any]) -> str | None:
+        if event["event"] == "planned":
+            return _planned(event["plan"])
+        text = describe(event)
+        is_frequent = event["event"] in ("train", "progress", "saved")
+        if text is None or (is_frequent and not self._is_due(stage, event)):
+            return None
+        return f"{stage}: {text}"
+
+    def _is_due(self, stage: str, event: dict[str, Any]) -> bool:
+        is_last = event.get("step") is not None and event.get("step") == event.get("num_steps")
+        now = time.monotonic()
+        if not is_last and now - self._shown_at.get(stage, -PLAIN_INTERVAL_S) < PLAIN_INTERVAL_S:
+            return False
+        self._shown_at[stage] = now
+        return True
+
+
+class RichProgress(Progress):
+    """A line for each stage under way, and what has happened above them."""
+
+    def __init__(self, console: Console) -> None:
+        self._bars = RichBars(
+            SpinnerColumn(),
+            TextColumn("[bold]{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[text]}"),
+            console=console,
+            transient=True,
+        )
+        self._tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> "RichProgress":
+        self._bars.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._bars.stop()
+
+    def observe(self, stage: str, event: dict[str, Any]) -> None:
+        name = event["event"]
+        if name == "planned":
+            self._say(_planned(event["plan"]))
+        elif name == "started":
+            self._tasks[stage] = self._bars.add_task(stage, total=None, text="")
+        elif name == "train":
+            self._update(stage, event["step"], event["num_steps"], describe(event))
+        elif name == "progress":
+            self._update(stage, event["done"], event.get("total"), describe(event))
+        elif name == "ended":
+            if stage in self._tasks:
+                self._bars.remove_task(self._tasks.pop(stage))
+            self._say(f"{stage}: {describe(event)}")
+        elif name in ("warning", "recovered", "evaluate"):
+            self._say(f"{stage}: {describe(event)}")
+
+    def _update(self, stage: str, done: int, total: int | None, text: str | None) -> None:
+        if stage in self._tasks:
+            self._bars.update(self._tasks[stage], completed=done, total=total, text=text or "")
+
+    def _say(self, line: str) -> None:
+        self._bars.console.print(line, markup=False, highlight=False)
+
+
+def describe(event: dict[str, Any]) -> str | None:
+    """An event in words; None when there is nothing to say."""
+    name = event["event"]
+    if name == "train":
+        eta = timedelta(seconds=round(event["eta_s"]))
+        return (
+            f"step {event['step']:,}/{event['num_steps']:,}  loss {event['loss']:.4f}  "
+            f"lr {event['lr']:.2e}  {event['tokens_per_s']:,.0f} tokens/s  {eta} left"
+        )
+    if name == "evaluate":
+        losses = "  ".join(f"{k} {v:.4f}" for k, v in event.items() if k.startswith("val_loss"))
+        return f"step {event['step']:,}  {losses}"
+    if name == "progress":
+        total = f" of {event['total']:,}" if event.get("total") else ""
+        return f"{event['done']:,}{total} {event.get('unit', '')}"
+    if name == "ended":
+        return f"{event['status']}{': ' + event['message'] if event['message'] else ''}"
+    if name == "started":
+        return "started" if event["attempt"] == 1 else f"started, attempt {event['attempt']}"
+    if name == "recovered":
+        return f"goes on from step {event['step']:,}"
+    if name == "saved":
+        return f"saved step {event['step']:,}"
+    return f"warning: {event['message']}" if name == "warning" else None
+
+
+def _planned(plan: Plan) -> str:
+    counts = {action: sum(p.action is action for p in plan) for action in Action}
+    listed = ", ".join(f"{number} to {a.value}" for a, number in counts.items() if number)
+    return f"{plan.experiment.name}: {listed}"

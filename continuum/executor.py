@@ -1,0 +1,203 @@
+"""Carry out a plan: every stage as soon as its inputs exist, one at a time on the accelerator."""
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from graphlib import TopologicalSorter
+from typing import Any
+
+from continuum.artifacts import Artifact
+from continuum.digest_cache import DigestCache
+from continuum.errors import ContinuumError, PreflightError, StageFailedError, StoppedError
+from continuum.launchers import Launcher, Outcome
+from continuum.lineage.graph import write_lineage
+from continuum.plan import Action, Plan, PlannedStage, make_plan
+from continuum.provenance import capture_provenance
+from continuum.records import InputRecord, StageRecord
+from continuum.runs import ExperimentFolder
+from continuum.spec.experiment import Experiment
+from continuum.stage import PlanInput, select_checkpoint
+
+MAX_PARALLEL = 4
+"""Stages at once; at most one of them trains."""
+
+Observer = Callable[[str, dict[str, Any]], None]
+"""Told of each stage's events: (stage name, `{"event": …}`)."""
+
+
+@dataclass
+class RunResult:
+    """What became of every stage of a run."""
+
+    plan: Plan
+    outcomes: dict[str, Outcome] = field(default_factory=dict)
+    """Of the stages that were carried out; the others were reused or not reached."""
+
+    def raise_for_failure(self) -> None:
+        """Raise the error of the first stage that did not finish."""
+        order = {"failed": 0, "crashed": 0, "killed": 0, "refused": 1, "stopped": 2}
+        bad = [(n, o) for n, o in self.outcomes.items() if o.status != "done"]
+        for name, outcome in sorted(bad, key=lambda item: order[item[1].status]):
+            message = f"{name}: {outcome.message}"
+            if outcome.status == "stopped":
+                raise StoppedError(message)
+            if outcome.status == "refused":
+                raise PreflightError(message)
+            raise StageFailedError(message)
+
+
+def run_experiment(
+    experiment: Experiment,
+    folder: ExperimentFolder,
+    make_launcher: Callable[[], Launcher],
+    observe: Observer,
+) -> RunResult:
+    """Plan and carry out, as the only writer of the folder.
+
+    Args:
+        make_launcher: Called only when there is something to do.
+
+    Raises:
+        PreflightError: the plan has problems; nothing was started.
+        FolderInUseError: another process is writing the folder.
+    """
+    with folder.lock():
+        digests = DigestCache(folder.digest_cache_path)
+        plan = make_plan(experiment, folder, digests)
+        digests.save()
+        observe("", {"event": "planned", "plan": plan})
+        if plan.problems:
+            raise PreflightError("nothing was started:\n" + _bullets(plan.problems))
+        result = RunResult(plan)
+        if plan.has_work:
+            launcher = make_launcher()
+            try:
+                _Execution(result, launcher, observe).carry_out()
+            finally:
+                launcher.close()
+        write_lineage(folder, plan)
+        return result
+
+
+class _Execution:
+    """The state of one carrying out: what has ended, and who holds the accelerator."""
+
+    def __init__(self, result: RunResult, launcher: Launcher, observe: Observer) -> None:
+        self._result = result
+        self._plan = result.plan
+        self._launcher = launcher
+        self._observe = observe
+        self._accelerator = threading.Lock()
+        self._provenance = capture_provenance(result.plan.folder.path)
+
+    def carry_out(self) -> None:
+        """Run what needs running; a failure keeps only the stages below it from starting."""
+        graph = {p.name: {ref.stage for ref in p.refs} for p in self._plan}
+        sorter = TopologicalSorter(graph)
+        sorter.prepare()
+        running: dict[Future[bool], str] = {}
+        with ThreadPoolExecutor(MAX_PARALLEL) as pool:
+            try:
+                while sorter.is_active():
+                    for name in sorter.get_ready():
+                        running[pool.submit(self._stage, self._plan.stages[name])] = name
+                    if not running:
+                        return
+                    for future in wait(running, return_when=FIRST_COMPLETED).done:
+                        name = running.pop(future)
+                        if future.result():
+                            sorter.done(name)
+            except BaseException:
+                self._launcher.stop()
+                raise
+
+    def _stage(self, planned: PlannedStage) -> bool:
+        """Whether the stage is complete, now or already."""
+        if planned.action is Action.REUSE:
+            return True
+        outcome = self._try(planned)
+        self._result.outcomes[planned.name] = outcome
+        self._observe(
+            planned.name,
+            {"event": "ended", "status": outcome.status, "message": outcome.message},
+        )
+        return outcome.status == "done"
+
+    def _try(self, planned: PlannedStage) -> Outcome:
+        try:
+            inputs = self._gather(planned)
+            if planned.archive:
+                planned.run.archive()
+            planned.run.begin(self._record(planned, inputs))
+        except PreflightError as error:
+            return Outcome("refused", str(error))
+        except ContinuumError as error:
+            return Outcome("failed", str(error))
+        if not planned.stage.trains:
+            return self._launch(planned)
+        with self._accelerator:
+            return self._launch(planned)
+
+    def _launch(self, planned: PlannedStage) -> Outcome:
+        run, host = planned.run, self._provenance["host"]
+        number = run.num_attempts + 1
+        git = self._provenance["git"]
+        run.log_attempt("started", attempt=number, at=_now(), host=host, git=git)
+        self._observe(planned.name, {"event": "started", "attempt": number})
+        outcome = self._launcher.launch(run, lambda event: self._observe(planned.name, event))
+        run.log_attempt(
+            "ended", attempt=number, at=_now(), status=outcome.status, message=outcome.message
+        )
+        return outcome
+
+    def _gather(self, planned: PlannedStage) -> dict[str, Artifact]:
+        """The artifacts of the inputs, and the plan's checks once more, now with exact numbers."""
+        inputs: dict[str, Artifact] = {}
+        seen: dict[str, PlanInput] = {}
+        for ref in planned.refs:
+            parent = self._plan.stages[ref.stage]
+            artifact = select_checkpoint(parent.run.artifact(), ref, parent.run)
+            if artifact is None:
+                raise StageFailedError(f"{ref}: {parent.run.path} kept no such checkpoint")
+            inputs[str(ref)] = artifact
+            view = artifact.view(ref.expects)
+            seen[str(ref)] = PlanInput(parent.stage, parent.forecast, view, parent.recipe)
+        forecast = planned.stage.forecast(seen, self._plan.folder.path)
+        if forecast.problems:
+            raise PreflightError("; ".join(forecast.problems))
+        for warning in forecast.warnings:
+            self._observe(planned.name, {"event": "warning", "message": warning})
+        return inputs
+
+    def _record(self, planned: PlannedStage, inputs: dict[str, Artifact]) -> StageRecord:
+        dump = {"mode": "json", "by_alias": True, "exclude_none": True}
+        return StageRecord(
+            name=planned.name,
+            kind=planned.stage.kind,
+            fingerprint=planned.fingerprint,
+            identity=planned.identity,
+            spec=planned.stage.model_dump(**dump),  # type: ignore[arg-type]
+            recipe=planned.recipe.model_dump(**dump) if planned.recipe else None,  # type: ignore[arg-type]
+            seed=self._plan.experiment.seed,
+            inputs=tuple(
+                InputRecord(
+                    ref=str(ref),
+                    run=self._plan.stages[ref.stage].run.name,
+                    fingerprint=self._plan.stages[ref.stage].fingerprint,
+                    digest=inputs[str(ref)].digest,
+                )
+                for ref in planned.refs
+            ),
+            save_steps=planned.save_steps,
+            provenance=self._provenance,
+        )
+
+
+def _bullets(lines: list[str]) -> str:
+    return "\n".join(f"  - {line}" for line in lines)
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="milliseconds")

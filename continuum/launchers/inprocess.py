@@ -1,0 +1,32 @@
+"""Stages in this very process: for notebooks and debuggers, where a breakpoint should hold."""
+
+import threading
+
+from continuum import worker
+from continuum.errors import PreflightError, StoppedError
+from continuum.launchers import OnEvent, Outcome
+from continuum.runs import StageRun
+
+
+class InProcessLauncher:
+    """Runs one stage at a time; exceptions that are bugs pass through with their traceback."""
+
+    def __init__(self) -> None:
+        self._stop = threading.Event()
+        self._one_at_a_time = threading.Lock()
+
+    def launch(self, run: StageRun, on_event: OnEvent) -> Outcome:
+        with self._one_at_a_time:
+            try:
+                worker.run_stage(run, on_event, self._stop.is_set)
+            except StoppedError as error:
+                return Outcome("stopped", str(error))
+            except PreflightError as error:
+                return Outcome("refused", str(error))
+        return Outcome("done")
+
+    def stop(self) -> None:
+        self._stop.set()
+
+    def close(self) -> None:
+        pass

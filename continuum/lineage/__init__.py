@@ -1,0 +1,1 @@
+"""The ancestry of everything an experiment made, drawn from its records."""

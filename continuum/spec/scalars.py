@@ -1,0 +1,43 @@
+"""Plain scalars by YAML 1.2's core schema, not PyYAML's 1.1.
+
+`3e-4` is a float, `no` and `on` are text, `010` is ten, dates are text.
+"""
+
+import re
+
+from continuum.spec.diagnostics import Diagnostic, Place, SpecError
+
+MAX_DIGITS = 4000
+"""Python refuses to read longer integers."""
+
+_NULL = re.compile(r"~|null|Null|NULL|")
+_BOOL = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
+_INT = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_SPECIAL_FLOAT = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
+
+
+def read_scalar(text: str, place: Place) -> "str | int | float | bool | None":
+    """A plain scalar by YAML 1.2's core schema.
+
+    Raises:
+        SpecError: a number no computer holds, such as `1e999`.
+    """
+    if _NULL.fullmatch(text):
+        return None
+    if text in _BOOL:
+        return _BOOL[text]
+    if _INT.fullmatch(text):
+        if len(text) > MAX_DIGITS:
+            raise SpecError(
+                [Diagnostic("E104", f"an integer of {len(text):,} digits is too large", place)]
+            )
+        return int(text, 0 if text[:2] in ("0o", "0x") else 10)
+    if _SPECIAL_FLOAT.fullmatch(text):
+        raise SpecError([Diagnostic("E104", f"{text} is not a usable number", place)])
+    if _FLOAT.fullmatch(text):
+        number = float(text)
+        if number in (float("inf"), float("-inf")):
+            raise SpecError([Diagnostic("E104", f"{text[:20]} is too large for a number", place)])
+        return number
+    return text

@@ -1,0 +1,139 @@
+"""A folder of litdata token chunks (`TokensLoader`'s format), read from its `index.json`.
+
+Each chunk file is a header of `num_items + 2` 32-bit numbers (the count, then the items' offsets)
+and the tokens, end to end. Nothing here needs torch or litdata, so the plan can read it.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from continuum.artifacts import Split
+from continuum.errors import IntegrityError, PreflightError
+
+HEADER_NUMBER_BYTES = 4
+TENSOR_TYPES = {
+    11: "uint8",
+    13: "int16",
+    14: "int16",
+    15: "int32",
+    16: "int32",
+    17: "int64",
+    18: "int64",
+    20: "uint16",
+}
+"""litdata's numbers for torch's integer types (`litdata/constants.py`)."""
+ITEM_BYTES = {"uint8": 1, "int16": 2, "uint16": 2, "int32": 4, "int64": 8}
+SCANNED_TOKENS = 1 << 20
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """One chunk file, as the index describes it."""
+
+    name: str
+    num_items: int
+    num_tokens: int
+
+
+@dataclass(frozen=True)
+class ChunkFolder:
+    """The chunks of one split."""
+
+    path: Path
+    dtype: str
+    chunks: tuple[Chunk, ...]
+
+    @property
+    def num_tokens(self) -> int:
+        return sum(chunk.num_tokens for chunk in self.chunks)
+
+    def split(self) -> Split:
+        """What the record says of it; an item is what was written at once, a text as a rule."""
+        return Split(
+            num_tokens=self.num_tokens,
+            num_documents=sum(chunk.num_items for chunk in self.chunks),
+            chunk_tokens=tuple(chunk.num_tokens for chunk in self.chunks),
+        )
+
+    def check(self, num_ids: int) -> None:
+        """Read every token.
+
+        Raises:
+            IntegrityError: a file is missing or has another length than the index says.
+            PreflightError: an id is outside a tokenizer of `num_ids` ids.
+        """
+        for chunk in self.chunks:
+            self._check_chunk(chunk, num_ids)
+
+    def _check_chunk(self, chunk: Chunk, num_ids: int) -> None:
+        import numpy as np
+
+        path = self.path / chunk.name
+        start = (chunk.num_items + 2) * HEADER_NUMBER_BYTES
+        expected = start + chunk.num_tokens * ITEM_BYTES[self.dtype]
+        size = path.stat().st_size if path.is_file() else None
+        if size != expected:
+            found = "is missing" if size is None else f"has {size:,} bytes, not {expected:,}"
+            raise IntegrityError(f"{path} {found}; copy the dataset again")
+        with path.open("rb") as file:
+            file.seek(start)
+            for first in range(0, chunk.num_tokens, SCANNED_TOKENS):
+                count = min(SCANNED_TOKENS, chunk.num_tokens - first)
+                tokens = np.fromfile(file, dtype=self.dtype, count=count)
+                if int(tokens.max()) >= num_ids or int(tokens.min()) < 0:
+                    wrong = int(np.argmax((tokens >= num_ids) | (tokens < 0)))
+                    raise PreflightError(
+                        f"{path}: token {first + wrong:,} is {int(tokens[wrong])}, but the "
+                        f"tokenizer has ids 0 to {num_ids - 1}; name the tokenizer that made it"
+                    )
+
+
+def read_chunk_folder(path: Path) -> ChunkFolder:
+    """The chunks that `path/index.json` lists.
+
+    Raises:
+        PreflightError: they are not uncompressed tokens in `TokensLoader`'s format.
+    """
+    index = path / "index.json"
+    try:
+        document = json.loads(index.read_text(encoding="utf-8"))
+        config, listed = document["config"], document["chunks"]
+        dtype = _dtype(config, index)
+        chunks = tuple(_chunk(entry, index) for entry in listed)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise PreflightError(f"{index}: not a readable litdata index ({reason})") from error
+    if not any(chunk.num_tokens for chunk in chunks):
+        raise PreflightError(f"{index}: there are no tokens in it")
+    return ChunkFolder(path, dtype, chunks)
+
+
+def _dtype(config: dict[str, Any], index: Path) -> str:
+    for name in ("compression", "encryption"):
+        if config.get(name):
+            raise PreflightError(f"{index}: chunks with {name} are not read; write them without")
+    formats = config["data_format"]
+    serializer, _, number = str(formats[0]).partition(":")
+    dtype = TENSOR_TYPES.get(int(number)) if number.isdecimal() else None
+    is_tokens = serializer == "no_header_tensor" and len(formats) == 1 and dtype is not None
+    if not is_tokens or config.get("item_loader") not in {None, "TokensLoader"}:
+        raise PreflightError(
+            f"{index}: the data format is {formats}, not tokens; write integer tensors with "
+            "litdata.optimize(…, item_loader=TokensLoader())"
+        )
+    assert dtype is not None, "part of is_tokens"
+    return dtype
+
+
+def _chunk(entry: dict[str, Any], index: Path) -> Chunk:
+    name, num_items, num_tokens = entry["filename"], entry["chunk_size"], entry["dim"]
+    if not isinstance(num_tokens, int) or not isinstance(num_items, int):
+        raise PreflightError(
+            f"{index}: chunk {name} has no number of tokens; write it with "
+            "litdata.optimize(…, item_loader=TokensLoader())"
+        )
+    if Path(name).name != name:
+        raise PreflightError(f"{index}: chunk {name!r} is not a plain file name")
+    return Chunk(name, num_items, num_tokens)

@@ -1,0 +1,239 @@
+"""kind: download, against a loopback Hub."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from continuum.artifacts import Artifact, ModelWeights, TokenizerFiles
+from continuum.errors import IntegrityError, PreflightError, StageFailedError
+from continuum.hub import fetch_file, resolve
+from continuum.stages.download import Download
+from continuum.transfer import RetryPolicy
+from tests.servers.hub import COMMIT, HubServer
+from tests.support import make_stage, run_stage
+
+REPO = "toys/tiny"
+QUICK = RetryPolicy(max_failures=2, first_delay_s=0.01)
+
+
+@pytest.fixture
+def repo(hub: HubServer, tokenizer_dir: Path) -> Path:
+    folder = hub.root / REPO
+    shutil.copytree(tokenizer_dir, folder)
+    (folder / "README.md").write_text("A toy.")
+    return folder
+
+
+def download(folder: Path, **fields: Any) -> Artifact:
+    stage = make_stage(Download, folder, **{"repo": REPO, "files": "tokenizer", **fields})
+    return run_stage(stage, folder)
+
+
+def test_a_tokenizer_is_downloaded_at_the_commit_the_branch_means(
+    hub: HubServer, repo: Path, tmp_path: Path
+) -> None:
+    tokenizer = download(tmp_path)
+    assert isinstance(tokenizer, TokenizerFiles)
+    assert (tokenizer.repo, tokenizer.commit, tokenizer.num_ids) == (REPO, COMMIT, 512)
+    assert hub.paths() == [
+        f"/api/models/{REPO}/revision/main",
+        f"/{REPO}/resolve/{COMMIT}/tokenizer.json",
+        f"/{REPO}/resolve/{COMMIT}/tokenizer_config.json",
+    ]
+
+
+def test_only_plain_files_of_the_tokenizer_are_kept(
+    hub: HubServer, repo: Path, tmp_path: Path
+) -> None:
+    tokenizer = download(tmp_path)
+    assert [file.path for file in tokenizer.files] == ["tokenizer.json", "tokenizer_config.json"]
+    assert not any(path.is_symlink() for path in tokenizer.path.iterdir())
+    assert not (tokenizer.path.parent / "partial").exists()
+
+
+def test_a_moved_branch_gives_its_new_commit(hub: HubServer, repo: Path, tmp_path: Path) -> None:
+    hub.commits["main"] = "f" * 40
+    tokenizer = download(tmp_path)
+    assert isinstance(tokenizer, TokenizerFiles)
+    assert tokenizer.commit == "f" * 40
+
+
+def test_a_dropped_connection_is_resumed(hub: HubServer, repo: Path, tmp_path: Path) -> None:
+    hub.drop_after = [5_000]
+    download(tmp_path)
+    resumed = [request for request in hub.requests if "Range" in request.headers]
+    assert [request.first_byte for request in resumed] == [5_000]
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json"], ids=["lfs", "git"])
+def test_bytes_other_than_the_hub_promised_are_refused(
+    name: str, hub: HubServer, repo: Path, tmp_path: Path
+) -> None:
+    hub.corrupt = {name}
+    with pytest.raises(IntegrityError, match=f"{name}: its hash is .* as the Hub says"):
+        download(tmp_path)
+
+
+def test_the_token_is_sent_and_never_shown(
+    hub: HubServer, repo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.tokens[REPO] = "hf_secret"
+    with pytest.raises(PreflightError, match="or it is private; check the name, or set HF_TOKEN"):
+        download(tmp_path)
+    monkeypatch.setenv("HF_TOKEN", "hf_wrong")
+    with pytest.raises(PreflightError) as error:
+        download(tmp_path)
+    assert "hf_wrong" not in str(error.value)
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    assert isinstance(download(tmp_path), TokenizerFiles)
+
+
+def test_a_gated_repository_says_where_to_ask(hub: HubServer, repo: Path, tmp_path: Path) -> None:
+    hub.gated = {REPO}
+    message = f"{REPO} at revision main: access is gated; ask for it at {hub.url}/{REPO}, then set"
+    with pytest.raises(PreflightError, match=message):
+        download(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"repo": "toys/none"}, "toys/none at revision main.*no such repository, or it is private"),
+        ({"revision": "v9"}, "toys/tiny at revision v9.*no such branch, tag or commit"),
+        ({"files": "all", "model": "pythia-14m"}, "no weights that can be converted"),
+    ],
+)
+def test_what_the_hub_does_not_have_is_named(
+    fields: dict[str, str], message: str, hub: HubServer, repo: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(PreflightError, match=message):
+        download(tmp_path, **fields)
+
+
+def test_a_repository_without_a_vocabulary_is_refused(
+    hub: HubServer, repo: Path, tmp_path: Path
+) -> None:
+    (repo / "tokenizer.json").unlink()
+    with pytest.raises(PreflightError, match=r"neither tokenizer\.json nor tokenizer\.model"):
+        download(tmp_path)
+
+
+def test_a_busy_hub_is_asked_again(hub: HubServer, repo: Path) -> None:
+    hub.failures = [503]
+    assert resolve(REPO, "main", retry=QUICK).commit == COMMIT
+
+
+@pytest.mark.parametrize(
+    ("status", "message"), [(429, "429, too many requests; wait"), (500, "500; it may be down")]
+)
+def test_a_hub_that_stays_busy_is_an_error(
+    status: int, message: str, hub: HubServer, repo: Path
+) -> None:
+    hub.failures = [status] * 9
+    with pytest.raises(StageFailedError, match=f"{REPO} at revision main.*{message}"):
+        resolve(REPO, "main", retry=QUICK)
+
+
+def test_an_unreachable_hub_says_what_to_check(
+    hub: HubServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(StageFailedError, match=r"cannot be reached.*HF_ENDPOINT"):
+        resolve(REPO, "main", retry=QUICK)
+
+
+def test_offline_an_empty_cache_is_a_clear_error(
+    hub: HubServer, repo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(PreflightError, match=r"HF_HUB_OFFLINE forbids.*hf download toys/tiny"):
+        download(tmp_path)
+    assert hub.requests == []
+
+
+def test_offline_the_library_s_cache_is_used(
+    hub: HubServer, repo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import snapshot_download
+
+    snapshot_download(REPO, endpoint=hub.url, cache_dir=tmp_path / "hf" / "hub")
+    hub.requests.clear()
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    tokenizer = download(tmp_path)
+    assert isinstance(tokenizer, TokenizerFiles)
+    assert (tokenizer.commit, hub.requests) == (COMMIT, [])
+    assert not any(path.is_symlink() for path in tokenizer.path.iterdir())
+
+
+def test_a_damaged_file_in_the_cache_is_fetched_again(
+    hub: HubServer, repo: Path, tmp_path: Path
+) -> None:
+    from huggingface_hub import hf_hub_download
+
+    cached = hf_hub_download(
+        REPO, "tokenizer.json", endpoint=hub.url, cache_dir=tmp_path / "hf" / "hub"
+    )
+    Path(cached).resolve().write_bytes(b"{}")
+    assert isinstance(download(tmp_path), TokenizerFiles)
+
+
+def test_a_file_fetched_before_is_not_fetched_again(
+    hub: HubServer, repo: Path, tmp_path: Path
+) -> None:
+    revision = resolve(REPO, "main")
+    file = revision.named("tokenizer.json")
+    assert file is not None
+    for _ in range(2):
+        fetch_file(revision, file, tmp_path / "x", on_progress=lambda *_: None)
+    assert len(hub.paths()) == 2
+
+
+@pytest.mark.parametrize(
+    ("fields", "types"),
+    [
+        ({"files": "tokenizer"}, (TokenizerFiles,)),
+        ({"files": "weights", "model": "pythia-14m"}, (ModelWeights,)),
+        ({"files": "all", "model": "pythia-14m"}, (ModelWeights, TokenizerFiles)),
+    ],
+)
+def test_the_result_s_types_follow_from_the_files(
+    fields: dict[str, str], types: tuple[type[Artifact], ...], tmp_path: Path
+) -> None:
+    stage = make_stage(Download, tmp_path, repo="EleutherAI/pythia-14m", **fields)
+    assert stage.output_types() == types
+
+
+@pytest.mark.parametrize(
+    ("fields", "path", "suggestion"),
+    [
+        ({"repo": "me/pythia-14n", "files": "weights"}, ("repo",), "model: pythia-14m"),
+        ({"repo": "me/x", "files": "weights", "model": "pythia-14n"}, ("model",), "model: pythia"),
+        ({"repo": "me/x", "files": "tokenizer", "model": "pythia-14m"}, ("model",), ""),
+    ],
+)
+def test_a_model_litgpt_does_not_know_is_a_problem(
+    fields: dict[str, str], path: tuple[str, ...], suggestion: str, tmp_path: Path
+) -> None:
+    (problem,) = make_stage(Download, tmp_path, **fields).problems({})
+    assert problem.path == path
+    assert suggestion in (problem.suggestion or "")
+
+
+def test_the_plan_knows_the_architecture(tmp_path: Path) -> None:
+    stage = make_stage(Download, tmp_path, repo="EleutherAI/pythia-14m", files="weights")
+    architecture = stage.forecast({}, tmp_path).architecture
+    assert architecture is not None
+    assert architecture.name == "pythia-14m"
+
+
+@pytest.mark.parametrize("index", [{"weight_map": {"a": "model-2.safetensors"}}, {}, []])
+def test_an_index_that_does_not_fit_is_refused(
+    index: Any, hub: HubServer, repo: Path, tmp_path: Path
+) -> None:
+    (repo / "model-00001-of-00002.safetensors").write_bytes(b"x")
+    (repo / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(PreflightError, match=r"safetensors\.index\.json (names it|is not)"):
+        download(tmp_path, files="weights", model="pythia-14m")

@@ -1,0 +1,272 @@
+"""kind: import, of everything it takes."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from litdata.streaming import Cache, TokensLoader
+
+from continuum.artifacts import (
+    Artifact,
+    Corpus,
+    ModelWeights,
+    TokenizedDataset,
+    TokenizerFiles,
+)
+from continuum.errors import IntegrityError, PreflightError
+from continuum.stage import Stage
+from continuum.stages.import_ import Import
+from tests.data_stages.weights import write_litgpt_weights
+from tests.support import make_stage, run_stage
+
+
+def importing(folder: Path, what: str, **fields: Any) -> Stage:
+    return make_stage(Import, folder, **{"as": what, **fields})
+
+
+def take(folder: Path, what: str, **fields: Any) -> Artifact:
+    return run_stage(importing(folder, what, **fields), folder)
+
+
+def take_dataset(folder: Path, tokenizer: TokenizerFiles) -> TokenizedDataset:
+    stage = importing(folder, "dataset", path="data", tokenizer="tok")
+    dataset = run_stage(stage, folder, inputs={"tok": tokenizer})
+    assert isinstance(dataset, TokenizedDataset)
+    return dataset
+
+
+@pytest.fixture
+def tokenizer(tokenizer_dir: Path, tmp_path: Path) -> TokenizerFiles:
+    taken = take(tmp_path, "tokenizer", path=str(tokenizer_dir))
+    assert isinstance(taken, TokenizerFiles)
+    return taken
+
+
+def write_chunks(folder: Path, *, highest: int = 500, dtype: torch.dtype = torch.int32) -> None:
+    cache = Cache(str(folder), item_loader=TokensLoader(block_size=9), chunk_bytes="1KB")
+    for number in range(20):
+        cache[number] = (torch.arange(64) * 31 % (highest + 1)).to(dtype)
+    cache.done()
+    cache.merge()
+
+
+def test_a_tokenizer_is_checked_and_inspected(tokenizer: TokenizerFiles) -> None:
+    assert (tokenizer.num_ids, tokenizer.eos_id, tokenizer.commit) == (512, 0, None)
+    assert [file.path for file in tokenizer.files] == ["tokenizer.json", "tokenizer_config.json"]
+
+
+def test_weights_come_with_their_config_and_tokenizer(tokenizer_dir: Path, tmp_path: Path) -> None:
+    write_litgpt_weights(tmp_path / "model")
+    shutil.copytree(tokenizer_dir, tmp_path / "model", dirs_exist_ok=True)
+    (tmp_path / "model" / "notes.txt").write_text("not part of it")
+    weights = take(tmp_path, "weights", path="model")
+    assert isinstance(weights, ModelWeights)
+    assert weights.model_config_fields["n_embd"] == 16
+    assert weights.tokenizer is not None
+    assert weights.vocabulary_digest == weights.tokenizer.vocabulary_digest
+    assert "notes.txt" not in {file.path for file in weights.files}
+
+
+def test_weights_may_come_without_a_tokenizer(tmp_path: Path) -> None:
+    write_litgpt_weights(tmp_path / "model")
+    weights = take(tmp_path, "weights", path="model")
+    assert isinstance(weights, ModelWeights)
+    assert (weights.tokenizer, weights.vocabulary_digest) == (None, None)
+
+
+def test_a_training_checkpoint_is_to_be_converted_first(tmp_path: Path) -> None:
+    write_litgpt_weights(tmp_path / "model")
+    path = tmp_path / "model" / "lit_model.pth"
+    torch.save({"model": torch.load(path, weights_only=True), "step_count": 1}, path)
+    with pytest.raises(PreflightError, match=r"training checkpoint.*convert"):
+        take(tmp_path, "weights", path="model")
+
+
+def test_weights_of_another_shape_are_refused(tmp_path: Path) -> None:
+    write_litgpt_weights(tmp_path / "model")
+    path = tmp_path / "model" / "lit_model.pth"
+    state = torch.load(path, weights_only=True)
+    state["lm_head.weight"] = state["lm_head.weight"][:-1].clone()
+    torch.save(state, path)
+    with pytest.raises(PreflightError, match="does not fit model_config"):
+        take(tmp_path, "weights", path="model")
+
+
+def test_the_plan_knows_the_architecture_of_weights(tmp_path: Path) -> None:
+    write_litgpt_weights(tmp_path / "model")
+    stage = importing(tmp_path, "weights", path="model")
+    architecture = stage.forecast({}, tmp_path).architecture
+    assert architecture is not None
+    assert architecture.padded_vocab_size == 512
+
+
+@pytest.mark.parametrize("validation", ["validation", "val"])
+def test_a_dataset_is_taken_with_its_tokenizer(
+    validation: str, tokenizer: TokenizerFiles, tmp_path: Path
+) -> None:
+    write_chunks(tmp_path / "data" / "train")
+    write_chunks(tmp_path / "data" / validation)
+    dataset = take_dataset(tmp_path, tokenizer)
+    assert (dataset.train.num_tokens, dataset.train.num_documents) == (1280, 20)
+    assert dataset.validation == dataset.train
+    assert (dataset.dtype, dataset.num_ids, dataset.document) == ("int32", 512, "unknown")
+    assert (dataset.path / "validation" / "index.json").is_file()
+    assert (dataset.path / "tokenizer" / "tokenizer.json").is_file()
+
+
+def test_a_dataset_keeps_its_own_integer_type(tokenizer: TokenizerFiles, tmp_path: Path) -> None:
+    write_chunks(tmp_path / "data" / "train", dtype=torch.uint16)
+    dataset = take_dataset(tmp_path, tokenizer)
+    assert (dataset.dtype, dataset.validation) == ("uint16", None)
+
+
+def test_the_plan_knows_a_dataset_s_tokens_and_files(tmp_path: Path) -> None:
+    write_chunks(tmp_path / "data" / "train")
+    stage = importing(tmp_path, "dataset", path="data", tokenizer="tok")
+    assert stage.forecast({}, tmp_path).max_tokens == {"train": 1280}
+    names = set(stage.local_inputs(tmp_path))
+    assert "train/index.json" in names
+    assert "train/chunk-0-0.bin" in names
+
+
+def test_ids_outside_the_tokenizer_are_refused(tokenizer: TokenizerFiles, tmp_path: Path) -> None:
+    write_chunks(tmp_path / "data" / "train", highest=600)
+    with pytest.raises(PreflightError, match=r"token \d+ is \d+, but the tokenizer has ids 0 to"):
+        take_dataset(tmp_path, tokenizer)
+
+
+def test_a_chunk_cut_short_is_an_integrity_error(tokenizer: TokenizerFiles, tmp_path: Path) -> None:
+    write_chunks(tmp_path / "data" / "train")
+    chunk = tmp_path / "data" / "train" / "chunk-0-0.bin"
+    chunk.write_bytes(chunk.read_bytes()[:-4])
+    with pytest.raises(IntegrityError, match=r"has .* bytes, not"):
+        take_dataset(tmp_path, tokenizer)
+
+
+def _without_chunk(folder: Path) -> None:
+    (folder / "chunk-0-0.bin").unlink()
+
+
+def _edit(**config: Any) -> Callable[[Path], None]:
+    def edit(folder: Path) -> None:
+        index = folder / "index.json"
+        document = json.loads(index.read_text())
+        document["config"] |= config
+        index.write_text(json.dumps(document))
+
+    return edit
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (_without_chunk, "is missing"),
+        (_edit(compression="zstd"), "chunks with compression are not read"),
+        (_edit(data_format=["jpeg"]), "not tokens"),
+        (_edit(data_format=None), "not a readable litdata index"),
+        (lambda folder: (folder / "index.json").write_text("{"), "not a readable litdata index"),
+        (lambda folder: (folder / "index.json").unlink(), "one for each split"),
+    ],
+)
+def test_a_folder_that_is_no_dataset_is_refused_by_the_plan(
+    damage: Callable[[Path], object], message: str, tmp_path: Path
+) -> None:
+    write_chunks(tmp_path / "data" / "train")
+    damage(tmp_path / "data" / "train")
+    stage = importing(tmp_path, "dataset", path="data", tokenizer="tok")
+    (problem,) = stage.forecast({}, tmp_path).problems
+    assert message in problem
+    assert stage.local_inputs(tmp_path) == {}
+
+
+@pytest.mark.parametrize("path", ["texts", "texts/**/*.txt"], ids=["folder", "glob"])
+def test_a_corpus_is_a_folder_or_a_glob(path: str, tmp_path: Path) -> None:
+    (tmp_path / "texts" / "sub").mkdir(parents=True)
+    (tmp_path / "texts" / "b.txt").write_bytes(b"b")
+    (tmp_path / "texts" / "sub" / "a.txt").write_bytes(b"\xe9")
+    fields = {"path": path, "encoding": "latin-1"}
+    corpus = take(tmp_path, "corpus", **fields)
+    assert isinstance(corpus, Corpus)
+    assert [item.source for item in corpus.items] == ["b.txt", "sub/a.txt"]
+    assert importing(tmp_path, "corpus", **fields).forecast({}, tmp_path).max_text_bytes == 6
+
+
+@pytest.mark.parametrize("link", [True, False])
+def test_files_are_linked_only_when_asked(*, link: bool, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(b"a")
+    corpus = take(tmp_path, "corpus", path="a.txt", link=link)
+    (file,) = corpus.files
+    assert (corpus.path / file.path).samefile(tmp_path / "a.txt") is link
+
+
+def test_linking_is_not_identity_and_neither_is_the_path(tmp_path: Path) -> None:
+    one = importing(tmp_path, "weights", path="x", link=True).identity()
+    assert one == importing(tmp_path, "weights", path="y").identity()
+    assert one["as"] == "weights"
+
+
+@pytest.mark.parametrize("kind", ["tokenizer", "weights", "dataset", "corpus"])
+def test_what_is_missing_is_known_to_the_plan(kind: str, tmp_path: Path) -> None:
+    stage = importing(tmp_path, kind, path="none")
+    (problem,) = stage.forecast({}, tmp_path).problems
+    assert problem.startswith("path: none")
+    assert stage.local_inputs(tmp_path) == {}
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("tokenizer", "neither tokenizer.json nor tokenizer.model"),
+        ("weights", "lit_model.pth is missing"),
+    ],
+)
+def test_an_empty_folder_is_known_to_the_plan(kind: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    stage = importing(tmp_path, kind, path="empty")
+    (problem,) = stage.forecast({}, tmp_path).problems
+    assert message in problem
+
+
+@pytest.mark.parametrize("text", ["[", "1", "n_embd: x", "unknown: 3"])
+def test_a_broken_model_config_is_known_to_the_plan(text: str, tmp_path: Path) -> None:
+    write_litgpt_weights(tmp_path / "model")
+    (tmp_path / "model" / "model_config.yaml").write_text(text)
+    stage = importing(tmp_path, "weights", path="model")
+    (problem,) = stage.forecast({}, tmp_path).problems
+    assert "not a LitGPT model config" in problem
+
+
+@pytest.mark.parametrize(
+    ("what", "fields", "path"),
+    [
+        ("dataset", {}, "tokenizer"),
+        ("weights", {"tokenizer": "tok"}, "tokenizer"),
+        ("weights", {"format": "txt"}, "format"),
+        ("tokenizer", {"text_field": "body"}, "text_field"),
+        ("corpus", {"encoding": "nope"}, "encoding"),
+    ],
+)
+def test_fields_that_do_not_go_together_are_problems(
+    what: str, fields: dict[str, str], path: str, tmp_path: Path
+) -> None:
+    (problem,) = importing(tmp_path, what, path="x", **fields).problems({})
+    assert problem.path == (path,)
+
+
+@pytest.mark.parametrize(
+    ("kind", "types"),
+    [
+        ("tokenizer", (TokenizerFiles,)),
+        ("weights", (ModelWeights,)),
+        ("dataset", (TokenizedDataset,)),
+        ("corpus", (Corpus,)),
+    ],
+)
+def test_the_result_s_type_follows_from_as(
+    kind: str, types: tuple[type[Artifact], ...], tmp_path: Path
+) -> None:
+    assert importing(tmp_path, kind, path="x").output_types() == types

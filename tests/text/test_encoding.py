@@ -1,0 +1,112 @@
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tokenizers import Tokenizer, models, normalizers
+
+from continuum.errors import StageFailedError
+from continuum.text.encoding import (
+    GigatokenEncoder,
+    Method,
+    TokenizersEncoder,
+    check_ids,
+    choose_method,
+)
+from tests.text.samples import books, messy_text
+
+
+def encode_whole(folder: Path, text: str) -> list[int]:
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    return list(tokenizer.encode(text, add_special_tokens=False).ids)
+
+
+def encode_with(method: Method, text: str) -> list[int]:
+    texts = list(method.cutter.cut((text,))) if method.cutter else [text]
+    return list(method.encoder.encode(texts).ids.tolist())
+
+
+def test_real_books_have_the_tokens_of_the_whole(tokenizer_folder: Path) -> None:
+    for book in books():
+        method = choose_method(tokenizer_folder, [book[:50_000]])
+        assert method.encoder.name == "gigatoken"
+        assert encode_with(method, book) == encode_whole(tokenizer_folder, book)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_messy_text_has_the_tokens_of_the_whole(tokenizer_folder: Path, seed: int) -> None:
+    text = messy_text(30_000, seed)
+    method = choose_method(tokenizer_folder, [messy_text(3000, seed=99)])
+    assert encode_with(method, text) == encode_whole(tokenizer_folder, text)
+
+
+def test_the_text_of_a_special_token_becomes_that_token(tokenizer_folder: Path) -> None:
+    text = "one<|endoftext|> two <|endoftext|>"
+    ids = encode_with(choose_method(tokenizer_folder, [text]), text)
+    assert ids.count(0) == 2
+    assert ids == encode_whole(tokenizer_folder, text)
+
+
+def test_a_tokenizer_that_sees_beyond_words_is_not_cut(tmp_path: Path) -> None:
+    vocabulary = {"<unk>": 0, **{chr(97 + i): i + 1 for i in range(26)}, " ": 27, "a ": 28}
+    tokenizer = Tokenizer(models.BPE(vocabulary, [("a", " ")], unk_token="<unk>"))
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    text = "a cat sat on a sofa " * 500
+    method = choose_method(tmp_path, [text])
+    assert method.cutter is None
+    assert "each document is tokenized whole" in method.remarks[0]
+    assert encode_with(method, text) == encode_whole(tmp_path, text)
+
+
+def test_a_tokenizer_that_gigatoken_lacks_uses_tokenizers(
+    trained_tokenizer: Path, tmp_path: Path
+) -> None:
+    tokenizer = Tokenizer.from_file(str(trained_tokenizer / "tokenizer.json"))
+    tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.Lowercase(), normalizers.StripAccents()]
+    )
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    text = messy_text(5000)
+    method = choose_method(tmp_path, [text])
+    assert method.encoder.name == "tokenizers"
+    assert "gigatoken" in method.remarks[-1]
+    assert encode_with(method, text) == encode_whole(tmp_path, text)
+
+
+def test_what_gigatoken_cannot_encode_goes_to_tokenizers(trained_tokenizer: Path) -> None:
+    encoder = GigatokenEncoder(trained_tokenizer, TokenizersEncoder(trained_tokenizer))
+    with pytest.raises(TypeError):  # half a surrogate pair: neither takes it
+        encoder.encode(["\ud800"])
+    assert encoder.name == "gigatoken, tokenizers"
+    assert encoder.encode(["one two"]).ids.tolist() == encode_whole(trained_tokenizer, "one two")
+
+
+def test_lengths_tell_the_texts_apart(tokenizer_folder: Path) -> None:
+    texts = ["one", "", "two three four", messy_text(100)]
+    encoded = choose_method(tokenizer_folder, texts).encoder.encode(texts)
+    expected = [encode_whole(tokenizer_folder, text) for text in texts]
+    found = np.split(encoded.ids, np.cumsum(encoded.lengths)[:-1])
+    assert [part.tolist() for part in found] == expected
+
+
+def test_truncation_and_padding_written_in_the_file_are_off(
+    trained_tokenizer: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(trained_tokenizer, tmp_path, dirs_exist_ok=True)
+    path = tmp_path / "tokenizer.json"
+    tokenizer = Tokenizer.from_file(str(path))
+    tokenizer.enable_truncation(4)
+    tokenizer.enable_padding(length=8)
+    tokenizer.save(str(path))
+    assert json.loads(path.read_text(encoding="utf-8"))["truncation"]
+    text = messy_text(500)
+    method = choose_method(tmp_path, [text])
+    assert encode_with(method, text) == encode_whole(trained_tokenizer, text)
+
+
+def test_an_id_beyond_the_vocabulary_is_refused(trained_tokenizer: Path) -> None:
+    encoded = TokenizersEncoder(trained_tokenizer).encode(["the whale"])
+    check_ids(encoded, 3000)
+    with pytest.raises(StageFailedError, match="largest was to be 9"):
+        check_ids(encoded, 10)
