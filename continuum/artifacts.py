@@ -170,7 +170,8 @@ class TrainingCheckpoint(Checkpoint):
     """The last losses, by name."""
 
     def summary(self) -> str:
-        losses = ", ".join(f"{name} {value:.3f}" for name, value in sorted(self.metrics.items()))
+        shown = {name: value for name, value in self.metrics.items() if "/" not in name}
+        losses = ", ".join(f"{name} {value:.3f}" for name, value in sorted(shown.items()))
         return f"step {self.step:,}, {self.tokens_seen:,} tokens" + (
             f", {losses}" if losses else ""
         )

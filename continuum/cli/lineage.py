@@ -3,15 +3,17 @@
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.tree import Tree
 
 from continuum.cli.arguments import Overrides, Spec, open_experiment
+from continuum.cli.console import results
 from continuum.errors import UsageError
 from continuum.fields import closest
 from continuum.lineage.graph import Graph, Node, build_graph
 
 SHOWN_DIGITS = 12
+MAX_SOURCES = 8
+"""More sources of one corpus than this are counted, not listed."""
 
 
 def lineage(
@@ -25,7 +27,7 @@ def lineage(
     """Print the ancestry of what the experiment made, as a tree from the end to the sources."""
     opened = open_experiment(spec, overrides)
     graph = build_graph(opened.folder, opened.plan())
-    console = Console()
+    console = results()
     for found in _wanted(graph, node):
         tree = Tree(_label(found))
         _grow(tree, graph, found, {found.id})
@@ -50,11 +52,22 @@ def _wanted(graph: Graph, name: str | None) -> list[Node]:
     return final
 
 
-def _grow(tree: Tree, graph: Graph, node: Node, above: set[str]) -> None:
-    for relation, parent in graph.parents(node.id):
-        branch = tree.add(f"[dim]{relation}[/dim] {_label(parent)}")
-        if parent.id not in above:
-            _grow(branch, graph, parent, above | {parent.id})
+def _grow(tree: Tree, graph: Graph, node: Node, shown: set[str]) -> None:
+    """Add the node's parents, each with its own the first time it is met."""
+    parents = graph.parents(node.id)
+    sources = [parent for _, parent in parents if parent.type == "source"]
+    for relation, parent in parents:
+        if parent.type == "source" and len(sources) > MAX_SOURCES:
+            continue
+        is_known = parent.id in shown and bool(graph.parents(parent.id))
+        above = "  [dim](see above)[/dim]" if is_known else ""
+        branch = tree.add(f"[dim]{relation}[/dim] {_label(parent)}{above}")
+        if not is_known:
+            shown.add(parent.id)
+            _grow(branch, graph, parent, shown)
+    if len(sources) > MAX_SOURCES:
+        first, last = sources[0].facts["source"], sources[-1].facts["source"]
+        tree.add(f"[dim]used[/dim] {len(sources)} sources, {first} … {last}")
 
 
 def _label(node: Node) -> str:

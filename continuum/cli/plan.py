@@ -1,10 +1,12 @@
 """`continuum plan`: what a run would do, and why."""
 
-from rich.console import Console
+from collections.abc import Mapping
+
 from rich.table import Table
 from rich.text import Text
 
 from continuum.cli.arguments import Overrides, Spec, open_experiment
+from continuum.cli.console import results
 from continuum.errors import PreflightError
 from continuum.plan import Action, Plan
 
@@ -20,7 +22,7 @@ def plan(spec: Spec, overrides: Overrides = None) -> None:
     """Show what a run would do: each stage's action, the reason, and its size. Writes nothing."""
     opened = open_experiment(spec, overrides)
     made = opened.plan()
-    console = Console()
+    console = results()
     console.print(plan_table(made))
     for planned in made:
         for warning in planned.forecast.warnings:
@@ -32,25 +34,35 @@ def plan(spec: Spec, overrides: Overrides = None) -> None:
 
 def plan_table(made: Plan) -> Table:
     """Stages with their actions, reasons and sizes."""
-    table = Table(title=f"plan of {made.experiment.name}", title_justify="left")
-    for heading in ("stage", "kind", "action", "why"):
-        table.add_column(heading, overflow="fold")
-    for heading in ("steps", "tokens", "warm-up", "saves", "bytes each"):
-        table.add_column(heading, justify="right")
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for heading in ("stage", "kind", "action", "why", "size"):
+        table.add_column(heading, overflow="fold", header_style="bold")
     for planned in made:
-        facts = planned.forecast.facts
         table.add_row(
             planned.name,
             planned.stage.kind,
             Text(planned.action.value, style=STYLES[planned.action]),
             "\n".join(planned.reasons),
-            _count(facts.get("steps")),
-            _count(facts.get("tokens")),
-            _count(facts.get("warmup_steps")),
-            _count(facts.get("checkpoints")),
-            format_bytes(facts.get("checkpoint_bytes") or facts.get("weights_bytes")),
+            _size(planned.forecast.facts),
         )
     return table
+
+
+def _size(facts: Mapping[str, object]) -> str:
+    """What a stage will take, in words: only what is known."""
+    words = []
+    if "steps" in facts:
+        words.append(f"{facts['steps']:,} steps")
+        words.append(f"{facts['tokens']:,} tokens")
+        words.append(f"{facts['warmup_steps']:,} warm-up")
+    if "epochs" in facts:
+        words.append(f"{facts['epochs']:g} epochs")
+    if "checkpoints" in facts:
+        size = format_bytes(facts.get("checkpoint_bytes"))
+        words.append(f"{facts['checkpoints']} checkpoints{' of ' + size if size else ''}")
+    if "weights_bytes" in facts:
+        words.append(format_bytes(facts["weights_bytes"]))
+    return ", ".join(words)
 
 
 def format_bytes(size: object) -> str:
@@ -62,7 +74,3 @@ def format_bytes(size: object) -> str:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
         size /= 1000
     return f"{size:.1f} TB"
-
-
-def _count(value: object) -> str:
-    return f"{value:,}" if isinstance(value, (int, float)) else ""

@@ -137,5 +137,6 @@ def describe(event: dict[str, Any]) -> str | None:
 
 def _planned(plan: Plan) -> str:
     counts = {action: sum(p.action is action for p in plan) for action in Action}
-    listed = ", ".join(f"{number} to {a.value}" for a, number in counts.items() if number)
+    words = {Action.BLOCKED: "blocked"}
+    listed = ", ".join(f"{n} {words.get(a, f'to {a.value}')}" for a, n in counts.items() if n)
     return f"{plan.experiment.name}: {listed}"

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from continuum.cli.arguments import Overrides, Spec, open_experiment
+from continuum.cli.console import results
 from continuum.cli.progress import PlainProgress, Progress, RichProgress
 from continuum.errors import StoppedError
 from continuum.executor import RunResult, run_experiment
@@ -42,7 +43,7 @@ def run(
             )
     except KeyboardInterrupt:
         raise StoppedError("stopped; the same command goes on from the last checkpoint") from None
-    Console().print(_summary(result))
+    results().print(_summary(result))
     result.raise_for_failure()
 
 
@@ -71,9 +72,9 @@ def _stop_on_sigterm() -> None:
 
 
 def _summary(result: RunResult) -> Table:
-    table = Table(title=result.plan.experiment.name, title_justify="left")
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for heading in ("stage", "kind", "result", "made", "folder"):
-        table.add_column(heading, overflow="fold")
+        table.add_column(heading, overflow="fold", header_style="bold")
     for planned in result.plan:
         outcome = result.outcomes.get(planned.name)
         unreached = "reused" if planned.action is Action.REUSE else "not reached"

@@ -1,9 +1,9 @@
 """`continuum status`: how far is it?"""
 
-from rich.console import Console
 from rich.table import Table
 
 from continuum.cli.arguments import Overrides, Spec, open_experiment
+from continuum.cli.console import results
 from continuum.files import read_json_lines
 from continuum.plan import Action, PlannedStage
 from continuum.runs import StageRun
@@ -13,9 +13,9 @@ def status(spec: Spec, overrides: Overrides = None) -> None:
     """Show every stage's state, progress and last losses, from the files in the folder."""
     opened = open_experiment(spec, overrides)
     made = opened.plan()
-    table = Table(title=made.experiment.name, title_justify="left")
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for heading in ("stage", "state", "progress", "attempts", "folder"):
-        table.add_column(heading, overflow="fold")
+        table.add_column(heading, overflow="fold", header_style="bold")
     for planned in made:
         table.add_row(
             planned.name,
@@ -24,7 +24,7 @@ def status(spec: Spec, overrides: Overrides = None) -> None:
             str(planned.run.num_attempts),
             f"runs/{planned.run.name}" if planned.run.is_begun else "",
         )
-    Console().print(table)
+    results().print(table)
 
 
 def _state(planned: PlannedStage) -> str:

@@ -342,8 +342,7 @@ print(splits["train"].num_tokens, int(peak_kb) // 1024)
 
 def measure(folder: Path, tokenizer: Path, copies: int) -> tuple[int, int]:
     """Tokens made and peak memory in MB of a fresh process."""
-    name = "a.txt.gz"
-    corpus = write_corpus(folder, {name: (prose() + messy_text(5000)) * copies})
+    corpus = write_corpus(folder, {"a.txt": (prose() + messy_text(5000)) * copies})
     (folder / "corpus.json").write_text(corpus.model_dump_json(), encoding="utf-8")
     done = subprocess.run(
         [sys.executable, "-c", MEASURE, str(folder), str(tokenizer)],

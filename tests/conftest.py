@@ -1,0 +1,42 @@
+"""Fixtures for all tests: small experiments on real files, carried out by the real command."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.commands import Cli
+from tests.experiments import small_flow
+
+SHARED_DATA = Path(__file__).parent.parent.parent / "shared" / "data"
+
+
+@pytest.fixture(autouse=True)
+def _no_leaks() -> Iterator[None]:
+    """A test may change neither the environment nor the working directory for the next."""
+    environment, folder = dict(os.environ), Path.cwd()
+    yield
+    for name in os.environ.keys() - environment.keys():
+        del os.environ[name]
+    os.environ.update(environment)
+    os.chdir(folder)
+
+
+@pytest.fixture
+def experiment(tmp_path: Path) -> Callable[..., Path]:
+    """Write the small flow's experiment.yaml (with replaced parts) into a folder; its path."""
+
+    def write(folder: str = "toy", **changes: object) -> Path:
+        path = tmp_path / folder / "experiment.yaml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(small_flow(**changes), encoding="utf-8")
+        return path
+
+    return write
+
+
+@pytest.fixture
+def cli() -> Cli:
+    """The `continuum` command, as a user runs it."""
+    return Cli()
