@@ -5,6 +5,7 @@ state. Everything here is tensors and plain values: `torch.load(weights_only=Tru
 with it LitGPT's own converter and validator.
 """
 
+import sys
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,16 +39,18 @@ class TrainingState:
     def snapshot(self) -> dict[str, Any]:
         """All of it as a dictionary of tensors and plain values, to be saved at once."""
         weights = {strip_wrapping(k): v for k, v in self.model.state_dict().items()}
-        return {
-            "model": weights,
-            "optimizer": self.optimizer.state_dict(),
-            "step": self.step,
-            "tokens_seen": self.tokens_seen,
-            "tokens_before": self.tokens_before,
-            "learning_rate": self.learning_rate,
-            "metrics": dict(self.metrics),
-            "rng": _rng_state(),
-        }
+        return _canonical(
+            {
+                "model": weights,
+                "optimizer": self.optimizer.state_dict(),
+                "step": self.step,
+                "tokens_seen": self.tokens_seen,
+                "tokens_before": self.tokens_before,
+                "learning_rate": self.learning_rate,
+                "metrics": dict(self.metrics),
+                "rng": _rng_state(),
+            }
+        )
 
     def restore(self, snapshot: dict[str, Any]) -> None:
         """Become what `snapshot` was, to the last bit."""
@@ -65,6 +68,19 @@ def load_model(model: nn.Module, weights: dict[str, torch.Tensor]) -> None:
     """Load unwrapped weights into a model that Fabric or torch.compile may have wrapped."""
     names = {strip_wrapping(name): name for name in model.state_dict()}
     model.load_state_dict({names.get(k, k): v for k, v in weights.items()}, strict=True)
+
+
+def _canonical(value: Any) -> Any:
+    """The same value made of fresh containers and interned strings.
+
+    Pickle writes a second occurrence of one object as a back reference, so equal states whose
+    strings are shared differently (trained on, or loaded from a file) would differ in their bytes.
+    """
+    if isinstance(value, dict):
+        return {_canonical(key): _canonical(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_canonical(item) for item in value)
+    return sys.intern(value) if type(value) is str else value
 
 
 def _rng_state() -> dict[str, Any]:
