@@ -7,7 +7,7 @@ import typer
 
 from continuum import __version__
 from continuum.cli import lineage, plan, run, status, validate
-from continuum.errors import ContinuumError
+from continuum.errors import ContinuumError, PreflightError
 
 app = typer.Typer(
     name="continuum",
@@ -51,6 +51,9 @@ def main() -> None:
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
+    except (PermissionError, FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
+        sys.exit(PreflightError.exit_code)
     except BrokenPipeError:
         # The reader has left (`| head`); Python would complain again when it flushes stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

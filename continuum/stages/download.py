@@ -13,8 +13,8 @@ from continuum.architecture import Architecture, architecture, read_architecture
 from continuum.artifacts import Artifact, ModelWeights, TokenizerFiles
 from continuum.errors import PreflightError
 from continuum.files import link_or_copy
-from continuum.hub import HubFile, HubRevision, fetch_file, resolve
-from continuum.progress import ByteProgress
+from continuum.sources.hub import HubFile, HubRevision, fetch_file, resolve
+from continuum.sources.progress import ByteProgress
 from continuum.stage import Forecast, PlanInput, Problem, Stage, StageContext
 
 PARTIAL_DIR = "partial"

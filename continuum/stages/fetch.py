@@ -12,12 +12,12 @@ from pydantic import Field
 from continuum.artifacts import Artifact, Corpus, CorpusItem
 from continuum.errors import PreflightError
 from continuum.files import link_or_copy, sha256_file
-from continuum.local_files import LocalFile, copy_file, find_files, find_python_files
-from continuum.progress import ByteProgress
 from continuum.runs import ExperimentFolder
-from continuum.source_files import Reading, format_of, is_text_encoding, kept_name
+from continuum.sources.local_files import LocalFile, copy_file, find_files, find_python_files
+from continuum.sources.progress import ByteProgress
+from continuum.sources.source_files import Reading, format_of, is_text_encoding, kept_name
+from continuum.sources.transfer import OnProgress, Remote, download
 from continuum.stage import Forecast, LocalPath, PlanInput, Problem, Spec, Stage, StageContext
-from continuum.transfer import OnProgress, Remote, download
 
 PLACES = ("url", "path", "python")
 PARTIAL_DIR = "partial"

@@ -17,10 +17,11 @@ from continuum.artifacts import (
 )
 from continuum.errors import PreflightError
 from continuum.files import link_or_copy
-from continuum.local_files import LocalFile, copy_file, find_files, find_folder_files
-from continuum.progress import ByteProgress
 from continuum.runs import ExperimentFolder
-from continuum.source_files import Reading, is_text_encoding, kept_name
+from continuum.sources.local_files import LocalFile, copy_file, find_files, find_folder_files
+from continuum.sources.progress import ByteProgress
+from continuum.sources.source_files import Reading, is_text_encoding, kept_name
+from continuum.sources.token_chunks import ChunkFolder, read_chunk_folder
 from continuum.stage import (
     Forecast,
     LocalPath,
@@ -32,7 +33,6 @@ from continuum.stage import (
     runtime_field,
 )
 from continuum.stages.download import TOKENIZER_NAMES, VOCABULARY_NAMES
-from continuum.token_chunks import ChunkFolder, read_chunk_folder
 
 WEIGHT_NAMES = ("lit_model.pth", "model_config.yaml")
 SPLIT_FOLDERS = {"train": ("train",), "validation": ("validation", "val")}

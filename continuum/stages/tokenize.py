@@ -17,8 +17,8 @@ from continuum.artifacts import (
     TokenizerFiles,
 )
 from continuum.errors import PreflightError
-from continuum.progress import ByteProgress
-from continuum.source_files import MAX_UTF8_BYTES
+from continuum.sources.progress import ByteProgress
+from continuum.sources.source_files import MAX_UTF8_BYTES
 from continuum.stage import Forecast, PlanInput, Problem, Ref, Spec, Stage, StageContext
 from continuum.text.marks import DocumentPolicy, document_marks, missing_mark
 from continuum.text.reading import OnBytes

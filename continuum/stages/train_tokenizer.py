@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from continuum.artifacts import Artifact, Corpus, TokenizerFiles
-from continuum.progress import ByteProgress
+from continuum.sources.progress import ByteProgress
 from continuum.stage import Forecast, PlanInput, Problem, Ref, Stage, StageContext
 from continuum.text.pieces import BEFORE_SPACE, Cutter
 from continuum.text.reading import read_documents

@@ -9,9 +9,9 @@ import pytest
 
 from continuum.artifacts import Artifact, ModelWeights, TokenizerFiles
 from continuum.errors import IntegrityError, PreflightError, StageFailedError
-from continuum.hub import fetch_file, resolve
+from continuum.sources.hub import fetch_file, resolve
+from continuum.sources.transfer import RetryPolicy
 from continuum.stages.download import Download
-from continuum.transfer import RetryPolicy
 from tests.servers.hub import COMMIT, HubServer
 from tests.support import make_stage, run_stage
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from continuum.errors import IntegrityError, StageFailedError
-from continuum.transfer import Remote, RetryPolicy, download
+from continuum.sources.transfer import Remote, RetryPolicy, download
 from tests.servers.texts import TextServer, serve_texts
 
 BODY = b"".join(b"line %06d of a book\n" % number for number in range(5000))
@@ -225,7 +225,7 @@ def test_an_untrusted_certificate_says_which_variable_helps(tmp_path: Path) -> N
 CHILD = """
 import sys
 from pathlib import Path
-from continuum.transfer import Remote, download
+from continuum.sources.transfer import Remote, download
 download(Remote(sys.argv[1]), Path(sys.argv[2]), on_progress=lambda *_: None)
 """
 
@@ -252,7 +252,7 @@ LIMITED = """
 import resource, sys
 from pathlib import Path
 from continuum.errors import StageFailedError
-from continuum.transfer import Remote, download
+from continuum.sources.transfer import Remote, download
 resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
 try:
     download(Remote(sys.argv[1]), Path(sys.argv[2]), on_progress=lambda *_: None)

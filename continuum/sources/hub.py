@@ -1,7 +1,7 @@
 """Files of a Hugging Face repository at one commit, each held against the Hub's own hash.
 
-`huggingface_hub` turns the revision into a commit, lists the files with their hashes and knows the
-token; the bytes come through `continuum.transfer`, which goes on after a dropped connection and
+`huggingface_hub` turns the revision into a commit, lists the files with their hashes and knows
+the token; the bytes come through `sources.transfer`, which goes on after a dropped connection and
 checks them (the library compares sizes only). So every byte comes from HF_ENDPOINT, and no cache
 folder or link is left behind. The environment is read at each call: a forked worker may have
 imported the library long before.
@@ -18,9 +18,16 @@ from typing import Any
 
 from continuum.errors import PreflightError, StageFailedError
 from continuum.files import BUFFER_BYTES, sha256_file
-from continuum.local_files import copy_file
-from continuum.request import RefusedError, TransientError, words
-from continuum.transfer import DEFAULT_RETRY, OnProgress, Remote, RetryPolicy, download, try_again
+from continuum.sources.local_files import copy_file
+from continuum.sources.request import RefusedError, TransientError, words
+from continuum.sources.transfer import (
+    DEFAULT_RETRY,
+    OnProgress,
+    Remote,
+    RetryPolicy,
+    download,
+    try_again,
+)
 
 TRUE_WORDS = frozenset({"1", "on", "yes", "true"})
 DEFAULT_ENDPOINT = "https://huggingface.co"

@@ -18,7 +18,7 @@ from typing import IO, Any
 
 from continuum.errors import IntegrityError, StageFailedError
 from continuum.files import write_json
-from continuum.request import (
+from continuum.sources.request import (
     TransientError,
     content_length,
     open_url,
