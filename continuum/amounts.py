@@ -2,6 +2,7 @@
 
 import math
 import re
+from decimal import Decimal
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -30,10 +31,9 @@ def parse_count(value: Any) -> Any:
         raise PydanticCustomError(
             "count_format", "Input should be a count such as 1_000_000, 300k, 1.5M or 2B"
         )
-    count = float(match[1].replace("_", "")) * _SUFFIXES[match[2]]
-    if "." not in match[1]:
-        count = int(match[1].replace("_", "")) * _SUFFIXES[match[2]]
-    if count != int(count) or count > MAX_COUNT:
+    # Exact: 16.1M is a whole number, which 16.1 * 10**6 as floats is not.
+    count = Decimal(match[1].replace("_", "")) * _SUFFIXES[match[2]]
+    if count > MAX_COUNT or count != int(count):
         raise PydanticCustomError("count_format", "Input should be a whole number below 1e18")
     return int(count)
 

@@ -1,6 +1,7 @@
 """Carry out a plan: every stage as soon as its inputs exist, one at a time on the accelerator."""
 
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
@@ -22,6 +23,9 @@ from continuum.stage import PlanInput, select_checkpoint
 
 MAX_PARALLEL = 4
 """Stages at once; at most one of them trains."""
+
+POLL_S = 0.2
+"""Seconds between two looks for a request to stop."""
 
 Observer = Callable[[str, dict[str, Any]], None]
 """Told of each stage's events: (stage name, `{"event": …}`)."""
@@ -48,11 +52,22 @@ class RunResult:
             raise StageFailedError(message)
 
 
+@dataclass(frozen=True)
+class StopRule:
+    """When a run ends early: it then saves what it can, and the next one goes on."""
+
+    is_requested: Callable[[], bool] = lambda: False
+    """Asked a few times a second."""
+    grace_s: float = 120.0
+    """How long the stages may take to reach a step boundary and save before they are killed."""
+
+
 def run_experiment(
     experiment: Experiment,
     folder: ExperimentFolder,
     make_launcher: Callable[[], Launcher],
     observe: Observer,
+    stop: StopRule = StopRule(),  # a frozen value
 ) -> RunResult:
     """Plan and carry out, as the only writer of the folder.
 
@@ -64,6 +79,7 @@ def run_experiment(
         FolderInUseError: another process is writing the folder.
     """
     with folder.lock():
+        folder.stop_request.unlink(missing_ok=True)
         digests = DigestCache(folder.digest_cache_path)
         plan = make_plan(experiment, folder, digests)
         digests.save()
@@ -74,7 +90,7 @@ def run_experiment(
         if plan.has_work:
             launcher = make_launcher()
             try:
-                _Execution(result, launcher, observe).carry_out()
+                _Execution(result, launcher, observe, stop).carry_out()
             finally:
                 launcher.close()
         write_lineage(folder, plan)
@@ -84,11 +100,15 @@ def run_experiment(
 class _Execution:
     """The state of one carrying out: what has ended, and who holds the accelerator."""
 
-    def __init__(self, result: RunResult, launcher: Launcher, observe: Observer) -> None:
+    def __init__(
+        self, result: RunResult, launcher: Launcher, observe: Observer, stop: StopRule
+    ) -> None:
         self._result = result
         self._plan = result.plan
         self._launcher = launcher
         self._observe = observe
+        self._stop = stop
+        self._stopping_since: float | None = None
         self._accelerator = threading.Lock()
         self._provenance = capture_provenance(result.plan.folder.path)
 
@@ -105,13 +125,25 @@ class _Execution:
                         running[pool.submit(self._stage, self._plan.stages[name])] = name
                     if not running:
                         return
-                    for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    ended = wait(running, timeout=POLL_S, return_when=FIRST_COMPLETED).done
+                    for future in ended:
                         name = running.pop(future)
                         if future.result():
                             sorter.done(name)
+                    self._heed_stop()
             except BaseException:
-                self._launcher.stop()
+                self._launcher.close()
                 raise
+
+    def _heed_stop(self) -> None:
+        """Pass a request to stop on, once; kill what has not stopped after the grace period."""
+        if self._stopping_since is None:
+            if self._stop.is_requested() or self._plan.folder.stop_request.exists():
+                self._stopping_since = time.monotonic()
+                self._observe("", {"event": "stopping"})
+                self._launcher.stop()
+        elif time.monotonic() - self._stopping_since > self._stop.grace_s:
+            self._launcher.close()
 
     def _stage(self, planned: PlannedStage) -> bool:
         """Whether the stage is complete, now or already."""
@@ -138,6 +170,8 @@ class _Execution:
         if not planned.stage.trains:
             return self._launch(planned)
         with self._accelerator:
+            if self._stopping_since is not None:
+                return Outcome("stopped", "not started: the run was stopped")
             return self._launch(planned)
 
     def _launch(self, planned: PlannedStage) -> Outcome:

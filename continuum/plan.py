@@ -96,7 +96,8 @@ class _Planner:
 
     def add(self, name: str) -> None:
         stage: Stage = self._experiment.stages[name]
-        recipe = stage.recipe(self._experiment.stages)
+        own_refs = {ref.stage for ref in stage.refs().values()}
+        recipe = stage.recipe({parent: self.planned[parent].recipe for parent in own_refs})
         refs = input_refs(stage, recipe)
         identity = self._identity(stage, refs)
         digest = fingerprint(identity)

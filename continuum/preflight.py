@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from continuum.amounts import Amount
 from continuum.architecture import Architecture, training_state_bytes
 from continuum.artifacts import TokenizedDataset
-from continuum.recipe import Recipe, ResumeSchedule, intervals_of
+from continuum.recipe import Recipe, ResumeSchedule, Schedule, intervals_of
 from continuum.stage import Forecast, PlanInput
 
 
@@ -122,6 +122,14 @@ def _step_problems(recipe: Recipe, num_steps: int | None, start_step: int | None
             f"schedule.warmup is {warmup:,} steps, longer than the run of {own_steps:,} steps: "
             "the peak learning rate would never be reached"
         )
+        return
+    decay = recipe.schedule.decay if isinstance(recipe.schedule, Schedule) else None
+    decay_steps = decay.in_steps(own_steps, recipe.tokens_per_step) if decay else 0
+    if warmup + decay_steps > own_steps:
+        yield (
+            f"schedule.decay is {decay_steps:,} steps and schedule.warmup {warmup:,}, together "
+            f"longer than the run of {own_steps:,} steps; shorten one of them"
+        )
 
 
 def _data_problems(
@@ -129,6 +137,16 @@ def _data_problems(
     datasets: Mapping[str, PlanInput],
     blocks: Mapping[str, Bound | None],
 ) -> Iterator[str]:
+    vocabularies = {
+        item.artifact.vocabulary_digest
+        for item in datasets.values()
+        if isinstance(item.artifact, TokenizedDataset)
+    }
+    if len(vocabularies) > 1:
+        yield (
+            f"the datasets {', '.join(datasets)} were made with different tokenizers; "
+            "tokenize all of them with the model's"
+        )
     for ref, item in datasets.items():
         bound = blocks[ref]
         if bound is not None and not bound.blocks:

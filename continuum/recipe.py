@@ -8,60 +8,20 @@ epochs) is compiled to whole optimizer steps here, once, for the plan and for th
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from fractions import Fraction
+from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
 from continuum.amounts import Amount, Rate
 from continuum.artifacts import TokenizedDataset
-from continuum.fields import Precision, Ref, Spec, closest, runtime_field
+from continuum.fields import Precision, Ref, Spec, runtime_field
+from continuum.optimizers import Optimizer, optimizer_problems
 from continuum.stage import Problem
 
 MIN_SHARE = 1e-4
 """The smallest share a mixture can hold: one sample of `training.order.PERIOD`."""
-_COMMON = ("eps", "weight_decay", "foreach", "maximize", "differentiable", "capturable")
-OPTIMIZER_ARGUMENTS: dict[str, tuple[str, ...]] = {
-    "AdamW": ("betas", "amsgrad", "fused", *_COMMON),
-    "Adam": ("betas", "amsgrad", "fused", "decoupled_weight_decay", *_COMMON),
-    "NAdam": ("betas", "momentum_decay", "decoupled_weight_decay", *_COMMON),
-    "RAdam": ("betas", "decoupled_weight_decay", *_COMMON),
-    "Adamax": ("betas", *_COMMON),
-    "Adagrad": (
-        "lr_decay", "initial_accumulator_value", "fused",
-        "eps", "weight_decay", "foreach", "maximize", "differentiable",
-    ),
-    "Adadelta": ("rho", *_COMMON),
-    "RMSprop": ("alpha", "momentum", "centered", *_COMMON),
-    "SGD": (
-        "momentum", "dampening", "nesterov", "fused",
-        "weight_decay", "foreach", "maximize", "differentiable",
-    ),
-}  # fmt: skip
-"""torch.optim's optimizers that fit this loop, with their arguments; a test compares with torch.
-
-LBFGS wants a closure, SparseAdam sparse gradients, Muon matrices only: they are left out.
-"""
-
-
-class Optimizer(Spec):
-    """A torch optimizer: its name, its learning rate, and its own arguments."""
-
-    model_config = ConfigDict(extra="allow")
-
-    name: str = "AdamW"
-    """A class in `torch.optim`."""
-    lr: float = Field(gt=0, allow_inf_nan=False)
-    """The peak learning rate. Required: torch's 1e-3 ruins a pretrained model."""
-
-    @property
-    def arguments(self) -> dict[str, Any]:
-        """The arguments for torch besides the learning rate."""
-        return dict(self.model_extra or {})
-
-    def identity(self) -> dict[str, Any]:
-        extra = {key: list(v) if isinstance(v, tuple) else v for key, v in self.arguments.items()}
-        return {**super().identity(), **extra}
 
 
 class Schedule(Spec):
@@ -147,6 +107,12 @@ class Runtime(Spec):
     """Lightning loggers to write besides metrics.jsonl."""
 
 
+def _schedule_tag(value: Any) -> str:
+    """A dumped `constant` of either kind passes for the other; only one of them has `min_lr`."""
+    is_whole = "min_lr" in value if isinstance(value, dict) else isinstance(value, Schedule)
+    return "whole" if is_whole else "extension"
+
+
 class Recipe(Spec):
     """Everything training needs to know besides the parent's bytes."""
 
@@ -159,8 +125,11 @@ class Recipe(Spec):
     epochs: float | None = None
     precision: Precision = "auto"
     optimizer: Optimizer
-    schedule: Schedule | ResumeSchedule
-    max_norm: float | None
+    schedule: Annotated[
+        Annotated[Schedule, Tag("whole")] | Annotated[ResumeSchedule, Tag("extension")],
+        Discriminator(_schedule_tag),
+    ]
+    max_norm: float | None = None
     evaluate: Evaluate | None = None
     runtime: Runtime = runtime_field(Runtime())
 
@@ -186,9 +155,10 @@ class Recipe(Spec):
         if self.max_tokens is not None:
             return self.max_tokens // self.tokens_per_step
         assert self.epochs is not None
-        return (
-            None if num_blocks is None else int(self.epochs * num_blocks / self.global_batch_size)
-        )
+        if num_blocks is None:
+            return None
+        # 0.29 epochs of 100 blocks are 29, which 0.29 * 100 as floats falls just short of.
+        return int(Fraction(str(self.epochs)) * num_blocks / self.global_batch_size)
 
 
 @dataclass(frozen=True)
@@ -237,7 +207,7 @@ def training_problems(stage: Any) -> Iterator[Problem]:
     """What is wrong between the fields of a training stage."""
     yield from budget_problems(stage)
     yield from _mixture_problems(stage.data)
-    yield from _optimizer_problems(stage.optimizer)
+    yield from optimizer_problems(stage.optimizer)
 
 
 def _mixture_problems(data: Any) -> Iterator[Problem]:
@@ -250,21 +220,3 @@ def _mixture_problems(data: Any) -> Iterator[Problem]:
             yield Problem(("data", str(ref)), f"weight {weight:g} is not positive")
         elif weight / sum(data.values()) < MIN_SHARE:
             yield Problem(("data", str(ref)), f"a share below {MIN_SHARE:g} would never be drawn")
-
-
-def _optimizer_problems(optimizer: Optimizer) -> Iterator[Problem]:
-    known = OPTIMIZER_ARGUMENTS.get(optimizer.name)
-    if known is None:
-        yield Problem(
-            ("optimizer", "name"),
-            f"unknown optimizer {optimizer.name!r}",
-            closest(optimizer.name, OPTIMIZER_ARGUMENTS),
-        )
-        return
-    for name in optimizer.arguments:
-        if name not in known:
-            yield Problem(
-                ("optimizer", name),
-                f"{optimizer.name} has no argument {name!r}",
-                closest(name, (*known, "lr", "name")),
-            )

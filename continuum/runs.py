@@ -82,6 +82,11 @@ class StageRun:
         return self.path / "metrics.jsonl"
 
     @property
+    def stop_request(self) -> Path:
+        """Its existence asks the ranks at work here to stop at their next step boundary."""
+        return self.path / ".stop"
+
+    @property
     def is_complete(self) -> bool:
         return (self.path / "artifact.json").is_file()
 
@@ -205,6 +210,34 @@ class ExperimentFolder:
         return self.path / "lineage.json"
 
     @property
+    def stop_request(self) -> Path:
+        """Its existence asks the run that holds the folder to stop."""
+        return self.runs_dir / ".stop"
+
+    @property
+    def owner_path(self) -> Path:
+        """Who holds the lock: `{"pid": …, "host": …}`."""
+        return self.runs_dir / ".owner.json"
+
+    def describe_owner(self) -> str:
+        """The process that holds the folder, or held it last."""
+        try:
+            owner = json.loads(self.owner_path.read_text(encoding="utf-8"))
+            return f"process {owner['pid']} on {owner['host']}"
+        except (OSError, ValueError, KeyError):
+            return "another process"
+
+    def is_locked(self) -> bool:
+        """Whether a run holds the folder now."""
+        if not self.runs_dir.is_dir():
+            return False
+        try:
+            with FileLock(self.runs_dir / ".lock", timeout=0):
+                return False
+        except Timeout:
+            return True
+
+    @property
     def digest_cache_path(self) -> Path:
         return self.runs_dir / ".digests.json"
 
@@ -232,14 +265,13 @@ class ExperimentFolder:
             FolderInUseError: another process is; its number and host are named.
         """
         self.prepare()
-        owner = self.runs_dir / ".owner.json"
         try:
             with FileLock(self.runs_dir / ".lock", timeout=0):
-                files.write_json(owner, {"pid": os.getpid(), "host": os.uname().nodename})
+                files.write_json(self.owner_path, {"pid": os.getpid(), "host": os.uname().nodename})
                 yield
         except Timeout:
             raise FolderInUseError(
-                f"{self.path}: in use by {_describe_owner(owner)}; "
+                f"{self.path}: in use by {self.describe_owner()}; "
                 "wait until it has ended, or stop it"
             ) from None
 
@@ -264,11 +296,3 @@ def _read_document(path: Path, schema: str) -> dict[str, Any]:
     if not isinstance(document, dict) or document.pop("schema", None) != schema:
         raise IntegrityError(f"{path} is not a {schema} document")
     return document
-
-
-def _describe_owner(path: Path) -> str:
-    try:
-        owner = json.loads(path.read_text(encoding="utf-8"))
-        return f"process {owner['pid']} on {owner['host']}"
-    except (OSError, ValueError, KeyError):
-        return "another process"

@@ -148,11 +148,18 @@ class Stage(Spec):
         return {}
 
     def problems(self, stages: Mapping[str, "Stage"]) -> Iterator[Problem]:
-        """What is wrong between this stage's fields, or between it and other stages."""
+        """What is wrong between this stage's fields, or between it and other stages.
+
+        `stages` holds those without mistakes: ask with `stages.get`, one referred to may be absent.
+        """
         return iter(())
 
-    def recipe(self, stages: Mapping[str, "Stage"]) -> Spec | None:
-        """How the stage trains, with everything it inherits filled in; None if it does not."""
+    def recipe(self, parents: Mapping[str, Spec | None]) -> Spec | None:
+        """How the stage trains, with everything it inherits filled in; None if it does not.
+
+        Args:
+            parents: The recipes of the stages it refers to, by their names.
+        """
         return None
 
     def forecast(self, inputs: Mapping[str, PlanInput], experiment_folder: Path) -> Forecast:

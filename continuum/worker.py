@@ -1,13 +1,15 @@
 """The other side of the process boundary: carry out one stage from its run folder alone."""
 
+import ctypes
 import json
 import os
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -23,20 +25,32 @@ from continuum.stage import Stage, StageContext, select_checkpoint, stage_kinds
 Report = Callable[[dict[str, Any]], None]
 ORPHANED = 70
 """Exit code of a worker whose run died (EX_SOFTWARE)."""
+PR_SET_PDEATHSIG = 1
+"""prctl(2): the signal this process gets when its parent dies."""
+STOP_POLL_S = 0.2
 
 
 def run_stage(
-    run: StageRun, report: Report, should_stop: Callable[[], bool] = lambda: False
+    run: StageRun,
+    report: Report,
+    should_stop: Callable[[], bool] = lambda: False,
+    *,
+    rank: int = 0,
 ) -> Artifact:
     """Rebuild a stage from `stage.json`, run it, and publish its artifact.
+
+    Args:
+        rank: Of this process among those that carry the stage out together; only rank 0 holds
+            the lock, clears what an earlier attempt left, and publishes.
 
     Raises:
         ContinuumError: the stage cannot be carried out, or was stopped.
     """
-    with run.worker_lock():
+    with run.worker_lock() if rank == 0 else nullcontext():
         record = run.record()
         stage = rebuild_stage(record)
-        run.discard_unfinished()
+        if rank == 0:
+            run.discard_unfinished()
         refs = input_refs_of(stage, record)
         ctx = StageContext(
             run=run,
@@ -47,7 +61,8 @@ def run_stage(
             recipe=record.recipe,
             should_stop=should_stop,
         )
-        return run.complete(stage.run(ctx))
+        artifact = stage.run(ctx)
+        return run.complete(artifact) if rank == 0 else artifact
 
 
 def rebuild_stage(record: StageRecord) -> Stage:
@@ -69,34 +84,98 @@ def input_refs_of(stage: Stage, record: StageRecord) -> dict[str, Any]:
 
 
 def main(run_path: str, events: Connection) -> None:
-    """Entry of a worker process: events go through the pipe, everything printed to the log."""
+    """Entry of a forked worker: events go through the pipe, everything printed to the log."""
     run = StageRun(Path(run_path))
     _print_to_log(run)
-    _die_with_parent()
+    _watch_parent()
     stop = threading.Event()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # The run decides; the terminal signals all.
-    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    signal.signal(signal.SIGTERM, lambda *_: stop.set() if _trains(run) else _leave())
 
     def report(event: dict[str, Any]) -> None:
         with suppress(BrokenPipeError):
             events.send(event)
 
+    report(_carry_out(run, report, stop.is_set, rank=0))
+
+
+def rank_main(run_path: Path, events_path: Path) -> int:
+    """Entry of one of several processes under torchrun; its exit code.
+
+    Rank 0 alone reports progress and publishes; every rank reports its own failure.
+    """
+    die_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    run, rank = StageRun(run_path), int(os.environ["RANK"])
+    asked = _StopFile(run.stop_request)
+
+    def report(event: dict[str, Any]) -> None:
+        with events_path.open("ab", buffering=0) as file:
+            file.write(json.dumps(event).encode() + b"\n")
+
+    result = _carry_out(run, report if rank == 0 else lambda _: None, asked, rank=rank)
+    if rank == 0 or result["status"] not in ("done", "stopped"):
+        report(result)
+    return 0 if result["status"] in ("done", "stopped") else 1
+
+
+def die_with_parent() -> None:
+    """Have the kernel kill this process when its parent dies (Linux; elsewhere nothing)."""
+    if sys.platform != "linux":
+        return
+    parent = os.getppid()
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(ORPHANED)
+
+
+def _carry_out(
+    run: StageRun, report: Report, should_stop: Callable[[], bool], *, rank: int
+) -> dict[str, Any]:
+    """Run the stage; how it ended, as an event. No exception leaves this function."""
+    status, message = "done", ""
     try:
-        run_stage(run, report, stop.is_set)
-        report({"event": "result", "status": "done", "message": ""})
+        run_stage(run, report, should_stop, rank=rank)
     except StoppedError as error:
-        report({"event": "result", "status": "stopped", "message": str(error)})
+        status, message = "stopped", str(error)
     except ContinuumError as error:
         traceback.print_exc()
-        status = "refused" if error.exit_code == 4 else "failed"
-        report({"event": "result", "status": status, "message": str(error)})
+        status, message = ("refused" if error.exit_code == 4 else "failed"), str(error)
     except BaseException as error:
         traceback.print_exc()
-        message = f"{type(error).__name__}: {error}"
-        report({"event": "result", "status": "crashed", "message": message})
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        status = "crashed"
+        message = f"{type(error).__name__}: {error}; the traceback is in {run.log_path}"
+    if rank:
+        message = f"rank {rank}: {message}"
+    sys.stdout.flush()
+    sys.stderr.flush()
+    return {"event": "result", "status": status, "message": message}
+
+
+class _StopFile:
+    """Whether a file exists, looked for at most a few times a second."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._looked_at = -STOP_POLL_S
+        self._exists = False
+
+    def __call__(self) -> bool:
+        now = time.monotonic()
+        if not self._exists and now - self._looked_at >= STOP_POLL_S:
+            self._looked_at = now
+            self._exists = self._path.exists()
+        return self._exists
+
+
+def _trains(run: StageRun) -> bool:
+    kind = stage_kinds().get(run.record().kind)
+    return kind is not None and kind.trains
+
+
+def _leave() -> None:
+    """Stop a stage that has no state worth saving: it starts over."""
+    raise StoppedError("stopped; it starts over with the next run")
 
 
 def _by_ref(record: StageRecord) -> list[tuple[str, InputRecord]]:
@@ -128,7 +207,7 @@ def _print_to_log(run: StageRun) -> None:
     os.close(log)
 
 
-def _die_with_parent() -> None:
+def _watch_parent() -> None:
     """Leave at once when the run dies: nobody would publish, and the next run wants the folder."""
     parent = parent_process()
     assert parent is not None, "a worker has a parent"
@@ -138,3 +217,7 @@ def _die_with_parent() -> None:
         os._exit(ORPHANED)
 
     threading.Thread(target=watch, name="parent-watch", daemon=True).start()
+
+
+if __name__ == "__main__":
+    sys.exit(rank_main(Path(sys.argv[1]), Path(sys.argv[2])))

@@ -3,8 +3,12 @@
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+# Tiny models run faster on one thread, and processes side by side do not spin for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from tests.commands import Cli
 from tests.experiments import small_flow
@@ -27,7 +31,7 @@ def _no_leaks() -> Iterator[None]:
 def experiment(tmp_path: Path) -> Callable[..., Path]:
     """Write the small flow's experiment.yaml (with replaced parts) into a folder; its path."""
 
-    def write(folder: str = "toy", **changes: object) -> Path:
+    def write(folder: str = "toy", **changes: Any) -> Path:
         path = tmp_path / folder / "experiment.yaml"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(small_flow(**changes), encoding="utf-8")

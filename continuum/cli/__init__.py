@@ -6,8 +6,9 @@ import sys
 import typer
 
 from continuum import __version__
-from continuum.cli import lineage, plan, run, status, validate
+from continuum.cli import lineage, logs, plan, run, status, stop, validate
 from continuum.errors import ContinuumError, PreflightError
+from continuum.spec.diagnostics import SpecError
 
 app = typer.Typer(
     name="continuum",
@@ -20,7 +21,9 @@ app = typer.Typer(
 app.command("validate")(validate.validate)
 app.command("plan")(plan.plan)
 app.command("run")(run.run)
+app.command("stop")(stop.stop)
 app.command("status")(status.status)
+app.command("logs")(logs.logs)
 app.command("lineage")(lineage.lineage)
 
 INTERRUPTED = 130
@@ -46,6 +49,9 @@ def main() -> None:
     """Entry of the `continuum` command; the one place where errors become exit codes."""
     try:
         app(standalone_mode=True)
+    except SpecError as error:
+        print(error, file=sys.stderr)
+        sys.exit(error.exit_code)
     except ContinuumError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)

@@ -44,8 +44,18 @@ def open_experiment(spec: Path, overrides: list[str] | None) -> Opened:
         UsageError: there is no such file.
         SpecError: the file has mistakes.
     """
+    path = experiment_file(spec)
+    experiment = load_experiment(path, overrides or ())
+    return Opened(experiment, ExperimentFolder(path.parent.resolve()))
+
+
+def experiment_file(spec: Path) -> Path:
+    """The YAML file that an argument names, itself or by its folder.
+
+    Raises:
+        UsageError: there is no such file.
+    """
     path = spec / "experiment.yaml" if spec.is_dir() else spec
     if not path.is_file():
         raise UsageError(f"{path}: no such file; give an experiment.yaml or the folder that has it")
-    experiment = load_experiment(path, overrides or ())
-    return Opened(experiment, ExperimentFolder(path.parent.resolve()))
+    return path

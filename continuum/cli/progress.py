@@ -46,8 +46,8 @@ class PlainProgress(Progress):
                 print(line, file=self._stream, flush=True)
 
     def _line(self, stage: str, event: dict[str, Any]) -> str | None:
-        if event["event"] == "planned":
-            return _planned(event["plan"])
+        if event["event"] in ("planned", "stopping"):
+            return _of_the_run(event)
         text = describe(event)
         is_frequent = event["event"] in ("train", "progress", "saved")
         if text is None or (is_frequent and not self._is_due(stage, event)):
@@ -86,8 +86,8 @@ class RichProgress(Progress):
 
     def observe(self, stage: str, event: dict[str, Any]) -> None:
         name = event["event"]
-        if name == "planned":
-            self._say(_planned(event["plan"]))
+        if name in ("planned", "stopping"):
+            self._say(_of_the_run(event))
         elif name == "started":
             self._tasks[stage] = self._bars.add_task(stage, total=None, text="")
         elif name == "train":
@@ -133,6 +133,12 @@ def describe(event: dict[str, Any]) -> str | None:
     if name == "saved":
         return f"saved step {event['step']:,}"
     return f"warning: {event['message']}" if name == "warning" else None
+
+
+def _of_the_run(event: dict[str, Any]) -> str:
+    if event["event"] == "stopping":
+        return "stopping: saving at the next step boundary (interrupt again to stop at once)"
+    return _planned(event["plan"])
 
 
 def _planned(plan: Plan) -> str:

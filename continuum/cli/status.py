@@ -1,33 +1,57 @@
 """`continuum status`: how far is it?"""
 
+import time
+from datetime import timedelta
+from typing import Annotated
+
+import typer
+from rich.live import Live
 from rich.table import Table
 
-from continuum.cli.arguments import Overrides, Spec, open_experiment
+from continuum.cli.arguments import Opened, Overrides, Spec, open_experiment
 from continuum.cli.console import results
 from continuum.files import read_json_lines
 from continuum.plan import Action, PlannedStage
 from continuum.runs import StageRun
 
+REDRAW_S = 1.0
 
-def status(spec: Spec, overrides: Overrides = None) -> None:
+
+def status(
+    spec: Spec,
+    overrides: Overrides = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Draw it anew until the run has ended.")
+    ] = False,
+) -> None:
     """Show every stage's state, progress and last losses, from the files in the folder."""
     opened = open_experiment(spec, overrides)
-    made = opened.plan()
+    if not watch:
+        results().print(_table(opened))
+        return
+    with Live(_table(opened), console=results(), auto_refresh=False) as live:
+        while opened.folder.is_locked():
+            time.sleep(REDRAW_S)
+            live.update(_table(opened), refresh=True)
+
+
+def _table(opened: Opened) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for heading in ("stage", "state", "progress", "attempts", "folder"):
         table.add_column(heading, overflow="fold", header_style="bold")
-    for planned in made:
+    is_running = opened.folder.is_locked()
+    for planned in opened.plan():
         table.add_row(
             planned.name,
-            _state(planned),
+            _state(planned, is_running),
             _progress(planned),
             str(planned.run.num_attempts),
             f"runs/{planned.run.name}" if planned.run.is_begun else "",
         )
-    results().print(table)
+    return table
 
 
-def _state(planned: PlannedStage) -> str:
+def _state(planned: PlannedStage, is_running: bool) -> str:
     if planned.action is Action.REUSE:
         return "complete"
     if planned.action is Action.BLOCKED:
@@ -38,7 +62,7 @@ def _state(planned: PlannedStage) -> str:
     last = attempts[-1] if attempts else {}
     if last.get("event") == "ended":
         return str(last["status"])
-    return "running or interrupted"
+    return "running" if is_running else "interrupted"
 
 
 def _progress(planned: PlannedStage) -> str:
@@ -51,8 +75,10 @@ def _progress(planned: PlannedStage) -> str:
     total = planned.forecast.num_steps
     step = rows["step"]
     of = f"/{total:,}" if total else ""
-    losses = ", ".join(f"{k} {rows[k]:.3f}" for k in ("loss", "val_loss") if rows.get(k))
-    return f"step {step:,}{of}, {losses}"
+    losses = "".join(f", {k} {rows[k]:.3f}" for k in ("loss", "val_loss") if rows.get(k))
+    speed = f", {rows['tokens_per_s']:,.0f} tokens/s" if rows.get("tokens_per_s") else ""
+    left = f", {timedelta(seconds=round(rows['eta_s']))} left" if rows.get("eta_s") else ""
+    return f"step {step:,.0f}{of}{losses}{speed}{left}"
 
 
 def _last_rows(run: StageRun) -> dict[str, float]:

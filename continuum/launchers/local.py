@@ -5,18 +5,14 @@ milliseconds. Python's forkserver holds no threads and no CUDA context, so forki
 """
 
 import multiprocessing
-import signal
 import threading
 from multiprocessing import connection, forkserver
-from pathlib import Path
 from typing import Any
 
 from continuum import worker
 from continuum.launchers import OnEvent, Outcome
+from continuum.launchers.death import describe_death
 from continuum.runs import StageRun
-
-LOG_LINES = 12
-"""How much of the log is told when a worker dies without a word."""
 
 
 class LocalLauncher:
@@ -53,7 +49,7 @@ class LocalLauncher:
         process.close()
         if result is not None and exit_code == 0:
             return Outcome(result["status"], result["message"])
-        return Outcome("killed", _describe_death(exit_code, run.log_path))
+        return Outcome("killed", describe_death(exit_code, run.log_path))
 
     def stop(self) -> None:
         with self._guard:
@@ -85,16 +81,3 @@ def _receive(
                 on_event(event)
         elif process.sentinel in ready:
             return result
-
-
-def _describe_death(exit_code: int | None, log: Path) -> str:
-    if exit_code is not None and exit_code < 0:
-        name = signal.Signals(-exit_code).name
-        cause = f"the worker was killed by {name}"
-        if name == "SIGKILL":
-            cause += " (by hand, or by the system when memory ran out)"
-    else:
-        cause = f"the worker ended with exit code {exit_code} and no result"
-    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
-    tail = "\n".join(f"    {line}" for line in lines[-LOG_LINES:])
-    return f"{cause}; its last words in {log}:\n{tail}" if tail else f"{cause}; {log} is empty"

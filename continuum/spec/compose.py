@@ -1,41 +1,35 @@
 """From files to one document: `extends`, `--set`, `vars`; every value keeps its place of origin."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from continuum.fields import closest
 from continuum.spec.diagnostics import Diagnostic, Place, SpecError
-from continuum.spec.scalars import read_scalar
-from continuum.spec.source import Node, read_file, read_text
+from continuum.spec.overrides import override
+from continuum.spec.source import Node, read_file
+from continuum.spec.variables import fill_variables
 
-_VARIABLE = re.compile(r"\$\{([^${}]*)\}")
-_WHOLE_VARIABLE = re.compile(r"\$\{([^${}]*)\}")
-_ESCAPED = "$${"
-_MARK = "\0"
-MAX_ROUNDS = 8
-"""Variables may use variables, this deep."""
+MAX_CHAIN = 32
+"""Files that extend one another, at most."""
 
 
-def compose(path: Path, overrides: Sequence[str] = ()) -> Node:
+def compose(path: Path, overrides: Sequence[str] = ()) -> tuple[Node, list[Diagnostic]]:
     """The whole document of an experiment: its bases merged, overrides set, variables filled in.
 
+    Returns:
+        The document, and the mistakes that do not hinder checking it further.
+
     Raises:
-        SpecError: all mistakes that were met.
+        SpecError: mistakes that do.
     """
-    root = _extend(path, (), None)
-    faults: list[Diagnostic] = []
-    for override in overrides:
+    mild: list[Diagnostic] = []
+    root = _Files(mild).read(path, (), None)
+    for text in overrides:
         try:
-            root = _override(root, override)
+            root = override(root, text)
         except SpecError as error:
-            faults += error.diagnostics
-    root = _substitute_all(root, faults)
-    if faults:
-        raise SpecError(faults)
-    return root
+            mild += error.diagnostics
+    return fill_variables(root, mild), mild
 
 
 def merge(base: Node, over: Node) -> Node:
@@ -48,26 +42,64 @@ def merge(base: Node, over: Node) -> Node:
     return replace(over, value=merged)
 
 
-def _extend(path: Path, above: tuple[Path, ...], said_at: Place | None) -> Node:
-    real = path.resolve()
-    if real in above:
-        assert said_at is not None
-        circle = " -> ".join(p.name for p in (*above[above.index(real) :], real))
-        raise SpecError([Diagnostic("E303", f"files extend each other: {circle}", said_at)])
-    if said_at is not None and not path.is_file():
-        raise SpecError([Diagnostic("E302", f"no such file: {path}", said_at, "extends")])
-    root = read_file(path)
-    if not isinstance(root.value, dict):
-        message = "an experiment is a mapping (`continuum: 1`, `name: …`, `stages: …`)"
-        raise SpecError([Diagnostic("E008", message, root.place)])
-    named = root.value.get("extends")
-    own = replace(root, value={k: v for k, v in root.value.items() if k != "extends"})
-    if named is None:
+class _Files:
+    """Reads each file once, however often it is extended."""
+
+    def __init__(self, mild: list[Diagnostic]) -> None:
+        self._mild = mild
+        self._read: dict[Path, Node] = {}
+
+    def read(self, path: Path, above: tuple[Path, ...], said_at: Place | None) -> Node:
+        """A file merged over its bases.
+
+        Args:
+            path: The file.
+            above: The files that led to it, each extending the next.
+            said_at: Where it is named; None for the experiment itself.
+        """
+        real = path.resolve()
+        if said_at is not None:
+            _check_base(path, real, above, said_at)
+        if real not in self._read:
+            self._read[real] = self._merge_bases(path, (*above, real))
+        return self._read[real]
+
+    def _merge_bases(self, path: Path, chain: tuple[Path, ...]) -> Node:
+        root = read_file(path, self._mild)
+        if not isinstance(root.value, dict):
+            message = "an experiment is a mapping (`continuum: 1`, `name: …`, `stages: …`)"
+            raise SpecError([*self._mild, Diagnostic("E008", message, root.place)])
+        named = root.value.get("extends")
+        own = replace(root, value={k: v for k, v in root.value.items() if k != "extends"})
+        faults: list[Diagnostic] = []
+        bases = []
+        for base, place in _base_files(named) if named is not None else ():
+            try:
+                bases.append(self.read(base, chain, place))
+            except SpecError as error:
+                faults += error.diagnostics
+        if faults:
+            raise SpecError([*self._mild, *faults])
+        for base_root in reversed(bases):
+            own = merge(base_root, own)
         return own
-    bases = [_extend(base, (*above, real), place) for base, place in _base_files(named)]
-    for base in reversed(bases):
-        own = merge(base, own)
-    return own
+
+
+def _check_base(path: Path, real: Path, above: tuple[Path, ...], said_at: Place) -> None:
+    if real in above:
+        circle = " -> ".join(p.name for p in (*above[above.index(real) :], real))
+        message = f"files extend each other in a circle: {circle}"
+        raise SpecError([Diagnostic("E303", message, said_at, "extends")])
+    if len(above) > MAX_CHAIN:
+        message = f"more than {MAX_CHAIN} files extend one another"
+        raise SpecError([Diagnostic("E302", message, said_at, "extends")])
+    try:
+        problem = None if real.is_file() else "is no file" if real.exists() else "does not exist"
+    except OSError as error:
+        problem = f"cannot be read: {error.strerror}"
+    if problem is not None:
+        message = f"{path} {problem}; a path in `extends` is relative to the file that says it"
+        raise SpecError([Diagnostic("E302", message, said_at, "extends")])
 
 
 def _base_files(named: Node) -> list[tuple[Path, Place]]:
@@ -75,107 +107,8 @@ def _base_files(named: Node) -> list[tuple[Path, Place]]:
     faults = [
         Diagnostic("E103", "`extends` is a file or a list of files", node.place, "extends")
         for node in nodes
-        if not isinstance(node.value, str)
+        if not isinstance(node.value, str) or not node.value
     ]
     if faults:
         raise SpecError(faults)
     return [(node.place.folder / str(node.value), node.place) for node in nodes]
-
-
-def _override(root: Node, text: str) -> Node:
-    place = Place(f"--set {text}", 1, 1, Path.cwd())
-    path, separator, raw = text.partition("=")
-    keys = path.strip().split(".")
-    if not separator or not all(keys):
-        message = "an override is PATH=VALUE, as in stages.pretrain.optimizer.lr=1e-4"
-        raise SpecError([Diagnostic("E304", message, place)])
-    raw = raw.strip()
-    value = read_text(raw, place) if raw[:1] in "[{'\"" and raw else None
-    node = value or Node(read_scalar(raw, place), place)
-    return _set(root, keys, replace(node, key_place=place), path.strip(), place)
-
-
-def _set(node: Node, keys: list[str], value: Node, path: str, place: Place) -> Node:
-    key, rest = keys[0], keys[1:]
-    if isinstance(node.value, list):
-        if not key.isdecimal() or int(key) >= len(node.value):
-            message = f"{path}: {key!r} is no index of a list of {len(node.value)}"
-            raise SpecError([Diagnostic("E304", message, place, path)])
-        items = list(node.value)
-        items[int(key)] = _set(items[int(key)], rest, value, path, place) if rest else value
-        return replace(node, value=items)
-    if not isinstance(node.value, dict):
-        message = f"{path}: there is a plain value above {key!r}, not a mapping"
-        raise SpecError([Diagnostic("E304", message, place, path)])
-    below = node.value.get(key)
-    if rest:
-        if below is None and path.startswith("stages.") and path.split(".")[1] == key:
-            suggestion = closest(key, node.value)
-            message = f"{path}: there is no stage {key!r}"
-            raise SpecError([Diagnostic("E304", message, place, path, suggestion)])
-        value = _set(below or Node({}, place, place), rest, value, path, place)
-    return replace(node, value={**node.value, key: value})
-
-
-def _substitute_all(root: Node, faults: list[Diagnostic]) -> Node:
-    assert isinstance(root.value, dict)
-    declared = root.value.get("vars")
-    variables: dict[str, Node] = {}
-    if declared is not None and isinstance(declared.value, dict):
-        variables = declared.value
-    for _ in range(MAX_ROUNDS):
-        if not any(_uses_variable(node) for node in variables.values()):
-            break
-        variables = {k: _substitute(n, variables, [], k) for k, n in variables.items()}
-    for name, node in variables.items():
-        if isinstance(node.value, (dict, list)):
-            message = f"the variable {name!r} must be a single value"
-            faults.append(Diagnostic("E103", message, node.place, f"vars.{name}"))
-    filled = {
-        key: node if key == "vars" else _substitute(node, variables, faults, key)
-        for key, node in root.value.items()
-    }
-    if declared is not None and isinstance(declared.value, dict):
-        filled["vars"] = replace(declared, value=variables)
-        _substitute(filled["vars"], variables, faults, "vars")
-    return replace(root, value=filled)
-
-
-def _uses_variable(node: Node) -> bool:
-    return isinstance(node.value, str) and _VARIABLE.search(node.value) is not None
-
-
-def _substitute(
-    node: Node, variables: dict[str, Node], faults: list[Diagnostic], path: str
-) -> Node:
-    if isinstance(node.value, dict):
-        items = node.value.items()
-        below = {k: _substitute(n, variables, faults, f"{path}.{k}") for k, n in items}
-        return replace(node, value=below)
-    if isinstance(node.value, list):
-        listed = [_substitute(n, variables, faults, path) for n in node.value]
-        return replace(node, value=listed)
-    if not isinstance(node.value, str) or "${" not in node.value:
-        return node
-    whole = _WHOLE_VARIABLE.fullmatch(node.value)
-    if whole and whole[1] in variables:
-        # The place stays the use's: that is what a reader of an error has to look at.
-        return replace(node, value=variables[whole[1]].value)
-
-    def fill(match: re.Match[str]) -> str:
-        name = match[1]
-        if name not in variables:
-            message = f"the variable {name!r} is not defined in `vars`"
-            suggestion = closest(name, variables)
-            faults.append(Diagnostic("E301", message, node.place, path, suggestion))
-            return match[0]
-        return _as_text(variables[name].value)
-
-    text = _VARIABLE.sub(fill, node.value.replace(_ESCAPED, _MARK)).replace(_MARK, "${")
-    return replace(node, value=text)
-
-
-def _as_text(value: Any) -> str:
-    if value is None:
-        return ""
-    return str(value).lower() if isinstance(value, bool) else str(value)

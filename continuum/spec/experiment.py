@@ -1,20 +1,26 @@
 """The experiment: what `experiment.yaml` says, checked, as frozen values."""
 
 import heapq
-from collections.abc import Mapping, Sequence
-from graphlib import CycleError, TopologicalSorter
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
+from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, create_model
 
-from continuum.artifacts import Artifact, TrainingCheckpoint
-from continuum.fields import Ref, Spec, closest, cosmetic_field
+from continuum.fields import Spec, cosmetic_field
 from continuum.spec.compose import compose
-from continuum.spec.diagnostics import SpecError
-from continuum.spec.faults import STAGE_NAME, Faults, describe_noun
+from continuum.spec.diagnostics import Diagnostic, SpecError
+from continuum.spec.faults import Faults, show
+from continuum.spec.keys import suggest
+from continuum.spec.references import References, Written, check_references, reference_graph
 from continuum.spec.source import Node
 from continuum.stage import Stage, stage_kinds
+
+MAX_NAME_LENGTH = 64
+STAGE_NAME = re.compile(rf"[a-z][a-z0-9_-]{{0,{MAX_NAME_LENGTH - 1}}}")
 
 
 class Experiment(Spec):
@@ -36,7 +42,8 @@ class Experiment(Spec):
     def in_order(self) -> list[str]:
         """The stages' names, each after those it refers to, else as written."""
         written = {name: number for number, name in enumerate(self.stages)}
-        sorter = TopologicalSorter(stage_graph(self.stages))
+        references = {name: stage.refs() for name, stage in self.stages.items()}
+        sorter = TopologicalSorter(reference_graph(references))
         sorter.prepare()
         ordered: list[str] = []
         ready: list[tuple[int, str]] = []
@@ -49,11 +56,6 @@ class Experiment(Spec):
         return ordered
 
 
-def stage_graph(stages: Mapping[str, Stage]) -> dict[str, set[str]]:
-    """For each stage, the stages it refers to."""
-    return {name: {ref.stage for ref in stage.refs().values()} for name, stage in stages.items()}
-
-
 def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
     """Read and check an experiment.
 
@@ -64,26 +66,36 @@ def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
     Raises:
         SpecError: with every mistake in the file, its bases and the overrides.
     """
-    root = compose(path, overrides)
+    root, mild = compose(path, overrides)
     faults = Faults(root)
-    stages = _load_stages(root, path.parent.resolve(), faults)
-    experiment = _load_head(root, stages, faults)
-    sound = _check_references(root, stages, faults)
-    for name, stage in sound.items():
+    written = _load_stages(root, path.parent.resolve(), faults)
+    experiment = _load_head(root, written.stages, faults)
+    sound = check_references(written, faults)
+    for name, stage in written.stages.items():
         for problem in stage.problems(sound):
             place = ("stages", name, *problem.path)
-            faults.add("E401", place, problem.message, problem.suggestion)
-    if faults.found:
-        raise SpecError(faults.found)
+            is_about_key = repr(str(place[-1])) in problem.message
+            faults.add("E401", place, problem.message, problem.suggestion, at_key=is_about_key)
+    if mild or faults.found:
+        raise SpecError([*mild, *_without_echoes(faults.found, mild)])
     assert experiment is not None
+    assert written.stages.keys() == written.references.keys(), "a stage was lost without a word"
     return experiment
 
 
-def _load_head(root: Node, stages: dict[str, Stage], faults: Faults) -> Experiment | None:
+def _without_echoes(
+    found: Iterable[Diagnostic], mild: Iterable[Diagnostic]
+) -> Iterator[Diagnostic]:
+    """Leave out what is only said because of an earlier mistake on the same line."""
+    lines = {(fault.place.file, fault.place.line) for fault in mild}
+    return (fault for fault in found if (fault.place.file, fault.place.line) not in lines)
+
+
+def _load_head(root: Node, stages: Mapping[str, Stage], faults: Faults) -> Experiment | None:
     assert isinstance(root.value, dict)
     plain = {key: node.plain() for key, node in root.value.items() if key != "stages"}
     if "stages" in root.value:
-        plain["stages"] = stages or {"": None}
+        plain["stages"] = dict(stages) or {"": None}  # why there are none is already said
     try:
         return Experiment.model_validate(plain)
     except ValidationError as error:
@@ -91,103 +103,83 @@ def _load_head(root: Node, stages: dict[str, Stage], faults: Faults) -> Experime
         return None
 
 
-def _load_stages(root: Node, folder: Path, faults: Faults) -> dict[str, Stage]:
+def _load_stages(root: Node, folder: Path, faults: Faults) -> Written:
     node = root.child("stages")
     if node is None:
-        return {}
+        return Written({}, {})
     if not isinstance(node.value, dict) or not node.value:
         faults.add("E008", ("stages",), "`stages` maps names to stages, at least one")
-        return {}
-    loaded = {}
+        return Written({}, {})
+    stages: dict[str, Stage] = {}
+    references: dict[str, References] = {}
     for name, below in node.value.items():
         if not STAGE_NAME.fullmatch(name):
-            message = f"{name!r} cannot name a stage: use a-z, 0-9, _ and -, from a letter on"
-            faults.add("E106", ("stages", name), message, at_key=True)
-        stage = _load_stage(name, below, folder, faults)
+            message = (
+                f"{show(name)} cannot name a stage: it begins with a-z; a-z, 0-9, _ and - follow, "
+                f"{MAX_NAME_LENGTH} letters at most"
+            )
+            faults.add("E106", ("stages", name), message, _as_name(name), at_key=True)
+        stage, references[name] = _load_stage(name, below, folder, faults)
         if stage is not None:
-            loaded[name] = stage
-    return loaded
+            stages[name] = stage
+    return Written(stages, references)
 
 
-def _load_stage(name: str, node: Node, folder: Path, faults: Faults) -> Stage | None:
+def _load_stage(
+    name: str, node: Node, folder: Path, faults: Faults
+) -> tuple[Stage | None, References]:
+    cls = _kind_of(name, node, faults)
+    if cls is None:
+        return None, {}
+    plain, context = node.plain(), {"folder": folder}
+    try:
+        stage = cls.model_validate(plain, context=context)
+    except ValidationError as error:
+        faults.add_all(cls, error, ("stages", name))
+        bad = {fault["loc"][0] for fault in error.errors(include_input=False) if fault["loc"]}
+        good = {key: value for key, value in plain.items() if key not in bad}
+        return None, _part_of(cls, frozenset(good)).model_validate(good, context=context).refs()
+    return stage, stage.refs()
+
+
+def _kind_of(name: str, node: Node, faults: Faults) -> type[Stage] | None:
     where = ("stages", name)
-    if not isinstance(node.value, dict):
-        faults.add("E008", where, f"stage {name!r} is a mapping with a `kind`")
-        return None
     kinds = stage_kinds()
+    if not isinstance(node.value, dict):
+        message = f"stage {name!r} should be a mapping with a `kind`, not {show(node.value)}"
+        faults.add("E008", where, message)
+        return None
     kind = node.value.get("kind")
     if kind is None:
-        faults.add("E102", where, f"stage {name!r} needs a `kind`: {', '.join(kinds)}", at_key=True)
+        meant = suggest("kind", node.value)
+        hint = f" (is {meant!r} meant to be it?)" if meant else ""
+        message = f"stage {name!r} needs a 'kind', one of {', '.join(kinds)}{hint}"
+        faults.add("E102", where, message, at_key=True)
         return None
-    cls = kinds.get(kind.value) if isinstance(kind.value, str) else None
+    listed = ", ".join(kinds)
+    if not isinstance(kind.value, str):
+        message = f"kind should be one of {listed}, not {show(kind.value)}"
+        faults.add("E105", (*where, "kind"), message)
+        return None
+    cls = kinds.get(kind.value)
     if cls is None:
-        message = f"there is no kind {kind.value!r} (known: {', '.join(kinds)})"
-        faults.add("E105", (*where, "kind"), message, closest(str(kind.value), kinds))
-        return None
-    try:
-        return cls.model_validate(node.plain(), context={"folder": folder})
-    except ValidationError as error:
-        faults.add_all(cls, error, where)
-        return None
+        message = f"there is no kind {show(kind.value)}; known: {listed}"
+        faults.add("E105", (*where, "kind"), message, suggest(kind.value, kinds))
+    return cls
 
 
-def _check_references(root: Node, stages: Mapping[str, Stage], faults: Faults) -> dict[str, Stage]:
-    """Check every reference; returns the stages that are sound with all they refer to."""
-    node = root.child("stages")
-    written = list(node.value) if node is not None and isinstance(node.value, dict) else []
-    unsound = set(written) - stages.keys()
-    for name, stage in stages.items():
-        for path, ref in stage.refs().items():
-            where = ("stages", name, *(_alias(part) for part in path))
-            if not _check_reference(name, ref, where, written, stages, faults):
-                unsound.add(name)
-    graph = {name: refs & stages.keys() for name, refs in stage_graph(stages).items()}
-    try:
-        ordered = list(TopologicalSorter(graph).static_order())
-    except CycleError as error:
-        circle = list(reversed(error.args[1]))
-        message = f"stages wait for each other: {' -> '.join(circle)}"
-        faults.add("E203", ("stages", circle[0]), message, at_key=True)
-        return {}
-    for name in ordered:
-        if stage_graph({name: stages[name]})[name] & unsound:
-            unsound.add(name)
-    return {name: stages[name] for name in ordered if name not in unsound}
+@cache
+def _part_of(cls: type[Stage], keys: frozenset[str]) -> type[Spec]:
+    """The fields of a kind that a faulty stage has right, to find the references among them."""
+    fields: dict[str, Any] = {
+        name: (info.annotation, info)
+        for name, info in cls.model_fields.items()
+        if (info.alias or name) in keys
+    }
+    return create_model(f"{cls.__name__}Part", __base__=Spec, **fields)
 
 
-def _check_reference(
-    name: str,
-    ref: Ref[Any],
-    where: tuple[str | int, ...],
-    written: Sequence[str],
-    stages: Mapping[str, Stage],
-    faults: Faults,
-) -> bool:
-    if ref.stage not in written:
-        others = [other for other in written if other != name]
-        message = f"there is no stage {ref.stage!r}"
-        faults.add("E201", where, message, closest(ref.stage, others))
-        return False
-    target = stages.get(ref.stage)
-    if target is None:
-        return False
-    if not _makes(target, ref.expects):
-        wanted, made = describe_noun(ref.expects), describe_noun(target.output_types()[0])
-        fitting = [o for o, s in stages.items() if o != name and _makes(s, ref.expects)]
-        message = f"needs {wanted}, but {ref.stage!r} makes {made}"
-        faults.add("E202", where, message, closest(ref.stage, fitting))
-        return False
-    if "@" in ref and not _makes(target, TrainingCheckpoint):
-        message = f"{ref.stage!r} has no checkpoints to select from; drop '@{ref.selector}'"
-        faults.add("E202", where, message, ref.stage)
-        return False
-    return True
-
-
-def _makes(stage: Stage, wanted: type[Artifact]) -> bool:
-    return any(issubclass(made, wanted) for made in stage.output_types())
-
-
-def _alias(part: str | int) -> str | int:
-    """A field's name as YAML writes it: a trailing underscore only evades Python's keywords."""
-    return part.rstrip("_") if isinstance(part, str) else part
+def _as_name(name: str) -> str | None:
+    """The name with what it may not hold replaced, as a suggestion."""
+    plain = re.sub(r"[^a-z0-9_-]+", "_", name.lower()).strip("_-")[:MAX_NAME_LENGTH]
+    return plain if STAGE_NAME.fullmatch(plain) else None

@@ -1,21 +1,20 @@
 """From Pydantic's errors to diagnostics: the right place, the user's words, a suggestion."""
 
 import re
-from collections.abc import Iterator
-from types import UnionType
-from typing import Any, Union, get_args, get_origin
+from collections.abc import Sequence
+from typing import Any
 
 from pydantic import ValidationError
 
-from continuum.artifacts import Artifact
-from continuum.fields import Spec, closest
+from continuum.amounts import Amount
+from continuum.fields import Spec
 from continuum.spec.diagnostics import Diagnostic
+from continuum.spec.keys import KeyPath, field_at, field_names, models_at, right_place, suggest
+from continuum.spec.scalars import read_scalar
 from continuum.spec.source import Node
+from continuum.spec.unions import UNION, Fault, sort_out_unions
 
-STAGE_NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
-Path = tuple[str | int, ...]
-
-_WRONG_TYPE = {
+WRONG_TYPE = {
     "string_type": "text",
     "int_type": "a whole number",
     "int_from_float": "a whole number",
@@ -25,9 +24,37 @@ _WRONG_TYPE = {
     "dict_type": "a mapping",
     "model_type": "a mapping",
     "model_attributes_type": "a mapping",
-    "none_required": "null",
     "ref_type": "the name of a stage",
+    "constrained-str": "a share such as 10%",  # the other half of `Rate`
 }
+_BOUNDS = {
+    "greater_than": "above",
+    "greater_than_equal": "at least",
+    "less_than": "below",
+    "less_than_equal": "at most",
+}
+_UNITS = {
+    "too_short": "items",
+    "too_long": "items",
+    "string_too_short": "letters",
+    "string_too_long": "letters",
+}
+_AMOUNT = "should be a number of steps, 5%, or {tokens: 300k}"
+_YES_AND_NO = {"yes": "true", "on": "true", "no": "false", "off": "false"}
+_SYNONYMS = {
+    "gpu": "cuda",
+    "true": "on",
+    "false": "off",
+    "bf16": "bf16-mixed",
+    "fp16": "16-mixed",
+    "fp32": "32-true",
+    "float32": "32-true",
+}
+"""Choices by other programs' names, where the closest spelling would mislead."""
+MAX_SHOWN = 60
+"""Letters of a value that a message repeats."""
+MAX_WRITTEN_OUT = 10**15
+"""Bounds are written in full below this."""
 
 
 class Faults:
@@ -40,7 +67,7 @@ class Faults:
     def add(
         self,
         code: str,
-        path: Path,
+        path: KeyPath,
         message: str,
         suggestion: str | None = None,
         *,
@@ -54,140 +81,179 @@ class Faults:
                 at_key = True
                 break
             node = below
+        at_key = at_key or isinstance(node.value, (dict, list))
         place = node.key_place if at_key and node.key_place else node.place
         dotted = ".".join(str(part) for part in path)
         self.found.append(Diagnostic(code, message, place, dotted, suggestion))
 
-    def add_all(self, cls: type[Spec], error: ValidationError, where: Path) -> None:
+    def add_all(self, cls: type[Spec], error: ValidationError, where: KeyPath) -> None:
         """Note all of a validation error's mistakes, found in the value at `where`."""
-        for path, fault in _sort_out_unions(self._root, where, error):
-            self._add_one(cls, where, path, fault)
+        node = self._node(where)
+        for fault in sort_out_unions(node, error, WRONG_TYPE):
+            self._add_one(cls, where, fault)
 
-    def _add_one(self, cls: type[Spec], where: Path, path: Path, fault: Any) -> None:
-        full = (*where, *path)
-        kind = fault["type"]
-        if kind == "extra_forbidden":
-            name = str(path[-1])
-            known = field_names(cls, path[:-1])
-            suggestion = closest(name, known) or _find_below(cls, path[:-1], name)
-            self.add("E101", full, f"unknown key {name!r}", suggestion, at_key=True)
-        elif kind == "missing":
-            self.add("E102", full, f"{_owner(full)} needs {str(path[-1])!r}", at_key=True)
-        elif kind in _WRONG_TYPE:
-            message = f"{path[-1]} should be {_WRONG_TYPE[kind]}, not {_show(fault['input'])}"
-            self.add("E103", full, message)
-        elif kind == "literal_error":
-            allowed = [str(a).strip("'") for a in re.findall(r"'[^']*'|\d+", fault["msg"])]
-            message = f"{path[-1]} is one of {', '.join(allowed)}, not {_show(fault['input'])}"
-            self.add("E104", full, message, closest(str(fault["input"]), allowed))
+    def _add_one(self, cls: type[Spec], where: KeyPath, fault: Fault) -> None:
+        full = (*where, *fault.path)
+        if fault.kind == "extra_forbidden":
+            self._add_unknown_key(cls, where, fault)
+        elif fault.kind == "missing":
+            message = f"{_describe(full[:-1])} needs {str(full[-1])!r}"
+            self.add("E102", full, message + _meaning(cls, fault.path), at_key=True)
+        elif fault.kind in WRONG_TYPE or fault.kind == UNION:
+            self._add_wrong_type(cls, full, fault)
+        elif fault.kind == "literal_error":
+            self._add_not_among(cls, full, fault)
+        elif fault.kind == "too_short" and self._length(full) >= fault.context["min_length"]:
+            pass  # Pydantic counts the sound items; what is wrong with the others is told anyway
         else:
-            text = fault["msg"].removeprefix("Value error, ").removeprefix("Input ")
-            text = text if kind.endswith("_format") or "should" in text else fault["msg"]
-            message = f"{path[-1]} {text}" if text.startswith("should") else text
-            shown = f" (here: {_show(fault['input'])})" if text.startswith("should") else ""
-            self.add("E104", full, message + shown)
+            at = self._named_key(full, fault.message)
+            self.add("E104", at, self._describe_value(cls, full, fault))
+
+    def _add_unknown_key(self, cls: type[Spec], where: KeyPath, fault: Fault) -> None:
+        *around, name = fault.path
+        known = field_names(cls, tuple(around))
+        owner = _describe((*where, *around))
+        if name in known:  # of another form that the mapping may have
+            others = ", ".join(repr(key) for key in self._keys((*where, *around)) if key != name)
+            message = f"{str(name)!r} cannot stand beside {others} in {owner}"
+            self.add("E101", (*where, *fault.path), message, at_key=True)
+            return
+        suggestion = right_place(cls, where, tuple(around), str(name)) or suggest(str(name), known)
+        listed = "" if suggestion else f"; known: {', '.join(known)}"
+        message = f"unknown key {str(name)!r} in {owner}{listed}"
+        self.add("E101", (*where, *fault.path), message, suggestion, at_key=True)
+
+    def _add_wrong_type(self, cls: type[Spec], full: KeyPath, fault: Fault) -> None:
+        value = self._node(full).value
+        wanted = " or ".join(dict.fromkeys(WRONG_TYPE[kind] for kind in fault.kinds))
+        suggestion = _YES_AND_NO.get(str(value).lower()) if wanted == "true or false" else None
+        if keys := field_names(cls, fault.path):
+            wanted = wanted.replace("a mapping", f"a mapping with {', '.join(keys)}")
+        hint = _quotes_hint(value, fault.kinds)
+        if fault.kind == UNION:
+            hint += _meaning(cls, fault.path)
+        message = f"{name_of(full)} should be {wanted}, not {show(value)}{hint}"
+        self.add("E103", full, message, suggestion)
+
+    def _add_not_among(self, cls: type[Spec], full: KeyPath, fault: Fault) -> None:
+        allowed = [text.strip("'") for text in re.findall(r"'[^']*'|\d+", fault.message)]
+        value = self._node(full).value
+        one_of = "one of " if len(allowed) > 1 else ""
+        wanted = one_of + ", ".join(allowed)
+        if keys := field_names(cls, fault.path):  # the field may hold a mapping instead
+            wanted += f", or a mapping with one of {', '.join(keys)}"
+        message = f"{name_of(full)} should be {wanted}, not {show(value)}"
+        synonym = _SYNONYMS.get(str(value).lower())
+        similar = suggest(value, allowed) if isinstance(value, str) else None
+        self.add("E104", full, message, synonym if synonym in allowed else similar)
+
+    def _describe_value(self, cls: type[Spec], full: KeyPath, fault: Fault) -> str:
+        name, value = name_of(full), self._node(full).value
+        said = fault.message.replace("{{", "{").replace("}}", "}")
+        if fault.kind in _BOUNDS:
+            (bound,) = fault.context.values()
+            sign = "%" if isinstance(value, str) and value.rstrip().endswith("%") else ""
+            said = f"should be {_BOUNDS[fault.kind]} {_bound(bound)}{sign}"
+        elif fault.kind in _UNITS:
+            return f"{name} {_length_words(fault)}"
+        elif fault.kind == "string_pattern_mismatch":
+            return f"{name} cannot be {show(value)}{_meaning(cls, fault.path)}"
+        elif Amount in models_at(cls, fault.path) and not isinstance(value, dict):
+            said = _AMOUNT
+        said = said.removeprefix("Input ")
+        is_about_value = said.startswith("should")
+        return f"{name} {said}, not {show(value)}" if is_about_value else f"{name}: {said}"
+
+    def _named_key(self, full: KeyPath, message: str) -> KeyPath:
+        """A validator of a whole mapping quotes the key it is about first; go there."""
+        match = re.match(r"'(\w+)'", message)
+        is_there = match is not None and self._node(full).child(match[1]) is not None
+        return (*full, match[1]) if match and is_there else full
+
+    def _length(self, path: KeyPath) -> int:
+        value = self._node(path).value
+        return len(value) if isinstance(value, list) else 0
+
+    def _keys(self, path: KeyPath) -> list[str]:
+        value = self._node(path).value
+        return list(value) if isinstance(value, dict) else []
+
+    def _node(self, path: KeyPath) -> Node:
+        node = self._root
+        for part in path:
+            below = node.child(part)
+            if below is None:
+                break
+            node = below
+        return node
 
 
-def describe_noun(cls: type[Artifact]) -> str:
-    """`a corpus`, `model weights`, `a training checkpoint`."""
-    return cls.noun if cls.noun.endswith("s") and cls.noun != "corpus" else f"a {cls.noun}"
-
-
-def field_names(cls: type[Spec], path: Path) -> list[str]:
-    """The keys allowed in the mapping at `path` below a model."""
-    names: list[str] = []
-    for model in _models_at(cls, path):
-        names += [info.alias or name for name, info in model.model_fields.items()]
-    return names
-
-
-def _models_at(cls: Any, path: Path) -> list[type[Spec]]:
-    models = [m for m in _specs_in(cls)]
-    for part in path:
-        below: list[type[Spec]] = []
-        for model in models:
-            for name, info in model.model_fields.items():
-                if (info.alias or name) == part:
-                    below += _specs_in(info.annotation)
-        if not isinstance(part, int):
-            models = below
-    return models
-
-
-def _specs_in(annotation: Any) -> Iterator[type[Spec]]:
-    if isinstance(annotation, type) and issubclass(annotation, Spec):
-        yield annotation
-    elif get_origin(annotation) in (Union, UnionType, tuple, list, dict) or get_args(annotation):
-        for argument in get_args(annotation):
-            yield from _specs_in(argument)
-
-
-def _find_below(cls: type[Spec], path: Path, name: str) -> str | None:
-    """Where a key that stands at the wrong level belongs: `lr` is `optimizer.lr`."""
-    for model in _models_at(cls, path):
-        for field, info in model.model_fields.items():
-            for below in _specs_in(info.annotation):
-                if name in below.model_fields:
-                    return f"{info.alias or field}.{name}"
-    return None
-
-
-def _sort_out_unions(root: Node, where: Path, error: ValidationError) -> Iterator[tuple[Path, Any]]:
-    """Errors with Pydantic's own tags removed from their places, one for each failed union."""
-    node = root
-    for part in where:
-        below = node.child(part)
-        assert below is not None
-        node = below
-    chosen: dict[Path, tuple[Path, Any]] = {}
-    for fault in error.errors(include_url=False):
-        path, union = _clean(node, fault["loc"], fault["type"])
-        key = union if union is not None else (*path, fault["type"])
-        if key not in chosen or _is_better(path, fault, *chosen[key]):
-            chosen[key] = (path, fault)
-    yield from chosen.values()
-
-
-def _clean(node: Node, loc: Path, kind: str) -> tuple[Path, Path | None]:
-    """The parts of `loc` that exist in the document; the place of the first union, if any."""
-    path: list[str | int] = []
-    union: Path | None = None
-    current: Node | None = node
-    for number, part in enumerate(loc):
-        below = current.child(part) if current is not None else None
-        is_last = number == len(loc) - 1
-        if below is not None:
-            path.append(part)
-            current = below
-        elif is_last and kind == "missing":
-            path.append(part)
-        elif part != "[key]":
-            union = union if union is not None else tuple(path)
-    return tuple(path), union
-
-
-def _is_better(path: Path, fault: Any, other_path: Path, other: Any) -> bool:
-    """Of two alternatives of a union: the deeper one, then the one that is no mere type clash."""
-    if len(path) != len(other_path):
-        return len(path) > len(other_path)
-    return other["type"] in _WRONG_TYPE and fault["type"] not in _WRONG_TYPE
-
-
-def _owner(path: Path) -> str:
-    above = path[:-1]
-    if not above:
+def name_of(path: KeyPath) -> str:
+    """How a message calls the value at a path: `lr`, `betas[0]`, `sources[2]`."""
+    names = [number for number, part in enumerate(path) if isinstance(part, str)]
+    if not names:
         return "the experiment"
-    return f"stage {above[-1]!r}" if len(above) == 2 else ".".join(str(part) for part in above)
+    return str(path[names[-1]]) + "".join(f"[{index}]" for index in path[names[-1] + 1 :])
 
 
-def _show(value: Any) -> str:
+def show(value: Any) -> str:
+    """A value of the document as a message repeats it."""
     if value is None:
-        return "null"
+        return "null (nothing)"
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, dict):
         return "a mapping"
     if isinstance(value, (tuple, list)):
         return "a list"
-    text = repr(str(value)) if isinstance(value, str) else str(value)
-    return text if len(text) <= 60 else text[:57] + "…"
+    if isinstance(value, int):
+        text = str(value)
+        return text if len(text) <= MAX_SHOWN else f"a number of {len(text)} digits"
+    text = repr(str(value)) if isinstance(value, str) else f"{value:g}"
+    return text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 1] + "…"
+
+
+def _describe(path: KeyPath) -> str:
+    """The owner of a key: `the experiment`, `stage 'pretrain'`, `optimizer of stage 'pretrain'`."""
+    if not path:
+        return "the experiment"
+    if path[0] != "stages":
+        return f"{name_of(path)!r}"
+    stage = f"stage {str(path[1])!r}"
+    return stage if len(path) == 2 else f"{name_of(path)!r} of {stage}"
+
+
+def _meaning(cls: type[Spec], path: KeyPath) -> str:
+    """The first sentence of the field's documentation, as an addition to a message."""
+    info = field_at(cls, path)
+    if info is None or not info.description:
+        return ""
+    sentence = re.split(r"\.\s", " ".join(info.description.split()))[0].rstrip(".")
+    return f" ({sentence})"
+
+
+def _length_words(fault: Fault) -> str:
+    unit = _UNITS[fault.kind]
+    least = fault.context.get("min_length")
+    if least is None:
+        return f"may have at most {fault.context['max_length']} {unit}"
+    return "may not be empty" if least == 1 else f"needs at least {least} {unit}"
+
+
+def _quotes_hint(value: Any, kinds: Sequence[str]) -> str:
+    if kinds == ("string_type",) and isinstance(value, (bool, int, float)):
+        return "; put it in quotes"
+    wants_number = any(kind.startswith(("int_", "float_")) for kind in kinds)
+    return "; take the quotes off" if wants_number and _is_quoted_number(value) else ""
+
+
+def _is_quoted_number(value: Any) -> bool:
+    try:
+        return isinstance(value, str) and isinstance(read_scalar(value), (int, float))
+    except ValueError:
+        return False
+
+
+def _bound(value: float) -> str:
+    is_short = isinstance(value, float) or abs(value) >= MAX_WRITTEN_OUT
+    return f"{value:g}" if is_short else f"{value:,}"

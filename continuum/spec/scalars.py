@@ -3,9 +3,8 @@
 `3e-4` is a float, `no` and `on` are text, `010` is ten, dates are text.
 """
 
+import math
 import re
-
-from continuum.spec.diagnostics import Diagnostic, Place, SpecError
 
 MAX_DIGITS = 4000
 """Python refuses to read longer integers."""
@@ -17,11 +16,11 @@ _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _SPECIAL_FLOAT = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 
 
-def read_scalar(text: str, place: Place) -> "str | int | float | bool | None":
+def read_scalar(text: str) -> "str | int | float | bool | None":
     """A plain scalar by YAML 1.2's core schema.
 
     Raises:
-        SpecError: a number no computer holds, such as `1e999`.
+        ValueError: a number no computer holds, such as `1e999`.
     """
     if _NULL.fullmatch(text):
         return None
@@ -29,15 +28,13 @@ def read_scalar(text: str, place: Place) -> "str | int | float | bool | None":
         return _BOOL[text]
     if _INT.fullmatch(text):
         if len(text) > MAX_DIGITS:
-            raise SpecError(
-                [Diagnostic("E104", f"an integer of {len(text):,} digits is too large", place)]
-            )
+            raise ValueError(f"an integer of {len(text):,} digits is too large")
         return int(text, 0 if text[:2] in ("0o", "0x") else 10)
     if _SPECIAL_FLOAT.fullmatch(text):
-        raise SpecError([Diagnostic("E104", f"{text} is not a usable number", place)])
+        raise ValueError(f"{text} is not a usable number")
     if _FLOAT.fullmatch(text):
         number = float(text)
-        if number in (float("inf"), float("-inf")):
-            raise SpecError([Diagnostic("E104", f"{text[:20]} is too large for a number", place)])
+        if math.isinf(number):
+            raise ValueError(f"{text[:20]} is too large for a number")
         return number
     return text

@@ -4,23 +4,24 @@ PyYAML's parser makes the events; the tree is built from them here, without recu
 aliases, depth and duplicate keys are under control whatever the input.
 """
 
-import re
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import yaml
 
 from continuum.spec.diagnostics import Diagnostic, Place, SpecError
 from continuum.spec.scalars import read_scalar
+from continuum.spec.syntax import refuse_conflict_markers, syntax_error, unprintable_in
 
 MAX_BYTES = 32 << 20
 MAX_DEPTH = 64
-MAX_NODES = 2_000_000
+"""Levels after aliases are followed: what walks the tree may then recurse."""
+MAX_NODES = 500_000
 """Values after aliases are followed: an alias bomb stops here."""
+MILD = frozenset({"E003", "E104"})
+"""Codes of mistakes after which the rest of the file can still be checked."""
 
-_CONFLICT = re.compile(r"^(<{7}|={7}|>{7})( |$)", re.MULTILINE)
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -60,8 +61,12 @@ class Node:
         return self.value
 
 
-def read_file(path: Path) -> Node:
+def read_file(path: Path, mild: list[Diagnostic]) -> Node:
     """The document in a YAML file.
+
+    Args:
+        path: The file.
+        mild: Mistakes that do not hinder further checks are appended here.
 
     Raises:
         SpecError: the file cannot be read or is not strict YAML.
@@ -79,23 +84,25 @@ def read_file(path: Path) -> Node:
     except UnicodeDecodeError as error:
         line = raw[: error.start].count(b"\n") + 1
         place = replace(start, line=line)
-        raise _fault("E001", f"not UTF-8 text (byte {error.start:,})", place) from None
-    return read_text(text, start)
+        message = f"not UTF-8 text (at byte {error.start:,}); save the file as UTF-8"
+        raise _fault("E001", message, place) from None
+    return read_text(text, start, mild)
 
 
-def read_text(text: str, start: Place) -> Node:
+def read_text(text: str, start: Place, mild: list[Diagnostic]) -> Node:
     """The document in a text that stands at `start`; see `read_file`."""
-    _refuse_conflict_markers(text, start)
+    refuse_conflict_markers(text, start)
     builder = _Builder(start)
     try:
         for event in yaml.parse(text, Loader=_LOADER):
             builder.take(event)
     except yaml.YAMLError as error:
-        raise _syntax_error(error, text, start) from None
-    if builder.faults:
+        raise SpecError([*builder.faults, *syntax_error(error, text, start).diagnostics]) from None
+    if any(fault.code not in MILD for fault in builder.faults):
         raise SpecError(builder.faults)
     if builder.root is None:
         raise _fault("E008", "the file is empty; it should describe an experiment", start)
+    mild += builder.faults
     return builder.root
 
 
@@ -109,6 +116,14 @@ class _Open:
     key_place: Place | None
     pending_key: str | None = None
     pending_place: Place | None = None
+    size: int = 1
+    """Values so far, this one and those behind aliases included."""
+    height: int = 0
+    """Levels below this one so far."""
+
+    def include(self, size: int, height: int) -> None:
+        self.size += size
+        self.height = max(self.height, height + 1)
 
 
 class _Builder:
@@ -119,7 +134,7 @@ class _Builder:
         self.faults: list[Diagnostic] = []
         self._start = start
         self._stack: list[_Open] = []
-        self._anchors: dict[str, tuple[Node, int]] = {}
+        self._anchors: dict[str, tuple[Node, int, int]] = {}  # with size and height
         self._num_nodes = 0
         self._num_documents = 0
 
@@ -136,70 +151,83 @@ class _Builder:
             self._take_start(event)
         elif isinstance(event, (yaml.MappingEndEvent, yaml.SequenceEndEvent)):
             done = self._stack.pop()
-            self._add(Node(done.value, done.place, done.key_place), done.anchor)
+            node = Node(done.value, done.place, done.key_place)
+            self._add(node, done.anchor, done.size, done.height)
 
     def _take_scalar(self, event: yaml.ScalarEvent) -> None:
         place = self._place(event)
         if self._expects_key():
-            self._take_key(event.value, place, is_plain=event.implicit[0])
+            self._take_key(event, place)
             return
         value: Any = event.value
+        if not value and not event.style:
+            place = self._key_place() or place  # a reader looks for `key:`, not for what is absent
         if event.tag not in (None, "!", "tag:yaml.org,2002:str"):
-            self._fault("E006", f"the tag {event.tag} is not allowed; write plain YAML", event)
+            self._fault("E006", _tag_message(event.tag), event)
         elif event.implicit[0] and not event.style and event.tag is None:
             try:
-                value = read_scalar(event.value, place)
-            except SpecError as error:
-                self.faults += error.diagnostics
+                value = read_scalar(event.value)
+            except ValueError as error:
+                self._fault("E104", str(error), event)
+        if (char := unprintable_in(event.value)) is not None:
+            self._fault("E104", f"a control character ({char}) in a value", event)
         self._add(Node(value, place, self._key_place()), event.anchor)
 
-    def _take_key(self, key: str, place: Place, *, is_plain: bool) -> None:
-        top = self._stack[-1]
+    def _take_key(self, event: yaml.ScalarEvent, place: Place) -> None:
+        top, key = self._stack[-1], event.value
         assert isinstance(top.value, dict)
         if key in top.value:
             first = top.value[key].key_place
             assert first is not None
             message = f"the key {key!r} stands twice; it is already on line {first.line}"
-            self.faults.append(Diagnostic("E003", message, place))
-        elif is_plain and key == "<<":
+            self._fault("E003", message, event)
+        elif event.implicit[0] and key == "<<":
             message = "merge keys (<<) are YAML 1.1; use `extends`, or write the fields out"
-            self.faults.append(Diagnostic("E006", message, place))
+            self._fault("E006", message, event)
+        elif event.tag not in (None, "!"):
+            self._fault("E006", _tag_message(event.tag), event)
+        elif not key:
+            self._fault("E009", "the key before this `:` is empty", event)
+        elif unprintable_in(key) is not None:
+            self._fault("E009", f"a control character ({unprintable_in(key)}) in a key", event)
         top.pending_key, top.pending_place = key, place
 
     def _take_alias(self, event: yaml.AliasEvent) -> None:
         if self._expects_key():
-            self._fault("E009", "a key must be plain text", event)
-            self._take_key(f"*{event.anchor}", self._place(event), is_plain=False)
-            return
+            self._refuse_key("an alias", event)
         target = self._anchors.get(event.anchor or "")
         if target is None:
-            self._fault("E002", f"the alias *{event.anchor} has no finished anchor", event)
+            message = f"the alias *{event.anchor} has no anchor &{event.anchor} above it"
+            self._fault("E002", message, event)
             self._add(Node(None, self._place(event), self._key_place()), None)
             return
-        node, size = target
+        node, size, height = target
         self._count(size, event)
-        self._add(replace(node, key_place=self._key_place()), None)
+        if len(self._stack) + height > MAX_DEPTH:
+            message = f"nested deeper than {MAX_DEPTH} levels once aliases are followed"
+            raise _fault("E007", message, self._place(event))
+        self._add(replace(node, key_place=self._key_place()), None, size, height)
 
     def _take_start(self, event: Any) -> None:
         if self._expects_key():
-            self._fault("E009", "a key must be plain text, not a list or a mapping", event)
-            self._take_key(f"?{len(self._stack)}", self._place(event), is_plain=False)
+            self._refuse_key("a list or a mapping", event)
         if len(self._stack) >= MAX_DEPTH:
             place = self._place(event)
             raise _fault("E007", f"nested deeper than {MAX_DEPTH} levels", place)
         if event.tag not in (None, "!"):
-            self._fault("E006", f"the tag {event.tag} is not allowed; write plain YAML", event)
+            self._fault("E006", _tag_message(event.tag), event)
         value: Any = {} if isinstance(event, yaml.MappingStartEvent) else []
         self._stack.append(_Open(value, self._place(event), event.anchor, self._key_place()))
 
-    def _add(self, node: Node, anchor: str | None) -> None:
+    def _add(self, node: Node, anchor: str | None, size: int = 1, height: int = 0) -> None:
         self._count(1, None)
         if anchor is not None:
-            self._anchors[anchor] = (node, _size(node))
+            self._anchors[anchor] = (node, size, height)
         if not self._stack:
             self.root = self.root or node
             return
         top = self._stack[-1]
+        top.include(size, height)
         if isinstance(top.value, list):
             top.value.append(node)
         else:
@@ -211,6 +239,11 @@ class _Builder:
         top = self._stack[-1] if self._stack else None
         return top is not None and isinstance(top.value, dict) and top.pending_key is None
 
+    def _refuse_key(self, found: str, event: Any) -> NoReturn:
+        message = f"a key must be plain text, not {found}; quote it if it is meant as text"
+        self._fault("E009", message, event)
+        raise SpecError(self.faults)
+
     def _key_place(self) -> Place | None:
         return self._stack[-1].pending_place if self._stack else None
 
@@ -221,53 +254,17 @@ class _Builder:
             raise _fault("E007", f"more than {MAX_NODES:,} values once aliases are followed", place)
 
     def _place(self, event: Any) -> Place:
-        return _shift(self._start, event.start_mark.line, event.start_mark.column)
+        line, column = event.start_mark.line, event.start_mark.column
+        first = self._start.column if line == 0 else 1
+        return Place(self._start.file, self._start.line + line, first + column, self._start.folder)
 
     def _fault(self, code: str, message: str, event: Any) -> None:
         self.faults.append(Diagnostic(code, message, self._place(event)))
 
 
-def _size(node: Node) -> int:
-    """Values in a tree, itself included."""
-    return sum(1 for _ in _walk(node))
-
-
-def _walk(node: Node) -> Iterator[Node]:
-    waiting = [node]
-    while waiting:
-        current = waiting.pop()
-        yield current
-        if isinstance(current.value, dict):
-            waiting += current.value.values()
-        elif isinstance(current.value, list):
-            waiting += current.value
-
-
-def _shift(start: Place, line: int, column: int) -> Place:
-    first = start.column if line == 0 else 1
-    return replace(start, line=start.line + line, column=first + column)
-
-
-def _refuse_conflict_markers(text: str, start: Place) -> None:
-    match = _CONFLICT.search(text)
-    if match:
-        place = replace(start, line=start.line + text.count("\n", 0, match.start()))
-        raise _fault("E004", "a Git conflict marker; finish the merge first", place)
-
-
-def _syntax_error(error: yaml.YAMLError, text: str, start: Place) -> SpecError:
-    if isinstance(error, yaml.reader.ReaderError):
-        position = error.position if isinstance(error.position, int) else 0
-        place = replace(start, line=start.line + text.count("\n", 0, position))
-        return _fault("E001", "a character that YAML does not allow (binary data?)", place)
-    mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
-    place = _shift(start, mark.line, mark.column) if mark else start
-    lines = text.splitlines()
-    line = lines[mark.line] if mark and mark.line < len(lines) else ""
-    if "\t" in line[: len(line) - len(line.lstrip())] or (mark and line[mark.column :][:1] == "\t"):
-        return _fault("E005", "a tab in the indentation; YAML wants spaces", place)
-    problem = getattr(error, "problem", None) or str(error)
-    return _fault("E002", f"not YAML: {problem}", place)
+def _tag_message(tag: str) -> str:
+    tag = tag.replace("tag:yaml.org,2002:", "!!")
+    return f"the tag {tag} is not allowed; write plain YAML, and quote text that begins with `!`"
 
 
 def _fault(code: str, message: str, place: Place) -> SpecError:

@@ -68,7 +68,7 @@ class Fetch(Stage):
 
     kind: Literal["fetch"] = "fetch"
     sources: tuple[Source, ...] = Field(min_length=1)
-    """In the order in which they become the corpus; a file named twice is there twice."""
+    """The files of the corpus, in this order; a file named twice is there twice."""
 
     produces: ClassVar[type[Artifact]] = Corpus
 

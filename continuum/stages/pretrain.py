@@ -7,12 +7,17 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from continuum.amounts import Count
-from continuum.architecture import Architecture, architecture, suggest_model
+from continuum.architecture import (
+    Architecture,
+    architecture,
+    config_field_names,
+    suggest_model,
+)
 from continuum.artifacts import Artifact, TokenizedDataset, TrainingCheckpoint
+from continuum.optimizers import Optimizer
 from continuum.preflight import forecast_training
 from continuum.recipe import (
     Evaluate,
-    Optimizer,
     Recipe,
     Runtime,
     Schedule,
@@ -25,10 +30,18 @@ from continuum.stage import (
     Precision,
     Problem,
     Ref,
+    Spec,
     Stage,
     StageContext,
+    closest,
     runtime_field,
 )
+
+SIZES = (
+    "n_layer", "n_head", "n_embd", "n_query_groups", "head_size", "intermediate_size",
+    "block_size", "vocab_size", "padded_vocab_size",
+)  # fmt: skip
+"""Fields of a model that cannot be zero."""
 
 
 class Pretrain(Stage):
@@ -66,10 +79,7 @@ class Pretrain(Stage):
 
     def problems(self, stages: Mapping[str, Stage]) -> Iterator[Problem]:
         yield from training_problems(self)
-        try:
-            self.architecture()
-        except ValueError as error:
-            yield Problem(("model",), str(error), suggest_model(self._model_name()))
+        yield from _model_problems(self.model)
 
     def architecture(self) -> Architecture:
         """The model's shape.
@@ -81,7 +91,7 @@ class Pretrain(Stage):
         overrides.pop("name", None)
         return architecture(self._model_name(), overrides)
 
-    def recipe(self, stages: Mapping[str, Stage]) -> Recipe:
+    def recipe(self, parents: Mapping[str, Spec | None]) -> Recipe:
         return self._recipe()
 
     def forecast(self, inputs: Mapping[str, PlanInput], experiment_folder: Path) -> Forecast:
@@ -99,3 +109,47 @@ class Pretrain(Stage):
     def _recipe(self) -> Recipe:
         fields = {name: getattr(self, name) for name in Recipe.model_fields if name != "data"}
         return Recipe(data=as_mixture(self.data), **fields)
+
+
+def _model_problems(model: str | dict[str, Any]) -> Iterator[Problem]:
+    name = model.get("name") if isinstance(model, dict) else model
+    if not isinstance(name, str):
+        message = "model needs the 'name' of a LitGPT config, as in {name: pythia-14m, n_layer: 4}"
+        yield Problem(("model",), message)
+        return
+    overrides = {k: v for k, v in model.items() if k != "name"} if isinstance(model, dict) else {}
+    try:
+        fields = architecture(name).fields
+    except ValueError as error:
+        place = ("model", "name") if isinstance(model, dict) else ("model",)
+        yield Problem(place, str(error), suggest_model(name))
+        return
+    wrong = [p for key in overrides for p in _override_problems(key, overrides[key], fields)]
+    yield from wrong
+    if wrong:
+        return
+    try:
+        architecture(name, overrides)
+    except ValueError as error:
+        yield Problem(("model",), str(error).removeprefix(f"model {name!r} with {overrides}: "))
+
+
+def _override_problems(key: str, value: Any, fields: Mapping[str, Any]) -> Iterator[Problem]:
+    """LitGPT's config checks neither names nor types; torch would fail much later."""
+    known = config_field_names()
+    if key not in known:
+        yield Problem(
+            ("model", key), f"LitGPT's model config has no field {key!r}", closest(key, known)
+        )
+        return
+    usual = fields[key]
+    wanted = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+    number = int if type(value) is int and type(usual) is float else type(usual)
+    if type(usual) in wanted and type(value) is not number and not _is_text(usual, value):
+        yield Problem(("model", key), f"{key} should be {wanted[type(usual)]}")
+    elif key in SIZES and isinstance(value, int) and value < 1:
+        yield Problem(("model", key), f"{key} should be at least 1, not {value}")
+
+
+def _is_text(usual: Any, value: Any) -> bool:
+    return isinstance(usual, str) and isinstance(value, str)  # YAML's texts are a subclass

@@ -58,13 +58,14 @@ class Resume(Stage):
 
     def problems(self, stages: Mapping[str, Stage]) -> Iterator[Problem]:
         yield from budget_problems(self)
-        if not isinstance(stages[self.from_.stage].recipe(stages), Recipe):
+        parent = stages.get(self.from_.stage)  # none when the parent has mistakes of its own
+        if parent and TrainingCheckpoint in parent.output_types() and not parent.trains:
             yield Problem(
                 ("from",), f"{self.from_.stage!r} was not trained; retrain from it instead"
             )
 
-    def recipe(self, stages: Mapping[str, Stage]) -> Recipe:
-        return self._extend(stages[self.from_.stage].recipe(stages))
+    def recipe(self, parents: Mapping[str, Spec | None]) -> Recipe:
+        return self._extend(parents[self.from_.stage])
 
     def forecast(self, inputs: Mapping[str, PlanInput], experiment_folder: Path) -> Forecast:
         parent = inputs[self.from_]

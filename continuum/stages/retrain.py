@@ -14,10 +14,10 @@ from continuum.artifacts import (
     TokenizedDataset,
     TrainingCheckpoint,
 )
+from continuum.optimizers import Optimizer
 from continuum.preflight import forecast_training
 from continuum.recipe import (
     Evaluate,
-    Optimizer,
     Recipe,
     Runtime,
     Schedule,
@@ -30,6 +30,7 @@ from continuum.stage import (
     Precision,
     Problem,
     Ref,
+    Spec,
     Stage,
     StageContext,
     runtime_field,
@@ -72,7 +73,7 @@ class Retrain(Stage):
     def problems(self, stages: Mapping[str, Stage]) -> Iterator[Problem]:
         yield from training_problems(self)
 
-    def recipe(self, stages: Mapping[str, Stage]) -> Recipe:
+    def recipe(self, parents: Mapping[str, Spec | None]) -> Recipe:
         return self._recipe()
 
     def forecast(self, inputs: Mapping[str, PlanInput], experiment_folder: Path) -> Forecast:

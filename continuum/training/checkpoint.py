@@ -16,11 +16,13 @@ from typing import Any
 
 import torch
 import yaml
+from pydantic import ValidationError
 
 from continuum.errors import StageFailedError
 from continuum.files import (
     FileDigest,
     HashingWriter,
+    find_damage,
     fsync_folder,
     fsync_tree,
     hash_tree,
@@ -51,7 +53,7 @@ def write_checkpoint(
     """Publish a snapshot as `checkpoints/step-N`, or leave nothing.
 
     Raises:
-        StageFailedError: the disk is full; earlier checkpoints are untouched.
+        StageFailedError: the disk is full or refuses; earlier checkpoints are untouched.
     """
     final = run.checkpoint_dir(snapshot["step"])
     temporary = final.with_name(f".{final.name}.{os.getpid()}.tmp")
@@ -62,11 +64,11 @@ def write_checkpoint(
         _publish(temporary, final)
     except OSError as error:
         shutil.rmtree(temporary, ignore_errors=True)
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
+        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        remedy = "free some space" if is_full else "make the folder writable"
         raise StageFailedError(
-            f"no space left for the checkpoint of step {snapshot['step']:,} in {final.parent}; "
-            "earlier checkpoints are whole: free some space and run again"
+            f"the checkpoint of step {snapshot['step']:,} cannot be written in {final.parent}: "
+            f"{error.strerror}; earlier checkpoints are whole: {remedy} and run again"
         ) from error
     return SavedCheckpoint(final, manifest)
 
@@ -82,11 +84,11 @@ def read_checkpoint(folder: Path) -> dict[str, Any]:
 def newest_whole(run: StageRun) -> tuple[SavedCheckpoint | None, list[str]]:
     """The newest checkpoint whose bytes are as recorded, and what was wrong with newer ones."""
     passed_over: list[str] = []
-    for saved in reversed(run.checkpoints()):
-        damage = saved.damage()
-        if not damage:
-            return saved, passed_over
-        passed_over.append(f"{saved.path.name} is damaged and was passed over: {damage[0]}")
+    for folder in sorted(run.checkpoints_dir.glob("step-*"), reverse=True):
+        found = _examine(folder)
+        if isinstance(found, SavedCheckpoint):
+            return found, passed_over
+        passed_over.append(f"{folder.name} is damaged and was passed over: {found}")
     return None, passed_over
 
 
@@ -103,6 +105,27 @@ def retain(run: StageRun, *, keep_last: int, keep_steps: Iterable[int]) -> list[
         checkpoint.path.replace(doomed)
         shutil.rmtree(doomed)
     return deleted
+
+
+def _examine(folder: Path) -> SavedCheckpoint | str:
+    """The checkpoint in `folder` after reading every byte of it, or what is wrong with it."""
+    path = folder / "manifest.json"
+    try:
+        manifest = CheckpointManifest.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return "manifest.json is missing"
+    except (OSError, ValidationError) as error:
+        return f"manifest.json cannot be read ({type(error).__name__})"
+    damage = find_damage(folder, manifest.files, read=True)
+    if damage:
+        return damage[0]
+    snapshot = read_checkpoint(folder)
+    tokens_total = snapshot["tokens_before"] + snapshot["tokens_seen"]
+    told = (manifest.digest, manifest.step, manifest.tokens_seen, manifest.tokens_total)
+    held = (tree_digest(manifest.files), snapshot["step"], snapshot["tokens_seen"], tokens_total)
+    if told != held or manifest.metrics != snapshot["metrics"]:
+        return "manifest.json tells of another state than the one that is there"
+    return SavedCheckpoint(folder, manifest)
 
 
 def _fill(folder: Path, snapshot: dict[str, Any], companions: Companions) -> CheckpointManifest:

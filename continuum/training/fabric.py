@@ -29,7 +29,7 @@ def resolve(recipe: Recipe, kept: dict[str, Any]) -> Resolved:
     """Decide the `auto` fields; `kept` is what an earlier attempt of the run decided.
 
     Raises:
-        PreflightError: CUDA is asked for and there is none.
+        PreflightError: CUDA is asked for, or needed by the precision, and there is none.
     """
     accelerator = recipe.runtime.accelerator
     has_cuda = torch.cuda.is_available()
@@ -42,6 +42,12 @@ def resolve(recipe: Recipe, kept: dict[str, Any]) -> Resolved:
     precision = recipe.precision
     if precision == "auto":
         precision = kept.get("precision") or _precision_of(on_cuda)
+    if precision == "16-mixed" and not on_cuda:
+        # Fabric would take bf16-mixed instead, and the record would be false.
+        raise PreflightError(
+            "precision 16-mixed needs a CUDA device, and this stage runs on the CPU; "
+            "use bf16-mixed or 32-true"
+        )
     return Resolved(
         accelerator="cuda" if on_cuda else "cpu",
         device=torch.cuda.get_device_name() if on_cuda else "cpu",

@@ -4,6 +4,7 @@ Forward, backward, clip, step, log, evaluate, save: in this order, once for ever
 What changes is in `TrainingState`; everything else is fixed before the first step.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import torch
 from lightning import Fabric
 from torch import nn
 
-from continuum.errors import StoppedError
+from continuum.errors import StageFailedError, StoppedError
 from continuum.training.data import TrainingData, ValidationData
 from continuum.training.litgpt import next_token_loss
 from continuum.training.metrics import MetricsLog
@@ -68,6 +69,7 @@ def fit(
 
     Raises:
         StoppedError: `should_stop` said so; the state of the last step is saved.
+        StageFailedError: the loss or its gradients are no numbers any more; nothing of it is saved.
     """
     clock = Clock(task, state)
     while state.step < task.num_steps:
@@ -78,14 +80,14 @@ def fit(
         loss = accumulate_gradients(fabric, state.model, task.data, state.step)
         norm = None
         if task.max_norm is not None:
-            norm = fabric.clip_gradients(state.model, state.optimizer, max_norm=task.max_norm)
+            norm = clip_gradients(fabric, state, task.max_norm)
         state.optimizer.step()
         state.optimizer.zero_grad()
         state.step += 1
         state.tokens_seen += task.tokens_per_step
 
         if state.step % task.log_every == 0 or state.step == task.num_steps:
-            state.metrics["loss"] = loss.item()
+            state.metrics["loss"] = finite(loss, state.step)
             row = {
                 "tokens": state.tokens_seen,
                 "tokens_total": state.tokens_total,
@@ -106,6 +108,7 @@ def fit(
 
         stop = should_stop() and state.step < task.num_steps
         if task.saves_at(state.step) or stop:
+            finite(loss, state.step)
             with clock.paused():
                 save(state)
         if stop:
@@ -125,6 +128,37 @@ def accumulate_gradients(
             fabric.backward(loss / data.num_micro_batches)
         total += loss.detach()
     return total / data.num_micro_batches
+
+
+def clip_gradients(fabric: Fabric, state: TrainingState, max_norm: float) -> torch.Tensor:
+    """Scale the gradients down to `max_norm`; returns their norm before.
+
+    Raises:
+        StageFailedError: they are not finite. With fp16 they may be: the scaler skips such a step.
+    """
+    has_scaler = getattr(fabric.strategy.precision, "scaler", None) is not None
+    norm = fabric.clip_gradients(
+        state.model, state.optimizer, max_norm=max_norm, error_if_nonfinite=False
+    )
+    assert norm is not None, "only a closure of the user's own returns none"
+    if not has_scaler:
+        finite(norm, state.step + 1, "gradient norm")
+    return norm
+
+
+def finite(value: torch.Tensor, step: int, name: str = "loss") -> float:
+    """The number in `value`.
+
+    Raises:
+        StageFailedError: it is infinite or NaN.
+    """
+    number = float(value.item())
+    if not math.isfinite(number):
+        raise StageFailedError(
+            f"the {name} is {number} at step {step:,}: training has diverged; "
+            "lower optimizer.lr, lengthen schedule.warmup or set max_norm"
+        )
+    return number
 
 
 def evaluate_all(

@@ -6,12 +6,14 @@ for each attempt.
 
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
 from lightning.fabric.loggers.csv_logs import CSVLogger
 from lightning.fabric.loggers.tensorboard import TensorBoardLogger
 
+from continuum.errors import StageFailedError
 from continuum.files import append_json_line, read_json_lines, write_text
 from continuum.runs import StageRun
 
@@ -30,15 +32,27 @@ class MetricsLog:
         if self._path.exists():
             write_text(self._path, "".join(json.dumps(row) + "\n" for row in rows))
         for logger in self._loggers:
-            for row in rows if isinstance(logger, CSVLogger) else ():
+            # Written again from the rows, so that no step is in them twice.
+            shutil.rmtree(logger.log_dir, ignore_errors=True)
+            for row in rows:
                 logger.log_metrics(_numbers(row), step=row["step"])
 
     def write(self, *, step: int, **values: float | int | None) -> None:
-        """Append a row; infinities and NaN are written as null, which JSON has."""
+        """Append a row; infinities and NaN are written as null, which JSON has.
+
+        Raises:
+            StageFailedError: the disk is full.
+        """
         row = {"attempt": self._attempt, "step": step, **{k: _finite(v) for k, v in values.items()}}
-        append_json_line(self._path, row)
-        for logger in self._loggers:
-            logger.log_metrics(_numbers(row), step=step)
+        try:
+            append_json_line(self._path, row)
+            for logger in self._loggers:
+                logger.log_metrics(_numbers(row), step=step)
+        except OSError as error:
+            raise StageFailedError(
+                f"step {step:,} cannot be recorded in {self._path.parent}: {error.strerror}; "
+                "checkpoints are whole: free some space and run again"
+            ) from error
 
     def close(self) -> None:
         """Flush the loggers."""

@@ -8,7 +8,9 @@ deals its samples by largest remainder, so every prefix of the run holds the sta
 within one sample of each dataset.
 """
 
+import math
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,7 +70,7 @@ class SampleOrder:
     def __post_init__(self) -> None:
         quotas = _quotas(self.weights)
         object.__setattr__(self, "_quotas", quotas)
-        object.__setattr__(self, "_pattern", _pattern(quotas))
+        object.__setattr__(self, "_pattern", _pattern(tuple(quotas.tolist())))
 
     _quotas: Indices = None  # type: ignore[assignment]  # set in __post_init__
     _pattern: tuple[Indices, Indices] = None  # type: ignore[assignment]
@@ -110,13 +112,25 @@ def _quotas(weights: tuple[float, ...]) -> Indices:
     return quotas
 
 
-def _pattern(quotas: Indices) -> tuple[Indices, Indices]:
-    """For each place in a period: the dataset, and how many of its samples came before."""
-    datasets = np.empty(PERIOD, dtype=np.int64)
-    ranks = np.empty(PERIOD, dtype=np.int64)
-    counts = np.zeros(len(quotas), dtype=np.int64)
-    for place in range(PERIOD):
-        chosen = int(np.argmax(quotas * (place + 1) - counts * PERIOD))
-        datasets[place], ranks[place] = chosen, counts[chosen]
+@cache
+def _pattern(quotas: tuple[int, ...]) -> tuple[Indices, Indices]:
+    """For each place in a period: the dataset, and how many of its samples came before.
+
+    Tijdeman's rule ("The chairman assignment problem", 1980): among the datasets that are behind
+    by enough, the one that would be too late first. Taking the one that is furthest behind would
+    stray from the shares by more than a sample where there are five datasets or more.
+    """
+    places, counts = [], [0] * len(quotas)
+    parts = 2 * max(1, len(quotas) - 1)
+    allowed = PERIOD * (parts - 1) / parts
+
+    for place in range(1, PERIOD + 1):
+        chosen, least = -1, math.inf
+        for dataset, quota in enumerate(quotas):
+            behind = quota * place - counts[dataset] * PERIOD
+            if behind * parts >= PERIOD and (allowed - behind) / quota < least:
+                chosen, least = dataset, (allowed - behind) / quota
+        places.append((chosen, counts[chosen]))
         counts[chosen] += 1
+    datasets, ranks = np.array(places, dtype=np.int64).T
     return datasets, ranks

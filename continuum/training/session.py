@@ -1,5 +1,6 @@
 """A training stage from its recipe to its last checkpoint: set up, recover, fit, publish."""
 
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -73,8 +74,8 @@ def train(ctx: StageContext, recipe: Recipe, origin: Origin) -> TrainingCheckpoi
     assert num_steps is not None
     task = _task(ctx, recipe, datasets, data, share, num_steps, start_step, start_lr)
     save = partial(_save, ctx, recipe, companions)
-    fit(fabric, state, task, log=log, save=save, report=ctx.report, should_stop=ctx.should_stop)
-    log.close()
+    with closing(log):
+        fit(fabric, state, task, log=log, save=save, report=ctx.report, should_stop=ctx.should_stop)
     if state.step != num_steps:
         raise StageFailedError(
             f"took {state.step:,} optimizer steps where the plan has {num_steps:,}"
@@ -99,9 +100,7 @@ def _training_data(
                 f"{name}: {len(source):,} training blocks of {recipe.sequence_length:,} tokens "
                 f"on disk, {expected:,} in the record; at least one is needed"
             )
-    order = SampleOrder(
-        ctx.seed, tuple(len(s) for s in sources), tuple(recipe.data.values())
-    )
+    order = SampleOrder(ctx.seed, tuple(len(s) for s in sources), tuple(recipe.data.values()))
     return TrainingData(sources, order, recipe.global_batch_size, share)
 
 
@@ -125,7 +124,12 @@ def _set_up(
         for key, value in recipe.optimizer.arguments.items()
     }
     cls = getattr(torch.optim, recipe.optimizer.name)
-    optimizer = cls(wrapped.parameters(), lr=recipe.optimizer.lr, **arguments)
+    try:
+        optimizer = cls(wrapped.parameters(), lr=recipe.optimizer.lr, **arguments)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise PreflightError(
+            f"optimizer: torch's {recipe.optimizer.name} does not take these arguments: {error}"
+        ) from error
     prepared: Any = fabric.setup_optimizers(optimizer)
     return wrapped, prepared
 

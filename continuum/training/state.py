@@ -39,7 +39,7 @@ class TrainingState:
     def snapshot(self) -> dict[str, Any]:
         """All of it as a dictionary of tensors and plain values, to be saved at once."""
         weights = {strip_wrapping(k): v for k, v in self.model.state_dict().items()}
-        return _canonical(
+        state: dict[str, Any] = _canonical(
             {
                 "model": weights,
                 "optimizer": self.optimizer.state_dict(),
@@ -51,6 +51,7 @@ class TrainingState:
                 "rng": _rng_state(),
             }
         )
+        return state
 
     def restore(self, snapshot: dict[str, Any]) -> None:
         """Become what `snapshot` was, to the last bit."""

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -21,11 +21,11 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def copied(finished: Path, tmp_path: Path) -> Iterator[Path]:
+def copied(finished: Path, tmp_path: Path) -> Path:
     """The finished flow in a folder of its own."""
     target = tmp_path / "moved" / "here"
     shutil.copytree(finished, target)
-    yield target
+    return target
 
 
 def rows(folder: Path, stage: str) -> list[dict[str, float]]:

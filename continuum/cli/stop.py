@@ -1,0 +1,37 @@
+"""`continuum stop`: end a run that goes on elsewhere, safely."""
+
+import time
+from typing import Annotated
+
+import typer
+
+from continuum.cli.arguments import Spec, experiment_file
+from continuum.errors import StageFailedError
+from continuum.files import write_text
+from continuum.runs import ExperimentFolder
+
+POLL_S = 0.2
+
+
+def stop(
+    spec: Spec,
+    wait: Annotated[
+        float, typer.Option("--wait", help="Seconds to wait for the run to end; 0 does not wait.")
+    ] = 150.0,
+) -> None:
+    """Ask the run that holds this folder to save at the next step boundary and end."""
+    folder = ExperimentFolder(experiment_file(spec).parent.resolve())
+    if not folder.is_locked():
+        typer.echo("nothing is running here")
+        return
+    owner = folder.describe_owner()
+    write_text(folder.stop_request, "")
+    typer.echo(f"asked {owner} to stop")
+    end = time.monotonic() + wait
+    while folder.is_locked():
+        if wait == 0:
+            return
+        if time.monotonic() > end:
+            raise StageFailedError(f"{owner} has not ended after {wait:g} s; it may still save")
+        time.sleep(POLL_S)
+    typer.echo("stopped; `continuum run` goes on from there")

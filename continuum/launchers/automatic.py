@@ -1,0 +1,33 @@
+"""The launcher a stage's runtime asks for: a fork for one process, torchrun for several."""
+
+from functools import cached_property
+
+from continuum.launchers import OnEvent, Outcome
+from continuum.launchers.local import LocalLauncher
+from continuum.launchers.torchrun import TorchrunLauncher, processes_of
+from continuum.runs import StageRun
+
+
+class AutomaticLauncher:
+    """Chooses for each stage from its record."""
+
+    def __init__(self) -> None:
+        self._local = LocalLauncher()
+
+    @cached_property
+    def _torchrun(self) -> TorchrunLauncher:
+        return TorchrunLauncher()
+
+    def launch(self, run: StageRun, on_event: OnEvent) -> Outcome:
+        num_nodes, num_devices = processes_of(run)
+        if num_nodes * num_devices > 1:
+            return self._torchrun.launch(run, on_event)
+        return self._local.launch(run, on_event)
+
+    def stop(self) -> None:
+        self._local.stop()
+        self._torchrun.stop()
+
+    def close(self) -> None:
+        self._local.close()
+        self._torchrun.close()

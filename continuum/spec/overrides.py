@@ -1,0 +1,80 @@
+"""`--set PATH=VALUE`: values of the command line, put into the document."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from continuum.spec.diagnostics import OVERRIDE, Diagnostic, Place, SpecError
+from continuum.spec.keys import suggest
+from continuum.spec.scalars import read_scalar
+from continuum.spec.source import Node, read_text
+from continuum.spec.syntax import unprintable_in
+
+MAX_KEYS = 16
+
+
+def override(root: Node, text: str) -> Node:
+    """The document with one value replaced or added; the value is typed as in YAML.
+
+    Raises:
+        SpecError: the override makes no sense for this document.
+    """
+    place = Place(f"{OVERRIDE}{text}", 1, 1, Path.cwd())
+    path, separator, raw = text.partition("=")
+    keys = [key.strip() for key in path.split(".")]
+    if not separator or not all(keys) or len(keys) > MAX_KEYS:
+        message = "an override is PATH=VALUE, as in stages.pretrain.optimizer.lr=1e-4"
+        raise SpecError([Diagnostic("E304", message, place)])
+    if keys[0] == "extends":
+        message = "`extends` is read before overrides are; edit the file instead"
+        raise SpecError([Diagnostic("E304", message, place, "extends")])
+    return _Override(".".join(keys), place).put(root, keys, _read(raw.strip(), place))
+
+
+class _Override:
+    def __init__(self, path: str, place: Place) -> None:
+        self._path = path
+        self._place = place
+
+    def put(self, node: Node, keys: list[str], value: Node) -> Node:
+        key, rest = keys[0], keys[1:]
+        if isinstance(node.value, list):
+            if not (key.isascii() and key.isdecimal()) or int(key) >= len(node.value):
+                raise self._error(f"{key!r} is no index of a list of {len(node.value)} (from 0)")
+            items = list(node.value)
+            items[int(key)] = self.put(items[int(key)], rest, value) if rest else value
+            return replace(node, value=items)
+        if not isinstance(node.value, (dict, type(None))):
+            raise self._error(f"there is a plain value above {key!r}, not a mapping")
+        known = node.value or {}
+        if rest:
+            is_stage = self._path.split(".")[0] == "stages" and len(keys) == self._num_keys - 1
+            if is_stage and key not in known:
+                raise self._error(f"there is no stage {key!r}", suggest(key, known))
+            below = known.get(key) or Node({}, self._place, self._place)
+            value = self.put(below, rest, value)
+        # Of a value that is new, the override is the place; of what lies around it, the file.
+        return replace(node, value={**known, key: value})
+
+    @property
+    def _num_keys(self) -> int:
+        return self._path.count(".") + 1
+
+    def _error(self, message: str, suggestion: str | None = None) -> SpecError:
+        return SpecError(
+            [Diagnostic("E304", f"{self._path}: {message}", self._place, self._path, suggestion)]
+        )
+
+
+def _read(raw: str, place: Place) -> Node:
+    if raw[:1] in ("[", "{", "'", '"'):
+        mild: list[Diagnostic] = []
+        node = read_text(raw, place, mild)
+        if mild:
+            raise SpecError(mild)
+        return replace(node, key_place=place)
+    if (char := unprintable_in(raw)) is not None:
+        raise SpecError([Diagnostic("E104", f"a control character ({char}) in a value", place)])
+    try:
+        return Node(read_scalar(raw), place, place)
+    except ValueError as error:
+        raise SpecError([Diagnostic("E104", str(error), place)]) from None
