@@ -1,0 +1,134 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from continuum.training.data import Blocks, Share, TrainingData, ValidationData
+from continuum.training.order import SampleOrder
+from tests.training.samples import LENGTH, blocks_of, cut, token_stream, write_split
+
+# litdata maps its files read-only and copies at once.
+pytestmark = pytest.mark.filterwarnings("ignore:The given buffer is not writable")
+
+GLOBAL_BATCH = 8
+Rows = list[list[int]]
+
+
+def training_data(sources: list[Blocks], share: Share, seed: int = 11) -> TrainingData:
+    weights = (0.75, 0.25)[: len(sources)]
+    order = SampleOrder(seed, tuple(len(source) for source in sources), weights)
+    return TrainingData(sources, order, GLOBAL_BATCH, share)
+
+
+def rows_of(data: TrainingData, step: int) -> list[Rows]:
+    """The rows of each micro-batch: inputs and the last target."""
+    return [
+        torch.cat([inputs, targets[:, -1:]], dim=1).tolist()
+        for inputs, targets in data.micro_batches(step)
+    ]
+
+
+def global_batch(sources: list[Blocks], world_size: int, micro: int, step: int) -> Rows:
+    """A step's rows over all processes, in the order of the samples."""
+    by_rank = [
+        rows_of(training_data(sources, Share(rank, world_size, micro)), step)
+        for rank in range(world_size)
+    ]
+    return [row for batches in zip(*by_rank, strict=True) for batch in batches for row in batch]
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> list[Blocks]:
+    folder = tmp_path_factory.mktemp("tokens")
+    return [
+        blocks_of(folder / "one", token_stream(400, seed=1), chunk_tokens=100),
+        blocks_of(folder / "two", token_stream(90, seed=2)),
+    ]
+
+
+@pytest.mark.parametrize("chunk_tokens", [10_000, 100, 27, 10])
+def test_blocks_are_the_token_stream_cut_inside_its_chunks(
+    tmp_path: Path, chunk_tokens: int
+) -> None:
+    ids = token_stream(500)
+    blocks = blocks_of(tmp_path, ids, chunk_tokens=chunk_tokens)
+    expected = cut(ids, chunk_tokens)
+    assert [blocks.read(number).tolist() for number in range(len(blocks))] == expected
+
+
+def test_the_record_counts_the_blocks_that_are_there(tmp_path: Path) -> None:
+    split = write_split(tmp_path, token_stream(500), chunk_tokens=100)
+    assert split.num_blocks(LENGTH) == len(Blocks(tmp_path, LENGTH)) == 5 * (100 // (LENGTH + 1))
+
+
+def test_large_ids_are_read_as_they_were_written(tmp_path: Path) -> None:
+    ids = [65_535, 32_768, 32_767, 0, 1, 2, 3, 4, 5]
+    assert blocks_of(tmp_path, ids).read(0).tolist() == ids
+
+
+def test_targets_are_inputs_shifted_by_one(sources: list[Blocks]) -> None:
+    for inputs, targets in training_data(sources, Share(0, 1, 4)).micro_batches(0):
+        assert inputs.shape == targets.shape == (4, LENGTH)
+        assert torch.equal(inputs[:, 1:], targets[:, :-1])
+        assert inputs.dtype == targets.dtype == torch.int64
+
+
+def test_a_batch_holds_the_blocks_that_the_order_names(sources: list[Blocks]) -> None:
+    data = training_data(sources, Share(0, 1, 4))
+    for step in (0, 1, 7):
+        named = [sources[dataset].read(block).tolist() for dataset, block in data.sample_ids(step)]
+        assert [row for batch in rows_of(data, step) for row in batch] == named
+
+
+@pytest.mark.parametrize(
+    ("world_size", "micro"), [(1, 1), (1, 2), (1, 4), (2, 1), (2, 2), (2, 4), (4, 1), (4, 2)]
+)
+def test_processes_and_micro_batches_do_not_change_the_samples_or_their_order(
+    sources: list[Blocks], world_size: int, micro: int
+) -> None:
+    for step in (0, 3):
+        assert global_batch(sources, world_size, micro, step) == global_batch(sources, 1, 8, step)
+
+
+def test_processes_share_a_batch_without_overlap(sources: list[Blocks]) -> None:
+    batches = [rows_of(training_data(sources[:1], Share(rank, 2, 2)), 0) for rank in (0, 1)]
+    blocks = [tuple(row) for rank in batches for batch in rank for row in batch]
+    assert len(blocks) == len(set(blocks)) == GLOBAL_BATCH
+    assert [len(rank) for rank in batches] == [2, 2]
+
+
+def test_a_step_over_the_border_of_two_epochs_reads_on(tmp_path: Path) -> None:
+    ids = token_stream(20 * (LENGTH + 1))
+    data = training_data([blocks_of(tmp_path, ids)], Share(0, 1, 8))
+    read = [row for step in range(5) for batch in rows_of(data, step) for row in batch]
+    assert len(read) == 40
+    assert sorted(read[:20]) == sorted(read[20:]) == sorted(cut(ids))
+    assert read[:20] != read[20:]
+    assert data.epochs_after(5) == [2.0]
+
+
+def test_a_dataset_smaller_than_a_batch_is_read_more_than_once(tmp_path: Path) -> None:
+    ids = token_stream(3 * (LENGTH + 1))
+    data = training_data([blocks_of(tmp_path, ids)], Share(0, 1, 8))
+    rows = [row for batch in rows_of(data, 0) for row in batch]
+    assert sorted(rows[:3]) == sorted(rows[3:6]) == sorted(cut(ids))
+
+
+def test_validation_is_the_first_blocks_each_time(sources: list[Blocks]) -> None:
+    data = ValidationData(sources[0], 3, Share(0, 1, 4))
+    first, again = ([batch[0].tolist() for batch in data.batches()] for _ in range(2))
+    assert first == again
+    expected = [sources[0].read(number)[:-1].tolist() for number in range(12)]
+    assert [row for batch in first for row in batch] == expected
+
+
+def test_the_last_validation_batch_may_be_smaller(sources: list[Blocks]) -> None:
+    data = ValidationData(sources[1], 100, Share(0, 1, 4))
+    assert [len(inputs) for inputs, _ in data.batches()] == [4, 4, 2]
+
+
+def test_processes_evaluate_the_same_blocks_together(sources: list[Blocks]) -> None:
+    shares = [list(ValidationData(sources[0], 2, Share(r, 2, 4)).batches()) for r in (0, 1)]
+    alone = list(ValidationData(sources[0], 2, Share(0, 1, 4)).batches())
+    together = sorted(row for batches in shares for i, _ in batches for row in i.tolist())
+    assert together == sorted(row for inputs, _ in alone for row in inputs.tolist())

@@ -1,0 +1,183 @@
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from continuum.architecture import architecture
+from continuum.preflight import forecast_training
+from continuum.recipe import ResumeSchedule, Schedule
+from continuum.stage import Forecast, PlanInput, Stage
+from continuum.stages.convert import Convert
+from tests.training.samples import FIELDS, make_dataset, make_recipe
+
+SHAPE = architecture(
+    "pythia-14m", {k: FIELDS[k] for k in ("n_layer", "n_embd", "n_head", "vocab_size")}
+)
+STAGE: Stage = Convert.model_validate({"from": "pretrain"})
+"""The plan passes the stage along; what is known of it lies in the forecast and the artifact."""
+
+
+def made(**dataset: Any) -> PlanInput:
+    """A dataset that exists."""
+    return PlanInput(STAGE, Forecast(), make_dataset(**dataset))
+
+
+def expected(**max_tokens: int) -> PlanInput:
+    """A dataset that does not exist yet; no more tokens than these in each split."""
+    return PlanInput(STAGE, Forecast(max_tokens=max_tokens), None)
+
+
+def forecast(
+    inputs: Mapping[str, PlanInput] | None = None, *, start_step: int | None = 0, **recipe: Any
+) -> Forecast:
+    return forecast_training(
+        make_recipe(**recipe), SHAPE, inputs or {"tokens": made()}, start_step=start_step
+    )
+
+
+def problem(*args: Any, **recipe: Any) -> str:
+    """The one problem of a recipe."""
+    (found,) = forecast(*args, **recipe).problems
+    return found
+
+
+def test_a_sound_recipe_has_no_problem_and_tells_its_numbers() -> None:
+    found = forecast(max_steps=100, evaluate={}, runtime={"checkpoint": {"every": 30}})
+    assert found.problems == ()
+    assert found.num_steps == 100
+    assert found.facts["steps"] == 100
+    assert found.facts["tokens"] == 3200
+    assert found.facts["warmup_steps"] == 10
+    assert found.facts["checkpoints"] == 4
+    assert found.facts["epochs"] == pytest.approx(400 / (10_000 // 9), abs=1e-3)
+
+
+def test_less_than_one_step_is_refused() -> None:
+    told = problem(max_tokens=31)
+    assert told.startswith("max_tokens 31 is less than one optimizer step of 32 tokens")
+    assert "(global_batch_size 4 x sequence_length 8): nothing would be trained" in told
+    assert forecast(max_tokens=32).problems == ()
+
+
+def test_epochs_of_less_than_one_step_are_refused() -> None:
+    assert "epochs 0.001 is less than one optimizer step" in problem(epochs=0.001)
+
+
+def test_a_warmup_longer_than_the_run_is_refused() -> None:
+    schedule = Schedule.model_validate({"warmup": 101})
+    told = problem(schedule=schedule, max_steps=100)
+    assert told.startswith("schedule.warmup is 101 steps, longer than the run of 100 steps")
+
+
+def test_a_warmup_and_a_decay_that_overlap_are_refused() -> None:
+    schedule = Schedule.model_validate({"kind": "wsd", "warmup": 60, "decay": "50%"})
+    told = problem(schedule=schedule, max_steps=100)
+    assert told.startswith("schedule.decay is 50 steps and schedule.warmup 60, together longer")
+
+
+def test_a_batch_that_does_not_divide_is_refused_with_a_size_that_does() -> None:
+    told = problem(global_batch_size=10, runtime={"micro_batch_size": 4})
+    assert "10 is not divisible by devices 1 x micro_batch_size 4 = 4" in told
+    assert told.endswith("set runtime.micro_batch_size to 2")
+
+
+def test_a_batch_smaller_than_a_micro_batch_is_refused() -> None:
+    told = problem(global_batch_size=3, runtime={"micro_batch_size": 4})
+    assert told.endswith("set runtime.micro_batch_size to 3")
+
+
+def test_a_sequence_longer_than_the_model_attends_is_refused() -> None:
+    told = problem(sequence_length=513)
+    assert told == "sequence_length 513 is longer than the block_size 512 of pythia-14m"
+    assert forecast(sequence_length=512).problems == ()
+
+
+def test_too_few_tokens_for_a_block_are_refused() -> None:
+    told = problem({"tokens": made(train=[8, 8, 8])})
+    assert told.startswith("dataset 'tokens' has too few tokens for one block of sequence_length 8")
+    assert forecast({"tokens": made(train=[8, 9])}).problems == ()
+
+
+def test_data_that_cannot_become_a_block_is_refused_before_it_is_made() -> None:
+    assert "too few tokens" in problem({"tokens": expected(train=8, validation=9)})
+
+
+@pytest.mark.parametrize("tokens", [None, 8], ids=["no split", "a short split"])
+def test_evaluation_without_a_validation_block_is_refused(tokens: int | None) -> None:
+    inputs = {"tokens": made(validation=tokens)}
+    told = problem(inputs, evaluate={})
+    assert told.startswith("dataset 'tokens' has no validation block of sequence_length 8")
+    assert "`evaluate: null`" in told
+    assert forecast(inputs, evaluate=None).problems == ()
+
+
+def test_token_ids_beyond_the_embedding_are_refused() -> None:
+    rows = SHAPE.padded_vocab_size
+    told = problem({"tokens": made(num_ids=rows + 1)})
+    assert told.startswith(
+        f"dataset 'tokens' has token ids up to {rows}, but pythia-14m has {rows}"
+    )
+    assert forecast({"tokens": made(num_ids=rows)}).problems == ()
+
+
+def test_a_mixture_of_two_tokenizers_is_refused() -> None:
+    inputs = {"a": made(), "b": made(vocabulary_digest="w" * 64)}
+    assert "a, b were made with different tokenizers" in problem(inputs, data={"a": 1.0, "b": 1.0})
+
+
+def test_each_dataset_of_a_mixture_is_held_to_the_same() -> None:
+    inputs = {"a": made(), "b": made(train=3, validation=None, num_ids=10**6)}
+    found = forecast(inputs, data={"a": 1.0, "b": 1.0}, evaluate={}).problems
+    assert len(found) == 3
+    assert all("'b'" in told for told in found)
+
+
+def resumed(start_step: int | None, **recipe: Any) -> Forecast:
+    return forecast(
+        start_step=start_step,
+        schedule=ResumeSchedule.model_validate({"kind": "constant"}),
+        **recipe,
+    )
+
+
+@pytest.mark.parametrize("start_step", [100, 101])
+def test_a_budget_that_the_parent_has_spent_is_refused(start_step: int) -> None:
+    (told,) = resumed(start_step, max_tokens=3200).problems
+    assert told.startswith(
+        f"max_tokens 3,200 is 100 steps, and the parent already took {start_step}"
+    )
+    assert resumed(99, max_tokens=3200).problems == ()
+
+
+def test_an_extensions_numbers_are_its_own() -> None:
+    found = resumed(40, max_steps=100, runtime={"checkpoint": {"every": 30}})
+    assert (found.facts["steps"], found.facts["tokens"]) == (60, 1920)
+    assert found.facts["checkpoints"] == 3
+    assert found.num_steps == 100
+
+
+def test_what_is_not_known_yet_gives_no_alarm() -> None:
+    unknown = PlanInput(STAGE, Forecast(), None)
+    found = forecast_training(
+        make_recipe(epochs=2.0, evaluate={}), None, {"tokens": unknown}, start_step=None
+    )
+    assert found.problems == ()
+    assert found.warnings == ()
+    assert found.num_steps is None
+
+
+def test_an_upper_bound_is_no_count() -> None:
+    inputs = {"tokens": expected(train=10**6, validation=10**5)}
+    found = forecast(inputs, epochs=1.0, evaluate={})
+    assert found.problems == ()
+    assert "epochs" not in found.facts
+
+
+def test_a_rest_of_the_budget_is_told() -> None:
+    (told,) = forecast(max_tokens=3215, runtime={"checkpoint": {"every": 10}}).warnings
+    assert "not a whole number of 32-token steps; the last 15 tokens are not trained on" in told
+
+
+def test_a_checkpoint_that_never_comes_is_told() -> None:
+    (told,) = forecast(max_steps=100, runtime={"checkpoint": {"every": 101}}).warnings
+    assert "more than the run's 100 steps; an interrupted run starts over" in told

@@ -1,0 +1,262 @@
+"""Training stages as an experiment runs them, in this process: what goes on, what starts anew."""
+
+import shutil
+from fractions import Fraction
+from typing import Any
+
+import pytest
+import torch
+
+from continuum.artifacts import TokenizedDataset
+from continuum.errors import PreflightError, StageFailedError
+from continuum.training.data import Blocks, Share, TrainingData
+from continuum.training.litgpt import GPT, Config, next_token_loss
+from continuum.training.order import SampleOrder
+from tests.training.conftest import DATA_STAGES
+from tests.training.samples import TOY_FIELDS, Trials, assert_equal_tensors, steps_of
+
+pytestmark = pytest.mark.filterwarnings("ignore:The given buffer is not writable")
+
+CONSTANT = {"kind": "constant", "warmup": 0}
+TRAIN = (*DATA_STAGES, "pretrain")
+RESUME = (*TRAIN, "longer")
+RETRAIN = (*RESUME, "weights", "retrain")
+
+
+def own_copy(trials: Trials, name: str) -> Trials:
+    """The same folder once more, for an experiment to compare with."""
+    target = trials.folder.with_name(name)
+    shutil.copytree(trials.folder, target)
+    return Trials(target)
+
+
+def refusal(trials: Trials, *, only: tuple[str, ...] = TRAIN, **changes: Any) -> str:
+    with pytest.raises(PreflightError) as caught:
+        trials.run(only=only, **changes)
+    return str(caught.value)
+
+
+def test_an_extension_is_the_longer_run_to_the_last_bit(trials: Trials) -> None:
+    unbroken = own_copy(trials, "unbroken")
+    unbroken.run(only=TRAIN, pretrain__max_steps=30, pretrain__schedule=CONSTANT)
+    trials.run(
+        only=RESUME,
+        pretrain__schedule=CONSTANT,
+        longer__schedule={"kind": "constant"},
+    )
+    expected = unbroken.state("pretrain")
+    found = trials.state("longer")
+    assert_equal_tensors(found["model"], expected["model"])
+    for number, moments in expected["optimizer"]["state"].items():
+        assert_equal_tensors(found["optimizer"]["state"][number], moments)
+    assert (found["step"], found["tokens_seen"]) == (30, 30 * 256)
+    theirs = [row["loss"] for row in unbroken.rows("pretrain") if row["step"] > 20 and "lr" in row]
+    assert [row["loss"] for row in trials.rows("longer") if "lr" in row] == theirs
+
+
+def test_a_resume_from_a_selected_step_goes_on_from_there(trials: Trials) -> None:
+    trials.run(
+        only=RESUME,
+        pretrain__schedule=CONSTANT,
+        longer={
+            "kind": "resume",
+            "from": "pretrain@step-10",
+            "max_steps": 20,
+            "schedule": {"kind": "constant"},
+        },
+    )
+    assert [row["step"] for row in trials.rows("longer") if "lr" in row] == list(range(11, 21))
+    assert_equal_tensors(trials.weights("longer"), trials.weights("pretrain"))
+    assert 10 in steps_of(trials.stage_run("pretrain").checkpoints())
+
+
+def test_a_constant_extension_of_a_cosine_holds_its_last_rate(trials: Trials) -> None:
+    trials.run(only=RESUME, longer__schedule={"kind": "constant"})
+    last = trials.rows("pretrain")[-2]["lr"]
+    assert trials.state("pretrain")["learning_rate"] == last < 1e-3
+    assert {row["lr"] for row in trials.rows("longer") if "lr" in row} == {last}
+
+
+def test_an_extension_of_an_extension_counts_all_steps(trials: Trials) -> None:
+    again = {
+        "kind": "resume",
+        "from": "longer",
+        "max_tokens": 40 * 256,
+        "schedule": {"kind": "linear", "to": 1e-3, "peak": 4e-3, "warmup": 4},
+    }
+    trials.run(only=RESUME, again=again)
+    rates = [row["lr"] for row in trials.rows("again") if "lr" in row]
+    assert len(rates) == 10
+    assert rates[0] == [row["lr"] for row in trials.rows("longer") if "lr" in row][-1]
+    assert rates[4] == max(rates) == 4e-3
+    made = trials.checkpoint("again")
+    assert (made.step, made.tokens_seen, made.tokens_total) == (40, 10_240, 10_240)
+
+
+def test_a_retraining_keeps_the_weights_and_starts_the_rest_anew(trials: Trials) -> None:
+    trials.run(only=RETRAIN)
+    made, parent = trials.checkpoint("retrain"), trials.checkpoint("longer")
+    assert (made.step, made.tokens_seen) == (12, 12 * 256)
+    assert made.tokens_total == made.tokens_seen + parent.tokens_total
+    first, *_ = trials.rows("retrain")
+    assert (first["step"], first["lr"]) == (1, 0.0)
+    assert first["tokens_total"] == parent.tokens_total + 256
+    moments = trials.state("retrain")["optimizer"]["state"][0]
+    assert float(moments["step"]) == 12
+    (manifest,) = {c.manifest.parent for c in trials.stage_run("retrain").checkpoints()}
+    assert manifest == trials.stage_run("weights").artifact().digest
+
+
+def test_weights_and_the_checkpoint_they_came_from_retrain_alike(trials: Trials) -> None:
+    trials.run(only=RETRAIN)
+    direct = own_copy(trials, "direct")
+    shutil.rmtree(direct.stage_run("retrain").path)
+    direct.run(only=RETRAIN, retrain__from="longer")
+    assert_equal_tensors(direct.weights("retrain"), trials.weights("retrain"))
+    assert direct.checkpoint("retrain").tokens_total == trials.checkpoint("retrain").tokens_total
+
+
+def test_a_mixture_is_read_in_the_order_of_its_shares(trials: Trials) -> None:
+    """The first loss is that of the parent's weights on the very blocks the order names."""
+    trials.run(only=RETRAIN, retrain__data={"code_tokens": 0.75, "tokens": 0.25})
+    sources = [
+        Blocks(trials.stage_run(name).output_dir / "train", 32)
+        for name in ("code_tokens", "tokens")
+    ]
+    order = SampleOrder(7, tuple(len(source) for source in sources), (0.75, 0.25))
+    data = TrainingData(sources, order, 8, Share(0, 1, 4))
+    datasets = [dataset for step in range(12) for dataset, _ in data.sample_ids(step)]
+    assert datasets.count(1) / len(datasets) == 0.25
+    with torch.device("cpu"):
+        model = GPT(Config(**TOY_FIELDS))
+    model.load_state_dict(trials.weights("longer"))
+    with torch.no_grad():
+        losses = [next_token_loss(model(x), y) for x, y in data.micro_batches(0)]
+    expected = float(torch.stack(losses).mean())
+    assert trials.rows("retrain")[0]["loss"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_each_dataset_of_a_mixture_is_evaluated(trials: Trials) -> None:
+    trials.run(only=RETRAIN)
+    last = trials.rows("retrain")[-1]
+    assert last["val_loss"] == last["val_loss/code_tokens"] != last["val_loss/tokens"]
+
+
+@pytest.mark.parametrize("epochs", [0.5, 0.29, 1, 2.5])
+def test_epochs_are_whole_steps_of_passes_over_the_data(trials: Trials, epochs: float) -> None:
+    trials.run(
+        only=TRAIN,
+        pretrain__max_steps=None,
+        pretrain__epochs=epochs,
+        pretrain__data="code_tokens",
+        pretrain__global_batch_size=256,
+        pretrain__runtime__micro_batch_size=64,
+        pretrain__evaluate=None,
+    )
+    dataset = trials.stage_run("code_tokens").artifact()
+    assert isinstance(dataset, TokenizedDataset)
+    blocks = dataset.train.num_blocks(32)
+    assert trials.checkpoint("pretrain").step == int(Fraction(str(epochs)) * blocks / 256)
+
+
+def test_evaluating_does_not_change_training(trials: Trials) -> None:
+    other = own_copy(trials, "silent")
+    trials.run(only=TRAIN, pretrain__evaluate={"every": 3, "batches": 4})
+    other.run(only=TRAIN, **{"pretrain__evaluate": {"every": 100, "final": False}})
+    assert_equal_tensors(trials.weights("pretrain"), other.weights("pretrain"))
+    assert sum("val_loss" in row for row in trials.rows("pretrain")) == 7
+    assert not any("val_loss" in row for row in other.rows("pretrain"))
+
+
+def test_the_micro_batch_size_changes_sums_and_not_samples(trials: Trials) -> None:
+    other = own_copy(trials, "small")
+    trials.run(only=TRAIN, pretrain__runtime__micro_batch_size=8)
+    other.run(only=TRAIN, pretrain__runtime__micro_batch_size=1)
+    losses = [[r["loss"] for r in t.rows("pretrain") if "lr" in r] for t in (trials, other)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+def test_a_stopped_run_goes_on_to_the_same_bits(trials: Trials) -> None:
+    unbroken = own_copy(trials, "unbroken")
+    unbroken.run(only=TRAIN)
+    trials.write(only=TRAIN)
+    result = trials.carry_out(stop_at=7)
+    assert result.outcomes["pretrain"].status == "stopped"
+    assert steps_of(trials.stage_run("pretrain").checkpoints()) == [5, 7]
+    events: list[dict[str, Any]] = []
+    trials.carry_out(events=events).raise_for_failure()
+    assert {"stage": "pretrain", "event": "recovered", "step": 7} in events
+    assert trials.state_bytes("pretrain") == unbroken.state_bytes("pretrain")
+
+
+def test_checkpoints_are_kept_over_restarts_as_asked(trials: Trials) -> None:
+    trials.write(only=TRAIN, pretrain__runtime__checkpoint={"every": 3, "keep_last": 2})
+    trials.carry_out(stop_at=10)
+    trials.carry_out().raise_for_failure()
+    run = trials.stage_run("pretrain")
+    assert steps_of(run.checkpoints()) == [18, 20]
+    deleted = [line["step"] for line in run.attempts() if line["event"] == "checkpoint_deleted"]
+    assert deleted == [3, 6, 9, 10, 12, 15]
+
+
+def test_a_damaged_newest_checkpoint_is_told_and_passed_over(trials: Trials) -> None:
+    trials.write(only=TRAIN)
+    trials.carry_out(stop_at=13)
+    (trials.stage_run("pretrain").checkpoint_dir(13) / "lit_model.pth").write_bytes(b"torn")
+    events: list[dict[str, Any]] = []
+    trials.carry_out(events=events).raise_for_failure()
+    (warning,) = [e["message"] for e in events if e["event"] == "warning" and "passed" in str(e)]
+    assert "step-00000013 is damaged and was passed over: lit_model.pth has 4 bytes" in warning
+    assert {"stage": "pretrain", "event": "recovered", "step": 10} in events
+
+
+def test_a_model_cannot_go_on_with_another_tokenizers_data(trials: Trials) -> None:
+    other = {"kind": "train_tokenizer", "corpus": "prose", "vocab_size": 400}
+    told = refusal(
+        trials,
+        only=(*TRAIN, "retrain"),
+        other=other,
+        code_tokens__tokenizer="other",
+        retrain__from="pretrain",
+        retrain__data="code_tokens",
+    )
+    assert "'code_tokens' was made with another tokenizer than 'pretrain' was trained with" in told
+
+
+def test_what_was_extended_is_not_extended_by_nothing(trials: Trials) -> None:
+    told = refusal(trials, only=RESUME, longer__max_steps=20)
+    assert "max_steps 20 is 20 steps, and the parent already took 20" in told
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
+def test_cuda_where_there_is_none_is_refused(trials: Trials) -> None:
+    told = refusal(trials, pretrain__runtime__accelerator="cuda")
+    assert "runtime.accelerator is cuda, but torch finds no CUDA device here" in told
+
+
+def test_half_precision_on_a_cpu_is_refused_rather_than_replaced(trials: Trials) -> None:
+    told = refusal(trials, pretrain__precision="16-mixed", pretrain__runtime__accelerator="cpu")
+    assert "precision 16-mixed needs a CUDA device" in told
+
+
+def test_what_torchs_optimizer_does_not_take_is_refused(trials: Trials) -> None:
+    told = refusal(trials, pretrain__optimizer={"lr": 1e-3, "fused": True, "foreach": True})
+    assert "optimizer: torch's AdamW does not take these arguments" in told
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "bf16-true"])
+def test_weights_are_kept_in_the_type_the_precision_says(trials: Trials, precision: str) -> None:
+    trials.run(only=TRAIN, pretrain__precision=precision, pretrain__max_steps=2)
+    expected = torch.bfloat16 if precision == "bf16-true" else torch.float32
+    assert {tensor.dtype for tensor in trials.weights("pretrain").values()} == {expected}
+
+
+def test_a_diverged_run_fails_with_advice(trials: Trials) -> None:
+    with pytest.raises(StageFailedError, match=r"at step .*training has diverged; lower"):
+        trials.run(only=TRAIN, pretrain__optimizer={"name": "SGD", "lr": 1e30})
+
+
+@pytest.mark.slow
+def test_a_compiled_run_makes_plain_weights(trials: Trials) -> None:
+    trials.run(only=TRAIN, pretrain__runtime__compile="on", pretrain__max_steps=3)
+    assert "lm_head.weight" in trials.weights("pretrain")

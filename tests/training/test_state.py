@@ -1,0 +1,120 @@
+import io
+from typing import Any
+
+import pytest
+import torch
+
+from continuum.training.state import TrainingState
+from tests.training.samples import assert_equal_tensors, cpu_fabric, make_state, take_steps
+
+OPTIMIZERS: list[tuple[str, dict[str, Any]]] = [
+    ("AdamW", {"weight_decay": 0.1, "amsgrad": True}),
+    ("SGD", {"momentum": 0.9, "nesterov": True}),
+    ("SGD", {}),
+    ("Adafactor", {}),
+    ("RMSprop", {"centered": True, "momentum": 0.5}),
+    ("NAdam", {}),
+    ("Adagrad", {}),
+]
+parametrized = pytest.mark.parametrize(
+    ("name", "arguments"), OPTIMIZERS, ids=[f"{name}-{len(a)}" for name, a in OPTIMIZERS]
+)
+
+
+def through_a_file(snapshot: dict[str, Any]) -> dict[str, Any]:
+    buffer = io.BytesIO()
+    torch.save(snapshot, buffer)
+    buffer.seek(0)
+    loaded: dict[str, Any] = torch.load(buffer, weights_only=True)
+    return loaded
+
+
+def flat(value: Any, name: str = "") -> dict[str, Any]:
+    """All leaves of nested containers, by their place."""
+    if isinstance(value, dict):
+        items = list(value.items())
+    elif isinstance(value, (list, tuple)):
+        items = list(enumerate(value))
+    else:
+        return {name: value}
+    return {k: v for key, item in items for k, v in flat(item, f"{name}/{key}").items()}
+
+
+def assert_same(first: dict[str, Any], second: dict[str, Any]) -> None:
+    leaves, others = flat(first), flat(second)
+    assert leaves.keys() == others.keys()
+    tensors = {name for name, value in leaves.items() if torch.is_tensor(value)}
+    assert_equal_tensors({n: leaves[n] for n in tensors}, {n: others[n] for n in tensors})
+    assert all(leaves[name] == others[name] for name in leaves.keys() - tensors)
+
+
+def trained(name: str, arguments: dict[str, Any], steps: int = 3) -> TrainingState:
+    fabric = cpu_fabric()
+    state = make_state(fabric, optimizer=name, **arguments)
+    take_steps(fabric, state, steps)
+    state.metrics = {"loss": 1.25, "val_loss": 2.5}
+    state.learning_rate, state.tokens_before = 3e-4, 1000
+    return state
+
+
+@parametrized
+def test_a_restored_state_is_the_saved_one(name: str, arguments: dict[str, Any]) -> None:
+    saved = through_a_file(trained(name, arguments).snapshot())
+    fresh = make_state(cpu_fabric(), seed=9, optimizer=name, **arguments)
+    fresh.restore(saved)
+    assert_same(fresh.snapshot(), saved)
+    assert (fresh.step, fresh.tokens_seen, fresh.tokens_total) == (3, 96, 1096)
+    assert (fresh.learning_rate, fresh.metrics) == (3e-4, {"loss": 1.25, "val_loss": 2.5})
+
+
+@parametrized
+def test_training_goes_on_from_it_to_the_same_bits(name: str, arguments: dict[str, Any]) -> None:
+    fabric = cpu_fabric()
+    state = trained(name, arguments)
+    saved = through_a_file(state.snapshot())
+    take_steps(fabric, state, 3)
+    restored = make_state(fabric, seed=9, optimizer=name, **arguments)
+    restored.restore(saved)
+    take_steps(fabric, restored, 3)
+    assert_same(restored.snapshot(), state.snapshot())
+
+
+def test_the_random_stream_goes_on_where_it_was() -> None:
+    state = make_state(cpu_fabric())
+    torch.rand(17)
+    saved = through_a_file(state.snapshot())
+    expected = torch.rand(5)
+    torch.manual_seed(0)
+    state.restore(saved)
+    assert torch.equal(torch.rand(5), expected)
+
+
+def test_equal_states_are_equal_bytes_however_they_came_about() -> None:
+    def data(snapshot: dict[str, Any]) -> bytes:
+        buffer = io.BytesIO()
+        torch.save(snapshot, buffer)
+        return buffer.getvalue()
+
+    state = trained("AdamW", {})
+    restored = make_state(cpu_fabric(), seed=9)
+    restored.restore(through_a_file(state.snapshot()))
+    # A restore sets the random stream, the last thing the two could differ in.
+    state.restore(through_a_file(restored.snapshot()))
+    assert data(state.snapshot()) == data(restored.snapshot())
+
+
+def test_a_compiled_models_names_are_the_plain_ones() -> None:
+    plain = make_state(cpu_fabric()).snapshot()
+    compiled = make_state(cpu_fabric(), seed=9, backend="eager")
+    assert compiled.snapshot()["model"].keys() == plain["model"].keys()
+    assert plain["model"].keys() >= {"lm_head.weight", "transformer.wte.weight"}
+    compiled.restore(through_a_file(plain))
+    assert_equal_tensors(compiled.snapshot()["model"], plain["model"])
+
+
+def test_weights_of_another_shape_are_not_taken() -> None:
+    state = make_state(cpu_fabric())
+    snapshot = state.snapshot()
+    del snapshot["model"]["lm_head.weight"]
+    with pytest.raises(RuntimeError, match="lm_head"):
+        state.restore(snapshot)
