@@ -109,6 +109,7 @@ class _Execution:
         self._observe = observe
         self._stop = stop
         self._stopping_since: float | None = None
+        self._has_killed = False
         self._accelerator = threading.Lock()
         self._provenance = capture_provenance(result.plan.folder.path)
 
@@ -143,6 +144,7 @@ class _Execution:
                 self._observe("", {"event": "stopping"})
                 self._launcher.stop()
         elif time.monotonic() - self._stopping_since > self._stop.grace_s:
+            self._has_killed = True
             self._launcher.close()
 
     def _stage(self, planned: PlannedStage) -> bool:
@@ -181,6 +183,12 @@ class _Execution:
         run.log_attempt("started", attempt=number, at=_now(), host=host, git=git)
         self._observe(planned.name, {"event": "started", "attempt": number})
         outcome = self._launcher.launch(run, lambda event: self._observe(planned.name, event))
+        if outcome.status == "killed" and self._has_killed:
+            outcome = Outcome(
+                "killed",
+                f"did not stop within {self._stop.grace_s:g} s and was killed; "
+                "the next run goes on from its last checkpoint",
+            )
         run.log_attempt(
             "ended", attempt=number, at=_now(), status=outcome.status, message=outcome.message
         )

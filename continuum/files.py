@@ -64,17 +64,19 @@ def sha256_file(path: Path) -> str:
     return digest.hexdigest()
 
 
-def hash_tree(folder: Path) -> tuple[FileDigest, ...]:
-    """Digests of all files below `folder`, sorted by their relative path."""
-    paths = sorted(path for path in folder.rglob("*") if path.is_file())
-    return tuple(
-        FileDigest(
-            path=path.relative_to(folder).as_posix(),
-            size_bytes=path.stat().st_size,
-            sha256=sha256_file(path),
-        )
-        for path in paths
-    )
+def hash_tree(folder: Path, known: Iterable[FileDigest] = ()) -> tuple[FileDigest, ...]:
+    """Digests of all files below `folder`, sorted by their relative path.
+
+    Args:
+        known: Digests of files that need not be read again.
+    """
+    digests = {digest.path: digest for digest in known}
+    for path in folder.rglob("*"):
+        name = path.relative_to(folder).as_posix()
+        if path.is_file() and name not in digests:
+            size = path.stat().st_size
+            digests[name] = FileDigest(path=name, size_bytes=size, sha256=sha256_file(path))
+    return tuple(digests[name] for name in sorted(digests))
 
 
 def tree_digest(files: Iterable[FileDigest]) -> str:

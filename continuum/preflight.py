@@ -80,19 +80,27 @@ def _exact_blocks(blocks: Mapping[str, Bound | None]) -> int | None:
 
 def _batch_problems(recipe: Recipe) -> Iterator[str]:
     runtime = recipe.runtime
-    at_once = runtime.devices * runtime.micro_batch_size
-    if recipe.global_batch_size % at_once:
+    world_size = runtime.devices * runtime.num_nodes
+    at_once = world_size * runtime.micro_batch_size
+    if recipe.global_batch_size % world_size:
         yield (
             f"global_batch_size {recipe.global_batch_size} is not divisible by devices "
-            f"{runtime.devices} x micro_batch_size {runtime.micro_batch_size} = {at_once}; "
+            f"{runtime.devices} x num_nodes {runtime.num_nodes}; change one of them"
+        )
+    elif recipe.global_batch_size % at_once:
+        nodes = f" x num_nodes {runtime.num_nodes}" if runtime.num_nodes > 1 else ""
+        yield (
+            f"global_batch_size {recipe.global_batch_size} is not divisible by devices "
+            f"{runtime.devices}{nodes} x micro_batch_size {runtime.micro_batch_size} = {at_once}; "
             f"set runtime.micro_batch_size to {_largest_fit(recipe)}"
         )
-    if runtime.devices > 1:
-        yield "runtime.devices above 1 is not supported yet; set it to 1"
+    if runtime.checkpoint.format == "sharded" and (world_size == 1 or runtime.strategy == "ddp"):
+        yield "runtime.checkpoint.format sharded needs strategy fsdp and more than one process"
 
 
 def _largest_fit(recipe: Recipe) -> int:
-    per_device = max(1, recipe.global_batch_size // recipe.runtime.devices)
+    world_size = recipe.runtime.devices * recipe.runtime.num_nodes
+    per_device = max(1, recipe.global_batch_size // world_size)
     sizes = range(min(recipe.runtime.micro_batch_size, per_device), 0, -1)
     return next((size for size in sizes if per_device % size == 0), 1)
 
@@ -197,7 +205,7 @@ def _warnings(recipe: Recipe, num_steps: int | None, start_step: int | None) -> 
             f"the last {rest:,} tokens are not trained on"
         )
     policy = recipe.runtime.checkpoint
-    if _never_due(policy.every, recipe, num_steps):
+    if policy.every is not None and _never_due(policy.every, recipe, num_steps):
         yield (
             f"runtime.checkpoint.every is {policy.every}, more than the run's {num_steps:,} steps; "
             "an interrupted run starts over"
@@ -224,8 +232,7 @@ def _facts(
             "steps": own_steps,
             "tokens": own_steps * recipe.tokens_per_step,
             "warmup_steps": warmup,
-            "checkpoints": -(-num_steps // intervals.checkpoint_every)
-            - (start_step or 0) // intervals.checkpoint_every,
+            "checkpoints": _num_checkpoints(num_steps, start_step or 0, intervals.checkpoint_every),
         }
         num_blocks = _exact_blocks(blocks)
         if num_blocks:
@@ -237,3 +244,8 @@ def _facts(
     if isinstance(recipe.schedule, ResumeSchedule):
         facts["schedule"] = recipe.schedule.kind
     return facts
+
+
+def _num_checkpoints(num_steps: int, start_step: int, every: int | None) -> int:
+    """How many are written: at each multiple of `every`, and at the end."""
+    return 1 if every is None else -(-num_steps // every) - start_step // every

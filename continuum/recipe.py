@@ -82,10 +82,18 @@ class Evaluate(Spec):
 class CheckpointPolicy(Spec):
     """When the training state is saved, and how long it is kept."""
 
-    every: Amount = Amount(steps=1000)
-    """How often; the last step is always saved."""
+    every: Amount | None = Amount(steps=1000)
+    """How often, by optimizer steps; the last step is always saved. None: by the clock alone."""
+    minutes: float | None = Field(None, gt=0, allow_inf_nan=False)
+    """Save also when this much time has gone by since the last."""
     keep_last: int = Field(2, ge=2)
     """How many of the newest to keep: two, since the last may turn out damaged."""
+    keep_every: Amount | None = None
+    """Keep those at multiples of this for good."""
+    keep_best: str | None = None
+    """Keep the one with the lowest value of this metric, such as `val_loss`."""
+    format: Literal["full", "sharded"] = "full"
+    """`full` is LitGPT's single file; `sharded` has each process of an fsdp run write its part."""
 
 
 class Runtime(Spec):
@@ -94,17 +102,23 @@ class Runtime(Spec):
     accelerator: Literal["auto", "cpu", "cuda"] = "auto"
     """`auto` takes CUDA where there is any."""
     devices: int = Field(1, ge=1)
-    """Processes, one a device."""
+    """Processes on each node, one a device."""
+    num_nodes: int = Field(1, ge=1)
+    """Nodes; more than one needs a Slurm job around the run."""
+    strategy: Literal["auto", "ddp", "fsdp"] = "auto"
+    """Of several processes: `ddp` holds the model in each, `fsdp` shards it (FSDP2)."""
     micro_batch_size: int = Field(4, ge=1)
     """Sequences of one forward pass on one device, LitGPT's default."""
     compile: Literal["auto", "on", "off"] = "auto"
     """torch.compile: `auto` compiles on CUDA only."""
+    deterministic: bool = False
+    """Deterministic algorithms of torch and cuBLAS; without them a GPU promises no bytes."""
     log_every: int = Field(1, ge=1)
     """Optimizer steps between rows in metrics.jsonl."""
     checkpoint: CheckpointPolicy = CheckpointPolicy()
     """When the training state is saved, and how long it is kept."""
-    loggers: tuple[Literal["csv", "tensorboard"], ...] = ()
-    """Lightning loggers to write besides metrics.jsonl."""
+    loggers: tuple[Literal["csv", "tensorboard", "wandb", "mlflow"], ...] = ()
+    """Lightning loggers to write besides metrics.jsonl; the last two are extras to install."""
 
 
 def _schedule_tag(value: Any) -> str:
@@ -130,6 +144,7 @@ class Recipe(Spec):
         Discriminator(_schedule_tag),
     ]
     max_norm: float | None = None
+    on_nonfinite: Literal["stop", "skip"] = "stop"
     evaluate: Evaluate | None = None
     runtime: Runtime = runtime_field(Runtime())
 
@@ -167,7 +182,8 @@ class Intervals:
 
     warmup_steps: int
     evaluate_every: int | None
-    checkpoint_every: int
+    checkpoint_every: int | None
+    keep_every: int | None
 
 
 def intervals_of(recipe: Recipe, num_steps: int) -> Intervals:
@@ -182,7 +198,8 @@ def intervals_of(recipe: Recipe, num_steps: int) -> Intervals:
     return Intervals(
         warmup_steps=warmup.in_steps(num_steps, recipe.tokens_per_step) if warmup else 0,
         evaluate_every=steps(recipe.evaluate.every) if recipe.evaluate else None,
-        checkpoint_every=steps(recipe.runtime.checkpoint.every) or 1,
+        checkpoint_every=steps(recipe.runtime.checkpoint.every),
+        keep_every=steps(recipe.runtime.checkpoint.keep_every),
     )
 
 

@@ -5,6 +5,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from continuum.files import FileDigest
+from continuum.fingerprint import fingerprint
 
 STAGE_SCHEMA = "continuum.stage/1"
 ARTIFACT_SCHEMA = "continuum.artifact/1"
@@ -55,6 +56,9 @@ class CheckpointManifest(BaseModel):
     tokens_seen: int
     tokens_total: int
     world_size: int
+    """Processes that trained it."""
+    micro_batch_size: int = 1
+    strategy: str = "single"
     files: tuple[FileDigest, ...]
     digest: str
     metrics: dict[str, float]
@@ -62,3 +66,17 @@ class CheckpointManifest(BaseModel):
     model_config_fields: dict[str, Any]
     parent: str | None
     """Digest of the checkpoint or weights the stage began from; None for a fresh model."""
+    seal: str = ""
+    """SHA-256 over all the other fields, so that damage to this very file is noticed."""
+
+    def sealed(self) -> "CheckpointManifest":
+        """This manifest with its seal."""
+        return self.model_copy(update={"seal": self._own_digest()})
+
+    @property
+    def is_sealed(self) -> bool:
+        """Whether the fields are those that were sealed."""
+        return self.seal == self._own_digest()
+
+    def _own_digest(self) -> str:
+        return fingerprint(self.model_dump(mode="json", exclude={"seal"}))

@@ -92,8 +92,10 @@ def main(run_path: str, events: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # The run decides; the terminal signals all.
     signal.signal(signal.SIGTERM, lambda *_: stop.set() if _trains(run) else _leave())
 
+    sending = threading.Lock()  # Checkpoints are written, and told of, in a thread of their own.
+
     def report(event: dict[str, Any]) -> None:
-        with suppress(BrokenPipeError):
+        with sending, suppress(BrokenPipeError):
             events.send(event)
 
     report(_carry_out(run, report, stop.is_set, rank=0))
@@ -114,9 +116,14 @@ def rank_main(run_path: Path, events_path: Path) -> int:
             file.write(json.dumps(event).encode() + b"\n")
 
     result = _carry_out(run, report if rank == 0 else lambda _: None, asked, rank=rank)
-    if rank == 0 or result["status"] not in ("done", "stopped"):
+    is_well = result["status"] in ("done", "stopped")
+    if rank == 0 or not is_well:
         report(result)
-    return 0 if result["status"] in ("done", "stopped") else 1
+    if not is_well:
+        # At once, without the libraries' farewells: the others wait for this process.
+        os._exit(1)
+    _leave_group()
+    return 0
 
 
 def die_with_parent() -> None:
@@ -150,6 +157,14 @@ def _carry_out(
     sys.stdout.flush()
     sys.stderr.flush()
     return {"event": "result", "status": status, "message": message}
+
+
+def _leave_group() -> None:
+    """Part from the other processes together; stages that do not train never met them."""
+    if "torch" in sys.modules:
+        from continuum.training.fabric import leave_group
+
+        leave_group(together=True)
 
 
 class _StopFile:

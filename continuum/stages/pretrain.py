@@ -68,6 +68,8 @@ class Pretrain(Stage):
     """The learning rate over the run."""
     max_norm: float | None = Field(1.0, gt=0, allow_inf_nan=False)
     """Gradients are clipped to this norm; None does not clip."""
+    on_nonfinite: Literal["stop", "skip"] = "stop"
+    """When gradients are infinite or NaN: `stop` the stage, or `skip` the step and count it."""
     evaluate: Evaluate | None = runtime_field(Evaluate())
     """Loss on the validation split; None does not evaluate."""
     runtime: Runtime = runtime_field(Runtime())

@@ -61,6 +61,8 @@ class Retrain(Stage):
     """The learning rate over the stage; it warms up again."""
     max_norm: float | None = Field(1.0, gt=0, allow_inf_nan=False)
     """Gradients are clipped to this norm; None does not clip."""
+    on_nonfinite: Literal["stop", "skip"] = "stop"
+    """When gradients are infinite or NaN: `stop` the stage, or `skip` the step and count it."""
     evaluate: Evaluate | None = runtime_field(Evaluate())
     """Loss on the validation splits; None does not evaluate."""
     runtime: Runtime = runtime_field(Runtime())

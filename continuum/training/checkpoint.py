@@ -9,7 +9,8 @@ every byte is read again and compared.
 import errno
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ from continuum.files import (
 from continuum.records import CheckpointManifest
 from continuum.runs import SavedCheckpoint, StageRun
 from continuum.training.litgpt import WEIGHTS_FILE, Config, copy_config_files, save_config
+from continuum.training.shard_files import SHARDS_DIR, read_whole
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,8 @@ class Companions:
     vocabulary_digest: str | None
     parent: str | None
     world_size: int
+    micro_batch_size: int = 1
+    strategy: str = "single"
 
 
 def write_checkpoint(
@@ -55,30 +59,70 @@ def write_checkpoint(
     Raises:
         StageFailedError: the disk is full or refuses; earlier checkpoints are untouched.
     """
-    final = run.checkpoint_dir(snapshot["step"])
-    temporary = final.with_name(f".{final.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    try:
-        temporary.mkdir(parents=True)
-        manifest = _fill(temporary, snapshot, companions)
-        _publish(temporary, final)
-    except OSError as error:
+    temporary = begin_checkpoint(run, snapshot["step"])
+    with _cleaned_up(temporary, run.checkpoint_dir(snapshot["step"])):
+        written = save_hashed(snapshot, temporary / WEIGHTS_FILE)
+        return finish_checkpoint(run, temporary, snapshot, companions, (written,))
+
+
+def begin_checkpoint(run: StageRun, step: int) -> Path:
+    """The empty folder beside its place in which a checkpoint is made.
+
+    Raises:
+        StageFailedError: the disk is full or refuses.
+    """
+    final = run.checkpoint_dir(step)
+    temporary = final.with_name(f".{final.name}.tmp")
+    with _cleaned_up(temporary, final):
         shutil.rmtree(temporary, ignore_errors=True)
-        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        remedy = "free some space" if is_full else "make the folder writable"
-        raise StageFailedError(
-            f"the checkpoint of step {snapshot['step']:,} cannot be written in {final.parent}: "
-            f"{error.strerror}; earlier checkpoints are whole: {remedy} and run again"
-        ) from error
+        temporary.mkdir(parents=True)
+    return temporary
+
+
+def finish_checkpoint(
+    run: StageRun,
+    temporary: Path,
+    values: dict[str, Any],
+    companions: Companions,
+    hashed: tuple[FileDigest, ...] = (),
+) -> SavedCheckpoint:
+    """Add the companions and the manifest to a folder with the tensors, and publish it.
+
+    Args:
+        values: Step, tokens and metrics of the state inside.
+        hashed: Digests of files that were hashed while they were written.
+
+    Raises:
+        StageFailedError: the disk is full or refuses; earlier checkpoints are untouched.
+    """
+    final = run.checkpoint_dir(values["step"])
+    with _cleaned_up(temporary, final):
+        manifest = _fill(temporary, values, companions, hashed)
+        _publish(temporary, final)
     return SavedCheckpoint(final, manifest)
 
 
 def read_checkpoint(folder: Path) -> dict[str, Any]:
-    """The snapshot in a checkpoint folder, its tensors memory-mapped on the CPU."""
-    loaded: dict[str, Any] = torch.load(
-        folder / WEIGHTS_FILE, mmap=True, map_location="cpu", weights_only=True
-    )
-    return loaded
+    """The snapshot in a checkpoint folder; a single file's tensors are memory-mapped."""
+    if (folder / SHARDS_DIR).is_dir():
+        return read_whole(folder)
+    return load_plain(folder / WEIGHTS_FILE)
+
+
+@contextmanager
+def _cleaned_up(temporary: Path, final: Path) -> Iterator[None]:
+    """On an error of the disk, remove what was begun and say what to do."""
+    try:
+        yield
+    except OSError as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        step = int(final.name.removeprefix("step-"))
+        remedy = "free some space" if is_full else "make the folder writable"
+        raise StageFailedError(
+            f"the checkpoint of step {step:,} cannot be written in {final.parent}: "
+            f"{error.strerror}; earlier checkpoints are whole: {remedy} and run again"
+        ) from error
 
 
 def newest_whole(run: StageRun) -> tuple[SavedCheckpoint | None, list[str]]:
@@ -92,13 +136,41 @@ def newest_whole(run: StageRun) -> tuple[SavedCheckpoint | None, list[str]]:
     return None, passed_over
 
 
-def retain(run: StageRun, *, keep_last: int, keep_steps: Iterable[int]) -> list[SavedCheckpoint]:
-    """Delete all but the newest `keep_last` checkpoints and those at `keep_steps`.
+@dataclass(frozen=True)
+class Retention:
+    """Which checkpoints stay."""
+
+    keep_last: int = 2
+    keep_steps: frozenset[int] = frozenset()
+    """Those that other stages select."""
+    keep_every: int | None = None
+    """Those at multiples of this step."""
+    keep_best: str | None = None
+    """The one with the lowest value of this metric."""
+
+    def keeps(self, saved: list[SavedCheckpoint]) -> set[int]:
+        """The steps that stay, of checkpoints in the order of their steps."""
+        steps = [c.manifest.step for c in saved]
+        kept = set(steps[-self.keep_last :]) | self.keep_steps
+        if self.keep_every is not None:
+            kept |= {step for step in steps if step % self.keep_every == 0}
+        if self.keep_best is not None:
+            rated = [
+                (c.manifest.metrics[self.keep_best], -c.manifest.step)
+                for c in saved
+                if self.keep_best in c.manifest.metrics
+            ]
+            kept |= {-step for _, step in sorted(rated)[:1]}
+        return kept
+
+
+def retain(run: StageRun, retention: Retention) -> list[SavedCheckpoint]:
+    """Delete all checkpoints that the policy does not keep.
 
     Decided from what is on disk, so it holds over restarts; returns what was deleted.
     """
     saved = run.checkpoints()
-    kept = set(keep_steps) | {c.manifest.step for c in saved[-keep_last:]}
+    kept = retention.keeps(saved)
     deleted = [c for c in saved if c.manifest.step not in kept]
     for checkpoint in deleted:
         doomed = checkpoint.path.with_name(f".{checkpoint.path.name}.deleted.tmp")
@@ -116,53 +188,62 @@ def _examine(folder: Path) -> SavedCheckpoint | str:
         return "manifest.json is missing"
     except (OSError, ValidationError) as error:
         return f"manifest.json cannot be read ({type(error).__name__})"
+    if not manifest.is_sealed:
+        return "manifest.json was changed after it was written"
     damage = find_damage(folder, manifest.files, read=True)
     if damage:
         return damage[0]
-    snapshot = read_checkpoint(folder)
-    tokens_total = snapshot["tokens_before"] + snapshot["tokens_seen"]
-    told = (manifest.digest, manifest.step, manifest.tokens_seen, manifest.tokens_total)
-    held = (tree_digest(manifest.files), snapshot["step"], snapshot["tokens_seen"], tokens_total)
-    if told != held or manifest.metrics != snapshot["metrics"]:
-        return "manifest.json tells of another state than the one that is there"
     return SavedCheckpoint(folder, manifest)
 
 
-def _fill(folder: Path, snapshot: dict[str, Any], companions: Companions) -> CheckpointManifest:
+def _fill(
+    folder: Path,
+    values: dict[str, Any],
+    companions: Companions,
+    hashed: tuple[FileDigest, ...],
+) -> CheckpointManifest:
     save_config(Config(**companions.model_config_fields), folder)
     copy_config_files(companions.tokenizer_dir, folder)
     recipe = yaml.safe_dump(companions.recipe, sort_keys=False, allow_unicode=True)
     (folder / "hyperparameters.yaml").write_text(recipe, encoding="utf-8")
-    small_files = hash_tree(folder)
-    files = tuple(sorted((*small_files, _save(folder, snapshot)), key=lambda file: file.path))
+    files = hash_tree(folder, known=hashed)
     manifest = CheckpointManifest(
-        step=snapshot["step"],
-        tokens_seen=snapshot["tokens_seen"],
-        tokens_total=snapshot["tokens_before"] + snapshot["tokens_seen"],
+        step=values["step"],
+        tokens_seen=values["tokens_seen"],
+        tokens_total=values["tokens_before"] + values["tokens_seen"],
         world_size=companions.world_size,
+        micro_batch_size=companions.micro_batch_size,
+        strategy=companions.strategy,
         files=files,
         digest=tree_digest(files),
-        metrics=snapshot["metrics"],
+        metrics=values["metrics"],
         vocabulary_digest=companions.vocabulary_digest,
         model_config_fields=companions.model_config_fields,
         parent=companions.parent,
-    )
+    ).sealed()
     fsync_tree(folder)
     write_json(folder / "manifest.json", manifest.model_dump(mode="json"))
     return manifest
 
 
-def _save(folder: Path, snapshot: dict[str, Any]) -> FileDigest:
-    with (folder / WEIGHTS_FILE).open("wb") as file:
+def load_plain(path: Path) -> dict[str, Any]:
+    """A file of tensors and plain values, memory-mapped on the CPU."""
+    loaded: dict[str, Any] = torch.load(path, mmap=True, map_location="cpu", weights_only=True)
+    return loaded
+
+
+def save_hashed(values: dict[str, Any], path: Path) -> FileDigest:
+    """`torch.save` that hashes what it writes and flushes it to the disk."""
+    with path.open("wb") as file:
         writer = HashingWriter(file)
         try:
-            torch.save(snapshot, writer)  # type: ignore[arg-type]  # only `write` is called
+            torch.save(values, writer)  # type: ignore[arg-type]  # only `write` is called
         except RuntimeError as error:
             # torch reports a failed write of its zip archive as RuntimeError, the cause inside.
             raise _cause_of(error) from error
         file.flush()
         os.fsync(file.fileno())
-    return FileDigest(path=WEIGHTS_FILE, size_bytes=writer.size_bytes, sha256=writer.sha256)
+    return FileDigest(path=path.name, size_bytes=writer.size_bytes, sha256=writer.sha256)
 
 
 def _cause_of(error: BaseException) -> BaseException:

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from litdata.streaming import StreamingDataset, TokensLoader
 
+from continuum.sources.token_chunks import read_chunk_folder
 from continuum.training.order import SampleOrder
 
 
@@ -24,9 +25,11 @@ class Blocks:
             str(folder), item_loader=TokensLoader(block_size=sequence_length + 1), shuffle=False
         )
         self._width = sequence_length + 1
+        # len() of a StreamingDataset is this process's share; block numbers are global.
+        self._num_blocks = read_chunk_folder(folder).split().num_blocks(sequence_length)
 
     def __len__(self) -> int:
-        return len(self._dataset)
+        return self._num_blocks
 
     def read(self, number: int) -> torch.Tensor:
         """Block `number` as int64, shape (sequence_length + 1,)."""
@@ -100,10 +103,17 @@ class ValidationData:
         self._num_blocks = min(len(source), num_batches * share.micro_batch_size)
         self._share = share
 
-    def batches(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """This process's batches of inputs and targets; the last may hold fewer rows."""
+    def batches(self) -> Iterator[tuple[torch.Tensor, torch.Tensor, int]]:
+        """This process's batches: inputs, targets, and how many of their rows count.
+
+        Every process gets the same number of batches, as sharded models need; one that has no row
+        left for a batch gets a row that does not count.
+        """
         mine = np.arange(self._share.rank, self._num_blocks, self._share.world_size)
-        for first in range(0, len(mine), self._share.micro_batch_size):
-            chosen = mine[first : first + self._share.micro_batch_size]
-            stacked = torch.stack([self._source.read(int(number)) for number in chosen])
-            yield stacked[:, :-1].contiguous(), stacked[:, 1:].contiguous()
+        size = self._share.micro_batch_size
+        num_batches = -(-self._num_blocks // (size * self._share.world_size))
+        for first in range(0, num_batches * size, size):
+            chosen = mine[first : first + size]
+            numbers = chosen.tolist() or [0]
+            stacked = torch.stack([self._source.read(number) for number in numbers])
+            yield stacked[:, :-1].contiguous(), stacked[:, 1:].contiguous(), len(chosen)

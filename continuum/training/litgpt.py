@@ -26,6 +26,7 @@ from litgpt.utils import (
 )
 
 from continuum.errors import PreflightError, StageFailedError
+from continuum.training.shard_files import SHARDS_DIR, read_model
 
 WEIGHTS_FILE = "lit_model.pth"
 CONFIG_FILE = "model_config.yaml"
@@ -56,15 +57,24 @@ __all__ = [
 ]
 
 
-def build_model(fabric: Fabric, fields: dict[str, Any], sequence_length: int) -> GPT:
-    """An empty GPT of this config on the device, its RoPE cache cut to `sequence_length`.
+def build_model(
+    fabric: Fabric, fields: dict[str, Any], sequence_length: int, *, is_whole: bool = False
+) -> GPT:
+    """A GPT of this config, its RoPE cache cut to `sequence_length`, its weights not yet set.
 
     Args:
         fields: LitGPT's `Config` as a dictionary, as in `model_config.yaml`.
         sequence_length: Tokens in a training sequence; at most the config's `block_size`.
+        is_whole: Make it in host memory, to be initialised as one process would and then sharded;
+            else on the device.
     """
-    with fabric.init_module(empty_init=True):
-        model = GPT(Config(**fields))
+    config = Config(**fields)
+    if is_whole:
+        with torch.device("cpu"):
+            model = GPT(config)
+    else:
+        with fabric.init_module(empty_init=True):
+            model = GPT(config)
     model.max_seq_length = sequence_length
     return model
 
@@ -82,6 +92,8 @@ def load_weights(folder: Path) -> dict[str, torch.Tensor]:
         PreflightError: the file is not a LitGPT checkpoint.
     """
     path = folder / WEIGHTS_FILE
+    if (folder / SHARDS_DIR).is_dir():
+        return read_model(folder)
     try:
         loaded = torch.load(path, mmap=True, map_location="cpu", weights_only=True)
     except FileNotFoundError:

@@ -5,23 +5,28 @@ What changes is in `TrainingState`; everything else is fixed before the first st
 """
 
 import math
-import time
-from collections.abc import Callable, Iterable, Mapping
+import resource
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from lightning import Fabric
 from torch import nn
+from torch.distributed.tensor import DTensor
 
 from continuum.errors import StageFailedError, StoppedError
+from continuum.training.clock import Clock
 from continuum.training.data import TrainingData, ValidationData
+from continuum.training.decisions import Decisions
+from continuum.training.evaluation import evaluate_all
+from continuum.training.fabric import check_ranks_agree
 from continuum.training.litgpt import next_token_loss
 from continuum.training.metrics import MetricsLog
 from continuum.training.schedule import LearningRate
 from continuum.training.state import TrainingState
 
-Batch = tuple[torch.Tensor, torch.Tensor]
+SHOWN_SAMPLES = 8
 
 
 @dataclass(frozen=True)
@@ -34,12 +39,20 @@ class Task:
     max_norm: float | None
     log_every: int
     evaluate_every: int | None
-    checkpoint_every: int
+    checkpoint_every: int | None
     save_steps: frozenset[int]
     data: TrainingData
     validation: Mapping[str, ValidationData]
     """Validation splits by dataset, each evaluated by itself; the first is `val_loss`."""
     evaluate_final: bool
+    checkpoint_minutes: float | None = None
+    skips_nonfinite: bool = False
+    """Whether a step with gradients that are no numbers is left out instead of ending the run."""
+
+    @property
+    def checks_every_step(self) -> bool:
+        """Whether to look at every step's norm: a wait for the device, unless each is logged."""
+        return self.log_every == 1
 
     def evaluates_at(self, step: int) -> bool:
         if step == self.num_steps:
@@ -53,6 +66,10 @@ class Task:
     @staticmethod
     def _is_due(step: int, every: int | None) -> bool:
         return every is not None and step % every == 0
+
+
+class DivergedError(StageFailedError):
+    """The loss or its gradients are no numbers any more."""
 
 
 def fit(
@@ -69,50 +86,105 @@ def fit(
 
     Raises:
         StoppedError: `should_stop` said so; the state of the last step is saved.
-        StageFailedError: the loss or its gradients are no numbers any more; nothing of it is saved.
+        DivergedError: nothing of what is no number is saved.
     """
-    clock = Clock(task, state)
+    clock = Clock(step=state.step, num_steps=task.num_steps, tokens_per_step=task.tokens_per_step)
+    decisions = Decisions(fabric, should_stop, task.checkpoint_minutes)
+    first_step = state.step + 1
+    if state.owes_evaluation:
+        _evaluate(fabric, state, task, decisions, log=log, report=report)
     while state.step < task.num_steps:
-        state.learning_rate = task.rate.at(state.tokens_seen)
-        for group in state.optimizer.param_groups:
-            group["lr"] = state.learning_rate
-
+        set_learning_rate(state, task.rate.at(state.tokens_seen))
         loss = accumulate_gradients(fabric, state.model, task.data, state.step)
-        norm = None
-        if task.max_norm is not None:
-            norm = clip_gradients(fabric, state, task.max_norm)
-        state.optimizer.step()
+        norm = clip_gradients(fabric, state, task)
+        if norm is not None:
+            state.optimizer.step()
         state.optimizer.zero_grad()
         state.step += 1
         state.tokens_seen += task.tokens_per_step
+        if state.step == first_step:
+            check_ranks_agree(fabric, state.model)
 
         if state.step % task.log_every == 0 or state.step == task.num_steps:
-            state.metrics["loss"] = finite(loss, state.step)
-            row = {
-                "tokens": state.tokens_seen,
-                "tokens_total": state.tokens_total,
-                "loss": state.metrics["loss"],
-                "lr": state.learning_rate,
-                "grad_norm": None if norm is None else norm.item(),
-                **clock.measure(state.step),
-            }
-            log.write(step=state.step, **row)
-            report({"event": "train", "step": state.step, "num_steps": task.num_steps, **row})
+            _log_step(fabric, state, task, loss, norm, clock, log=log, report=report)
 
         if task.validation and task.evaluates_at(state.step):
             with clock.paused():
-                losses = evaluate_all(fabric, state.model, task.validation)
-            state.metrics.update(losses)
-            log.write(step=state.step, tokens=state.tokens_seen, **losses)
-            report({"event": "evaluate", "step": state.step, **losses})
+                _evaluate(fabric, state, task, decisions, log=log, report=report)
 
-        stop = should_stop() and state.step < task.num_steps
-        if task.saves_at(state.step) or stop:
-            finite(loss, state.step)
+        due = decisions.after(state.step)
+        stop = (due.stop or state.owes_evaluation) and state.step < task.num_steps
+        if task.saves_at(state.step) or due.save or stop:
+            check_before_saving(state, task, loss)
             with clock.paused():
                 save(state)
+            decisions.has_saved()
         if stop:
             raise StoppedError(f"stopped after step {state.step:,}; run again to go on from there")
+
+
+def _log_step(
+    fabric: Fabric,
+    state: TrainingState,
+    task: Task,
+    loss: torch.Tensor,
+    norm: torch.Tensor | None,
+    clock: Clock,
+    *,
+    log: MetricsLog,
+    report: Callable[[dict[str, Any]], None],
+) -> None:
+    mean = fabric.all_reduce(loss, reduce_op="mean")
+    assert isinstance(mean, torch.Tensor)
+    if norm is not None:
+        state.metrics["loss"] = finite(mean, state, task)
+    row = {
+        "tokens": state.tokens_seen,
+        "tokens_total": state.tokens_total,
+        "loss": state.metrics["loss"] if norm is not None else None,
+        "lr": state.learning_rate,
+        "grad_norm": None if norm is None else norm.item(),
+        "skipped_steps": state.skipped_steps,
+        **clock.measure(state.step),
+        "memory_bytes": memory_bytes(fabric),
+    }
+    log.write(step=state.step, **row)
+    report({"event": "train", "step": state.step, "num_steps": task.num_steps, **row})
+
+
+def _evaluate(
+    fabric: Fabric,
+    state: TrainingState,
+    task: Task,
+    decisions: Decisions,
+    *,
+    log: MetricsLog,
+    report: Callable[[dict[str, Any]], None],
+) -> None:
+    """Evaluate after a step, or note that it is owed when the run is to stop."""
+    losses = evaluate_all(fabric, state.model, task.validation, decisions.stop_now)
+    state.owes_evaluation = losses is None
+    if losses is not None:
+        state.metrics.update(losses)
+        log.write(step=state.step, tokens=state.tokens_seen, **losses)
+        report({"event": "evaluate", "step": state.step, **losses})
+
+
+def set_learning_rate(state: TrainingState, rate: float) -> None:
+    """Give every parameter group the step's learning rate."""
+    state.learning_rate = rate
+    for group in state.optimizer.param_groups:
+        group["lr"] = rate
+
+
+def check_before_saving(state: TrainingState, task: Task, loss: torch.Tensor) -> None:
+    """A checkpoint whose loss is no number would be worse than none.
+
+    Raises:
+        DivergedError: it is no number.
+    """
+    if not task.skips_nonfinite:
+        finite(loss, state, task)
 
 
 def accumulate_gradients(
@@ -130,88 +202,57 @@ def accumulate_gradients(
     return total / data.num_micro_batches
 
 
-def clip_gradients(fabric: Fabric, state: TrainingState, max_norm: float) -> torch.Tensor:
-    """Scale the gradients down to `max_norm`; returns their norm before.
+def clip_gradients(fabric: Fabric, state: TrainingState, task: Task) -> torch.Tensor | None:
+    """Scale the gradients down to `task.max_norm`; their norm before, None to skip the step.
 
     Raises:
-        StageFailedError: they are not finite. With fp16 they may be: the scaler skips such a step.
+        DivergedError: they are not finite and the task is to stop then. With fp16 they may be:
+            the scaler skips such a step itself.
     """
     has_scaler = getattr(fabric.strategy.precision, "scaler", None) is not None
+    max_norm = math.inf if task.max_norm is None else task.max_norm
     norm = fabric.clip_gradients(
         state.model, state.optimizer, max_norm=max_norm, error_if_nonfinite=False
     )
     assert norm is not None, "only a closure of the user's own returns none"
-    if not has_scaler:
-        finite(norm, state.step + 1, "gradient norm")
+    norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
+    if has_scaler:
+        return norm
+    if task.skips_nonfinite and not math.isfinite(norm.item()):
+        state.skipped_steps += 1
+        return None
+    if not task.skips_nonfinite and task.checks_every_step:
+        finite(norm, state, task, "gradient norm", step=state.step + 1)
     return norm
 
 
-def finite(value: torch.Tensor, step: int, name: str = "loss") -> float:
-    """The number in `value`.
+def finite(
+    value: torch.Tensor,
+    state: TrainingState,
+    task: Task,
+    name: str = "loss",
+    *,
+    step: int | None = None,
+) -> float:
+    """The number in `value`, of optimizer step `step`.
 
     Raises:
-        StageFailedError: it is infinite or NaN.
+        DivergedError: it is infinite or NaN.
     """
     number = float(value.item())
     if not math.isfinite(number):
-        raise StageFailedError(
-            f"the {name} is {number} at step {step:,}: training has diverged; "
-            "lower optimizer.lr, lengthen schedule.warmup or set max_norm"
+        at = state.step if step is None else step
+        samples = ", ".join(f"{d}:{b}" for d, b in task.data.sample_ids(at - 1)[:SHOWN_SAMPLES])
+        raise DivergedError(
+            f"the {name} is {number} at step {at:,} (samples {samples} …, as dataset:block): "
+            "training has diverged; lower optimizer.lr, lengthen schedule.warmup, set max_norm, "
+            "or say on_nonfinite: skip"
         )
     return number
 
 
-def evaluate_all(
-    fabric: Fabric, model: nn.Module, validation: Mapping[str, ValidationData]
-) -> dict[str, float]:
-    """Validation losses in nats a token: `val_loss` of the first split, `val_loss/NAME` of all."""
-    losses = {name: evaluate(fabric, model, split.batches()) for name, split in validation.items()}
-    first = next(iter(losses.values()))
-    named = {f"val_loss/{name}": loss for name, loss in losses.items()} if len(losses) > 1 else {}
-    return {"val_loss": first, **named}
-
-
-@torch.no_grad()
-def evaluate(fabric: Fabric, model: nn.Module, batches: Iterable[Batch]) -> float:
-    """Mean loss over `batches`, each row counting the same."""
-    model.eval()
-    total, rows = torch.zeros((), device=fabric.device, dtype=torch.float64), 0
-    for inputs, targets in batches:
-        inputs, targets = fabric.to_device((inputs, targets))
-        total += next_token_loss(model(inputs), targets) * len(inputs)
-        rows += len(inputs)
-    model.train()
-    return float(total.item()) / rows
-
-
-class Clock:
-    """Tokens a second and time left, from the time spent in training steps alone."""
-
-    def __init__(self, task: Task, state: TrainingState) -> None:
-        self._task = task
-        self._first_step = self._last_step = state.step
-        self._started_at = self._last_at = time.perf_counter()
-        self._paused_s = 0.0
-        self._pause_began_at = 0.0
-
-    def measure(self, step: int) -> dict[str, float]:
-        """Speed since the last call, and seconds until the end at the average speed."""
-        now = time.perf_counter() - self._paused_s
-        tokens = (step - self._last_step) * self._task.tokens_per_step
-        speed = tokens / max(now - self._last_at, 1e-9)
-        average_s = (now - self._started_at) / max(1, step - self._first_step)
-        self._last_step, self._last_at = step, now
-        return {
-            "tokens_per_s": round(speed, 1),
-            "eta_s": round(average_s * (self._task.num_steps - step), 1),
-        }
-
-    def paused(self) -> "Clock":
-        """A context in which the clock stands still: evaluating and saving are not training."""
-        return self
-
-    def __enter__(self) -> None:
-        self._pause_began_at = time.perf_counter()
-
-    def __exit__(self, *exc: object) -> None:
-        self._paused_s += time.perf_counter() - self._pause_began_at
+def memory_bytes(fabric: Fabric) -> int:
+    """The most memory this process has held: on the GPU, or resident on a CPU."""
+    if fabric.device.type == "cuda":
+        return torch.cuda.max_memory_allocated(fabric.device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

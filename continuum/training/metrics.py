@@ -21,13 +21,24 @@ from continuum.runs import StageRun
 class MetricsLog:
     """Rows of numbers, appended to the run's file and handed to the loggers."""
 
-    def __init__(self, run: StageRun, *, attempt: int, loggers: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        run: StageRun,
+        *,
+        attempt: int,
+        loggers: tuple[str, ...],
+        is_writer: bool = True,
+    ) -> None:
+        """Open the log; of several processes only the writer's does anything."""
         self._path = run.metrics_path
+        self._is_writer = is_writer
         self._attempt = attempt
         self._loggers = [_make_logger(name, run.path / "logs") for name in loggers]
 
     def continue_from(self, step: int) -> None:
         """Drop the rows after `step`: the steps they tell of will be taken again."""
+        if not self._is_writer:
+            return
         rows = [row for row in read_json_lines(self._path) if row["step"] <= step]
         if self._path.exists():
             write_text(self._path, "".join(json.dumps(row) + "\n" for row in rows))
@@ -43,6 +54,8 @@ class MetricsLog:
         Raises:
             StageFailedError: the disk is full.
         """
+        if not self._is_writer:
+            return
         row = {"attempt": self._attempt, "step": step, **{k: _finite(v) for k, v in values.items()}}
         try:
             append_json_line(self._path, row)

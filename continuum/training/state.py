@@ -1,8 +1,9 @@
 """What training knows at an optimizer step, and nothing that can be derived from it.
 
 The position in the data and the learning rate are pure functions of the step, so they are not
-state. Everything here is tensors and plain values: `torch.load(weights_only=True)` reads it, and
-with it LitGPT's own converter and validator.
+state. A snapshot is tensors and plain values: `torch.load(weights_only=True)` reads it, and with
+it LitGPT's own converter and validator. It holds whole tensors by parameter name, whatever the
+strategy, so a run may go on with another number of processes.
 """
 
 import sys
@@ -10,9 +11,25 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import nn
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_model_state_dict,
+    get_optimizer_state_dict,
+    set_model_state_dict,
+    set_optimizer_state_dict,
+)
+from torch.distributed.fsdp import FSDPModule
+from torch.nn.parallel import DistributedDataParallel
 
 from continuum.training.litgpt import strip_wrapping
+
+WRAPPED = ("_forward_module", "_orig_mod")
+"""Where Fabric's module and a compiled one hold what they wrap."""
+COUNTERS = (
+    "step", "tokens_seen", "tokens_before", "learning_rate", "skipped_steps", "owes_evaluation",
+)  # fmt: skip
 
 
 @dataclass
@@ -29,54 +46,147 @@ class TrainingState:
     """Tokens in the ancestry of the weights the stage began from."""
     learning_rate: float = 0.0
     """Of the last step; an extension begins from it."""
+    skipped_steps: int = 0
+    """Steps whose gradients were not finite and were not taken (`on_nonfinite: skip`)."""
+    owes_evaluation: bool = False
+    """Whether a stop broke off the evaluation of this step; it comes first when the run goes on."""
     metrics: dict[str, float] = field(default_factory=dict)
     """The last losses, by name."""
+
+    def __post_init__(self) -> None:
+        # Now, since FSDP shows other tensors than the optimizer's while the model is gathered.
+        self.names = names_by_parameter(self.model)
 
     @property
     def tokens_total(self) -> int:
         return self.tokens_before + self.tokens_seen
 
     def snapshot(self) -> dict[str, Any]:
-        """All of it as a dictionary of tensors and plain values, to be saved at once."""
-        weights = {strip_wrapping(k): v for k, v in self.model.state_dict().items()}
-        state: dict[str, Any] = _canonical(
-            {
-                "model": weights,
-                "optimizer": self.optimizer.state_dict(),
-                "step": self.step,
-                "tokens_seen": self.tokens_seen,
-                "tokens_before": self.tokens_before,
-                "learning_rate": self.learning_rate,
-                "metrics": dict(self.metrics),
-                "rng": _rng_state(),
-            }
-        )
+        """All of it, copied to the host; every process of a run must take part.
+
+        With fsdp the tensors are gathered on rank 0 and the others' snapshots hold none.
+        """
+        tensors = self.whole_tensors() if is_sharded(self.model) else self._own_tensors()
+        state: dict[str, Any] = _canonical({**tensors, **self.plain_values()})
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()  # The copies to the host were only begun.
         return state
 
-    def restore(self, snapshot: dict[str, Any]) -> None:
+    def plain_values(self) -> dict[str, Any]:
+        """Everything but the model and the optimizer; collective, for the RNG of every rank."""
+        counters = {name: getattr(self, name) for name in COUNTERS}
+        return {**counters, "metrics": dict(self.metrics), "rng": _rng_of_all_ranks()}
+
+    def restore(self, snapshot: dict[str, Any], *, rank: int = 0) -> None:
         """Become what `snapshot` was, to the last bit."""
-        load_model(self.model, snapshot["model"])
-        self.optimizer.load_state_dict(snapshot["optimizer"])
-        self.step = snapshot["step"]
-        self.tokens_seen = snapshot["tokens_seen"]
-        self.tokens_before = snapshot["tokens_before"]
-        self.learning_rate = snapshot["learning_rate"]
+        if is_sharded(self.model):
+            options = StateDictOptions(full_state_dict=True)
+            core, optimizer = unwrap(self.model), unwrap_optimizer(self.optimizer)
+            set_model_state_dict(core, snapshot["model"], options=options)
+            set_optimizer_state_dict(core, optimizer, snapshot["optimizer"], options=options)
+        else:
+            load_model(self.model, snapshot["model"])
+            own = by_index(snapshot["optimizer"], self.optimizer, self.names)
+            self.optimizer.load_state_dict(own)
+        self.restore_plain_values(snapshot, rank=rank)
+
+    def restore_plain_values(self, snapshot: dict[str, Any], *, rank: int = 0) -> None:
+        """Counters, metrics, and the RNG of this rank if the snapshot has one."""
+        for name in COUNTERS:
+            setattr(self, name, snapshot[name])
         self.metrics = dict(snapshot["metrics"])
-        _restore_rng(snapshot["rng"])
+        if rank < len(snapshot["rng"]):
+            _restore_rng(snapshot["rng"][rank])
+
+    def whole_tensors(self) -> dict[str, Any]:
+        """Model and optimizer of a sharded run, gathered on rank 0."""
+        options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+        core, optimizer = unwrap(self.model), unwrap_optimizer(self.optimizer)
+        return {
+            "model": get_model_state_dict(core, options=options),
+            "optimizer": get_optimizer_state_dict(core, optimizer, options=options),
+        }
+
+    def _own_tensors(self) -> dict[str, Any]:
+        return {
+            "model": {strip_wrapping(k): v for k, v in self.model.state_dict().items()},
+            "optimizer": by_name(unwrap_optimizer(self.optimizer), self.names),
+        }
 
 
-def load_model(model: nn.Module, weights: dict[str, torch.Tensor]) -> None:
-    """Load unwrapped weights into a model that Fabric or torch.compile may have wrapped."""
+def load_model(model: nn.Module, weights: dict[str, Any]) -> None:
+    """Load whole weights by their plain names into a model wrapped or sharded in any way."""
+    if is_sharded(model):
+        options = StateDictOptions(full_state_dict=True, strict=True)
+        set_model_state_dict(unwrap(model), weights, options=options)
+        return
     names = {strip_wrapping(name): name for name in model.state_dict()}
     model.load_state_dict({names.get(k, k): v for k, v in weights.items()}, strict=True)
 
 
+def is_sharded(model: nn.Module) -> bool:
+    """Whether FSDP2 has spread the parameters over the processes."""
+    return any(isinstance(module, FSDPModule) for module in model.modules())
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """The model without what Fabric, DDP and torch.compile put around it."""
+    core = model
+    while True:
+        if isinstance(core, DistributedDataParallel):
+            core = core.module
+            continue
+        inner = next((core._modules[n] for n in WRAPPED if n in core._modules), None)
+        if inner is None:
+            return core
+        core = inner
+
+
+def unwrap_optimizer(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
+    """The torch optimizer inside Fabric's wrapper."""
+    inner: torch.optim.Optimizer = getattr(optimizer, "optimizer", optimizer)
+    return inner
+
+
+def names_by_parameter(model: nn.Module) -> dict[int, str]:
+    """Each parameter's plain name, by the identity of its tensor."""
+    return {id(p): strip_wrapping(name) for name, p in model.named_parameters()}
+
+
+def by_name(optimizer: torch.optim.Optimizer, names: dict[int, str]) -> dict[str, Any]:
+    """An optimizer's state with parameters called by name instead of by number."""
+    state = {names[id(parameter)]: value for parameter, value in optimizer.state.items()}
+    order = [names[id(p)] for group in optimizer.param_groups for p in group["params"]]
+    groups = [
+        {**group, "params": [names[id(p)] for p in group["params"]]}
+        for group in optimizer.param_groups
+    ]
+    return {"state": {n: state[n] for n in order if n in state}, "param_groups": groups}
+
+
+def by_index(
+    named: dict[str, Any], optimizer: torch.optim.Optimizer, names: dict[int, str]
+) -> dict[str, Any]:
+    """The reverse of `_by_name`, as `load_state_dict` of this optimizer wants it."""
+    own = unwrap_optimizer(optimizer)
+    order = [names[id(p)] for group in own.param_groups for p in group["params"]]
+    index = {name: number for number, name in enumerate(order)}
+    groups = [
+        {**group, "params": [index[name] for name in group["params"]]}
+        for group in named["param_groups"]
+    ]
+    state = {index[name]: value for name, value in named["state"].items()}
+    return {"state": state, "param_groups": groups}
+
+
 def _canonical(value: Any) -> Any:
-    """The same value made of fresh containers and interned strings.
+    """The same value made of fresh containers, interned strings, and tensors on the host.
 
     Pickle writes a second occurrence of one object as a back reference, so equal states whose
     strings are shared differently (trained on, or loaded from a file) would differ in their bytes.
     """
+    if isinstance(value, torch.Tensor):
+        return _to_host(value)
     if isinstance(value, dict):
         return {_canonical(key): _canonical(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -84,12 +194,29 @@ def _canonical(value: Any) -> Any:
     return sys.intern(value) if type(value) is str else value
 
 
+def _to_host(tensor: torch.Tensor) -> torch.Tensor:
+    """A copy that training cannot change; from a GPU it goes on while the GPU works."""
+    if tensor.device.type != "cuda":
+        return tensor.detach().clone(memory_format=torch.contiguous_format)
+    host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+    return host.copy_(tensor.detach(), non_blocking=True)
+
+
+def _rng_of_all_ranks() -> list[dict[str, Any]]:
+    own = _rng_state()
+    if not dist.is_available() or not dist.is_initialized():
+        return [own]
+    gathered: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(gathered, own)
+    return gathered
+
+
 def _rng_state() -> dict[str, Any]:
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    cuda = torch.cuda.get_rng_state() if torch.cuda.is_available() else None
     return {"cpu": torch.get_rng_state(), "cuda": cuda}
 
 
 def _restore_rng(rng: dict[str, Any]) -> None:
     torch.set_rng_state(rng["cpu"])
-    if torch.cuda.is_available() and len(rng["cuda"]) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all(rng["cuda"])
+    if torch.cuda.is_available() and rng["cuda"] is not None:
+        torch.cuda.set_rng_state(rng["cuda"])

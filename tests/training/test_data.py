@@ -124,11 +124,11 @@ def test_validation_is_the_first_blocks_each_time(sources: list[Blocks]) -> None
 
 def test_the_last_validation_batch_may_be_smaller(sources: list[Blocks]) -> None:
     data = ValidationData(sources[1], 100, Share(0, 1, 4))
-    assert [len(inputs) for inputs, _ in data.batches()] == [4, 4, 2]
+    assert [rows for _, _, rows in data.batches()] == [4, 4, 2]
 
 
 def test_processes_evaluate_the_same_blocks_together(sources: list[Blocks]) -> None:
     shares = [list(ValidationData(sources[0], 2, Share(r, 2, 4)).batches()) for r in (0, 1)]
     alone = list(ValidationData(sources[0], 2, Share(0, 1, 4)).batches())
-    together = sorted(row for batches in shares for i, _ in batches for row in i.tolist())
-    assert together == sorted(row for inputs, _ in alone for row in inputs.tolist())
+    together = sorted(row for batches in shares for i, _, n in batches for row in i[:n].tolist())
+    assert together == sorted(row for inputs, _, _ in alone for row in inputs.tolist())

@@ -10,7 +10,7 @@ import pytest
 from continuum.errors import StageFailedError, StoppedError
 from continuum.runs import StageRun
 from continuum.training.data import Blocks, Share, ValidationData
-from continuum.training.loop import evaluate
+from continuum.training.evaluation import evaluate
 from tests.training.loops import CONSTANT, PER_STEP, STEPS, WARM_COSINE, Recorder, make_task
 from tests.training.samples import FIELDS, assert_equal_tensors, cpu_fabric, make_state
 
@@ -142,16 +142,16 @@ def test_stopping_and_going_on_changes_nothing(blocks: Blocks, recorder: Recorde
     assert_equal_tensors(fresh.snapshot()["model"], unbroken.snapshot()["model"])
 
 
-@pytest.mark.parametrize(
-    ("max_norm", "what"), [(None, "loss"), (1.0, "loss|gradient norm")], ids=["free", "clipped"]
-)
+@pytest.mark.parametrize("max_norm", [None, 1.0], ids=["free", "clipped"])
 def test_a_diverged_run_is_stopped_with_advice_and_saves_nothing(
-    blocks: Blocks, recorder: Recorder, max_norm: float | None, what: str
+    blocks: Blocks, recorder: Recorder, max_norm: float | None
 ) -> None:
     fabric = cpu_fabric()
     state = make_state(fabric, optimizer="SGD")
     rate = replace(CONSTANT.rate(), peak_lr=1e30, final_lr=1e30)
-    with pytest.raises(StageFailedError, match=f"the ({what}) is (nan|inf) at step .*lower"):
+    with pytest.raises(
+        StageFailedError, match=r"the (loss|gradient norm) is (nan|inf) at step .*lower"
+    ):
         recorder.fit(fabric, state, make_task(blocks, rate=rate, max_norm=max_norm))
     assert recorder.saved == []
 

@@ -1,0 +1,93 @@
+"""When and how a run saves: snapshot, background write, retention, and the word about it."""
+
+from typing import Any
+
+from lightning import Fabric
+
+from continuum.files import hash_tree
+from continuum.recipe import Recipe
+from continuum.stage import StageContext
+from continuum.training.checkpoint import (
+    Companions,
+    Retention,
+    begin_checkpoint,
+    finish_checkpoint,
+    retain,
+    save_hashed,
+    write_checkpoint,
+)
+from continuum.training.shard_files import PLAIN_FILE, SHARDS_DIR
+from continuum.training.shards import save_shards
+from continuum.training.state import TrainingState, is_sharded
+from continuum.training.writer import BackgroundWriter
+
+
+class Saver:
+    """Saves the states of one run; every process calls it, rank 0 writes."""
+
+    def __init__(
+        self,
+        fabric: Fabric,
+        ctx: StageContext,
+        recipe: Recipe,
+        companions: Companions,
+        keep_every: int | None,
+    ) -> None:
+        policy = recipe.runtime.checkpoint
+        self._fabric = fabric
+        self._ctx = ctx
+        self._companions = companions
+        self._is_sharded = policy.format == "sharded"
+        self._retention = Retention(
+            keep_last=policy.keep_last,
+            keep_steps=frozenset(ctx.save_steps),
+            keep_every=keep_every,
+            keep_best=policy.keep_best,
+        )
+        self._writer = BackgroundWriter(self._write)
+
+    def save(self, state: TrainingState) -> None:
+        """Save this step; returns as soon as training may change the state again.
+
+        Raises:
+            StageFailedError: this write, or the one before it, failed.
+        """
+        if self._is_sharded and is_sharded(state.model):
+            self._save_sharded(state)
+            return
+        snapshot = state.snapshot()
+        if self._fabric.is_global_zero:
+            self._writer.submit(snapshot)
+
+    def wait(self) -> None:
+        """Return when everything is on disk.
+
+        Raises:
+            StageFailedError: the last write failed.
+        """
+        self._writer.wait()
+
+    def _write(self, snapshot: dict[str, Any]) -> None:
+        write_checkpoint(self._ctx.run, snapshot, self._companions)
+        self._published(snapshot["step"])
+
+    def _save_sharded(self, state: TrainingState) -> None:
+        """All processes write at once; the folder is published when all have."""
+        run, fabric = self._ctx.run, self._fabric
+        name = begin_checkpoint(run, state.step).name if fabric.is_global_zero else ""
+        folder = run.checkpoints_dir / fabric.broadcast(name)
+        values = save_shards(folder, state)
+        fabric.barrier()
+        if fabric.is_global_zero:
+            written = save_hashed(values, folder / PLAIN_FILE)
+            assert (folder / SHARDS_DIR).is_dir()
+            finish_checkpoint(run, folder, values, self._companions, hash_tree(folder, (written,)))
+            self._published(state.step)
+        fabric.barrier()
+
+    def _published(self, step: int) -> None:
+        self._ctx.report({"event": "saved", "step": step})
+        for deleted in retain(self._ctx.run, self._retention):
+            self._ctx.run.log_attempt(
+                "checkpoint_deleted", step=deleted.manifest.step, digest=deleted.manifest.digest
+            )

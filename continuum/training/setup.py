@@ -1,0 +1,178 @@
+"""What training needs before its first step: data, model, optimizer, the state to go on from."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import Fabric
+from torch import nn
+
+from continuum.artifacts import TokenizedDataset
+from continuum.errors import PreflightError
+from continuum.recipe import Recipe, intervals_of
+from continuum.stage import StageContext
+from continuum.training.checkpoint import newest_whole, read_checkpoint
+from continuum.training.data import Blocks, Share, TrainingData, ValidationData
+from continuum.training.fabric import Resolved
+from continuum.training.litgpt import GPT, build_model, initialize_weights
+from continuum.training.loop import Task
+from continuum.training.order import SampleOrder
+from continuum.training.schedule import LearningRate
+from continuum.training.shard_files import SHARDS_DIR
+from continuum.training.shards import load_shards
+from continuum.training.state import TrainingState, is_sharded
+
+Datasets = dict[str, TokenizedDataset]
+
+
+def open_datasets(ctx: StageContext, recipe: Recipe) -> Datasets:
+    """The recipe's datasets by reference, in its order."""
+    datasets: Datasets = {}
+    for ref in recipe.data:
+        dataset = ctx.inputs[str(ref)]
+        assert isinstance(dataset, TokenizedDataset)
+        datasets[str(ref)] = dataset
+    return datasets
+
+
+def training_data(seed: int, recipe: Recipe, datasets: Datasets, share: Share) -> TrainingData:
+    """The training batches of this process.
+
+    Raises:
+        PreflightError: there are other blocks on disk than in the record, or none.
+    """
+    sources = [Blocks(d.path / "train", recipe.sequence_length) for d in datasets.values()]
+    for (name, dataset), source in zip(datasets.items(), sources, strict=True):
+        expected = dataset.train.num_blocks(recipe.sequence_length)
+        if len(source) != expected or not expected:
+            raise PreflightError(
+                f"{name}: {len(source):,} training blocks of {recipe.sequence_length:,} tokens "
+                f"on disk, {expected:,} in the record; at least one is needed"
+            )
+    order = SampleOrder(seed, tuple(len(s) for s in sources), tuple(recipe.data.values()))
+    return TrainingData(sources, order, recipe.global_batch_size, share)
+
+
+def validation_data(recipe: Recipe, datasets: Datasets, share: Share) -> dict[str, ValidationData]:
+    """The validation batches of this process by dataset; empty when nothing is evaluated."""
+    if recipe.evaluate is None:
+        return {}
+    return {
+        name: ValidationData(
+            Blocks(dataset.path / "validation", recipe.sequence_length),
+            recipe.evaluate.batches,
+            share,
+        )
+        for name, dataset in datasets.items()
+        if dataset.validation is not None and dataset.validation.num_blocks(recipe.sequence_length)
+    }
+
+
+def make_task(
+    ctx: StageContext,
+    recipe: Recipe,
+    num_steps: int,
+    rate: LearningRate,
+    data: TrainingData,
+    validation: dict[str, ValidationData],
+) -> Task:
+    """What the loop is to do."""
+    intervals = intervals_of(recipe, num_steps)
+    return Task(
+        num_steps=num_steps,
+        tokens_per_step=recipe.tokens_per_step,
+        rate=rate,
+        max_norm=recipe.max_norm,
+        log_every=recipe.runtime.log_every,
+        evaluate_every=intervals.evaluate_every,
+        checkpoint_every=intervals.checkpoint_every,
+        save_steps=frozenset(ctx.save_steps),
+        data=data,
+        validation=validation,
+        evaluate_final=recipe.evaluate is not None and recipe.evaluate.final,
+        checkpoint_minutes=recipe.runtime.checkpoint.minutes,
+        skips_nonfinite=recipe.on_nonfinite == "skip",
+    )
+
+
+def make_state(
+    fabric: Fabric,
+    recipe: Recipe,
+    fields: dict[str, Any],
+    resolved: Resolved,
+    *,
+    seed: int | None,
+) -> TrainingState:
+    """Model and optimizer, set up for the strategy, at step zero.
+
+    Args:
+        fields: LitGPT's `Config` as a dictionary.
+        seed: Of the weights' random start; None when they are loaded next.
+    """
+    model = build_model(
+        fabric, fields, recipe.sequence_length, is_whole=resolved.strategy == "fsdp"
+    )
+    if seed is not None:
+        # Again, since building the model drew random numbers unless Fabric left it empty.
+        fabric.seed_everything(seed, verbose=False)
+        initialize_weights(fabric, model, n_layer=model.config.n_layer, n_embd=model.config.n_embd)
+    wrapped, optimizer = _set_up(fabric, model, recipe, resolved)
+    return TrainingState(wrapped, optimizer)
+
+
+def _set_up(
+    fabric: Fabric, model: GPT, recipe: Recipe, resolved: Resolved
+) -> tuple[nn.Module, torch.optim.Optimizer]:
+    compiled = torch.compile(model) if resolved.compile else model
+    wrapped = fabric.setup(compiled)  # type: ignore[arg-type]  # a compiled module is a module
+    arguments = {
+        key: tuple(value) if isinstance(value, list) else value
+        for key, value in recipe.optimizer.arguments.items()
+    }
+    cls = getattr(torch.optim, recipe.optimizer.name)
+    try:
+        optimizer = cls(wrapped.parameters(), lr=recipe.optimizer.lr, **arguments)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise PreflightError(
+            f"optimizer: torch's {recipe.optimizer.name} does not take these arguments: {error}"
+        ) from error
+    prepared: Any = fabric.setup_optimizers(optimizer)
+    return wrapped, prepared
+
+
+def restore(fabric: Fabric, state: TrainingState, folder: Path) -> None:
+    """Become the state in a checkpoint folder, whatever number of processes wrote it."""
+    if (folder / SHARDS_DIR).is_dir() and is_sharded(state.model):
+        load_shards(folder, state, rank=fabric.global_rank)
+    else:
+        state.restore(read_checkpoint(folder), rank=fabric.global_rank)
+
+
+def recover(fabric: Fabric, ctx: StageContext, state: TrainingState, resolved: Resolved) -> bool:
+    """Go on from the run's newest whole checkpoint, if it has one.
+
+    Rank 0 reads every byte and decides; what was passed over, and whether the continuation is
+    exact, is told and recorded.
+    """
+    found: tuple[str, dict[str, Any]] | None = None
+    if fabric.is_global_zero:
+        newest, passed_over = newest_whole(ctx.run)
+        for message in passed_over:
+            ctx.report({"event": "warning", "message": message})
+            ctx.run.log_attempt("checkpoint_passed_over", message=message)
+        if newest is not None:
+            found = (newest.path.name, newest.manifest.model_dump(mode="json"))
+    found = fabric.broadcast(found)
+    if found is None:
+        return False
+    name, manifest = found
+    restore(fabric, state, ctx.run.checkpoints_dir / name)
+    if fabric.is_global_zero:
+        why = [
+            f"{key} was {manifest[key]} and is {getattr(resolved, key)}"
+            for key in ("world_size", "micro_batch_size", "strategy")
+            if manifest[key] != getattr(resolved, key)
+        ]
+        ctx.report({"event": "recovered", "step": state.step, "exact": not why})
+        ctx.run.log_attempt("recovered", step=state.step, exact=not why, why=why)
+    return True

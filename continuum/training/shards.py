@@ -1,0 +1,67 @@
+"""Sharded checkpoints, written and read by all processes of an fsdp run together (torch's DCP)."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
+
+from continuum.training.shard_files import (
+    MODEL,
+    OPTIMIZER,
+    PLAIN_FILE,
+    SHARDS_DIR,
+    below,
+    nested,
+    stored_tensors,
+)
+from continuum.training.state import (
+    TrainingState,
+    by_index,
+    by_name,
+    unwrap,
+    unwrap_optimizer,
+)
+
+
+def save_shards(folder: Path, state: TrainingState) -> dict[str, Any]:
+    """Write this process's part below `folder`; collective. Returns the plain values."""
+    core = unwrap(state.model)
+    named = by_name(unwrap_optimizer(state.optimizer), state.names)
+    flat: dict[str, Any] = {MODEL + name: value for name, value in core.state_dict().items()}
+    flat |= {OPTIMIZER + name: value for name, value in _leaves(named["state"])}
+    save(flat, checkpoint_id=folder / SHARDS_DIR)
+    return {**state.plain_values(), "param_groups": named["param_groups"]}
+
+
+def load_shards(folder: Path, state: TrainingState, *, rank: int) -> None:
+    """Become the state in `folder`, whatever number of processes wrote it; collective."""
+    core = unwrap(state.model)
+    parameters = dict(core.named_parameters())
+    flat: dict[str, Any] = {}
+    for name, (size, dtype) in stored_tensors(folder).items():
+        parameter = parameters.get(name.removeprefix(MODEL).removeprefix(OPTIMIZER))
+        if parameter is None:
+            parameter = parameters.get(name.removeprefix(OPTIMIZER).rpartition("/")[0])
+        is_alike = parameter is not None and parameter.shape == size
+        # What has a parameter's shape is sharded as the parameter is; counters are not sharded.
+        flat[name] = (
+            torch.zeros_like(parameter, dtype=dtype, requires_grad=False)
+            if parameter is not None and is_alike
+            else torch.empty(size, dtype=dtype)
+        )
+    load(flat, checkpoint_id=folder / SHARDS_DIR)
+    plain = torch.load(folder / PLAIN_FILE, weights_only=True)
+    core.load_state_dict(below(flat, MODEL))
+    optimizer = unwrap_optimizer(state.optimizer)
+    named = nested(flat, plain["param_groups"])
+    optimizer.load_state_dict(by_index(named, optimizer, state.names))
+    state.restore_plain_values(plain, rank=rank)
+
+
+def _leaves(state: dict[str, dict[str, Any]]) -> Iterator[tuple[str, Any]]:
+    for parameter, values in state.items():
+        for key, value in values.items():
+            yield f"{parameter}/{key}", value
