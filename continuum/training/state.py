@@ -67,6 +67,7 @@ class TrainingState:
         With fsdp the tensors are gathered on rank 0 and the others' snapshots hold none.
         """
         tensors = self.whole_tensors() if is_sharded(self.model) else self._own_tensors()
+        tensors["optimizer"] = _sorted(tensors["optimizer"])
         state: dict[str, Any] = _canonical({**tensors, **self.plain_values()})
         if torch.cuda.is_available():
             torch.cuda.synchronize()  # The copies to the host were only begun.
@@ -192,6 +193,19 @@ def _canonical(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return type(value)(_canonical(item) for item in value)
     return sys.intern(value) if type(value) is str else value
+
+
+def _sorted(value: Any) -> Any:
+    """One form of an optimizer's state, which else depends on how it was last loaded.
+
+    Mappings are in the order of their keys; a pair of numbers (`betas`) is a tuple.
+    """
+    if isinstance(value, dict):
+        return {key: _sorted(value[key]) for key in sorted(value)}
+    if isinstance(value, (list, tuple)):
+        is_numbers = all(isinstance(item, (int, float)) for item in value)
+        return tuple(value) if is_numbers else [_sorted(item) for item in value]
+    return value
 
 
 def _to_host(tensor: torch.Tensor) -> torch.Tensor:
