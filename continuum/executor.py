@@ -44,7 +44,10 @@ class RunResult:
         order = {"failed": 0, "crashed": 0, "killed": 0, "refused": 1, "stopped": 2}
         bad = [(n, o) for n, o in self.outcomes.items() if o.status != "done"]
         for name, outcome in sorted(bad, key=lambda item: order[item[1].status]):
-            message = f"{name}: {outcome.message}"
+            others = ", ".join(other for other, _ in bad if other != name)
+            message = f"{name}: {outcome.message}" + (
+                f" (so did not end: {others})" if others else ""
+            )
             if outcome.status == "stopped":
                 raise StoppedError(message)
             if outcome.status == "refused":
@@ -209,7 +212,7 @@ class _Execution:
         forecast = planned.stage.forecast(seen, self._plan.folder.path)
         if forecast.problems:
             raise PreflightError("; ".join(forecast.problems))
-        for warning in forecast.warnings:
+        for warning in set(forecast.warnings) - set(planned.forecast.warnings):
             self._observe(planned.name, {"event": "warning", "message": warning})
         return inputs
 

@@ -114,6 +114,6 @@ def _summary(result: RunResult) -> Table:
             planned.stage.kind,
             Text(status, style=STYLES.get(status, "red")),
             made,
-            f"runs/{planned.run.name}",
+            f"runs/{planned.run.name}" if planned.run.is_begun else "",
         )
     return table
