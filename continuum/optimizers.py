@@ -1,7 +1,7 @@
 """torch's optimizers, described without torch: their names, their arguments, what is wrong."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import ConfigDict, Field
 
@@ -46,6 +46,8 @@ class Optimizer(Spec):
     """A class in `torch.optim`."""
     lr: float = Field(gt=0, allow_inf_nan=False)
     """The peak learning rate. Required: torch's 1e-3 ruins a pretrained model."""
+    no_weight_decay: tuple[Literal["norms", "biases", "embeddings"], ...] | None = None
+    """Parameters that `weight_decay` leaves alone; None decays all, as LitGPT does."""
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -72,7 +74,7 @@ def optimizer_problems(optimizer: Optimizer) -> Iterator[Problem]:
             yield Problem(
                 ("optimizer", name),
                 f"{optimizer.name} has no argument {name!r}",
-                closest(name, (*known, "lr", "name")),
+                closest(name, (*known, "lr", "name", "no_weight_decay")),
             )
         elif (wanted := _wanted_argument(name, optimizer.arguments[name])) is not None:
             yield Problem(("optimizer", name), f"{name} should be {wanted}")

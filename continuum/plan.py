@@ -243,6 +243,7 @@ def _without_problems(forecast: Forecast) -> Forecast:
         max_tokens=forecast.max_tokens,
         architecture=forecast.architecture,
         num_steps=forecast.num_steps,
+        peak_lr=forecast.peak_lr,
     )
 
 

@@ -4,8 +4,10 @@ The same checks serve the plan (with upper bounds where token data does not exis
 executor just before a stage is launched (with exact numbers).
 """
 
+import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from continuum.amounts import Amount
 from continuum.architecture import Architecture, training_state_bytes
@@ -26,8 +28,10 @@ def forecast_training(
     recipe: Recipe,
     architecture: Architecture | None,
     inputs: Mapping[str, PlanInput],
+    experiment_folder: Path,
     *,
     start_step: int | None = 0,
+    parent_lr: float | None = None,
 ) -> Forecast:
     """Steps, tokens, checkpoints and bytes of a training stage, and why it cannot work.
 
@@ -35,7 +39,9 @@ def forecast_training(
         recipe: The complete recipe.
         architecture: The model's shape; None while an imported parent is not read yet.
         inputs: At least the datasets, by reference.
+        experiment_folder: Whose disk the checkpoints will lie on.
         start_step: A resume's first step; None while the parent is not known.
+        parent_lr: A retrained model's peak learning rate before, if it is known.
     """
     datasets = {str(ref): inputs[ref] for ref in recipe.data}
     blocks = {ref: _blocks(recipe, item, "train") for ref, item in datasets.items()}
@@ -46,13 +52,54 @@ def forecast_training(
         *_data_problems(recipe, datasets, blocks),
         *_model_problems(recipe, architecture, datasets),
     ]
+    checkpoint_bytes = _checkpoint_bytes(architecture)
+    free_bytes = _free_bytes(experiment_folder)
+    if checkpoint_bytes > free_bytes:
+        problems.append(
+            f"a checkpoint takes about {checkpoint_bytes:,} bytes, and {free_bytes:,} are free "
+            "on the experiment's disk"
+        )
     return Forecast(
         facts=_facts(recipe, architecture, num_steps, start_step, blocks),
         problems=tuple(problems),
-        warnings=tuple(_warnings(recipe, num_steps, start_step)),
+        warnings=(
+            *_warnings(recipe, num_steps, start_step),
+            *_disk_warnings(recipe, checkpoint_bytes, free_bytes),
+            *_rate_warnings(recipe, parent_lr),
+        ),
         architecture=architecture,
         num_steps=num_steps,
+        peak_lr=recipe.optimizer.lr,
     )
+
+
+def _checkpoint_bytes(architecture: Architecture | None) -> int:
+    """About the size of one training checkpoint; zero where it is not known."""
+    parameters = architecture.num_parameters() if architecture else None
+    return training_state_bytes(parameters) if parameters else 0
+
+
+def _free_bytes(folder: Path) -> int:
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    return shutil.disk_usage(existing).free
+
+
+def _disk_warnings(recipe: Recipe, checkpoint_bytes: int, free_bytes: int) -> Iterator[str]:
+    """What retention holds, and the one being written, against what is free."""
+    number = recipe.runtime.checkpoint.keep_last + 1
+    if checkpoint_bytes <= free_bytes < number * checkpoint_bytes:
+        yield (
+            f"{number} checkpoints of about {checkpoint_bytes:,} bytes may lie on the disk at "
+            f"once, and {free_bytes:,} bytes are free"
+        )
+
+
+def _rate_warnings(recipe: Recipe, parent_lr: float | None) -> Iterator[str]:
+    if parent_lr is not None and recipe.optimizer.lr > parent_lr:
+        yield (
+            f"optimizer.lr {recipe.optimizer.lr:g} is above the {parent_lr:g} the model was "
+            "trained with before; it may forget what it knows"
+        )
 
 
 def _blocks(recipe: Recipe, item: PlanInput, split: str) -> Bound | None:
@@ -237,10 +284,8 @@ def _facts(
         num_blocks = _exact_blocks(blocks)
         if num_blocks:
             facts["epochs"] = round(own_steps * recipe.global_batch_size / num_blocks, 3)
-    parameters = architecture.num_parameters() if architecture else None
-    if parameters:
-        facts["parameters"] = parameters
-        facts["checkpoint_bytes"] = training_state_bytes(parameters)
+    if size := _checkpoint_bytes(architecture):
+        facts["checkpoint_bytes"] = size
     if isinstance(recipe.schedule, ResumeSchedule):
         facts["schedule"] = recipe.schedule.kind
     return facts

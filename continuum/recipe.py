@@ -117,8 +117,8 @@ class Runtime(Spec):
     """Optimizer steps between rows in metrics.jsonl."""
     checkpoint: CheckpointPolicy = CheckpointPolicy()
     """When the training state is saved, and how long it is kept."""
-    loggers: tuple[Literal["csv", "tensorboard", "wandb", "mlflow"], ...] = ()
-    """Lightning loggers to write besides metrics.jsonl; the last two are extras to install."""
+    loggers: tuple[Literal["csv", "tensorboard"], ...] = ()
+    """Lightning loggers to write besides metrics.jsonl."""
 
 
 def _schedule_tag(value: Any) -> str:

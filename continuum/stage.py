@@ -71,6 +71,8 @@ class Forecast:
     architecture: Architecture | None = None
     num_steps: int | None = None
     """Of a training stage: the optimizer step it ends at."""
+    peak_lr: float | None = None
+    """Of a model: the highest learning rate of the stage that trained it."""
 
     def with_problems(self, problems: Iterable[str]) -> "Forecast":
         """This forecast with more reasons why it cannot work."""

@@ -16,6 +16,11 @@ from tests.experiments import small_flow
 SHARED_DATA = Path(__file__).parent.parent.parent / "shared" / "data"
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """How many rounds `pytest -m kill` plays."""
+    parser.addoption("--kill-rounds", type=int, default=20, help="rounds of the kill matrix")
+
+
 @pytest.fixture(autouse=True)
 def _no_leaks() -> Iterator[None]:
     """A test may change neither the environment nor the working directory for the next."""

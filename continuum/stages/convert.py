@@ -27,8 +27,9 @@ class Convert(Stage):
             shape = Architecture(parent.artifact.model_config_fields)
         parameters = shape.num_parameters() if shape else None
         return Forecast(
-            facts={"parameters": parameters, "weights_bytes": parameters * 4} if parameters else {},
+            facts={"weights_bytes": parameters * 4} if parameters else {},
             architecture=shape,
+            peak_lr=parent.forecast.peak_lr,
         )
 
     def run(self, ctx: StageContext) -> ModelWeights:

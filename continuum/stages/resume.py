@@ -74,7 +74,11 @@ class Resume(Stage):
             shape = Architecture(parent.artifact.model_config_fields)
             start_step = parent.artifact.step
         forecast = forecast_training(
-            self._extend(parent.recipe), shape, inputs, start_step=self.from_.step or start_step
+            self._extend(parent.recipe),
+            shape,
+            inputs,
+            experiment_folder,
+            start_step=self.from_.step or start_step,
         )
         return forecast.with_problems(self._selection_problems(parent))
 

@@ -83,7 +83,9 @@ class Retrain(Stage):
         shape = parent.forecast.architecture
         if isinstance(parent.artifact, Checkpoint):
             shape = Architecture(parent.artifact.model_config_fields)
-        forecast = forecast_training(self._recipe(), shape, inputs)
+        forecast = forecast_training(
+            self._recipe(), shape, inputs, experiment_folder, parent_lr=parent.forecast.peak_lr
+        )
         return forecast.with_problems(self._tokenizer_problems(inputs))
 
     def run(self, ctx: StageContext) -> TrainingCheckpoint:

@@ -14,6 +14,7 @@ from continuum.stage import StageContext
 from continuum.training.checkpoint import newest_whole, read_checkpoint
 from continuum.training.data import Blocks, Share, TrainingData, ValidationData
 from continuum.training.fabric import Resolved
+from continuum.training.groups import parameter_groups
 from continuum.training.litgpt import GPT, build_model, initialize_weights
 from continuum.training.loop import Task
 from continuum.training.order import SampleOrder
@@ -131,7 +132,8 @@ def _set_up(
     }
     cls = getattr(torch.optim, recipe.optimizer.name)
     try:
-        optimizer = cls(wrapped.parameters(), lr=recipe.optimizer.lr, **arguments)
+        groups = parameter_groups(wrapped, recipe.optimizer.no_weight_decay or ())
+        optimizer = cls(groups, lr=recipe.optimizer.lr, **arguments)
     except (TypeError, ValueError, RuntimeError) as error:
         raise PreflightError(
             f"optimizer: torch's {recipe.optimizer.name} does not take these arguments: {error}"

@@ -1,10 +1,8 @@
 """Killed with -9, run again: nothing lost but time, and the same bytes at the end."""
 
-import random
 import shutil
 import signal
 import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -128,18 +126,6 @@ def test_a_stopped_run_saves_first_and_says_run_me_again(
     assert "pretrain: stopped" in told
     cli("run", prepared)
     assert final_weights(prepared) == final_weights(unbroken)
-
-
-@pytest.mark.slow
-def test_many_kills_at_random_moments_change_nothing(unbroken: Path, prepared: Path) -> None:
-    rng = random.Random(1)
-    for _ in range(12):
-        process = Cli().start("run", prepared)
-        time.sleep(rng.uniform(3.0, 7.0))
-        kill_group(process)
-    Cli()("run", prepared)
-    assert final_weights(prepared) == final_weights(unbroken)
-    assert losses(prepared) == losses(unbroken)
 
 
 def workers_of(run: int) -> list[int]:

@@ -1,5 +1,6 @@
 """A training task without an experiment around it, and what the loop says while it runs."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -72,17 +73,21 @@ class Recorder:
         self.stop_after: int | None = None
 
     def fit(self, fabric: Fabric, state: TrainingState, task: Task) -> list[float]:
-        log = MetricsLog(self.run, attempt=1, loggers=())
+        self.fit_until(lambda: state.step == self.stop_after, fabric, state, task)
+        return [row["loss"] for row in self.rows("loss")]
+
+    def fit_until(
+        self, should_stop: Callable[[], bool], fabric: Fabric, state: TrainingState, task: Task
+    ) -> None:
         fit(
             fabric,
             state,
             task,
-            log=log,
+            log=MetricsLog(self.run, attempt=1, loggers=()),
             save=lambda state: self.saved.append(state.step),
             report=self.events.append,
-            should_stop=lambda: state.step == self.stop_after,
+            should_stop=should_stop,
         )
-        return [row["loss"] for row in self.rows("loss")]
 
     def rows(self, name: str) -> list[dict[str, Any]]:
         return [row for row in read_metrics(self.run) if name in row]

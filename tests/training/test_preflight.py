@@ -1,4 +1,5 @@
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,8 +31,9 @@ def expected(**max_tokens: int) -> PlanInput:
 def forecast(
     inputs: Mapping[str, PlanInput] | None = None, *, start_step: int | None = 0, **recipe: Any
 ) -> Forecast:
+    made_inputs = inputs or {"tokens": made()}
     return forecast_training(
-        make_recipe(**recipe), SHAPE, inputs or {"tokens": made()}, start_step=start_step
+        make_recipe(**recipe), SHAPE, made_inputs, Path.cwd(), start_step=start_step
     )
 
 
@@ -159,7 +161,7 @@ def test_an_extensions_numbers_are_its_own() -> None:
 def test_what_is_not_known_yet_gives_no_alarm() -> None:
     unknown = PlanInput(STAGE, Forecast(), None)
     found = forecast_training(
-        make_recipe(epochs=2.0, evaluate={}), None, {"tokens": unknown}, start_step=None
+        make_recipe(epochs=2.0, evaluate={}), None, {"tokens": unknown}, Path.cwd(), start_step=None
     )
     assert found.problems == ()
     assert found.warnings == ()
@@ -181,3 +183,16 @@ def test_a_rest_of_the_budget_is_told() -> None:
 def test_a_checkpoint_that_never_comes_is_told() -> None:
     (told,) = forecast(max_steps=100, runtime={"checkpoint": {"every": 101}}).warnings
     assert "more than the run's 100 steps; an interrupted run starts over" in told
+
+
+def test_a_disk_too_small_for_one_checkpoint_is_a_problem() -> None:
+    recipe, inputs = make_recipe(max_steps=10), {"tokens": made()}
+    found = forecast_training(recipe, architecture("Llama-3.1-405B"), inputs, Path.cwd())
+    assert any("a checkpoint takes about 4,87" in problem for problem in found.problems)
+
+
+@pytest.mark.parametrize(("parent_lr", "number"), [(1.0, 0), (1e-9, 1), (None, 0)])
+def test_a_rate_above_the_parents_is_warned_about(parent_lr: float | None, number: int) -> None:
+    recipe, inputs = make_recipe(max_steps=10), {"tokens": made()}
+    found = forecast_training(recipe, SHAPE, inputs, Path.cwd(), parent_lr=parent_lr)
+    assert sum("is above the" in warning for warning in found.warnings) == number

@@ -1,0 +1,91 @@
+"""Killed at random moments, many times over: `pytest -m kill`, `--kill-rounds 200` in full.
+
+Each round starts the run and kills the worker or everything with -9: at a random moment, or (half
+of the rounds) as soon as a checkpoint is being written or published. A finished run is begun anew.
+"""
+
+import json
+import os
+import random
+import shutil
+import signal
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.commands import Cli, kill_group, only
+from tests.recovery.test_kill import (
+    final_weights,
+    is_writing,
+    losses,
+    prepared,
+    unbroken,
+    workers_of,
+)
+
+__all__ = ["prepared", "unbroken"]
+LONGEST_S = 8.0
+
+
+def kill_once(folder: Path, rng: random.Random, counts: Counter[str]) -> None:
+    """Start the run and kill something of it, or let it end if it is faster."""
+    process = Cli().start("run", folder)
+    waits_for_writing = rng.random() < 0.5
+    end = time.monotonic() + (LONGEST_S if waits_for_writing else rng.uniform(1.0, LONGEST_S))
+    skipped = rng.randrange(6)
+    while time.monotonic() < end and process.poll() is None:
+        if waits_for_writing and is_writing(folder):
+            skipped -= 1
+            if skipped < 0:
+                counts["while writing"] += 1
+                break
+        time.sleep(0.002)
+    workers = workers_of(process.pid)
+    if workers and rng.random() < 0.5 and process.poll() is None:
+        os.kill(workers[0], signal.SIGKILL)
+        counts["worker"] += 1
+        process.communicate(timeout=60)
+    elif process.poll() is None:
+        kill_group(process)
+        counts["everything"] += 1
+    else:
+        process.communicate()
+        counts["ended first"] += 1
+
+
+def attempts_of(folder: Path) -> list[dict[str, Any]]:
+    lines = only(folder, "runs/pretrain-*/attempts.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+@pytest.mark.kill
+@pytest.mark.timeout(3600)
+def test_kills_at_random_moments_change_nothing(
+    unbroken: Path, prepared: Path, request: pytest.FixtureRequest
+) -> None:
+    rounds = request.config.getoption("--kill-rounds")
+    rng, counts = random.Random(1), Counter[str]()
+    for _ in range(rounds):
+        kill_once(prepared, rng, counts)
+        if list(prepared.glob("runs/pretrain-*/artifact.json")):
+            check_end(unbroken, prepared, counts)
+            shutil.rmtree(only(prepared, "runs/pretrain-*"))
+    Cli()("run", prepared)
+    check_end(unbroken, prepared, counts)
+    print(f"\n{rounds} rounds: {dict(sorted(counts.items()))}")
+    assert counts["torn loads"] == 0
+
+
+def check_end(unbroken: Path, folder: Path, counts: Counter[str]) -> None:
+    """The finished run is the unbroken one's equal, and its records tell of every attempt."""
+    assert final_weights(folder) == final_weights(unbroken)
+    assert losses(folder) == losses(unbroken)
+    told = attempts_of(folder)
+    started = [line["attempt"] for line in told if line["event"] == "started"]
+    assert started == list(range(1, len(started) + 1))
+    counts["finished runs, equal to the unbroken one"] += 1
+    counts["attempts recorded"] += len(started)
+    counts["torn loads"] += sum(line["event"] == "checkpoint_passed_over" for line in told)

@@ -1,0 +1,184 @@
+"""Steps that go wrong, evaluations that are broken off, saving by the clock, and what is kept."""
+
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+
+from continuum.errors import StageFailedError, StoppedError
+from continuum.records import CheckpointManifest
+from continuum.runs import SavedCheckpoint, StageRun
+from continuum.training.checkpoint import Retention
+from continuum.training.data import Blocks, Share, TrainingData, ValidationData
+from continuum.training.writer import BackgroundWriter
+from tests.training.loops import CONSTANT, Recorder, make_task
+from tests.training.samples import Write, assert_equal_tensors, cpu_fabric, make_state
+
+pytestmark = pytest.mark.filterwarnings("ignore:The given buffer is not writable")
+
+
+def poison(state: Any, task: Any, at_step: int) -> None:
+    """Make the gradients of one step NaN, through a hook on a real parameter."""
+    parameter = next(state.model.parameters())
+    parameter.register_hook(
+        lambda grad: torch.full_like(grad, torch.nan) if state.step == at_step else grad
+    )
+
+
+def test_a_step_without_finite_gradients_ends_the_run_and_names_its_samples(
+    blocks: Blocks, recorder: Recorder
+) -> None:
+    fabric = cpu_fabric()
+    state, task = make_state(fabric), make_task(blocks, checkpoint_every=2)
+    poison(state, task, at_step=5)
+    with pytest.raises(StageFailedError) as error:
+        recorder.fit(fabric, state, task)
+    first = task.data.sample_ids(5)[0]
+    assert "gradient norm is nan at step 6" in str(error.value)
+    assert f"samples {first[0]}:{first[1]}" in str(error.value)
+    assert recorder.saved == [2, 4]
+
+
+def test_a_skipped_step_leaves_the_weights_and_is_counted(
+    blocks: Blocks, recorder: Recorder
+) -> None:
+    fabric = cpu_fabric()
+    state = make_state(fabric)
+    task = make_task(blocks, skips_nonfinite=True, rate=CONSTANT.rate(), num_steps=6)
+    poison(state, task, at_step=5)
+    before: list[dict[str, torch.Tensor]] = []
+    recorder.saved = _Snoop(state, before)
+    recorder.fit(fabric, state, make_task(blocks, **_same(task), checkpoint_every=5))
+    assert state.skipped_steps == 1
+    assert state.step == 6
+    assert_equal_tensors(before[0], state.snapshot()["model"])
+    assert recorder.events[-1]["skipped_steps"] == 1
+
+
+class _Snoop(list[int]):
+    """Keeps the weights at each save."""
+
+    def __init__(self, state: Any, kept: list[dict[str, torch.Tensor]]) -> None:
+        super().__init__()
+        self._state, self._kept = state, kept
+
+    def append(self, step: int) -> None:
+        super().append(step)
+        self._kept.append(self._state.snapshot()["model"])
+
+
+def _same(task: Any) -> dict[str, Any]:
+    names = ("skips_nonfinite", "rate", "num_steps")
+    return {name: getattr(task, name) for name in names}
+
+
+class _StopsInEvaluation(ValidationData):
+    """Real validation batches; tells when the second one is asked for."""
+
+    def __init__(self, blocks: Blocks, asked: threading.Event) -> None:
+        super().__init__(blocks, 4, Share(0, 1, 4))
+        self._asked = asked
+
+    def batches(self) -> Iterator[tuple[torch.Tensor, torch.Tensor, int]]:
+        for number, batch in enumerate(super().batches()):
+            if number == 1:
+                self._asked.set()
+            yield batch
+
+
+def test_a_stop_breaks_off_an_evaluation_that_the_next_attempt_makes_good(
+    blocks: Blocks, recorder: Recorder, run: StageRun
+) -> None:
+    fabric = cpu_fabric()
+    asked = threading.Event()
+    task = make_task(
+        blocks, evaluate_every=4, validation={"tokens": _StopsInEvaluation(blocks, asked)}
+    )
+    state = make_state(fabric)
+    with pytest.raises(StoppedError, match="after step 4"):
+        recorder.fit_until(asked.is_set, fabric, state, task)
+    assert recorder.saved == [4]
+    assert not recorder.rows("val_loss")
+    fresh = make_state(fabric)
+    fresh.restore(state.snapshot())
+    recorder.fit_until(lambda: False, fabric, fresh, task)
+    assert [row["step"] for row in recorder.rows("val_loss")] == [4, 8, 12, 16, 20, 24, 28]
+
+
+def test_the_clock_saves_where_no_step_says_so(blocks: Blocks, recorder: Recorder) -> None:
+    fabric = cpu_fabric()
+    task = make_task(blocks, checkpoint_every=None, checkpoint_minutes=1e-9)
+    recorder.fit(fabric, make_state(fabric), task)
+    assert recorder.saved == list(range(1, 31))
+
+
+@pytest.mark.parametrize(
+    ("retention", "kept"),
+    [
+        (Retention(keep_last=2), {40, 50}),
+        (Retention(keep_last=2, keep_steps=frozenset({10})), {10, 40, 50}),
+        (Retention(keep_last=2, keep_every=20), {20, 40, 50}),
+        (Retention(keep_last=2, keep_best="val_loss"), {20, 40, 50}),
+        (Retention(keep_last=2, keep_best="unknown"), {40, 50}),
+    ],
+    ids=["last", "selected", "every", "best", "unknown metric"],
+)
+def test_what_is_kept(retention: Retention, kept: set[int], write: Write) -> None:
+    losses = {10: 3.0, 20: 1.0, 30: 1.2, 40: 1.1, 50: 1.5}
+    saved = [with_loss(write(step), step, loss) for step, loss in losses.items()]
+    assert retention.keeps(saved) == kept
+
+
+def with_loss(saved: SavedCheckpoint, step: int, loss: float) -> SavedCheckpoint:
+    manifest: CheckpointManifest = saved.manifest.model_copy(
+        update={"step": step, "metrics": {"val_loss": loss}}
+    )
+    return SavedCheckpoint(saved.path, manifest)
+
+
+def test_the_writer_has_one_snapshot_in_flight_and_waits_for_it() -> None:
+    written: list[int] = []
+
+    def write(snapshot: dict[str, Any]) -> None:
+        time.sleep(0.05)
+        written.append(snapshot["step"])
+
+    writer = BackgroundWriter(write)
+    writer.submit({"step": 1})
+    assert written == []
+    writer.submit({"step": 2})
+    assert written == [1]
+    writer.wait()
+    assert written == [1, 2]
+
+
+def test_a_failed_write_is_raised_at_the_next_call_and_only_once() -> None:
+    def write(snapshot: dict[str, Any]) -> None:
+        raise StageFailedError("the disk is full")
+
+    writer = BackgroundWriter(write)
+    writer.submit({"step": 1})
+    with pytest.raises(StageFailedError, match="disk is full"):
+        writer.wait()
+    writer.wait()
+
+
+def test_a_snapshot_does_not_change_when_training_goes_on(
+    blocks: Blocks, recorder: Recorder
+) -> None:
+    fabric = cpu_fabric()
+    state = make_state(fabric)
+    taken = state.snapshot()["model"]
+    copied = {name: tensor.clone() for name, tensor in taken.items()}
+    recorder.fit(fabric, state, make_task(blocks, rate=CONSTANT.rate()))
+    assert_equal_tensors(taken, copied)
+
+
+def test_sample_ids_are_those_of_the_batches(blocks: Blocks) -> None:
+    data: TrainingData = make_task(blocks).data
+    numbers = [number for _, number in data.sample_ids(3)]
+    (inputs, _), *_ = data.micro_batches(3)
+    assert [blocks.read(n)[:-1].tolist() for n in numbers] == inputs.tolist()
