@@ -5,7 +5,7 @@ network. `run` acts on the very plan that `plan` prints.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
@@ -118,7 +118,7 @@ class _Planner:
             run=run,
             action=action,
             reasons=reasons,
-            forecast=forecast if action is not Action.REUSE else _without_problems(forecast),
+            forecast=forecast if action is not Action.REUSE else _proved(forecast),
             save_steps=self._selected.get(name, ()),
             archive=archive,
         )
@@ -235,16 +235,9 @@ def _usable_artifact(run: StageRun) -> tuple[Artifact | None, list[str]]:
     return (None, damage) if damage else (artifact, [])
 
 
-def _without_problems(forecast: Forecast) -> Forecast:
-    """A finished stage has proved that it could work."""
-    return Forecast(
-        facts=forecast.facts,
-        max_text_bytes=forecast.max_text_bytes,
-        max_tokens=forecast.max_tokens,
-        architecture=forecast.architecture,
-        num_steps=forecast.num_steps,
-        peak_lr=forecast.peak_lr,
-    )
+def _proved(forecast: Forecast) -> Forecast:
+    """What is left of the doubts about a stage that has finished: nothing."""
+    return replace(forecast, problems=(), warnings=())
 
 
 def _explain(path: str, old: Any, new: Any) -> str:

@@ -1,0 +1,66 @@
+"""Commands that only look never import torch and never ask the network."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+PROGRAM = """
+import socket, sys
+
+def refuse(*arguments, **keywords):
+    raise AssertionError("the network was asked")
+
+socket.socket.connect = refuse
+sys.argv = ["continuum", *sys.argv[1:]]
+from continuum.cli import main
+try:
+    main()
+except SystemExit as leaving:
+    assert leaving.code in (0, None), leaving.code
+heavy = {"torch", "lightning", "litgpt", "litdata", "tokenizers", "huggingface_hub", "numpy"}
+loaded = heavy & set(sys.modules)
+assert not loaded, loaded
+"""
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("--help",), ("validate",), ("plan",), ("status",), ("stop",)],
+    ids=lambda command: command[0],
+)
+def test_a_command_that_only_looks_is_light(
+    command: tuple[str, ...], experiment: Callable[..., Path]
+) -> None:
+    path = experiment()
+    arguments = [*command, *([str(path)] if command[0] != "--help" else [])]
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, *arguments],
+        capture_output=True,
+        text=True,
+        env=dict(os.environ),
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_lineage_of_a_finished_stage_is_light(experiment: Callable[..., Path]) -> None:
+    from tests.commands import Cli
+
+    path = experiment(only=("prose",))
+    Cli()("run", path)
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, "lineage", str(path)], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "pydoc_data/topics.py" in done.stdout
+
+
+def test_a_reader_that_leaves_is_no_traceback(experiment: Callable[..., Path]) -> None:
+    path = experiment()
+    command = f"{sys.executable} -m continuum plan {path} | true"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert done.stderr == ""
