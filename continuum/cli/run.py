@@ -50,6 +50,7 @@ def run(
         result = run_experiment(
             opened.experiment, opened.folder, lambda: _launcher(in_process), progress.observe, stop
         )
+    _ignore_signals()
     results().print(_summary(result))
     result.raise_for_failure()
 
@@ -84,6 +85,12 @@ def _stop_on_signals(max_time_s: float | None) -> Callable[[], bool]:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, ask)
     return lambda: asked.is_set() or (deadline is not None and time.monotonic() > deadline)
+
+
+def _ignore_signals() -> None:
+    """The work has ended: a late request to stop must not cut off what is still to be said."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _launcher(in_process: bool) -> Launcher:

@@ -5,6 +5,7 @@ milliseconds. Python's forkserver holds no threads and no CUDA context, so forki
 """
 
 import multiprocessing
+import signal
 import threading
 from multiprocessing import connection, forkserver
 from typing import Any
@@ -49,6 +50,8 @@ class LocalLauncher:
         process.close()
         if result is not None and exit_code == 0:
             return Outcome(result["status"], result["message"])
+        if exit_code == -signal.SIGTERM and self._is_stopping:
+            return Outcome("stopped", "stopped before it had begun")
         return Outcome("killed", describe_death(exit_code, run.log_path))
 
     def stop(self) -> None:

@@ -44,7 +44,8 @@ def final_weights(folder: Path) -> bytes:
 def losses(folder: Path) -> list[tuple[int, object, object]]:
     import json
 
-    lines = only(folder, "runs/pretrain-*/metrics.jsonl").read_text().splitlines()
+    found = list(folder.glob("runs/pretrain-*/metrics.jsonl"))
+    lines = found[0].read_text().splitlines() if found else []
     rows = [json.loads(line) for line in lines]
     return [(row["step"], row.get("loss"), row.get("val_loss")) for row in rows]
 

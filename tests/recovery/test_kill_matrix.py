@@ -11,12 +11,13 @@ import shutil
 import signal
 import time
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.commands import Cli, kill_group, only
+from tests.commands import Cli, kill_group, only, wait_until
 from tests.recovery.test_kill import (
     final_weights,
     is_writing,
@@ -76,6 +77,35 @@ def test_kills_at_random_moments_change_nothing(
     Cli()("run", prepared)
     check_end(unbroken, prepared, counts)
     print(f"\n{rounds} rounds: {dict(sorted(counts.items()))}")
+    assert counts["torn loads"] == 0
+
+
+def is_owned_by(folder: Path, pid: int) -> bool:
+    return f'"pid": {pid},' in (folder / "runs/.owner.json").read_text()
+
+
+@pytest.mark.kill
+@pytest.mark.timeout(3600)
+def test_stops_at_random_moments_lose_no_step(
+    unbroken: Path, prepared: Path, request: pytest.FixtureRequest
+) -> None:
+    rounds = request.config.getoption("--kill-rounds")
+    rng, counts = random.Random(2), Counter[str]()
+    for _ in range(rounds):
+        process = Cli().start("run", prepared)
+        wait_until(partial(is_owned_by, prepared, process.pid))
+        time.sleep(rng.uniform(0.0, LONGEST_S))
+        process.send_signal(signal.SIGTERM)
+        _, told = process.communicate(timeout=120)
+        assert process.returncode in (75, 0), told
+        counts[f"exit {process.returncode}"] += 1
+        if list(prepared.glob("runs/pretrain-*/artifact.json")):
+            check_end(unbroken, prepared, counts)
+            shutil.rmtree(only(prepared, "runs/pretrain-*"))
+        elif steps := [step for step, *_ in losses(prepared)]:
+            newest = max(prepared.glob("runs/pretrain-*/checkpoints/step-*"))
+            assert newest.name == f"step-{steps[-1]:08d}"
+    print(f"\n{rounds} stops: {dict(sorted(counts.items()))}")
     assert counts["torn loads"] == 0
 
 
