@@ -51,11 +51,12 @@ def run_stage(
         stage = rebuild_stage(record)
         if rank == 0:
             run.discard_unfinished()
-        refs = input_refs_of(stage, record)
+        # Datasets that a resume inherits have no reference of its own.
+        refs = {str(ref): ref for ref in stage.refs().values()}
         ctx = StageContext(
             run=run,
             seed=record.seed,
-            inputs={ref: _load_input(run, item, refs[ref]) for ref, item in _by_ref(record)},
+            inputs={i.ref: _load_input(run, i, refs.get(i.ref)) for i in record.inputs},
             save_steps=record.save_steps,
             report=report,
             recipe=record.recipe,
@@ -75,12 +76,6 @@ def rebuild_stage(record: StageRecord) -> Stage:
     if cls is None:
         raise IntegrityError(f"stage {record.name!r}: there is no kind {record.kind!r} any more")
     return cls.model_validate_json(json.dumps(record.spec))
-
-
-def input_refs_of(stage: Stage, record: StageRecord) -> dict[str, Any]:
-    """A stage's references by their text; inherited datasets have no reference of their own."""
-    own = {str(ref): ref for ref in stage.refs().values()}
-    return {item.ref: own.get(item.ref) for item in record.inputs}
 
 
 def main(run_path: str, events: Connection) -> None:
@@ -191,10 +186,6 @@ def _trains(run: StageRun) -> bool:
 def _leave() -> None:
     """Stop a stage that has no state worth saving: it starts over."""
     raise StoppedError("stopped; it starts over with the next run")
-
-
-def _by_ref(record: StageRecord) -> list[tuple[str, InputRecord]]:
-    return [(item.ref, item) for item in record.inputs]
 
 
 def _load_input(run: StageRun, item: InputRecord, ref: Any) -> Artifact:

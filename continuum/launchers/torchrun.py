@@ -41,6 +41,12 @@ class TorchrunLauncher:
 
     def launch(self, run: StageRun, on_event: OnEvent) -> Outcome:
         num_nodes, num_devices = processes_of(run)
+        if num_nodes > 1 and not has_slurm_job():
+            return Outcome(
+                "refused",
+                f"runtime.num_nodes is {num_nodes}, which needs a Slurm job around the run "
+                "(SLURM_JOB_ID and srun); submit it with sbatch, or set num_nodes to 1",
+            )
         events = run.path / f".events-{os.getpid()}-{time.time_ns()}.jsonl"
         command = _command(run, events, num_nodes, num_devices)
         with self._guard:

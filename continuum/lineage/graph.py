@@ -111,18 +111,6 @@ def write_lineage(folder: ExperimentFolder, plan: Plan) -> None:
         write_json(folder.lineage_path, document)
 
 
-def read_lineage(path: Path) -> Graph:
-    """The graph in a `lineage.json`.
-
-    Raises:
-        IntegrityError: the file is missing or not one of ours.
-    """
-    document = _read(path)
-    if not isinstance(document, dict) or document.pop("schema", None) != SCHEMA:
-        raise IntegrityError(f"{path} is missing or no {SCHEMA} document; `continuum run` makes it")
-    return Graph.model_validate(document)
-
-
 def _read(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))

@@ -20,7 +20,6 @@ from litgpt.scripts.convert_hf_checkpoint import convert_hf_checkpoint
 from litgpt.utils import (
     chunked_cross_entropy,
     copy_config_files,
-    reset_parameters,
     save_config,
     validate_checkpoint,
 )
@@ -52,7 +51,6 @@ __all__ = [
     "initialize_weights",
     "load_weights",
     "next_token_loss",
-    "reset_parameters",
     "save_config",
 ]
 

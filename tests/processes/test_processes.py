@@ -184,3 +184,13 @@ def test_weights_of_shards_are_converted_whole(prepare: Callable[..., Path], cli
     loaded = torch.load(weights, weights_only=True)
     assert loaded["lm_head.weight"].shape == (512, 32)
     assert not only(folder, "runs/longer-*/output").joinpath("lit_model.pth").exists()
+
+
+def test_several_nodes_without_a_slurm_job_are_refused(
+    prepare: Callable[..., Path], cli: Cli
+) -> None:
+    folder = prepare(
+        spec().replace("micro_batch_size: 2", "micro_batch_size: 2\n      num_nodes: 2")
+    )
+    told = cli("run", folder, expect=4).stderr
+    assert "runtime.num_nodes is 2, which needs a Slurm job around the run" in told
