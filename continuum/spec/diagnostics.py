@@ -8,32 +8,6 @@ from typing import Any
 
 from continuum.errors import ContinuumError
 
-CODES = {
-    "E001": "The file cannot be read as UTF-8 text.",
-    "E002": "The text is not YAML.",
-    "E003": "A key stands twice in one mapping.",
-    "E004": "A Git conflict marker was left in the file.",
-    "E005": "A tab in the indentation.",
-    "E006": "A YAML tag or merge key, which specs do not use.",
-    "E007": "Nested too deep, or too large once aliases are followed.",
-    "E008": "A mapping was expected.",
-    "E009": "A key that is not plain text.",
-    "E101": "A key that is not known at this place.",
-    "E102": "A required key is missing.",
-    "E103": "A value of the wrong type.",
-    "E104": "A value that is not allowed.",
-    "E105": "A kind of stage that does not exist.",
-    "E106": "A stage name that cannot be used.",
-    "E201": "A reference to a stage that does not exist.",
-    "E202": "A reference to a stage that makes something else.",
-    "E203": "Stages that wait for each other.",
-    "E301": "A variable that is not defined.",
-    "E302": "A file in `extends` that cannot be used.",
-    "E303": "Files that extend each other in a circle.",
-    "E304": "An override (`--set`) that cannot be applied.",
-    "E401": "Fields that do not fit together.",
-}
-
 OVERRIDE = "--set "
 """Begins the `file` of a place on the command line."""
 MAX_SHOWN_LINE = 120

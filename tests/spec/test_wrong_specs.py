@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from continuum.spec.diagnostics import CODES, Diagnostic, SpecError
+from continuum.spec.codes import CODES
+from continuum.spec.diagnostics import Diagnostic, SpecError
 from continuum.spec.experiment import load_experiment
 
 SPECS = Path(__file__).parent.parent / "specs"
