@@ -49,7 +49,7 @@ def _parse_rate(value: Any) -> Any:
             raise PydanticCustomError(
                 "rate_format", "Input should be a learning rate or a share of the peak such as 10%"
             )
-        return value.strip()
+        return f"{float(match[1]):g}%"  # one spelling: it is part of the identity
     return value
 
 
@@ -67,6 +67,8 @@ def rate_of(rate: float | str, peak: float) -> float:
 
 class Amount(Spec):
     """A part of a run: `100` (optimizer steps), `5%` (of the run), `{tokens: 300k}`."""
+
+    is_scalar = True
 
     steps: int | None = Field(None, ge=0)
     """Optimizer steps."""

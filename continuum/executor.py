@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -14,7 +14,9 @@ from continuum.digest_cache import DigestCache
 from continuum.errors import ContinuumError, PreflightError, StageFailedError, StoppedError
 from continuum.launchers import Launcher, Outcome
 from continuum.lineage.graph import write_lineage
-from continuum.plan import Action, Plan, PlannedStage, make_plan
+from continuum.locking import check_locked, check_reproduced, update_lock
+from continuum.plan import NOTHING_MORE, Action, Plan, PlannedStage, Request
+from continuum.planner import make_plan
 from continuum.provenance import capture_provenance
 from continuum.records import InputRecord, StageRecord
 from continuum.runs import ExperimentFolder
@@ -40,9 +42,9 @@ class RunResult:
     """Of the stages that were carried out; the others were reused or not reached."""
 
     def raise_for_failure(self) -> None:
-        """Raise the error of the first stage that did not finish."""
+        """Raise the error of the first stage that did not finish, or of a run not reproduced."""
         order = {"failed": 0, "crashed": 0, "killed": 0, "refused": 1, "stopped": 2}
-        bad = [(n, o) for n, o in self.outcomes.items() if o.status != "done"]
+        bad = [(n, o) for n, o in self.outcomes.items() if o.status not in ("done", "reused")]
         for name, outcome in sorted(bad, key=lambda item: order[item[1].status]):
             others = ", ".join(other for other, _ in bad if other != name)
             message = f"{name}: {outcome.message}" + (
@@ -53,6 +55,8 @@ class RunResult:
             if outcome.status == "refused":
                 raise PreflightError(message)
             raise StageFailedError(message)
+        if self.plan.request.locked:
+            check_reproduced(self.plan)
 
 
 @dataclass(frozen=True)
@@ -71,11 +75,14 @@ def run_experiment(
     make_launcher: Callable[[], Launcher],
     observe: Observer,
     stop: StopRule = StopRule(),  # a frozen value
+    request: Request = NOTHING_MORE,
+    approve: Callable[[Plan], None] | None = None,
 ) -> RunResult:
     """Plan and carry out, as the only writer of the folder.
 
     Args:
         make_launcher: Called only when there is something to do.
+        approve: Told the plan before anything starts; raises to refuse it.
 
     Raises:
         PreflightError: the plan has problems; nothing was started.
@@ -84,11 +91,15 @@ def run_experiment(
     with folder.lock():
         folder.stop_request.unlink(missing_ok=True)
         digests = DigestCache(folder.digest_cache_path)
-        plan = make_plan(experiment, folder, digests)
+        plan = make_plan(experiment, folder, digests, request)
         digests.save()
         observe("", {"event": "planned", "plan": plan})
         if plan.problems:
             raise PreflightError("nothing was started:\n" + _bullets(plan.problems))
+        if request.locked:
+            check_locked(plan)
+        if approve is not None:
+            approve(plan)
         result = RunResult(plan)
         if plan.has_work:
             launcher = make_launcher()
@@ -97,6 +108,9 @@ def run_experiment(
             finally:
                 launcher.close()
         write_lineage(folder, plan)
+        if not request.overrides and not request.locked:
+            # The lock belongs to the spec as it is committed, not to a trial of other values.
+            update_lock(plan)
         return result
 
 
@@ -160,12 +174,15 @@ class _Execution:
             planned.name,
             {"event": "ended", "status": outcome.status, "message": outcome.message},
         )
-        return outcome.status == "done"
+        return outcome.status in ("done", "reused")
 
     def _try(self, planned: PlannedStage) -> Outcome:
         try:
             inputs = self._gather(planned)
-            if planned.archive:
+            has_changed = has_other_inputs(planned, inputs)
+            if planned.action is Action.CHECK and not has_changed:
+                return Outcome("reused", "its inputs came out with the same bytes")
+            if planned.archive or has_changed:
                 planned.run.archive()
             planned.run.begin(self._record(planned, inputs))
         except PreflightError as error:
@@ -236,8 +253,21 @@ class _Execution:
                 for ref in planned.refs
             ),
             save_steps=planned.save_steps,
+            pins=dict(planned.pins),
+            overrides=self._plan.request.overrides,
+            made_at=_now(),
             provenance=self._provenance,
         )
+
+
+def has_other_inputs(planned: PlannedStage, inputs: Mapping[str, Artifact]) -> bool:
+    """Whether the run in the folder, finished or not, began with other bytes than these."""
+    if not planned.run.is_begun:
+        return False
+    used = {item.ref: item.digest for item in planned.run.record().inputs}
+    return any(
+        used.get(ref, artifact.digest) != artifact.digest for ref, artifact in inputs.items()
+    )
 
 
 def _bullets(lines: list[str]) -> str:

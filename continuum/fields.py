@@ -9,8 +9,9 @@ is left out of the payload, so a later release may add an optional field without
 import difflib
 import os.path
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, Literal, get_args
+from typing import Any, ClassVar, Generic, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, ValidationInfo
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
@@ -41,6 +42,9 @@ class Spec(BaseModel):
         strict=True, extra="forbid", frozen=True, use_attribute_docstrings=True
     )
 
+    is_scalar: ClassVar[bool] = False
+    """Whether people write and read it as one word, which `str()` gives."""
+
     def identity(self) -> dict[str, Any]:
         """The fields that decide what is made, with defaults filled in and None left out."""
         payload = {}
@@ -55,6 +59,45 @@ class Spec(BaseModel):
     def refs(self) -> dict[tuple[str | int, ...], "Ref[Any]"]:
         """Every reference in the fields, by its place."""
         return dict(_find_refs(self, ()))
+
+
+@dataclass(frozen=True)
+class FieldValue:
+    """One value of a spec, with its place and what it is for."""
+
+    path: str
+    """Dotted, as in `optimizer.lr`; items of lists of mappings are counted: `sources.0.url`."""
+    value: Any
+    """As JSON."""
+    role: str
+    """`identity`, `runtime`, `cosmetic`, or `location` for a local path, whose bytes count."""
+
+
+def field_values(spec: Spec, path: str = "", role: str = "identity") -> Iterator[FieldValue]:
+    """Every value of a spec, defaults included, None left out; parts inherit their role."""
+    for name, info in type(spec).model_fields.items():
+        extra = info.json_schema_extra
+        own = extra.get(ROLE, "identity") if isinstance(extra, dict) else "identity"
+        below = f"{path}.{info.alias or name}" if path else info.alias or name
+        inner = str(own) if role == "identity" else role
+        yield from _values_of(getattr(spec, name), below, inner)
+
+
+def _values_of(value: Any, path: str, role: str) -> Iterator[FieldValue]:
+    if isinstance(value, Spec) and not value.is_scalar:
+        yield from field_values(value, path, role)
+    elif isinstance(value, Spec):
+        yield FieldValue(path, str(value), role)
+    elif isinstance(value, LocalPath):
+        yield FieldValue(path, str(value), "location")
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from _values_of(item, f"{path}.{key}", role)
+    elif isinstance(value, (tuple, list)) and any(isinstance(item, Spec) for item in value):
+        for index, item in enumerate(value):
+            yield from _values_of(item, f"{path}.{index}", role)
+    elif value is not None:
+        yield FieldValue(path, _identity_of(value), role)
 
 
 class LocalPath(str):

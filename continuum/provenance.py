@@ -21,9 +21,14 @@ def capture_provenance(folder: Path) -> dict[str, Any]:
         "platform": platform.platform(),
         "host": platform.node(),
         "num_cpus": len(os.sched_getaffinity(0)),
-        "versions": {name: _version(name) for name in PACKAGES},
+        "versions": package_versions(),
         "git": _git(folder),
     }
+
+
+def package_versions() -> dict[str, str | None]:
+    """The installed versions of what can change a result; None for what is not installed."""
+    return {name: _version(name) for name in PACKAGES}
 
 
 def _version(package: str) -> str | None:

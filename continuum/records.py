@@ -1,10 +1,12 @@
 """The documents a run folder holds: what was asked for, what it used, what a checkpoint is."""
 
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
-from continuum.files import FileDigest
+from continuum.files import FileDigest, find_damage
 from continuum.fingerprint import fingerprint
 
 STAGE_SCHEMA = "continuum.stage/1"
@@ -43,6 +45,12 @@ class StageRecord(BaseModel):
     inputs: tuple[InputRecord, ...]
     save_steps: tuple[int, ...] = ()
     """Steps that other stages select: saved and never deleted."""
+    pins: dict[str, str] = {}
+    """What the lock said sources that may move are, when the work began."""
+    overrides: tuple[str, ...] = ()
+    """`PATH=VALUE` texts of the command line that were applied to the spec."""
+    made_at: str = ""
+    """When the record was written, ISO 8601 in UTC."""
     provenance: dict[str, Any]
     """Versions, Git commit, host: facts about where the record was made."""
 
@@ -80,3 +88,26 @@ class CheckpointManifest(BaseModel):
 
     def _own_digest(self) -> str:
         return fingerprint(self.model_dump(mode="json", exclude={"seal"}))
+
+
+@dataclass(frozen=True)
+class SavedCheckpoint:
+    """A checkpoint folder with a readable manifest whose files have the recorded sizes."""
+
+    path: Path
+    manifest: CheckpointManifest
+
+    def damage(self) -> list[str]:
+        """What re-reading every byte finds wrong; empty when the checkpoint is whole."""
+        return find_damage(self.path, self.manifest.files, read=True)
+
+
+def saved_checkpoint(path: Path) -> SavedCheckpoint | None:
+    """The checkpoint in a folder; None where there is no whole one."""
+    try:
+        manifest = CheckpointManifest.model_validate_json((path / "manifest.json").read_bytes())
+    except (OSError, ValidationError):
+        return None
+    if find_damage(path, manifest.files, read=False):
+        return None
+    return SavedCheckpoint(path, manifest)

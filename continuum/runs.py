@@ -15,33 +15,25 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
-from pydantic import ValidationError
 
 from continuum import files
 from continuum.artifacts import ARTIFACT_TYPES, Artifact
 from continuum.errors import FolderInUseError, IntegrityError
-from continuum.records import ARTIFACT_SCHEMA, STAGE_SCHEMA, CheckpointManifest, StageRecord
+from continuum.records import (
+    ARTIFACT_SCHEMA,
+    STAGE_SCHEMA,
+    SavedCheckpoint,
+    StageRecord,
+    saved_checkpoint,
+)
 
 FINGERPRINT_LETTERS = 12
 WORKER_LOCK_TIMEOUT_S = 30.0
 """How long a worker waits for an orphan of a killed run to notice and leave."""
-
-
-@dataclass(frozen=True)
-class SavedCheckpoint:
-    """A checkpoint folder with a readable manifest whose files have the recorded sizes."""
-
-    path: Path
-    manifest: CheckpointManifest
-
-    def damage(self) -> list[str]:
-        """What re-reading every byte finds wrong; empty when the checkpoint is whole."""
-        return files.find_damage(self.path, self.manifest.files, read=True)
 
 
 class StageRun:
@@ -94,6 +86,10 @@ class StageRun:
     def is_begun(self) -> bool:
         return (self.path / "stage.json").is_file()
 
+    def begun_at_ns(self) -> int:
+        """When the last attempt began, to order runs by."""
+        return (self.path / "stage.json").stat().st_mtime_ns
+
     def begin(self, record: StageRecord) -> None:
         """Write `stage.json`, anew for each attempt: how the work is done may have changed."""
         self.path.mkdir(parents=True, exist_ok=True)
@@ -132,7 +128,7 @@ class StageRun:
 
     def checkpoints(self) -> list[SavedCheckpoint]:
         """The published checkpoints, oldest first; folders without a manifest are not any."""
-        found = [_saved_checkpoint(path) for path in self.checkpoints_dir.glob("step-*")]
+        found = [saved_checkpoint(path) for path in self.checkpoints_dir.glob("step-*")]
         return sorted((c for c in found if c), key=lambda c: c.manifest.step)
 
     def checkpoint_dir(self, step: int) -> Path:
@@ -210,6 +206,11 @@ class ExperimentFolder:
         return self.path / "lineage.json"
 
     @property
+    def pins_path(self) -> Path:
+        """The lock of what was used and made; not the lock that one writer holds."""
+        return self.path / "continuum.lock"
+
+    @property
     def stop_request(self) -> Path:
         """Its existence asks the run that holds the folder to stop."""
         return self.runs_dir / ".stop"
@@ -274,16 +275,6 @@ class ExperimentFolder:
                 f"{self.path}: in use by {self.describe_owner()}; "
                 "wait until it has ended, or stop it"
             ) from None
-
-
-def _saved_checkpoint(path: Path) -> SavedCheckpoint | None:
-    try:
-        manifest = CheckpointManifest.model_validate_json((path / "manifest.json").read_bytes())
-    except (OSError, ValidationError):
-        return None
-    if files.find_damage(path, manifest.files, read=False):
-        return None
-    return SavedCheckpoint(path, manifest)
 
 
 def _read_document(path: Path, schema: str) -> dict[str, Any]:

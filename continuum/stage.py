@@ -102,6 +102,8 @@ class StageContext:
     """Send a progress event (`{"event": …}`) to whoever watches the run."""
     recipe: dict[str, Any] | None = None
     """The complete recipe as JSON values, if the stage trains."""
+    pins: Mapping[str, str] = field(default_factory=dict)
+    """What the lock says sources that may move are; see `Stage.pins`."""
     should_stop: Callable[[], bool] = lambda: False
     """Whether the user asked to stop; looked at between optimizer steps."""
 
@@ -147,6 +149,22 @@ class Stage(Spec):
 
     def local_inputs(self, experiment_folder: Path) -> dict[str, Path]:
         """Local files whose bytes are part of the identity, by a name that is too."""
+        return {}
+
+    def pins(self, artifact: Artifact) -> dict[str, str]:
+        """What each source that may move was when `artifact` was made, by how the spec names it.
+
+        A branch of a Hub repository was a commit, a URL had a SHA-256. The lock keeps them, and
+        the next `run` finds them in its context.
+        """
+        return {}
+
+    def renew_pins(self) -> dict[str, str]:
+        """What those sources are now; asks the network.
+
+        Raises:
+            PreflightError: a source cannot be reached.
+        """
         return {}
 
     def problems(self, stages: Mapping[str, "Stage"]) -> Iterator[Problem]:

@@ -60,6 +60,7 @@ def run_stage(
             save_steps=record.save_steps,
             report=report,
             recipe=record.recipe,
+            pins=record.pins,
             should_stop=should_stop,
         )
         artifact = stage.run(ctx)

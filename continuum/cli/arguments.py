@@ -8,7 +8,8 @@ import typer
 
 from continuum.digest_cache import DigestCache
 from continuum.errors import UsageError
-from continuum.plan import Plan, make_plan
+from continuum.plan import NOTHING_MORE, Plan, Request
+from continuum.planner import make_plan
 from continuum.runs import ExperimentFolder
 from continuum.spec.experiment import Experiment, load_experiment
 
@@ -32,9 +33,10 @@ class Opened:
     experiment: Experiment
     folder: ExperimentFolder
 
-    def plan(self) -> Plan:
+    def plan(self, request: Request = NOTHING_MORE) -> Plan:
         """What a run would do now."""
-        return make_plan(self.experiment, self.folder, DigestCache(self.folder.digest_cache_path))
+        digests = DigestCache(self.folder.digest_cache_path)
+        return make_plan(self.experiment, self.folder, digests, request)
 
 
 def open_experiment(spec: Path, overrides: list[str] | None) -> Opened:

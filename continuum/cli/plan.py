@@ -13,6 +13,7 @@ from continuum.plan import Action, Plan
 STYLES = {
     Action.RUN: "bold green",
     Action.RECOVER: "bold yellow",
+    Action.CHECK: "yellow",
     Action.REUSE: "dim",
     Action.BLOCKED: "bold red",
 }
@@ -42,7 +43,7 @@ def plan_table(made: Plan) -> Table:
             planned.name,
             planned.stage.kind,
             Text(planned.action.value, style=STYLES[planned.action]),
-            "\n".join(planned.reasons),
+            "\n".join(map(str, planned.reasons)),
             _size(planned.forecast.facts),
         )
     return table

@@ -16,8 +16,8 @@ from continuum.artifacts import Artifact, Checkpoint, Corpus, TrainingCheckpoint
 from continuum.errors import IntegrityError
 from continuum.files import write_json
 from continuum.plan import Plan
-from continuum.records import StageRecord
-from continuum.runs import ExperimentFolder, SavedCheckpoint, StageRun
+from continuum.records import SavedCheckpoint, StageRecord
+from continuum.runs import ExperimentFolder, StageRun
 
 SCHEMA = "continuum.lineage/1"
 

@@ -84,8 +84,19 @@ class Download(Stage):
     def forecast(self, inputs: Mapping[str, PlanInput], experiment_folder: Path) -> Forecast:
         return Forecast(architecture=self._architecture() if self.wants_weights else None)
 
+    @property
+    def _source(self) -> str:
+        return f"{self.repo}@{self.revision}"
+
+    def pins(self, artifact: Artifact) -> dict[str, str]:
+        commit = getattr(artifact, "commit", None)
+        return {self._source: commit} if commit is not None else {}
+
+    def renew_pins(self) -> dict[str, str]:
+        return {self._source: resolve(self.repo, self.revision).commit}
+
     def run(self, ctx: StageContext) -> Artifact:
-        revision = resolve(self.repo, self.revision)
+        revision = resolve(self.repo, ctx.pins.get(self._source, self.revision))
         partial_dir = ctx.run.path / PARTIAL_DIR / revision.commit
         wanted = self._select(revision, partial_dir)
         sizes = [file.size_bytes for file in wanted if file.size_bytes is not None]

@@ -1,6 +1,7 @@
 """kind: fetch - texts from the web, from this machine or from Python packages, as a corpus."""
 
 import shutil
+import tempfile
 import urllib.parse
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -103,6 +104,21 @@ class Fetch(Stage):
             max_text_bytes=None if problems else _sum_known(sizes),
         )
 
+    def pins(self, artifact: Artifact) -> dict[str, str]:
+        assert isinstance(artifact, Corpus), "a fetch makes a corpus"
+        urls = {source.url for source in self.sources if source.url is not None}
+        return {item.source: item.sha256 for item in artifact.items if item.source in urls}
+
+    def renew_pins(self) -> dict[str, str]:
+        pins: dict[str, str] = {}
+        with tempfile.TemporaryDirectory() as folder:
+            for url in (s.url for s in self.sources if s.url is not None and s.sha256 is None):
+                arrived = Path(folder) / "file"
+                download(Remote(url), arrived, on_progress=lambda *_: None)
+                pins[url] = sha256_file(arrived)
+                arrived.unlink()
+        return pins
+
     def run(self, ctx: StageContext) -> Corpus:
         from continuum.text.checking import check_item, check_not_empty
 
@@ -118,7 +134,7 @@ class Fetch(Stage):
         items = []
         for number, origin in enumerate(origins):
             kept = ctx.output_dir / kept_name(number, origin.name)
-            _bring(origin, kept, partial_dir, progress.update)
+            _bring(origin, kept, partial_dir, progress.update, ctx.pins)
             items.append(origin.item(kept))
             check_item(corpus, items[-1])
             progress.next_file()
@@ -162,29 +178,40 @@ def _origins(index: int, source: Source, experiment_folder: Path) -> list[_Origi
     return [_Origin(index, source, file.name, file.path) for file in found]
 
 
-def _bring(origin: _Origin, kept: Path, partial_dir: Path, on_progress: OnProgress) -> None:
+def _bring(
+    origin: _Origin,
+    kept: Path,
+    partial_dir: Path,
+    on_progress: OnProgress,
+    pins: Mapping[str, str],
+) -> None:
     if origin.path is not None:
         copy_file(origin.path, kept, on_progress)
         return
     assert origin.source.url is not None, "a source has a place"
     arrived = partial_dir / f"{origin.index:05d}"
-    remote = Remote(origin.source.url, check=_sha256_check(origin.source.sha256))
+    remote = Remote(origin.source.url, check=_sha256_check(origin.source, pins))
     download(remote, arrived, on_progress=on_progress)
     link_or_copy(arrived, kept)
 
 
-def _sha256_check(expected: str | None) -> Callable[[Path], str | None] | None:
+def _sha256_check(source: Source, pins: Mapping[str, str]) -> Callable[[Path], str | None] | None:
+    """The check of a url's bytes against the spec or, where that is silent, the lock."""
+    pinned = pins.get(source.url or "")
+    expected = source.sha256 if source.sha256 is not None else pinned
     if expected is None:
         return None
+    said_by, advice = (
+        ("continuum.lock", "to take the new file, say `continuum lock --upgrade`")
+        if source.sha256 is None
+        else ("the spec", "if the file was replaced on purpose, correct `sha256`")
+    )
 
     def check(path: Path) -> str | None:
         found = sha256_file(path)
         if found == expected:
             return None
-        return (
-            f"its SHA-256 is {found}, not {expected} as the spec says; "
-            "if the file was replaced on purpose, correct `sha256`"
-        )
+        return f"its SHA-256 is {found}, not {expected} as {said_by} says; {advice}"
 
     return check
 

@@ -30,8 +30,8 @@ from continuum.files import (
     tree_digest,
     write_json,
 )
-from continuum.records import CheckpointManifest
-from continuum.runs import SavedCheckpoint, StageRun
+from continuum.records import CheckpointManifest, SavedCheckpoint
+from continuum.runs import StageRun
 from continuum.training.litgpt import WEIGHTS_FILE, Config, copy_config_files, save_config
 from continuum.training.shard_files import SHARDS_DIR, read_whole
 

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 import torch
 
-from continuum.runs import SavedCheckpoint, StageRun
+from continuum.records import SavedCheckpoint
+from continuum.runs import StageRun
 from continuum.training.checkpoint import Companions, write_checkpoint
 from continuum.training.data import Blocks
 from tests.training.loops import Recorder

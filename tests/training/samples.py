@@ -14,7 +14,8 @@ from continuum.artifacts import TokenizedDataset, TrainingCheckpoint
 from continuum.executor import RunResult, run_experiment
 from continuum.launchers.inprocess import InProcessLauncher
 from continuum.recipe import Recipe, Schedule
-from continuum.runs import ExperimentFolder, SavedCheckpoint, StageRun
+from continuum.records import SavedCheckpoint
+from continuum.runs import ExperimentFolder, StageRun
 from continuum.spec.experiment import load_experiment
 from continuum.text.bpe import train_bpe
 from continuum.text.packing import SplitWriter

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from continuum.errors import StageFailedError
-from continuum.runs import SavedCheckpoint, StageRun
+from continuum.records import SavedCheckpoint
+from continuum.runs import StageRun
 from tests.training.samples import Write
 
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from continuum.errors import StageFailedError, StoppedError
-from continuum.records import CheckpointManifest
-from continuum.runs import SavedCheckpoint, StageRun
+from continuum.records import CheckpointManifest, SavedCheckpoint
+from continuum.runs import StageRun
 from continuum.training.checkpoint import Retention
 from continuum.training.data import Blocks, Share, TrainingData, ValidationData
 from continuum.training.writer import BackgroundWriter

@@ -1,0 +1,83 @@
+"""What earlier runs in the folder tell a plan: what has changed since them."""
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from continuum.errors import IntegrityError
+from continuum.fingerprint import ABSENT, diff_payloads
+from continuum.reasons import (
+    FieldChanged,
+    InputChanged,
+    Reason,
+    UpstreamChanged,
+    changed_fields,
+)
+from continuum.records import StageRecord
+from continuum.runs import ExperimentFolder, StageRun
+from continuum.stage import Stage, stage_kinds
+
+
+class History:
+    """The run folders by stage, read when first asked for."""
+
+    def __init__(self, folder: ExperimentFolder) -> None:
+        self._folder = folder
+        self._runs: dict[str, list[StageRun]] | None = None
+
+    def latest(self, stage: str) -> StageRecord | None:
+        """The record of the stage's newest run; None when it never ran."""
+        runs = self.runs_of(stage)
+        for run in runs:
+            try:
+                return run.record()
+            except (IntegrityError, ValidationError):
+                continue  # Not ours, or of a release whose records had other fields.
+        return None
+
+    def runs_of(self, stage: str) -> list[StageRun]:
+        """The stage's runs, newest first."""
+        if self._runs is None:
+            self._runs = {}
+            for run in self._folder.runs():
+                self._runs.setdefault(run.stage_name, []).append(run)
+        return sorted(self._runs.get(stage, []), key=StageRun.begun_at_ns, reverse=True)
+
+    def all_runs(self) -> Iterator[StageRun]:
+        """Every run of the folder."""
+        self.runs_of("")
+        for runs in (self._runs or {}).values():
+            yield from runs
+
+
+def stage_of(record: StageRecord) -> Stage | None:
+    """The stage as it was recorded; None when this release cannot read it."""
+    cls = stage_kinds().get(record.kind)
+    try:
+        return cls.model_validate_json(json.dumps(record.spec)) if cls is not None else None
+    except ValidationError:
+        return None
+
+
+def explain_change(
+    earlier: StageRecord, stage: Stage, identity: Mapping[str, Any]
+) -> tuple[Reason, ...]:
+    """Why the identity is another than that of an earlier run of the stage."""
+    before = stage_of(earlier)
+    fields: list[FieldChanged] = []
+    if before is not None and before.kind == stage.kind:
+        fields = [c for c in changed_fields(before, stage) if c.role == "identity"]
+    reasons: list[Reason] = list(fields)
+    for change in diff_payloads(earlier.identity, identity):
+        part, _, rest = change.path.partition(".")
+        old, new = (None if value is ABSENT else value for value in (change.old, change.new))
+        if part == "files" and rest:
+            reasons.append(InputChanged(rest, old, new))
+        elif part == "inputs" and rest:
+            reasons.append(UpstreamChanged(rest, old, new))
+        elif part != "stage" or not fields:
+            path = rest if part == "stage" else change.path
+            reasons.append(FieldChanged(path, change.old, change.new, "identity"))
+    return tuple(reasons)

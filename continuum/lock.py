@@ -1,0 +1,191 @@
+"""continuum.lock: what a finished experiment used and made, in a file small enough to review.
+
+The spec says `revision: main`; the lock says which commit that was. Later runs use the pins, so a
+fresh clone makes the same bytes; `run --locked` refuses whatever deviates. The file is written
+from the records of the runs, sorted as the spec is, and changes only where something changed.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from continuum.artifacts import Artifact, TrainingCheckpoint
+from continuum.errors import IntegrityError
+from continuum.files import write_text
+from continuum.runs import StageRun
+from continuum.stage import Stage
+
+LOCK_VERSION = 1
+METRIC_DIGITS = 6
+"""After the point: more would make noise in a review; the artifact's digest is exact."""
+HEADER = """\
+# Written by `continuum run`, for review and for reproduction; commit it.
+# `continuum lock --upgrade [STAGE]` asks the sources anew.
+"""
+
+
+class LockedStage(BaseModel):
+    """What is known of one finished stage."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    fingerprint: str
+    """Of its spec and everything above it."""
+    artifact: str
+    """SHA-256 over the files it made."""
+    pins: dict[str, str] = {}
+    """What sources that may move turned out to be: a Hub revision's commit, a URL's SHA-256."""
+    metrics: dict[str, float] = {}
+    """The last losses, by name."""
+    versions: dict[str, str | None] = {}
+    """Where they differ from the experiment's."""
+
+
+class Lock(BaseModel):
+    """The whole file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    continuum_lock: int = LOCK_VERSION
+    experiment: str
+    versions: dict[str, str | None]
+    """Of the packages that affect results, as of the newest stage."""
+    stages: dict[str, LockedStage]
+
+    def pins(self, stage: str) -> dict[str, str]:
+        """The pins of a stage; none for one that is not locked."""
+        locked = self.stages.get(stage)
+        return dict(locked.pins) if locked is not None else {}
+
+    def with_pins(self, stage: str, pins: Mapping[str, str]) -> "Lock":
+        """This lock with other pins for a stage that is in it."""
+        entry = self.stages[stage].model_copy(update={"pins": dict(pins)})
+        return self.model_copy(update={"stages": {**self.stages, stage: entry}})
+
+    def as_yaml(self) -> str:
+        """The file's text, the same for the same content."""
+        document = self.model_dump(mode="json")
+        for entry in document["stages"].values():
+            for name in ("pins", "metrics", "versions"):
+                if not entry[name]:
+                    del entry[name]
+        body = yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=1000)
+        return HEADER + body
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A complete stage, as the lock needs it."""
+
+    name: str
+    stage: Stage
+    fingerprint: str
+    run: StageRun
+
+
+def read_lock(path: Path) -> Lock | None:
+    """The lock; None when there is none.
+
+    Raises:
+        IntegrityError: the file is no lock of this version.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise IntegrityError(f"{path}: cannot be read ({error})") from None
+    return parse_lock(text, str(path))
+
+
+def parse_lock(text: str, name: str) -> Lock:
+    """A lock from its text.
+
+    Raises:
+        IntegrityError: it is none, as a merge that went wrong leaves it; `name` is told.
+    """
+    advice = "restore it from Git, or delete it and let `continuum lock` write it anew"
+    try:
+        document = yaml.safe_load(text)
+        lock = Lock.model_validate(document)
+    except yaml.YAMLError as error:
+        place = getattr(error, "problem_mark", None)
+        where = f", line {place.line + 1}" if place is not None else ""
+        raise IntegrityError(f"{name}{where}: is not YAML; {advice}") from None
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the document"
+        raise IntegrityError(f"{name}: {where}: {first['msg']}; {advice}") from None
+    if lock.continuum_lock != LOCK_VERSION:
+        raise IntegrityError(
+            f"{name}: is of version {lock.continuum_lock}, this continuum writes {LOCK_VERSION}; "
+            "use the release that wrote it"
+        )
+    return lock
+
+
+def renew_lock(
+    old: Lock | None, experiment: str, order: Iterable[str], finished: Iterable[Finished]
+) -> Lock | None:
+    """The lock after a run: entries of what is finished, earlier ones of what is not.
+
+    Args:
+        order: The names of all stages of the spec; others are dropped.
+        finished: The complete ones.
+
+    Returns:
+        None when there is nothing to lock.
+    """
+    before = dict(old.stages) if old is not None else {}
+    complete = {item.name: item for item in finished}
+    records = {name: item.run.record() for name, item in complete.items()}
+    newest = max(records.values(), key=lambda record: record.made_at, default=None)
+    versions = _versions(newest.provenance) if newest is not None else old and old.versions
+    stages = {}
+    for name in order:
+        if name in complete:
+            entry = _locked(complete[name])
+            own = _versions(records[name].provenance)
+            stages[name] = entry.model_copy(
+                update={"versions": {k: v for k, v in own.items() if (versions or {}).get(k) != v}}
+            )
+        elif name in before:
+            stages[name] = before[name]
+    if not stages:
+        return None
+    return Lock(experiment=experiment, versions=versions or {}, stages=stages)
+
+
+def write_lock(path: Path, lock: Lock) -> None:
+    """Write the lock if its text has changed."""
+    text = lock.as_yaml()
+    try:
+        is_same = path.read_text(encoding="utf-8") == text
+    except (OSError, UnicodeDecodeError):
+        is_same = False
+    if not is_same:
+        write_text(path, text)
+
+
+def _locked(item: Finished) -> LockedStage:
+    artifact = item.run.artifact()
+    return LockedStage(
+        fingerprint=item.fingerprint,
+        artifact=artifact.digest,
+        pins=dict(sorted(item.stage.pins(artifact).items())),
+        metrics=_metrics(artifact),
+    )
+
+
+def _metrics(artifact: Artifact) -> dict[str, float]:
+    if not isinstance(artifact, TrainingCheckpoint):
+        return {}
+    return {name: round(value, METRIC_DIGITS) for name, value in sorted(artifact.metrics.items())}
+
+
+def _versions(provenance: Mapping[str, Any]) -> dict[str, str | None]:
+    return dict(provenance.get("versions", {}))

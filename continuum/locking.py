@@ -1,0 +1,92 @@
+"""Hold a plan and its results against `continuum.lock`, and write the lock anew."""
+
+from collections.abc import Iterator
+
+from continuum.errors import DecisionNeededError, NotReproducedError
+from continuum.lock import Finished, Lock, read_lock, renew_lock, write_lock
+from continuum.plan import Plan
+from continuum.provenance import package_versions
+
+SHOWN = 12
+"""Letters of a digest, in words."""
+
+
+def update_lock(plan: Plan) -> None:
+    """Write `continuum.lock` from what is complete; stages that are not keep their entries."""
+    path = plan.folder.pins_path
+    complete = (p for p in plan if p.run.is_complete)
+    finished = [Finished(p.name, p.stage, p.fingerprint, p.run) for p in complete]
+    name = plan.experiment.name
+    lock = renew_lock(read_lock(path), name, list(plan.stages), finished)
+    if lock is not None:
+        write_lock(path, lock)
+
+
+def check_locked(plan: Plan) -> None:
+    """Refuse a plan that deviates from the lock.
+
+    Raises:
+        DecisionNeededError: with every deviation.
+    """
+    lock = plan.lock
+    if lock is None:
+        raise DecisionNeededError(
+            f"{plan.folder.pins_path}: there is no lock to hold the run against; "
+            "make one by a `continuum run` without --locked"
+        )
+    deviations = [*_deviations(plan, lock)]
+    if deviations:
+        listed = "\n".join(f"  - {deviation}" for deviation in deviations)
+        raise DecisionNeededError(
+            f"nothing was started: the run deviates from {plan.folder.pins_path.name}\n{listed}\n"
+            "run without --locked to accept it and to write the lock anew"
+        )
+
+
+def check_reproduced(plan: Plan) -> None:
+    """See that everything complete has the bytes that the lock says.
+
+    Args:
+        plan: As it was before the run, with the lock of that time.
+
+    Raises:
+        NotReproducedError: with every stage that came out otherwise.
+    """
+    assert plan.lock is not None, "a locked run has a lock"
+    others = []
+    for planned in plan:
+        if not planned.run.is_complete:
+            continue
+        found, wanted = planned.run.artifact().digest, plan.lock.stages[planned.name].artifact
+        if found != wanted:
+            others.append(
+                f"  - {planned.name}: its artifact is {found[:SHOWN]}, not {wanted[:SHOWN]}"
+            )
+    if others:
+        raise NotReproducedError(
+            "the run has ended, but not with the bytes of continuum.lock:\n"
+            + "\n".join(others)
+            + "\n`continuum diff` shows pins and metrics side by side; the lock was left as it is"
+        )
+
+
+def _deviations(plan: Plan, lock: Lock) -> Iterator[str]:
+    for override in plan.request.overrides:
+        yield f"--set {override}: a locked run takes no overrides"
+    for name in sorted(plan.request.rerun):
+        yield f"--rerun {name}: a locked run makes nothing again"
+    for planned in plan:
+        locked = lock.stages.get(planned.name)
+        if locked is None:
+            yield f"{planned.name}: is not in the lock"
+        elif locked.fingerprint != planned.fingerprint:
+            yield (
+                f"{planned.name}: its fingerprint is {planned.fingerprint[:SHOWN]}, not "
+                f"{locked.fingerprint[:SHOWN]}: the spec or a local file was changed"
+            )
+    for name in lock.stages.keys() - plan.stages.keys():
+        yield f"{name}: is in the lock and not in the spec"
+    for package, version in package_versions().items():
+        wanted = lock.versions.get(package, version)
+        if wanted != version:
+            yield f"{package} is of version {version}, not {wanted}"

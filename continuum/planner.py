@@ -1,0 +1,276 @@
+"""Decide what to do about every stage.
+
+Pure: reads the experiment and the folder's records, writes nothing, imports no torch, and asks no
+network. `run` acts on the very plan that `plan` prints.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from continuum.artifacts import Artifact
+from continuum.digest_cache import DigestCache
+from continuum.errors import IntegrityError, UsageError
+from continuum.files import find_damage
+from continuum.fingerprint import fingerprint
+from continuum.history import History, explain_change, stage_of
+from continuum.lock import read_lock
+from continuum.plan import NOTHING_MORE, Action, Plan, PlannedStage, Request
+from continuum.reasons import (
+    ArtifactDamaged,
+    CannotWork,
+    Complete,
+    Forced,
+    InputChanged,
+    Interrupted,
+    NeverRun,
+    PinChanged,
+    Reason,
+    UpstreamRunsAgain,
+    WaitsFor,
+    changed_fields,
+)
+from continuum.runs import ExperimentFolder, StageRun
+from continuum.spec.experiment import Experiment
+from continuum.stage import Forecast, PlanInput, Ref, Spec, Stage, closest, select_checkpoint
+
+
+def make_plan(
+    experiment: Experiment,
+    folder: ExperimentFolder,
+    digests: DigestCache,
+    request: Request = NOTHING_MORE,
+) -> Plan:
+    """Decide what to do about every stage.
+
+    Args:
+        digests: Remembers the hashes of local files; the plan reads it and does not save it.
+
+    Raises:
+        UsageError: the request names a stage that does not exist.
+        IntegrityError: the lock cannot be read.
+    """
+    for name in sorted(request.rerun - experiment.stages.keys()):
+        meant = closest(name, experiment.stages)
+        hint = f"; did you mean {meant!r}?" if meant else ""
+        raise UsageError(f"--rerun {name}: there is no stage of this name{hint}")
+    planner = _Planner(experiment, folder, digests, request)
+    for name in experiment.in_order():
+        planner.add(name)
+    return Plan(experiment, folder, planner.planned, request, planner.lock)
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """A stage while it is decided what to do about it."""
+
+    name: str
+    stage: Stage
+    refs: tuple[Ref[Any], ...]
+    identity: dict[str, Any]
+    run: StageRun
+    forecast: Forecast
+    artifact: Artifact | None
+    """What is there and whole."""
+    damage: list[str]
+    pins: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class _Decision:
+    action: Action
+    reasons: tuple[Reason, ...]
+    archive: bool = False
+    from_step: int | None = None
+
+
+class _Planner:
+    def __init__(
+        self,
+        experiment: Experiment,
+        folder: ExperimentFolder,
+        digests: DigestCache,
+        request: Request,
+    ) -> None:
+        self.planned: dict[str, PlannedStage] = {}
+        self.lock = read_lock(folder.pins_path)
+        self._experiment = experiment
+        self._folder = folder
+        self._digests = digests
+        self._request = request
+        self._artifacts: dict[str, Artifact | None] = {}
+        self._history = History(folder)
+        self._selected = _selected_steps(experiment.stages)
+
+    def add(self, name: str) -> None:
+        stage: Stage = self._experiment.stages[name]
+        own_refs = {ref.stage for ref in stage.refs().values()}
+        recipe = stage.recipe({parent: self.planned[parent].recipe for parent in own_refs})
+        refs = input_refs(stage, recipe)
+        identity = self._identity(stage, refs)
+        digest = fingerprint(identity)
+        run = self._folder.run(name, digest)
+        inputs = {str(ref): self._input(ref) for ref in refs}
+        forecast = stage.forecast(inputs, self._folder.path)
+        forecast = forecast.with_problems(self._selection_problems(refs))
+        artifact, damage = _usable_artifact(run)
+        self._artifacts[name] = artifact
+        pins = self.lock.pins(name) if self.lock is not None else {}
+        decision = self._decide(
+            _Candidate(name, stage, refs, identity, run, forecast, artifact, damage, pins)
+        )
+        self.planned[name] = PlannedStage(
+            name=name,
+            stage=stage,
+            recipe=recipe,
+            refs=refs,
+            fingerprint=digest,
+            identity=identity,
+            run=run,
+            action=decision.action,
+            reasons=decision.reasons,
+            forecast=forecast if decision.action is not Action.REUSE else _proved(forecast),
+            pins=pins,
+            save_steps=self._selected.get(name, ()),
+            archive=decision.archive,
+            from_step=decision.from_step,
+        )
+
+    def _identity(self, stage: Stage, refs: tuple[Ref[Any], ...]) -> dict[str, Any]:
+        local = {
+            name: self._digests.sha256(path)
+            for name, path in stage.local_inputs(self._folder.path).items()
+        }
+        payload: dict[str, Any] = {
+            "version": stage.version,
+            "stage": stage.identity(),
+            "inputs": {str(ref): self.planned[ref.stage].fingerprint for ref in refs},
+        }
+        payload |= {"files": local} if local else {}
+        payload |= {"seed": self._experiment.seed} if stage.uses_seed else {}
+        return payload
+
+    def _input(self, ref: Ref[Any]) -> PlanInput:
+        parent = self.planned[ref.stage]
+        artifact = self._artifacts[ref.stage]
+        if artifact is not None:
+            artifact = select_checkpoint(artifact, ref, parent.run)
+        view = artifact.view(ref.expects) if artifact is not None else None
+        return PlanInput(parent.stage, parent.forecast, view, parent.recipe)
+
+    def _selection_problems(self, refs: tuple[Ref[Any], ...]) -> Iterator[str]:
+        for ref in refs:
+            artifact = self._artifacts[ref.stage]
+            run = self.planned[ref.stage].run
+            if artifact is not None and select_checkpoint(artifact, ref, run) is None:
+                steps = ", ".join(str(c.manifest.step) for c in run.checkpoints())
+                yield (
+                    f"{ref!r}: {ref.stage} is complete and kept no checkpoint of step {ref.step}; "
+                    f"there are {steps}"
+                )
+
+    def _decide(self, it: _Candidate) -> _Decision:
+        if it.artifact is not None and it.name not in self._request.rerun:
+            return self._decide_complete(it, it.artifact)
+        waiting = [r.stage for r in it.refs if self.planned[r.stage].action is Action.BLOCKED]
+        if it.forecast.problems or waiting:
+            problems = map(CannotWork, it.forecast.problems)
+            return _Decision(Action.BLOCKED, (*problems, *map(WaitsFor, waiting)))
+        if it.name in self._request.rerun:
+            return _Decision(Action.RUN, (Forced(),), archive=it.run.is_begun)
+        if it.damage:
+            return _Decision(Action.RUN, (ArtifactDamaged(it.damage[0]),), archive=True)
+        if it.run.is_begun:
+            return self._decide_begun(it)
+        return _Decision(Action.RUN, self._why_new(it))
+
+    def _decide_complete(self, it: _Candidate, artifact: Artifact) -> _Decision:
+        changed = (*self._changed_inputs(it), *_changed_pins(it, artifact))
+        if changed:
+            return _Decision(Action.RUN, changed, archive=True)
+        again = [ref for ref in it.refs if self.planned[ref.stage].action in _MAKES_AGAIN]
+        if again:
+            return _Decision(Action.CHECK, tuple(UpstreamRunsAgain(str(ref)) for ref in again))
+        return _Decision(Action.REUSE, (Complete(),))
+
+    def _decide_begun(self, it: _Candidate) -> _Decision:
+        saved = it.run.checkpoints()
+        if not saved:
+            return _Decision(Action.RUN, (Interrupted(None),))
+        changed = self._changed_inputs(it)
+        if changed:
+            return _Decision(Action.RUN, changed, archive=True)
+        step = saved[-1].manifest.step
+        return _Decision(
+            Action.RECOVER,
+            (Interrupted(step), *_changed_runtime(it.run, it.stage)),
+            from_step=step,
+        )
+
+    def _changed_inputs(self, it: _Candidate) -> tuple[Reason, ...]:
+        """Inputs that were made again, with other bytes, since the stage used them."""
+        recorded = {item.ref: item.digest for item in it.run.record().inputs}
+        changed = []
+        for ref in it.refs:
+            artifact = self._input(ref).artifact
+            if artifact is not None and recorded.get(str(ref), artifact.digest) != artifact.digest:
+                changed.append(InputChanged(str(ref), recorded[str(ref)], artifact.digest))
+        return tuple(changed)
+
+    def _why_new(self, it: _Candidate) -> tuple[Reason, ...]:
+        latest = self._history.latest(it.name)
+        if latest is None:
+            return (NeverRun(),)
+        return explain_change(latest, it.stage, it.identity)
+
+
+_MAKES_AGAIN = (Action.RUN, Action.CHECK, Action.RECOVER)
+
+
+def _changed_pins(it: _Candidate, artifact: Artifact) -> Iterator[Reason]:
+    """Sources that the lock pins to something else than the artifact was made from."""
+    if it.pins:
+        used = it.stage.pins(artifact)
+        for source, pin in it.pins.items():
+            if used.get(source, pin) != pin:
+                yield PinChanged(source, used[source], pin)
+
+
+def _changed_runtime(run: StageRun, stage: Stage) -> Iterator[Reason]:
+    """How the work is done now, where that differs from the attempt before."""
+    before = stage_of(run.record())
+    if before is not None:
+        yield from (change for change in changed_fields(before, stage) if change.role == "runtime")
+
+
+def input_refs(stage: Stage, recipe: Spec | None) -> tuple[Ref[Any], ...]:
+    """A stage's references and, for a resume, the datasets its recipe inherits."""
+    refs: dict[str, Ref[Any]] = {str(ref): ref for ref in stage.refs().values()}
+    if recipe is not None:
+        refs |= {str(ref): ref for ref in recipe.refs().values()}
+    return tuple(refs.values())
+
+
+def _selected_steps(stages: Mapping[str, Stage]) -> dict[str, tuple[int, ...]]:
+    selected: dict[str, set[int]] = {}
+    for stage in stages.values():
+        for ref in stage.refs().values():
+            if ref.step is not None:
+                selected.setdefault(ref.stage, set()).add(ref.step)
+    return {name: tuple(sorted(steps)) for name, steps in selected.items()}
+
+
+def _usable_artifact(run: StageRun) -> tuple[Artifact | None, list[str]]:
+    if not run.is_complete:
+        return None, []
+    try:
+        artifact = run.artifact()
+        damage = find_damage(artifact.path, artifact.files, read=False)
+    except IntegrityError as error:
+        return None, [str(error)]
+    return (None, damage) if damage else (artifact, [])
+
+
+def _proved(forecast: Forecast) -> Forecast:
+    """What is left of the doubts about a stage that has finished: nothing."""
+    return replace(forecast, problems=(), warnings=())
