@@ -9,7 +9,6 @@
     ├── FolderInUseError      exit 7   another process writes this experiment
     ├── IntegrityError        exit 8   bytes on disk are not what was recorded
     ├── NotReproducedError    exit 9   the results are not those of the lock
-    ├── ChangesPendingError   exit 10  a run would do something (`--detailed-exitcode`)
     └── StoppedError          exit 75  stopped safely; run again to go on
 
 Every other exception is a bug and keeps its traceback.
@@ -64,12 +63,6 @@ class NotReproducedError(ContinuumError):
     """A locked run came out with other bytes than the lock says."""
 
     exit_code = 9
-
-
-class ChangesPendingError(ContinuumError):
-    """The plan holds work; raised only where the user asked to be told by the exit code."""
-
-    exit_code = 10
 
 
 class StoppedError(ContinuumError):

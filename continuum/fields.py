@@ -117,7 +117,7 @@ class LocalPath(str):
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.with_info_plain_validator_function(
             cls._parse,
-            serialization=core_schema.to_string_ser_schema(),
+            serialization=core_schema.simple_ser_schema("str"),
             json_schema_input_schema=core_schema.str_schema(min_length=1),
         )
 
@@ -178,7 +178,7 @@ class Ref(str, Generic[ArtifactT]):
 
         return core_schema.no_info_plain_validator_function(
             parse,
-            serialization=core_schema.to_string_ser_schema(),
+            serialization=core_schema.simple_ser_schema("str"),
             json_schema_input_schema=core_schema.str_schema(
                 pattern=r"^[a-z][a-z0-9_-]*(@(final|step-[1-9][0-9]*))?$"
             ),

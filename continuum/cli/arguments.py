@@ -24,6 +24,17 @@ Overrides = Annotated[
         help="Override a value, as in stages.pretrain.optimizer.lr=1e-4. Repeatable.",
     ),
 ]
+Rerun = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--rerun",
+        metavar="STAGE",
+        help="Make this stage again though nothing has changed. Repeatable.",
+    ),
+]
+Locked = Annotated[
+    bool, typer.Option("--locked", help="Refuse whatever deviates from continuum.lock.")
+]
 
 
 @dataclass(frozen=True)

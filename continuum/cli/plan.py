@@ -1,15 +1,29 @@
 """`continuum plan`: what a run would do, and why."""
 
 from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
 
+import typer
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+from rich.tree import Tree
 
-from continuum.cli.arguments import Overrides, Spec, open_experiment
-from continuum.cli.console import results
-from continuum.errors import PreflightError
-from continuum.plan import Action, Plan
+from continuum.cli.arguments import Locked, Overrides, Rerun, Spec, open_experiment
+from continuum.cli.console import print_json, results
+from continuum.cli.figures import format_bytes, format_flops, format_seconds
+from continuum.costs import Cost, estimate_costs, total
+from continuum.errors import PreflightError, UsageError
+from continuum.fields import closest
+from continuum.files import write_json
+from continuum.locking import check_locked
+from continuum.plan import Action, Plan, PlannedStage, Request
+from continuum.plan_document import as_document
+from continuum.reasons import Reason, UpstreamChanged, UpstreamRunsAgain, WaitsFor
 
+CHANGES_PENDING = 10
+"""Exit code of `--detailed-exitcode` when a run would do something."""
 STYLES = {
     Action.RUN: "bold green",
     Action.RECOVER: "bold yellow",
@@ -19,21 +33,50 @@ STYLES = {
 }
 
 
-def plan(spec: Spec, overrides: Overrides = None) -> None:
-    """Show what a run would do: each stage's action, the reason, and its size. Writes nothing."""
+def plan(
+    spec: Spec,
+    overrides: Overrides = None,
+    rerun: Rerun = None,
+    locked: Locked = False,
+    why: Annotated[
+        str | None,
+        typer.Option("--why", metavar="STAGE", help="Explain one stage, down to the first causes."),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the plan as a JSON document.")
+    ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Write that document here, for `run --plan`."),
+    ] = None,
+    detailed_exitcode: Annotated[
+        bool,
+        typer.Option("--detailed-exitcode", help="Exit 10 when there is something to do."),
+    ] = False,
+) -> None:
+    """Show what a run would do: each stage's action, the reason, and its cost. Runs nothing."""
     opened = open_experiment(spec, overrides)
-    made = opened.plan()
-    console = results()
-    console.print(plan_table(made))
-    for planned in made:
-        for warning in planned.forecast.warnings:
-            console.print(Text(f"warning: {planned.name}: {warning}", style="yellow"))
+    made = opened.plan(Request(tuple(overrides or ()), frozenset(rerun or ()), locked))
+    if as_json:
+        print_json(as_document(made))
+    elif why is not None:
+        results().print(_explanation(made, why))
+    else:
+        _print_plan(results(), made)
     if made.problems:
         listed = "\n".join(f"  - {problem}" for problem in made.problems)
         raise PreflightError(f"a run would be refused:\n{listed}")
+    if locked:
+        check_locked(made)
+    if out is not None:
+        write_json(out, as_document(made))
+    if detailed_exitcode and made.has_work:
+        changing = [planned.name for planned in made if planned.action is not Action.REUSE]
+        typer.echo(f"not reused as they are: {', '.join(changing)}", err=True)
+        raise typer.Exit(CHANGES_PENDING)
 
 
-def plan_table(made: Plan) -> Table:
+def plan_table(made: Plan, costs: Mapping[str, Cost]) -> Table:
     """Stages with their actions, reasons and sizes."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for heading in ("stage", "kind", "action", "why", "size"):
@@ -44,12 +87,35 @@ def plan_table(made: Plan) -> Table:
             planned.stage.kind,
             Text(planned.action.value, style=STYLES[planned.action]),
             "\n".join(map(str, planned.reasons)),
-            _size(planned.forecast.facts),
+            _size(planned.forecast.facts, costs[planned.name].figures),
         )
     return table
 
 
-def _size(facts: Mapping[str, object]) -> str:
+def _print_plan(console: Console, made: Plan) -> None:
+    costs = estimate_costs(made)
+    console.print(plan_table(made, costs))
+    sure, at_most = _in_all(total(costs)), _in_all(total(costs, with_checked=True))
+    if at_most:
+        rest = f"; at most {at_most}" if at_most != sure else ""
+        console.print(f"to do: {sure or 'nothing that is sure'}{rest}", highlight=False)
+    for planned in made:
+        for warning in planned.forecast.warnings:
+            console.print(Text(f"warning: {planned.name}: {warning}", style="yellow"))
+
+
+def _in_all(sums: Mapping[str, int | float]) -> str:
+    words = []
+    if "tokens" in sums:
+        words.append(f"{sums['tokens']:,} training tokens")
+    if "flops" in sums:
+        words.append(format_flops(sums["flops"]))
+    if "seconds" in sums:
+        words.append(f"{format_seconds(sums['seconds'])} at the speed of earlier runs")
+    return ", ".join(words)
+
+
+def _size(facts: Mapping[str, object], cost: Mapping[str, int | float]) -> str:
     """What a stage will take, in words: only what is known."""
     words = []
     if "steps" in facts:
@@ -63,15 +129,48 @@ def _size(facts: Mapping[str, object]) -> str:
         words.append(f"{facts['checkpoints']} checkpoints{' of ' + size if size else ''}")
     if "weights_bytes" in facts:
         words.append(format_bytes(facts["weights_bytes"]))
+    if "flops" in cost:
+        words.append(format_flops(cost["flops"]))
+    if "memory_bytes" in cost:
+        words.append(f"{format_bytes(cost['memory_bytes'])} of memory")
+    if "seconds" in cost:
+        words.append(f"about {format_seconds(cost['seconds'])}")
     return ", ".join(words)
 
 
-def format_bytes(size: object) -> str:
-    """`1.3 GB`; empty for None."""
-    if not isinstance(size, (int, float)):
-        return ""
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} TB"
+def _explanation(made: Plan, name: str) -> Tree:
+    """A stage's reasons, and below each stage named in one, that stage's own.
+
+    Raises:
+        UsageError: there is no such stage.
+    """
+    if name not in made.stages:
+        meant = closest(name, made.stages)
+        hint = f"; did you mean {meant!r}?" if meant else ""
+        raise UsageError(f"--why {name}: there is no stage of this name{hint}")
+    planned = made.stages[name]
+    tree = Tree(_headline(planned))
+    tree.add(Text(f"fingerprint {planned.fingerprint}, folder runs/{planned.run.name}", "dim"))
+    _grow(tree, made, planned, {name})
+    return tree
+
+
+def _grow(tree: Tree, made: Plan, planned: PlannedStage, shown: set[str]) -> None:
+    for reason in planned.reasons:
+        branch = tree.add(Text(str(reason)))
+        parent = _stage_of(reason)
+        if parent in made.stages and parent not in shown:
+            shown.add(parent)
+            _grow(branch.add(_headline(made.stages[parent])), made, made.stages[parent], shown)
+
+
+def _headline(planned: PlannedStage) -> Text:
+    action = (planned.action.value, STYLES[planned.action])
+    return Text.assemble((planned.name, "bold"), f" ({planned.stage.kind}): ", action)
+
+
+def _stage_of(reason: Reason) -> str:
+    """The stage that a reason points at; empty for none."""
+    if isinstance(reason, (UpstreamChanged, UpstreamRunsAgain)):
+        return reason.ref.partition("@")[0]
+    return reason.stage if isinstance(reason, WaitsFor) else ""

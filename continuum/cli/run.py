@@ -6,28 +6,40 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from continuum.cli.arguments import Overrides, Spec, open_experiment
-from continuum.cli.console import results
+from continuum.cli.arguments import Locked, Overrides, Rerun, Spec, open_experiment
+from continuum.cli.console import print_json, results
 from continuum.cli.progress import PlainProgress, Progress, RichProgress
 from continuum.errors import UsageError
 from continuum.executor import RunResult, StopRule, run_experiment
 from continuum.launchers import Launcher
-from continuum.plan import Action
+from continuum.plan import NOTHING_MORE, Action, PlannedStage, Request
+from continuum.plan_document import AgreedPlan, read_document
 
+RUN_SCHEMA = "continuum.run/1"
 STYLES = {"done": "green", "reused": "dim", "not reached": "yellow"}
 
 
 def run(
     spec: Spec,
     overrides: Overrides = None,
+    rerun: Rerun = None,
+    locked: Locked = False,
+    plan_path: Annotated[
+        Path | None,
+        typer.Option("--plan", help="Do exactly what this plan says, or exit 6."),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the results as a JSON document.")
+    ] = False,
     plain: Annotated[
         bool, typer.Option("--plain", help="Plain lines instead of a live display.")
     ] = False,
@@ -42,16 +54,28 @@ def run(
     ] = 120.0,
 ) -> None:
     """Run an experiment; what is complete is reused, what was interrupted goes on."""
-    opened = open_experiment(spec, overrides)
+    request = Request(tuple(overrides or ()), frozenset(rerun or ()), locked)
+    agreed = _agreed_plan(plan_path, request)
+    request = agreed.request if agreed is not None else request
+    opened = open_experiment(spec, list(request.overrides))
     console = Console(stderr=True)
     progress: Progress = RichProgress(console) if _is_live(console, plain) else PlainProgress()
     stop = StopRule(_stop_on_signals(parse_duration(max_time)), grace_s=grace)
     with progress:
         result = run_experiment(
-            opened.experiment, opened.folder, lambda: _launcher(in_process), progress.observe, stop
+            opened.experiment,
+            opened.folder,
+            lambda: _launcher(in_process),
+            progress.observe,
+            stop,
+            request,
+            None if agreed is None else agreed.check,
         )
     _ignore_signals()
-    results().print(_summary(result))
+    if as_json:
+        print_json(_document(result))
+    else:
+        results().print(_summary(result))
     result.raise_for_failure()
 
 
@@ -67,6 +91,22 @@ def parse_duration(text: str | None) -> float | None:
     if match is None or float(match[1]) <= 0:
         raise UsageError(f"--max-time {text!r}: write 90s, 30m, 2h or 1d")
     return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
+
+
+def _agreed_plan(path: Path | None, request: Request) -> AgreedPlan | None:
+    """The plan to hold the run against; it says itself what was asked for.
+
+    Raises:
+        UsageError: the file is no plan, or the command line says something else besides.
+    """
+    if path is None:
+        return None
+    if request != NOTHING_MORE:
+        raise UsageError(
+            "--plan already holds what was asked for when it was made; leave out --set, --rerun "
+            "and --locked"
+        )
+    return read_document(path)
 
 
 def _stop_on_signals(max_time_s: float | None) -> Callable[[], bool]:
@@ -107,14 +147,39 @@ def _is_live(console: Console, plain: bool) -> bool:
     return console.is_terminal and not plain and sys.stdout.isatty()
 
 
+def _status(planned: PlannedStage, result: RunResult) -> str:
+    outcome = result.outcomes.get(planned.name)
+    unreached = "reused" if planned.action is Action.REUSE else "not reached"
+    return outcome.status if outcome is not None else unreached
+
+
+def _document(result: RunResult) -> dict[str, Any]:
+    """What became of every stage, for programs."""
+    stages = []
+    for planned in result.plan:
+        outcome, run = result.outcomes.get(planned.name), planned.run
+        artifact = run.artifact() if run.is_complete else None
+        stages.append(
+            {
+                "name": planned.name,
+                "kind": planned.stage.kind,
+                "status": _status(planned, result),
+                "message": outcome.message if outcome is not None else "",
+                "run": run.name if run.is_begun else None,
+                "artifact": artifact.digest if artifact is not None else None,
+                "metrics": getattr(artifact, "metrics", {}),
+            }
+        )
+    experiment = result.plan.experiment.name
+    return {"schema": RUN_SCHEMA, "experiment": experiment, "stages": stages}
+
+
 def _summary(result: RunResult) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for heading in ("stage", "kind", "result", "made", "folder"):
         table.add_column(heading, overflow="fold", header_style="bold")
     for planned in result.plan:
-        outcome = result.outcomes.get(planned.name)
-        unreached = "reused" if planned.action is Action.REUSE else "not reached"
-        status: str = outcome.status if outcome is not None else unreached
+        status = _status(planned, result)
         made = planned.run.artifact().summary() if planned.run.is_complete else ""
         table.add_row(
             planned.name,

@@ -1,0 +1,29 @@
+"""Numbers for people: bytes, operations, seconds."""
+
+from datetime import timedelta
+
+
+def format_bytes(size: object) -> str:
+    """`1.3 GB`; empty for None."""
+    if not isinstance(size, (int, float)):
+        return ""
+    for unit in ("B", "kB", "MB", "GB"):
+        if abs(size) < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"
+
+
+def format_flops(operations: float) -> str:
+    """`1.2 PFLOPs`: floating-point operations in all, not a second."""
+    value = float(operations)
+    for prefix in ("", "k", "M", "G", "T", "P", "E"):
+        if abs(value) < 1000:
+            return f"{value:.3g} {prefix}FLOPs"
+        value /= 1000
+    return f"{value:.3g} ZFLOPs"
+
+
+def format_seconds(seconds: float) -> str:
+    """`0:02:05`, or `3 s` below a minute."""
+    return f"{seconds:.0f} s" if seconds < 60 else str(timedelta(seconds=round(seconds)))
