@@ -35,8 +35,8 @@ class LockedStage(BaseModel):
 
     fingerprint: str
     """Of its spec and everything above it."""
-    artifact: str
-    """SHA-256 over the files it made."""
+    artifact: str | None = None
+    """SHA-256 over the files it made; absent after an upgrade, until it is made again."""
     pins: dict[str, str] = {}
     """What sources that may move turned out to be: a Hub revision's commit, a URL's SHA-256."""
     metrics: dict[str, float] = {}
@@ -62,15 +62,15 @@ class Lock(BaseModel):
         return dict(locked.pins) if locked is not None else {}
 
     def with_pins(self, stage: str, pins: Mapping[str, str]) -> "Lock":
-        """This lock with other pins for a stage that is in it."""
-        entry = self.stages[stage].model_copy(update={"pins": dict(pins)})
+        """This lock with other pins for a stage that is in it, whose result they disown."""
+        entry = self.stages[stage].model_copy(update={"pins": dict(pins), "artifact": None})
         return self.model_copy(update={"stages": {**self.stages, stage: entry}})
 
     def as_yaml(self) -> str:
         """The file's text, the same for the same content."""
         document = self.model_dump(mode="json")
         for entry in document["stages"].values():
-            for name in ("pins", "metrics", "versions"):
+            for name in ("artifact", "pins", "metrics", "versions"):
                 if not entry[name]:
                     del entry[name]
         body = yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=1000)

@@ -57,7 +57,8 @@ def check_reproduced(plan: Plan) -> None:
     for planned in plan:
         if not planned.run.is_complete:
             continue
-        found, wanted = planned.run.artifact().digest, plan.lock.stages[planned.name].artifact
+        found = planned.run.artifact().digest
+        wanted = plan.lock.stages[planned.name].artifact or ""
         if found != wanted:
             others.append(
                 f"  - {planned.name}: its artifact is {found[:SHOWN]}, not {wanted[:SHOWN]}"
@@ -79,6 +80,8 @@ def _deviations(plan: Plan, lock: Lock) -> Iterator[str]:
         locked = lock.stages.get(planned.name)
         if locked is None:
             yield f"{planned.name}: is not in the lock"
+        elif locked.artifact is None:
+            yield f"{planned.name}: its pins were upgraded and it was not run since"
         elif locked.fingerprint != planned.fingerprint:
             yield (
                 f"{planned.name}: its fingerprint is {planned.fingerprint[:SHOWN]}, not "

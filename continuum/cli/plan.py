@@ -12,10 +12,10 @@ from rich.tree import Tree
 
 from continuum.cli.arguments import Locked, Overrides, Rerun, Spec, open_experiment
 from continuum.cli.console import print_json, results
-from continuum.cli.figures import format_bytes, format_flops, format_seconds
 from continuum.costs import Cost, estimate_costs, total
 from continuum.errors import PreflightError, UsageError
 from continuum.fields import closest
+from continuum.figures import format_bytes, format_flops, format_seconds
 from continuum.files import write_json
 from continuum.locking import check_locked
 from continuum.plan import Action, Plan, PlannedStage, Request

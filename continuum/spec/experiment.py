@@ -26,9 +26,9 @@ STAGE_NAME = re.compile(rf"[a-z][a-z0-9_-]{{0,{MAX_NAME_LENGTH - 1}}}")
 class Experiment(Spec):
     """One experiment: a name, a seed, and the stages in an order they can run in."""
 
-    continuum: Literal[1]
+    continuum: Literal[1] = cosmetic_field(...)
     """The version of this format."""
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
+    name: str = cosmetic_field(..., pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
     """Letters, digits, dots, dashes and underscores."""
     description: str | None = cosmetic_field(None)
     """A sentence for readers."""

@@ -14,12 +14,13 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
-
-import zstandard
+from typing import TYPE_CHECKING, BinaryIO
 
 from continuum.artifacts import Corpus, CorpusItem
 from continuum.errors import IntegrityError, PreflightError
+
+if TYPE_CHECKING:
+    from zstandard import ZstdDecompressor
 
 BLOCK_BYTES = 1 << 19
 """Bytes decoded at a time."""
@@ -101,7 +102,7 @@ def _read_blocks(path: Path, item: CorpusItem, on_bytes: OnBytes) -> Iterator[by
                 on_bytes(now - position)
                 position = now
                 yield block
-        except (OSError, EOFError, zlib.error, zstandard.ZstdError) as error:
+        except (OSError, EOFError, zlib.error) as error:
             raise PreflightError(
                 f"{path} ({item.source}): cannot be read (compression: {item.compression}) near "
                 f"byte {raw.tell():,}: {error}; the source is damaged or of another kind"
@@ -121,8 +122,18 @@ def _decompressed(raw: BinaryIO, path: Path, compression: str) -> Iterator[bytes
 
 
 def _unzstd(raw: BinaryIO) -> Iterator[bytes]:
+    import zstandard
+
+    try:
+        yield from _zstd_frames(
+            raw, zstandard.ZstdDecompressor(max_window_size=ZSTD_MAX_WINDOW_BYTES)
+        )
+    except zstandard.ZstdError as error:
+        raise OSError(str(error)) from error
+
+
+def _zstd_frames(raw: BinaryIO, context: "ZstdDecompressor") -> Iterator[bytes]:
     # Frame by frame, because the library's stream reader takes a cut-off frame for the end.
-    context = zstandard.ZstdDecompressor(max_window_size=ZSTD_MAX_WINDOW_BYTES)
     frame = None
     while compressed := raw.read(ZSTD_SLICE_BYTES):
         while compressed:

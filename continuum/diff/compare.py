@@ -1,0 +1,227 @@
+"""Compare two plans: which fields changed, what must run again for it, and what that takes."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from continuum.costs import KEPT
+from continuum.diff.sides import Side
+from continuum.fields import field_values
+from continuum.fingerprint import ABSENT, diff_payloads
+from continuum.lock import Lock
+from continuum.plan import PlannedStage
+from continuum.reasons import (
+    FieldChanged,
+    InputChanged,
+    Reason,
+    UpstreamChanged,
+    changed_fields,
+)
+
+SCHEMA = "continuum.diff/1"
+Status = Literal["added", "removed", "again", "reused", "same"]
+"""`again`: the same stage with another identity; `reused`: changed only in how it is done."""
+SUMMED = ("tokens", "flops", "disk_bytes")
+DOES_WORK = ("added", "again")
+
+
+@dataclass(frozen=True)
+class StageDiff:
+    """One stage on both sides."""
+
+    name: str
+    kind: str
+    status: Status
+    changes: tuple[FieldChanged, ...]
+    """Every field that differs, whatever its role."""
+    causes: tuple[Reason, ...]
+    """Local files and stages above it that differ."""
+    before: Mapping[str, int | float]
+    """Tokens, steps, FLOPs, bytes: what is known."""
+    after: Mapping[str, int | float]
+    parents: tuple[str, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """The stage's part of the document."""
+        return {
+            "name": self.name,
+            "kind": self.kind,
+            "status": self.status,
+            "changes": [change.as_json() for change in self.changes],
+            "causes": [cause.as_json() for cause in self.causes],
+            "cost": {"before": dict(self.before), "after": dict(self.after)},
+        }
+
+
+@dataclass(frozen=True)
+class LockChange:
+    """Something in `continuum.lock` that differs."""
+
+    stage: str
+    """Empty for the versions of the whole experiment."""
+    what: Literal["version", "pin", "metric", "artifact"]
+    name: str
+    old: str | float | None
+    new: str | float | None
+
+
+@dataclass(frozen=True)
+class Diff:
+    """All that differs between two experiments."""
+
+    before: str
+    after: str
+    """The sides, as the user named them."""
+    experiment: tuple[FieldChanged, ...]
+    """Fields outside the stages."""
+    stages: tuple[StageDiff, ...]
+    """Those of the second side in their order, then those that are gone."""
+    lock: tuple[LockChange, ...]
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing differs at all."""
+        return not (self.experiment or self.lock or any(s.status != "same" for s in self.stages))
+
+    @property
+    def work(self) -> list[StageDiff]:
+        """The stages that must run for the second side when the first was run."""
+        return [stage for stage in self.stages if stage.status in DOES_WORK]
+
+    def work_cost(self) -> dict[str, int | float]:
+        """Sums over those stages, of what is known."""
+        return _sum(stage.after for stage in self.work)
+
+    def total_change(self) -> dict[str, int | float]:
+        """What the whole second experiment takes more than the first; negative for less."""
+        changed = [stage for stage in self.stages if stage.status != "same"]
+        before = _sum(stage.before for stage in changed)
+        after = _sum(stage.after for stage in changed)
+        return {
+            name: after.get(name, 0) - before.get(name, 0)
+            for name in SUMMED
+            if name in before or name in after
+        }
+
+    def as_json(self) -> dict[str, Any]:
+        """The versioned document."""
+        return {
+            "schema": SCHEMA,
+            "from": self.before,
+            "to": self.after,
+            "is_empty": self.is_empty,
+            "experiment": [change.as_json() for change in self.experiment],
+            "stages": [stage.as_json() for stage in self.stages],
+            "run_again": [stage.name for stage in self.work],
+            "work": self.work_cost(),
+            "total_change": self.total_change(),
+            "lock": [asdict(change) for change in self.lock],
+        }
+
+
+def compare(before: Side, after: Side) -> Diff:
+    """What changes from one side to the other."""
+    old, new = before.plan, after.plan
+    stages = [_stage_diff(old.stages.get(planned.name), planned) for planned in new]
+    gone = [p for p in old if p.name not in new.stages]
+    return Diff(
+        before=before.label,
+        after=after.label,
+        experiment=tuple(
+            change
+            for change in changed_fields(old.experiment, new.experiment)
+            if not change.path.startswith("stages.")
+        ),
+        stages=(*stages, *(_stage_diff(planned, None) for planned in gone)),
+        lock=tuple(_lock_changes(old.lock, new.lock)),
+    )
+
+
+def _stage_diff(old: PlannedStage | None, new: PlannedStage | None) -> StageDiff:
+    either = new or old
+    assert either is not None, "a stage is on one side at least"
+    changes: tuple[FieldChanged, ...] = ()
+    causes: tuple[Reason, ...] = ()
+    if old is None or new is None:
+        status: Status = "removed" if new is None else "added"
+    else:
+        changes = tuple(_field_changes(old, new))
+        causes = tuple(_causes(old, new))
+        is_same = old.fingerprint == new.fingerprint
+        status = "again" if not is_same else "reused" if changes else "same"
+    return StageDiff(
+        name=either.name,
+        kind=either.stage.kind,
+        status=status,
+        changes=changes,
+        causes=causes,
+        before=_figures(old),
+        after=_figures(new),
+        parents=tuple(dict.fromkeys(ref.stage for ref in either.refs)),
+    )
+
+
+def _field_changes(old: PlannedStage, new: PlannedStage) -> Iterator[FieldChanged]:
+    if type(old.stage) is type(new.stage):
+        yield from changed_fields(old.stage, new.stage)
+        return
+    yield FieldChanged("kind", old.stage.kind, new.stage.kind, "identity")
+    for item in field_values(new.stage):
+        if item.path != "kind":
+            yield FieldChanged(item.path, ABSENT, item.value, item.role)
+
+
+def _causes(old: PlannedStage, new: PlannedStage) -> Iterator[Reason]:
+    for change in diff_payloads(old.identity, new.identity):
+        part, _, rest = change.path.partition(".")
+        was, now = (None if value is ABSENT else value for value in (change.old, change.new))
+        if part == "files":
+            yield InputChanged(rest or "its local files", _digest(was), _digest(now))
+        elif part == "inputs":
+            yield UpstreamChanged(rest, was, now)
+        elif part in ("seed", "version"):
+            yield FieldChanged(part, was, now, "identity")
+
+
+def _digest(value: Any) -> str | None:
+    """A file's hash; all files of a stage, on one side alone, have none."""
+    return value if isinstance(value, str) else None
+
+
+def _figures(planned: PlannedStage | None) -> dict[str, int | float]:
+    if planned is None:
+        return {}
+    facts = planned.forecast.facts
+    return {k: v for k, v in facts.items() if k in KEPT and isinstance(v, (int, float))}
+
+
+def _sum(figures: Iterable[Mapping[str, int | float]]) -> dict[str, int | float]:
+    sums: dict[str, int | float] = {}
+    for each in figures:
+        for name in SUMMED:
+            if name in each:
+                sums[name] = sums.get(name, 0) + each[name]
+    return sums
+
+
+def _lock_changes(old: Lock | None, new: Lock | None) -> Iterator[LockChange]:
+    before, after = (lock.stages if lock is not None else {} for lock in (old, new))
+    versions = (lock.versions if lock is not None else {} for lock in (old, new))
+    yield from _changes("", "version", *versions)
+    for name in dict.fromkeys((*after, *before)):
+        was, now = before.get(name), after.get(name)
+        yield from _changes(name, "pin", was.pins if was else {}, now.pins if now else {})
+        yield from _changes(name, "metric", was.metrics if was else {}, now.metrics if now else {})
+        digests = ({"sha256": entry.artifact} if entry else {} for entry in (was, now))
+        yield from _changes(name, "artifact", *digests)
+
+
+def _changes(
+    stage: str,
+    what: Literal["version", "pin", "metric", "artifact"],
+    old: Mapping[str, Any],
+    new: Mapping[str, Any],
+) -> Iterator[LockChange]:
+    for name in dict.fromkeys((*new, *old)):
+        if old.get(name) != new.get(name):
+            yield LockChange(stage, what, name, old.get(name), new.get(name))

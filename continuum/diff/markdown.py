@@ -1,0 +1,174 @@
+"""A diff as Markdown: a comment for a pull request, with a Mermaid graph of what is affected."""
+
+from collections.abc import Iterable, Iterator
+
+from continuum.diff.compare import DOES_WORK, Diff, LockChange, StageDiff
+from continuum.figures import format_bytes, format_flops
+from continuum.reasons import FieldChanged
+
+WORDS = {
+    "added": "new",
+    "removed": "removed",
+    "again": "runs again",
+    "reused": "reused",
+    "same": "unchanged",
+}
+COLOURS = {
+    "added": "fill:#d4f4dd,stroke:#1a7f37,color:#000",
+    "removed": "fill:#eeeeee,stroke:#888888,color:#000,stroke-dasharray:4",
+    "again": "fill:#ffe2d1,stroke:#bc4c00,color:#000",
+    "reused": "fill:#ddf4ff,stroke:#0969da,color:#000",
+    "same": "fill:#ffffff,stroke:#888888,color:#000",
+}
+
+
+def as_markdown(diff: Diff) -> str:
+    """The whole comment."""
+    return "\n".join([f"### continuum diff `{diff.before}` → `{diff.after}`", "", *_body(diff), ""])
+
+
+def summary(diff: Diff) -> str:
+    """One sentence: what runs again, what it takes, what is reused."""
+    if diff.is_empty:
+        return "nothing differs"
+    work = [stage.name for stage in diff.work]
+    reused = sum(stage.status in ("reused", "same") for stage in diff.stages)
+    words = f"{len(work)} stage(s) to run: {', '.join(work)}" if work else "no stage runs again"
+    cost = cost_in_words(diff.work_cost())
+    change = cost_in_words(diff.total_change(), signed=True)
+    return (
+        words
+        + (f" ({cost})" if cost else "")
+        + f"; {reused} reused"
+        + (f"; the whole experiment changes by {change}" if change else "")
+    )
+
+
+def cost_in_words(figures: dict[str, int | float], *, signed: bool = False) -> str:
+    """`1,000 training tokens, 1.2 PFLOPs, 3 GB`; with signs for a change, zeros left out."""
+    words = []
+    for name, write in (
+        ("tokens", lambda value: f"{value:,.0f} training tokens"),
+        ("flops", format_flops),
+        ("disk_bytes", lambda value: f"{format_bytes(value)} of disk"),
+    ):
+        value = figures.get(name)
+        if value:
+            words.append(("+" if signed and value > 0 else "") + write(value))
+    return ", ".join(words)
+
+
+def lock_words(change: LockChange) -> str:
+    """`pretrain: val_loss 4.26 -> 4.1 (-0.16)`, without the stage's name."""
+    if change.what == "artifact":
+        return f"artifact {_digest(change.old)} -> {_digest(change.new)}"
+    if change.what == "pin":
+        return f"{change.name}: {_digest(change.old)} -> {_digest(change.new)}"
+    old, new = (("(none)" if value is None else value) for value in (change.old, change.new))
+    delta = ""
+    if isinstance(change.old, (int, float)) and isinstance(change.new, (int, float)):
+        delta = f" ({change.new - change.old:+.4g})"
+    return f"{change.name} {old} -> {new}{delta}"
+
+
+def _body(diff: Diff) -> Iterator[str]:
+    yield f"**{_sentence(summary(diff))}**"
+    if diff.is_empty:
+        return
+    yield ""
+    yield from _graph(diff)
+    yield from _stage_table(diff)
+    yield from _field_table(diff)
+    yield from _lock_table(diff.lock)
+
+
+def _stage_table(diff: Diff) -> Iterator[str]:
+    affected = [stage for stage in diff.stages if stage.status != "same"]
+    if not affected:
+        return
+    yield "| stage | | why | cost |"
+    yield "| --- | --- | --- | --- |"
+    for stage in affected:
+        why = [str(change) for change in stage.changes if change.role == "identity"]
+        why += [str(cause) for cause in stage.causes]
+        cost = cost_in_words(dict(stage.after)) if stage.status in DOES_WORK else ""
+        cells = (f"`{stage.name}`", WORDS[stage.status], "<br>".join(map(_escape, why)), cost)
+        yield f"| {' | '.join(cells)} |"
+    yield ""
+
+
+def _field_table(diff: Diff) -> Iterator[str]:
+    rows = [("", change) for change in diff.experiment]
+    rows += [(stage.name, change) for stage in diff.stages for change in stage.changes]
+    if not rows:
+        return
+    yield "| field | before | after | role |"
+    yield "| --- | --- | --- | --- |"
+    for name, change in rows:
+        yield f"| {' | '.join(_field_cells(name, change))} |"
+    yield ""
+
+
+def _field_cells(stage: str, change: FieldChanged) -> Iterator[str]:
+    yield f"`{'stages.' + stage + '.' if stage else ''}{change.path}`"
+    yield _code(change.old)
+    yield _code(change.new)
+    yield change.role
+
+
+def _lock_table(changes: Iterable[LockChange]) -> Iterator[str]:
+    rows = [change for change in changes if change.what != "artifact"]
+    if not rows:
+        return
+    yield "| lock | | |"
+    yield "| --- | --- | --- |"
+    for change in rows:
+        yield f"| {change.stage or 'versions'} | {change.what} | {_escape(lock_words(change))} |"
+    yield ""
+
+
+def _graph(diff: Diff) -> Iterator[str]:
+    """The affected stages and, for context, what they hang on directly."""
+    by_name = {stage.name: stage for stage in diff.stages}
+    shown = {stage.name for stage in diff.stages if stage.status != "same"}
+    shown |= {parent for name in shown for parent in by_name[name].parents if parent in by_name}
+    if not shown:
+        return
+    ids = {stage.name: f"s{number}" for number, stage in enumerate(diff.stages)}
+    yield "```mermaid"
+    yield "graph LR"
+    for stage in diff.stages:
+        if stage.name in shown:
+            yield f'  {ids[stage.name]}["{stage.name}<br>{stage.kind}"]:::{stage.status}'
+    for stage in diff.stages:
+        for parent in _edges(stage, shown):
+            yield f"  {ids[parent]} --> {ids[stage.name]}"
+    for status in dict.fromkeys(stage.status for stage in diff.stages if stage.name in shown):
+        yield f"  classDef {status} {COLOURS[status]}"
+    yield "```"
+    yield ""
+
+
+def _edges(stage: StageDiff, shown: set[str]) -> list[str]:
+    return [parent for parent in stage.parents if parent in shown] if stage.name in shown else []
+
+
+def _sentence(text: str) -> str:
+    return text[0].upper() + text[1:] + "."
+
+
+def _escape(text: str) -> str:
+    """Text that stays inside its table cell and is no markup."""
+    for letter in ("\\", "|", "`", "*", "_", "<", ">"):
+        text = text.replace(letter, "\\" + letter)
+    return " ".join(text.split())
+
+
+def _code(value: object) -> str:
+    """A value as code, inside a table cell."""
+    text = " ".join(str(value).split()).replace("|", "\\|").replace("`", "'")
+    return f"`{text}`"
+
+
+def _digest(value: object) -> str:
+    return "(none)" if value is None else str(value)[:12]

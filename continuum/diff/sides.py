@@ -1,0 +1,100 @@
+"""The two sides of a comparison: a spec, a folder, or either as a Git revision has it."""
+
+import subprocess
+import tarfile
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from continuum.digest_cache import DigestCache
+from continuum.errors import UsageError
+from continuum.plan import Plan
+from continuum.planner import make_plan
+from continuum.runs import ExperimentFolder
+from continuum.spec.diagnostics import SpecError
+from continuum.spec.experiment import load_experiment
+
+GIT_TIMEOUT_S = 60.0
+SPEC_NAME = "experiment.yaml"
+
+
+@dataclass(frozen=True)
+class Side:
+    """One experiment, planned where it lies; the plan knows its lock."""
+
+    label: str
+    """As the user named it."""
+    plan: Plan
+
+
+@contextmanager
+def open_side(text: str) -> Iterator[Side]:
+    """Load what a command line names.
+
+    Args:
+        text: A spec, a folder that holds one, or `REV:PATH` with either as Git has it; PATH is
+            relative to the repository's root, or to the working directory with a leading `./`.
+
+    Raises:
+        UsageError: there is no such file or revision.
+        SpecError: the spec has mistakes.
+    """
+    revision, colon, path = text.partition(":")
+    if Path(text).exists() or not colon or not revision:
+        yield _side(text, Path(text))
+        return
+    with tempfile.TemporaryDirectory(prefix="continuum-") as folder:
+        tree = Path(folder).resolve() / "tree"
+        inside = _extract(revision, path, tree)
+        try:
+            side = _side(text, inside)
+        except SpecError as error:
+            # The reader knows the file by its revision, not by where it was put for a moment.
+            error.args = (str(error).replace(f"{tree}/", f"{revision}:"),)
+            raise
+        yield side
+
+
+def _side(label: str, path: Path) -> Side:
+    spec = path / SPEC_NAME if path.is_dir() else path
+    if not spec.is_file():
+        raise UsageError(
+            f"{label}: no such experiment; give a spec, its folder, or REV:PATH of either in Git"
+        )
+    experiment = load_experiment(spec)
+    folder = ExperimentFolder(spec.parent.resolve())
+    return Side(label, make_plan(experiment, folder, DigestCache(folder.digest_cache_path)))
+
+
+def _extract(revision: str, path: str, tree: Path) -> Path:
+    """Put the whole tree of a revision into a new folder; where `path` is in it.
+
+    The whole tree, because a spec extends files and reads data that lie anywhere in it.
+    """
+    root = _git("rev-parse", "--show-toplevel").decode().strip()
+    prefix = _git("rev-parse", "--show-prefix").decode().strip() if path.startswith("./") else ""
+    _git("rev-parse", "--verify", "--quiet", f"{revision}^{{tree}}", what=revision)
+    archive = tree.with_suffix(".tar")
+    _git("-C", root, "archive", "--format=tar", f"--output={archive}", revision)
+    with tarfile.open(archive) as tar:
+        tar.extractall(tree, filter="data")
+    archive.unlink()
+    return tree / prefix / path
+
+
+def _git(*arguments: str, what: str = "") -> bytes:
+    try:
+        done = subprocess.run(
+            ["git", *arguments], capture_output=True, timeout=GIT_TIMEOUT_S, check=False
+        )
+    except FileNotFoundError:
+        raise UsageError("a REV:PATH needs `git`, which is not installed") from None
+    except subprocess.TimeoutExpired:
+        raise UsageError(f"git {arguments[0]} took more than {GIT_TIMEOUT_S:g} s") from None
+    if done.returncode:
+        said = done.stderr.decode(errors="replace").strip().splitlines()
+        detail = said[0] if said else "there is no such revision"
+        raise UsageError(f"{what or 'git ' + arguments[0]}: {detail}")
+    return done.stdout

@@ -1,0 +1,341 @@
+"""`continuum diff` on a scripted Git repository: ten kinds of change, each with what it means."""
+
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.commands import Cli
+
+BASE = """\
+optimizer: &adam {name: AdamW, lr: 1e-3}
+"""
+SPEC = """\
+continuum: 1
+name: studied
+seed: 1
+vars: {rate: 1e-3}
+stages:
+  books: {kind: fetch, sources: [{path: data/*.txt}]}
+  tokenizer: {kind: train_tokenizer, corpus: books, vocab_size: 300}
+  tokens: {kind: tokenize, corpus: books, tokenizer: tokenizer, validation: {fraction: 0.1}}
+  pretrain:
+    kind: pretrain
+    model: {name: pythia-14m, n_layer: 2, n_embd: 32, n_head: 2, vocab_size: 512}
+    data: tokens
+    max_steps: 20
+    sequence_length: 32
+    global_batch_size: 8
+    optimizer: {lr: "${rate}"}
+  longer: {kind: resume, from: pretrain, max_steps: 30, schedule: {kind: linear, to: 0}}
+  weights: {kind: convert, from: longer}
+"""
+ALL = ["books", "tokenizer", "tokens", "pretrain", "longer", "weights"]
+LOCK = """\
+continuum_lock: 1
+experiment: studied
+versions: {torch: 2.14.1}
+stages:
+  pretrain:
+    fingerprint: aaaa
+    artifact: bbbb
+    pins: {EleutherAI/pythia-14m@main: a111aaaa1111aaaa}
+    metrics: {val_loss: 4.5}
+"""
+TOKENS_PER_STEP = 32 * 8
+
+
+@dataclass(frozen=True)
+class Repository:
+    """A Git repository with one experiment."""
+
+    path: Path
+    cli: Cli
+
+    def git(self, *arguments: str) -> None:
+        subprocess.run(["git", "-C", str(self.path), *arguments], check=True, capture_output=True)
+
+    def commit(self) -> None:
+        self.git("add", "-A")
+        self.git("commit", "-q", "-m", "a change")
+
+    @property
+    def folder(self) -> Path:
+        return self.path / "studies" / "one"
+
+    @property
+    def spec(self) -> Path:
+        return self.folder / "experiment.yaml"
+
+    def edit(self, old: str, new: str) -> None:
+        text = self.spec.read_text()
+        assert old in text
+        self.spec.write_text(text.replace(old, new))
+
+    def diff(self, *options: str, before: str = "HEAD~1", after: str = "HEAD") -> str:
+        where = "studies/one/experiment.yaml"
+        done = self.cli("diff", f"{before}:{where}", f"{after}:{where}", *options)
+        return done.stdout
+
+    def document(self) -> dict[str, Any]:
+        document: dict[str, Any] = json.loads(self.diff("--json"))
+        return document
+
+
+@pytest.fixture
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Repository:
+    """Committed once; the working directory is inside it."""
+    made = Repository(tmp_path / "repository", Cli())
+    (made.folder / "data").mkdir(parents=True)
+    made.spec.write_text(SPEC)
+    (made.folder / "data" / "a.txt").write_text("All happy families are alike. " * 40)
+    (made.folder / "continuum.lock").write_text(LOCK)
+    made.git("init", "-q", "-b", "main")
+    made.git("config", "user.email", "a@example.org")
+    made.git("config", "user.name", "A")
+    made.commit()
+    monkeypatch.chdir(made.path)
+    return made
+
+
+def by_status(document: dict[str, Any]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for stage in document["stages"]:
+        found.setdefault(stage["status"], []).append(stage["name"])
+    return found
+
+
+def changes(document: dict[str, Any], stage: str) -> list[tuple[str, Any, Any, str]]:
+    (entry,) = [entry for entry in document["stages"] if entry["name"] == stage]
+    return [(c["path"], c["old"], c["new"], c["role"]) for c in entry["changes"]]
+
+
+def reshape(repository: Repository) -> None:
+    repository.edit("max_steps: 30", "max_steps: 50")
+
+
+def in_comments_only(repository: Repository) -> None:
+    text = repository.spec.read_text().replace("seed: 1\n", "seed: 0x1   # the first\n")
+    repository.spec.write_text("# reviewed\n" + text)
+
+
+def runtime_only(repository: Repository) -> None:
+    repository.edit("    max_steps: 20", "    runtime: {micro_batch_size: 8}\n    max_steps: 20")
+
+
+def description_only(repository: Repository) -> None:
+    repository.edit("name: studied", "name: studied\ndescription: Families.")
+
+
+def corpus_bytes(repository: Repository) -> None:
+    with (repository.folder / "data" / "a.txt").open("a") as file:
+        file.write("Every unhappy family is unhappy in its own way.")
+
+
+def added_file(repository: Repository) -> None:
+    (repository.folder / "data" / "b.txt").write_text("Everything was in confusion. " * 30)
+
+
+def through_a_variable(repository: Repository) -> None:
+    repository.edit("vars: {rate: 1e-3}", "vars: {rate: 2e-3}")
+
+
+def through_a_base(repository: Repository) -> None:
+    (repository.path / "base.yaml").write_text("stages: {pretrain: {schedule: {kind: constant}}}\n")
+    repository.edit("continuum: 1\n", "continuum: 1\nextends: ../../base.yaml\n")
+
+
+def stage_added(repository: Repository) -> None:
+    with repository.spec.open("a") as file:
+        file.write("  early: {kind: convert, from: pretrain}\n")
+
+
+def stage_removed(repository: Repository) -> None:
+    repository.edit("  weights: {kind: convert, from: longer}\n", "")
+
+
+def other_seed(repository: Repository) -> None:
+    repository.edit("seed: 1", "seed: 2")
+
+
+@pytest.mark.parametrize(
+    ("change", "again", "field"),
+    [
+        (reshape, ["longer", "weights"], ("longer", ("max_steps", 30, 50, "identity"))),
+        (in_comments_only, [], None),
+        (
+            runtime_only,
+            [],
+            ("pretrain", ("runtime.micro_batch_size", 4, 8, "runtime")),
+        ),
+        (description_only, [], None),
+        (corpus_bytes, ALL, None),
+        (added_file, ALL, None),
+        (
+            through_a_variable,
+            ["pretrain", "longer", "weights"],
+            ("pretrain", ("optimizer.lr", 0.001, 0.002, "identity")),
+        ),
+        (
+            through_a_base,
+            ["pretrain", "longer", "weights"],
+            ("pretrain", ("schedule.kind", "cosine", "constant", "identity")),
+        ),
+        (stage_added, ["early"], None),
+        (stage_removed, [], None),
+        (other_seed, ["tokens", "pretrain", "longer", "weights"], None),
+    ],
+)
+def test_a_change_runs_again_what_it_must_and_nothing_else(
+    repository: Repository,
+    change: Callable[[Repository], None],
+    again: list[str],
+    field: tuple[str, tuple[str, Any, Any, str]] | None,
+) -> None:
+    change(repository)
+    repository.commit()
+    document = repository.document()
+    assert document["schema"] == "continuum.diff/1"
+    assert document["run_again"] == again
+    if field is not None:
+        assert field[1] in changes(document, field[0])
+    assert document["is_empty"] == (change is in_comments_only)
+
+
+def test_what_is_only_done_in_another_way_is_reused(repository: Repository) -> None:
+    runtime_only(repository)
+    repository.commit()
+    found = by_status(repository.document())
+    assert found == {"same": [name for name in ALL if name != "pretrain"], "reused": ["pretrain"]}
+    assert "no stage runs again; 6 reused" in repository.diff()
+
+
+def test_the_cause_of_each_stage_is_named(repository: Repository) -> None:
+    corpus_bytes(repository)
+    repository.commit()
+    causes = {s["name"]: [c["code"] for c in s["causes"]] for s in repository.document()["stages"]}
+    assert causes["books"] == ["input-changed"]
+    assert causes["longer"] == ["upstream-changed", "upstream-changed"]  # its parent, its data
+    told = repository.diff()
+    assert re.search(r"0/a\.txt has other bytes: [0-9a-f]{12} -> [0-9a-f]{12}", told)
+
+
+def test_added_and_removed_stages(repository: Repository) -> None:
+    stage_added(repository)
+    stage_removed(repository)
+    repository.commit()
+    found = by_status(repository.document())
+    assert (found["added"], found["removed"]) == (["early"], ["weights"])
+
+
+def test_the_cost_is_that_of_the_work_and_of_the_change(repository: Repository) -> None:
+    reshape(repository)
+    repository.commit()
+    document = repository.document()
+    assert document["work"]["tokens"] == (50 - 20) * TOKENS_PER_STEP
+    assert document["total_change"]["tokens"] == (50 - 30) * TOKENS_PER_STEP
+    assert "+5,120 training tokens" in repository.diff()
+
+
+def test_a_changed_lock_is_shown_with_its_difference(repository: Repository) -> None:
+    path = repository.folder / "continuum.lock"
+    text = path.read_text().replace("val_loss: 4.5", "val_loss: 4.25")
+    text = text.replace("a111aaaa1111aaaa", "d222dddd2222dddd").replace("2.14.1", "2.15.0")
+    path.write_text(text.replace("bbbb", "cccc"))
+    repository.commit()
+    document = repository.document()
+    assert document["run_again"] == []
+    assert {(c["stage"], c["what"], c["old"], c["new"]) for c in document["lock"]} == {
+        ("", "version", "2.14.1", "2.15.0"),
+        ("pretrain", "pin", "a111aaaa1111aaaa", "d222dddd2222dddd"),
+        ("pretrain", "metric", 4.5, 4.25),
+        ("pretrain", "artifact", "bbbb", "cccc"),
+    }
+    assert "val_loss 4.5 -> 4.25 (-0.25)" in repository.diff()
+
+
+def test_markdown_has_tables_and_a_graph_of_the_affected_stages(repository: Repository) -> None:
+    reshape(repository)
+    repository.commit()
+    text = repository.diff("--md")
+    graph = text.split("```mermaid\n")[1].split("```")[0]
+    nodes = dict(re.findall(r'(s\d+)\["(\w+)<br>', graph))
+    assert set(nodes.values()) == {"tokens", "pretrain", "longer", "weights"}
+    edges = {(nodes[a], nodes[b]) for a, b in re.findall(r"(s\d+) --> (s\d+)", graph)}
+    assert ("longer", "weights") in edges
+    assert ("pretrain", "longer") in edges
+    assert "| `stages.longer.max_steps` | `30` | `50` | identity |" in text
+    table = [line for line in text.splitlines() if line.startswith("|")]
+    assert all(line.endswith("|") for line in table)
+
+
+def test_values_cannot_break_out_of_a_markdown_table(repository: Repository) -> None:
+    repository.edit("name: studied", 'name: studied\ndescription: "a | b `c` <script>"')
+    repository.commit()
+    rows = [line for line in repository.diff("--md").splitlines() if "description" in line]
+    assert rows == ["| `description` | `(absent)` | `a \\| b 'c' <script>` | cosmetic |"]
+
+
+def test_the_exit_code_tells_when_it_is_asked_for(repository: Repository) -> None:
+    reshape(repository)
+    repository.commit()
+    side = "{}:studies/one"
+    repository.cli(
+        "diff", side.format("HEAD~1"), side.format("HEAD"), "--detailed-exitcode", expect=10
+    )
+    repository.cli("diff", side.format("HEAD"), side.format("HEAD"), "--detailed-exitcode")
+
+
+def test_folders_specs_and_relative_paths_name_the_same(repository: Repository) -> None:
+    cli = repository.cli
+    assert "nothing differs" in cli("diff", "studies/one", "HEAD:./studies/one").stdout
+    copy = repository.path / "copy"
+    shutil.copytree(repository.folder, copy)
+    assert "nothing differs" in cli("diff", copy, repository.spec).stdout
+
+
+@pytest.mark.parametrize(
+    ("before", "told"),
+    [
+        ("nowhere", "nowhere: no such experiment"),
+        ("HEAD:nowhere", "HEAD:nowhere: no such experiment"),
+        ("v9.9:studies/one", "v9.9: there is no such revision"),
+    ],
+)
+def test_a_side_that_is_not_there_is_told(repository: Repository, before: str, told: str) -> None:
+    done = repository.cli("diff", before, "studies/one", expect=2)
+    assert told in done.stderr
+
+
+def test_mistakes_on_a_side_name_the_revision(repository: Repository) -> None:
+    repository.edit("max_steps: 30", "max_step: 30")
+    repository.commit()
+    done = repository.cli("diff", "HEAD~1:studies/one", "HEAD:studies/one", expect=3)
+    assert "HEAD:studies/one/experiment.yaml:17:" in done.stderr
+    assert "did you mean 'max_steps'?" in done.stderr
+
+
+def test_outside_a_repository_a_revision_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = Cli()("diff", "HEAD:a", "HEAD:b", expect=2)
+    assert "not a git repository" in done.stderr
+
+
+def test_diff_imports_no_torch(repository: Repository) -> None:
+    blocked = repository.path / "blocked"
+    for name in ("torch", "lightning", "litdata", "tokenizers", "zstandard", "numpy"):
+        (blocked / name).mkdir(parents=True)
+        (blocked / name / "__init__.py").write_text("raise ImportError('a light command')\n")
+    cli = Cli(environment={"PYTHONPATH": f"{blocked}:{Path(__file__).parents[2]}"})
+    where = "studies/one"
+    assert "nothing differs" in cli("diff", where, where).stdout
+    cli("validate", where)
+    cli("plan", where)
