@@ -2,10 +2,9 @@
 
 import json
 import statistics
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 from continuum.history import History
@@ -35,10 +34,20 @@ class Cost:
         return {**self.figures, **({"basis": self.basis} if self.basis else {})}
 
 
+@dataclass(frozen=True)
+class _Speed:
+    tokens_per_s: float
+    basis: str
+    """The run it was seen in."""
+
+
 def estimate_costs(plan: Plan) -> dict[str, Cost]:
     """The cost of every stage by its name."""
+    if not plan.has_work:
+        return {planned.name: Cost({}) for planned in plan}
     history = History(plan.folder)
-    return {planned.name: _cost(planned, plan, history) for planned in plan}
+    speeds = _speeds(plan, history)
+    return {p.name: _cost(p, speeds.get(p.name), history) for p in plan}
 
 
 def total(costs: Mapping[str, Cost], *, with_checked: bool = False) -> dict[str, int | float]:
@@ -53,26 +62,25 @@ def total(costs: Mapping[str, Cost], *, with_checked: bool = False) -> dict[str,
     return sums
 
 
-def _cost(planned: PlannedStage, plan: Plan, history: History) -> Cost:
+def _cost(planned: PlannedStage, speed: _Speed | None, history: History) -> Cost:
     if planned.action is Action.REUSE:
         return Cost({})
     facts = planned.forecast.facts
     figures = {k: v for k, v in facts.items() if k in KEPT and isinstance(v, (int, float))}
     figures = _left_of(planned, figures)
-    seconds, basis = _seconds(planned, plan, history, figures.get("tokens"))
+    seconds, basis = None, None
+    if "tokens" in figures and speed is not None:
+        seconds, basis = figures["tokens"] / speed.tokens_per_s, speed.basis
+    elif "tokens" not in figures:
+        seconds, basis = _earlier_duration(history.runs_of(planned.name))
     if seconds is not None:
         figures["seconds"] = seconds
     return Cost(figures, basis, is_certain=planned.action is not Action.CHECK)
 
 
-def _seconds(
-    planned: PlannedStage, plan: Plan, history: History, tokens: int | float | None
-) -> tuple[float | None, str | None]:
-    """How long the stage may take, and the run that says so."""
-    if tokens is not None:
-        speed, basis = next(_speeds(planned, plan, history), (None, None))
-        return (None if speed is None else tokens / speed), basis
-    for run in history.runs_of(planned.name):
+def _earlier_duration(runs: list[StageRun]) -> tuple[float | None, str | None]:
+    """How long the newest finished run took, and its name."""
+    for run in runs:
         seconds = _duration_s(run)
         if seconds is not None:
             return seconds, run.name
@@ -91,22 +99,22 @@ def _left_of(planned: PlannedStage, figures: dict[str, int | float]) -> dict[str
     return {**figures, **scaled, "steps": left}
 
 
-def _speeds(planned: PlannedStage, plan: Plan, history: History) -> Iterator[tuple[float, str]]:
-    """Tokens a second, and of which run: the stage's own, then those of the models it came from."""
-    for run in history.runs_of(planned.name):
-        speed = _tokens_per_s(run.metrics_path)
+def _speeds(plan: Plan, history: History) -> dict[str, _Speed]:
+    """How fast each model trains: as in the stage's own runs, else as in those it came from."""
+    speeds: dict[str, _Speed] = {}
+    for planned in plan:
+        own = (_Speed(s, r.name) for r in history.runs_of(planned.name) if (s := _tokens_per_s(r)))
+        parents = (speeds[ref.stage] for ref in planned.refs if ref.stage in speeds)
+        speed = next(own, None) or next(parents, None)
         if speed is not None:
-            yield speed, run.name
-    for ref in planned.refs:
-        parent = plan.stages[ref.stage]
-        if parent.forecast.architecture is not None:
-            yield from _speeds(parent, plan, history)
+            speeds[planned.name] = speed
+    return speeds
 
 
-def _tokens_per_s(path: Path) -> float | None:
+def _tokens_per_s(run: StageRun) -> float | None:
     """The median over the last rows of metrics.jsonl."""
     try:
-        with path.open("rb") as file:
+        with run.metrics_path.open("rb") as file:
             file.seek(0, 2)
             start = max(0, file.tell() - TAIL_BYTES)
             file.seek(start)

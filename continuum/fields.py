@@ -10,6 +10,7 @@ import difflib
 import os.path
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, get_args
 
@@ -58,6 +59,10 @@ class Spec(BaseModel):
 
     def refs(self) -> dict[tuple[str | int, ...], "Ref[Any]"]:
         """Every reference in the fields, by its place."""
+        return self._refs
+
+    @cached_property
+    def _refs(self) -> dict[tuple[str | int, ...], "Ref[Any]"]:
         return dict(_find_refs(self, ()))
 
 

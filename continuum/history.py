@@ -43,7 +43,8 @@ class History:
             self._runs = {}
             for run in self._folder.runs():
                 self._runs.setdefault(run.stage_name, []).append(run)
-        return sorted(self._runs.get(stage, []), key=StageRun.begun_at_ns, reverse=True)
+        found = self._runs.get(stage, [])
+        return sorted(found, key=StageRun.begun_at_ns, reverse=True) if len(found) > 1 else found
 
     def all_runs(self) -> Iterator[StageRun]:
         """Every run of the folder."""

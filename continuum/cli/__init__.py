@@ -6,7 +6,7 @@ import sys
 import typer
 
 from continuum import __version__
-from continuum.cli import diff, lineage, lock, logs, plan, run, status, stop, validate
+from continuum.cli import diff, lineage, lock, logs, plan, run, status, stop, validate, verify
 from continuum.errors import ContinuumError, PreflightError
 from continuum.spec.diagnostics import SpecError
 
@@ -21,6 +21,7 @@ app = typer.Typer(
 app.command("validate")(validate.validate)
 app.command("plan")(plan.plan)
 app.command("run")(run.run)
+app.command("verify")(verify.verify)
 app.command("diff")(diff.diff)
 app.command("lock")(lock.lock)
 app.command("stop")(stop.stop)

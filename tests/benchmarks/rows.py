@@ -1,0 +1,112 @@
+"""What a benchmark yields: ours against a reference, the ratio, the target, the verdict."""
+
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table."""
+
+    name: str
+    """`tokens-per-second`, as `--only` and baseline.json name it."""
+    what: str
+    """In words."""
+    reference: str
+    """What it is held against."""
+    reference_value: float
+    ours_value: float
+    unit: str
+    target: float
+    """For the ratio ours / reference."""
+    more_is_better: bool = False
+    note: str = ""
+    """Circumstances, or why the target is missed."""
+
+    @property
+    def ratio(self) -> float:
+        """Ours / reference."""
+        return self.ours_value / self.reference_value
+
+    @property
+    def is_met(self) -> bool:
+        """Whether the target is."""
+        return self.ratio >= self.target if self.more_is_better else self.ratio <= self.target
+
+    def is_regression(self, baseline: float, tolerance: float) -> bool:
+        """Whether the ratio is worse than a stored one by more than the tolerance."""
+        if self.more_is_better:
+            return self.ratio < baseline * (1 - tolerance)
+        return self.ratio > baseline * (1 + tolerance)
+
+    def as_json(self) -> dict[str, Any]:
+        """The row with its ratio and verdict."""
+        return {
+            "name": self.name,
+            "what": self.what,
+            "reference": self.reference,
+            "reference_value": self.reference_value,
+            "ours_value": self.ours_value,
+            "unit": self.unit,
+            "ratio": self.ratio,
+            "target": self.target,
+            "more_is_better": self.more_is_better,
+            "is_met": self.is_met,
+            "note": self.note,
+        }
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a benchmark may use."""
+
+    work_dir: Path
+    """Its own folder, removed at the end."""
+    quick: bool
+    """Smaller inputs and fewer rounds, for CI; ratios stay comparable with quick ones."""
+    peers_dir: Path
+    """Where the environments of other systems are kept between benchmarks."""
+    rounds: int = 5
+
+
+Benchmark = Callable[[Setting], Sequence[Row]]
+
+
+@dataclass
+class Registry:
+    """All benchmarks by name, in the order of the table."""
+
+    found: dict[str, Benchmark] = field(default_factory=dict)
+
+    def __call__(self, name: str) -> Callable[[Benchmark], Benchmark]:
+        """Decorate a benchmark; it may yield several rows, named `name` or `name/…`."""
+
+        def register(benchmark: Benchmark) -> Benchmark:
+            assert name not in self.found, f"two benchmarks are called {name}"
+            self.found[name] = benchmark
+            return benchmark
+
+        return register
+
+
+benchmark = Registry()
+
+
+def paired(
+    reference: Callable[[], float], ours: Callable[[], float], rounds: int
+) -> tuple[float, float]:
+    """Medians of two measurements that take turns, so that a slow minute hits both.
+
+    The order changes each round; the first of each is a warm-up and does not count.
+    """
+    reference()
+    ours()
+    values: tuple[list[float], list[float]] = ([], [])
+    for number in range(rounds):
+        order = (0, 1) if number % 2 == 0 else (1, 0)
+        for which in order:
+            values[which].append((reference, ours)[which]())
+    return statistics.median(values[0]), statistics.median(values[1])

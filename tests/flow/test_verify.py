@@ -1,0 +1,104 @@
+"""`continuum verify` finds whatever differs from its record, and changes nothing."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.commands import Cli, only
+from tests.experiments import FIRST_STAGES, small_flow
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("finished")
+    (folder / "experiment.yaml").write_text(small_flow(only=FIRST_STAGES), encoding="utf-8")
+    Cli()("run", folder)
+    return folder
+
+
+@pytest.fixture
+def copied(finished: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(finished, tmp_path / "copy")
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def edit(old: str, new: str) -> Callable[[Path], None]:
+    def change(path: Path) -> None:
+        text = path.read_text()
+        assert old in text
+        path.write_text(text.replace(old, new))
+
+    return change
+
+
+def test_an_untouched_folder_is_whole(finished: Path, cli: Cli) -> None:
+    done = cli("verify", finished)
+    assert done.stdout.startswith("4 runs, 3 checkpoints, ")
+    document = json.loads(cli("verify", finished, "--fast", "--json").stdout)
+    assert (document["schema"], document["ok"]) == ("continuum.verify/1", True)
+    sizes = [p.stat().st_size for p in finished.glob("runs/*/output/**/*") if p.is_file()]
+    assert document["num_bytes"] > sum(sizes) > 0
+
+
+@pytest.mark.parametrize(
+    ("pattern", "damage", "told", "is_seen_fast"),
+    [
+        ("runs/prose-*/output/*", flip, "has other bytes than recorded", False),
+        ("runs/prose-*/output/*", Path.unlink, "is missing", True),
+        (
+            "runs/pretrain-*/checkpoints/step-00000010/lit_model.pth",
+            flip,
+            "step-00000010: lit_model.pth has other bytes",
+            False,
+        ),
+        (
+            "runs/pretrain-*/checkpoints/step-00000010/manifest.json",
+            edit('"tokens_seen": 2560', '"tokens_seen": 9999'),
+            "step-00000010: manifest.json was changed",
+            True,
+        ),
+        (
+            "runs/tokens-*/artifact.json",
+            edit('"sha256": "', '"sha256": "0'),
+            "artifact.json was changed",
+            True,
+        ),
+    ],
+)
+def test_damage_is_found_where_it_is(
+    copied: Path,
+    cli: Cli,
+    pattern: str,
+    damage: Callable[[Path], None],
+    told: str,
+    is_seen_fast: bool,
+) -> None:
+    damage(only(copied, pattern))
+    before = {p: p.stat().st_mtime_ns for p in copied.rglob("*")}
+    assert told in cli("verify", copied, expect=8).stdout
+    cli("verify", copied, "--fast", expect=8 if is_seen_fast else 0)
+    assert {p: p.stat().st_mtime_ns for p in copied.rglob("*")} == before
+
+
+def test_an_input_that_is_gone_is_told(copied: Path, cli: Cli) -> None:
+    shutil.rmtree(only(copied, "runs/tokenizer-*"))
+    found = json.loads(cli("verify", copied, "--json", expect=8).stdout)["findings"]
+    assert [(f["run"].split("-")[0], f["what"]) for f in found] == [("tokens", "input tokenizer")]
+
+
+def test_what_was_made_again_with_other_bytes_is_told(copied: Path, cli: Cli) -> None:
+    record = only(copied, "runs/pretrain-*/stage.json")
+    document = json.loads(record.read_text())
+    document["inputs"][0]["digest"] = "0" * 64
+    record.write_text(json.dumps(document))
+    found = json.loads(cli("verify", copied, "--json", expect=8).stdout)["findings"]
+    assert [f["what"] for f in found] == ["input tokens"]
+    assert "now holds other bytes" in found[0]["problem"]
