@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from graphlib import TopologicalSorter
@@ -11,6 +12,7 @@ from typing import Any
 
 from continuum.artifacts import Artifact
 from continuum.digest_cache import DigestCache
+from continuum.disk import tell_disk_fault
 from continuum.errors import ContinuumError, PreflightError, StageFailedError, StoppedError
 from continuum.launchers import Launcher, Outcome
 from continuum.lineage.graph import write_lineage
@@ -40,6 +42,8 @@ class RunResult:
     plan: Plan
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     """Of the stages that were carried out; the others were reused or not reached."""
+    unrecorded: str = ""
+    """Why the graph or the lock could not be written; the records they are drawn from are there."""
 
     def raise_for_failure(self) -> None:
         """Raise the error of the first stage that did not finish, or of a run not reproduced."""
@@ -55,6 +59,8 @@ class RunResult:
             if outcome.status == "refused":
                 raise PreflightError(message)
             raise StageFailedError(message)
+        if self.unrecorded:
+            raise StageFailedError(self.unrecorded)
         if self.plan.request.locked:
             check_reproduced(self.plan)
 
@@ -107,10 +113,13 @@ def run_experiment(
                 _Execution(result, launcher, observe, stop).carry_out()
             finally:
                 launcher.close()
-        write_lineage(folder, plan)
-        if not request.overrides and not request.locked:
-            # The lock belongs to the spec as it is committed, not to a trial of other values.
-            update_lock(plan)
+        try:
+            write_lineage(folder, plan)
+            if not request.overrides and not request.locked:
+                # The lock belongs to the spec as it is committed, not to a trial of other values.
+                update_lock(plan)
+        except OSError as error:
+            result.unrecorded = tell_disk_fault(error, folder.path)
         return result
 
 
@@ -185,16 +194,16 @@ class _Execution:
             if planned.archive or has_changed:
                 planned.run.archive()
             planned.run.begin(self._record(planned, inputs))
+            with self._accelerator if planned.stage.trains else nullcontext():
+                if self._stopping_since is not None:
+                    return Outcome("stopped", "not started: the run was stopped")
+                return self._launch(planned)
         except PreflightError as error:
             return Outcome("refused", str(error))
         except ContinuumError as error:
             return Outcome("failed", str(error))
-        if not planned.stage.trains:
-            return self._launch(planned)
-        with self._accelerator:
-            if self._stopping_since is not None:
-                return Outcome("stopped", "not started: the run was stopped")
-            return self._launch(planned)
+        except OSError as error:
+            return Outcome("failed", tell_disk_fault(error, planned.run.path))
 
     def _launch(self, planned: PlannedStage) -> Outcome:
         run, host = planned.run, self._provenance["host"]
@@ -209,9 +218,13 @@ class _Execution:
                 f"did not stop within {self._stop.grace_s:g} s and was killed; "
                 "the next run goes on from its last checkpoint",
             )
-        run.log_attempt(
-            "ended", attempt=number, at=_now(), status=outcome.status, message=outcome.message
-        )
+        try:
+            run.log_attempt(
+                "ended", attempt=number, at=_now(), status=outcome.status, message=outcome.message
+            )
+        except OSError as error:  # How the stage ended counts for more than its record.
+            message = f"its end is not recorded: {tell_disk_fault(error, run.path)}"
+            self._observe(planned.name, {"event": "warning", "message": message})
         return outcome
 
     def _gather(self, planned: PlannedStage) -> dict[str, Artifact]:

@@ -5,11 +5,15 @@ reader never meets half a file, whenever the process dies. `fsync` of the folder
 itself survive a power cut.
 """
 
+import errno
+import fcntl
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from io import FileIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -106,15 +110,17 @@ def write_text(path: Path, text: str) -> None:
     """Write a whole file or none: beside its place, flushed to disk, renamed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8", newline="") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    fsync_folder(path.parent)
+    with _named(path):
+        try:
+            with temporary.open("w", encoding="utf-8", newline="") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+        fsync_folder(path.parent)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -128,10 +134,11 @@ def append_json_line(path: Path, value: Any) -> None:
     Text after the last newline is what a killed process left of its line; it is cut off first.
     """
     line = json.dumps(value, ensure_ascii=False, allow_nan=False).encode() + b"\n"
-    with path.open("a+b") as file:
+    # Unbuffered: what a full disk refused is not written again when the file is closed.
+    with _named(path), path.open("a+b", buffering=0) as file:
         _cut_unfinished_line(file)
-        file.write(line)
-        file.flush()
+        if file.write(line) != len(line):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         os.fsync(file.fileno())
 
 
@@ -172,7 +179,35 @@ def link_or_copy(source: Path, target: Path) -> None:
         shutil.copy2(source, target)
 
 
-def _cut_unfinished_line(file: BinaryIO) -> None:
+def is_locked(path: Path) -> bool:
+    """Whether a process holds the lock file (`FileLock`, which is flock(2)).
+
+    Looks read-only and shared: that needs no permission to write and hinders no other look.
+    """
+    try:
+        lock = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(lock)
+    return False
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Name the file in errors: those of a write, unlike those of `open`, tell none."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = str(path)
+        raise
+
+
+def _cut_unfinished_line(file: FileIO) -> None:
     end = file.seek(0, os.SEEK_END)
     while end > 0:
         start = max(0, end - 4096)

@@ -6,7 +6,6 @@ import os
 import signal
 import sys
 import threading
-import time
 import traceback
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
@@ -17,17 +16,18 @@ from typing import Any
 
 from continuum import files
 from continuum.artifacts import Artifact, Checkpoint
+from continuum.disk import describe_disk_fault
 from continuum.errors import ContinuumError, IntegrityError, StoppedError
 from continuum.records import InputRecord, StageRecord
 from continuum.runs import StageRun
 from continuum.stage import Stage, StageContext, select_checkpoint, stage_kinds
+from continuum.stopping import StopRequest, heed_signals, leaving_at_once
 
 Report = Callable[[dict[str, Any]], None]
 ORPHANED = 70
 """Exit code of a worker whose run died (EX_SOFTWARE)."""
 PR_SET_PDEATHSIG = 1
 """prctl(2): the signal this process gets when its parent dies."""
-STOP_POLL_S = 0.2
 
 
 def run_stage(
@@ -81,20 +81,17 @@ def rebuild_stage(record: StageRecord) -> Stage:
 
 def main(run_path: str, events: Connection) -> None:
     """Entry of a forked worker: events go through the pipe, everything printed to the log."""
+    heed_signals()
     run = StageRun(Path(run_path))
     _print_to_log(run)
     _watch_parent()
-    stop = threading.Event()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # The run decides; the terminal signals all.
-    signal.signal(signal.SIGTERM, lambda *_: stop.set() if _trains(run) else _leave())
-
     sending = threading.Lock()  # Checkpoints are written, and told of, in a thread of their own.
 
     def report(event: dict[str, Any]) -> None:
         with sending, suppress(BrokenPipeError):
             events.send(event)
 
-    report(_carry_out(run, report, stop.is_set, rank=0))
+    report(_carry_out(run, report, StopRequest(), rank=0))
 
 
 def rank_main(run_path: Path, events_path: Path) -> int:
@@ -103,14 +100,16 @@ def rank_main(run_path: Path, events_path: Path) -> int:
     Rank 0 alone reports progress and publishes; every rank reports its own failure.
     """
     die_with_parent()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    heed_signals()
     run, rank = StageRun(run_path), int(os.environ["RANK"])
-    asked = _StopFile(run.stop_request)
 
     def report(event: dict[str, Any]) -> None:
-        with events_path.open("ab", buffering=0) as file:
-            file.write(json.dumps(event).encode() + b"\n")
+        # Training does not end because its progress cannot be told; what a full disk has cut off
+        # is parted from what comes after it.
+        with suppress(OSError), events_path.open("ab", buffering=0) as file:
+            file.write(b"\n" + json.dumps(event).encode() + b"\n")
 
+    asked = StopRequest(run.stop_request)
     result = _carry_out(run, report if rank == 0 else lambda _: None, asked, rank=rank)
     is_well = result["status"] in ("done", "stopped")
     if rank == 0 or not is_well:
@@ -138,21 +137,40 @@ def _carry_out(
     """Run the stage; how it ended, as an event. No exception leaves this function."""
     status, message = "done", ""
     try:
-        run_stage(run, report, should_stop, rank=rank)
+        with nullcontext() if is_stateful(run) else leaving_at_once():
+            run_stage(run, report, should_stop, rank=rank)
     except StoppedError as error:
-        status, message = "stopped", str(error)
-    except ContinuumError as error:
-        traceback.print_exc()
-        status, message = ("refused" if error.exit_code == 4 else "failed"), str(error)
+        # Too late: the stage has published what it made.
+        is_late = rank == 0 and run.is_complete
+        status, message = ("done", "") if is_late else ("stopped", str(error))
     except BaseException as error:
-        traceback.print_exc()
-        status = "crashed"
-        message = f"{type(error).__name__}: {error}; the traceback is in {run.log_path}"
+        status, message = _failure(error, run)
+        with suppress(OSError):
+            traceback.print_exc()
     if rank:
         message = f"rank {rank}: {message}"
-    sys.stdout.flush()
-    sys.stderr.flush()
+    _flush_log()
     return {"event": "result", "status": status, "message": message}
+
+
+def _failure(error: BaseException, run: StageRun) -> tuple[str, str]:
+    """Status and message of a stage that ended with `error`."""
+    if isinstance(error, ContinuumError):
+        return ("refused" if error.exit_code == 4 else "failed"), str(error)
+    if fault := describe_disk_fault(error, run.path):
+        return "failed", fault
+    return "crashed", f"{type(error).__name__}: {error}; the traceback is in {run.log_path}"
+
+
+def _flush_log() -> None:
+    """Write out what was printed; on a full disk it is given up, or Python fails at exit."""
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except OSError:
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nothing, 1)
+        os.dup2(nothing, 2)
 
 
 def _leave_group() -> None:
@@ -163,30 +181,10 @@ def _leave_group() -> None:
         leave_group(together=True)
 
 
-class _StopFile:
-    """Whether a file exists, looked for at most a few times a second."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._looked_at = -STOP_POLL_S
-        self._exists = False
-
-    def __call__(self) -> bool:
-        now = time.monotonic()
-        if not self._exists and now - self._looked_at >= STOP_POLL_S:
-            self._looked_at = now
-            self._exists = self._path.exists()
-        return self._exists
-
-
-def _trains(run: StageRun) -> bool:
+def is_stateful(run: StageRun) -> bool:
+    """Whether a stop of this stage is worth waiting for: it saves, and the next run goes on."""
     kind = stage_kinds().get(run.record().kind)
     return kind is not None and kind.trains
-
-
-def _leave() -> None:
-    """Stop a stage that has no state worth saving: it starts over."""
-    raise StoppedError("stopped; it starts over with the next run")
 
 
 def _load_input(run: StageRun, item: InputRecord, ref: Any) -> Artifact:

@@ -2,11 +2,13 @@
 
 import os
 import sys
+from pathlib import Path
 
 import typer
 
 from continuum import __version__
 from continuum.cli import diff, lineage, lock, logs, plan, run, status, stop, validate, verify
+from continuum.disk import describe_disk_fault
 from continuum.errors import ContinuumError, PreflightError
 from continuum.spec.diagnostics import SpecError
 
@@ -31,6 +33,7 @@ app.command("lineage")(lineage.lineage)
 
 INTERRUPTED = 130
 BROKEN_PIPE = 141
+MISPLACED = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 
 
 def _show_version(wanted: bool) -> None:
@@ -60,13 +63,16 @@ def main() -> None:
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
-    except (PermissionError, FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
-        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
-        sys.exit(PreflightError.exit_code)
     except BrokenPipeError:
         # The reader has left (`| head`); Python would complain again when it flushes stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(BROKEN_PIPE)
+    except OSError as error:
+        words = describe_disk_fault(error, Path.cwd())
+        if words is None and not isinstance(error, MISPLACED):
+            raise
+        print(f"error: {words or f'{error.filename}: {error.strerror}'}", file=sys.stderr)
+        sys.exit(PreflightError.exit_code)
 
 
 if __name__ == "__main__":

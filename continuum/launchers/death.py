@@ -3,6 +3,8 @@
 import signal
 from pathlib import Path
 
+from continuum.disk import is_nearly_full
+
 LOG_LINES = 12
 """How much of the log is shown."""
 
@@ -10,12 +12,17 @@ LOG_LINES = 12
 def describe_death(exit_code: int | None, log: Path) -> str:
     """The signal or exit code, what it usually means, and the log's last lines."""
     if exit_code is not None and exit_code < 0:
-        name = signal.Signals(-exit_code).name
-        cause = f"the worker was killed by {name}"
-        if name == "SIGKILL":
-            cause += " (by hand, or by the system when memory ran out)"
+        cause = f"the worker was killed by {name_signal(exit_code)}"
     else:
         cause = f"the worker ended with exit code {exit_code} and no result"
+    if is_nearly_full(log):
+        cause += f"; the disk of {log.parent} is full: free some space and run again"
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
     tail = "\n".join(f"    {line}" for line in lines[-LOG_LINES:])
     return f"{cause}; its last words in {log}:\n{tail}" if tail else f"{cause}; {log} is empty"
+
+
+def name_signal(exit_code: int) -> str:
+    """The signal in a negative exit code, and where it may come from."""
+    name = signal.Signals(-exit_code).name
+    return f"{name} (by hand, or by the system when memory ran out)" if name == "SIGKILL" else name

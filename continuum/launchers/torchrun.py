@@ -13,12 +13,14 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from continuum.launchers import OnEvent, Outcome
 from continuum.launchers.death import describe_death
 from continuum.runs import StageRun
+from continuum.stopping import signals_held_back
 
 POLL_S = 0.1
 SHUTDOWN_TIMEOUT_S = 5
@@ -54,7 +56,7 @@ class TorchrunLauncher:
                 return Outcome("stopped", "not started: the run is stopping")
             run.stop_request.unlink(missing_ok=True)
             events.touch()
-            with run.log_path.open("ab") as log:
+            with run.log_path.open("ab") as log, signals_held_back():
                 process = subprocess.Popen(
                     command,
                     stdin=subprocess.DEVNULL,
@@ -146,7 +148,8 @@ def _follow(
 ) -> dict[str, Any] | None:
     """Pass events on until torchrun has ended; the result, if rank 0 lived to tell one.
 
-    A rank's failure counts before rank 0's own word: what rank 0 tells then is that it lost a peer.
+    A killed rank counts first, and a rank's failure before rank 0's own word: what the others tell
+    then is that they lost a peer.
     """
     results: list[dict[str, Any]] = []
     with events.open("rb") as file:
@@ -162,7 +165,7 @@ def _follow(
             time.sleep(POLL_S)
     bad = [result for result in results if result["status"] != "done"]
     if bad:
-        return bad[0]
+        return next((result for result in bad if result["status"] == "killed"), bad[0])
     return results[0] if results and process.returncode == 0 else None
 
 
@@ -171,4 +174,8 @@ def _new_lines(file: BinaryIO) -> list[dict[str, Any]]:
     start = file.tell()
     whole, _, _ = file.read().rpartition(b"\n")
     file.seek(start + len(whole) + (1 if whole else 0))
-    return [json.loads(line) for line in whole.splitlines() if line]
+    found = []
+    for line in whole.splitlines():
+        with suppress(ValueError):  # a full disk has cut this line off
+            found += [json.loads(line)] if line else []
+    return found
