@@ -23,14 +23,22 @@ def describe_disk_fault(error: BaseException, place: Path) -> str | None:
     Args:
         place: Where was being written, for errors that name no file.
     """
+    cause = find_disk_error(error, place)
+    if cause is None:
+        return None
+    named = cause.filename2 or cause.filename
+    path = Path(os.fsdecode(named)) if isinstance(named, (str, bytes)) else place
+    return f"{path}: {cause.strerror}; {_remedy(cause.errno, path)}"
+
+
+def find_disk_error(error: BaseException, place: Path) -> OSError | None:
+    """The disk's own error behind `error`, if there is one."""
     for cause in _causes(error):
         if isinstance(cause, OSError) and _is_of_the_disk(cause):
-            named = cause.filename2 or cause.filename
-            path = Path(os.fsdecode(named)) if isinstance(named, (str, bytes)) else place
-            return f"{path}: {cause.strerror}; {_remedy(cause.errno, path)}"
-    if isinstance(error, RuntimeError) and is_nearly_full(place):
+            return cause
+    if not isinstance(error, OSError) and is_nearly_full(place):
         # torch's own file writer tells of a failed write, but not why it failed.
-        return f"{place}: {os.strerror(errno.ENOSPC)}; {_remedy(errno.ENOSPC, place)}"
+        return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(place))
     return None
 
 

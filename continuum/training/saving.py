@@ -11,6 +11,7 @@ from continuum.training.checkpoint import (
     Companions,
     Retention,
     begin_checkpoint,
+    cleaned_up,
     finish_checkpoint,
     retain,
     save_hashed,
@@ -76,12 +77,15 @@ class Saver:
         run, fabric = self._ctx.run, self._fabric
         name = begin_checkpoint(run, state.step).name if fabric.is_global_zero else ""
         folder = run.checkpoints_dir / fabric.broadcast(name)
-        values = save_shards(folder, state)
+        with cleaned_up(folder, run.checkpoint_dir(state.step)):
+            values = save_shards(folder, state)
         fabric.barrier()
         if fabric.is_global_zero:
-            written = save_hashed(values, folder / PLAIN_FILE)
-            assert (folder / SHARDS_DIR).is_dir()
-            finish_checkpoint(run, folder, values, self._companions, hash_tree(folder, (written,)))
+            with cleaned_up(folder, run.checkpoint_dir(state.step)):
+                written = save_hashed(values, folder / PLAIN_FILE)
+                assert (folder / SHARDS_DIR).is_dir()
+                listed = hash_tree(folder, (written,))
+            finish_checkpoint(run, folder, values, self._companions, listed)
             self._published(state.step)
         fabric.barrier()
 
