@@ -17,8 +17,9 @@ SHARED_DATA = Path(__file__).parent.parent.parent / "shared" / "data"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """How many rounds `pytest -m kill` plays."""
+    """How many rounds `pytest -m kill` plays, and how many whole runs of two processes."""
     parser.addoption("--kill-rounds", type=int, default=20, help="rounds of the kill matrix")
+    parser.addoption("--pair-runs", type=int, default=3, help="runs of two processes, one by one")
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,7 @@ milliseconds. Python's forkserver holds no threads and no CUDA context, so forki
 import multiprocessing
 import signal
 import threading
-from multiprocessing import connection, forkserver
+from multiprocessing import connection, forkserver, resource_tracker
 from typing import Any
 
 from continuum import worker
@@ -26,6 +26,8 @@ class LocalLauncher:
     def __init__(self) -> None:
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(["continuum.launchers.preload"])
+        # First, since it would let the signals through again.
+        resource_tracker.ensure_running()
         # Start importing now: it goes on while the first stages are prepared.
         with signals_held_back():
             forkserver.ensure_running()
@@ -42,9 +44,13 @@ class LocalLauncher:
         with self._guard:
             if self._is_stopping:
                 return Outcome("stopped", "not started: the run is stopping")
-            process.start()
+            try:
+                process.start()
+            except (EOFError, ConnectionError):
+                return Outcome("killed", "the process that starts stages has died; run again")
+            finally:
+                sender.close()
             self._running[process] = run
-        sender.close()
         try:
             result = _receive(receiver, process, on_event)
             process.join()

@@ -61,6 +61,7 @@ MOMENTS = [
     Moment("the weights' record", "weights", 70, "artifact.json"),
     Moment("the ancestry graph", "weights", 72, "lineage.json"),
 ]
+ALL_STAGES = (*FIRST_STAGES, "weights")
 DATA_STAGES = ("prose", "tokenizer", "tokens")
 QUICK = ("a stage's record", "a checkpoint's state")
 
@@ -69,7 +70,7 @@ QUICK = ("a stage's record", "a checkpoint's state")
 def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An experiment whose disk was never full."""
     folder = tmp_path_factory.mktemp("unbroken")
-    write_spec(folder, (*FIRST_STAGES, "weights"))
+    write_spec(folder, ALL_STAGES)
     Cli()("run", folder)
     return folder
 
@@ -173,6 +174,7 @@ def test_a_disk_that_is_full_loses_nothing(
     check_whole(folder, unbroken, moment.remade)
     disk.free()
     cli("run", folder)
-    write_spec(folder, (*FIRST_STAGES, "weights"))
-    cli("run", folder)
+    if moment.remade not in ("pretrain", "weights"):
+        write_spec(folder, ALL_STAGES)
+        cli("run", folder)
     assert outputs(folder) == outputs(unbroken)
