@@ -28,6 +28,8 @@ ORPHANED = 70
 """Exit code of a worker whose run died (EX_SOFTWARE)."""
 PR_SET_PDEATHSIG = 1
 """prctl(2): the signal this process gets when its parent dies."""
+PARENT_VARIABLE = "CONTINUUM_PARENT_PID"
+"""Environment variable that tells a process which one started it on this machine."""
 
 
 def run_stage(
@@ -122,10 +124,13 @@ def rank_main(run_path: Path, events_path: Path) -> int:
 
 
 def die_with_parent() -> None:
-    """Have the kernel kill this process when its parent dies (Linux; elsewhere nothing)."""
+    """Have the kernel kill this process when its parent dies (Linux; elsewhere nothing).
+
+    A parent that is known by its number may have died before: then this process leaves at once.
+    """
     if sys.platform != "linux":
         return
-    parent = os.getppid()
+    parent = int(os.environ.pop(PARENT_VARIABLE, os.getppid()))
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(ORPHANED)

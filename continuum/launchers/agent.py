@@ -1,6 +1,7 @@
 """torchrun that does not outlive the run that started it, and says which rank was killed."""
 
 import json
+import os
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -8,12 +9,13 @@ from pathlib import Path
 from continuum.launchers.death import name_signal
 from continuum.launchers.torchrun import SHUTDOWN_TIMEOUT_S
 from continuum.stopping import ignore_signals
-from continuum.worker import die_with_parent
+from continuum.worker import PARENT_VARIABLE, die_with_parent
 
 
 def main() -> None:
     """Arguments are torchrun's; the last one is the file for events."""
     die_with_parent()
+    os.environ[PARENT_VARIABLE] = str(os.getpid())  # the ranks'
     ignore_signals()
     from torch.distributed.elastic.multiprocessing.api import PContext
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError

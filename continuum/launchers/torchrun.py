@@ -21,6 +21,7 @@ from continuum.launchers import OnEvent, Outcome
 from continuum.launchers.death import describe_death
 from continuum.runs import StageRun
 from continuum.stopping import signals_held_back
+from continuum.worker import PARENT_VARIABLE
 
 POLL_S = 0.1
 SHUTDOWN_TIMEOUT_S = 5
@@ -62,7 +63,7 @@ class TorchrunLauncher:
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,
-                    env=_environment(num_devices),
+                    env=_environment(num_nodes, num_devices),
                 )
             self._running[run] = process
         try:
@@ -117,10 +118,12 @@ def _command(run: StageRun, events: Path, num_nodes: int, num_devices: int) -> l
     ]
 
 
-def _environment(num_devices: int) -> dict[str, str]:
+def _environment(num_nodes: int, num_devices: int) -> dict[str, str]:
     """The ranks of a node share its processors; torchrun alone would give each a single thread."""
     threads = max(1, len(os.sched_getaffinity(0)) // num_devices)
-    return {"OMP_NUM_THREADS": str(threads), **os.environ}
+    # On several nodes it is srun's daemon that starts torchrun, not this process.
+    parent = {PARENT_VARIABLE: str(os.getpid())} if num_nodes == 1 else {}
+    return {"OMP_NUM_THREADS": str(threads), **os.environ, **parent}
 
 
 def _first_node() -> str:

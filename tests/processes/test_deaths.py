@@ -189,6 +189,17 @@ def test_a_full_disk_ends_both_processes_in_words(
         cli("run", folder)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("blow", [kill_agent, kill_run, kill_everything])
+def test_ranks_that_have_hardly_begun_do_not_outlive_what_started_them(
+    blow: Blow, alone: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "struck"
+    renew(alone, folder)
+    code, told, _ = strike(folder, blow, lambda: len(ranks_of(folder)) == 2)
+    assert code in (5, -signal.SIGKILL), told
+
+
 @pytest.fixture
 def rounds(request: pytest.FixtureRequest) -> int:
     """A tenth of the single process's: starting two takes far longer than what is tried."""
