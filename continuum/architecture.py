@@ -17,6 +17,33 @@ from typing import Any
 
 BYTES_PER_PARAMETER = 4
 ADAM_STATES = 2
+SIZES = (
+    "n_layer", "n_head", "n_embd", "n_query_groups", "head_size", "intermediate_size",
+    "block_size", "vocab_size", "padded_vocab_size",
+)  # fmt: skip
+"""Fields of a model that cannot be zero."""
+_MEANINGS = {
+    "block_size": "The longest sequence the model can attend to.",
+    "n_layer": "Transformer blocks.",
+    "n_embd": "Width of the residual stream; a multiple of `n_head`.",
+    "n_head": "Attention heads.",
+    "n_query_groups": "Heads of keys and values; fewer than `n_head` is grouped-query attention.",
+    "head_size": "Width of an attention head; `n_embd / n_head` unless stated.",
+    "intermediate_size": "Width of the MLP's inner layer.",
+    "vocab_size": "Token ids of the tokenizer; the embedding is padded beyond it.",
+    "padded_vocab_size": "Rows of the embedding; every token id must be below it.",
+    "padding_multiple": "The embedding's rows are rounded up to a multiple of this.",
+    "bias": "Whether linear layers have a bias.",
+    "attn_bias": "Whether the projection to queries, keys and values has a bias of its own.",
+    "lm_head_bias": "Whether the output layer has a bias.",
+    "norm_class_name": "The class of the normalisation, `LayerNorm` or `RMSNorm`.",
+    "norm_eps": "Added to the variance in normalisations, for numerical stability.",
+    "mlp_class_name": "The class of the MLP, such as `GptNeoxMLP` or `LLaMAMLP`.",
+    "parallel_residual": "Whether attention and MLP read the same input, side by side.",
+    "rotary_percentage": "Share of a head's width that rotary embeddings turn.",
+    "rope_base": "Base of the rotary embedding's frequencies.",
+}
+"""What the fields of LitGPT's `Config` that people replace mean, for the JSON Schema."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +76,17 @@ class Architecture:
 
 
 def model_names() -> tuple[str, ...]:
-    """Every name `architecture` takes, as LitGPT's `Config.from_name` does."""
+    """LitGPT's own names of its configs."""
     return tuple(_config_module().name_to_config)
+
+
+def accepted_model_names() -> tuple[str, ...]:
+    """Every name `architecture` takes: LitGPT's own and the Hub's, with owner and without."""
+    configs = _config_module().configs
+    on_hub = [config["hf_config"] for config in configs]
+    plain = (hub["name"] for hub in on_hub)
+    full = (f"{hub['org']}/{hub['name']}" for hub in on_hub)
+    return tuple(dict.fromkeys((*model_names(), *plain, *full)))
 
 
 def architecture(name: str, overrides: dict[str, Any] | None = None) -> Architecture:
@@ -81,6 +117,44 @@ def config_field_names() -> tuple[str, ...]:
     """The fields of LitGPT's `Config` that an override may set."""
     fields = _config_module().Config.__dataclass_fields__
     return tuple(name for name in fields if name not in {"name", "hf_config"})
+
+
+def describe_model_name(schema: dict[str, Any]) -> None:
+    """Make the JSON Schema of a field one of LitGPT's names, or nothing where it may be absent."""
+    nothing = [kind for kind in schema.get("anyOf", ()) if kind == {"type": "null"}]
+    schema["anyOf"] = [_names_schema(), *nothing]
+
+
+def describe_model(schema: dict[str, Any]) -> None:
+    """Make the JSON Schema of a field a LitGPT name, or a mapping with fields of it replaced."""
+    usual = asdict(_config_module().Config())
+    replaced = {name: _config_field_schema(name, usual[name]) for name in config_field_names()}
+    named = {
+        "name": {"anyOf": [_names_schema()], "description": "The LitGPT config to start from."}
+    }
+    schema["anyOf"] = [
+        _names_schema(),
+        {"type": "object", "properties": named | replaced, "additionalProperties": False},
+    ]
+    schema["examples"] = ["pythia-160m", {"name": "pythia-14m", "n_layer": 4}]
+
+
+def _names_schema() -> dict[str, Any]:
+    """The names; the title makes it a definition of its own, not repeated at every field."""
+    return {
+        "title": "LitGPTModel",
+        "type": "string",
+        "enum": sorted(accepted_model_names()),
+        "errorMessage": "LitGPT has no model of this name",
+    }
+
+
+def _config_field_schema(name: str, usual: Any) -> dict[str, Any]:
+    described: dict[str, Any] = {"description": _MEANINGS.get(name, f"LitGPT's `Config.{name}`.")}
+    types = {bool: "boolean", int: "integer", float: "number", str: "string"}
+    if type(usual) in types:
+        described["type"] = types[type(usual)]
+    return described | ({"minimum": 1} if name in SIZES else {})
 
 
 def suggest_model(name: str) -> str | None:

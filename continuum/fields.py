@@ -20,6 +20,9 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 from continuum.artifacts import Artifact, ArtifactT
 
 ROLE = "x-continuum-role"
+"""In a field's JSON Schema: `identity`, `runtime` or `cosmetic`."""
+UNIT = "x-continuum-unit"
+"""In a field's JSON Schema: what its number counts or measures."""
 FINAL = "final"
 
 

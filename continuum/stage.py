@@ -16,6 +16,7 @@ from typing import Any, ClassVar, get_args
 from continuum.architecture import Architecture
 from continuum.artifacts import Artifact, ArtifactT, Checkpoint
 from continuum.fields import (
+    UNIT,
     LocalPath,
     Precision,
     Ref,
@@ -28,6 +29,7 @@ from continuum.runs import StageRun
 
 __all__ = [
     "STAGE_KINDS",
+    "UNIT",
     "Forecast",
     "LocalPath",
     "PlanInput",
@@ -128,6 +130,7 @@ class Stage(Spec):
     """One step of an experiment. Subclasses add fields, `produces` and `run`."""
 
     kind: str
+    """What the stage does: the name of a kind."""
     description: str | None = cosmetic_field(None)
     """A sentence for readers; changing it changes nothing."""
 

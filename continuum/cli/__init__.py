@@ -6,7 +6,21 @@ import sys
 import typer
 
 from continuum import __version__
-from continuum.cli import diff, lineage, lock, logs, plan, run, status, stop, validate, verify
+from continuum.cli import (
+    diff,
+    explain,
+    init,
+    lineage,
+    lock,
+    logs,
+    plan,
+    run,
+    schema,
+    status,
+    stop,
+    validate,
+    verify,
+)
 from continuum.errors import ContinuumError, PreflightError
 from continuum.spec.diagnostics import SpecError
 
@@ -28,6 +42,9 @@ app.command("stop")(stop.stop)
 app.command("status")(status.status)
 app.command("logs")(logs.logs)
 app.command("lineage")(lineage.lineage)
+app.command("init")(init.init)
+app.command("explain")(explain.explain)
+app.command("schema")(schema.schema)
 
 INTERRUPTED = 130
 BROKEN_PIPE = 141

@@ -13,7 +13,7 @@ from continuum.stage import Forecast, PlanInput, Ref, Stage, StageContext
 
 class Convert(Stage):
     kind: Literal["convert"] = "convert"
-    from_: Ref[TrainingCheckpoint] = Field(alias="from")
+    from_: Ref[TrainingCheckpoint] = Field(alias="from", examples=["longer", "longer@step-500"])
     """The training checkpoint, `longer`, `longer@final` or `longer@step-500`."""
     format: Literal["litgpt"] = "litgpt"
     """LitGPT's layout: `lit_model.pth`, `model_config.yaml` and the tokenizer's files."""

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from continuum.amounts import Count
+from continuum.amounts import Steps, Tokens
 from continuum.architecture import Architecture
 from continuum.artifacts import Artifact, TrainingCheckpoint
 from continuum.preflight import forecast_training
@@ -19,6 +19,7 @@ from continuum.recipe import (
     budget_problems,
 )
 from continuum.stage import (
+    UNIT,
     Forecast,
     PlanInput,
     Problem,
@@ -37,20 +38,22 @@ class Resume(Stage):
     """
 
     kind: Literal["resume"] = "resume"
-    from_: Ref[TrainingCheckpoint] = Field(alias="from")
+    from_: Ref[TrainingCheckpoint] = Field(alias="from", examples=["pretrain", "pretrain@step-500"])
     """The parent's training checkpoint, `pretrain`, `pretrain@final` or `pretrain@step-500`."""
-    max_tokens: Count | None = None
+    max_tokens: Tokens | None = None
     """Total training tokens, the parent's included."""
-    max_steps: Count | None = None
+    max_steps: Steps | None = None
     """Total optimizer steps, the parent's included."""
-    epochs: float | None = Field(None, gt=0, allow_inf_nan=False)
+    epochs: float | None = Field(
+        None, gt=0, allow_inf_nan=False, json_schema_extra={UNIT: "epochs"}, examples=[2]
+    )
     """Total passes over the training data, the parent's included."""
     schedule: ResumeSchedule
     """The learning rate from where the parent ended; required, so that it never jumps unsaid."""
     evaluate: Evaluate | None = runtime_field(None)
-    """Loss on the validation split; None evaluates as the parent does."""
+    """Loss on the validation split; null evaluates as the parent does."""
     runtime: Runtime | None = runtime_field(None)
-    """How the work is done; None does it as the parent does."""
+    """How the work is done; null does it as the parent does."""
 
     produces: ClassVar[type[Artifact]] = TrainingCheckpoint
     uses_seed: ClassVar[bool] = True
