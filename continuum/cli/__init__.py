@@ -2,15 +2,52 @@
 
 import os
 import sys
+import traceback
+from collections.abc import Callable
+from typing import Any
 
 import typer
 
 from continuum import __version__
-from continuum.cli import diff, lineage, lock, logs, plan, run, status, stop, validate, verify
+from continuum.cli import (
+    diff,
+    lineage,
+    lock,
+    logs,
+    plan,
+    render,
+    run,
+    status,
+    stop,
+    validate,
+    verify,
+)
+from continuum.cli.bugs import report_bug
+from continuum.cli.console import (
+    Verbosity,
+    quiet_option,
+    set_verbosity,
+    verbose_option,
+    verbosity,
+    with_verbosity,
+)
+from continuum.cli.findings import format_of_environment, show_findings
 from continuum.errors import ContinuumError, PreflightError
 from continuum.spec.diagnostics import SpecError
 
-app = typer.Typer(
+INTERRUPTED = 130
+BROKEN_PIPE = 141
+
+
+class _App(typer.Typer):
+    """Every command has `-q` and `-v`."""
+
+    def command(self, name: str | None = None, **options: Any) -> Callable[..., Any]:
+        register = super().command(name, **options)
+        return lambda function: register(with_verbosity(function))
+
+
+app = _App(
     name="continuum",
     help="Run (continued) pretraining experiments that are described in YAML.",
     no_args_is_help=True,
@@ -19,6 +56,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("validate")(validate.validate)
+app.command("render")(render.render)
 app.command("plan")(plan.plan)
 app.command("run")(run.run)
 app.command("verify")(verify.verify)
@@ -29,9 +67,6 @@ app.command("status")(status.status)
 app.command("logs")(logs.logs)
 app.command("lineage")(lineage.lineage)
 
-INTERRUPTED = 130
-BROKEN_PIPE = 141
-
 
 def _show_version(wanted: bool) -> None:
     if wanted:
@@ -41,32 +76,50 @@ def _show_version(wanted: bool) -> None:
 
 @app.callback()
 def options(
-    version: bool = typer.Option(
+    _version: bool = typer.Option(
         False, "--version", callback=_show_version, is_eager=True, help="Show the version."
     ),
+    quiet: bool = quiet_option(),
+    verbose: bool = verbose_option(),
 ) -> None:
     """Run (continued) pretraining experiments that are described in YAML."""
+    set_verbosity(quiet=quiet, verbose=verbose)
 
 
 def main() -> None:
     """Entry of the `continuum` command; the one place where errors become exit codes."""
     try:
         app(standalone_mode=True)
-    except SpecError as error:
-        print(error, file=sys.stderr)
-        sys.exit(error.exit_code)
     except ContinuumError as error:
-        print(f"error: {error}", file=sys.stderr)
+        _show_traceback()
+        _show_error(error)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
-    except (PermissionError, FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
-        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
-        sys.exit(PreflightError.exit_code)
     except BrokenPipeError:
         # The reader has left (`| head`); Python would complain again when it flushes stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(BROKEN_PIPE)
+    except (PermissionError, FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+        _show_traceback()
+        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
+        sys.exit(PreflightError.exit_code)
+    except Exception as error:
+        report_bug(error, shows_traceback=verbosity() is Verbosity.VERBOSE)
+        sys.exit(ContinuumError.exit_code)
+
+
+def _show_error(error: ContinuumError) -> None:
+    if isinstance(error, SpecError):
+        show_findings(error.diagnostics, format_of_environment())
+    else:
+        print(f"error: {error}", file=sys.stderr)
+
+
+def _show_traceback() -> None:
+    """Where an error came from, for who looks for a bug behind it."""
+    if verbosity() is Verbosity.VERBOSE:
+        traceback.print_exc()
 
 
 if __name__ == "__main__":
