@@ -1,5 +1,7 @@
 """The command line: the only place that parses arguments, prints, or exits."""
 
+import errno
+import io
 import os
 import sys
 import traceback
@@ -37,6 +39,8 @@ from continuum.spec.diagnostics import SpecError
 
 INTERRUPTED = 130
 BROKEN_PIPE = 141
+MACHINE_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ENAMETOOLONG})
+"""What the machine refuses, besides files that are absent or forbidden: no bug of continuum's."""
 
 
 class _App(typer.Typer):
@@ -88,6 +92,8 @@ def options(
 
 def main() -> None:
     """Entry of the `continuum` command; the one place where errors become exit codes."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr: a letter is no reason to die
     try:
         app(standalone_mode=True)
     except ContinuumError as error:
@@ -100,13 +106,8 @@ def main() -> None:
         # The reader has left (`| head`); Python would complain again when it flushes stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(BROKEN_PIPE)
-    except (PermissionError, FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
-        _show_traceback()
-        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
-        sys.exit(PreflightError.exit_code)
     except Exception as error:
-        report_bug(error, shows_traceback=verbosity() is Verbosity.VERBOSE)
-        sys.exit(ContinuumError.exit_code)
+        sys.exit(_show_unexpected(error))
 
 
 def _show_error(error: ContinuumError) -> None:
@@ -114,6 +115,19 @@ def _show_error(error: ContinuumError) -> None:
         show_findings(error.diagnostics, format_of_environment())
     else:
         print(f"error: {error}", file=sys.stderr)
+
+
+def _show_unexpected(error: Exception) -> int:
+    """Say what the machine refused, or that this is a bug; returns the exit code."""
+    refusals = (PermissionError, FileNotFoundError, NotADirectoryError, IsADirectoryError)
+    is_refusal = isinstance(error, refusals)
+    if isinstance(error, OSError) and (is_refusal or error.errno in MACHINE_ERRORS):
+        _show_traceback()
+        named = f"{error.filename}: " if error.filename is not None else ""
+        print(f"error: {named}{error.strerror}", file=sys.stderr)
+        return PreflightError.exit_code
+    report_bug(error, shows_traceback=verbosity() is Verbosity.VERBOSE)
+    return ContinuumError.exit_code
 
 
 def _show_traceback() -> None:

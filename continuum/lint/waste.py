@@ -7,7 +7,9 @@ from continuum.lint.subject import Finding, Subject
 
 
 def unused_results(subject: Subject) -> Iterator[Finding]:
-    """Texts, tokenizers and datasets that no other stage uses; a model is a result by itself."""
+    """Texts, tokenizers and datasets that no other stage uses, where the aim is a model."""
+    if not subject.trainings:
+        return
     used = {ref.stage for planned in subject.plan for ref in planned.refs}
     for name, stage in subject.document.experiment.stages.items():
         is_model = any(issubclass(made, Checkpoint) for made in stage.output_types())

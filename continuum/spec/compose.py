@@ -8,7 +8,7 @@ from continuum.spec.diagnostics import Diagnostic, Place, SpecError
 from continuum.spec.keys import suggest
 from continuum.spec.overrides import override
 from continuum.spec.source import Node, read_file
-from continuum.spec.variables import fill_variables
+from continuum.spec.variables import fill_variables, variables_in
 
 MAX_CHAIN = 32
 """Files that extend one another, at most."""
@@ -71,6 +71,19 @@ def merge(
     for key, node in over.value.items():
         merged[key] = merge(merged[key], node, cleared, (*path, key)) if key in merged else node
     return replace(over, value=merged)
+
+
+def blame_variables(fault: Diagnostic, composition: Composition) -> Diagnostic:
+    """The mistake, with the places of the variables that the value at fault is made of."""
+    node: Node | None = composition.written
+    for part in fault.path.split("."):
+        node = node.child(int(part) if part.isdecimal() else part) if node is not None else None
+    if node is None or not isinstance(node.value, str):
+        return fault
+    declared = _variables(composition.written)
+    used = [name for name in dict.fromkeys(variables_in(node.value)) if name in declared]
+    places = "".join(f"; {name} is set at {declared[name].place}" for name in used)
+    return replace(fault, message=fault.message + places)
 
 
 def _variables(root: Node) -> dict[str, Node]:

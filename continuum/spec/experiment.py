@@ -12,7 +12,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError, create_model
 
 from continuum.fields import Spec, cosmetic_field
-from continuum.spec.compose import Composition, compose
+from continuum.spec.compose import Composition, blame_variables, compose
 from continuum.spec.diagnostics import Diagnostic, SpecError
 from continuum.spec.faults import Faults, show
 from continuum.spec.keys import KeyPath, suggest
@@ -110,7 +110,8 @@ def load_document(path: Path, overrides: Sequence[str] = ()) -> Document:
             faults.add("E401", place, problem.message, problem.suggestion, at_key=is_about_key)
     mild = composition.mild
     if mild or faults.found:
-        raise SpecError([*mild, *_without_echoes(faults.found, mild)])
+        found = (blame_variables(fault, composition) for fault in faults.found)
+        raise SpecError([*mild, *_without_echoes(found, mild)])
     assert experiment is not None
     assert written.stages.keys() == written.references.keys(), "a stage was lost without a word"
     return Document(experiment, root, composition)
