@@ -1,6 +1,6 @@
 """Rules about the data: W001 seen again, W006 trained and evaluated on, W010 no validation."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from continuum.artifacts import TokenizedDataset
@@ -51,20 +51,19 @@ def repeated_data(subject: Subject) -> Iterator[Finding]:
 
 
 def evaluation_on_training_data(subject: Subject) -> Iterator[Finding]:
-    """Validation text that the model, or one it descends from, was trained on; each pair once."""
+    """Datasets whose validation text the model was trained on, here or before; each told once."""
     exposures = _exposures(subject)
-    told: set[tuple[str, str]] = set()
+    told: set[str] = set()
     for name, training in subject.trainings.items():
         if training.recipe.evaluate is None:
             continue
-        evaluated = [ref.stage for ref in training.recipe.data]
-        for pair in ((e, t) for e in evaluated for t in sorted(exposures[name].datasets)):
-            source = _leak(subject, *pair)
-            if source is not None and pair not in told:
-                told.add(pair)
+        for evaluated in sorted({ref.stage for ref in training.recipe.data} - told):
+            trained, source = _first_leak(subject, evaluated, exposures[name].datasets)
+            if source is not None:
+                told.add(evaluated)
                 yield Finding(
-                    _evaluation_path(subject, training, pair[0]),
-                    f"the validation text of {pair[0]!r} is training text of {pair[1]!r} too "
+                    _evaluation_path(subject, training, evaluated),
+                    f"the validation text of {evaluated!r} is training text of {trained!r} too "
                     f"({source}): the loss on it shows what was learned by heart",
                 )
 
@@ -173,11 +172,13 @@ def _evaluation_path(subject: Subject, training: Training, dataset: str) -> KeyP
     return training.path("data")
 
 
-def _leak(subject: Subject, evaluated: str, trained: str) -> str | None:
-    """A text that one dataset validates on and the other trains on; None if there is none."""
+def _first_leak(subject: Subject, evaluated: str, trained: Iterable[str]) -> tuple[str, str | None]:
+    """A dataset that trains on text the other validates on, and that text; None if none does."""
     stages = subject.document.experiment.stages
     validation = validation_part(stages, stages[evaluated])
-    training = training_part(stages, stages[trained])
-    if validation is None or training is None:
-        return None
-    return leaking_source(training, validation)
+    for name in sorted(trained) if validation is not None else ():
+        training = training_part(stages, stages[name])
+        source = leaking_source(training, validation) if training and validation else None
+        if source is not None:
+            return name, source
+    return "", None

@@ -65,7 +65,7 @@ def _useless(
         used = {finding.code for finding in found if allowance.covers(finding)}
         for code, place in allowance.codes.items():
             if code not in rules:
-                message = f"there is no rule {code!r} to allow; the rules are W001 to W013"
+                message = f"there is no rule {code!r} to allow; they are {', '.join(rules)}"
                 yield Diagnostic(USELESS_ALLOWANCE, message, place)
             elif place.file == own and code not in used and not rules[code].depends_on_folder:
                 message = f"{code} is allowed here, and nothing here breaks that rule; delete it"

@@ -95,12 +95,7 @@ def _num_kept(subject: Subject, training: Training) -> int:
     """Checkpoints that lie in the stage's folder when it is done."""
     policy = training.recipe.runtime.checkpoint
     written = int(training.planned.forecast.facts.get("checkpoints", 1))
-    selected = {
-        ref.step
-        for planned in subject.plan
-        for ref in planned.stage.refs().values()
-        if ref.stage == training.name and ref.step is not None
-    }
+    selected = subject.selected_steps.get(training.name, ())
     end = training.planned.forecast.num_steps or 0
     keep_every = intervals_of(training.recipe, end).keep_every
     for_good = (training.num_steps or 0) // keep_every if keep_every else 0

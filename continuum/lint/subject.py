@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 from continuum.artifacts import Checkpoint
 from continuum.plan import Plan, PlannedStage
@@ -61,9 +62,23 @@ class Subject:
             if isinstance(planned.recipe, Recipe)
         }
 
+    @cached_property
+    def refs(self) -> dict[str, tuple[Ref[Any], ...]]:
+        """What each stage refers to by its own fields."""
+        return {planned.name: tuple(planned.stage.refs().values()) for planned in self.plan}
+
+    @cached_property
+    def selected_steps(self) -> dict[str, set[int]]:
+        """Steps of each stage whose checkpoints others ask for."""
+        selected: dict[str, set[int]] = {}
+        for ref in (ref for refs in self.refs.values() for ref in refs):
+            if ref.step is not None:
+                selected.setdefault(ref.stage, set()).add(ref.step)
+        return selected
+
     def parents(self, name: str) -> Iterator[Ref[Checkpoint]]:
         """The references to the models that a stage starts from."""
-        for ref in self.plan.stages[name].stage.refs().values():
+        for ref in self.refs[name]:
             if issubclass(ref.expects, Checkpoint):
                 yield ref
 

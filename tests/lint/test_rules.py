@@ -6,6 +6,7 @@
 """
 
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from continuum.spec.experiment import load_document
 SPECS = Path(__file__).parent / "specs"
 FILES = sorted(SPECS.glob("*.yaml"))
 ROOT = Path(__file__).parents[2]
+MAX_SECONDS = 1.5
 _EXPECTATION = re.compile(
     r'# warn: (?P<code>W\d{3}) line (?P<line>\d+) column (?P<column>\d+) "(?P<message>.*)"'
 )
@@ -75,6 +77,23 @@ def test_a_code_is_explained(code: str) -> None:
     assert explained.wrong
     assert explained.right
     assert explained.wrong != explained.right
+
+
+def test_hundreds_of_stages_are_linted_in_a_moment(tmp_path: Path) -> None:
+    names = ["pretrain", *(f"x{number}" for number in range(400))]
+    fields = "max_steps: 20, schedule: {kind: constant}"
+    pairs = zip(names[1:], names, strict=False)
+    stages = "".join(f"  {n}: {{kind: resume, from: {parent}, {fields}}}\n" for n, parent in pairs)
+    path = tmp_path / "spec.yaml"
+    right = (SPECS / "W009-same-total.right.yaml").read_text(encoding="utf-8")
+    path.write_text(right + stages, encoding="utf-8")
+    document = load_document(path)
+    folder = ExperimentFolder(tmp_path)
+    plan = make_plan(document.experiment, folder, DigestCache(folder.digest_cache_path))
+    started = time.process_time()
+    found = lint(document, plan)
+    assert time.process_time() - started < MAX_SECONDS
+    assert [warning.code for warning in found] == ["W009"] * 400
 
 
 def test_the_quickstart_repeats_some_data_and_is_clean_otherwise() -> None:
