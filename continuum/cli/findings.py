@@ -1,6 +1,5 @@
 """Diagnostics as a command shows them: for people, for programs, or for GitHub."""
 
-import json
 import os
 import sys
 from collections.abc import Sequence
@@ -10,6 +9,7 @@ from typing import Annotated, Any, TextIO
 
 import typer
 
+from continuum.cli.console import print_json
 from continuum.spec.diagnostics import (
     Diagnostic,
     Paint,
@@ -52,8 +52,7 @@ FormatOption = Annotated[
 def show_findings(diagnostics: Sequence[Diagnostic], output_format: Format) -> None:
     """Print the diagnostics: for people on stderr, else on stdout, where they are the result."""
     if output_format is Format.JSON:
-        # ASCII: a file's name may hold bytes that no encoding of stdout can write.
-        print(json.dumps(as_document(diagnostics), indent=2))
+        print_json(as_document(diagnostics))
     elif diagnostics and output_format is Format.GITHUB:
         print(as_annotations(diagnostics, _repository_root()))
     elif diagnostics:

@@ -1,6 +1,5 @@
 """`continuum render`: the resolved spec, and where each of its lines comes from."""
 
-import json
 import os.path
 from pathlib import Path
 from typing import Annotated, Any
@@ -8,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from continuum.cli.arguments import Overrides, Spec, experiment_file
+from continuum.cli.console import print_json
 from continuum.spec.diagnostics import MAX_SHOWN_LINE, Place
 from continuum.spec.emitting import Line, yaml_lines
 from continuum.spec.experiment import Document, load_document
@@ -42,7 +42,7 @@ def render(
     document = load_document(path, overrides or ())
     root = resolve(document, defaults=defaults)
     if as_json:
-        typer.echo(json.dumps(_as_document(root), indent=2))
+        print_json(_as_document(root))
         return
     lines = yaml_lines(root)
     texts = [line.text for line in lines]

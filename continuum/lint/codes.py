@@ -24,8 +24,8 @@ LINT_CODES = {
     "W003": Code(
         "What is fetched is not pinned.",
         "A branch moves and a file behind a URL is replaced, so the same spec makes something "
-        "else next month. `lineage.json` tells the commit and the hash that a run has used; write "
-        "them into the spec.",
+        "else next month. Write the commit or the hash into the spec, or commit the continuum.lock "
+        "that a run writes: it pins what the sources were.",
         "tokenizer: {kind: download, repo: EleutherAI/pythia-160m, revision: main, …}\n"
         "books: {kind: fetch, sources: [{url: https://example.org/book.txt}]}",
         "tokenizer:\n"

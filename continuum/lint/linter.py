@@ -18,7 +18,7 @@ from continuum.spec.experiment import Document
 RULES = (
     Rule("W001", repeated_data, depends_on_folder=True),
     Rule("W002", long_warmups),
-    Rule("W003", unpinned_revisions),
+    Rule("W003", unpinned_revisions, depends_on_folder=True),
     Rule("W004", literal_secrets),
     Rule("W005", risen_rates),
     Rule("W006", evaluation_on_training_data),

@@ -21,7 +21,7 @@ def full_disk(subject: Subject) -> Iterator[Finding]:
     kept_bytes = 0
     for training in subject.trainings.values():
         size = int(training.planned.forecast.facts.get("checkpoint_bytes", 0))
-        if training.planned.action is Action.REUSE or not size:
+        if training.planned.action in (Action.REUSE, Action.CHECK) or not size:
             continue
         num_kept = _num_kept(subject, training)
         if kept_bytes + (num_kept + 1) * size > free_bytes:

@@ -111,4 +111,4 @@ class Rule:
     code: str
     check: Callable[[Subject], Iterable[Finding]]
     depends_on_folder: bool = False
-    """Whether it finds more when more is known: data that exists, what is free on the disk."""
+    """Whether findings come and go with the data that exists, the lock, the room on the disk."""

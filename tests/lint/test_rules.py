@@ -14,7 +14,8 @@ import pytest
 from continuum.digest_cache import DigestCache
 from continuum.lint import LINT_CODES, lint
 from continuum.lint.linter import RULES, USELESS_ALLOWANCE
-from continuum.plan import make_plan
+from continuum.lock import Lock, LockedStage
+from continuum.planner import make_plan
 from continuum.runs import ExperimentFolder
 from continuum.spec.diagnostics import Diagnostic
 from continuum.spec.experiment import load_document
@@ -132,3 +133,14 @@ def test_a_secret_is_not_repeated_anywhere() -> None:
     assert secret not in str(found.as_json())
     assert str(found.place) == "--set description=…"
     assert not found.shows_source
+
+
+def test_what_the_lock_pins_is_pinned(tmp_path: Path) -> None:
+    path = tmp_path / "experiment.yaml"
+    path.write_bytes((SPECS / "W003-url.yaml").read_bytes())
+    assert [warning.code for warning in warnings_of(path)] == ["W003"]
+    pins = {"https://example.org/1.txt": "a" * 64}
+    locked = LockedStage(fingerprint="0" * 64, pins=pins)
+    lock = Lock(experiment="lint", versions={}, stages={"books": locked})
+    (tmp_path / "continuum.lock").write_text(lock.as_yaml(), encoding="utf-8")
+    assert warnings_of(path) == ()

@@ -5,16 +5,14 @@ import pytest
 from continuum.lint.suppression import read_allowances
 from tests.lint.test_rules import SPECS, warnings_of
 
-UNPINNED = """\
+WARMED = """\
 continuum: 1
 name: toy
 stages:
-  books:{before_stage}
-    kind: fetch
-{above}    sources: [{{url: https://example.org/1.txt}}]{beside}
+  books: {{kind: fetch, sources: [{{python: argparse.py}}]}}
   tokenizer: {{kind: train_tokenizer, corpus: books, vocab_size: 512}}
   tokens: {{kind: tokenize, corpus: books, tokenizer: tokenizer, validation: none}}
-  pretrain:
+  pretrain:{before_stage}
     kind: pretrain
     model: pythia-14m
     data: tokens
@@ -23,27 +21,28 @@ stages:
     global_batch_size: 8
     optimizer: {{lr: 1e-3}}
     evaluate: null
+{above}    schedule: {{warmup: 2}}{beside}
 """
 
 
 def codes(folder: Path, *, before_stage: str = "", above: str = "", beside: str = "") -> list[str]:
     path = folder / "spec.yaml"
-    text = UNPINNED.format(before_stage=before_stage, above=above, beside=beside)
+    text = WARMED.format(before_stage=before_stage, above=above, beside=beside)
     path.write_text(text, encoding="utf-8")
     return [warning.code for warning in warnings_of(path)]
 
 
 def test_without_a_comment_the_warning_is_told(tmp_path: Path) -> None:
-    assert codes(tmp_path) == ["W003"]
+    assert codes(tmp_path) == ["W002"]
 
 
 @pytest.mark.parametrize(
     "comment",
     [
-        "# continuum: allow W003",
-        "#continuum:allow w003",
-        "# continuum: allow W003, for a test",
-        "# continuum: allow W003 because the server keeps its files",
+        "# continuum: allow W002",
+        "#continuum:allow w002",
+        "# continuum: allow W002, for a test",
+        "# continuum: allow W002 because the server keeps its files",
     ],
 )
 def test_a_comment_on_the_line_or_above_it_silences_the_rule(comment: str, tmp_path: Path) -> None:
@@ -53,8 +52,8 @@ def test_a_comment_on_the_line_or_above_it_silences_the_rule(comment: str, tmp_p
 
 
 def test_a_comment_elsewhere_silences_nothing_and_is_told_itself(tmp_path: Path) -> None:
-    found = codes(tmp_path, before_stage="  # continuum: allow W003")
-    assert found == ["W014", "W003"]
+    found = codes(tmp_path, before_stage="  # continuum: allow W002")
+    assert found == ["W014", "W002"]
 
 
 def test_a_comment_beside_a_value_does_not_speak_of_the_next_line(tmp_path: Path) -> None:
@@ -64,7 +63,7 @@ def test_a_comment_beside_a_value_does_not_speak_of_the_next_line(tmp_path: Path
 
 
 def test_several_codes_are_each_accounted_for(tmp_path: Path) -> None:
-    assert codes(tmp_path, beside="  # continuum: allow W003, W002") == ["W014"]
+    assert codes(tmp_path, beside="  # continuum: allow W002, W005") == ["W014"]
 
 
 def test_a_text_that_looks_like_a_comment_is_none(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from continuum.digest_cache import DigestCache
-from continuum.plan import make_plan
+from continuum.planner import make_plan
 from continuum.runs import ExperimentFolder
 from continuum.spec.emitting import yaml_lines
 from continuum.spec.experiment import Document, Experiment, load_document, load_experiment
