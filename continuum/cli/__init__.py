@@ -112,7 +112,7 @@ def main() -> None:
 
 def _show_error(error: ContinuumError) -> None:
     if isinstance(error, SpecError):
-        show_findings(error.diagnostics, format_of_environment())
+        show_findings(error.diagnostics, format_of_environment(), error.lines)
     else:
         print(f"error: {error}", file=sys.stderr)
 

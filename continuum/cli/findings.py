@@ -12,6 +12,7 @@ import typer
 from continuum.cli.console import print_json
 from continuum.spec.diagnostics import (
     Diagnostic,
+    Lines,
     Paint,
     Role,
     as_annotations,
@@ -49,14 +50,16 @@ FormatOption = Annotated[
 ]
 
 
-def show_findings(diagnostics: Sequence[Diagnostic], output_format: Format) -> None:
+def show_findings(
+    diagnostics: Sequence[Diagnostic], output_format: Format, lines: Lines | None = None
+) -> None:
     """Print the diagnostics: for people on stderr, else on stdout, where they are the result."""
     if output_format is Format.JSON:
         print_json(as_document(diagnostics))
     elif diagnostics and output_format is Format.GITHUB:
         print(as_annotations(diagnostics, _repository_root()))
     elif diagnostics:
-        print(render(diagnostics, _paint_for(sys.stderr)), file=sys.stderr)
+        print(render(diagnostics, _paint_for(sys.stderr), lines), file=sys.stderr)
 
 
 def format_of_environment() -> Format:

@@ -24,7 +24,7 @@ def validate(
     try:
         document = load_document(path, overrides or ())
     except SpecError as error:
-        show_findings(error.diagnostics, output_format)
+        show_findings(error.diagnostics, output_format, error.lines)
         raise typer.Exit(SpecError.exit_code) from None
     opened = Opened(document.experiment, ExperimentFolder(path.parent.resolve()))
     found = lint(document, opened.plan(), strict=strict)

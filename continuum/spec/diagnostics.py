@@ -7,7 +7,7 @@ For people (`render`), for programs (`as_document`), for GitHub's review of a pu
 import os.path
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -68,14 +68,34 @@ class Diagnostic:
         }
 
 
+Lines = Mapping[tuple[str, int], str]
+"""Lines of files by name and number."""
+
+
 class SpecError(ContinuumError):
     """The spec is wrong; holds every mistake that was found."""
 
     exit_code = 3
 
-    def __init__(self, diagnostics: Iterable[Diagnostic]) -> None:
+    def __init__(self, diagnostics: Iterable[Diagnostic], lines: Lines | None = None) -> None:
         self.diagnostics: Sequence[Diagnostic] = in_order(diagnostics)
-        super().__init__(render(self.diagnostics))
+        self.lines = lines if lines is not None else source_lines(self.diagnostics)
+        """Read now: the files may be gone when the error is shown."""
+        super().__init__(render(self.diagnostics, lines=self.lines))
+
+    def renamed(self, old: str, new: str) -> "SpecError":
+        """The same mistakes in files that the reader knows by another name than `old…`."""
+        return SpecError(
+            (
+                replace(
+                    diagnostic,
+                    message=diagnostic.message.replace(old, new),
+                    place=replace(diagnostic.place, file=diagnostic.place.file.replace(old, new)),
+                )
+                for diagnostic in self.diagnostics
+            ),
+            {(file.replace(old, new), line): text for (file, line), text in self.lines.items()},
+        )
 
 
 Role = Literal["place", "error", "warning", "source", "hint"]
@@ -88,9 +108,17 @@ def plainly(text: str, _role: Role) -> str:
     return text
 
 
-def render(diagnostics: Sequence[Diagnostic], paint: Paint = plainly) -> str:
-    """For people: place, message, the line with a caret, and the suggestion."""
-    lines = _source_lines(diagnostics)
+def render(
+    diagnostics: Sequence[Diagnostic], paint: Paint = plainly, lines: Lines | None = None
+) -> str:
+    """For people: place, message, the line with a caret, and the suggestion.
+
+    Args:
+        diagnostics: What to say, in this order.
+        paint: Colours, for a terminal.
+        lines: What stands at the places, if it was read before.
+    """
+    lines = lines if lines is not None else source_lines(diagnostics)
     parts = [_render_one(diagnostic, lines, paint) for diagnostic in diagnostics]
     if len(parts) > 1:
         noun = "mistakes" if has_errors(diagnostics) else "warnings"
@@ -132,9 +160,7 @@ def _order(diagnostic: Diagnostic) -> tuple[bool, str, int, int, str]:
     return (place.is_override, place.file, place.line, place.column, diagnostic.code)
 
 
-def _render_one(
-    diagnostic: Diagnostic, sources: Mapping[tuple[str, int], str], paint: Paint
-) -> str:
+def _render_one(diagnostic: Diagnostic, sources: Lines, paint: Paint) -> str:
     place, severity = diagnostic.place, diagnostic.severity
     head = paint(f"{severity} {diagnostic.code}", severity)
     lines = [f"{paint(str(place), 'place')}: {head}: {diagnostic.message}"]
@@ -192,7 +218,7 @@ def _caret_length(rest: str) -> int:
     return max(1, len(word.rstrip()))
 
 
-def _source_lines(diagnostics: Sequence[Diagnostic]) -> dict[tuple[str, int], str]:
+def source_lines(diagnostics: Sequence[Diagnostic]) -> dict[tuple[str, int], str]:
     """The lines that the diagnostics are about, safe to print; each file is read once."""
     wanted: dict[str, set[int]] = {}
     for diagnostic in diagnostics:

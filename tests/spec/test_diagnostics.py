@@ -159,3 +159,18 @@ def test_a_value_made_of_a_variable_says_where_that_is_set(tmp_path: Path) -> No
     (line, *_) = rendered(path, "vars.rate=fast")
     assert line.startswith(f"{path}:15:21: error E103: lr should be a number, not 'fast'")
     assert line.endswith("; rate is set at --set vars.rate=fast")
+
+
+def test_a_mistake_outlives_its_file_and_may_name_it_otherwise(tmp_path: Path) -> None:
+    path = write(tmp_path / "spec.yaml", HEAD + "sead: 1\n" + BOOKS)
+    with pytest.raises(SpecError) as caught:
+        load_experiment(path)
+    path.unlink()
+    renamed = caught.value.renamed(f"{tmp_path}/", "HEAD:")
+    assert render(renamed.diagnostics, lines=renamed.lines).splitlines() == [
+        "HEAD:spec.yaml:3:1: error E101: unknown key 'sead' in the experiment",
+        "  3 | sead: 1",
+        "    | ^^^^",
+        "  did you mean 'seed'?",
+    ]
+    assert str(renamed) == render(renamed.diagnostics, lines=renamed.lines)
