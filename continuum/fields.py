@@ -137,7 +137,11 @@ class LocalPath(str):
             raise PydanticCustomError("path_empty", "a path may not be empty or hold NUL")
         said_in = getattr(value, "said_in", None)
         folder = (info.context or {}).get("folder")
-        text = Path(value).expanduser().as_posix()
+        try:
+            text = Path(value).expanduser().as_posix()
+        except RuntimeError:  # nobody of that name, or no home
+            message = "'{path}' begins with ~, and there is no such home folder"
+            raise PydanticCustomError("path_home", message, {"path": str(value)}) from None
         if said_in is not None and folder is not None and not Path(text).is_absolute():
             text = Path(os.path.relpath(said_in / text, folder)).as_posix()
         return cls(text)

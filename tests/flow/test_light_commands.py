@@ -29,7 +29,7 @@ assert not loaded, loaded
 
 @pytest.mark.parametrize(
     "command",
-    [("--help",), ("validate",), ("plan",), ("status",), ("stop",)],
+    [("--help",), ("validate",), ("render",), ("plan",), ("status",), ("stop",)],
     ids=lambda command: command[0],
 )
 def test_a_command_that_only_looks_is_light(
