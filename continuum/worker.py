@@ -25,6 +25,12 @@ from continuum.stage import Stage, StageContext, select_checkpoint, stage_kinds
 Report = Callable[[dict[str, Any]], None]
 ORPHANED = 70
 """Exit code of a worker whose run died (EX_SOFTWARE)."""
+STOP_SIGNALS = frozenset({signal.SIGTERM, signal.SIGUSR1})
+"""Requests to save and end. A worker is born with them blocked, until it can heed them: Slurm
+sends them to every process of a job at once, whatever each is doing."""
+LAST_WORDS_S = 2.0
+"""How long a rank that crashed stays: it may only have lost a peer, whose death is to be told of
+before its own end has Slurm kill them all."""
 PR_SET_PDEATHSIG = 1
 """prctl(2): the signal this process gets when its parent dies."""
 STOP_POLL_S = 0.2
@@ -86,7 +92,7 @@ def main(run_path: str, events: Connection) -> None:
     _watch_parent()
     stop = threading.Event()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # The run decides; the terminal signals all.
-    signal.signal(signal.SIGTERM, lambda *_: stop.set() if _trains(run) else _leave())
+    _on_stop_signals(stop.set if _trains(run) else _leave)
 
     sending = threading.Lock()  # Checkpoints are written, and told of, in a thread of their own.
 
@@ -106,28 +112,37 @@ def rank_main(run_path: Path, events_path: Path) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     run, rank = StageRun(run_path), int(os.environ["RANK"])
     asked = _StopFile(run.stop_request)
+    _on_stop_signals(asked.set)
 
     def report(event: dict[str, Any]) -> None:
-        with events_path.open("ab", buffering=0) as file:
-            file.write(json.dumps(event).encode() + b"\n")
+        append_event(events_path, event)
 
     result = _carry_out(run, report if rank == 0 else lambda _: None, asked, rank=rank)
     is_well = result["status"] in ("done", "stopped")
     if rank == 0 or not is_well:
         report(result)
     if not is_well:
-        # At once, without the libraries' farewells: the others wait for this process.
+        if result["status"] == "crashed" and not asked.is_set:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)  # torchrun's, when a peer has died
+            time.sleep(LAST_WORDS_S)
+        # Without the libraries' farewells: the others wait for this process.
         os._exit(1)
     _leave_group()
     return 0
 
 
-def die_with_parent() -> None:
-    """Have the kernel kill this process when its parent dies (Linux; elsewhere nothing)."""
+def append_event(path: Path, event: dict[str, Any]) -> None:
+    """Add a line to a file that several processes write, by one system call."""
+    with path.open("ab", buffering=0) as file:
+        file.write(json.dumps(event).encode() + b"\n")
+
+
+def die_with_parent(number: signal.Signals = signal.SIGKILL) -> None:
+    """Have the kernel signal this process when its parent dies (Linux; elsewhere nothing)."""
     if sys.platform != "linux":
         return
     parent = os.getppid()
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, number)
     if os.getppid() != parent:
         os._exit(ORPHANED)
 
@@ -163,20 +178,36 @@ def _leave_group() -> None:
         leave_group(together=True)
 
 
+def _on_stop_signals(act: Callable[[], None]) -> None:
+    """Call `act` at the first one; Slurm, the run and torchrun may each send theirs."""
+
+    def handle(*_: Any) -> None:
+        for number in STOP_SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+        act()
+
+    for number in STOP_SIGNALS:
+        signal.signal(number, handle)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+
+
 class _StopFile:
-    """Whether a file exists, looked for at most a few times a second."""
+    """Whether a stop is asked for: by a file, looked for a few times a second, or `set`."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._looked_at = -STOP_POLL_S
-        self._exists = False
+        self.is_set = False
+
+    def set(self) -> None:
+        self.is_set = True
 
     def __call__(self) -> bool:
         now = time.monotonic()
-        if not self._exists and now - self._looked_at >= STOP_POLL_S:
+        if not self.is_set and now - self._looked_at >= STOP_POLL_S:
             self._looked_at = now
-            self._exists = self._path.exists()
-        return self._exists
+            self.is_set = self._path.exists()
+        return self.is_set
 
 
 def _trains(run: StageRun) -> bool:

@@ -7,12 +7,12 @@ milliseconds. Python's forkserver holds no threads and no CUDA context, so forki
 import multiprocessing
 import signal
 import threading
-from multiprocessing import connection, forkserver
+from multiprocessing import connection, forkserver, resource_tracker
 from typing import Any
 
 from continuum import worker
 from continuum.launchers import OnEvent, Outcome
-from continuum.launchers.death import describe_death
+from continuum.launchers.death import describe_death, name_death
 from continuum.runs import StageRun
 
 
@@ -22,8 +22,7 @@ class LocalLauncher:
     def __init__(self) -> None:
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(["continuum.launchers.preload"])
-        # Start importing now: it goes on while the first stages are prepared.
-        forkserver.ensure_running()
+        _start_server()
         self._running: set[Any] = set()
         self._guard = threading.Lock()
         self._is_stopping = False
@@ -52,7 +51,8 @@ class LocalLauncher:
             return Outcome(result["status"], result["message"])
         if exit_code == -signal.SIGTERM and self._is_stopping:
             return Outcome("stopped", "stopped before it had begun")
-        return Outcome("killed", describe_death(exit_code, run.log_path))
+        cause = f"the worker {name_death(exit_code)}"
+        return Outcome("killed", describe_death(cause, run.log_path))
 
     def stop(self) -> None:
         with self._guard:
@@ -64,6 +64,21 @@ class LocalLauncher:
         with self._guard:
             for process in self._running:
                 process.kill()
+
+
+def _start_server() -> None:
+    """Start importing now: it goes on while the first stages are prepared.
+
+    Slurm may signal every process of a job. Python's two servers are born deaf to that, and so
+    are the workers, which listen as soon as they can act.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, worker.STOP_SIGNALS)
+    try:
+        resource_tracker.ensure_running()
+        signal.pthread_sigmask(signal.SIG_BLOCK, worker.STOP_SIGNALS)  # It has unblocked SIGTERM.
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _receive(

@@ -16,6 +16,9 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from lightning import Fabric
+from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.fabric.strategies.ddp import DDPStrategy
 from lightning.fabric.strategies.model_parallel import ModelParallelStrategy
 from lightning.fabric.strategies.strategy import Strategy
@@ -119,9 +122,19 @@ def make_fabric(resolved: Resolved, runtime: Runtime) -> Fabric:
         num_nodes=runtime.num_nodes,
         strategy=_make_strategy(resolved),
         precision=resolved.precision,  # type: ignore[arg-type]  # a literal of the same names
+        plugins=_environment(resolved),
     )
     fabric.launch()
     return fabric
+
+
+def _environment(resolved: Resolved) -> ClusterEnvironment:
+    """Who started the processes: torchrun, or nobody where there is one.
+
+    Left to itself, Fabric takes the variables of a Slurm job around a single process for a group
+    of its own, and waits for the others for ever.
+    """
+    return TorchElasticEnvironment() if resolved.world_size > 1 else LightningEnvironment()
 
 
 def _make_strategy(resolved: Resolved) -> str | Strategy:
