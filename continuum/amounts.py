@@ -5,7 +5,7 @@ import re
 from decimal import Decimal
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from continuum.fields import Spec
@@ -110,3 +110,15 @@ class Amount(Spec):
         if self.steps is not None:
             return f"{self.steps} steps"
         return f"{self.percent:g}%" if self.percent is not None else f"{self.tokens:,} tokens"
+
+
+def _is_positive(amount: Amount) -> Amount:
+    if amount.steps == 0 or amount.percent == 0:
+        raise PydanticCustomError(
+            "period_zero", "zero is no interval; use at least 1 step, or null for never"
+        )
+    return amount
+
+
+Period = Annotated[Amount, AfterValidator(_is_positive)]
+"""An `Amount` between two events of one sort: above zero, where a warm-up may be zero."""
