@@ -9,6 +9,7 @@ from torch import nn
 
 from continuum.artifacts import TokenizedDataset
 from continuum.errors import PreflightError
+from continuum.preflight.fitness import evaluation_problems
 from continuum.recipe import Recipe, intervals_of
 from continuum.stage import StageContext
 from continuum.training.checkpoint import newest_whole, read_checkpoint
@@ -55,18 +56,23 @@ def training_data(seed: int, recipe: Recipe, datasets: Datasets, share: Share) -
 
 
 def validation_data(recipe: Recipe, datasets: Datasets, share: Share) -> dict[str, ValidationData]:
-    """The validation batches of this process by dataset; empty when nothing is evaluated."""
+    """The validation batches of this process by dataset; empty when nothing is evaluated.
+
+    Raises:
+        PreflightError: a dataset has too few validation blocks for every process to get a batch.
+    """
     if recipe.evaluate is None:
         return {}
-    return {
-        name: ValidationData(
-            Blocks(dataset.path / "validation", recipe.sequence_length),
-            recipe.evaluate.batches,
-            share,
-        )
-        for name, dataset in datasets.items()
-        if dataset.validation is not None and dataset.validation.num_blocks(recipe.sequence_length)
-    }
+    found = {}
+    for name, dataset in datasets.items():
+        split = dataset.validation
+        has_blocks = split is not None and split.num_blocks(recipe.sequence_length) > 0
+        source = Blocks(dataset.path / "validation", recipe.sequence_length) if has_blocks else None
+        for problem in evaluation_problems(recipe, name, len(source) if source else 0):
+            raise PreflightError(problem)
+        assert source is not None, "a split without blocks is a problem"
+        found[name] = ValidationData(source, recipe.evaluate.batches, share)
+    return found
 
 
 def make_task(
