@@ -1,11 +1,10 @@
 """What the plan says of a training stage: its numbers, its problems, its doubts."""
 
-import shutil
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 from continuum.amounts import Amount
-from continuum.architecture import Architecture, training_state_bytes
+from continuum.architecture import Architecture
+from continuum.preflight.disk import checkpoints_need, temporary_problems
 from continuum.preflight.fitness import (
     Bound,
     batch_problems,
@@ -14,6 +13,7 @@ from continuum.preflight.fitness import (
     model_problems,
     step_problems,
 )
+from continuum.preflight.sizes import state_size
 from continuum.recipe import Recipe, ResumeSchedule, intervals_of
 from continuum.stage import Forecast, PlanInput
 
@@ -22,7 +22,6 @@ def forecast_training(
     recipe: Recipe,
     architecture: Architecture | None,
     inputs: Mapping[str, PlanInput],
-    experiment_folder: Path,
     *,
     start_step: int | None = 0,
     parent_lr: float | None = None,
@@ -33,7 +32,6 @@ def forecast_training(
         recipe: The complete recipe.
         architecture: The model's shape; None while an imported parent is not read yet.
         inputs: At least the datasets, by reference.
-        experiment_folder: Whose disk the checkpoints will lie on.
         start_step: A resume's first step; None while the parent is not known.
         parent_lr: A retrained model's peak learning rate before, if it is known.
     """
@@ -45,47 +43,28 @@ def forecast_training(
         *step_problems(recipe, num_steps, start_step),
         *data_problems(recipe, datasets, blocks),
         *model_problems(recipe, architecture, datasets),
+        *temporary_problems(recipe),
     ]
-    checkpoint_bytes = _checkpoint_bytes(architecture)
-    free_bytes = _free_bytes(experiment_folder)
-    if checkpoint_bytes > free_bytes:
-        problems.append(
-            f"a checkpoint takes about {checkpoint_bytes:,} bytes, and {free_bytes:,} are free "
-            "on the experiment's disk"
-        )
+    size = state_size(recipe, architecture)
+    ends_at = num_steps if start_step is not None else None
+    disk = (
+        checkpoints_need(recipe, size.checkpoint_bytes, ends_at, start_step or 0) if size else None
+    )
     return Forecast(
-        facts=_facts(recipe, architecture, num_steps, start_step, blocks),
+        facts={
+            **_facts(recipe, num_steps, start_step, blocks),
+            **_costs(recipe, architecture, num_steps, start_step),
+        },
         problems=tuple(problems),
         warnings=(
             *_warnings(recipe, num_steps, start_step),
-            *_disk_warnings(recipe, checkpoint_bytes, free_bytes),
             *_rate_warnings(recipe, parent_lr),
         ),
         architecture=architecture,
         num_steps=num_steps,
         peak_lr=recipe.optimizer.lr,
+        disk=disk,
     )
-
-
-def _checkpoint_bytes(architecture: Architecture | None) -> int:
-    """About the size of one training checkpoint; zero where it is not known."""
-    parameters = architecture.num_parameters() if architecture else None
-    return training_state_bytes(parameters) if parameters else 0
-
-
-def _free_bytes(folder: Path) -> int:
-    existing = next(path for path in (folder, *folder.parents) if path.exists())
-    return shutil.disk_usage(existing).free
-
-
-def _disk_warnings(recipe: Recipe, checkpoint_bytes: int, free_bytes: int) -> Iterator[str]:
-    """What retention holds, and the one being written, against what is free."""
-    number = recipe.runtime.checkpoint.keep_last + 1
-    if checkpoint_bytes <= free_bytes < number * checkpoint_bytes:
-        yield (
-            f"{number} checkpoints of about {checkpoint_bytes:,} bytes may lie on the disk at "
-            f"once, and {free_bytes:,} bytes are free"
-        )
 
 
 def _rate_warnings(recipe: Recipe, parent_lr: float | None) -> Iterator[str]:
@@ -130,9 +109,25 @@ def _never_due(every: Amount, recipe: Recipe, num_steps: int) -> bool:
     return every.in_steps(num_steps, recipe.tokens_per_step) > num_steps
 
 
-def _facts(
+def _costs(
     recipe: Recipe,
     architecture: Architecture | None,
+    num_steps: int | None,
+    start_step: int | None,
+) -> dict[str, int]:
+    """What the stage computes and stores, as far as the model's shape is known."""
+    size = state_size(recipe, architecture)
+    if architecture is None or size is None:
+        return {}
+    costs = {"checkpoint_bytes": size.checkpoint_bytes}
+    per_token = architecture.training_flops_per_token(recipe.sequence_length)
+    if num_steps is not None and start_step is not None and per_token is not None:
+        costs["flops"] = per_token * recipe.tokens_per_step * max(0, num_steps - start_step)
+    return costs
+
+
+def _facts(
+    recipe: Recipe,
     num_steps: int | None,
     start_step: int | None,
     blocks: Mapping[str, Bound | None],
@@ -151,8 +146,6 @@ def _facts(
         num_blocks = _exact_blocks(blocks)
         if num_blocks:
             facts["epochs"] = round(own_steps * recipe.global_batch_size / num_blocks, 3)
-    if size := _checkpoint_bytes(architecture):
-        facts["checkpoint_bytes"] = size
     if isinstance(recipe.schedule, ResumeSchedule):
         facts["schedule"] = recipe.schedule.kind
     return facts

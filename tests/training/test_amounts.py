@@ -4,7 +4,15 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from continuum.amounts import MAX_COUNT, Amount, Count, Period, Rate, parse_count, rate_of
+from continuum.amounts import (
+    MAX_COUNT,
+    Amount,
+    Count,
+    Period,
+    Rate,
+    parse_count,
+    rate_of,
+)
 
 COUNTS: TypeAdapter[int] = TypeAdapter(Count)
 RATES: TypeAdapter[Any] = TypeAdapter(Rate)
