@@ -13,6 +13,8 @@ from continuum.preflight.fitness import (
     model_problems,
     step_problems,
 )
+from continuum.preflight.host import has_cuda_device, host_memory
+from continuum.preflight.memory import estimate_memory, host_doubts
 from continuum.preflight.sizes import state_size
 from continuum.recipe import Recipe, ResumeSchedule, intervals_of
 from continuum.stage import Forecast, PlanInput
@@ -45,6 +47,8 @@ def forecast_training(
         *model_problems(recipe, architecture, datasets),
         *temporary_problems(recipe),
     ]
+    memory, tight, doubtful = _memory(recipe, architecture)
+    problems += tight
     size = state_size(recipe, architecture)
     ends_at = num_steps if start_step is not None else None
     disk = (
@@ -54,17 +58,35 @@ def forecast_training(
         facts={
             **_facts(recipe, num_steps, start_step, blocks),
             **_costs(recipe, architecture, num_steps, start_step),
+            **memory,
         },
         problems=tuple(problems),
         warnings=(
             *_warnings(recipe, num_steps, start_step),
             *_rate_warnings(recipe, parent_lr),
+            *doubtful,
         ),
         architecture=architecture,
         num_steps=num_steps,
         peak_lr=recipe.optimizer.lr,
         disk=disk,
     )
+
+
+def _memory(
+    recipe: Recipe, architecture: Architecture | None
+) -> tuple[dict[str, int], list[str], list[str]]:
+    """The fact, the problems and the warnings about what one process holds in memory."""
+    runtime = recipe.runtime
+    on_cpu = runtime.accelerator == "cpu" or (
+        runtime.accelerator == "auto" and not has_cuda_device()
+    )
+    estimate = estimate_memory(recipe, architecture, on_cpu=on_cpu)
+    if estimate is None:
+        return {}, [], []
+    facts = {"memory_bytes": estimate.total_bytes}
+    here = host_memory() if on_cpu else None
+    return (facts, *host_doubts(recipe, estimate, here)) if here else (facts, [], [])
 
 
 def _rate_warnings(recipe: Recipe, parent_lr: float | None) -> Iterator[str]:
