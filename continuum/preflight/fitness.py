@@ -42,8 +42,32 @@ def batch_problems(recipe: Recipe) -> Iterator[str]:
             f"{runtime.devices}{nodes} x micro_batch_size {runtime.micro_batch_size} = {at_once}; "
             f"set runtime.micro_batch_size to {_largest_fit(recipe)}"
         )
-    if runtime.checkpoint.format == "sharded" and (world_size == 1 or runtime.strategy == "ddp"):
+
+
+def precision_problems(recipe: Recipe) -> Iterator[str]:
+    """What Fabric's strategies and precisions, and torch's optimizers, cannot do together."""
+    runtime = recipe.runtime
+    is_alone = runtime.devices * runtime.num_nodes == 1
+    if runtime.checkpoint.format == "sharded" and (is_alone or runtime.strategy == "ddp"):
         yield "runtime.checkpoint.format sharded needs strategy fsdp and more than one process"
+    if recipe.precision == "16-mixed":
+        is_fsdp = runtime.strategy == "fsdp" and not is_alone
+        yield from scaler_problems(recipe, "fsdp" if is_fsdp else "ddp")
+
+
+def scaler_problems(recipe: Recipe, strategy: str) -> Iterator[str]:
+    """Why precision 16-mixed, which scales the loss, cannot be used; of it alone.
+
+    Fabric's FSDP2 has no scaler; a fused optimizer takes the scale off the gradients itself, too
+    late to clip them.
+    """
+    if strategy == "fsdp":
+        yield "precision 16-mixed cannot be used with strategy fsdp; use bf16-mixed or 32-true"
+    if recipe.optimizer.arguments.get("fused"):
+        yield (
+            "precision 16-mixed cannot be used with a fused optimizer; say `fused: false`, or use "
+            "bf16-mixed or 32-true"
+        )
 
 
 def _largest_fit(recipe: Recipe) -> int:

@@ -11,6 +11,7 @@ from continuum.preflight.fitness import (
     blocks_of,
     data_problems,
     model_problems,
+    precision_problems,
     step_problems,
 )
 from continuum.preflight.host import has_cuda_device, host_memory
@@ -42,6 +43,7 @@ def forecast_training(
     num_steps = _num_steps(recipe, blocks)
     problems = [
         *batch_problems(recipe),
+        *precision_problems(recipe),
         *step_problems(recipe, num_steps, start_step),
         *data_problems(recipe, datasets, blocks),
         *model_problems(recipe, architecture, datasets),

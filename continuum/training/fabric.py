@@ -24,6 +24,7 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import fully_shard
 
 from continuum.errors import PreflightError
+from continuum.preflight.fitness import scaler_problems
 from continuum.recipe import Recipe, Runtime
 
 BYTES_PER_PARAMETER_IN_TRAINING = 16
@@ -76,13 +77,17 @@ def resolve(recipe: Recipe, kept: dict[str, Any], num_parameters: int | None = N
             "precision 16-mixed needs a CUDA device, and this stage runs on the CPU; "
             "use bf16-mixed or 32-true"
         )
+    strategy = _strategy_of(runtime, on_cuda, num_parameters)
+    if precision == "16-mixed":
+        for problem in scaler_problems(recipe, strategy):
+            raise PreflightError(problem)
     return Resolved(
         accelerator="cuda" if on_cuda else "cpu",
         device=torch.cuda.get_device_name() if on_cuda else "cpu",
         precision=precision,
         compile={"on": True, "off": False}.get(runtime.compile, on_cuda),
         num_threads=torch.get_num_threads(),
-        strategy=_strategy_of(runtime, on_cuda, num_parameters),
+        strategy=strategy,
         world_size=runtime.devices * runtime.num_nodes,
         micro_batch_size=runtime.micro_batch_size,
         deterministic=runtime.deterministic,

@@ -124,7 +124,8 @@ def make_state(
         fabric.seed_everything(seed, verbose=False)
         initialize_weights(fabric, model, n_layer=model.config.n_layer, n_embd=model.config.n_embd)
     wrapped, optimizer = _set_up(fabric, model, recipe, resolved)
-    return TrainingState(wrapped, optimizer)
+    scaler = getattr(fabric.strategy.precision, "scaler", None)
+    return TrainingState(wrapped, optimizer, scaler=scaler)
 
 
 def _set_up(
