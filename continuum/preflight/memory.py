@@ -16,13 +16,13 @@ What the process itself takes, and how much more than it uses the allocator hold
 from dataclasses import dataclass
 from typing import Any
 
-from continuum.amounts import format_bytes
 from continuum.architecture import Architecture
+from continuum.figures import format_bytes
 from continuum.preflight.host import HostMemory
 from continuum.preflight.sizes import StateSize, bytes_per_parameter, state_size
 from continuum.recipe import Recipe
 
-PROCESS_BYTES = 730_000_000
+PROCESS_BYTES = 500_000_000
 """Resident in a process that has imported torch, Fabric and LitGPT."""
 CUDA_CONTEXT_BYTES = 500_000_000
 """What CUDA and its libraries take of a device."""

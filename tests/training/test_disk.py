@@ -12,7 +12,8 @@ from continuum.plan import Plan
 from continuum.planner import make_plan
 from continuum.preflight.disk import checkpoints_need, held
 from continuum.recipe import intervals_of
-from continuum.runs import ExperimentFolder, SavedCheckpoint
+from continuum.records import SavedCheckpoint
+from continuum.runs import ExperimentFolder
 from continuum.spec.experiment import load_experiment
 from continuum.training.checkpoint import Retention
 from tests.commands import Cli
