@@ -143,17 +143,20 @@ def _make_strategy(resolved: Resolved) -> str | Strategy:
 
 
 def _shard(model: nn.Module, mesh: DeviceMesh) -> nn.Module:
-    """Shard each transformer block by itself, then what remains, over all processes."""
+    """Shard each transformer block by itself, then what remains, over all processes.
+
+    The model comes from the meta device: what each process allocates is its shards alone. Their
+    values are set later; only the RoPE cache, a buffer without a place in any checkpoint, is
+    computed here.
+    """
     data_parallel = mesh["data_parallel"]
     core: Any = getattr(model, "_orig_mod", model)
     for block in core.transformer.h:
         fully_shard(block, mesh=data_parallel)
     fully_shard(core, mesh=data_parallel)
-    if mesh.device_type == "cuda":
-        # fully_shard moves parameters; the RoPE cache is a buffer and would stay behind.
-        for module in core.modules():
-            for name, buffer in module.named_buffers(recurse=False):
-                module.register_buffer(name, buffer.cuda(), persistent=False)
+    on_cuda = mesh.device_type == "cuda"
+    core.to_empty(device=torch.device("cuda", torch.cuda.current_device()) if on_cuda else "cpu")
+    core.reset_parameters()
     return model
 
 

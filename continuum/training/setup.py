@@ -16,6 +16,7 @@ from continuum.training.checkpoint import newest_whole, read_checkpoint
 from continuum.training.data import Blocks, Share, TrainingData, ValidationData
 from continuum.training.fabric import Resolved
 from continuum.training.groups import parameter_groups
+from continuum.training.initial import initialize_shards
 from continuum.training.litgpt import GPT, build_model, initialize_weights
 from continuum.training.loop import Task
 from continuum.training.order import SampleOrder
@@ -116,14 +117,16 @@ def make_state(
         fields: LitGPT's `Config` as a dictionary.
         seed: Of the weights' random start; None when they are loaded next.
     """
-    model = build_model(
-        fabric, fields, recipe.sequence_length, is_whole=resolved.strategy == "fsdp"
-    )
-    if seed is not None:
-        # Again, since building the model drew random numbers unless Fabric left it empty.
+    model = build_model(fabric, fields, recipe.sequence_length)
+    is_sharded = resolved.strategy == "fsdp"
+    if seed is not None and not is_sharded:
+        # Again, since building the model may have drawn random numbers.
         fabric.seed_everything(seed, verbose=False)
         initialize_weights(fabric, model, n_layer=model.config.n_layer, n_embd=model.config.n_embd)
     wrapped, optimizer = _set_up(fabric, model, recipe, resolved)
+    if seed is not None and is_sharded:
+        template = build_model(fabric, fields, recipe.sequence_length)
+        initialize_shards(fabric, wrapped, template, seed)
     scaler = getattr(fabric.strategy.precision, "scaler", None)
     return TrainingState(wrapped, optimizer, scaler=scaler)
 
