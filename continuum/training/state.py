@@ -73,7 +73,7 @@ class TrainingState:
         tensors = self.whole_tensors() if is_sharded(self.model) else self._own_tensors()
         tensors["optimizer"] = _sorted(tensors["optimizer"])
         state: dict[str, Any] = _canonical({**tensors, **self.plain_values()})
-        if torch.cuda.is_available():
+        if _uses_cuda():
             torch.cuda.synchronize()  # The copies to the host were only begun.
         return state
 
@@ -223,6 +223,11 @@ def _to_host(tensor: torch.Tensor) -> torch.Tensor:
     return host.copy_(tensor.detach(), non_blocking=True)
 
 
+def _uses_cuda() -> bool:
+    """False on a machine with a GPU that trains on its CPU: asking the GPU would claim memory."""
+    return bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]
+
+
 def _rng_of_all_ranks() -> list[dict[str, Any]]:
     own = _rng_state()
     if not dist.is_available() or not dist.is_initialized():
@@ -233,11 +238,11 @@ def _rng_of_all_ranks() -> list[dict[str, Any]]:
 
 
 def _rng_state() -> dict[str, Any]:
-    cuda = torch.cuda.get_rng_state() if torch.cuda.is_available() else None
+    cuda = torch.cuda.get_rng_state() if _uses_cuda() else None
     return {"cpu": torch.get_rng_state(), "cuda": cuda}
 
 
 def _restore_rng(rng: dict[str, Any]) -> None:
     torch.set_rng_state(rng["cpu"])
-    if torch.cuda.is_available() and rng["cuda"] is not None:
+    if _uses_cuda() and rng["cuda"] is not None:
         torch.cuda.set_rng_state(rng["cuda"])
