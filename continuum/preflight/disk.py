@@ -22,8 +22,8 @@ MAX_SIMULATED = 20_000
 """Checkpoints of a run up to which retention is played through; beyond, it is bounded."""
 TEMPORARY_BYTES = 1 << 20
 """For the sockets and small files of worker processes."""
-COMPILE_BYTES = 200 << 20
-"""For torch.compile's kernels and graphs, one model's: tens of megabytes, seen up to a hundred."""
+COMPILE_BYTES = 50 << 20
+"""For what torch.compile keeps: 5 MB for pythia-160m on a CPU, and ten times that to be safe."""
 
 
 class DiskBudget:

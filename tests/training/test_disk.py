@@ -170,7 +170,7 @@ def test_torch_compile_wants_more_of_the_temporary_directory(
     compiled = text.replace("micro_batch_size: 4", "micro_batch_size: 4\n      compile: 'on'")
     (tmp_path / "experiment.yaml").write_text(compiled, encoding="utf-8")
     told = Cli(environment)("plan", tmp_path, expect=4).stderr
-    assert "torch.compile put up to 210.8 MB there" in " ".join(told.split())
+    assert "torch.compile put up to 53.5 MB there" in " ".join(told.split())
     Cli({**environment, "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")})("plan", tmp_path)
 
 
