@@ -5,7 +5,14 @@ import re
 from decimal import Decimal
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, GetJsonSchemaHandler, WithJsonSchema, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    GetJsonSchemaHandler,
+    WithJsonSchema,
+    model_validator,
+)
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError
 
@@ -153,3 +160,15 @@ class Amount(Spec):
         if self.steps is not None:
             return f"{self.steps} steps"
         return f"{self.percent:g}%" if self.percent is not None else f"{self.tokens:,} tokens"
+
+
+def _is_positive(amount: Amount) -> Amount:
+    if amount.steps == 0 or amount.percent == 0:
+        raise PydanticCustomError(
+            "period_zero", "zero is no interval; use at least 1 step, or null for never"
+        )
+    return amount
+
+
+Period = Annotated[Amount, AfterValidator(_is_positive)]
+"""An `Amount` between two events of one sort: above zero, where a warm-up may be zero."""

@@ -17,6 +17,7 @@ from continuum.lineage.graph import write_lineage
 from continuum.locking import check_locked, check_reproduced, update_lock
 from continuum.plan import NOTHING_MORE, Action, Plan, PlannedStage, Request
 from continuum.planner import make_plan
+from continuum.preflight.disk import DiskBudget
 from continuum.provenance import capture_provenance
 from continuum.records import InputRecord, StageRecord
 from continuum.runs import ExperimentFolder
@@ -227,6 +228,9 @@ class _Execution:
             view = artifact.view(ref.expects)
             seen[str(ref)] = PlanInput(parent.stage, parent.forecast, view, parent.recipe)
         forecast = planned.stage.forecast(seen, self._plan.folder.path)
+        forecast = DiskBudget().claim(
+            forecast, planned.run, planned.save_steps, again=planned.archive
+        )
         if forecast.problems:
             raise PreflightError("; ".join(forecast.problems))
         for warning in set(forecast.warnings) - set(planned.forecast.warnings):

@@ -30,6 +30,13 @@ OPTIMIZER_ARGUMENTS: dict[str, tuple[str, ...]] = {
 
 LBFGS wants a closure, SparseAdam sparse gradients, Muon matrices only: they are left out.
 """
+_MOMENTS = {
+    "AdamW": 2, "Adam": 2, "NAdam": 2, "RAdam": 2, "Adamax": 2,
+    "Adagrad": 1, "Adadelta": 2, "RMSprop": 1, "SGD": 0,
+}  # fmt: skip
+"""Tensors of a parameter's size that each keeps; a test compares with torch."""
+_ONE_MORE = ("amsgrad", "centered", "momentum")
+"""Arguments that make it keep another."""
 _SWITCHES = (
     "foreach", "maximize", "differentiable", "capturable", "amsgrad", "fused",
     "decoupled_weight_decay", "centered", "nesterov",
@@ -99,6 +106,11 @@ class Optimizer(Spec):
     def arguments(self) -> dict[str, Any]:
         """The arguments for torch besides the learning rate."""
         return dict(self.model_extra or {})
+
+    @property
+    def num_moments(self) -> int:
+        """Tensors of a parameter's size that the optimizer keeps for each parameter."""
+        return _MOMENTS[self.name] + sum(bool(self.arguments.get(name)) for name in _ONE_MORE)
 
     def identity(self) -> dict[str, Any]:
         extra = {key: list(v) if isinstance(v, tuple) else v for key, v in self.arguments.items()}

@@ -16,6 +16,7 @@ from continuum.fingerprint import fingerprint
 from continuum.history import History, explain_change, stage_of
 from continuum.lock import read_lock
 from continuum.plan import NOTHING_MORE, Action, Plan, PlannedStage, Request
+from continuum.preflight.disk import DiskBudget
 from continuum.reasons import (
     ArtifactDamaged,
     CannotWork,
@@ -101,6 +102,7 @@ class _Planner:
         self._artifacts: dict[str, Artifact | None] = {}
         self._history = History(folder)
         self._selected = _selected_steps(experiment.stages)
+        self._disk = DiskBudget()
 
     def add(self, name: str) -> None:
         stage: Stage = self._experiment.stages[name]
@@ -113,6 +115,7 @@ class _Planner:
         inputs = {str(ref): self._input(ref) for ref in refs}
         forecast = stage.forecast(inputs, self._folder.path)
         forecast = forecast.with_problems(self._selection_problems(refs))
+        forecast = self._disk.claim(forecast, run, self._selected.get(name, ()))
         artifact, damage = _usable_artifact(run)
         self._artifacts[name] = artifact
         pins = self.lock.pins(name) if self.lock is not None else {}

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
-from continuum.amounts import Amount, Rate
+from continuum.amounts import Amount, Period, Rate
 from continuum.artifacts import TokenizedDataset
 from continuum.fields import UNIT, Precision, Ref, Spec, runtime_field
 from continuum.optimizers import Optimizer, optimizer_problems
@@ -72,7 +72,7 @@ class ResumeSchedule(Spec):
 class Evaluate(Spec):
     """Loss on the validation split, during and after training."""
 
-    every: Amount | None = None
+    every: Period | None = None
     """How often; null evaluates only at the end."""
     batches: int = Field(20, ge=1, json_schema_extra={UNIT: "micro-batches"})
     """Micro-batches of the validation split, always its first ones; fewer if it is smaller."""
@@ -83,7 +83,7 @@ class Evaluate(Spec):
 class CheckpointPolicy(Spec):
     """When the training state is saved, and how long it is kept."""
 
-    every: Amount | None = Amount(steps=1000)
+    every: Period | None = Amount(steps=1000)
     """How often, by optimizer steps; the last step is always saved. null: by the clock alone."""
     minutes: float | None = Field(
         None, gt=0, allow_inf_nan=False, json_schema_extra={UNIT: "minutes"}, examples=[30]
@@ -91,7 +91,7 @@ class CheckpointPolicy(Spec):
     """Save also when this much time has gone by since the last."""
     keep_last: int = Field(2, ge=2, json_schema_extra={UNIT: "checkpoints"})
     """How many of the newest to keep: two, since the last may turn out damaged."""
-    keep_every: Amount | None = None
+    keep_every: Period | None = None
     """Keep those at multiples of this for good."""
     keep_best: str | None = Field(None, examples=["val_loss"])
     """Keep the one with the lowest value of this metric, such as `val_loss`."""

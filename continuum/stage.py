@@ -30,6 +30,7 @@ from continuum.runs import StageRun
 __all__ = [
     "STAGE_KINDS",
     "UNIT",
+    "DiskNeed",
     "Forecast",
     "LocalPath",
     "PlanInput",
@@ -58,6 +59,23 @@ class Problem:
 
 
 @dataclass(frozen=True)
+class DiskNeed:
+    """What a stage writes into its run folder, and what of it stays."""
+
+    item_bytes: int
+    """Of one checkpoint, or of the only thing it makes."""
+    saved: range = range(1, 2)
+    """Steps that are saved, besides the last, which is `saved.stop - 1`."""
+    after: int = 0
+    """The step it begins from."""
+    keep_last: int = 0
+    """How many of the newest stay; zero for a stage that saves no checkpoints."""
+    keep_every: int | None = None
+    """Those at multiples of this step stay."""
+    keeps_best: bool = False
+
+
+@dataclass(frozen=True)
 class Forecast:
     """What is known of a stage's result before it is made; None means not known yet."""
 
@@ -75,6 +93,7 @@ class Forecast:
     """Of a training stage: the optimizer step it ends at."""
     peak_lr: float | None = None
     """Of a model: the highest learning rate of the stage that trained it."""
+    disk: DiskNeed | None = None
 
     def with_problems(self, problems: Iterable[str]) -> "Forecast":
         """This forecast with more reasons why it cannot work."""

@@ -99,7 +99,7 @@ class Pretrain(Stage):
         return self._recipe()
 
     def forecast(self, inputs: Mapping[str, PlanInput], experiment_folder: Path) -> Forecast:
-        return forecast_training(self._recipe(), self.architecture(), inputs, experiment_folder)
+        return forecast_training(self._recipe(), self.architecture(), inputs)
 
     def run(self, ctx: StageContext) -> TrainingCheckpoint:
         from continuum.training.session import Origin, train

@@ -80,7 +80,6 @@ class Resume(Stage):
             self._extend(parent.recipe),
             shape,
             inputs,
-            experiment_folder,
             start_step=self.from_.step or start_step,
         )
         return forecast.with_problems(self._selection_problems(parent))

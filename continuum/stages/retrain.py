@@ -90,7 +90,7 @@ class Retrain(Stage):
         if isinstance(parent.artifact, Checkpoint):
             shape = Architecture(parent.artifact.model_config_fields)
         forecast = forecast_training(
-            self._recipe(), shape, inputs, experiment_folder, parent_lr=parent.forecast.peak_lr
+            self._recipe(), shape, inputs, parent_lr=parent.forecast.peak_lr
         )
         return forecast.with_problems(self._tokenizer_problems(inputs))
 

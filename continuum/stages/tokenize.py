@@ -17,6 +17,7 @@ from continuum.artifacts import (
     TokenizerFiles,
 )
 from continuum.errors import PreflightError
+from continuum.preflight.dataset import dataset_need, dataset_warnings
 from continuum.sources.progress import ByteProgress
 from continuum.sources.source_files import MAX_UTF8_BYTES
 from continuum.stage import UNIT, Forecast, PlanInput, Problem, Ref, Spec, Stage, StageContext
@@ -115,7 +116,12 @@ class Tokenize(Stage):
         bounds = {
             split: bound for split, bound in self._max_tokens(inputs).items() if bound is not None
         }
-        return Forecast(problems=tuple(problems), max_tokens=bounds)
+        return Forecast(
+            problems=tuple(problems),
+            warnings=tuple(dataset_warnings(inputs.values(), experiment_folder)),
+            max_tokens=bounds,
+            disk=dataset_need(inputs.values()),
+        )
 
     def run(self, ctx: StageContext) -> TokenizedDataset:
         from continuum.text.dataset import write_splits

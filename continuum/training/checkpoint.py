@@ -60,7 +60,7 @@ def write_checkpoint(
         StageFailedError: the disk is full or refuses; earlier checkpoints are untouched.
     """
     temporary = begin_checkpoint(run, snapshot["step"])
-    with _cleaned_up(temporary, run.checkpoint_dir(snapshot["step"])):
+    with cleaned_up(temporary, run.checkpoint_dir(snapshot["step"])):
         written = save_hashed(snapshot, temporary / WEIGHTS_FILE)
         return finish_checkpoint(run, temporary, snapshot, companions, (written,))
 
@@ -73,7 +73,7 @@ def begin_checkpoint(run: StageRun, step: int) -> Path:
     """
     final = run.checkpoint_dir(step)
     temporary = final.with_name(f".{final.name}.tmp")
-    with _cleaned_up(temporary, final):
+    with cleaned_up(temporary, final):
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
     return temporary
@@ -96,7 +96,7 @@ def finish_checkpoint(
         StageFailedError: the disk is full or refuses; earlier checkpoints are untouched.
     """
     final = run.checkpoint_dir(values["step"])
-    with _cleaned_up(temporary, final):
+    with cleaned_up(temporary, final):
         manifest = _fill(temporary, values, companions, hashed)
         _publish(temporary, final)
     return SavedCheckpoint(final, manifest)
@@ -110,7 +110,7 @@ def read_checkpoint(folder: Path) -> dict[str, Any]:
 
 
 @contextmanager
-def _cleaned_up(temporary: Path, final: Path) -> Iterator[None]:
+def cleaned_up(temporary: Path, final: Path) -> Iterator[None]:
     """On an error of the disk, remove what was begun and say what to do."""
     try:
         yield

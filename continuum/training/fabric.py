@@ -27,6 +27,7 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import fully_shard
 
 from continuum.errors import PreflightError
+from continuum.preflight.fitness import scaler_problems
 from continuum.recipe import Recipe, Runtime
 
 BYTES_PER_PARAMETER_IN_TRAINING = 16
@@ -79,13 +80,17 @@ def resolve(recipe: Recipe, kept: dict[str, Any], num_parameters: int | None = N
             "precision 16-mixed needs a CUDA device, and this stage runs on the CPU; "
             "use bf16-mixed or 32-true"
         )
+    strategy = _strategy_of(runtime, on_cuda, num_parameters)
+    if precision == "16-mixed":
+        for problem in scaler_problems(recipe, strategy):
+            raise PreflightError(problem)
     return Resolved(
         accelerator="cuda" if on_cuda else "cpu",
         device=torch.cuda.get_device_name() if on_cuda else "cpu",
         precision=precision,
         compile={"on": True, "off": False}.get(runtime.compile, on_cuda),
         num_threads=torch.get_num_threads(),
-        strategy=_strategy_of(runtime, on_cuda, num_parameters),
+        strategy=strategy,
         world_size=runtime.devices * runtime.num_nodes,
         micro_batch_size=runtime.micro_batch_size,
         deterministic=runtime.deterministic,
@@ -151,17 +156,20 @@ def _make_strategy(resolved: Resolved) -> str | Strategy:
 
 
 def _shard(model: nn.Module, mesh: DeviceMesh) -> nn.Module:
-    """Shard each transformer block by itself, then what remains, over all processes."""
+    """Shard each transformer block by itself, then what remains, over all processes.
+
+    The model comes from the meta device: what each process allocates is its shards alone. Their
+    values are set later; only the RoPE cache, a buffer without a place in any checkpoint, is
+    computed here.
+    """
     data_parallel = mesh["data_parallel"]
     core: Any = getattr(model, "_orig_mod", model)
     for block in core.transformer.h:
         fully_shard(block, mesh=data_parallel)
     fully_shard(core, mesh=data_parallel)
-    if mesh.device_type == "cuda":
-        # fully_shard moves parameters; the RoPE cache is a buffer and would stay behind.
-        for module in core.modules():
-            for name, buffer in module.named_buffers(recurse=False):
-                module.register_buffer(name, buffer.cuda(), persistent=False)
+    on_cuda = mesh.device_type == "cuda"
+    core.to_empty(device=torch.device("cuda", torch.cuda.current_device()) if on_cuda else "cpu")
+    core.reset_parameters()
     return model
 
 

@@ -27,6 +27,8 @@ from continuum.training.schedule import LearningRate
 from continuum.training.state import TrainingState
 
 SHOWN_SAMPLES = 8
+MIN_LOSS_SCALE = 1.0
+"""Below it "something is likely wrong", as torch's GradScaler documents of `update`."""
 
 
 @dataclass(frozen=True)
@@ -97,9 +99,7 @@ def fit(
         set_learning_rate(state, task.rate.at(state.tokens_seen))
         loss = accumulate_gradients(fabric, state.model, task.data, state.step)
         norm = clip_gradients(fabric, state, task)
-        if norm is not None:
-            state.optimizer.step()
-        state.optimizer.zero_grad()
+        take_step(state, norm)
         state.step += 1
         state.tokens_seen += task.tokens_per_step
         if state.step == first_step:
@@ -115,7 +115,7 @@ def fit(
         due = decisions.after(state.step)
         stop = (due.stop or state.owes_evaluation) and state.step < task.num_steps
         if task.saves_at(state.step) or due.save or stop:
-            check_before_saving(state, task, loss)
+            check_before_saving(state, task, loss, norm)
             with clock.paused():
                 save(state)
             decisions.has_saved()
@@ -177,13 +177,32 @@ def set_learning_rate(state: TrainingState, rate: float) -> None:
         group["lr"] = rate
 
 
-def check_before_saving(state: TrainingState, task: Task, loss: torch.Tensor) -> None:
-    """A checkpoint whose loss is no number would be worse than none.
+def take_step(state: TrainingState, norm: torch.Tensor | None) -> None:
+    """The optimizer's step, with gradients that are numbers; else only the loss scale changes.
+
+    Raises:
+        DivergedError: the scale is so small that it cannot be what makes the gradients overflow.
+    """
+    if norm is not None or state.scaler is not None:
+        state.optimizer.step()
+    state.optimizer.zero_grad()
+    if norm is None and state.scaler is not None and state.scaler.get_scale() < MIN_LOSS_SCALE:
+        raise DivergedError(
+            f"the gradients of step {state.step + 1:,} are no numbers in fp16, however little the "
+            "loss is scaled: training has diverged; lower optimizer.lr, lengthen schedule.warmup, "
+            "set max_norm, or use precision bf16-mixed or 32-true"
+        )
+
+
+def check_before_saving(
+    state: TrainingState, task: Task, loss: torch.Tensor, norm: torch.Tensor | None
+) -> None:
+    """A checkpoint whose loss is no number would be worse than none, unless it was left out.
 
     Raises:
         DivergedError: it is no number.
     """
-    if not task.skips_nonfinite:
+    if norm is not None and not task.skips_nonfinite:
         finite(loss, state, task)
 
 
@@ -206,19 +225,16 @@ def clip_gradients(fabric: Fabric, state: TrainingState, task: Task) -> torch.Te
     """Scale the gradients down to `task.max_norm`; their norm before, None to skip the step.
 
     Raises:
-        DivergedError: they are not finite and the task is to stop then. With fp16 they may be:
-            the scaler skips such a step itself.
+        DivergedError: they are not finite and the task is to stop then. In fp16 they overflow
+            now and then: such a step is left out, and the loss scaled less from then on.
     """
-    has_scaler = getattr(fabric.strategy.precision, "scaler", None) is not None
     max_norm = math.inf if task.max_norm is None else task.max_norm
     norm = fabric.clip_gradients(
         state.model, state.optimizer, max_norm=max_norm, error_if_nonfinite=False
     )
     assert norm is not None, "only a closure of the user's own returns none"
     norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
-    if has_scaler:
-        return norm
-    if task.skips_nonfinite and not math.isfinite(norm.item()):
+    if (task.skips_nonfinite or state.scaler is not None) and not math.isfinite(norm.item()):
         state.skipped_steps += 1
         return None
     if not task.skips_nonfinite and task.checks_every_step:

@@ -18,6 +18,7 @@ from continuum.training.data import Share
 from continuum.training.fabric import Resolved, as_record, make_fabric, resolve
 from continuum.training.litgpt import load_weights
 from continuum.training.loop import DivergedError, Task, fit
+from continuum.training.memory import memory_warnings
 from continuum.training.metrics import MetricsLog
 from continuum.training.saving import Saver
 from continuum.training.schedule import learning_rate
@@ -56,6 +57,8 @@ def train(ctx: StageContext, recipe: Recipe, origin: Origin) -> TrainingCheckpoi
     fabric = make_fabric(resolved, recipe.runtime)
     if fabric.is_global_zero:
         ctx.run.keep_resolved(as_record(resolved))
+    for warning in memory_warnings(fabric, recipe, origin.model_config_fields, resolved):
+        ctx.report({"event": "warning", "message": warning})
     fabric.seed_everything(ctx.seed, verbose=False)
 
     datasets = open_datasets(ctx, recipe)

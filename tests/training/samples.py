@@ -141,7 +141,8 @@ def make_state(
     wrapped = fabric.setup(compiled)
     cls = getattr(torch.optim, optimizer)
     prepared: Any = fabric.setup_optimizers(cls(wrapped.parameters(), lr=1e-2, **arguments))
-    return TrainingState(wrapped, prepared)
+    scaler = getattr(fabric.strategy.precision, "scaler", None)
+    return TrainingState(wrapped, prepared, scaler=scaler)
 
 
 def take_steps(fabric: Fabric, state: TrainingState, number: int) -> None:
