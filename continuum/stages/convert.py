@@ -14,7 +14,7 @@ from continuum.stage import Forecast, PlanInput, Ref, Stage, StageContext
 class Convert(Stage):
     kind: Literal["convert"] = "convert"
     from_: Ref[TrainingCheckpoint] = Field(alias="from")
-    """The training checkpoint, `longer`, `longer@final` or `longer@step-500`."""
+    """The training checkpoint: `longer`, `longer@step-500` or `longer@best`."""
     format: Literal["litgpt"] = "litgpt"
     """LitGPT's layout: `lit_model.pth`, `model_config.yaml` and the tokenizer's files."""
 

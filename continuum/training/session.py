@@ -9,6 +9,7 @@ from lightning import Fabric
 
 from continuum.architecture import Architecture
 from continuum.artifacts import TrainingCheckpoint
+from continuum.best import without_notes
 from continuum.errors import StageFailedError
 from continuum.files import link_or_copy
 from continuum.recipe import Recipe, intervals_of
@@ -92,6 +93,7 @@ def _begin(
         load_model(state.model, load_weights(origin.weights))
     if origin.state is not None:
         restore(fabric, state, origin.state)
+        state.metrics = without_notes(state.metrics)
     return state
 
 
