@@ -12,6 +12,7 @@ from pathlib import Path
 from continuum.amounts import Amount
 from continuum.architecture import Architecture, training_state_bytes
 from continuum.artifacts import TokenizedDataset
+from continuum.extras import missing_extras
 from continuum.recipe import Recipe, ResumeSchedule, Schedule, intervals_of
 from continuum.stage import Forecast, PlanInput
 
@@ -51,6 +52,7 @@ def forecast_training(
         *_step_problems(recipe, num_steps, start_step),
         *_data_problems(recipe, datasets, blocks),
         *_model_problems(recipe, architecture, datasets),
+        *missing_extras(recipe.runtime.loggers),
     ]
     checkpoint_bytes = _checkpoint_bytes(architecture)
     free_bytes = _free_bytes(experiment_folder)
