@@ -1,12 +1,13 @@
 """Weights & Biases: one run over restarts, offline unless WANDB_MODE says otherwise.
 
 Offline. W&B cannot resume an offline run: a second attempt with the same id makes a second file,
-and of two files with one id `wandb sync` lets the later replace the earlier. What a killed process
-had not written yet is lost as well. So the file is made anew from the rows at each start, and its
-forerunner removed: there is always one folder, `loggers/wandb/wandb/offline-run-*`, that holds the
-whole run with each step once, and `wandb sync` of it (again at any later time) replaces what was
-uploaded before. Times of the rows are those at which they were taken; W&B's readings of the machine
-are those of the last attempt.
+and of two files with one id `wandb sync` lets the later replace the earlier (wandb#3841, #2858; its
+`--append` was for files with disjoint steps, and is gone). What a killed process had not written
+yet is lost as well. So the file is made anew from the rows at each start, and its forerunner
+removed: there is always one folder, `loggers/wandb/wandb/offline-run-*`, that holds the whole run
+with each step once. By the same rule `wandb sync` of it at a later time replaces what an earlier
+one uploaded. Rows have the time (`_timestamp`) at which they were taken; W&B's readings of the
+machine, and its own running time, are those of the last attempt.
 
 Online. The server keeps what it was sent, so rows up to the last one it has are not sent again when
 they are computed again. With an exact recovery they are the same; else the ones there are those of
