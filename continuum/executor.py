@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 from graphlib import TopologicalSorter
 from typing import Any
 
-from continuum.artifacts import Artifact
+from continuum.artifacts import Artifact, TrainingCheckpoint
 from continuum.digest_cache import DigestCache
 from continuum.errors import ContinuumError, PreflightError, StageFailedError, StoppedError
 from continuum.launchers import Launcher, Outcome
@@ -21,6 +21,7 @@ from continuum.preflight.disk import DiskBudget
 from continuum.provenance import capture_provenance
 from continuum.records import InputRecord, StageRecord
 from continuum.runs import ExperimentFolder
+from continuum.selection import why_gone
 from continuum.spec.experiment import Experiment
 from continuum.stage import PlanInput, select_checkpoint
 
@@ -221,9 +222,10 @@ class _Execution:
         seen: dict[str, PlanInput] = {}
         for ref in planned.refs:
             parent = self._plan.stages[ref.stage]
-            artifact = select_checkpoint(parent.run.artifact(), ref, parent.run)
+            made = parent.run.artifact()
+            artifact = select_checkpoint(made, ref, parent.run)
             if artifact is None:
-                raise StageFailedError(f"{ref}: {parent.run.path} kept no such checkpoint")
+                raise StageFailedError(why_gone(ref, made, parent.run))
             inputs[str(ref)] = artifact
             view = artifact.view(ref.expects)
             seen[str(ref)] = PlanInput(parent.stage, parent.forecast, view, parent.recipe)
@@ -253,10 +255,12 @@ class _Execution:
                     run=self._plan.stages[ref.stage].run.name,
                     fingerprint=self._plan.stages[ref.stage].fingerprint,
                     digest=inputs[str(ref)].digest,
+                    step=_step_of(inputs[str(ref)]),
                 )
                 for ref in planned.refs
             ),
             save_steps=planned.save_steps,
+            best_metrics=planned.best_metrics,
             pins=dict(planned.pins),
             overrides=self._plan.request.overrides,
             made_at=_now(),
@@ -272,6 +276,10 @@ def has_other_inputs(planned: PlannedStage, inputs: Mapping[str, Artifact]) -> b
     return any(
         used.get(ref, artifact.digest) != artifact.digest for ref, artifact in inputs.items()
     )
+
+
+def _step_of(artifact: Artifact) -> int | None:
+    return artifact.step if isinstance(artifact, TrainingCheckpoint) else None
 
 
 def _bullets(lines: list[str]) -> str:

@@ -61,6 +61,8 @@ class PlannedStage:
     """What the lock says its sources are."""
     save_steps: tuple[int, ...]
     """Steps of it that other stages select."""
+    best_metrics: tuple[str, ...] = ()
+    """Metrics by which other stages select its best checkpoint."""
     archive: bool = False
     """Whether what lies in the run folder must give way first."""
     from_step: int | None = None

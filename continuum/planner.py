@@ -32,6 +32,7 @@ from continuum.reasons import (
     changed_fields,
 )
 from continuum.runs import ExperimentFolder, StageRun
+from continuum.selection import evaluation_identity, selected_metrics, selection_problems
 from continuum.spec.experiment import Experiment
 from continuum.stage import Forecast, PlanInput, Ref, Spec, Stage, closest, select_checkpoint
 
@@ -103,6 +104,7 @@ class _Planner:
         self._history = History(folder)
         self._selected = _selected_steps(experiment.stages)
         self._disk = DiskBudget()
+        self._best_metrics = selected_metrics(experiment.stages)
 
     def add(self, name: str) -> None:
         stage: Stage = self._experiment.stages[name]
@@ -110,6 +112,8 @@ class _Planner:
         recipe = stage.recipe({parent: self.planned[parent].recipe for parent in own_refs})
         refs = input_refs(stage, recipe)
         identity = self._identity(stage, refs)
+        if name in self._best_metrics:
+            identity |= evaluation_identity(recipe)
         digest = fingerprint(identity)
         run = self._folder.run(name, digest)
         inputs = {str(ref): self._input(ref) for ref in refs}
@@ -135,6 +139,7 @@ class _Planner:
             forecast=forecast if decision.action is not Action.REUSE else _proved(forecast),
             pins=pins,
             save_steps=self._selected.get(name, ()),
+            best_metrics=self._best_metrics.get(name, ()),
             archive=decision.archive,
             from_step=decision.from_step,
         )
@@ -163,14 +168,8 @@ class _Planner:
 
     def _selection_problems(self, refs: tuple[Ref[Any], ...]) -> Iterator[str]:
         for ref in refs:
-            artifact = self._artifacts[ref.stage]
             run = self.planned[ref.stage].run
-            if artifact is not None and select_checkpoint(artifact, ref, run) is None:
-                steps = ", ".join(str(c.manifest.step) for c in run.checkpoints())
-                yield (
-                    f"{ref!r}: {ref.stage} is complete and kept no checkpoint of step {ref.step}; "
-                    f"there are {steps}"
-                )
+            yield from selection_problems(ref, self._input(ref), self._artifacts[ref.stage], run)
 
     def _decide(self, it: _Candidate) -> _Decision:
         if it.artifact is not None and it.name not in self._request.rerun:

@@ -120,8 +120,9 @@ class Runtime(Spec):
     """Optimizer steps between rows in metrics.jsonl."""
     checkpoint: CheckpointPolicy = CheckpointPolicy()
     """When the training state is saved, and how long it is kept."""
-    loggers: tuple[Literal["csv", "tensorboard"], ...] = ()
-    """Lightning loggers to write besides metrics.jsonl."""
+    loggers: tuple[Literal["csv", "tensorboard", "wandb", "mlflow"], ...] = ()
+    """Lightning loggers that show what is in metrics.jsonl. `wandb` and `mlflow` are extras to
+    install, and write below the run folder unless WANDB_MODE or MLFLOW_TRACKING_URI is set."""
 
 
 def _schedule_tag(value: Any) -> str:

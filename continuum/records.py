@@ -25,6 +25,8 @@ class InputRecord(BaseModel):
     fingerprint: str
     digest: str
     """Of the files used; for a selected checkpoint, of that checkpoint."""
+    step: int | None = None
+    """Of a training checkpoint: the optimizer step it was saved at."""
 
 
 class StageRecord(BaseModel):
@@ -45,6 +47,8 @@ class StageRecord(BaseModel):
     inputs: tuple[InputRecord, ...]
     save_steps: tuple[int, ...] = ()
     """Steps that other stages select: saved and never deleted."""
+    best_metrics: tuple[str, ...] = ()
+    """Metrics by which other stages select its best checkpoint: that is saved and kept too."""
     pins: dict[str, str] = {}
     """What the lock said sources that may move are, when the work began."""
     overrides: tuple[str, ...] = ()

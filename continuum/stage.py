@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any, ClassVar, get_args
 
 from continuum.architecture import Architecture
-from continuum.artifacts import Artifact, ArtifactT, Checkpoint
+from continuum.artifacts import Artifact, ArtifactT, Checkpoint, TrainingCheckpoint
+from continuum.best import best_step
 from continuum.fields import (
     UNIT,
     LocalPath,
@@ -123,6 +124,8 @@ class StageContext:
     """Send a progress event (`{"event": …}`) to whoever watches the run."""
     recipe: dict[str, Any] | None = None
     """The complete recipe as JSON values, if the stage trains."""
+    best_metrics: tuple[str, ...] = ()
+    """Metrics by which other stages select its best checkpoint."""
     pins: Mapping[str, str] = field(default_factory=dict)
     """What the lock says sources that may move are; see `Stage.pins`."""
     should_stop: Callable[[], bool] = lambda: False
@@ -222,11 +225,17 @@ def stage_kinds() -> dict[str, type[Stage]]:
 
 
 def select_checkpoint(artifact: Artifact, ref: Ref[Any], run: StageRun) -> Artifact | None:
-    """The artifact a reference means: the run's own, or the checkpoint at the selected step."""
-    if ref.step is None or not isinstance(artifact, Checkpoint):
+    """The artifact a reference means: the run's own, or the checkpoint it selects.
+
+    None when the selected step is not there, or no evaluation gave a finite number.
+    """
+    if not isinstance(artifact, Checkpoint) or (ref.step is None and ref.metric is None):
         return artifact
+    step = ref.step
+    if ref.metric is not None and isinstance(artifact, TrainingCheckpoint):
+        step = best_step(artifact.metrics, ref.metric)
     for saved in run.checkpoints():
-        if saved.manifest.step == ref.step:
+        if saved.manifest.step == step:
             return artifact.model_copy(
                 update={
                     "path": saved.path,

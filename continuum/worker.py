@@ -64,6 +64,7 @@ def run_stage(
             seed=record.seed,
             inputs={i.ref: _load_input(run, i, refs.get(i.ref)) for i in record.inputs},
             save_steps=record.save_steps,
+            best_metrics=record.best_metrics,
             report=report,
             recipe=record.recipe,
             pins=record.pins,

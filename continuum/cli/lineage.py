@@ -79,6 +79,8 @@ def _label(node: Node) -> str:
         words.append(_tokens(facts))
     elif node.type not in ("source", "run") and facts.get("summary"):
         words.append(str(facts["summary"]))
+    if facts.get("best_by"):
+        words.append(f"best by {', '.join(facts['best_by'])}")
     if facts.get("commit"):
         words.append(f"commit {facts['commit']}")
     words.append(f"[dim]sha256 {(node.sha256 or '')[:SHOWN_DIGITS]}[/dim]")

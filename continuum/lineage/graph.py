@@ -13,7 +13,9 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from continuum.artifacts import Artifact, Checkpoint, Corpus, TrainingCheckpoint
+from continuum.best import best_step
 from continuum.errors import IntegrityError
+from continuum.fields import BEST, FINAL, VALIDATION_LOSS
 from continuum.files import write_json
 from continuum.plan import Plan
 from continuum.records import SavedCheckpoint, StageRecord
@@ -63,7 +65,7 @@ class Graph(BaseModel):
         return next(node for node in self.nodes if node.id == node_id)
 
     def find(self, name: str) -> list[Node]:
-        """Nodes a person may mean: by identity, stage, `stage@step-N`, or a digest's beginning."""
+        """Nodes a person may mean: by identity, stage, a selector, or a digest's beginning."""
         exact = [node for node in self.nodes if node.id == name]
         return exact or [n for n in self.nodes if n.type != "run" and _is_meant(n, name)]
 
@@ -121,15 +123,22 @@ def _read(path: Path) -> Any:
 def _is_meant(node: Node, name: str) -> bool:
     stage, _, selector = name.partition("@")
     if node.stage == stage and selector:
-        return selector == ("final" if node.facts.get("is_final") else f"step-{_step(node)}")
+        return selector in _selectors(node)
     is_main = node.type != "source" and node.facts.get("is_final", True)
     if node.stage == name:
         return bool(is_main and node.is_current)
     return len(name) >= 6 and (node.sha256 or "").startswith(name)
 
 
-def _step(node: Node) -> Any:
-    return node.facts.get("step")
+def _selectors(node: Node) -> Iterator[str]:
+    """All that a spec may write behind the `@` to mean this checkpoint."""
+    yield f"step-{node.facts.get('step')}"
+    if node.facts.get("is_final"):
+        yield FINAL
+    for metric in node.facts.get("best_by", ()):
+        yield f"{BEST}:{metric}"
+        if metric == VALIDATION_LOSS:
+            yield BEST
 
 
 def _nodes_of(run: StageRun, record: StageRecord, is_current: bool) -> Iterator[Node]:
@@ -144,7 +153,11 @@ def _nodes_of(run: StageRun, record: StageRecord, is_current: bool) -> Iterator[
             type=TrainingCheckpoint.noun,
             sha256=saved.manifest.digest,
             path=f"{path}/checkpoints/{saved.path.name}",
-            facts={**_checkpoint_facts(saved), "is_final": is_final},
+            facts={
+                **_checkpoint_facts(saved),
+                "is_final": is_final,
+                **_best_facts(saved, record, artifact),
+            },
             **common,
         )
     if artifact is None or isinstance(artifact, TrainingCheckpoint):
@@ -223,6 +236,17 @@ def _checkpoint_facts(saved: SavedCheckpoint) -> dict[str, Any]:
         "metrics": manifest.metrics,
         "world_size": manifest.world_size,
     }
+
+
+def _best_facts(
+    saved: SavedCheckpoint, record: StageRecord, artifact: Artifact | None
+) -> dict[str, Any]:
+    """By which metrics a finished run's checkpoint is the one that `@best` selects."""
+    if not isinstance(artifact, TrainingCheckpoint):
+        return {}
+    step = saved.manifest.step
+    best_by = [m for m in record.best_metrics if best_step(artifact.metrics, m) == step]
+    return {"best_by": best_by} if best_by else {}
 
 
 def _artifact_facts(artifact: Artifact) -> dict[str, Any]:

@@ -108,7 +108,8 @@ class Faults:
             pass  # Pydantic counts the sound items; what is wrong with the others is told anyway
         else:
             at = self._named_key(full, fault.message)
-            self.add("E104", at, self._describe_value(cls, full, fault))
+            meant = fault.context.get("suggestion")
+            self.add("E104", at, self._describe_value(cls, full, fault), meant)
 
     def _add_unknown_key(self, cls: type[Spec], where: KeyPath, fault: Fault) -> None:
         *around, name = fault.path

@@ -15,8 +15,8 @@ from continuum.stage import DiskNeed, Forecast, PlanInput, Ref, Stage, StageCont
 
 class Convert(Stage):
     kind: Literal["convert"] = "convert"
-    from_: Ref[TrainingCheckpoint] = Field(alias="from", examples=["longer", "longer@step-500"])
-    """The training checkpoint, `longer`, `longer@final` or `longer@step-500`."""
+    from_: Ref[TrainingCheckpoint] = Field(alias="from", examples=["longer", "longer@best"])
+    """The training checkpoint, `longer`, `longer@step-500` or `longer@best`."""
     format: Literal["litgpt"] = "litgpt"
     """LitGPT's layout: `lit_model.pth`, `model_config.yaml` and the tokenizer's files."""
 

@@ -38,8 +38,8 @@ class Resume(Stage):
     """
 
     kind: Literal["resume"] = "resume"
-    from_: Ref[TrainingCheckpoint] = Field(alias="from", examples=["pretrain", "pretrain@step-500"])
-    """The parent's training checkpoint, `pretrain`, `pretrain@final` or `pretrain@step-500`."""
+    from_: Ref[TrainingCheckpoint] = Field(alias="from", examples=["pretrain", "pretrain@best"])
+    """The parent's training checkpoint, `pretrain`, `pretrain@step-500` or `pretrain@best`."""
     max_tokens: Tokens | None = None
     """Total training tokens, the parent's included."""
     max_steps: Steps | None = None
@@ -73,6 +73,8 @@ class Resume(Stage):
     def forecast(self, inputs: Mapping[str, PlanInput], experiment_folder: Path) -> Forecast:
         parent = inputs[self.from_]
         shape, start_step = parent.forecast.architecture, parent.forecast.num_steps
+        if self.from_.metric is not None:
+            start_step = None  # Which step is best shows when the parent has been trained.
         if isinstance(parent.artifact, TrainingCheckpoint):
             shape = Architecture(parent.artifact.model_config_fields)
             start_step = parent.artifact.step

@@ -15,6 +15,7 @@ from lightning import Fabric
 from torch import nn
 from torch.distributed.tensor import DTensor
 
+from continuum.best import note_best
 from continuum.errors import StageFailedError, StoppedError
 from continuum.training.clock import Clock
 from continuum.training.data import TrainingData, ValidationData
@@ -50,6 +51,8 @@ class Task:
     checkpoint_minutes: float | None = None
     skips_nonfinite: bool = False
     """Whether a step with gradients that are no numbers is left out instead of ending the run."""
+    best_metrics: tuple[str, ...] = ()
+    """Validation losses whose best step is noted and saved."""
 
     @property
     def checks_every_step(self) -> bool:
@@ -94,7 +97,8 @@ def fit(
     decisions = Decisions(fabric, should_stop, task.checkpoint_minutes)
     first_step = state.step + 1
     if state.owes_evaluation:
-        _evaluate(fabric, state, task, decisions, log=log, report=report)
+        is_best = _evaluate(fabric, state, task, decisions, log=log, report=report)
+        _after_owed_evaluation(state, task, save, is_best=is_best)
     while state.step < task.num_steps:
         set_learning_rate(state, task.rate.at(state.tokens_seen))
         loss = accumulate_gradients(fabric, state.model, task.data, state.step)
@@ -108,19 +112,34 @@ def fit(
         if state.step % task.log_every == 0 or state.step == task.num_steps:
             _log_step(fabric, state, task, loss, norm, clock, log=log, report=report)
 
+        is_best = False
         if task.validation and task.evaluates_at(state.step):
             with clock.paused():
-                _evaluate(fabric, state, task, decisions, log=log, report=report)
+                is_best = _evaluate(fabric, state, task, decisions, log=log, report=report)
 
         due = decisions.after(state.step)
         stop = (due.stop or state.owes_evaluation) and state.step < task.num_steps
-        if task.saves_at(state.step) or due.save or stop:
+        if task.saves_at(state.step) or due.save or is_best or stop:
             check_before_saving(state, task, loss, norm)
             with clock.paused():
                 save(state)
             decisions.has_saved()
         if stop:
-            raise StoppedError(f"stopped after step {state.step:,}; run again to go on from there")
+            raise StoppedError(_stopped(state.step))
+
+
+def _after_owed_evaluation(
+    state: TrainingState, task: Task, save: Callable[[TrainingState], None], *, is_best: bool
+) -> None:
+    """Save the step again where it stays: what is on disk does not know its evaluation.
+
+    Raises:
+        StoppedError: the evaluation was broken off once more.
+    """
+    if state.owes_evaluation:
+        raise StoppedError(_stopped(state.step))
+    if is_best or task.saves_at(state.step):
+        save(state)
 
 
 def _log_step(
@@ -160,14 +179,23 @@ def _evaluate(
     *,
     log: MetricsLog,
     report: Callable[[dict[str, Any]], None],
-) -> None:
-    """Evaluate after a step, or note that it is owed when the run is to stop."""
+) -> bool:
+    """Evaluate after a step, or note that it is owed when the run is to stop.
+
+    Whether the step is the best so far by any metric that others want the best of.
+    """
     losses = evaluate_all(fabric, state.model, task.validation, decisions.stop_now)
     state.owes_evaluation = losses is None
-    if losses is not None:
-        state.metrics.update(losses)
-        log.write(step=state.step, tokens=state.tokens_seen, **losses)
-        report({"event": "evaluate", "step": state.step, **losses})
+    if losses is None:
+        return False
+    state.metrics.update(losses)
+    log.write(step=state.step, tokens=state.tokens_seen, **losses)
+    report({"event": "evaluate", "step": state.step, **losses})
+    return any([note_best(state.metrics, metric, state.step) for metric in task.best_metrics])
+
+
+def _stopped(step: int) -> str:
+    return f"stopped after step {step:,}; run again to go on from there"
 
 
 def set_learning_rate(state: TrainingState, rate: float) -> None:

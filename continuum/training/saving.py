@@ -4,6 +4,7 @@ from typing import Any
 
 from lightning import Fabric
 
+from continuum.fields import VALIDATION_LOSS
 from continuum.files import hash_tree
 from continuum.recipe import Recipe
 from continuum.stage import StageContext
@@ -21,6 +22,13 @@ from continuum.training.shard_files import PLAIN_FILE, SHARDS_DIR
 from continuum.training.shards import snapshot_shards, write_shards, writers_group
 from continuum.training.state import TrainingState, is_sharded
 from continuum.training.writer import BackgroundWriter
+
+
+def tracked_metrics(ctx: StageContext, recipe: Recipe) -> tuple[str, ...]:
+    """Validation losses whose best step is noted, and saved whatever else says when to save."""
+    policy = recipe.runtime.checkpoint.keep_best
+    kept = {policy} if policy and policy.partition("/")[0] == VALIDATION_LOSS else set()
+    return tuple(sorted({*ctx.best_metrics, *kept}))
 
 
 class Saver:
@@ -44,6 +52,7 @@ class Saver:
             keep_steps=frozenset(ctx.save_steps),
             keep_every=keep_every,
             keep_best=policy.keep_best,
+            best_metrics=tracked_metrics(ctx, recipe),
         )
         self._writer = BackgroundWriter(self._write)
         self._shard_writer = BackgroundWriter(self._write_shards)

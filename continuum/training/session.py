@@ -1,6 +1,5 @@
 """A training stage from its recipe to its last checkpoint: set up, recover, fit, publish."""
 
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from lightning import Fabric
 
 from continuum.architecture import Architecture
 from continuum.artifacts import TrainingCheckpoint
+from continuum.best import without_notes
 from continuum.errors import StageFailedError
 from continuum.files import link_or_copy
 from continuum.recipe import Recipe, intervals_of
@@ -73,7 +73,15 @@ def train(ctx: StageContext, recipe: Recipe, origin: Origin) -> TrainingCheckpoi
 
     companions = _companions(recipe, origin, datasets, resolved)
     saver = Saver(fabric, ctx, recipe, companions, intervals_of(recipe, num_steps).keep_every)
-    _fit(fabric, ctx, recipe, state, task, saver)
+    log = MetricsLog(
+        ctx.run,
+        attempt=ctx.run.num_attempts,
+        loggers=recipe.runtime.loggers,
+        config=_config(ctx, recipe, origin),
+        warn=lambda message: ctx.report({"event": "warning", "message": message}),
+        is_writer=fabric.is_global_zero,
+    )
+    _fit(fabric, ctx, state, task, saver, log)
     fabric.barrier()
     if state.step != num_steps:
         raise StageFailedError(
@@ -95,6 +103,7 @@ def _begin(
         load_model(state.model, load_weights(origin.weights))
     if origin.state is not None:
         restore(fabric, state, origin.state)
+        state.metrics = without_notes(state.metrics)
     return state
 
 
@@ -121,20 +130,31 @@ def _companions(
     )
 
 
+def _config(ctx: StageContext, recipe: Recipe, origin: Origin) -> dict[str, Any]:
+    """What loggers show of the run: which it is, and how it trains with everything filled in."""
+    fields = recipe.model_dump(mode="json", by_alias=True, exclude_none=True)
+    runtime = fields.pop("runtime")
+    return {
+        "stage": ctx.run.stage_name,
+        "fingerprint": ctx.run.record().fingerprint,
+        "seed": ctx.seed,
+        "model": origin.model_config_fields["name"],
+        "inputs": {ref: artifact.digest for ref, artifact in ctx.inputs.items()},
+        "recipe": fields,
+        "runtime": {**runtime, "resolved": ctx.run.resolved()},
+    }
+
+
 def _fit(
     fabric: Fabric,
     ctx: StageContext,
-    recipe: Recipe,
     state: TrainingState,
     task: Task,
     saver: Saver,
+    log: MetricsLog,
 ) -> None:
     """Run the loop; what it has handed over is on disk when this returns or raises."""
-    loggers = recipe.runtime.loggers if fabric.is_global_zero else ()
-    log = MetricsLog(
-        ctx.run, attempt=ctx.run.num_attempts, loggers=loggers, is_writer=fabric.is_global_zero
-    )
-    with closing(log):
+    with log:
         log.continue_from(state.step)
         try:
             fit(

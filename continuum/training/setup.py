@@ -20,6 +20,7 @@ from continuum.training.initial import initialize_shards
 from continuum.training.litgpt import GPT, build_model, initialize_weights
 from continuum.training.loop import Task
 from continuum.training.order import SampleOrder
+from continuum.training.saving import tracked_metrics
 from continuum.training.schedule import LearningRate
 from continuum.training.shard_files import SHARDS_DIR
 from continuum.training.shards import load_shards
@@ -100,6 +101,7 @@ def make_task(
         evaluate_final=recipe.evaluate is not None and recipe.evaluate.final,
         checkpoint_minutes=recipe.runtime.checkpoint.minutes,
         skips_nonfinite=recipe.on_nonfinite == "skip",
+        best_metrics=tracked_metrics(ctx, recipe),
     )
 
 
