@@ -23,6 +23,7 @@ from continuum.fields import (
     closest,
     cosmetic_field,
     runtime_field,
+    with_one_spelling,
 )
 from continuum.runs import StageRun
 
@@ -42,6 +43,7 @@ __all__ = [
     "runtime_field",
     "select_checkpoint",
     "stage_kinds",
+    "with_one_spelling",
 ]
 
 
