@@ -111,7 +111,11 @@ class Tokenize(Stage):
         bounds = {
             split: bound for split, bound in self._max_tokens(inputs).items() if bound is not None
         }
-        return Forecast(problems=tuple(problems), max_tokens=bounds)
+        return Forecast(
+            problems=tuple(problems),
+            max_tokens=bounds,
+            has_validation=self.validation != "none",
+        )
 
     def run(self, ctx: StageContext) -> TokenizedDataset:
         from continuum.text.dataset import write_splits
