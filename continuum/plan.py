@@ -68,6 +68,32 @@ class PlannedStage:
     from_step: int | None = None
     """Of a recovery: the optimizer step it goes on from."""
 
+    @property
+    def is_made_again(self) -> bool:
+        """Whether its artifact may come out with other bytes than those that are there."""
+        return self.action in (Action.RUN, Action.RECOVER, Action.CHECK)
+
+    def selection_problem(self, ref: Ref[Any]) -> str | None:
+        """Why the checkpoint that a stage below selects will not be there; None when it will."""
+        if ref.step is None or self.action is Action.BLOCKED:
+            return None
+        saved = () if self.archive else tuple(c.manifest.step for c in self.run.checkpoints())
+        if ref.step in saved:
+            return None
+        last_step = self.forecast.num_steps
+        if last_step is not None:
+            first_step = last_step - int(self.forecast.facts.get("steps", last_step)) + 1
+            if not first_step <= ref.step <= last_step:
+                return f"{ref!r}: {self.name} takes only the steps {first_step:,} to {last_step:,}"
+        if self.action in (Action.REUSE, Action.CHECK):
+            past = "is complete"
+        elif self.from_step is not None and self.from_step >= ref.step:
+            past = f"goes on from step {self.from_step:,}"
+        else:
+            return None
+        steps = ", ".join(map(str, saved))
+        return f"{ref!r}: {self.name} {past} and kept no checkpoint of it; there are {steps}"
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -87,6 +113,11 @@ class Plan:
     def problems(self) -> list[str]:
         """Why the run is refused, by stage; empty when it can start."""
         return [f"{p.name}: {problem}" for p in self for problem in p.forecast.problems]
+
+    @property
+    def reused(self) -> set[str]:
+        """The stages whose artifact is there and up to date."""
+        return {planned.name for planned in self if planned.action is Action.REUSE}
 
     @property
     def has_work(self) -> bool:

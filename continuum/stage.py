@@ -25,6 +25,7 @@ from continuum.fields import (
     closest,
     cosmetic_field,
     runtime_field,
+    with_one_spelling,
 )
 from continuum.runs import StageRun
 
@@ -46,6 +47,7 @@ __all__ = [
     "runtime_field",
     "select_checkpoint",
     "stage_kinds",
+    "with_one_spelling",
 ]
 
 
@@ -89,6 +91,8 @@ class Forecast:
     """Of a corpus: no more bytes of text than this."""
     max_tokens: Mapping[str, int] = field(default_factory=dict)
     """Of a dataset: no more tokens than this in each split (`train`, `validation`)."""
+    has_validation: bool | None = None
+    """Of a dataset: whether it has a validation split; None where that is not known yet."""
     architecture: Architecture | None = None
     num_steps: int | None = None
     """Of a training stage: the optimizer step it ends at."""

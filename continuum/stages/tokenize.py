@@ -121,6 +121,7 @@ class Tokenize(Stage):
             warnings=tuple(dataset_warnings(inputs.values(), experiment_folder)),
             max_tokens=bounds,
             disk=dataset_need(inputs.values()),
+            has_validation=self.validation != "none",
         )
 
     def run(self, ctx: StageContext) -> TokenizedDataset:
