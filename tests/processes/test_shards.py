@@ -28,7 +28,8 @@ def torchrun(num_processes: int, script: str, *arguments: object) -> list[dict[s
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command += [f"--nproc-per-node={num_processes}", script, *map(str, arguments)]
     # glibc else keeps freed blocks below 32 MB, which blurs what was held at once.
-    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "1000000"}
+    root = str(Path(__file__).parents[2])  # the program imports from the tests
+    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "1000000", "PYTHONPATH": root}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
