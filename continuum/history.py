@@ -33,7 +33,7 @@ class History:
         for run in runs:
             try:
                 return run.record()
-            except (IntegrityError, ValidationError):
+            except IntegrityError:
                 continue  # Not ours, or of a release whose records had other fields.
         return None
 

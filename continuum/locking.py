@@ -1,6 +1,6 @@
 """Hold a plan and its results against `continuum.lock`, and write the lock anew."""
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 
 from continuum.errors import DecisionNeededError, NotReproducedError
 from continuum.lock import Finished, Lock, read_lock, renew_lock, write_lock
@@ -11,10 +11,15 @@ SHOWN = 12
 """Letters of a digest, in words."""
 
 
-def update_lock(plan: Plan) -> None:
-    """Write `continuum.lock` from what is complete; stages that are not keep their entries."""
+def update_lock(plan: Plan, settled: Container[str]) -> None:
+    """Write `continuum.lock` from the stages that are settled; the others keep their entries.
+
+    Args:
+        settled: Names of the stages that are complete and up to date. An artifact that was to be
+            made again, and was not reached, is neither.
+    """
     path = plan.folder.pins_path
-    complete = (p for p in plan if p.run.is_complete)
+    complete = (p for p in plan if p.name in settled)
     finished = [Finished(p.name, p.stage, p.fingerprint, p.run) for p in complete]
     name = plan.experiment.name
     lock = renew_lock(read_lock(path), name, list(plan.stages), finished)

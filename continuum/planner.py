@@ -168,8 +168,10 @@ class _Planner:
 
     def _selection_problems(self, refs: tuple[Ref[Any], ...]) -> Iterator[str]:
         for ref in refs:
-            run = self.planned[ref.stage].run
-            yield from selection_problems(ref, self._input(ref), self._artifacts[ref.stage], run)
+            parent = self.planned[ref.stage]
+            made = None if parent.archive else self._artifacts[ref.stage]
+            yield from selection_problems(ref, self._input(ref), made, parent.run)
+            yield from parent.step_problems(ref)
 
     def _decide(self, it: _Candidate) -> _Decision:
         if it.artifact is not None and it.name not in self._request.rerun:
@@ -190,9 +192,9 @@ class _Planner:
         changed = (*self._changed_inputs(it), *_changed_pins(it, artifact))
         if changed:
             return _Decision(Action.RUN, changed, archive=True)
-        again = [ref for ref in it.refs if self.planned[ref.stage].action in _MAKES_AGAIN]
+        again = self._made_again(it)
         if again:
-            return _Decision(Action.CHECK, tuple(UpstreamRunsAgain(str(ref)) for ref in again))
+            return _Decision(Action.CHECK, again)
         return _Decision(Action.REUSE, (Complete(),))
 
     def _decide_begun(self, it: _Candidate) -> _Decision:
@@ -205,9 +207,13 @@ class _Planner:
         step = saved[-1].manifest.step
         return _Decision(
             Action.RECOVER,
-            (Interrupted(step), *_changed_runtime(it.run, it.stage)),
+            (Interrupted(step), *self._made_again(it), *_changed_runtime(it.run, it.stage)),
             from_step=step,
         )
+
+    def _made_again(self, it: _Candidate) -> tuple[Reason, ...]:
+        again = (ref for ref in it.refs if self.planned[ref.stage].is_made_again)
+        return tuple(UpstreamRunsAgain(str(ref)) for ref in again)
 
     def _changed_inputs(self, it: _Candidate) -> tuple[Reason, ...]:
         """Inputs that were made again, with other bytes, since the stage used them."""
@@ -224,9 +230,6 @@ class _Planner:
         if latest is None:
             return (NeverRun(),)
         return explain_change(latest, it.stage, it.identity)
-
-
-_MAKES_AGAIN = (Action.RUN, Action.CHECK, Action.RECOVER)
 
 
 def _changed_pins(it: _Candidate, artifact: Artifact) -> Iterator[Reason]:
@@ -263,9 +266,13 @@ def _selected_steps(stages: Mapping[str, Stage]) -> dict[str, tuple[int, ...]]:
 
 
 def _usable_artifact(run: StageRun) -> tuple[Artifact | None, list[str]]:
-    if not run.is_complete:
+    """What a finished run made, if it and its records are whole, and else what is wrong."""
+    if not run.is_complete and not run.is_begun:
         return None, []
     try:
+        run.record()
+        if not run.is_complete:
+            return None, []
         artifact = run.artifact()
         damage = find_damage(artifact.path, artifact.files, read=False)
     except IntegrityError as error:

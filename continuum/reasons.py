@@ -98,14 +98,14 @@ class UpstreamChanged(Reason):
 
 @dataclass(frozen=True)
 class UpstreamRunsAgain(Reason):
-    """A stage it refers to is made again; if its bytes come out equal, so does this one's."""
+    """A stage it refers to is made again; if its bytes come out equal, what is here stays good."""
 
     ref: str
 
     code: ClassVar[str] = "upstream-runs-again"
 
     def __str__(self) -> str:
-        return f"{self.ref} is made again: reused if its bytes come out equal, else run"
+        return f"{self.ref} is made again: kept if its bytes come out equal, else run anew"
 
 
 @dataclass(frozen=True)

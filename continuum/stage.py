@@ -25,6 +25,7 @@ from continuum.fields import (
     closest,
     cosmetic_field,
     runtime_field,
+    with_one_spelling,
 )
 from continuum.runs import StageRun
 
@@ -46,6 +47,7 @@ __all__ = [
     "runtime_field",
     "select_checkpoint",
     "stage_kinds",
+    "with_one_spelling",
 ]
 
 
