@@ -47,7 +47,7 @@ class RunResult:
     def settled(self) -> set[str]:
         """The stages whose artifact is what the spec leads to now."""
         well = {name for name, o in self.outcomes.items() if o.status in ("done", "reused")}
-        return well | {p.name for p in self.plan if p.action is Action.REUSE}
+        return well | self.plan.reused
 
     def raise_for_failure(self) -> None:
         """Raise the error of the first stage that did not finish, or of a run not reproduced."""

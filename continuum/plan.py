@@ -112,5 +112,10 @@ class Plan:
         return [f"{p.name}: {problem}" for p in self for problem in p.forecast.problems]
 
     @property
+    def reused(self) -> set[str]:
+        """The stages whose artifact is there and up to date."""
+        return {planned.name for planned in self if planned.action is Action.REUSE}
+
+    @property
     def has_work(self) -> bool:
         return any(planned.action is not Action.REUSE for planned in self)

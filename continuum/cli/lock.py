@@ -33,7 +33,8 @@ def lock(
         if upgrade:
             _upgrade(opened, stages or list(opened.experiment.stages))
             return
-        update_lock(opened.plan())
+        plan = opened.plan()
+        update_lock(plan, plan.reused)
         written = read_lock(opened.folder.pins_path)
     if written is None:
         raise UsageError(f"{opened.folder.path}: nothing was made yet; `continuum run` makes it")
