@@ -214,7 +214,11 @@ def _data_problems(
         if recipe.evaluate is None:
             continue
         validation = _blocks(recipe, item, "validation")
-        has_none = isinstance(item.artifact, TokenizedDataset) and item.artifact.validation is None
+        has_none = (
+            item.artifact.validation is None
+            if isinstance(item.artifact, TokenizedDataset)
+            else item.forecast.has_validation is False
+        )
         if has_none or (validation is not None and not validation.blocks):
             yield (
                 f"dataset {ref!r} has no validation block of sequence_length "

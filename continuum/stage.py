@@ -91,6 +91,8 @@ class Forecast:
     """Of a corpus: no more bytes of text than this."""
     max_tokens: Mapping[str, int] = field(default_factory=dict)
     """Of a dataset: no more tokens than this in each split (`train`, `validation`)."""
+    has_validation: bool | None = None
+    """Of a dataset: whether it has a validation split; None where that is not known yet."""
     architecture: Architecture | None = None
     num_steps: int | None = None
     """Of a training stage: the optimizer step it ends at."""

@@ -18,6 +18,7 @@ from tests.planning.mutations import EDITS, interrupt
 from tests.planning.worlds import Turn, World
 from tests.servers.texts import TextServer, serve_texts
 
+pytestmark = pytest.mark.filterwarnings("ignore:The given buffer is not writable")
 NUM_WORLDS = 300
 NUM_QUICK = 60
 NUM_TURNS = 5
