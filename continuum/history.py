@@ -44,7 +44,7 @@ class History:
             for run in self._folder.runs():
                 self._runs.setdefault(run.stage_name, []).append(run)
         found = self._runs.get(stage, [])
-        return sorted(found, key=StageRun.begun_at_ns, reverse=True) if len(found) > 1 else found
+        return sorted(found, key=StageRun.begun_at, reverse=True) if len(found) > 1 else found
 
     def all_runs(self) -> Iterator[StageRun]:
         """Every run of the folder."""

@@ -89,9 +89,15 @@ class StageRun:
     def is_begun(self) -> bool:
         return (self.path / "stage.json").is_file()
 
-    def begun_at_ns(self) -> int:
-        """When the last attempt began, to order runs by."""
-        return (self.path / "stage.json").stat().st_mtime_ns
+    def begun_at(self) -> str:
+        """When the last attempt began, as its record says it: a copy's files have other times.
+
+        Empty when the record cannot be read.
+        """
+        try:
+            return self.record().made_at
+        except IntegrityError:
+            return ""
 
     def begin(self, record: StageRecord) -> None:
         """Write `stage.json`, anew for each attempt: how the work is done may have changed."""
