@@ -73,26 +73,23 @@ class PlannedStage:
         """Whether its artifact may come out with other bytes than those that are there."""
         return self.action in (Action.RUN, Action.RECOVER, Action.CHECK)
 
-    def selection_problem(self, ref: Ref[Any]) -> str | None:
-        """Why the checkpoint that a stage below selects will not be there; None when it will."""
-        if ref.step is None or self.action is Action.BLOCKED:
-            return None
-        saved = () if self.archive else tuple(c.manifest.step for c in self.run.checkpoints())
-        if ref.step in saved:
-            return None
+    def step_problems(self, ref: Ref[Any]) -> Iterator[str]:
+        """Why a step of it that is still to be taken, and that `ref` selects, will not be there."""
+        if ref.step is None or self.action not in (Action.RUN, Action.RECOVER):
+            return
         last_step = self.forecast.num_steps
         if last_step is not None:
             first_step = last_step - int(self.forecast.facts.get("steps", last_step)) + 1
             if not first_step <= ref.step <= last_step:
-                return f"{ref!r}: {self.name} takes only the steps {first_step:,} to {last_step:,}"
-        if self.action in (Action.REUSE, Action.CHECK):
-            past = "is complete"
-        elif self.from_step is not None and self.from_step >= ref.step:
-            past = f"goes on from step {self.from_step:,}"
-        else:
-            return None
-        steps = ", ".join(map(str, saved))
-        return f"{ref!r}: {self.name} {past} and kept no checkpoint of it; there are {steps}"
+                yield f"{ref!r}: {self.name} takes only the steps {first_step:,} to {last_step:,}"
+                return
+        saved = [checkpoint.manifest.step for checkpoint in self.run.checkpoints()]
+        if self.from_step is not None and ref.step <= self.from_step and ref.step not in saved:
+            steps = ", ".join(map(str, saved))
+            yield (
+                f"{ref!r}: {self.name} goes on from step {self.from_step:,} and kept no checkpoint "
+                f"of step {ref.step:,}; there are {steps}"
+            )
 
 
 @dataclass(frozen=True)

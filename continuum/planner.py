@@ -169,12 +169,9 @@ class _Planner:
     def _selection_problems(self, refs: tuple[Ref[Any], ...]) -> Iterator[str]:
         for ref in refs:
             parent = self.planned[ref.stage]
-            problem = parent.selection_problem(ref)
-            if problem is not None:
-                yield problem
-            elif ref.step is None:
-                artifact = self._artifacts[ref.stage]
-                yield from selection_problems(ref, self._input(ref), artifact, parent.run)
+            made = None if parent.archive else self._artifacts[ref.stage]
+            yield from selection_problems(ref, self._input(ref), made, parent.run)
+            yield from parent.step_problems(ref)
 
     def _decide(self, it: _Candidate) -> _Decision:
         if it.artifact is not None and it.name not in self._request.rerun:

@@ -1,5 +1,6 @@
 """Experiments of texts and tokenizers alone: real stages that take milliseconds."""
 
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,9 @@ import pytest
 import yaml
 
 from tests.data_stages.conftest import hub, tokenizer_dir  # noqa: F401  # fixtures
-from tests.planning.worlds import text_of
+from tests.planning.carrying_out import CrashError, Events, Interruption, run
+from tests.planning.worlds import World, text_of
+from tests.servers.texts import serve_texts
 
 SMALL: dict[str, Any] = {
     "book": {"kind": "fetch", "sources": [{"path": "book.txt"}]},
@@ -33,6 +36,18 @@ def small(tmp_path: Path) -> Write:
         return path
 
     return write
+
+
+@pytest.fixture(scope="session")
+def crashed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A pretraining of 8 steps that died after step 5, with checkpoints of steps 2 and 4."""
+    folder = tmp_path_factory.mktemp("crashed")
+    with serve_texts() as texts:
+        world = World(folder, random.Random(0), texts)
+        world.begin(trains=True)
+        with pytest.raises(CrashError):
+            run(folder, events=Events(Interruption("crash", "pretrain", 9)))
+    return folder
 
 
 def write_spec(folder: Path, stages: dict[str, Any], **head: Any) -> None:

@@ -40,6 +40,8 @@ SPECIAL: dict[str, Any] = {
     "download_all.model": "pythia-70m", "download_tokenizer.repo": "EleutherAI/pythia-70m",
     "fetch_all.sources.0.format": None, "import_corpus.format": "txt",
     "pretrain.model": "pythia-70m", "pretrain_epochs.model": "pythia-70m",
+    "pretrain_best.model": "pythia-70m", "pretrain_best.data": "tokenize_files",
+    "pretrain_best.optimizer.name": "Adam", "convert_best.from": "pretrain_best",
     "pretrain_all.model.name": "pythia-31m", "pretrain.data": "tokenize_files",
     "pretrain_epochs.data": "tokenize_files", "retrain.data": "tokenize_files",
     "retrain_epochs.data": "tokenize_files",
@@ -70,6 +72,7 @@ def golden_fields() -> list[Any]:
         pytest.param(name, item, id=f"{name}.{item.path}")
         for name, stage in stages.items()
         for item in field_values(stage)
+        if name != "pretrain_best" or not item.path.startswith("evaluate.")
         if item.path not in NOT_ALONE or f"{name}.{item.path}" in SPECIAL
     ]
 
@@ -127,6 +130,14 @@ def test_fields_that_do_not_stand_alone_are_identity_too(golden: Path) -> None:
                 for key in item.path.split("."):
                     value = value[key]
                 assert value == item.value, f"{name}.{item.path}"
+
+
+def test_evaluation_counts_where_the_best_is_selected_by_it(
+    golden: Path, fingerprints: dict[str, str]
+) -> None:
+    changed = fingerprints_of(golden, "stages.pretrain_best.evaluate.every=50")
+    others = {name for name in fingerprints if changed[name] != fingerprints[name]}
+    assert others == {"pretrain_best", "convert_best"}
 
 
 def test_the_seed_counts_where_it_is_used(golden: Path, fingerprints: dict[str, str]) -> None:

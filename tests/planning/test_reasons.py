@@ -1,9 +1,8 @@
 """Every reason a plan can give, from a real folder in the state it speaks of."""
 
 import json
-import random
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,9 +27,9 @@ from continuum.reasons import (
     WaitsFor,
 )
 from tests.commands import only
-from tests.planning.carrying_out import CrashError, Events, Interruption, plan_of, run
+from tests.planning.carrying_out import plan_of, run
 from tests.planning.conftest import Write
-from tests.planning.worlds import World, text_of
+from tests.planning.worlds import text_of
 from tests.servers.texts import TextServer, serve_texts
 
 pytestmark = pytest.mark.filterwarnings("ignore:The given buffer is not writable")
@@ -212,18 +211,6 @@ def test_a_pin_of_the_lock_that_was_not_used_is_named(small: Write) -> None:
         "old": pin,
         "new": "c" * 64,
     }
-
-
-@pytest.fixture(scope="module")
-def crashed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A small training that died after step 5, with checkpoints of steps 2 and 4."""
-    with serve_texts() as texts:
-        folder = tmp_path_factory.mktemp("crashed")
-        world = World(folder, random.Random(0), texts)
-        world.begin(trains=True)
-        with pytest.raises(CrashError):
-            run(folder, events=Events(Interruption("crash", "pretrain", 9)))
-        yield folder
 
 
 def test_an_interrupted_training_says_from_where_it_goes_on(crashed: Path) -> None:
