@@ -122,7 +122,6 @@ class Tokenize(Stage):
             max_tokens=bounds,
             has_validation=self.validation != "none",
             disk=dataset_need(inputs.values()),
-            has_validation=self.validation != "none",
         )
 
     def run(self, ctx: StageContext) -> TokenizedDataset:
