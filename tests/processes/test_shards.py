@@ -17,6 +17,9 @@ from tests.processes.begin_model import digest
 from tests.training.samples import cpu_fabric, tokenizer_folder
 
 
+pytestmark = pytest.mark.slow  # each starts torchrun with a model of real size
+
+
 def begin(num_processes: int, *arguments: object) -> list[dict[str, Any]]:
     """What each process that begins a model says, by rank."""
     told = torchrun(num_processes, begin_model.__file__, *arguments)
