@@ -20,7 +20,7 @@ from tests.servers.texts import TextServer, serve_texts
 
 pytestmark = pytest.mark.filterwarnings("ignore:The given buffer is not writable")
 NUM_WORLDS = 300
-NUM_QUICK = 60
+NUM_QUICK = 24
 NUM_TURNS = 5
 TRAINING_SHARE = 6
 """One world in so many trains a model."""

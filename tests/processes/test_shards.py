@@ -16,7 +16,6 @@ from tests.processes import begin_model, save_shards
 from tests.processes.begin_model import digest
 from tests.training.samples import cpu_fabric, tokenizer_folder
 
-
 pytestmark = pytest.mark.slow  # each starts torchrun with a model of real size
 
 
