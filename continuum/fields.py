@@ -225,6 +225,12 @@ def with_one_spelling(value: Any) -> Any:
     return value
 
 
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """`; did you mean 'x'?` to end a message with; empty when no known word is near."""
+    meant = closest(word, known)
+    return f"; did you mean {meant!r}?" if meant else ""
+
+
 def closest(word: str, known: Iterable[str]) -> str | None:
     """The known word most like `word`, for "did you mean"; None when none is near."""
     matches = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)

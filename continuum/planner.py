@@ -11,6 +11,7 @@ from typing import Any
 from continuum.artifacts import Artifact
 from continuum.digest_cache import DigestCache
 from continuum.errors import IntegrityError, UsageError
+from continuum.fields import did_you_mean
 from continuum.files import find_damage
 from continuum.fingerprint import fingerprint
 from continuum.history import History, explain_change, stage_of
@@ -31,10 +32,16 @@ from continuum.reasons import (
     WaitsFor,
     changed_fields,
 )
+from continuum.records import StageRecord
 from continuum.runs import ExperimentFolder, StageRun
-from continuum.selection import evaluation_identity, selected_metrics, selection_problems
+from continuum.selection import (
+    evaluation_identity,
+    selected_metrics,
+    selected_steps,
+    selection_problems,
+)
 from continuum.spec.experiment import Experiment
-from continuum.stage import Forecast, PlanInput, Ref, Spec, Stage, closest, select_checkpoint
+from continuum.stage import Forecast, PlanInput, Ref, Spec, Stage, select_checkpoint
 
 
 def make_plan(
@@ -53,8 +60,7 @@ def make_plan(
         IntegrityError: the lock cannot be read.
     """
     for name in sorted(request.rerun - experiment.stages.keys()):
-        meant = closest(name, experiment.stages)
-        hint = f"; did you mean {meant!r}?" if meant else ""
+        hint = did_you_mean(name, experiment.stages)
         raise UsageError(f"--rerun {name}: there is no stage of this name{hint}")
     planner = _Planner(experiment, folder, digests, request)
     for name in experiment.in_order():
@@ -74,6 +80,8 @@ class _Candidate:
     forecast: Forecast
     artifact: Artifact | None
     """What is there and whole."""
+    record: StageRecord | None
+    """Of a run that has begun and whose records are whole."""
     damage: list[str]
     pins: Mapping[str, str]
 
@@ -102,7 +110,7 @@ class _Planner:
         self._request = request
         self._artifacts: dict[str, Artifact | None] = {}
         self._history = History(folder)
-        self._selected = _selected_steps(experiment.stages)
+        self._selected = selected_steps(experiment.stages)
         self._disk = DiskBudget()
         self._best_metrics = selected_metrics(experiment.stages)
 
@@ -120,11 +128,11 @@ class _Planner:
         forecast = stage.forecast(inputs, self._folder.path)
         forecast = forecast.with_problems(self._selection_problems(refs))
         forecast = self._disk.claim(forecast, run, self._selected.get(name, ()))
-        artifact, damage = _usable_artifact(run)
+        record, artifact, damage = _what_is_there(run)
         self._artifacts[name] = artifact
         pins = self.lock.pins(name) if self.lock is not None else {}
         decision = self._decide(
-            _Candidate(name, stage, refs, identity, run, forecast, artifact, damage, pins)
+            _Candidate(name, stage, refs, identity, run, forecast, artifact, record, damage, pins)
         )
         self.planned[name] = PlannedStage(
             name=name,
@@ -207,7 +215,7 @@ class _Planner:
         step = saved[-1].manifest.step
         return _Decision(
             Action.RECOVER,
-            (Interrupted(step), *self._made_again(it), *_changed_runtime(it.run, it.stage)),
+            (Interrupted(step), *self._made_again(it), *_changed_runtime(it)),
             from_step=step,
         )
 
@@ -217,7 +225,7 @@ class _Planner:
 
     def _changed_inputs(self, it: _Candidate) -> tuple[Reason, ...]:
         """Inputs that were made again, with other bytes, since the stage used them."""
-        recorded = {item.ref: item.digest for item in it.run.record().inputs}
+        recorded = {item.ref: item.digest for item in it.record.inputs} if it.record else {}
         changed = []
         for ref in it.refs:
             artifact = self._input(ref).artifact
@@ -241,11 +249,12 @@ def _changed_pins(it: _Candidate, artifact: Artifact) -> Iterator[Reason]:
                 yield PinChanged(source, used[source], pin)
 
 
-def _changed_runtime(run: StageRun, stage: Stage) -> Iterator[Reason]:
+def _changed_runtime(it: _Candidate) -> Iterator[Reason]:
     """How the work is done now, where that differs from the attempt before."""
-    before = stage_of(run.record())
+    before = stage_of(it.record) if it.record is not None else None
     if before is not None:
-        yield from (change for change in changed_fields(before, stage) if change.role == "runtime")
+        changes = changed_fields(before, it.stage)
+        yield from (change for change in changes if change.role == "runtime")
 
 
 def input_refs(stage: Stage, recipe: Spec | None) -> tuple[Ref[Any], ...]:
@@ -256,28 +265,19 @@ def input_refs(stage: Stage, recipe: Spec | None) -> tuple[Ref[Any], ...]:
     return tuple(refs.values())
 
 
-def _selected_steps(stages: Mapping[str, Stage]) -> dict[str, tuple[int, ...]]:
-    selected: dict[str, set[int]] = {}
-    for stage in stages.values():
-        for ref in stage.refs().values():
-            if ref.step is not None:
-                selected.setdefault(ref.stage, set()).add(ref.step)
-    return {name: tuple(sorted(steps)) for name, steps in selected.items()}
-
-
-def _usable_artifact(run: StageRun) -> tuple[Artifact | None, list[str]]:
-    """What a finished run made, if it and its records are whole, and else what is wrong."""
+def _what_is_there(run: StageRun) -> tuple[StageRecord | None, Artifact | None, list[str]]:
+    """A run's record, what it made if that is finished and whole, and else what is wrong."""
     if not run.is_complete and not run.is_begun:
-        return None, []
+        return None, None, []
     try:
-        run.record()
+        record = run.record()
         if not run.is_complete:
-            return None, []
+            return record, None, []
         artifact = run.artifact()
         damage = find_damage(artifact.path, artifact.files, read=False)
     except IntegrityError as error:
-        return None, [str(error)]
-    return (None, damage) if damage else (artifact, [])
+        return None, None, [str(error)]
+    return record, (None if damage else artifact), damage
 
 
 def _proved(forecast: Forecast) -> Forecast:

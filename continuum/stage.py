@@ -6,6 +6,7 @@ other file.
 """
 
 import importlib
+import json
 import pkgutil
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -13,9 +14,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, get_args
 
+from pydantic import ValidationError
+
 from continuum.architecture import Architecture
 from continuum.artifacts import Artifact, ArtifactT, Checkpoint, TrainingCheckpoint
 from continuum.best import best_step
+from continuum.errors import IntegrityError
 from continuum.fields import (
     UNIT,
     LocalPath,
@@ -27,6 +31,7 @@ from continuum.fields import (
     runtime_field,
     with_one_spelling,
 )
+from continuum.records import StageRecord
 from continuum.runs import StageRun
 
 __all__ = [
@@ -44,6 +49,7 @@ __all__ = [
     "StageContext",
     "closest",
     "cosmetic_field",
+    "rebuild_stage",
     "runtime_field",
     "select_checkpoint",
     "stage_kinds",
@@ -226,6 +232,25 @@ def stage_kinds() -> dict[str, type[Stage]]:
         for module in pkgutil.iter_modules(package.__path__):
             _register(importlib.import_module(f"continuum.stages.{module.name}"))
     return dict(STAGE_KINDS)
+
+
+def rebuild_stage(record: StageRecord) -> Stage:
+    """The stage of a record.
+
+    Raises:
+        IntegrityError: this release does not know its kind, or not its fields.
+    """
+    cls = stage_kinds().get(record.kind)
+    if cls is None:
+        raise IntegrityError(f"stage {record.name!r}: there is no kind {record.kind!r} any more")
+    try:
+        return cls.model_validate_json(json.dumps(record.spec))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise IntegrityError(
+            f"stage {record.name!r}: its record is not of this release ({where}: {first['msg']})"
+        ) from None
 
 
 def select_checkpoint(artifact: Artifact, ref: Ref[Any], run: StageRun) -> Artifact | None:

@@ -54,7 +54,7 @@ def explain(
         bool, typer.Option("--json", help=f"Print one JSON document, {SCHEMA}.")
     ] = False,
 ) -> None:
-    """Explain a code, or a field or kind of the spec; without an argument, list everything."""
+    """Explain a code, a field or a kind of the spec; without an argument, list all."""
     answer = _everything() if topic is None else _look_up(topic)
     if as_document:
         typer.echo(json.dumps(answer.as_json(topic), indent=2, ensure_ascii=False))

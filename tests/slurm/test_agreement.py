@@ -9,6 +9,7 @@ import pytest
 from tests.slurm.cluster import Cluster
 from tests.slurm.jobs import submit
 
+ROOT = Path(__file__).parents[2]
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(900)]
 
 
@@ -16,7 +17,8 @@ def test_ranks_hold_the_same_parameters_and_one_that_differs_is_found(
     slurm: Cluster, tmp_path: Path
 ) -> None:
     """One device a node, where LitGPT's own strategy trains each node by itself."""
-    job = submit(slurm, tmp_path, body=f"{sys.executable} -m tests.slurm.ranks")
+    body = f"export PYTHONPATH={ROOT}\nexec {sys.executable} -m tests.slurm.ranks"
+    job = submit(slurm, tmp_path, body=body)
     assert job.ends() == ("COMPLETED", 0), job.told()
     seen = [json.loads(line) for line in job.told().splitlines() if line.startswith("{")]
     for strategy in ("ddp", "fsdp"):
