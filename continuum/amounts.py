@@ -5,15 +5,32 @@ import re
 from decimal import Decimal
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    GetJsonSchemaHandler,
+    WithJsonSchema,
+    model_validator,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError
 
-from continuum.fields import Spec
+from continuum.fields import UNIT, Spec
 
 _COUNT = re.compile(r"([0-9][0-9_]*(?:\.[0-9]+)?)([kKMBT]?)")
 _PERCENT = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*%")
 _SUFFIXES = {"": 1, "k": 10**3, "K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
 MAX_COUNT = 10**18
+COUNT_PATTERN = (
+    r"^\s*(?=[0-9_.]*[1-9])[0-9][0-9_]*(\.0+|(\.[0-9]{1,3}0*)?[kK]|(\.[0-9]{1,6}0*)?M"
+    r"|(\.[0-9]{1,9}0*)?B|(\.[0-9]{1,12}0*)?T)?\s*$"
+)
+"""How a positive whole count is written as text, for the JSON Schema."""
+PERCENT_PATTERN = r"^\s*(100(\.0+)?|0*[0-9]{1,2}(\.[0-9]+)?)\s*%\s*$"
+"""How a share of at most the whole is written."""
+ZERO_PATTERN = r"^\s*0+(\.0+)?\s*%?\s*$"
+"""How nothing is written, as a share or a count."""
 
 
 def parse_count(value: Any) -> Any:
@@ -38,8 +55,27 @@ def parse_count(value: Any) -> Any:
     return int(count)
 
 
-Count = Annotated[int, BeforeValidator(parse_count), Field(ge=1, le=MAX_COUNT)]
+_COUNT_SCHEMA: dict[str, Any] = {
+    "type": ["integer", "string"],
+    "minimum": 1,
+    "maximum": MAX_COUNT,
+    "pattern": COUNT_PATTERN,
+}
+Count = Annotated[
+    int,
+    BeforeValidator(parse_count),
+    Field(ge=1, le=MAX_COUNT),
+    WithJsonSchema({**_COUNT_SCHEMA, "examples": [1000, "20k"]}),
+]
 """A positive whole number; text such as `300k`, `1.5M`, `2B` is understood."""
+Tokens = Annotated[
+    Count, WithJsonSchema({**_COUNT_SCHEMA, UNIT: "tokens", "examples": [1_000_000, "1.5M", "2B"]})
+]
+"""A count of tokens."""
+Steps = Annotated[
+    Count, WithJsonSchema({**_COUNT_SCHEMA, UNIT: "optimizer steps", "examples": [1000, "20k"]})
+]
+"""A count of optimizer steps."""
 
 
 def _parse_rate(value: Any) -> Any:
@@ -56,6 +92,7 @@ def _parse_rate(value: Any) -> Any:
 Rate = Annotated[
     Annotated[float, Field(ge=0, allow_inf_nan=False)] | Annotated[str, Field(pattern="%$")],
     BeforeValidator(_parse_rate),
+    WithJsonSchema({"type": ["number", "string"], "minimum": 0, "pattern": PERCENT_PATTERN}),
 ]
 """A learning rate, or a share of the peak such as `10%`."""
 
@@ -70,11 +107,11 @@ class Amount(Spec):
 
     is_scalar = True
 
-    steps: int | None = Field(None, ge=0)
-    """Optimizer steps."""
-    percent: float | None = Field(None, ge=0, le=100)
-    """Share of the run's steps."""
-    tokens: Count | None = None
+    steps: int | None = Field(None, ge=0, json_schema_extra={UNIT: "optimizer steps"})
+    """Optimizer steps; a plain number means these."""
+    percent: float | None = Field(None, ge=0, le=100, json_schema_extra={UNIT: "% of the run"})
+    """Share of the run's steps; `5%` means the same."""
+    tokens: Tokens | None = None
     """Training tokens."""
 
     @model_validator(mode="before")
@@ -96,6 +133,21 @@ class Amount(Spec):
             )
         return {"steps": count}
 
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        described = handler.resolve_ref_schema(handler(core_schema))
+        # The short forms beside the mapping: each keyword below speaks of one type only.
+        described |= {
+            "type": ["integer", "string", "object"],
+            "minimum": 0,
+            "maximum": MAX_COUNT,
+            "pattern": f"{PERCENT_PATTERN}|^\\s*0\\s*$|{COUNT_PATTERN}",
+            "examples": [100, "5%", {"tokens": "300k"}],
+        }
+        return described
+
     def in_steps(self, num_steps: int, tokens_per_step: int) -> int:
         """Whole optimizer steps in a run of `num_steps`; a positive amount is at least one."""
         if self.steps is not None:
@@ -110,3 +162,29 @@ class Amount(Spec):
         if self.steps is not None:
             return f"{self.steps} steps"
         return f"{self.percent:g}%" if self.percent is not None else f"{self.tokens:,} tokens"
+
+
+def _is_positive(amount: Amount) -> Amount:
+    if amount.steps == 0 or amount.percent == 0:
+        raise PydanticCustomError(
+            "period_zero", "zero is no interval; use at least 1 step, or null for never"
+        )
+    return amount
+
+
+class _AboveZero:
+    """In the JSON Schema, an `Amount` without its zeros."""
+
+    def __get_pydantic_json_schema__(
+        self, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        mappings = [
+            {"type": "object", "properties": {name: {"const": 0}}, "required": [name]}
+            for name in ("steps", "percent")
+        ]
+        zeros = [{"const": 0}, {"type": "string", "pattern": ZERO_PATTERN}, *mappings]
+        return {**handler(core_schema), "not": {"anyOf": zeros}}
+
+
+Period = Annotated[Amount, AfterValidator(_is_positive), _AboveZero()]
+"""An `Amount` between two events of one sort: above zero, where a warm-up may be zero."""

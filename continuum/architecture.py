@@ -15,8 +15,33 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-BYTES_PER_PARAMETER = 4
-ADAM_STATES = 2
+SIZES = (
+    "n_layer", "n_head", "n_embd", "n_query_groups", "head_size", "intermediate_size",
+    "block_size", "vocab_size", "padded_vocab_size",
+)  # fmt: skip
+"""Fields of a model that cannot be zero."""
+_MEANINGS = {
+    "block_size": "The longest sequence the model can attend to.",
+    "n_layer": "Transformer blocks.",
+    "n_embd": "Width of the residual stream; a multiple of `n_head`.",
+    "n_head": "Attention heads.",
+    "n_query_groups": "Heads of keys and values; fewer than `n_head` is grouped-query attention.",
+    "head_size": "Width of an attention head; `n_embd / n_head` unless stated.",
+    "intermediate_size": "Width of the MLP's inner layer.",
+    "vocab_size": "Token ids of the tokenizer; the embedding is padded beyond it.",
+    "padded_vocab_size": "Rows of the embedding; every token id must be below it.",
+    "padding_multiple": "The embedding's rows are rounded up to a multiple of this.",
+    "bias": "Whether linear layers have a bias.",
+    "attn_bias": "Whether the projection to queries, keys and values has a bias of its own.",
+    "lm_head_bias": "Whether the output layer has a bias.",
+    "norm_class_name": "The class of the normalisation, `LayerNorm` or `RMSNorm`.",
+    "norm_eps": "Added to the variance in normalisations, for numerical stability.",
+    "mlp_class_name": "The class of the MLP, such as `GptNeoxMLP` or `LLaMAMLP`.",
+    "parallel_residual": "Whether attention and MLP read the same input, side by side.",
+    "rotary_percentage": "Share of a head's width that rotary embeddings turn.",
+    "rope_base": "Base of the rotary embedding's frequencies.",
+}
+"""What the fields of LitGPT's `Config` that people replace mean, for the JSON Schema."""
 
 
 @dataclass(frozen=True)
@@ -45,12 +70,37 @@ class Architecture:
         Counts LitGPT's `GPT` as its modules are built (`litgpt/model.py`); tests compare it with
         the real model for LitGPT's configs.
         """
-        return _count_parameters(self.fields)
+        return _count_parameters(self.fields) if _is_counted(self.fields) else None
+
+    def training_flops_per_token(self, sequence_length: int) -> int | None:
+        """Floating point operations of forward and backward for one token; None as above.
+
+        Forward, a weight of a matrix takes a multiplication and an addition; attention takes as
+        many for each number in queries times keys and in scores times values, which is
+        `4 · sequence_length · n_head · head_size` a layer, the causal half not deducted. Backward
+        costs twice the forward: gradients of the inputs and of the weights. So Kaplan et al. 2020
+        (arXiv:2001.08361, table 1) and the appendix B of PaLM (arXiv:2204.02311) count.
+        """
+        c = self.fields
+        if not _is_counted(c):
+            return None
+        matrices = c["n_layer"] * _weights_per_block(c) + c["n_embd"] * c["padded_vocab_size"]
+        attention = 4 * sequence_length * c["n_layer"] * c["n_head"] * c["head_size"]
+        return int(3 * (2 * matrices + attention))
 
 
 def model_names() -> tuple[str, ...]:
-    """Every name `architecture` takes, as LitGPT's `Config.from_name` does."""
+    """LitGPT's own names of its configs."""
     return tuple(_config_module().name_to_config)
+
+
+def accepted_model_names() -> tuple[str, ...]:
+    """Every name `architecture` takes: LitGPT's own and the Hub's, with owner and without."""
+    configs = _config_module().configs
+    on_hub = [config["hf_config"] for config in configs]
+    plain = (hub["name"] for hub in on_hub)
+    full = (f"{hub['org']}/{hub['name']}" for hub in on_hub)
+    return tuple(dict.fromkeys((*model_names(), *plain, *full)))
 
 
 def architecture(name: str, overrides: dict[str, Any] | None = None) -> Architecture:
@@ -83,6 +133,44 @@ def config_field_names() -> tuple[str, ...]:
     return tuple(name for name in fields if name not in {"name", "hf_config"})
 
 
+def describe_model_name(schema: dict[str, Any]) -> None:
+    """Make the JSON Schema of a field one of LitGPT's names, or nothing where it may be absent."""
+    nothing = [kind for kind in schema.get("anyOf", ()) if kind == {"type": "null"}]
+    schema["anyOf"] = [_names_schema(), *nothing]
+
+
+def describe_model(schema: dict[str, Any]) -> None:
+    """Make the JSON Schema of a field a LitGPT name, or a mapping with fields of it replaced."""
+    usual = asdict(_config_module().Config())
+    replaced = {name: _config_field_schema(name, usual[name]) for name in config_field_names()}
+    named = {
+        "name": {"anyOf": [_names_schema()], "description": "The LitGPT config to start from."}
+    }
+    schema["anyOf"] = [
+        _names_schema(),
+        {"type": "object", "properties": named | replaced, "additionalProperties": False},
+    ]
+    schema["examples"] = ["pythia-160m", {"name": "pythia-14m", "n_layer": 4}]
+
+
+def _names_schema() -> dict[str, Any]:
+    """The names; the title makes it a definition of its own, not repeated at every field."""
+    return {
+        "title": "LitGPTModel",
+        "type": "string",
+        "enum": sorted(accepted_model_names()),
+        "errorMessage": "LitGPT has no model of this name",
+    }
+
+
+def _config_field_schema(name: str, usual: Any) -> dict[str, Any]:
+    described: dict[str, Any] = {"description": _MEANINGS.get(name, f"LitGPT's `Config.{name}`.")}
+    types = {bool: "boolean", int: "integer", float: "number", str: "string"}
+    if type(usual) in types:
+        described["type"] = types[type(usual)]
+    return described | ({"minimum": 1} if name in SIZES else {})
+
+
 def suggest_model(name: str) -> str | None:
     """The LitGPT config name closest to `name`."""
     matches = difflib.get_close_matches(name, model_names(), n=1, cutoff=0.5)
@@ -92,11 +180,6 @@ def suggest_model(name: str) -> str | None:
 def read_architecture(model_config: Path) -> Architecture:
     """The architecture in a checkpoint's `model_config.yaml`."""
     return Architecture(asdict(_config_module().Config.from_file(model_config)))
-
-
-def training_state_bytes(num_parameters: int) -> int:
-    """Size of a full training checkpoint in fp32 with Adam: weights and two moments."""
-    return num_parameters * BYTES_PER_PARAMETER * (1 + ADAM_STATES)
 
 
 @cache
@@ -140,9 +223,11 @@ def _explain(error: Exception, overrides: dict[str, Any]) -> str:
     return "the values do not fit together"
 
 
-def _count_parameters(c: dict[str, Any]) -> int | None:
-    if c["n_expert"] or c["latent_attention"] is not None:
-        return None
+def _is_counted(c: dict[str, Any]) -> bool:
+    return not c["n_expert"] and c["latent_attention"] is None
+
+
+def _count_parameters(c: dict[str, Any]) -> int:
     n_embd, bias = c["n_embd"], int(c["bias"])
     affine_norms = c["norm_class_name"] != "LayerNorm" or "OLMo" not in c["name"]
     norm = n_embd * (2 if c["norm_class_name"] == "LayerNorm" else 1) if affine_norms else 0
@@ -152,17 +237,28 @@ def _count_parameters(c: dict[str, Any]) -> int | None:
         + int(c["post_attention_norm"])
         + int(c["post_mlp_norm"])
     )
-    heads = (c["n_head"] + 2 * c["n_query_groups"]) * c["head_size"]
-    attention = n_embd * heads + heads * int(c["bias"] or c["attn_bias"])
-    attention += c["head_size"] * c["n_head"] * n_embd + n_embd * bias
+    biases = _qkv_size(c) * int(c["bias"] or c["attn_bias"]) + n_embd * bias
+    biases += _num_up_projections(c) * c["intermediate_size"] * bias + n_embd * bias
     if c["norm_qk"]:
         is_wide = c["norm_qk_type"] == "olmo2"
-        queries = c["head_size"] * (c["n_head"] if is_wide else 1)
-        keys = c["head_size"] * (c["n_query_groups"] if is_wide else 1)
-        attention += queries + keys
-    num_up = 1 if c["mlp_class_name"] == "GptNeoxMLP" else 2
-    inner = c["intermediate_size"]
-    mlp = num_up * (n_embd * inner + inner * bias) + inner * n_embd + n_embd * bias
+        biases += c["head_size"] * (c["n_head"] if is_wide else 1)
+        biases += c["head_size"] * (c["n_query_groups"] if is_wide else 1)
     head = n_embd * c["padded_vocab_size"] + c["padded_vocab_size"] * int(c["lm_head_bias"])
     embedding = n_embd * c["padded_vocab_size"]
-    return int(c["n_layer"] * (norm * norms_per_block + attention + mlp) + norm + head + embedding)
+    block = norm * norms_per_block + _weights_per_block(c) + biases
+    return int(c["n_layer"] * block + norm + head + embedding)
+
+
+def _weights_per_block(c: dict[str, Any]) -> int:
+    """Numbers in the matrices of one transformer block."""
+    attention = c["n_embd"] * (_qkv_size(c) + c["head_size"] * c["n_head"])
+    mlp = c["n_embd"] * c["intermediate_size"] * (_num_up_projections(c) + 1)
+    return int(attention + mlp)
+
+
+def _qkv_size(c: dict[str, Any]) -> int:
+    return int((c["n_head"] + 2 * c["n_query_groups"]) * c["head_size"])
+
+
+def _num_up_projections(c: dict[str, Any]) -> int:
+    return 1 if c["mlp_class_name"] == "GptNeoxMLP" else 2

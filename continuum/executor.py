@@ -10,7 +10,7 @@ from datetime import datetime, timezone
 from graphlib import TopologicalSorter
 from typing import Any
 
-from continuum.artifacts import Artifact
+from continuum.artifacts import Artifact, TrainingCheckpoint
 from continuum.digest_cache import DigestCache
 from continuum.disk import tell_disk_fault
 from continuum.errors import ContinuumError, PreflightError, StageFailedError, StoppedError
@@ -19,9 +19,11 @@ from continuum.lineage.graph import write_lineage
 from continuum.locking import check_locked, check_reproduced, update_lock
 from continuum.plan import NOTHING_MORE, Action, Plan, PlannedStage, Request
 from continuum.planner import make_plan
+from continuum.preflight.disk import DiskBudget
 from continuum.provenance import capture_provenance
 from continuum.records import InputRecord, StageRecord
 from continuum.runs import ExperimentFolder
+from continuum.selection import why_gone
 from continuum.spec.experiment import Experiment
 from continuum.stage import PlanInput, select_checkpoint
 
@@ -44,6 +46,12 @@ class RunResult:
     """Of the stages that were carried out; the others were reused or not reached."""
     unrecorded: str = ""
     """Why the graph or the lock could not be written; the records they are drawn from are there."""
+
+    @property
+    def settled(self) -> set[str]:
+        """The stages whose artifact is what the spec leads to now."""
+        well = {name for name, o in self.outcomes.items() if o.status in ("done", "reused")}
+        return well | self.plan.reused
 
     def raise_for_failure(self) -> None:
         """Raise the error of the first stage that did not finish, or of a run not reproduced."""
@@ -117,7 +125,7 @@ def run_experiment(
             write_lineage(folder, plan)
             if not request.overrides and not request.locked:
                 # The lock belongs to the spec as it is committed, not to a trial of other values.
-                update_lock(plan)
+                update_lock(plan, result.settled)
         except OSError as error:
             result.unrecorded = tell_disk_fault(error, folder.path)
         return result
@@ -188,10 +196,10 @@ class _Execution:
     def _try(self, planned: PlannedStage) -> Outcome:
         try:
             inputs = self._gather(planned)
-            has_changed = has_other_inputs(planned, inputs)
-            if planned.action is Action.CHECK and not has_changed:
+            gives_way = planned.archive or has_other_inputs(planned, inputs)
+            if planned.action is Action.CHECK and not gives_way:
                 return Outcome("reused", "its inputs came out with the same bytes")
-            if planned.archive or has_changed:
+            if gives_way:
                 planned.run.archive()
             planned.run.begin(self._record(planned, inputs))
             with self._accelerator if planned.stage.trains else nullcontext():
@@ -233,13 +241,17 @@ class _Execution:
         seen: dict[str, PlanInput] = {}
         for ref in planned.refs:
             parent = self._plan.stages[ref.stage]
-            artifact = select_checkpoint(parent.run.artifact(), ref, parent.run)
+            made = parent.run.artifact()
+            artifact = select_checkpoint(made, ref, parent.run)
             if artifact is None:
-                raise StageFailedError(f"{ref}: {parent.run.path} kept no such checkpoint")
+                raise StageFailedError(why_gone(ref, made, parent.run))
             inputs[str(ref)] = artifact
             view = artifact.view(ref.expects)
             seen[str(ref)] = PlanInput(parent.stage, parent.forecast, view, parent.recipe)
         forecast = planned.stage.forecast(seen, self._plan.folder.path)
+        forecast = DiskBudget().claim(
+            forecast, planned.run, planned.save_steps, again=planned.archive
+        )
         if forecast.problems:
             raise PreflightError("; ".join(forecast.problems))
         for warning in set(forecast.warnings) - set(planned.forecast.warnings):
@@ -262,10 +274,12 @@ class _Execution:
                     run=self._plan.stages[ref.stage].run.name,
                     fingerprint=self._plan.stages[ref.stage].fingerprint,
                     digest=inputs[str(ref)].digest,
+                    step=_step_of(inputs[str(ref)]),
                 )
                 for ref in planned.refs
             ),
             save_steps=planned.save_steps,
+            best_metrics=planned.best_metrics,
             pins=dict(planned.pins),
             overrides=self._plan.request.overrides,
             made_at=_now(),
@@ -281,6 +295,10 @@ def has_other_inputs(planned: PlannedStage, inputs: Mapping[str, Artifact]) -> b
     return any(
         used.get(ref, artifact.digest) != artifact.digest for ref, artifact in inputs.items()
     )
+
+
+def _step_of(artifact: Artifact) -> int | None:
+    return artifact.step if isinstance(artifact, TrainingCheckpoint) else None
 
 
 def _bullets(lines: list[str]) -> str:

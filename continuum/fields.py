@@ -8,6 +8,7 @@ is left out of the payload, so a later release may add an optional field without
 
 import difflib
 import os.path
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,7 +21,13 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 from continuum.artifacts import Artifact, ArtifactT
 
 ROLE = "x-continuum-role"
+"""In a field's JSON Schema: `identity`, `runtime` or `cosmetic`."""
+UNIT = "x-continuum-unit"
+"""In a field's JSON Schema: what its number counts or measures."""
 FINAL = "final"
+BEST = "best"
+VALIDATION_LOSS = "val_loss"
+_SELECTOR = re.compile(r"final|best(:[a-z0-9_/-]+)?|step-[1-9][0-9]*")
 
 
 def runtime_field(default: Any, **kwargs: Any) -> Any:
@@ -86,6 +93,8 @@ def field_values(spec: Spec, path: str = "", role: str = "identity") -> Iterator
         below = f"{path}.{info.alias or name}" if path else info.alias or name
         inner = str(own) if role == "identity" else role
         yield from _values_of(getattr(spec, name), below, inner)
+    for name, value in (spec.model_extra or {}).items():
+        yield from _values_of(value, f"{path}.{name}" if path else name, role)
 
 
 def _values_of(value: Any, path: str, role: str) -> Iterator[FieldValue]:
@@ -134,14 +143,22 @@ class LocalPath(str):
             raise PydanticCustomError("path_empty", "a path may not be empty or hold NUL")
         said_in = getattr(value, "said_in", None)
         folder = (info.context or {}).get("folder")
-        text = Path(value).expanduser().as_posix()
+        try:
+            text = Path(value).expanduser().as_posix()
+        except RuntimeError:  # nobody of that name, or no home
+            message = "'{path}' begins with ~, and there is no such home folder"
+            raise PydanticCustomError("path_home", message, {"path": str(value)}) from None
         if said_in is not None and folder is not None and not Path(text).is_absolute():
             text = Path(os.path.relpath(said_in / text, folder)).as_posix()
         return cls(text)
 
 
 class Ref(str, Generic[ArtifactT]):
-    """The name of another stage whose artifact is an `ArtifactT`; `name@step-500` selects."""
+    """The name of another stage whose artifact is an `ArtifactT`.
+
+    Of a training stage's checkpoints `name@step-500` selects one by its step, `name@best` the one
+    with the lowest `val_loss`, and `name@best:val_loss/tokens` by another metric.
+    """
 
     __slots__ = ("expects",)
     expects: type[Artifact]
@@ -153,13 +170,20 @@ class Ref(str, Generic[ArtifactT]):
 
     @property
     def selector(self) -> str:
-        """`final`, or `step-N`."""
+        """`final`, `step-N`, `best` or `best:METRIC`."""
         return self.partition("@")[2] or FINAL
 
     @property
     def step(self) -> int | None:
-        """The selected step; None for the final checkpoint."""
-        return None if self.selector == FINAL else int(self.selector.removeprefix("step-"))
+        """The step that is said; None for the final checkpoint and for the best."""
+        kind, _, number = self.selector.partition("-")
+        return int(number) if kind == "step" else None
+
+    @property
+    def metric(self) -> str | None:
+        """By which the best checkpoint is selected; None when the best is not asked for."""
+        kind, _, metric = self.selector.partition(":")
+        return (metric or VALIDATION_LOSS) if kind == BEST else None
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
@@ -170,14 +194,11 @@ class Ref(str, Generic[ArtifactT]):
                 raise PydanticCustomError("ref_type", "Input should be the name of a stage")
             ref: Ref[ArtifactT] = cls(value)
             ref.expects = expects
-            selector = ref.selector
-            if selector != FINAL and not (
-                selector.startswith("step-") and selector[5:].isdecimal() and int(selector[5:]) > 0
-            ):
+            if not _SELECTOR.fullmatch(ref.selector):
                 raise PydanticCustomError(
                     "ref_selector",
-                    "unknown selector '@{selector}'; use '@final' or '@step-N'",
-                    {"selector": selector},
+                    "unknown selector '@{selector}'; use '@final', '@best' or '@step-N'",
+                    {"selector": ref.selector, "suggestion": _suggest_selector(ref)},
                 )
             return ref
 
@@ -185,15 +206,42 @@ class Ref(str, Generic[ArtifactT]):
             parse,
             serialization=core_schema.simple_ser_schema("str"),
             json_schema_input_schema=core_schema.str_schema(
-                pattern=r"^[a-z][a-z0-9_-]*(@(final|step-[1-9][0-9]*))?$"
+                pattern=rf"^[a-z][a-z0-9_-]*(@({_SELECTOR.pattern}))?$"
             ),
         )
+
+
+def with_one_spelling(value: Any) -> Any:
+    """A value of a free-form field whose whole floats are integers: `1.0` and `1` are one number.
+
+    Fields with a type of their own need it not: theirs decides.
+    """
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, (tuple, list)):
+        return [with_one_spelling(item) for item in value]
+    if isinstance(value, dict):
+        return {key: with_one_spelling(item) for key, item in value.items()}
+    return value
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """`; did you mean 'x'?` to end a message with; empty when no known word is near."""
+    meant = closest(word, known)
+    return f"; did you mean {meant!r}?" if meant else ""
 
 
 def closest(word: str, known: Iterable[str]) -> str | None:
     """The known word most like `word`, for "did you mean"; None when none is near."""
     matches = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
     return matches[0] if matches else None
+
+
+def _suggest_selector(ref: Ref[Any]) -> str | None:
+    """The reference as it was probably meant; None when that is not clear."""
+    number = re.search(r"[1-9][0-9]*", ref.selector)
+    meant = f"step-{number[0]}" if number else closest(ref.selector, (FINAL, BEST))
+    return f"{ref.stage}@{meant}" if meant else None
 
 
 def _identity_of(value: Any) -> Any:

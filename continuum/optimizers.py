@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, Field
 
-from continuum.fields import Spec, closest
+from continuum.fields import Spec, closest, with_one_spelling
 from continuum.stage import Problem
 
 _COMMON = ("eps", "weight_decay", "foreach", "maximize", "differentiable", "capturable")
@@ -30,6 +30,13 @@ OPTIMIZER_ARGUMENTS: dict[str, tuple[str, ...]] = {
 
 LBFGS wants a closure, SparseAdam sparse gradients, Muon matrices only: they are left out.
 """
+_MOMENTS = {
+    "AdamW": 2, "Adam": 2, "NAdam": 2, "RAdam": 2, "Adamax": 2,
+    "Adagrad": 1, "Adadelta": 2, "RMSprop": 1, "SGD": 0,
+}  # fmt: skip
+"""Tensors of a parameter's size that each keeps; a test compares with torch."""
+_ONE_MORE = ("amsgrad", "centered", "momentum")
+"""Arguments that make it keep another."""
 _SWITCHES = (
     "foreach", "maximize", "differentiable", "capturable", "amsgrad", "fused",
     "decoupled_weight_decay", "centered", "nesterov",
@@ -37,26 +44,77 @@ _SWITCHES = (
 """Those of them that are true or false."""
 
 
+_MEANINGS = {
+    "betas": "Decay of the running averages of the gradient and of its square.",
+    "eps": "Added to the denominator, for numerical stability.",
+    "weight_decay": "Weight decay: decoupled from the gradient in AdamW, else an L2 penalty.",
+    "amsgrad": "Use the AMSGrad variant.",
+    "momentum": "Share of the last update in the next.",
+    "dampening": "Dampening of the momentum.",
+    "nesterov": "Use Nesterov momentum.",
+    "alpha": "Decay of the running average of the squared gradient.",
+    "centered": "Normalise by an estimate of the gradient's variance.",
+    "rho": "Decay of the running average of the squared gradient.",
+    "lr_decay": "Decay of the learning rate, beside the schedule.",
+    "initial_accumulator_value": "Where the sum of squared gradients starts.",
+    "momentum_decay": "Decay of the momentum.",
+    "decoupled_weight_decay": "Decouple the weight decay from the gradient, as AdamW does.",
+    "foreach": "Compute on lists of tensors: faster, more memory.",
+    "fused": "Use torch's fused kernel, where there is one.",
+    "maximize": "Maximize the loss instead of minimizing it.",
+    "differentiable": "Let gradients pass through the optimizer's step.",
+    "capturable": "Allow capture in a CUDA graph.",
+}
+"""What the arguments mean, for the JSON Schema and `continuum explain`."""
+
+
+def _describe_arguments(schema: dict[str, Any]) -> None:
+    """Add torch's arguments to the JSON Schema of an optimizer, none of them for all optimizers."""
+    for name, meaning in _MEANINGS.items():
+        users = [optimizer for optimizer, known in OPTIMIZER_ARGUMENTS.items() if name in known]
+        everyone = len(users) == len(OPTIMIZER_ARGUMENTS)
+        argument = _argument_schema(name)
+        argument["description"] = meaning if everyone else f"{meaning} Of {', '.join(users)}."
+        schema["properties"][name] = argument
+    schema["additionalProperties"] = False
+
+
+def _argument_schema(name: str) -> dict[str, Any]:
+    """The values that `_wanted_argument` accepts."""
+    if name in _SWITCHES:
+        return {"type": ["boolean", "null"]}
+    if name == "betas":
+        beta = {"type": "number", "minimum": 0, "exclusiveMaximum": 1}
+        pair = {"type": "array", "items": beta, "minItems": 2, "maxItems": 2}
+        return {**pair, "examples": [[0.9, 0.95]]}
+    return {"type": "number", "minimum": 0}
+
+
 class Optimizer(Spec):
     """A torch optimizer: its name, its learning rate, and its own arguments."""
 
-    model_config = ConfigDict(extra="allow")
+    model_config = ConfigDict(extra="allow", json_schema_extra=_describe_arguments)
 
-    name: str = "AdamW"
+    name: str = Field("AdamW", json_schema_extra={"enum": list(OPTIMIZER_ARGUMENTS)})
     """A class in `torch.optim`."""
-    lr: float = Field(gt=0, allow_inf_nan=False)
+    lr: float = Field(gt=0, allow_inf_nan=False, examples=[3e-4, 1e-5])
     """The peak learning rate. Required: torch's 1e-3 ruins a pretrained model."""
     no_weight_decay: tuple[Literal["norms", "biases", "embeddings"], ...] | None = None
-    """Parameters that `weight_decay` leaves alone; None decays all, as LitGPT does."""
+    """Parameters that `weight_decay` leaves alone; null decays all, as LitGPT does."""
 
     @property
     def arguments(self) -> dict[str, Any]:
         """The arguments for torch besides the learning rate."""
         return dict(self.model_extra or {})
 
+    @property
+    def num_moments(self) -> int:
+        """Tensors of a parameter's size that the optimizer keeps for each parameter."""
+        return _MOMENTS[self.name] + sum(bool(self.arguments.get(name)) for name in _ONE_MORE)
+
     def identity(self) -> dict[str, Any]:
-        extra = {key: list(v) if isinstance(v, tuple) else v for key, v in self.arguments.items()}
-        return {**super().identity(), **extra}
+        arguments = {key: v for key, v in self.arguments.items() if v is not None}
+        return {**super().identity(), **with_one_spelling(arguments)}
 
 
 def optimizer_problems(optimizer: Optimizer) -> Iterator[Problem]:

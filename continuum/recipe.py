@@ -14,9 +14,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
-from continuum.amounts import Amount, Rate
+from continuum.amounts import Amount, Period, Rate
 from continuum.artifacts import TokenizedDataset
-from continuum.fields import Precision, Ref, Spec, runtime_field
+from continuum.fields import UNIT, Precision, Ref, Spec, runtime_field
 from continuum.optimizers import Optimizer, optimizer_problems
 from continuum.stage import Problem
 
@@ -30,9 +30,10 @@ class Schedule(Spec):
     kind: Literal["cosine", "linear", "constant", "wsd", "inverse_sqrt"] = "cosine"
     """`wsd` is warm-up, stable, decay (linear over `decay`)."""
     warmup: Amount = Amount(percent=5)
-    """Linear rise from zero to the peak."""
-    min_lr: Rate = "10%"
-    """Where `cosine`, `linear` and `wsd` end; the floor of `inverse_sqrt`."""
+    """Length of the linear rise from zero to the peak."""
+    min_lr: Rate = Field("10%", examples=[3e-5, "10%"])
+    """Where `cosine`, `linear` and `wsd` end, the floor of `inverse_sqrt`: a learning rate, or a
+    share of the peak."""
     decay: Amount | None = None
     """`wsd` only: the length of the final decay."""
 
@@ -50,10 +51,10 @@ class ResumeSchedule(Spec):
 
     kind: Literal["constant", "linear", "cosine"]
     """`constant` holds the parent's last rate (or `peak`); the others move to `to`."""
-    to: float | None = Field(None, ge=0, allow_inf_nan=False)
-    """The rate at the end; required by `linear` and `cosine`."""
-    peak: float | None = Field(None, gt=0, allow_inf_nan=False)
-    """Rise to this rate first, linearly over `warmup`."""
+    to: float | None = Field(None, ge=0, allow_inf_nan=False, examples=[0, 6e-6])
+    """The learning rate at the end; required by `linear` and `cosine`."""
+    peak: float | None = Field(None, gt=0, allow_inf_nan=False, examples=[3e-4])
+    """Rise to this learning rate first, linearly over `warmup`."""
     warmup: Amount | None = None
     """Length of the rise to `peak`; required with it."""
 
@@ -71,9 +72,9 @@ class ResumeSchedule(Spec):
 class Evaluate(Spec):
     """Loss on the validation split, during and after training."""
 
-    every: Amount | None = None
-    """How often; None evaluates only at the end."""
-    batches: int = Field(20, ge=1)
+    every: Period | None = None
+    """How often; null evaluates only at the end."""
+    batches: int = Field(20, ge=1, json_schema_extra={UNIT: "micro-batches"})
     """Micro-batches of the validation split, always its first ones; fewer if it is smaller."""
     final: bool = True
     """Whether to evaluate after the last step."""
@@ -82,15 +83,17 @@ class Evaluate(Spec):
 class CheckpointPolicy(Spec):
     """When the training state is saved, and how long it is kept."""
 
-    every: Amount | None = Amount(steps=1000)
-    """How often, by optimizer steps; the last step is always saved. None: by the clock alone."""
-    minutes: float | None = Field(None, gt=0, allow_inf_nan=False)
+    every: Period | None = Amount(steps=1000)
+    """How often, by optimizer steps; the last step is always saved. null: by the clock alone."""
+    minutes: float | None = Field(
+        None, gt=0, allow_inf_nan=False, json_schema_extra={UNIT: "minutes"}, examples=[30]
+    )
     """Save also when this much time has gone by since the last."""
-    keep_last: int = Field(2, ge=2)
+    keep_last: int = Field(2, ge=2, json_schema_extra={UNIT: "checkpoints"})
     """How many of the newest to keep: two, since the last may turn out damaged."""
-    keep_every: Amount | None = None
+    keep_every: Period | None = None
     """Keep those at multiples of this for good."""
-    keep_best: str | None = None
+    keep_best: str | None = Field(None, examples=["val_loss"])
     """Keep the one with the lowest value of this metric, such as `val_loss`."""
     format: Literal["full", "sharded"] = "full"
     """`full` is LitGPT's single file; `sharded` has each process of an fsdp run write its part."""
@@ -101,24 +104,25 @@ class Runtime(Spec):
 
     accelerator: Literal["auto", "cpu", "cuda"] = "auto"
     """`auto` takes CUDA where there is any."""
-    devices: int = Field(1, ge=1)
+    devices: int = Field(1, ge=1, json_schema_extra={UNIT: "processes a node"})
     """Processes on each node, one a device."""
-    num_nodes: int = Field(1, ge=1)
+    num_nodes: int = Field(1, ge=1, json_schema_extra={UNIT: "nodes"})
     """Nodes; more than one needs a Slurm job around the run."""
     strategy: Literal["auto", "ddp", "fsdp"] = "auto"
     """Of several processes: `ddp` holds the model in each, `fsdp` shards it (FSDP2)."""
-    micro_batch_size: int = Field(4, ge=1)
+    micro_batch_size: int = Field(4, ge=1, json_schema_extra={UNIT: "sequences"})
     """Sequences of one forward pass on one device, LitGPT's default."""
     compile: Literal["auto", "on", "off"] = "auto"
     """torch.compile: `auto` compiles on CUDA only."""
     deterministic: bool = False
     """Deterministic algorithms of torch and cuBLAS; without them a GPU promises no bytes."""
-    log_every: int = Field(1, ge=1)
+    log_every: int = Field(1, ge=1, json_schema_extra={UNIT: "optimizer steps"})
     """Optimizer steps between rows in metrics.jsonl."""
     checkpoint: CheckpointPolicy = CheckpointPolicy()
     """When the training state is saved, and how long it is kept."""
-    loggers: tuple[Literal["csv", "tensorboard"], ...] = ()
-    """Lightning loggers to write besides metrics.jsonl."""
+    loggers: tuple[Literal["csv", "tensorboard", "wandb", "mlflow"], ...] = ()
+    """Lightning loggers that show what is in metrics.jsonl. `wandb` and `mlflow` are extras to
+    install, and write below the run folder unless WANDB_MODE or MLFLOW_TRACKING_URI is set."""
 
 
 def _schedule_tag(value: Any) -> str:
@@ -207,8 +211,23 @@ BUDGET_FIELDS = ("max_tokens", "max_steps", "epochs")
 
 
 def as_mixture(data: Any) -> dict[Ref[TokenizedDataset], float]:
-    """A `data` field as weights by reference; a single dataset has weight 1."""
-    return dict(data) if isinstance(data, dict) else {data: 1.0}
+    """A `data` field as weights by reference; a single dataset has weight 1.
+
+    The largest share comes first, and equal ones by name: the samples hang on the order, and the
+    order of keys in YAML means nothing.
+    """
+    weights = dict(data) if isinstance(data, dict) else {data: 1.0}
+    return dict(sorted(weights.items(), key=lambda item: (-item[1], item[0])))
+
+
+def describe_mixture(schema: dict[str, Any]) -> None:
+    """Say in the JSON Schema of a `data` field what `training_problems` asks of a mixture."""
+    for alternative in schema["anyOf"]:
+        if alternative["type"] == "object":
+            alternative["minProperties"] = 1
+            for weight in alternative["patternProperties"].values():
+                weight["exclusiveMinimum"] = 0
+    schema["examples"] = ["tokens", {"new_tokens": 0.9, "tokens": 0.1}]
 
 
 def budget_problems(stage: Any) -> Iterator[Problem]:

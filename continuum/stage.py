@@ -6,6 +6,7 @@ other file.
 """
 
 import importlib
+import json
 import pkgutil
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -13,9 +14,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, get_args
 
+from pydantic import ValidationError
+
 from continuum.architecture import Architecture
-from continuum.artifacts import Artifact, ArtifactT, Checkpoint
+from continuum.artifacts import Artifact, ArtifactT, Checkpoint, TrainingCheckpoint
+from continuum.best import best_step
+from continuum.errors import IntegrityError
 from continuum.fields import (
+    UNIT,
     LocalPath,
     Precision,
     Ref,
@@ -23,11 +29,15 @@ from continuum.fields import (
     closest,
     cosmetic_field,
     runtime_field,
+    with_one_spelling,
 )
+from continuum.records import StageRecord
 from continuum.runs import StageRun
 
 __all__ = [
     "STAGE_KINDS",
+    "UNIT",
+    "DiskNeed",
     "Forecast",
     "LocalPath",
     "PlanInput",
@@ -39,9 +49,11 @@ __all__ = [
     "StageContext",
     "closest",
     "cosmetic_field",
+    "rebuild_stage",
     "runtime_field",
     "select_checkpoint",
     "stage_kinds",
+    "with_one_spelling",
 ]
 
 
@@ -53,6 +65,23 @@ class Problem:
     """Where, below the stage."""
     message: str
     suggestion: str | None = None
+
+
+@dataclass(frozen=True)
+class DiskNeed:
+    """What a stage writes into its run folder, and what of it stays."""
+
+    item_bytes: int
+    """Of one checkpoint, or of the only thing it makes."""
+    saved: range = range(1, 2)
+    """Steps that are saved, besides the last, which is `saved.stop - 1`."""
+    after: int = 0
+    """The step it begins from."""
+    keep_last: int = 0
+    """How many of the newest stay; zero for a stage that saves no checkpoints."""
+    keep_every: int | None = None
+    """Those at multiples of this step stay."""
+    keeps_best: bool = False
 
 
 @dataclass(frozen=True)
@@ -68,11 +97,14 @@ class Forecast:
     """Of a corpus: no more bytes of text than this."""
     max_tokens: Mapping[str, int] = field(default_factory=dict)
     """Of a dataset: no more tokens than this in each split (`train`, `validation`)."""
+    has_validation: bool | None = None
+    """Of a dataset: whether it has a validation split; None where that is not known yet."""
     architecture: Architecture | None = None
     num_steps: int | None = None
     """Of a training stage: the optimizer step it ends at."""
     peak_lr: float | None = None
     """Of a model: the highest learning rate of the stage that trained it."""
+    disk: DiskNeed | None = None
 
     def with_problems(self, problems: Iterable[str]) -> "Forecast":
         """This forecast with more reasons why it cannot work."""
@@ -102,6 +134,8 @@ class StageContext:
     """Send a progress event (`{"event": …}`) to whoever watches the run."""
     recipe: dict[str, Any] | None = None
     """The complete recipe as JSON values, if the stage trains."""
+    best_metrics: tuple[str, ...] = ()
+    """Metrics by which other stages select its best checkpoint."""
     pins: Mapping[str, str] = field(default_factory=dict)
     """What the lock says sources that may move are; see `Stage.pins`."""
     should_stop: Callable[[], bool] = lambda: False
@@ -128,6 +162,7 @@ class Stage(Spec):
     """One step of an experiment. Subclasses add fields, `produces` and `run`."""
 
     kind: str
+    """What the stage does: the name of a kind."""
     description: str | None = cosmetic_field(None)
     """A sentence for readers; changing it changes nothing."""
 
@@ -199,12 +234,37 @@ def stage_kinds() -> dict[str, type[Stage]]:
     return dict(STAGE_KINDS)
 
 
+def rebuild_stage(record: StageRecord) -> Stage:
+    """The stage of a record.
+
+    Raises:
+        IntegrityError: this release does not know its kind, or not its fields.
+    """
+    cls = stage_kinds().get(record.kind)
+    if cls is None:
+        raise IntegrityError(f"stage {record.name!r}: there is no kind {record.kind!r} any more")
+    try:
+        return cls.model_validate_json(json.dumps(record.spec))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise IntegrityError(
+            f"stage {record.name!r}: its record is not of this release ({where}: {first['msg']})"
+        ) from None
+
+
 def select_checkpoint(artifact: Artifact, ref: Ref[Any], run: StageRun) -> Artifact | None:
-    """The artifact a reference means: the run's own, or the checkpoint at the selected step."""
-    if ref.step is None or not isinstance(artifact, Checkpoint):
+    """The artifact a reference means: the run's own, or the checkpoint it selects.
+
+    None when the selected step is not there, or no evaluation gave a finite number.
+    """
+    if not isinstance(artifact, Checkpoint) or (ref.step is None and ref.metric is None):
         return artifact
+    step = ref.step
+    if ref.metric is not None and isinstance(artifact, TrainingCheckpoint):
+        step = best_step(artifact.metrics, ref.metric)
     for saved in run.checkpoints():
-        if saved.manifest.step == ref.step:
+        if saved.manifest.step == step:
             return artifact.model_copy(
                 update={
                     "path": saved.path,

@@ -52,7 +52,10 @@ def heed_signals() -> None:
 
 
 def ignore_signals() -> None:
-    """For a process that only passes work on; what it starts holds the signals back too."""
+    """For a process that only passes work on; what it starts holds the signals back too.
+
+    They stay blocked, so that it may wait for one in a thread.
+    """
     signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, *SIGNALS))
 
 
@@ -89,4 +92,6 @@ def _note(_number: int, _frame: FrameType | None) -> None:
 
 
 def _leave(*_: object) -> None:
+    for number in SIGNALS:
+        signal.signal(number, _note)  # Slurm and the run may each send theirs.
     raise StoppedError("stopped; it starts over with the next run")

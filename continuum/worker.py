@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
@@ -18,14 +19,17 @@ from continuum import files
 from continuum.artifacts import Artifact, Checkpoint
 from continuum.disk import describe_disk_fault
 from continuum.errors import ContinuumError, IntegrityError, StoppedError
-from continuum.records import InputRecord, StageRecord
+from continuum.records import InputRecord
 from continuum.runs import StageRun
-from continuum.stage import Stage, StageContext, select_checkpoint, stage_kinds
+from continuum.stage import StageContext, rebuild_stage, select_checkpoint, stage_kinds
 from continuum.stopping import StopRequest, heed_signals, leaving_at_once
 
 Report = Callable[[dict[str, Any]], None]
 ORPHANED = 70
 """Exit code of a worker whose run died (EX_SOFTWARE)."""
+LAST_WORDS_S = 2.0
+"""How long a rank that crashed stays: it may only have lost a peer, whose death is to be told of
+before its own end has Slurm kill them all."""
 PR_SET_PDEATHSIG = 1
 """prctl(2): the signal this process gets when its parent dies."""
 PARENT_VARIABLE = "CONTINUUM_PARENT_PID"
@@ -60,6 +64,7 @@ def run_stage(
             seed=record.seed,
             inputs={i.ref: _load_input(run, i, refs.get(i.ref)) for i in record.inputs},
             save_steps=record.save_steps,
+            best_metrics=record.best_metrics,
             report=report,
             recipe=record.recipe,
             pins=record.pins,
@@ -67,18 +72,6 @@ def run_stage(
         )
         artifact = stage.run(ctx)
         return run.complete(artifact) if rank == 0 else artifact
-
-
-def rebuild_stage(record: StageRecord) -> Stage:
-    """The stage of a record.
-
-    Raises:
-        IntegrityError: its kind is no longer known.
-    """
-    cls = stage_kinds().get(record.kind)
-    if cls is None:
-        raise IntegrityError(f"stage {record.name!r}: there is no kind {record.kind!r} any more")
-    return cls.model_validate_json(json.dumps(record.spec))
 
 
 def main(run_path: str, events: Connection) -> None:
@@ -104,34 +97,44 @@ def rank_main(run_path: Path, events_path: Path) -> int:
     die_with_parent()
     heed_signals()
     run, rank = StageRun(run_path), int(os.environ["RANK"])
+    asked = StopRequest(run.stop_request)
 
     def report(event: dict[str, Any]) -> None:
-        # Training does not end because its progress cannot be told; what a full disk has cut off
-        # is parted from what comes after it.
-        with suppress(OSError), events_path.open("ab", buffering=0) as file:
-            file.write(b"\n" + json.dumps(event).encode() + b"\n")
+        append_event(events_path, event)
 
-    asked = StopRequest(run.stop_request)
     result = _carry_out(run, report if rank == 0 else lambda _: None, asked, rank=rank)
     is_well = result["status"] in ("done", "stopped")
     if rank == 0 or not is_well:
         report(result)
     if not is_well:
-        # At once, without the libraries' farewells: the others wait for this process.
+        if result["status"] == "crashed" and not asked():
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)  # torchrun's, when a peer has died
+            time.sleep(LAST_WORDS_S)
+        # Without the libraries' farewells: the others wait for this process.
         os._exit(1)
     _leave_group()
     return 0
 
 
-def die_with_parent() -> None:
-    """Have the kernel kill this process when its parent dies (Linux; elsewhere nothing).
+def append_event(path: Path, event: dict[str, Any]) -> None:
+    """Add a line to a file that several processes write, by one system call.
+
+    Training does not end because its progress cannot be told; what a full disk has cut off is
+    parted from what comes after it.
+    """
+    with suppress(OSError), path.open("ab", buffering=0) as file:
+        file.write(b"\n" + json.dumps(event).encode() + b"\n")
+
+
+def die_with_parent(number: signal.Signals = signal.SIGKILL) -> None:
+    """Have the kernel signal this process when its parent dies (Linux; elsewhere nothing).
 
     A parent that is known by its number may have died before: then this process leaves at once.
     """
     if sys.platform != "linux":
         return
     parent = int(os.environ.pop(PARENT_VARIABLE, os.getppid()))
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, number)
     if os.getppid() != parent:
         os._exit(ORPHANED)
 

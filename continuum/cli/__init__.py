@@ -1,18 +1,66 @@
 """The command line: the only place that parses arguments, prints, or exits."""
 
+import errno
+import importlib
+import io
 import os
 import sys
+import traceback
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import typer
 
 from continuum import __version__
-from continuum.cli import diff, lineage, lock, logs, plan, run, status, stop, validate, verify
+from continuum.cli.bugs import report_bug
+from continuum.cli.console import (
+    Verbosity,
+    quiet_option,
+    set_verbosity,
+    verbose_option,
+    verbosity,
+    with_verbosity,
+)
+from continuum.cli.findings import format_of_environment, show_findings
 from continuum.disk import describe_disk_fault
 from continuum.errors import ContinuumError, PreflightError
 from continuum.spec.diagnostics import SpecError
 
-app = typer.Typer(
+INTERRUPTED = 130
+BROKEN_PIPE = 141
+MISPLACED = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG})
+"""What the machine refuses, besides a disk that is full or forbidden: no bug of continuum's."""
+
+
+COMMANDS = {
+    "validate": "Check an experiment file; every mistake and what is unwise is told, by line.",
+    "render": "Show the resolved spec: bases merged, overrides set, variables filled in.",
+    "plan": "Show what a run would do: each stage's action, the reason, its cost. Runs nothing.",
+    "run": "Run an experiment; what is complete is reused, what was interrupted goes on.",
+    "verify": "Hold every file of the folder's runs against its record; exit 8 when any differs.",
+    "diff": "Compare two experiments: fields, stages that run again, cost, pins and metrics.",
+    "lock": "Write continuum.lock from what the folder's runs used and made.",
+    "stop": "Ask the run that holds this folder to save at the next step boundary and end.",
+    "status": "Show every stage's state, progress and last losses, from the folder's files.",
+    "logs": "Print a stage's log, or its metrics; with -f from another terminal while it runs.",
+    "lineage": "Print the ancestry of what the experiment made, from the end to the sources.",
+    "init": "Write a commented experiment.yaml, with a schema beside it for the editor.",
+    "explain": "Explain a code, a field or a kind of the spec; without an argument, list all.",
+    "schema": "Print the JSON Schema of experiment.yaml and of the bases it may extend.",
+}
+"""Each a module of this package with a function of its name, and that function's first line."""
+
+
+class _App(typer.Typer):
+    """Every command has `-q` and `-v`."""
+
+    def command(self, name: str | None = None, **options: Any) -> Callable[..., Any]:
+        register = super().command(name, **options)
+        return lambda function: register(with_verbosity(function))
+
+
+app = _App(
     name="continuum",
     help="Run (continued) pretraining experiments that are described in YAML.",
     no_args_is_help=True,
@@ -20,20 +68,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("validate")(validate.validate)
-app.command("plan")(plan.plan)
-app.command("run")(run.run)
-app.command("verify")(verify.verify)
-app.command("diff")(diff.diff)
-app.command("lock")(lock.lock)
-app.command("stop")(stop.stop)
-app.command("status")(status.status)
-app.command("logs")(logs.logs)
-app.command("lineage")(lineage.lineage)
-
-INTERRUPTED = 130
-BROKEN_PIPE = 141
-MISPLACED = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 
 
 def _show_version(wanted: bool) -> None:
@@ -44,22 +78,46 @@ def _show_version(wanted: bool) -> None:
 
 @app.callback()
 def options(
-    version: bool = typer.Option(
+    _version: bool = typer.Option(
         False, "--version", callback=_show_version, is_eager=True, help="Show the version."
     ),
+    quiet: bool = quiet_option(),
+    verbose: bool = verbose_option(),
 ) -> None:
     """Run (continued) pretraining experiments that are described in YAML."""
+    set_verbosity(quiet=quiet, verbose=verbose)
+
+
+def register_commands(arguments: Sequence[str]) -> None:
+    """Give the app its commands; only the one that is asked for is imported.
+
+    The others stand there with their name and help alone: half of the time of a short command
+    would go into what it does not use. Completion asks for all of them.
+    """
+    wanted = next((word for word in arguments if word in COMMANDS), None)
+    needs_all = "_CONTINUUM_COMPLETE" in os.environ
+    for name, summary in COMMANDS.items():
+        if needs_all or name == wanted:
+            module = importlib.import_module(f"{__name__}.{name}")
+            app.command(name)(getattr(module, name))
+        else:
+            app.command(name, help=summary)(_not_imported)
+
+
+def _not_imported() -> None:
+    raise AssertionError("a command is imported before it is called")
 
 
 def main() -> None:
     """Entry of the `continuum` command; the one place where errors become exit codes."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr: a letter is no reason to die
     try:
+        register_commands(sys.argv[1:])
         app(standalone_mode=True)
-    except SpecError as error:
-        print(error, file=sys.stderr)
-        sys.exit(error.exit_code)
     except ContinuumError as error:
-        print(f"error: {error}", file=sys.stderr)
+        _show_traceback()
+        _show_error(error)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
@@ -67,12 +125,34 @@ def main() -> None:
         # The reader has left (`| head`); Python would complain again when it flushes stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(BROKEN_PIPE)
-    except OSError as error:
-        words = describe_disk_fault(error, Path.cwd())
-        if words is None and not isinstance(error, MISPLACED):
-            raise
-        print(f"error: {words or f'{error.filename}: {error.strerror}'}", file=sys.stderr)
-        sys.exit(PreflightError.exit_code)
+    except Exception as error:
+        sys.exit(_show_unexpected(error))
+
+
+def _show_error(error: ContinuumError) -> None:
+    if isinstance(error, SpecError):
+        show_findings(error.diagnostics, format_of_environment(), error.lines)
+    else:
+        print(f"error: {error}", file=sys.stderr)
+
+
+def _show_unexpected(error: Exception) -> int:
+    """Say what the machine refused, or that this is a bug; returns the exit code."""
+    words = describe_disk_fault(error, Path.cwd())
+    if words is None and isinstance(error, OSError) and error.errno in MISPLACED:
+        words = f"{error.filename}: {error.strerror}"
+    if words is not None:
+        _show_traceback()
+        print(f"error: {words}", file=sys.stderr)
+        return PreflightError.exit_code
+    report_bug(error, shows_traceback=verbosity() is Verbosity.VERBOSE)
+    return ContinuumError.exit_code
+
+
+def _show_traceback() -> None:
+    """Where an error came from, for who looks for a bug behind it."""
+    if verbosity() is Verbosity.VERBOSE:
+        traceback.print_exc()
 
 
 if __name__ == "__main__":

@@ -1,16 +1,80 @@
-"""Where results go: stdout, as wide as the terminal, or wide enough for a file or a pipe."""
+"""Where what a command says goes, how loud it is, and in which colours.
 
+Results go to stdout, everything else to stderr. `-q` leaves results and errors; `-v` adds the
+tracebacks of errors, for reports of bugs. Both stand before or after the command's name.
+"""
+
+import inspect
 import json
 import os
+from collections.abc import Callable
+from contextvars import ContextVar
+from enum import IntEnum
+from functools import wraps
 from typing import Any
 
+import typer
 from rich.console import Console
 
 PIPE_WIDTH = 200
 
 
+class Verbosity(IntEnum):
+    """How much a command says."""
+
+    QUIET = 0
+    NORMAL = 1
+    VERBOSE = 2
+
+
+_VERBOSITY: ContextVar[Verbosity] = ContextVar("verbosity", default=Verbosity.NORMAL)
+
+
+def verbosity() -> Verbosity:
+    """What the user asked for."""
+    return _VERBOSITY.get()
+
+
+def set_verbosity(*, quiet: bool, verbose: bool) -> None:
+    """Take what the options say; of both, the louder."""
+    if verbose:
+        _VERBOSITY.set(Verbosity.VERBOSE)
+    elif quiet and verbosity() is not Verbosity.VERBOSE:
+        _VERBOSITY.set(Verbosity.QUIET)
+
+
+def quiet_option() -> Any:
+    """`-q`, for a signature."""
+    return typer.Option(False, "--quiet", "-q", help="Say only results and errors.")
+
+
+def verbose_option() -> Any:
+    """`-v`, for a signature."""
+    return typer.Option(False, "--verbose", "-v", help="Show the traceback of an error.")
+
+
+def with_verbosity(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with the options `-q` and `-v` besides its own."""
+
+    @wraps(command)
+    def wrapped(*arguments: Any, quiet: bool, verbose: bool, **options: Any) -> None:
+        set_verbosity(quiet=quiet, verbose=verbose)
+        command(*arguments, **options)
+
+    kind, own = inspect.Parameter.KEYWORD_ONLY, inspect.signature(command)
+    more = [
+        inspect.Parameter("quiet", kind, default=quiet_option(), annotation=bool),
+        inspect.Parameter("verbose", kind, default=verbose_option(), annotation=bool),
+    ]
+    wrapped.__signature__ = own.replace(  # type: ignore[attr-defined]  # read by `inspect`
+        parameters=[*own.parameters.values(), *more]
+    )
+    wrapped.__annotations__ = {**command.__annotations__, "quiet": bool, "verbose": bool}
+    return wrapped
+
+
 def results() -> Console:
-    """The console for results."""
+    """The console for results: as wide as the terminal, or wide enough for a file or a pipe."""
     console = Console()
     if not console.is_terminal and "COLUMNS" not in os.environ:
         return Console(width=PIPE_WIDTH)

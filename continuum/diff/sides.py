@@ -52,8 +52,7 @@ def open_side(text: str) -> Iterator[Side]:
             side = _side(text, inside)
         except SpecError as error:
             # The reader knows the file by its revision, not by where it was put for a moment.
-            error.args = (str(error).replace(f"{tree}/", f"{revision}:"),)
-            raise
+            raise error.renamed(f"{tree}/", f"{revision}:") from None
         yield side
 
 

@@ -1,22 +1,68 @@
-"""torchrun that does not outlive the run that started it, and says which rank was killed."""
+"""torchrun on one node: dies with what started it, stops no rank half-way, and names those it lost.
 
-import json
+Slurm sends its signals to every process of a step. torchrun would die of a SIGUSR1, and give its
+ranks seconds after a SIGTERM; here both are requests to stop, put where the ranks look for one.
+They are blocked, which the ranks inherit, and waited for in a thread: none comes too early.
+"""
+
 import os
+import signal
 import sys
-from contextlib import suppress
+import threading
 from pathlib import Path
 
-from continuum.launchers.death import name_signal
-from continuum.launchers.torchrun import SHUTDOWN_TIMEOUT_S
-from continuum.stopping import ignore_signals
-from continuum.worker import PARENT_VARIABLE, die_with_parent
+from continuum.launchers.death import name_death
+from continuum.runs import StageRun
+from continuum.stopping import SIGNALS, ignore_signals
+from continuum.worker import PARENT_VARIABLE, append_event, die_with_parent
+
+POLL_S = 0.1
+SHUTDOWN_TIMEOUT_S = 5
+"""What torchrun gives the other ranks after one has died; they cannot go on without it."""
 
 
 def main() -> None:
-    """Arguments are torchrun's; the last one is the file for events."""
+    """Arguments: the run folder, the file for events, nodes, processes on each, the meeting place.
+
+    Of several nodes, each runs this once, as a task of a Slurm step; they meet at an address of the
+    first, `host:port`.
+    """
+    ignore_signals()
     die_with_parent()
     os.environ[PARENT_VARIABLE] = str(os.getpid())  # the ranks'
-    ignore_signals()
+    run, events, meeting = StageRun(Path(sys.argv[1])), Path(sys.argv[2]), sys.argv[5]
+    num_nodes, num_devices = int(sys.argv[3]), int(sys.argv[4])
+    threading.Thread(target=_pass_on_signals, args=(run,), daemon=True).start()
+    # The ranks of a node share its processors; torchrun alone would give each a single thread.
+    threads = max(1, len(os.sched_getaffinity(0)) // num_devices)
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+    _torchrun(
+        [
+            *(_together(num_nodes, meeting) if num_nodes > 1 else ["--standalone"]),
+            f"--nproc-per-node={num_devices}",
+            "--max-restarts=0",
+            f"--monitor-interval={POLL_S}",
+            f"--shutdown-timeout={SHUTDOWN_TIMEOUT_S}",
+            "--signals-to-handle=SIGHUP,SIGQUIT",
+            *("-m", "continuum.worker", str(run.path), str(events)),
+        ],
+        events,
+    )
+
+
+def _together(num_nodes: int, meeting: str) -> list[str]:
+    """The node's number is Slurm's, so that rank 0 is where the records are written."""
+    host, _, port = meeting.rpartition(":")
+    return [
+        f"--nnodes={num_nodes}",
+        f"--node-rank={os.environ['SLURM_NODEID']}",
+        f"--master-addr={host}",
+        f"--master-port={port}",
+    ]
+
+
+def _torchrun(arguments: list[str], events: Path) -> None:
+    """Run it to its end; ranks that died without a word of their own are reported as lost."""
     from torch.distributed.elastic.multiprocessing.api import PContext
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import main as torchrun
@@ -25,19 +71,20 @@ def main() -> None:
     # --shutdown-timeout says. They cannot go on, and one that is frozen would use it all.
     PContext.close.__defaults__ = (None, SHUTDOWN_TIMEOUT_S)
     try:
-        torchrun(sys.argv[1:])
+        torchrun(arguments)
     except ChildFailedError as error:
+        node = os.environ.get("SLURMD_NODENAME") or os.uname().nodename
         for rank, failure in error.failures.items():
-            if failure.exitcode < 0:
-                _tell(Path(sys.argv[-1]), rank, failure.exitcode)
-        raise
+            message = f"rank {rank} on {node} {name_death(failure.exitcode)}"
+            by_signal = failure.exitcode < 0
+            append_event(events, {"event": "lost", "message": message, "by_signal": by_signal})
+        sys.exit(1)
 
 
-def _tell(events: Path, rank: int, exit_code: int) -> None:
-    message = f"rank {rank} was killed by {name_signal(exit_code)}"
-    result = {"event": "result", "status": "killed", "message": message}
-    with suppress(OSError), events.open("ab", buffering=0) as file:
-        file.write(b"\n" + json.dumps(result).encode() + b"\n")
+def _pass_on_signals(run: StageRun) -> None:
+    while True:
+        signal.sigwait(SIGNALS)
+        run.stop_request.touch()
 
 
 if __name__ == "__main__":

@@ -20,9 +20,12 @@ class AutomaticLauncher:
 
     def launch(self, run: StageRun, on_event: OnEvent) -> Outcome:
         num_nodes, num_devices = processes_of(run)
-        if num_nodes * num_devices > 1:
-            return self._torchrun.launch(run, on_event)
-        return self._local.launch(run, on_event)
+        launcher = self._torchrun if num_nodes * num_devices > 1 else self._local
+        outcome = launcher.launch(run, on_event)
+        if outcome.status == "stopped":
+            # Slurm asked the processes themselves: the job is to end, and nothing else may begin.
+            self.stop()
+        return outcome
 
     def stop(self) -> None:
         self._local.stop()

@@ -12,7 +12,7 @@ from typing import Any
 
 from continuum import worker
 from continuum.launchers import OnEvent, Outcome
-from continuum.launchers.death import describe_death
+from continuum.launchers.death import describe_death, name_death
 from continuum.runs import StageRun
 from continuum.stopping import signals_held_back
 
@@ -26,11 +26,7 @@ class LocalLauncher:
     def __init__(self) -> None:
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(["continuum.launchers.preload"])
-        # First, since it would let the signals through again.
-        resource_tracker.ensure_running()
-        # Start importing now: it goes on while the first stages are prepared.
-        with signals_held_back():
-            forkserver.ensure_running()
+        _start_server()
         self._running: dict[Any, StageRun] = {}
         self._guard = threading.Lock()
         self._is_stopping = False
@@ -64,7 +60,8 @@ class LocalLauncher:
             return Outcome(result["status"], result["message"])
         if self._is_stopping and exit_code == -signal.SIGKILL and not worker.is_stateful(run):
             return Outcome("stopped", "did not heed the stop and was killed; it starts over")
-        return Outcome("killed", describe_death(exit_code, run.log_path))
+        cause = f"the worker {name_death(exit_code)}"
+        return Outcome("killed", describe_death(cause, run.log_path))
 
     def stop(self) -> None:
         with self._guard:
@@ -86,6 +83,18 @@ class LocalLauncher:
             for process, run in self._running.items():
                 if not worker.is_stateful(run):
                     process.kill()
+
+
+def _start_server() -> None:
+    """Start importing now: it goes on while the first stages are prepared.
+
+    Slurm may signal every process of a job. Python's two servers are born deaf to that, and so
+    are the workers, which listen as soon as they can act.
+    """
+    with signals_held_back():
+        resource_tracker.ensure_running()
+        with signals_held_back():  # Python has let SIGTERM through again.
+            forkserver.ensure_running()
 
 
 def _receive(

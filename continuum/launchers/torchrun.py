@@ -1,31 +1,30 @@
 """Several processes a stage, through torchrun: on this machine, or on the nodes of a Slurm job.
 
-The ranks are asked to stop by a file that the loop looks for, never by a signal: torchrun dies of
-SIGUSR1 and gives its workers 30 seconds after a SIGTERM, less than a checkpoint may take.
+The ranks are asked to stop by a file that the loop looks for; a signal would reach torchrun, whose
+way to end its workers leaves them less time than a checkpoint may take.
 Events come back as lines of a file, which works across nodes that share the folder.
 """
 
 import json
 import os
-import shutil
-import socket
+import signal
 import subprocess
 import sys
 import threading
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from continuum.launchers import OnEvent, Outcome
-from continuum.launchers.death import describe_death
+from continuum.errors import PreflightError
+from continuum.launchers import OnEvent, Outcome, slurm_job
+from continuum.launchers.death import describe_death, name_death
 from continuum.runs import StageRun
 from continuum.stopping import signals_held_back
 from continuum.worker import PARENT_VARIABLE
 
 POLL_S = 0.1
-SHUTDOWN_TIMEOUT_S = 5
-"""What torchrun gives the other ranks after one has died; they cannot go on without it."""
 
 
 def processes_of(run: StageRun) -> tuple[int, int]:
@@ -34,48 +33,45 @@ def processes_of(run: StageRun) -> tuple[int, int]:
     return int(runtime.get("num_nodes", 1)), int(runtime.get("devices", 1))
 
 
+@dataclass(frozen=True)
+class _Group:
+    """torchrun here, or the Slurm step that holds one on each node."""
+
+    process: subprocess.Popen[bytes]
+    is_step: bool
+
+    def kill(self) -> None:
+        """End every rank at once: a killed torchrun takes its ranks along, an srun must do it."""
+        if self.is_step:
+            self.process.send_signal(signal.SIGINT)
+        else:
+            self.process.kill()
+
+
 class TorchrunLauncher:
-    """One torchrun a stage."""
+    """One torchrun a stage and node."""
 
     def __init__(self) -> None:
-        self._running: dict[StageRun, subprocess.Popen[bytes]] = {}
+        self._running: dict[StageRun, _Group] = {}
         self._guard = threading.Lock()
         self._is_stopping = False
 
     def launch(self, run: StageRun, on_event: OnEvent) -> Outcome:
         num_nodes, num_devices = processes_of(run)
-        if num_nodes > 1 and not has_slurm_job():
-            return Outcome(
-                "refused",
-                f"runtime.num_nodes is {num_nodes}, which needs a Slurm job around the run "
-                "(SLURM_JOB_ID and srun); submit it with sbatch, or set num_nodes to 1",
-            )
         events = run.path / f".events-{os.getpid()}-{time.time_ns()}.jsonl"
-        command = _command(run, events, num_nodes, num_devices)
-        with self._guard:
-            if self._is_stopping:
-                return Outcome("stopped", "not started: the run is stopping")
-            run.stop_request.unlink(missing_ok=True)
-            events.touch()
-            with run.log_path.open("ab") as log, signals_held_back():
-                process = subprocess.Popen(
-                    command,
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    env=_environment(num_nodes, num_devices),
-                )
-            self._running[run] = process
-        try:
-            result = _follow(process, events, on_event)
-        finally:
-            with self._guard:
-                del self._running[run]
-            events.unlink(missing_ok=True)
-            run.stop_request.unlink(missing_ok=True)
-        if result is not None:
-            return Outcome(result["status"], result["message"])
-        return Outcome("killed", describe_death(process.returncode, run.log_path))
+        agent = [sys.executable, "-m", "continuum.launchers.agent", str(run.path), str(events)]
+        agent += [str(num_nodes), str(num_devices)]
+        with ExitStack() as stack:
+            try:
+                if num_nodes > 1:
+                    nodes = slurm_job.first_nodes(num_nodes)
+                    meeting = stack.enter_context(slurm_job.meeting_place(nodes))
+                    command = slurm_job.step(nodes, [*agent, meeting])
+                else:
+                    command = [*agent, ""]
+            except PreflightError as error:
+                return Outcome("refused", str(error))
+            return self._carry_out(run, command, events, on_event, is_step=num_nodes > 1)
 
     def stop(self) -> None:
         with self._guard:
@@ -85,91 +81,82 @@ class TorchrunLauncher:
 
     def close(self) -> None:
         with self._guard:
-            for process in self._running.values():
-                process.kill()
+            for group in self._running.values():
+                group.kill()
+
+    def _carry_out(
+        self, run: StageRun, command: list[str], events: Path, on_event: OnEvent, *, is_step: bool
+    ) -> Outcome:
+        with self._guard:
+            if self._is_stopping:
+                return Outcome("stopped", "not started: the run is stopping")
+            run.stop_request.unlink(missing_ok=True)
+            events.touch()
+            group = _start(command, run.log_path, is_step=is_step)
+            self._running[run] = group
+        try:
+            told = _follow(group.process, events, on_event)
+        finally:
+            with self._guard:
+                del self._running[run]
+            events.unlink(missing_ok=True)
+            run.stop_request.unlink(missing_ok=True)
+        return _outcome(told, group.process.returncode, run)
 
 
-def _command(run: StageRun, events: Path, num_nodes: int, num_devices: int) -> list[str]:
-    agent = [sys.executable, "-m", "continuum.launchers.agent"]
-    common = [
-        f"--nproc-per-node={num_devices}",
-        "--max-restarts=0",
-        f"--monitor-interval={POLL_S}",
-        f"--shutdown-timeout={SHUTDOWN_TIMEOUT_S}",
-    ]
-    worker = ["-m", "continuum.worker", str(run.path), str(events)]
-    if num_nodes == 1:
-        return [*agent, "--standalone", *common, *worker]
-    # A Slurm job's batch step: one torchrun on each node, meeting on the first.
-    head = f"{_first_node()}:{_free_port()}"
-    return [
-        "srun",
-        f"--nodes={num_nodes}",
-        f"--ntasks={num_nodes}",
-        "--ntasks-per-node=1",
-        "--kill-on-bad-exit=1",
-        *agent,
-        f"--nnodes={num_nodes}",
-        "--rdzv-backend=c10d",
-        f"--rdzv-endpoint={head}",
-        f"--rdzv-id={run.name}",
-        *common,
-        *worker,
-    ]
-
-
-def _environment(num_nodes: int, num_devices: int) -> dict[str, str]:
-    """The ranks of a node share its processors; torchrun alone would give each a single thread."""
-    threads = max(1, len(os.sched_getaffinity(0)) // num_devices)
-    # On several nodes it is srun's daemon that starts torchrun, not this process.
-    parent = {PARENT_VARIABLE: str(os.getpid())} if num_nodes == 1 else {}
-    return {"OMP_NUM_THREADS": str(threads), **os.environ, **parent}
-
-
-def _first_node() -> str:
-    """The head node of the Slurm job, as a name that the others can reach."""
-    nodes = os.environ.get("SLURM_JOB_NODELIST", "")
-    listed = subprocess.run(
-        ["scontrol", "show", "hostnames", nodes], capture_output=True, text=True, check=True
+def _start(command: list[str], log_path: Path, *, is_step: bool) -> _Group:
+    # On several nodes it is Slurm's daemon that starts torchrun, not this process.
+    environment = (
+        slurm_job.step_environment(os.environ)
+        if is_step
+        else {**os.environ, PARENT_VARIABLE: str(os.getpid())}
     )
-    return listed.stdout.split()[0]
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("", 0))
-        return int(probe.getsockname()[1])
-
-
-def has_slurm_job() -> bool:
-    """Whether this process runs inside a Slurm job that `srun` can start steps in."""
-    return "SLURM_JOB_ID" in os.environ and shutil.which("srun") is not None
+    with log_path.open("ab") as log, signals_held_back():
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=environment,
+        )
+    return _Group(process, is_step)
 
 
 def _follow(
     process: subprocess.Popen[bytes], events: Path, on_event: OnEvent
-) -> dict[str, Any] | None:
-    """Pass events on until torchrun has ended; the result, if rank 0 lived to tell one.
-
-    A killed rank counts first, and a rank's failure before rank 0's own word: what the others tell
-    then is that they lost a peer.
-    """
-    results: list[dict[str, Any]] = []
+) -> list[dict[str, Any]]:
+    """Pass events on until all processes have ended; what was told of their ends, in order."""
+    ends: list[dict[str, Any]] = []
     with events.open("rb") as file:
         while True:
             has_ended = process.poll() is not None
             for event in _new_lines(file):
-                if event["event"] == "result":
-                    results.append(event)
+                if event["event"] in ("result", "lost"):
+                    ends.append(event)
                 else:
                     on_event(event)
             if has_ended:
-                break
+                return ends
             time.sleep(POLL_S)
+
+
+def _outcome(ends: list[dict[str, Any]], exit_code: int, run: StageRun) -> Outcome:
+    """What became of the stage, by the end that explains the others.
+
+    A rank that was killed comes first: its peers only tell that they lost it. Then the first rank
+    that failed in its own words; rank 0's good end counts when nothing else was told.
+    """
+    lost = [end["message"] for end in ends if end["event"] == "lost" and end["by_signal"]]
+    results = [end for end in ends if end["event"] == "result"]
     bad = [result for result in results if result["status"] != "done"]
-    if bad:
-        return next((result for result in bad if result["status"] == "killed"), bad[0])
-    return results[0] if results and process.returncode == 0 else None
+    if lost:
+        return Outcome("killed", describe_death(lost[0], run.log_path))
+    if bad or (results and exit_code == 0):
+        first = bad[0] if bad else results[0]
+        return Outcome(first["status"], first["message"])
+    silent = [end["message"] for end in ends if end["event"] == "lost"]
+    cause = silent[0] if silent else f"the worker {name_death(exit_code)}"
+    return Outcome("killed", describe_death(cause, run.log_path))
 
 
 def _new_lines(file: BinaryIO) -> list[dict[str, Any]]:

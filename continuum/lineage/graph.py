@@ -13,7 +13,9 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from continuum.artifacts import Artifact, Checkpoint, Corpus, TrainingCheckpoint
+from continuum.best import best_step
 from continuum.errors import IntegrityError
+from continuum.fields import BEST, FINAL, VALIDATION_LOSS
 from continuum.files import write_json
 from continuum.plan import Plan
 from continuum.records import SavedCheckpoint, StageRecord
@@ -63,7 +65,7 @@ class Graph(BaseModel):
         return next(node for node in self.nodes if node.id == node_id)
 
     def find(self, name: str) -> list[Node]:
-        """Nodes a person may mean: by identity, stage, `stage@step-N`, or a digest's beginning."""
+        """Nodes a person may mean: by identity, stage, a selector, or a digest's beginning."""
         exact = [node for node in self.nodes if node.id == name]
         return exact or [n for n in self.nodes if n.type != "run" and _is_meant(n, name)]
 
@@ -121,22 +123,29 @@ def _read(path: Path) -> Any:
 def _is_meant(node: Node, name: str) -> bool:
     stage, _, selector = name.partition("@")
     if node.stage == stage and selector:
-        return selector == ("final" if node.facts.get("is_final") else f"step-{_step(node)}")
+        return selector in _selectors(node)
     is_main = node.type != "source" and node.facts.get("is_final", True)
     if node.stage == name:
         return bool(is_main and node.is_current)
     return len(name) >= 6 and (node.sha256 or "").startswith(name)
 
 
-def _step(node: Node) -> Any:
-    return node.facts.get("step")
+def _selectors(node: Node) -> Iterator[str]:
+    """All that a spec may write behind the `@` to mean this checkpoint."""
+    yield f"step-{node.facts.get('step')}"
+    if node.facts.get("is_final"):
+        yield FINAL
+    for metric in node.facts.get("best_by", ()):
+        yield f"{BEST}:{metric}"
+        if metric == VALIDATION_LOSS:
+            yield BEST
 
 
 def _nodes_of(run: StageRun, record: StageRecord, is_current: bool) -> Iterator[Node]:
     path = f"runs/{run.name}"
     common = {"stage": record.name, "is_current": is_current}
     yield Node(id=f"run:{run.name}", type="run", path=path, facts=_run_facts(run, record), **common)
-    artifact = run.artifact() if run.is_complete else None
+    artifact = _artifact_of(run)
     for saved in run.checkpoints():
         is_final = isinstance(artifact, Checkpoint) and saved.manifest.step == artifact.step
         yield Node(
@@ -144,7 +153,11 @@ def _nodes_of(run: StageRun, record: StageRecord, is_current: bool) -> Iterator[
             type=TrainingCheckpoint.noun,
             sha256=saved.manifest.digest,
             path=f"{path}/checkpoints/{saved.path.name}",
-            facts={**_checkpoint_facts(saved), "is_final": is_final},
+            facts={
+                **_checkpoint_facts(saved),
+                "is_final": is_final,
+                **_best_facts(saved, record, artifact),
+            },
             **common,
         )
     if artifact is None or isinstance(artifact, TrainingCheckpoint):
@@ -171,7 +184,7 @@ def _nodes_of(run: StageRun, record: StageRecord, is_current: bool) -> Iterator[
 def _edges_of(run: StageRun, record: StageRecord) -> Iterator[Edge]:
     run_id = f"run:{run.name}"
     made = [_checkpoint_id(run, c.manifest.step) for c in run.checkpoints()]
-    artifact = run.artifact() if run.is_complete else None
+    artifact = _artifact_of(run)
     if artifact is not None and not isinstance(artifact, TrainingCheckpoint):
         made.append(run.name)
     for item in artifact.items if isinstance(artifact, Corpus) else ():
@@ -192,8 +205,15 @@ def _input_id(parent: StageRun, digest: str) -> tuple[str, bool]:
     for saved in parent.checkpoints():
         if saved.manifest.digest == digest:
             return _checkpoint_id(parent, saved.manifest.step), True
-    is_model = parent.is_complete and isinstance(parent.artifact(), Checkpoint)
-    return parent.name, is_model
+    return parent.name, isinstance(_artifact_of(parent), Checkpoint)
+
+
+def _artifact_of(run: StageRun) -> Artifact | None:
+    """What the run made; None where that is nothing yet, or is not readable any more."""
+    try:
+        return run.artifact() if run.is_complete else None
+    except IntegrityError:
+        return None
 
 
 def _checkpoint_id(run: StageRun, step: int) -> str:
@@ -223,6 +243,17 @@ def _checkpoint_facts(saved: SavedCheckpoint) -> dict[str, Any]:
         "metrics": manifest.metrics,
         "world_size": manifest.world_size,
     }
+
+
+def _best_facts(
+    saved: SavedCheckpoint, record: StageRecord, artifact: Artifact | None
+) -> dict[str, Any]:
+    """By which metrics a finished run's checkpoint is the one that `@best` selects."""
+    if not isinstance(artifact, TrainingCheckpoint):
+        return {}
+    step = saved.manifest.step
+    best_by = [m for m in record.best_metrics if best_step(artifact.metrics, m) == step]
+    return {"best_by": best_by} if best_by else {}
 
 
 def _artifact_facts(artifact: Artifact) -> dict[str, Any]:

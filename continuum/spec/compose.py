@@ -1,45 +1,105 @@
 """From files to one document: `extends`, `--set`, `vars`; every value keeps its place of origin."""
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from continuum.spec.diagnostics import Diagnostic, Place, SpecError
+from continuum.spec.keys import suggest
 from continuum.spec.overrides import override
 from continuum.spec.source import Node, read_file
-from continuum.spec.variables import fill_variables
+from continuum.spec.variables import fill_variables, variables_in
 
 MAX_CHAIN = 32
 """Files that extend one another, at most."""
 
 
-def compose(path: Path, overrides: Sequence[str] = ()) -> tuple[Node, list[Diagnostic]]:
-    """The whole document of an experiment: its bases merged, overrides set, variables filled in.
+@dataclass(frozen=True)
+class Composition:
+    """The whole document of an experiment, from all its files and overrides."""
 
-    Returns:
-        The document, and the mistakes that do not hinder checking it further.
+    root: Node
+    """With the variables filled in."""
+    written: Node
+    """The same document, its variables as they are written."""
+    mild: list[Diagnostic]
+    """Mistakes that do not hinder checking the document further."""
+    files: tuple[Path, ...]
+    """All that were read, the experiment's own first."""
+    cleared: frozenset[tuple[str, ...]]
+    """Where a later file says null about a value of an earlier one."""
+    unused_variables: tuple[str, ...]
+    """Declared in `vars` and used nowhere."""
+
+
+def compose(path: Path, overrides: Sequence[str] = ()) -> Composition:
+    """The whole document: its bases merged, overrides set, variables filled in.
 
     Raises:
-        SpecError: mistakes that do.
+        SpecError: mistakes that hinder checking the document further.
     """
     mild: list[Diagnostic] = []
-    root = _Files(mild).read(path, (), None)
+    files = _Files(mild)
+    root = files.read(path, (), None)
+    declared = _variables(root)
     for text in overrides:
         try:
             root = override(root, text)
         except SpecError as error:
             mild += error.diagnostics
-    return fill_variables(root, mild), mild
+    filled = fill_variables(root, mild)
+    unused = tuple(name for name in _variables(root) if name not in filled.used)
+    mild += _useless_overrides(root, declared.keys(), unused)
+    return Composition(
+        filled.root, root, mild, tuple(files.paths), frozenset(files.cleared), unused
+    )
 
 
-def merge(base: Node, over: Node) -> Node:
-    """Deep merge of mappings; anything else in `over` replaces what `base` has."""
+def merge(
+    base: Node, over: Node, cleared: set[tuple[str, ...]], path: tuple[str, ...] = ()
+) -> Node:
+    """Deep merge of mappings; anything else in `over` replaces what `base` has.
+
+    The paths of values that `over` replaces by null are added to `cleared`.
+    """
     if not (isinstance(base.value, dict) and isinstance(over.value, dict)):
+        cleared.discard(path)
+        if over.value is None and base.value is not None:
+            cleared.add(path)
         return over
     merged = dict(base.value)
     for key, node in over.value.items():
-        merged[key] = merge(merged[key], node) if key in merged else node
+        merged[key] = merge(merged[key], node, cleared, (*path, key)) if key in merged else node
     return replace(over, value=merged)
+
+
+def blame_variables(fault: Diagnostic, composition: Composition) -> Diagnostic:
+    """The mistake, with the places of the variables that the value at fault is made of."""
+    node: Node | None = composition.written
+    for part in fault.path.split("."):
+        node = node.child(int(part) if part.isdecimal() else part) if node is not None else None
+    if node is None or not isinstance(node.value, str):
+        return fault
+    declared = _variables(composition.written)
+    used = [name for name in dict.fromkeys(variables_in(node.value)) if name in declared]
+    places = "".join(f"; {name} is set at {declared[name].place}" for name in used)
+    return replace(fault, message=fault.message + places)
+
+
+def _variables(root: Node) -> dict[str, Node]:
+    declared = root.child("vars")
+    return declared.value if declared is not None and isinstance(declared.value, dict) else {}
+
+
+def _useless_overrides(
+    root: Node, declared: Collection[str], unused: Sequence[str]
+) -> Iterator[Diagnostic]:
+    """Variables that only `--set` knows, and nothing uses: surely misspelt."""
+    for name in unused:
+        if name not in declared:
+            place = _variables(root)[name].place
+            message = f"vars.{name}: nothing uses a variable {name!r}"
+            yield Diagnostic("E304", message, place, f"vars.{name}", suggest(name, declared))
 
 
 class _Files:
@@ -48,6 +108,10 @@ class _Files:
     def __init__(self, mild: list[Diagnostic]) -> None:
         self._mild = mild
         self._read: dict[Path, Node] = {}
+        self.paths: list[Path] = []
+        """In the order they were opened."""
+        self.cleared: set[tuple[str, ...]] = set()
+        """See `Composition.cleared`."""
 
     def read(self, path: Path, above: tuple[Path, ...], said_at: Place | None) -> Node:
         """A file merged over its bases.
@@ -65,6 +129,7 @@ class _Files:
         return self._read[real]
 
     def _merge_bases(self, path: Path, chain: tuple[Path, ...]) -> Node:
+        self.paths.append(path)
         root = read_file(path, self._mild)
         if not isinstance(root.value, dict):
             message = "an experiment is a mapping (`continuum: 1`, `name: …`, `stages: …`)"
@@ -81,7 +146,7 @@ class _Files:
         if faults:
             raise SpecError([*self._mild, *faults])
         for base_root in reversed(bases):
-            own = merge(base_root, own)
+            own = merge(base_root, own, self.cleared)
         return own
 
 
@@ -92,6 +157,9 @@ def _check_base(path: Path, real: Path, above: tuple[Path, ...], said_at: Place)
         raise SpecError([Diagnostic("E303", message, said_at, "extends")])
     if len(above) > MAX_CHAIN:
         message = f"more than {MAX_CHAIN} files extend one another"
+        raise SpecError([Diagnostic("E302", message, said_at, "extends")])
+    if "${" in str(path):
+        message = "variables are filled in after the files are read; write the path out"
         raise SpecError([Diagnostic("E302", message, said_at, "extends")])
     try:
         problem = None if real.is_file() else "is no file" if real.exists() else "does not exist"

@@ -1,15 +1,22 @@
-"""What is wrong with a spec: code, place, message, suggestion; and how it is shown."""
+"""What is wrong with a spec: code, place, message, suggestion; and how it is shown.
 
+For people (`render`), for programs (`as_document`), for GitHub's review of a pull request
+(`as_annotations`).
+"""
+
+import os.path
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from continuum.errors import ContinuumError
 
 OVERRIDE = "--set "
 """Begins the `file` of a place on the command line."""
+SCHEMA = "continuum.diagnostics/1"
+"""Of the document for programs."""
 MAX_SHOWN_LINE = 120
 """Letters of a source line that a message repeats, around the mistake."""
 
@@ -43,7 +50,9 @@ class Diagnostic:
     path: str = ""
     """Dotted, as in `stages.pretrain.optimizer.lr`."""
     suggestion: str | None = None
-    severity: str = "error"
+    severity: Literal["error", "warning"] = "error"
+    shows_source: bool = True
+    """Whether a message may repeat the line: not when a secret stands there."""
 
     def as_json(self) -> dict[str, Any]:
         """The diagnostic as the JSON report holds it."""
@@ -59,24 +68,91 @@ class Diagnostic:
         }
 
 
+Lines = Mapping[tuple[str, int], str]
+"""Lines of files by name and number."""
+
+
 class SpecError(ContinuumError):
     """The spec is wrong; holds every mistake that was found."""
 
     exit_code = 3
 
-    def __init__(self, diagnostics: Iterable[Diagnostic]) -> None:
-        ordered = sorted(dict.fromkeys(diagnostics), key=_order)
-        self.diagnostics: Sequence[Diagnostic] = tuple(ordered)
-        super().__init__(render(self.diagnostics))
+    def __init__(self, diagnostics: Iterable[Diagnostic], lines: Lines | None = None) -> None:
+        self.diagnostics: Sequence[Diagnostic] = in_order(diagnostics)
+        self.lines = lines if lines is not None else source_lines(self.diagnostics)
+        """Read now: the files may be gone when the error is shown."""
+        super().__init__(render(self.diagnostics, lines=self.lines))
+
+    def renamed(self, old: str, new: str) -> "SpecError":
+        """The same mistakes in files that the reader knows by another name than `old…`."""
+        return SpecError(
+            (
+                replace(
+                    diagnostic,
+                    message=diagnostic.message.replace(old, new),
+                    place=replace(diagnostic.place, file=diagnostic.place.file.replace(old, new)),
+                )
+                for diagnostic in self.diagnostics
+            ),
+            {(file.replace(old, new), line): text for (file, line), text in self.lines.items()},
+        )
 
 
-def render(diagnostics: Sequence[Diagnostic]) -> str:
-    """For people: place, message, the line with a caret, and the suggestion."""
-    lines = _source_lines(diagnostics)
-    parts = [_render_one(diagnostic, lines) for diagnostic in diagnostics]
+Role = Literal["place", "error", "warning", "source", "hint"]
+Paint = Callable[[str, Role], str]
+"""Gives a text the look of its role."""
+
+
+def plainly(text: str, _role: Role) -> str:
+    """The `Paint` of files and pipes: no colours."""
+    return text
+
+
+def render(
+    diagnostics: Sequence[Diagnostic], paint: Paint = plainly, lines: Lines | None = None
+) -> str:
+    """For people: place, message, the line with a caret, and the suggestion.
+
+    Args:
+        diagnostics: What to say, in this order.
+        paint: Colours, for a terminal.
+        lines: What stands at the places, if it was read before.
+    """
+    lines = lines if lines is not None else source_lines(diagnostics)
+    parts = [_render_one(diagnostic, lines, paint) for diagnostic in diagnostics]
     if len(parts) > 1:
-        parts.append(f"{len(parts)} mistakes")
+        noun = "mistakes" if has_errors(diagnostics) else "warnings"
+        parts.append(f"{len(parts)} {noun}")
     return "\n".join(parts)
+
+
+def as_document(diagnostics: Sequence[Diagnostic]) -> dict[str, Any]:
+    """For programs: one JSON document, whether or not there is anything to say."""
+    return {
+        "schema": SCHEMA,
+        "ok": not has_errors(diagnostics),
+        "diagnostics": [diagnostic.as_json() for diagnostic in diagnostics],
+    }
+
+
+def as_annotations(diagnostics: Sequence[Diagnostic], repository: Path) -> str:
+    """For GitHub Actions: a workflow command for each, which shows it at its line of a diff.
+
+    Args:
+        diagnostics: What to say, in this order.
+        repository: The root of the checkout; GitHub wants paths relative to it.
+    """
+    return "\n".join(_annotation(diagnostic, repository) for diagnostic in diagnostics)
+
+
+def has_errors(diagnostics: Iterable[Diagnostic]) -> bool:
+    """Whether anything in it makes the spec unusable."""
+    return any(diagnostic.severity == "error" for diagnostic in diagnostics)
+
+
+def in_order(diagnostics: Iterable[Diagnostic]) -> tuple[Diagnostic, ...]:
+    """By place, each once."""
+    return tuple(sorted(dict.fromkeys(diagnostics), key=_order))
 
 
 def _order(diagnostic: Diagnostic) -> tuple[bool, str, int, int, str]:
@@ -84,22 +160,53 @@ def _order(diagnostic: Diagnostic) -> tuple[bool, str, int, int, str]:
     return (place.is_override, place.file, place.line, place.column, diagnostic.code)
 
 
-def _render_one(diagnostic: Diagnostic, sources: Mapping[tuple[str, int], str]) -> str:
-    place = diagnostic.place
-    lines = [f"{place}: {diagnostic.severity} {diagnostic.code}: {diagnostic.message}"]
+def _render_one(diagnostic: Diagnostic, sources: Lines, paint: Paint) -> str:
+    place, severity = diagnostic.place, diagnostic.severity
+    head = paint(f"{severity} {diagnostic.code}", severity)
+    lines = [f"{paint(str(place), 'place')}: {head}: {diagnostic.message}"]
     source = sources.get((place.file, place.line))
-    if source is not None:
+    if source is not None and diagnostic.shows_source:
         number = str(place.line)
         start = min(place.column - 1, len(source))
         first = max(0, start - MAX_SHOWN_LINE // 2)
         shown = source[first : first + MAX_SHOWN_LINE]
         caret = " " * (start - first) + "^" * _caret_length(source[start:])
-        lines += [f"  {number} | {shown}", f"  {' ' * len(number)} | {caret[:MAX_SHOWN_LINE]}"]
+        lines += [
+            f"{paint(f'  {number} | ', 'source')}{shown}",
+            paint(f"  {' ' * len(number)} | ", "source") + paint(caret[:MAX_SHOWN_LINE], severity),
+        ]
     if diagnostic.suggestion:
-        is_one_word = " " not in diagnostic.suggestion
-        hint = f"did you mean {diagnostic.suggestion!r}?" if is_one_word else diagnostic.suggestion
-        lines.append(f"  {hint}")
+        lines.append(f"  {paint(_hint(diagnostic.suggestion), 'hint')}")
     return "\n".join(lines)
+
+
+def _hint(suggestion: str) -> str:
+    return suggestion if " " in suggestion else f"did you mean {suggestion!r}?"
+
+
+def _annotation(diagnostic: Diagnostic, repository: Path) -> str:
+    """`::error file=…,line=…,col=…,title=…::message`; an override stands in no file."""
+    place = diagnostic.place
+    message, properties = diagnostic.message, {"title": diagnostic.code}
+    if place.is_override:
+        message = f"{place}: {message}"
+    else:
+        path = Path(os.path.relpath(place.file, repository)).as_posix()
+        at = {"file": path, "line": str(place.line), "col": str(place.column)}
+        properties = {**at, **properties}
+    if diagnostic.suggestion:
+        message += f"\n{_hint(diagnostic.suggestion)}"
+    listed = ",".join(f"{name}={_as_property(value)}" for name, value in properties.items())
+    return f"::{diagnostic.severity} {listed}::{_as_data(message)}"
+
+
+def _as_data(text: str) -> str:
+    """As GitHub reads the message of a workflow command (`@actions/core`, command.ts)."""
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _as_property(text: str) -> str:
+    return _as_data(text).replace(":", "%3A").replace(",", "%2C")
 
 
 def _caret_length(rest: str) -> int:
@@ -111,7 +218,7 @@ def _caret_length(rest: str) -> int:
     return max(1, len(word.rstrip()))
 
 
-def _source_lines(diagnostics: Sequence[Diagnostic]) -> dict[tuple[str, int], str]:
+def source_lines(diagnostics: Sequence[Diagnostic]) -> dict[tuple[str, int], str]:
     """The lines that the diagnostics are about, safe to print; each file is read once."""
     wanted: dict[str, set[int]] = {}
     for diagnostic in diagnostics:

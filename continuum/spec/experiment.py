@@ -3,6 +3,7 @@
 import heapq
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -11,10 +12,11 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError, create_model
 
 from continuum.fields import Spec, cosmetic_field
-from continuum.spec.compose import compose
+from continuum.spec.compose import Composition, blame_variables, compose
 from continuum.spec.diagnostics import Diagnostic, SpecError
 from continuum.spec.faults import Faults, show
-from continuum.spec.keys import suggest
+from continuum.spec.keys import KeyPath, suggest
+from continuum.spec.nulls import drop_nulls
 from continuum.spec.references import References, Written, check_references, reference_graph
 from continuum.spec.source import Node
 from continuum.stage import Stage, stage_kinds
@@ -56,8 +58,37 @@ class Experiment(Spec):
         return ordered
 
 
+@dataclass(frozen=True)
+class Document:
+    """An experiment with the document that it was read from."""
+
+    experiment: Experiment
+    root: Node
+    """The document: bases merged, overrides set, variables filled in."""
+    composition: Composition
+
+    def diagnostic(
+        self,
+        code: str,
+        path: KeyPath,
+        message: str,
+        suggestion: str | None = None,
+        *,
+        at_key: bool = False,
+    ) -> Diagnostic:
+        """Something to say about the value (or the key) at `path`, or the nearest above it."""
+        faults = Faults(self.root)
+        faults.add(code, path, message, suggestion, at_key=at_key)
+        return faults.found[0]
+
+
 def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
-    """Read and check an experiment.
+    """Read and check an experiment; see `load_document`."""
+    return load_document(path, overrides).experiment
+
+
+def load_document(path: Path, overrides: Sequence[str] = ()) -> Document:
+    """Read and check an experiment, and keep where everything stands.
 
     Args:
         path: The YAML file.
@@ -66,7 +97,8 @@ def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
     Raises:
         SpecError: with every mistake in the file, its bases and the overrides.
     """
-    root, mild = compose(path, overrides)
+    composition = compose(path, overrides)
+    root = drop_nulls(composition.root, Experiment, composition.cleared)
     faults = Faults(root)
     written = _load_stages(root, path.parent.resolve(), faults)
     experiment = _load_head(root, written.stages, faults)
@@ -76,11 +108,13 @@ def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
             place = ("stages", name, *problem.path)
             is_about_key = repr(str(place[-1])) in problem.message
             faults.add("E401", place, problem.message, problem.suggestion, at_key=is_about_key)
+    mild = composition.mild
     if mild or faults.found:
-        raise SpecError([*mild, *_without_echoes(faults.found, mild)])
+        found = (blame_variables(fault, composition) for fault in faults.found)
+        raise SpecError([*mild, *_without_echoes(found, mild)])
     assert experiment is not None
     assert written.stages.keys() == written.references.keys(), "a stage was lost without a word"
-    return experiment
+    return Document(experiment, root, composition)
 
 
 def _without_echoes(

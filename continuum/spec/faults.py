@@ -39,6 +39,7 @@ _UNITS = {
     "string_too_short": "letters",
     "string_too_long": "letters",
 }
+_AMOUNT_FORMS = ("amount_format", "count_format")
 _AMOUNT = "should be a number of steps, 5%, or {tokens: 300k}"
 _YES_AND_NO = {"yes": "true", "on": "true", "no": "false", "off": "false"}
 _SYNONYMS = {
@@ -107,7 +108,8 @@ class Faults:
             pass  # Pydantic counts the sound items; what is wrong with the others is told anyway
         else:
             at = self._named_key(full, fault.message)
-            self.add("E104", at, self._describe_value(cls, full, fault))
+            meant = fault.context.get("suggestion")
+            self.add("E104", at, self._describe_value(cls, full, fault), meant)
 
     def _add_unknown_key(self, cls: type[Spec], where: KeyPath, fault: Fault) -> None:
         *around, name = fault.path
@@ -158,8 +160,8 @@ class Faults:
             return f"{name} {_length_words(fault)}"
         elif fault.kind == "string_pattern_mismatch":
             return f"{name} cannot be {show(value)}{_meaning(cls, fault.path)}"
-        elif Amount in models_at(cls, fault.path) and not isinstance(value, dict):
-            said = _AMOUNT
+        elif fault.kind in _AMOUNT_FORMS and Amount in models_at(cls, fault.path):
+            said = said if isinstance(value, dict) else _AMOUNT
         said = said.removeprefix("Input ")
         is_about_value = said.startswith("should")
         return f"{name} {said}, not {show(value)}" if is_about_value else f"{name}: {said}"

@@ -1,4 +1,8 @@
-"""`--set PATH=VALUE`: values of the command line, put into the document."""
+"""`--set PATH=VALUE`: values of the command line, put into the document.
+
+A value replaces what is at the path, mappings too; `stages.NEW.kind=…` begins a new stage, and null
+takes a value away (`spec/nulls.py`).
+"""
 
 from dataclasses import replace
 from pathlib import Path
@@ -33,6 +37,7 @@ def override(root: Node, text: str) -> Node:
 class _Override:
     def __init__(self, path: str, place: Place) -> None:
         self._path = path
+        self._keys = path.split(".")
         self._place = place
 
     def put(self, node: Node, keys: list[str], value: Node) -> Node:
@@ -46,18 +51,22 @@ class _Override:
         if not isinstance(node.value, (dict, type(None))):
             raise self._error(f"there is a plain value above {key!r}, not a mapping")
         known = node.value or {}
+        if self._names_no_stage(key, rest, value, known):
+            raise self._error(f"there is no stage {key!r}", suggest(key, known))
         if rest:
-            is_stage = self._path.split(".")[0] == "stages" and len(keys) == self._num_keys - 1
-            if is_stage and key not in known:
-                raise self._error(f"there is no stage {key!r}", suggest(key, known))
             below = known.get(key) or Node({}, self._place, self._place)
             value = self.put(below, rest, value)
         # Of a value that is new, the override is the place; of what lies around it, the file.
         return replace(node, value={**known, key: value})
 
-    @property
-    def _num_keys(self) -> int:
-        return self._path.count(".") + 1
+    def _names_no_stage(
+        self, key: str, rest: list[str], value: Node, known: dict[str, Node]
+    ) -> bool:
+        """Whether `key` is a stage that would have to be there and is not."""
+        above = self._keys[: len(self._keys) - len(rest) - 1]
+        if above != ["stages"] or (key in known and known[key].value is not None):
+            return False
+        return rest != ["kind"] if rest else value.value is None
 
     def _error(self, message: str, suggestion: str | None = None) -> SpecError:
         return SpecError(

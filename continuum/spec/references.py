@@ -77,7 +77,7 @@ def _problem_of(name: str, ref: Ref[Any], field: str, written: Written) -> _Prob
         wanted = describe_noun(ref.expects)
         message = f"{field} needs {wanted}, but stage {ref.stage!r} makes {made}"
         return _Problem("E202", message, suggestion)
-    if "@" in ref and not _makes(target, TrainingCheckpoint):
+    if "@" in ref and not (_makes(target, TrainingCheckpoint) and target.trains):
         message = f"stage {ref.stage!r} makes {made}: it has no checkpoints to select from"
         return _Problem("E202", message, ref.stage)
     return None

@@ -1,7 +1,7 @@
 """`${name}` in a document, filled in from its `vars`; `$${` stands for a literal `${`."""
 
 import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from continuum.spec.diagnostics import Diagnostic
@@ -13,18 +13,40 @@ MAX_LENGTH = 1 << 16
 """Letters of one value once filled in: variables that multiply each other stop here."""
 
 
-def fill_variables(root: Node, faults: list[Diagnostic]) -> Node:
+@dataclass(frozen=True)
+class Filled:
+    """A document with its variables filled in."""
+
+    root: Node
+    used: frozenset[str]
+    """Names of the variables that some value uses."""
+
+
+def fill_variables(root: Node, faults: list[Diagnostic]) -> Filled:
     """The document with its variables filled in; mistakes are appended to `faults`."""
     assert isinstance(root.value, dict)
     declared = root.value.get("vars")
-    if declared is None or not isinstance(declared.value, dict):
-        return _Filler({}, faults).fill(root, "")
-    filler = _Filler(declared.value, faults)
-    resolved = {name: filler.resolve(name) for name in declared.value}
+    variables = declared.value if declared is not None else None
+    if declared is None or not isinstance(variables, dict):
+        filler = _Filler({}, faults)
+        return Filled(filler.fill(root, ""), frozenset())
+    filler = _Filler(variables, faults)
+    resolved = {name: filler.resolve(name) for name in variables}
     others = {key: node for key, node in root.value.items() if key != "vars"}
     filled = filler.fill(replace(root, value=others), "")
     assert isinstance(filled.value, dict)
-    return replace(root, value={**filled.value, "vars": replace(declared, value=resolved)})
+    whole = replace(root, value={**filled.value, "vars": replace(declared, value=resolved)})
+    return Filled(whole, frozenset(filler.used))
+
+
+def variables_in(text: str) -> list[str]:
+    """The names of the variables that a text uses, in its order."""
+    return [match["name"] for match in _PIECE.finditer(text) if match["name"] is not None]
+
+
+def escape(text: str) -> str:
+    """The text as it is written so that nothing in it is taken for a variable."""
+    return text.replace("${", "$${")
 
 
 class _Filler:
@@ -32,6 +54,7 @@ class _Filler:
         self._declared = declared
         self._faults = faults
         self._resolved: dict[str, Node] = {}
+        self.used: set[str] = set()
         self._waiting: list[str] = []
         """Variables that are being resolved, each for the one before it."""
 
@@ -98,6 +121,7 @@ class _Filler:
             message = f"the variable {name!r} is not defined in `vars`"
             self._report("E301", message, node, path, suggest(name, self._declared))
             return None
+        self.used.add(name)
         return self.resolve(name)
 
     def _report(

@@ -8,13 +8,15 @@ from pydantic import Field
 
 from continuum.architecture import Architecture
 from continuum.artifacts import Artifact, ModelWeights, TrainingCheckpoint
-from continuum.stage import Forecast, PlanInput, Ref, Stage, StageContext
+from continuum.preflight.sizes import bytes_per_parameter
+from continuum.recipe import Recipe
+from continuum.stage import DiskNeed, Forecast, PlanInput, Ref, Stage, StageContext
 
 
 class Convert(Stage):
     kind: Literal["convert"] = "convert"
-    from_: Ref[TrainingCheckpoint] = Field(alias="from")
-    """The training checkpoint, `longer`, `longer@final` or `longer@step-500`."""
+    from_: Ref[TrainingCheckpoint] = Field(alias="from", examples=["longer", "longer@best"])
+    """The training checkpoint, `longer`, `longer@step-500` or `longer@best`."""
     format: Literal["litgpt"] = "litgpt"
     """LitGPT's layout: `lit_model.pth`, `model_config.yaml` and the tokenizer's files."""
 
@@ -26,8 +28,11 @@ class Convert(Stage):
         if isinstance(parent.artifact, TrainingCheckpoint):
             shape = Architecture(parent.artifact.model_config_fields)
         parameters = shape.num_parameters() if shape else None
+        precision = parent.recipe.precision if isinstance(parent.recipe, Recipe) else "auto"
+        size = parameters and parameters * bytes_per_parameter(precision)
         return Forecast(
-            facts={"weights_bytes": parameters * 4} if parameters else {},
+            facts={"weights_bytes": size} if size else {},
+            disk=DiskNeed(size) if size else None,
             architecture=shape,
             peak_lr=parent.forecast.peak_lr,
         )

@@ -9,7 +9,13 @@ from typing import Literal
 
 from pydantic import Field
 
-from continuum.architecture import Architecture, architecture, read_architecture, suggest_model
+from continuum.architecture import (
+    Architecture,
+    architecture,
+    describe_model_name,
+    read_architecture,
+    suggest_model,
+)
 from continuum.artifacts import Artifact, ModelWeights, TokenizerFiles
 from continuum.errors import PreflightError
 from continuum.files import link_or_copy
@@ -39,13 +45,16 @@ class Download(Stage):
     """Fetch files of a Hub repository; weights are converted to LitGPT's layout."""
 
     kind: Literal["download"] = "download"
-    repo: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*$")
+    repo: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*$",
+        examples=["EleutherAI/pythia-160m"],
+    )
     """The repository, `organisation/name`."""
-    revision: str = Field("main", min_length=1)
+    revision: str = Field("main", min_length=1, examples=["main", "v1.0"])
     """A branch, tag or commit. A branch moves: the commit it meant is recorded with the result."""
     files: Literal["tokenizer", "weights", "all"]
     """What to fetch; `all` is both."""
-    model: str | None = None
+    model: str | None = Field(None, json_schema_extra=describe_model_name)
     """LitGPT's name for the model, where the repository's name is not one; weights need it."""
 
     @property

@@ -28,19 +28,21 @@ PARTIAL_DIR = "partial"
 class Source(Spec):
     """Where one text, or several, come from: exactly one of `url`, `path` and `python`."""
 
-    url: str | None = None
+    url: str | None = Field(
+        None, examples=["https://www.gutenberg.org/cache/epub/24440/pg24440.txt"]
+    )
     """An http or https address of one file."""
-    path: LocalPath | None = None
+    path: LocalPath | None = Field(None, examples=["books/*.txt", "data/**/*.jsonl.zst"])
     """A local file or a glob (`*`, `?`, `[…]`, `**`); its bytes count, not its place."""
-    python: str | None = None
+    python: str | None = Field(None, examples=["pydoc_data/topics.py", "json/*.py"])
     """A file or glob in the standard library or an installed package: `pydoc_data/topics.py`."""
     sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$")
     """Of the file at `url`, in lower-case hexadecimal; other bytes are an error."""
     format: Literal["txt", "md", "py", "jsonl"] | None = None
     """`txt`, `md`, `py`: a file is a document; `jsonl`: a line is one. Default: by the suffix."""
-    encoding: str = "utf-8"
+    encoding: str = Field("utf-8", examples=["utf-8", "latin-1", "cp1252"])
     """Of the text, as Python names it. Never guessed: bytes outside it are an error."""
-    text_field: str | None = None
+    text_field: str | None = Field(None, examples=["text", "content"])
     """For `jsonl`: the key that holds the text; `text` unless stated."""
 
     @property
@@ -106,18 +108,23 @@ class Fetch(Stage):
 
     def pins(self, artifact: Artifact) -> dict[str, str]:
         assert isinstance(artifact, Corpus), "a fetch makes a corpus"
-        urls = {source.url for source in self.sources if source.url is not None}
+        urls = self._urls_that_may_change()
         return {item.source: item.sha256 for item in artifact.items if item.source in urls}
 
     def renew_pins(self) -> dict[str, str]:
         pins: dict[str, str] = {}
         with tempfile.TemporaryDirectory() as folder:
-            for url in (s.url for s in self.sources if s.url is not None and s.sha256 is None):
+            for url in self._urls_that_may_change():
                 arrived = Path(folder) / "file"
                 download(Remote(url), arrived, on_progress=lambda *_: None)
                 pins[url] = sha256_file(arrived)
                 arrived.unlink()
         return pins
+
+    def _urls_that_may_change(self) -> list[str]:
+        """Those whose bytes the spec does not state itself, each once."""
+        urls = (s.url for s in self.sources if s.url is not None and s.sha256 is None)
+        return list(dict.fromkeys(urls))
 
     def run(self, ctx: StageContext) -> Corpus:
         from continuum.text.checking import check_item, check_not_empty

@@ -50,7 +50,7 @@ class Import(Stage):
     """Take in local files: checked, kept in the run folder, hashed."""
 
     kind: Literal["import"] = "import"
-    path: LocalPath
+    path: LocalPath = Field(examples=["checkpoints/EleutherAI/pythia-160m", "books/*.txt"])
     """A folder (for `corpus` also a file or a glob). Its bytes count, not its place."""
     as_: Literal["tokenizer", "weights", "dataset", "corpus"] = Field(alias="as")
     """What is there: a tokenizer, a LitGPT checkpoint of weights, litdata token chunks, texts."""
@@ -58,9 +58,9 @@ class Import(Stage):
     """For `dataset`, and needed there: the tokenizer that made the tokens."""
     format: Literal["txt", "md", "py", "jsonl"] | None = None
     """For `corpus`: `txt`, `md`, `py` or `jsonl`. Default: what each file's suffix says."""
-    encoding: str = "utf-8"
+    encoding: str = Field("utf-8", examples=["utf-8", "latin-1", "cp1252"])
     """For `corpus`: the text's encoding, as Python names it; never guessed."""
-    text_field: str | None = None
+    text_field: str | None = Field(None, examples=["text", "content"])
     """For `corpus` in `jsonl`: the key that holds the text; `text` unless stated."""
     link: bool = runtime_field(False)
     """Hard-link the files instead of copying them, where the disk can. Saves room, but an edit of
@@ -143,7 +143,8 @@ class Import(Stage):
             return Forecast(
                 max_tokens={
                     name: read_chunk_folder(folder).num_tokens for name, folder in folders.items()
-                }
+                },
+                has_validation="validation" in folders,
             )
         if self.as_ == "corpus":
             sizes = []

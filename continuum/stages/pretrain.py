@@ -6,11 +6,13 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from continuum.amounts import Count
+from continuum.amounts import Count, Steps, Tokens
 from continuum.architecture import (
+    SIZES,
     Architecture,
     architecture,
     config_field_names,
+    describe_model,
     suggest_model,
 )
 from continuum.artifacts import Artifact, TokenizedDataset, TrainingCheckpoint
@@ -22,9 +24,11 @@ from continuum.recipe import (
     Runtime,
     Schedule,
     as_mixture,
+    describe_mixture,
     training_problems,
 )
 from continuum.stage import (
+    UNIT,
     Forecast,
     PlanInput,
     Precision,
@@ -35,30 +39,29 @@ from continuum.stage import (
     StageContext,
     closest,
     runtime_field,
+    with_one_spelling,
 )
-
-SIZES = (
-    "n_layer", "n_head", "n_embd", "n_query_groups", "head_size", "intermediate_size",
-    "block_size", "vocab_size", "padded_vocab_size",
-)  # fmt: skip
-"""Fields of a model that cannot be zero."""
 
 
 class Pretrain(Stage):
     kind: Literal["pretrain"] = "pretrain"
-    model: str | dict[str, Any]
+    model: str | dict[str, Any] = Field(json_schema_extra=describe_model)
     """A LitGPT config name, or `{name: pythia-14m, n_layer: 4}` with fields of it replaced."""
-    data: Ref[TokenizedDataset] | dict[Ref[TokenizedDataset], float]
+    data: Ref[TokenizedDataset] | dict[Ref[TokenizedDataset], float] = Field(
+        json_schema_extra=describe_mixture
+    )
     """A tokenized dataset, or a mixture `{new: 0.9, old: 0.1}` by shares of the samples."""
-    max_tokens: Count | None = None
+    max_tokens: Tokens | None = None
     """Training tokens; whole optimizer steps of them are taken."""
-    max_steps: Count | None = None
+    max_steps: Steps | None = None
     """Optimizer steps."""
-    epochs: float | None = Field(None, gt=0, allow_inf_nan=False)
+    epochs: float | None = Field(
+        None, gt=0, allow_inf_nan=False, json_schema_extra={UNIT: "epochs"}, examples=[1, 0.5]
+    )
     """Passes over the training data."""
-    sequence_length: Count
+    sequence_length: Count = Field(json_schema_extra={UNIT: "tokens"}, examples=[512, 2048])
     """Tokens in a training sequence."""
-    global_batch_size: Count
+    global_batch_size: Count = Field(json_schema_extra={UNIT: "sequences"}, examples=[16, 512])
     """Sequences in an optimizer step, over all devices."""
     precision: Precision = "auto"
     """As Lightning Fabric names it; `auto` is 32-true on a CPU, bf16-mixed on CUDA."""
@@ -67,11 +70,11 @@ class Pretrain(Stage):
     schedule: Schedule = Schedule()
     """The learning rate over the run."""
     max_norm: float | None = Field(1.0, gt=0, allow_inf_nan=False)
-    """Gradients are clipped to this norm; None does not clip."""
+    """Gradients are clipped to this norm; null does not clip."""
     on_nonfinite: Literal["stop", "skip"] = "stop"
     """When gradients are infinite or NaN: `stop` the stage, or `skip` the step and count it."""
     evaluate: Evaluate | None = runtime_field(Evaluate())
-    """Loss on the validation split; None does not evaluate."""
+    """Loss on the validation split; null does not evaluate."""
     runtime: Runtime = runtime_field(Runtime())
     """How the work is done."""
 
@@ -82,6 +85,10 @@ class Pretrain(Stage):
     def problems(self, stages: Mapping[str, Stage]) -> Iterator[Problem]:
         yield from training_problems(self)
         yield from _model_problems(self.model)
+
+    def identity(self) -> dict[str, Any]:
+        payload = super().identity()
+        return {**payload, "model": with_one_spelling(payload["model"])}
 
     def architecture(self) -> Architecture:
         """The model's shape.
@@ -97,7 +104,7 @@ class Pretrain(Stage):
         return self._recipe()
 
     def forecast(self, inputs: Mapping[str, PlanInput], experiment_folder: Path) -> Forecast:
-        return forecast_training(self._recipe(), self.architecture(), inputs, experiment_folder)
+        return forecast_training(self._recipe(), self.architecture(), inputs)
 
     def run(self, ctx: StageContext) -> TrainingCheckpoint:
         from continuum.training.session import Origin, train

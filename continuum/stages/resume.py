@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from continuum.amounts import Count
+from continuum.amounts import Steps, Tokens
 from continuum.architecture import Architecture
 from continuum.artifacts import Artifact, TrainingCheckpoint
 from continuum.preflight import forecast_training
@@ -19,6 +19,7 @@ from continuum.recipe import (
     budget_problems,
 )
 from continuum.stage import (
+    UNIT,
     Forecast,
     PlanInput,
     Problem,
@@ -37,20 +38,22 @@ class Resume(Stage):
     """
 
     kind: Literal["resume"] = "resume"
-    from_: Ref[TrainingCheckpoint] = Field(alias="from")
-    """The parent's training checkpoint, `pretrain`, `pretrain@final` or `pretrain@step-500`."""
-    max_tokens: Count | None = None
+    from_: Ref[TrainingCheckpoint] = Field(alias="from", examples=["pretrain", "pretrain@best"])
+    """The parent's training checkpoint, `pretrain`, `pretrain@step-500` or `pretrain@best`."""
+    max_tokens: Tokens | None = None
     """Total training tokens, the parent's included."""
-    max_steps: Count | None = None
+    max_steps: Steps | None = None
     """Total optimizer steps, the parent's included."""
-    epochs: float | None = Field(None, gt=0, allow_inf_nan=False)
+    epochs: float | None = Field(
+        None, gt=0, allow_inf_nan=False, json_schema_extra={UNIT: "epochs"}, examples=[2]
+    )
     """Total passes over the training data, the parent's included."""
     schedule: ResumeSchedule
     """The learning rate from where the parent ended; required, so that it never jumps unsaid."""
     evaluate: Evaluate | None = runtime_field(None)
-    """Loss on the validation split; None evaluates as the parent does."""
+    """Loss on the validation split; null evaluates as the parent does."""
     runtime: Runtime | None = runtime_field(None)
-    """How the work is done; None does it as the parent does."""
+    """How the work is done; null does it as the parent does."""
 
     produces: ClassVar[type[Artifact]] = TrainingCheckpoint
     uses_seed: ClassVar[bool] = True
@@ -70,17 +73,17 @@ class Resume(Stage):
     def forecast(self, inputs: Mapping[str, PlanInput], experiment_folder: Path) -> Forecast:
         parent = inputs[self.from_]
         shape, start_step = parent.forecast.architecture, parent.forecast.num_steps
+        if self.from_.metric is not None:
+            start_step = None  # Which step is best shows when the parent has been trained.
         if isinstance(parent.artifact, TrainingCheckpoint):
             shape = Architecture(parent.artifact.model_config_fields)
             start_step = parent.artifact.step
-        forecast = forecast_training(
+        return forecast_training(
             self._extend(parent.recipe),
             shape,
             inputs,
-            experiment_folder,
             start_step=self.from_.step or start_step,
         )
-        return forecast.with_problems(self._selection_problems(parent))
 
     def run(self, ctx: StageContext) -> TrainingCheckpoint:
         from continuum.training.session import Origin, train
@@ -88,11 +91,6 @@ class Resume(Stage):
         parent = ctx.artifact(self.from_)
         origin = Origin(parent.model_config_fields, state=parent.path, parent=parent.digest)
         return train(ctx, Recipe.model_validate(ctx.recipe, strict=False), origin)
-
-    def _selection_problems(self, parent: PlanInput) -> Iterator[str]:
-        num_steps = parent.forecast.num_steps
-        if self.from_.step is not None and num_steps is not None and self.from_.step > num_steps:
-            yield f"{self.from_!r}: the parent takes only {num_steps:,} steps"
 
     def _extend(self, parent: Spec | None) -> Recipe:
         """The parent's recipe with this stage's horizon, schedule, evaluation and runtime."""

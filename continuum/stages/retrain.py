@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from continuum.amounts import Count
+from continuum.amounts import Count, Steps, Tokens
 from continuum.architecture import Architecture
 from continuum.artifacts import (
     Artifact,
@@ -22,9 +22,11 @@ from continuum.recipe import (
     Runtime,
     Schedule,
     as_mixture,
+    describe_mixture,
     training_problems,
 )
 from continuum.stage import (
+    UNIT,
     Forecast,
     PlanInput,
     Precision,
@@ -39,19 +41,23 @@ from continuum.stage import (
 
 class Retrain(Stage):
     kind: Literal["retrain"] = "retrain"
-    from_: Ref[Checkpoint] = Field(alias="from")
+    from_: Ref[Checkpoint] = Field(alias="from", examples=["weights", "pretrain@step-500"])
     """The weights: of a `convert`, `download` or `import`, or those of a training checkpoint."""
-    data: Ref[TokenizedDataset] | dict[Ref[TokenizedDataset], float]
+    data: Ref[TokenizedDataset] | dict[Ref[TokenizedDataset], float] = Field(
+        json_schema_extra=describe_mixture
+    )
     """A tokenized dataset, or a mixture `{new: 0.9, old: 0.1}` by shares of the samples."""
-    max_tokens: Count | None = None
+    max_tokens: Tokens | None = None
     """Training tokens of this stage; whole optimizer steps of them are taken."""
-    max_steps: Count | None = None
+    max_steps: Steps | None = None
     """Optimizer steps of this stage."""
-    epochs: float | None = Field(None, gt=0, allow_inf_nan=False)
+    epochs: float | None = Field(
+        None, gt=0, allow_inf_nan=False, json_schema_extra={UNIT: "epochs"}, examples=[1, 0.5]
+    )
     """Passes over the training data."""
-    sequence_length: Count
+    sequence_length: Count = Field(json_schema_extra={UNIT: "tokens"}, examples=[512, 2048])
     """Tokens in a training sequence."""
-    global_batch_size: Count
+    global_batch_size: Count = Field(json_schema_extra={UNIT: "sequences"}, examples=[16, 512])
     """Sequences in an optimizer step, over all devices."""
     precision: Precision = "auto"
     """As Lightning Fabric names it; `auto` is 32-true on a CPU, bf16-mixed on CUDA."""
@@ -60,11 +66,11 @@ class Retrain(Stage):
     schedule: Schedule = Schedule()
     """The learning rate over the stage; it warms up again."""
     max_norm: float | None = Field(1.0, gt=0, allow_inf_nan=False)
-    """Gradients are clipped to this norm; None does not clip."""
+    """Gradients are clipped to this norm; null does not clip."""
     on_nonfinite: Literal["stop", "skip"] = "stop"
     """When gradients are infinite or NaN: `stop` the stage, or `skip` the step and count it."""
     evaluate: Evaluate | None = runtime_field(Evaluate())
-    """Loss on the validation splits; None does not evaluate."""
+    """Loss on the validation splits; null does not evaluate."""
     runtime: Runtime = runtime_field(Runtime())
     """How the work is done."""
 
@@ -84,7 +90,7 @@ class Retrain(Stage):
         if isinstance(parent.artifact, Checkpoint):
             shape = Architecture(parent.artifact.model_config_fields)
         forecast = forecast_training(
-            self._recipe(), shape, inputs, experiment_folder, parent_lr=parent.forecast.peak_lr
+            self._recipe(), shape, inputs, parent_lr=parent.forecast.peak_lr
         )
         return forecast.with_problems(self._tokenizer_problems(inputs))
 

@@ -17,9 +17,10 @@ from continuum.artifacts import (
     TokenizerFiles,
 )
 from continuum.errors import PreflightError
+from continuum.preflight.dataset import dataset_need, dataset_warnings
 from continuum.sources.progress import ByteProgress
 from continuum.sources.source_files import MAX_UTF8_BYTES
-from continuum.stage import Forecast, PlanInput, Problem, Ref, Spec, Stage, StageContext
+from continuum.stage import UNIT, Forecast, PlanInput, Problem, Ref, Spec, Stage, StageContext
 from continuum.text.marks import DocumentPolicy, document_marks, missing_mark
 from continuum.text.reading import OnBytes
 from continuum.text.splitting import Part, SplitName, by_fraction, matches, whole_items
@@ -30,7 +31,9 @@ COMPACT_ENCODINGS = ("utf-8", "ascii")
 class ByFraction(Spec):
     """A share of every document, or of the documents."""
 
-    fraction: float = Field(gt=0, lt=1)
+    fraction: float = Field(
+        gt=0, lt=1, json_schema_extra={UNIT: "share of the text"}, examples=[0.05]
+    )
     """Share of the text. Of each whole-file document (txt, md, py) its end, cut after a line; of
     JSON lines, documents chosen by a hash of the experiment's seed, so nearly this share."""
 
@@ -38,7 +41,7 @@ class ByFraction(Spec):
 class ByFiles(Spec):
     """Whole files of the corpus."""
 
-    files: tuple[str, ...] = Field(min_length=1)
+    files: tuple[str, ...] = Field(min_length=1, examples=[["book2.txt"], ["*.md"]])
     """Names or globs of the corpus' sources, in full or by their last part: `book2.txt`, `*.md`."""
 
 
@@ -84,7 +87,9 @@ class Tokenize(Stage):
     document: DocumentPolicy = "bos"
     """What marks a document's bounds: `bos` before it, `eos` after it, `both`, or `none`. `bos` is
     what LitGPT's `TextFiles` does. Both sides of a divided document count as documents."""
-    validation: Validation
+    validation: Validation = Field(
+        examples=[{"fraction": 0.05}, {"files": ["book2.txt"]}, {"corpus": "held_out"}, "none"]
+    )
     """Where the validation text comes from. Required, because a loss on training text misleads:
     `{fraction: 0.05}`, `{files: [...]}`, `{corpus: stage}`, or `none`."""
 
@@ -111,7 +116,13 @@ class Tokenize(Stage):
         bounds = {
             split: bound for split, bound in self._max_tokens(inputs).items() if bound is not None
         }
-        return Forecast(problems=tuple(problems), max_tokens=bounds)
+        return Forecast(
+            problems=tuple(problems),
+            warnings=tuple(dataset_warnings(inputs.values(), experiment_folder)),
+            max_tokens=bounds,
+            has_validation=self.validation != "none",
+            disk=dataset_need(inputs.values()),
+        )
 
     def run(self, ctx: StageContext) -> TokenizedDataset:
         from continuum.text.dataset import write_splits

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from continuum.artifacts import Artifact, Corpus, TokenizerFiles
 from continuum.sources.progress import ByteProgress
-from continuum.stage import Forecast, PlanInput, Problem, Ref, Stage, StageContext
+from continuum.stage import UNIT, Forecast, PlanInput, Problem, Ref, Stage, StageContext
 from continuum.text.pieces import BEFORE_SPACE, Cutter
 from continuum.text.reading import read_documents
 
@@ -22,15 +22,17 @@ class TrainTokenizer(Stage):
     kind: Literal["train_tokenizer"] = "train_tokenizer"
     corpus: Ref[Corpus]
     """The texts whose words it learns."""
-    vocab_size: int = Field(ge=NUM_BYTES + 4, le=1 << 24)
+    vocab_size: int = Field(
+        ge=NUM_BYTES + 4, le=1 << 24, json_schema_extra={UNIT: "token ids"}, examples=[2048, 32768]
+    )
     """Ids, special tokens included. Up to 65,536 a token takes two bytes on disk, beyond four."""
-    min_frequency: int = Field(2, ge=1)
+    min_frequency: int = Field(2, ge=1, json_schema_extra={UNIT: "occurrences"})
     """A pair of tokens is merged when it occurs so often; below 2, accidents become tokens."""
     bos_token: str = Field("<|endoftext|>", min_length=1)
     """Begins documents. The same token as the end, as in GPT-2 and Pythia."""
     eos_token: str = Field("<|endoftext|>", min_length=1)
     """Ends documents."""
-    special_tokens: tuple[str, ...] = ()
+    special_tokens: tuple[str, ...] = Field((), examples=[["<|pad|>"]])
     """More texts that are one token each, such as `<|pad|>`."""
 
     produces: ClassVar[type[Artifact]] = TokenizerFiles

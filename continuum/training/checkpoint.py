@@ -7,6 +7,7 @@ every byte is read again and compared.
 """
 
 import errno
+import math
 import os
 import shutil
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ import yaml
 from pydantic import ValidationError
 from torch.distributed.checkpoint.api import CheckpointException
 
+from continuum.best import best_step
 from continuum.disk import find_disk_error
 from continuum.errors import StageFailedError
 from continuum.files import (
@@ -156,6 +158,8 @@ class Retention:
     """Those at multiples of this step."""
     keep_best: str | None = None
     """The one with the lowest value of this metric."""
+    best_metrics: tuple[str, ...] = ()
+    """Metrics whose best step training notes: the checkpoints of those steps."""
 
     def keeps(self, saved: list[SavedCheckpoint]) -> set[int]:
         """The steps that stay, of checkpoints in the order of their steps."""
@@ -163,14 +167,23 @@ class Retention:
         kept = set(steps[-self.keep_last :]) | self.keep_steps
         if self.keep_every is not None:
             kept |= {step for step in steps if step % self.keep_every == 0}
-        if self.keep_best is not None:
+        if self.keep_best is not None and self.keep_best not in self.best_metrics:
             rated = [
-                (c.manifest.metrics[self.keep_best], -c.manifest.step)
+                (c.manifest.metrics[self.keep_best], c.manifest.step)
                 for c in saved
                 if self.keep_best in c.manifest.metrics
             ]
-            kept |= {-step for _, step in sorted(rated)[:1]}
-        return kept
+            kept |= {step for _, step in sorted(rated)[:1]}
+        return kept | self._best_steps(saved)
+
+    def _best_steps(self, saved: list[SavedCheckpoint]) -> set[int]:
+        """What each of the last ones notes as the best: a recovery may go on from any of them."""
+        noted = {
+            best_step(checkpoint.manifest.metrics, metric)
+            for checkpoint in saved[-self.keep_last :]
+            for metric in self.best_metrics
+        }
+        return {step for step in noted if step is not None}
 
 
 def retain(run: StageRun, retention: Retention) -> list[SavedCheckpoint]:
@@ -225,7 +238,7 @@ def _fill(
         strategy=companions.strategy,
         files=files,
         digest=tree_digest(files),
-        metrics=values["metrics"],
+        metrics={k: v for k, v in values["metrics"].items() if math.isfinite(v)},
         vocabulary_digest=companions.vocabulary_digest,
         model_config_fields=companions.model_config_fields,
         parent=companions.parent,

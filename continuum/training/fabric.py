@@ -16,6 +16,9 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from lightning import Fabric
+from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.fabric.strategies.ddp import DDPStrategy
 from lightning.fabric.strategies.model_parallel import ModelParallelStrategy
 from lightning.fabric.strategies.strategy import Strategy
@@ -24,6 +27,7 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import fully_shard
 
 from continuum.errors import PreflightError
+from continuum.preflight.fitness import scaler_problems
 from continuum.recipe import Recipe, Runtime
 
 BYTES_PER_PARAMETER_IN_TRAINING = 16
@@ -76,13 +80,17 @@ def resolve(recipe: Recipe, kept: dict[str, Any], num_parameters: int | None = N
             "precision 16-mixed needs a CUDA device, and this stage runs on the CPU; "
             "use bf16-mixed or 32-true"
         )
+    strategy = _strategy_of(runtime, on_cuda, num_parameters)
+    if precision == "16-mixed":
+        for problem in scaler_problems(recipe, strategy):
+            raise PreflightError(problem)
     return Resolved(
         accelerator="cuda" if on_cuda else "cpu",
         device=torch.cuda.get_device_name() if on_cuda else "cpu",
         precision=precision,
         compile={"on": True, "off": False}.get(runtime.compile, on_cuda),
         num_threads=torch.get_num_threads(),
-        strategy=_strategy_of(runtime, on_cuda, num_parameters),
+        strategy=strategy,
         world_size=runtime.devices * runtime.num_nodes,
         micro_batch_size=runtime.micro_batch_size,
         deterministic=runtime.deterministic,
@@ -119,9 +127,19 @@ def make_fabric(resolved: Resolved, runtime: Runtime) -> Fabric:
         num_nodes=runtime.num_nodes,
         strategy=_make_strategy(resolved),
         precision=resolved.precision,  # type: ignore[arg-type]  # a literal of the same names
+        plugins=_environment(resolved),
     )
     fabric.launch()
     return fabric
+
+
+def _environment(resolved: Resolved) -> ClusterEnvironment:
+    """Who started the processes: torchrun, or nobody where there is one.
+
+    Left to itself, Fabric takes the variables of a Slurm job around a single process for a group
+    of its own, and waits for the others for ever.
+    """
+    return TorchElasticEnvironment() if resolved.world_size > 1 else LightningEnvironment()
 
 
 def _make_strategy(resolved: Resolved) -> str | Strategy:
@@ -138,17 +156,20 @@ def _make_strategy(resolved: Resolved) -> str | Strategy:
 
 
 def _shard(model: nn.Module, mesh: DeviceMesh) -> nn.Module:
-    """Shard each transformer block by itself, then what remains, over all processes."""
+    """Shard each transformer block by itself, then what remains, over all processes.
+
+    The model comes from the meta device: what each process allocates is its shards alone. Their
+    values are set later; only the RoPE cache, a buffer without a place in any checkpoint, is
+    computed here.
+    """
     data_parallel = mesh["data_parallel"]
     core: Any = getattr(model, "_orig_mod", model)
     for block in core.transformer.h:
         fully_shard(block, mesh=data_parallel)
     fully_shard(core, mesh=data_parallel)
-    if mesh.device_type == "cuda":
-        # fully_shard moves parameters; the RoPE cache is a buffer and would stay behind.
-        for module in core.modules():
-            for name, buffer in module.named_buffers(recurse=False):
-                module.register_buffer(name, buffer.cuda(), persistent=False)
+    on_cuda = mesh.device_type == "cuda"
+    core.to_empty(device=torch.device("cuda", torch.cuda.current_device()) if on_cuda else "cpu")
+    core.reset_parameters()
     return model
 
 

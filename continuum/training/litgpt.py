@@ -55,24 +55,17 @@ __all__ = [
 ]
 
 
-def build_model(
-    fabric: Fabric, fields: dict[str, Any], sequence_length: int, *, is_whole: bool = False
-) -> GPT:
+def build_model(fabric: Fabric, fields: dict[str, Any], sequence_length: int) -> GPT:
     """A GPT of this config, its RoPE cache cut to `sequence_length`, its weights not yet set.
+
+    It is on the device; under FSDP2 on the meta device, until it is sharded.
 
     Args:
         fields: LitGPT's `Config` as a dictionary, as in `model_config.yaml`.
         sequence_length: Tokens in a training sequence; at most the config's `block_size`.
-        is_whole: Make it in host memory, to be initialised as one process would and then sharded;
-            else on the device.
     """
-    config = Config(**fields)
-    if is_whole:
-        with torch.device("cpu"):
-            model = GPT(config)
-    else:
-        with fabric.init_module(empty_init=True):
-            model = GPT(config)
+    with fabric.init_module(empty_init=True):
+        model = GPT(Config(**fields))
     model.max_seq_length = sequence_length
     return model
 

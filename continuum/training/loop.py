@@ -5,7 +5,6 @@ What changes is in `TrainingState`; everything else is fixed before the first st
 """
 
 import math
-import resource
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +14,7 @@ from lightning import Fabric
 from torch import nn
 from torch.distributed.tensor import DTensor
 
+from continuum.best import note_best
 from continuum.errors import StageFailedError, StoppedError
 from continuum.training.clock import Clock
 from continuum.training.data import TrainingData, ValidationData
@@ -22,11 +22,14 @@ from continuum.training.decisions import Decisions
 from continuum.training.evaluation import evaluate_all
 from continuum.training.fabric import check_ranks_agree
 from continuum.training.litgpt import next_token_loss
+from continuum.training.memory import peak_bytes
 from continuum.training.metrics import MetricsLog
 from continuum.training.schedule import LearningRate
 from continuum.training.state import TrainingState
 
 SHOWN_SAMPLES = 8
+MIN_LOSS_SCALE = 1.0
+"""Below it "something is likely wrong", as torch's GradScaler documents of `update`."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,8 @@ class Task:
     checkpoint_minutes: float | None = None
     skips_nonfinite: bool = False
     """Whether a step with gradients that are no numbers is left out instead of ending the run."""
+    best_metrics: tuple[str, ...] = ()
+    """Validation losses whose best step is noted and saved."""
 
     @property
     def checks_every_step(self) -> bool:
@@ -92,14 +97,13 @@ def fit(
     decisions = Decisions(fabric, should_stop, task.checkpoint_minutes)
     first_step = state.step + 1
     if state.owes_evaluation:
-        _evaluate(fabric, state, task, decisions, log=log, report=report)
+        is_best = _evaluate(fabric, state, task, decisions, log=log, report=report)
+        _after_owed_evaluation(state, task, save, is_best=is_best)
     while state.step < task.num_steps:
         set_learning_rate(state, task.rate.at(state.tokens_seen))
         loss = accumulate_gradients(fabric, state.model, task.data, state.step)
         norm = clip_gradients(fabric, state, task)
-        if norm is not None:
-            state.optimizer.step()
-        state.optimizer.zero_grad()
+        take_step(state, norm)
         state.step += 1
         state.tokens_seen += task.tokens_per_step
         if state.step == first_step:
@@ -108,19 +112,34 @@ def fit(
         if state.step % task.log_every == 0 or state.step == task.num_steps:
             _log_step(fabric, state, task, loss, norm, clock, log=log, report=report)
 
+        is_best = False
         if task.validation and task.evaluates_at(state.step):
             with clock.paused():
-                _evaluate(fabric, state, task, decisions, log=log, report=report)
+                is_best = _evaluate(fabric, state, task, decisions, log=log, report=report)
 
         due = decisions.after()
         stop = (due.stop or state.owes_evaluation) and state.step < task.num_steps
-        if task.saves_at(state.step) or due.save or stop:
-            check_before_saving(state, task, loss)
+        if task.saves_at(state.step) or due.save or is_best or stop:
+            check_before_saving(state, task, loss, norm)
             with clock.paused():
                 save(state)
             decisions.has_saved()
         if stop:
-            raise StoppedError(f"stopped after step {state.step:,}; run again to go on from there")
+            raise StoppedError(_stopped(state.step))
+
+
+def _after_owed_evaluation(
+    state: TrainingState, task: Task, save: Callable[[TrainingState], None], *, is_best: bool
+) -> None:
+    """Save the step again where it stays: what is on disk does not know its evaluation.
+
+    Raises:
+        StoppedError: the evaluation was broken off once more.
+    """
+    if state.owes_evaluation:
+        raise StoppedError(_stopped(state.step))
+    if is_best or task.saves_at(state.step):
+        save(state)
 
 
 def _log_step(
@@ -146,7 +165,7 @@ def _log_step(
         "grad_norm": None if norm is None else norm.item(),
         "skipped_steps": state.skipped_steps,
         **clock.measure(state.step),
-        "memory_bytes": memory_bytes(fabric),
+        "memory_bytes": peak_bytes(fabric),
     }
     log.write(step=state.step, **row)
     report({"event": "train", "step": state.step, "num_steps": task.num_steps, **row})
@@ -160,14 +179,23 @@ def _evaluate(
     *,
     log: MetricsLog,
     report: Callable[[dict[str, Any]], None],
-) -> None:
-    """Evaluate after a step, or note that it is owed when the run is to stop."""
+) -> bool:
+    """Evaluate after a step, or note that it is owed when the run is to stop.
+
+    Whether the step is the best so far by any metric that others want the best of.
+    """
     losses = evaluate_all(fabric, state.model, task.validation, decisions.stop_now)
     state.owes_evaluation = losses is None
-    if losses is not None:
-        state.metrics.update(losses)
-        log.write(step=state.step, tokens=state.tokens_seen, **losses)
-        report({"event": "evaluate", "step": state.step, **losses})
+    if losses is None:
+        return False
+    state.metrics.update(losses)
+    log.write(step=state.step, tokens=state.tokens_seen, **losses)
+    report({"event": "evaluate", "step": state.step, **losses})
+    return any([note_best(state.metrics, metric, state.step) for metric in task.best_metrics])
+
+
+def _stopped(step: int) -> str:
+    return f"stopped after step {step:,}; run again to go on from there"
 
 
 def set_learning_rate(state: TrainingState, rate: float) -> None:
@@ -177,13 +205,32 @@ def set_learning_rate(state: TrainingState, rate: float) -> None:
         group["lr"] = rate
 
 
-def check_before_saving(state: TrainingState, task: Task, loss: torch.Tensor) -> None:
-    """A checkpoint whose loss is no number would be worse than none.
+def take_step(state: TrainingState, norm: torch.Tensor | None) -> None:
+    """The optimizer's step, with gradients that are numbers; else only the loss scale changes.
+
+    Raises:
+        DivergedError: the scale is so small that it cannot be what makes the gradients overflow.
+    """
+    if norm is not None or state.scaler is not None:
+        state.optimizer.step()
+    state.optimizer.zero_grad()
+    if norm is None and state.scaler is not None and state.scaler.get_scale() < MIN_LOSS_SCALE:
+        raise DivergedError(
+            f"the gradients of step {state.step + 1:,} are no numbers in fp16, however little the "
+            "loss is scaled: training has diverged; lower optimizer.lr, lengthen schedule.warmup, "
+            "set max_norm, or use precision bf16-mixed or 32-true"
+        )
+
+
+def check_before_saving(
+    state: TrainingState, task: Task, loss: torch.Tensor, norm: torch.Tensor | None
+) -> None:
+    """A checkpoint whose loss is no number would be worse than none, unless it was left out.
 
     Raises:
         DivergedError: it is no number.
     """
-    if not task.skips_nonfinite:
+    if norm is not None and not task.skips_nonfinite:
         finite(loss, state, task)
 
 
@@ -206,19 +253,16 @@ def clip_gradients(fabric: Fabric, state: TrainingState, task: Task) -> torch.Te
     """Scale the gradients down to `task.max_norm`; their norm before, None to skip the step.
 
     Raises:
-        DivergedError: they are not finite and the task is to stop then. With fp16 they may be:
-            the scaler skips such a step itself.
+        DivergedError: they are not finite and the task is to stop then. In fp16 they overflow
+            now and then: such a step is left out, and the loss scaled less from then on.
     """
-    has_scaler = getattr(fabric.strategy.precision, "scaler", None) is not None
     max_norm = math.inf if task.max_norm is None else task.max_norm
     norm = fabric.clip_gradients(
         state.model, state.optimizer, max_norm=max_norm, error_if_nonfinite=False
     )
     assert norm is not None, "only a closure of the user's own returns none"
     norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
-    if has_scaler:
-        return norm
-    if task.skips_nonfinite and not math.isfinite(norm.item()):
+    if (task.skips_nonfinite or state.scaler is not None) and not math.isfinite(norm.item()):
         state.skipped_steps += 1
         return None
     if not task.skips_nonfinite and task.checks_every_step:
@@ -249,10 +293,3 @@ def finite(
             "or say on_nonfinite: skip"
         )
     return number
-
-
-def memory_bytes(fabric: Fabric) -> int:
-    """The most memory this process has held: on the GPU, or resident on a CPU."""
-    if fabric.device.type == "cuda":
-        return torch.cuda.max_memory_allocated(fabric.device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

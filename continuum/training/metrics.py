@@ -1,39 +1,55 @@
 """metrics.jsonl: one row a step or evaluation, in order, none twice, over any number of restarts.
 
-Lightning's loggers, when asked for, are mirrors of the same rows: one folder for the run, not one
-for each attempt.
+The loggers of `runtime.loggers` show the same rows: see `continuum.training.loggers`.
 """
 
 import json
+import logging
 import math
-import shutil
-from pathlib import Path
+from collections.abc import Callable, Mapping
+from datetime import datetime, timezone
+from types import TracebackType
 from typing import Any
 
-from lightning.fabric.loggers.csv_logs import CSVLogger
-from lightning.fabric.loggers.tensorboard import TensorBoardLogger
-
-from continuum.errors import StageFailedError
+from continuum.errors import StageFailedError, StoppedError
 from continuum.files import append_json_line, read_json_lines, write_text
 from continuum.runs import StageRun
+from continuum.training.loggers.mirror import Mirror
+from continuum.training.loggers.series import Outcome, Series, Subject, environment, subject_of
+
+_log = logging.getLogger(__name__)
 
 
 class MetricsLog:
-    """Rows of numbers, appended to the run's file and handed to the loggers."""
+    """Rows of numbers, appended to the run's file, which the loggers follow.
+
+    A context manager: at its end the loggers are told how the run ended.
+    """
 
     def __init__(
         self,
         run: StageRun,
         *,
         attempt: int,
-        loggers: tuple[str, ...],
+        loggers: tuple[str, ...] = (),
+        config: Mapping[str, Any] | None = None,
+        warn: Callable[[str], None] = _log.warning,
         is_writer: bool = True,
     ) -> None:
-        """Open the log; of several processes only the writer's does anything."""
+        """Open the log; of several processes only the writer's does anything.
+
+        Args:
+            config: What the loggers show beside the numbers.
+            warn: Told when a logger does not work, from a thread.
+        """
+        self._run = run
         self._path = run.metrics_path
         self._is_writer = is_writer
         self._attempt = attempt
-        self._loggers = [_make_logger(name, run.path / "logs") for name in loggers]
+        self._loggers = dict.fromkeys(loggers if is_writer else ())
+        self._config = config or {}
+        self._warn = warn
+        self._mirrors: list[Mirror] = []
 
     def continue_from(self, step: int) -> None:
         """Drop the rows after `step`: the steps they tell of will be taken again."""
@@ -42,11 +58,13 @@ class MetricsLog:
         rows = [row for row in read_json_lines(self._path) if row["step"] <= step]
         if self._path.exists():
             write_text(self._path, "".join(json.dumps(row) + "\n" for row in rows))
-        for logger in self._loggers:
-            # Written again from the rows, so that no step is in them twice.
-            shutil.rmtree(logger.log_dir, ignore_errors=True)
-            for row in rows:
-                logger.log_metrics(_numbers(row), step=row["step"])
+        for name in self._loggers:
+            try:
+                series = make_series(name, subject_of(self._run, self._config))
+            except Exception as error:  # Of a library that is not ours.
+                self._warn(f"the logger {name} cannot be used: {type(error).__name__}: {error}")
+            else:
+                self._mirrors.append(Mirror(name, series, self._path, self._warn))
 
     def write(self, *, step: int, **values: float | int | None) -> None:
         """Append a row; infinities and NaN are written as null, which JSON has.
@@ -56,37 +74,57 @@ class MetricsLog:
         """
         if not self._is_writer:
             return
-        row = {"attempt": self._attempt, "step": step, **{k: _finite(v) for k, v in values.items()}}
+        row = {
+            "attempt": self._attempt,
+            "step": step,
+            "at": datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
+            **{k: _finite(v) for k, v in values.items()},
+        }
         try:
             append_json_line(self._path, row)
-            for logger in self._loggers:
-                logger.log_metrics(_numbers(row), step=step)
         except OSError as error:
             raise StageFailedError(
                 f"step {step:,} cannot be recorded in {self._path.parent}: {error.strerror}; "
                 "checkpoints are whole: free some space and run again"
             ) from error
+        for mirror in self._mirrors:
+            mirror.tell()
 
-    def close(self) -> None:
-        """Flush the loggers."""
-        for logger in self._loggers:
-            logger.save()
-            logger.finalize("success")
+    def __enter__(self) -> "MetricsLog":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        outcome: Outcome = "finished"
+        if error is not None:
+            outcome = "stopped" if isinstance(error, StoppedError) else "failed"
+        for mirror in self._mirrors:
+            mirror.close(outcome)
+
+
+def make_series(name: str, subject: Subject) -> Series:
+    """The logger of this name; what it needs is imported here and nowhere else."""
+    if name == "wandb":
+        from continuum.training.loggers.wandb import WandbSeries
+
+        return WandbSeries(subject)
+    if name == "mlflow":
+        with environment(MLFLOW_DISABLE_TELEMETRY="true"):  # looked at while it is imported
+            from continuum.training.loggers.mlflow import MlflowSeries
+
+        return MlflowSeries(subject)
+    from continuum.training.loggers.files import CsvSeries, TensorBoardSeries
+
+    return CsvSeries(subject) if name == "csv" else TensorBoardSeries(subject)
 
 
 def read_metrics(run: StageRun) -> list[dict[str, Any]]:
     """The rows of a run, oldest first."""
     return read_json_lines(run.metrics_path)
-
-
-def _make_logger(name: str, folder: Path) -> Any:
-    if name == "csv":
-        return CSVLogger(root_dir=folder, name="csv", version="", flush_logs_every_n_steps=1)
-    return TensorBoardLogger(root_dir=folder, name="tensorboard", version="")
-
-
-def _numbers(row: dict[str, Any]) -> dict[str, float]:
-    return {k: v for k, v in row.items() if k not in ("step", "attempt") and v is not None}
 
 
 def _finite(value: float | int | None) -> float | int | None:

@@ -4,6 +4,7 @@ from typing import Any
 
 from lightning import Fabric
 
+from continuum.fields import VALIDATION_LOSS
 from continuum.files import hash_tree
 from continuum.recipe import Recipe
 from continuum.stage import StageContext
@@ -18,9 +19,16 @@ from continuum.training.checkpoint import (
     write_checkpoint,
 )
 from continuum.training.shard_files import PLAIN_FILE, SHARDS_DIR
-from continuum.training.shards import save_shards
+from continuum.training.shards import snapshot_shards, write_shards, writers_group
 from continuum.training.state import TrainingState, is_sharded
 from continuum.training.writer import BackgroundWriter
+
+
+def tracked_metrics(ctx: StageContext, recipe: Recipe) -> tuple[str, ...]:
+    """Validation losses whose best step is noted, and saved whatever else says when to save."""
+    policy = recipe.runtime.checkpoint.keep_best
+    kept = {policy} if policy and policy.partition("/")[0] == VALIDATION_LOSS else set()
+    return tuple(sorted({*ctx.best_metrics, *kept}))
 
 
 class Saver:
@@ -44,8 +52,13 @@ class Saver:
             keep_steps=frozenset(ctx.save_steps),
             keep_every=keep_every,
             keep_best=policy.keep_best,
+            best_metrics=tracked_metrics(ctx, recipe),
         )
         self._writer = BackgroundWriter(self._write)
+        self._shard_writer = BackgroundWriter(self._write_shards)
+        # All processes of an fsdp run make it here, together.
+        has_shards = self._is_sharded and fabric.world_size > 1
+        self._group = writers_group() if has_shards else None
 
     def save(self, state: TrainingState) -> None:
         """Save this step; returns as soon as training may change the state again.
@@ -56,6 +69,7 @@ class Saver:
         if self._is_sharded and is_sharded(state.model):
             self._save_sharded(state)
             return
+        self._writer.wait()  # First, so that no two snapshots are in memory.
         snapshot = state.snapshot()
         if self._fabric.is_global_zero:
             self._writer.submit(snapshot)
@@ -67,27 +81,34 @@ class Saver:
             StageFailedError: the last write failed.
         """
         self._writer.wait()
+        self._shard_writer.wait()
 
     def _write(self, snapshot: dict[str, Any]) -> None:
         write_checkpoint(self._ctx.run, snapshot, self._companions)
         self._published(snapshot["step"])
 
     def _save_sharded(self, state: TrainingState) -> None:
-        """All processes write at once; the folder is published when all have."""
+        """Each process copies its part and writes it in the background."""
+        self._shard_writer.wait()
         run, fabric = self._ctx.run, self._fabric
         name = begin_checkpoint(run, state.step).name if fabric.is_global_zero else ""
         folder = run.checkpoints_dir / fabric.broadcast(name)
-        with cleaned_up(folder, run.checkpoint_dir(state.step)):
-            values = save_shards(folder, state)
-        fabric.barrier()
-        if fabric.is_global_zero:
-            with cleaned_up(folder, run.checkpoint_dir(state.step)):
-                written = save_hashed(values, folder / PLAIN_FILE)
-                assert (folder / SHARDS_DIR).is_dir()
-                listed = hash_tree(folder, (written,))
-            finish_checkpoint(run, folder, values, self._companions, listed)
-            self._published(state.step)
-        fabric.barrier()
+        self._shard_writer.submit({"folder": folder, "snapshot": snapshot_shards(state)})
+
+    def _write_shards(self, part: dict[str, Any]) -> None:
+        """Write this process's part; rank 0 publishes the folder when all are written."""
+        folder, snapshot, run = part["folder"], part["snapshot"], self._ctx.run
+        values = snapshot.values
+        assert self._group is not None, "a sharded model has several processes"
+        with cleaned_up(folder, run.checkpoint_dir(values["step"])):
+            write_shards(folder, snapshot, self._group)
+            if not self._fabric.is_global_zero:
+                return
+            written = save_hashed(values, folder / PLAIN_FILE)
+            assert (folder / SHARDS_DIR).is_dir()
+            files = hash_tree(folder, (written,))
+        finish_checkpoint(run, folder, values, self._companions, files)
+        self._published(values["step"])
 
     def _published(self, step: int) -> None:
         self._ctx.report({"event": "saved", "step": step})

@@ -1,6 +1,5 @@
 """A training stage from its recipe to its last checkpoint: set up, recover, fit, publish."""
 
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from lightning import Fabric
 
 from continuum.architecture import Architecture
 from continuum.artifacts import TrainingCheckpoint
+from continuum.best import without_notes
 from continuum.errors import StageFailedError
 from continuum.files import link_or_copy
 from continuum.recipe import Recipe, intervals_of
@@ -18,6 +18,7 @@ from continuum.training.data import Share
 from continuum.training.fabric import Resolved, as_record, make_fabric, resolve
 from continuum.training.litgpt import load_weights
 from continuum.training.loop import DivergedError, Task, fit
+from continuum.training.memory import memory_warnings
 from continuum.training.metrics import MetricsLog
 from continuum.training.saving import Saver
 from continuum.training.schedule import learning_rate
@@ -56,6 +57,8 @@ def train(ctx: StageContext, recipe: Recipe, origin: Origin) -> TrainingCheckpoi
     fabric = make_fabric(resolved, recipe.runtime)
     if fabric.is_global_zero:
         ctx.run.keep_resolved(as_record(resolved))
+    for warning in memory_warnings(fabric, recipe, origin.model_config_fields, resolved):
+        ctx.report({"event": "warning", "message": warning})
     fabric.seed_everything(ctx.seed, verbose=False)
 
     datasets = open_datasets(ctx, recipe)
@@ -70,7 +73,15 @@ def train(ctx: StageContext, recipe: Recipe, origin: Origin) -> TrainingCheckpoi
 
     companions = _companions(recipe, origin, datasets, resolved)
     saver = Saver(fabric, ctx, recipe, companions, intervals_of(recipe, num_steps).keep_every)
-    _fit(fabric, ctx, recipe, state, task, saver)
+    log = MetricsLog(
+        ctx.run,
+        attempt=ctx.run.num_attempts,
+        loggers=recipe.runtime.loggers,
+        config=_config(ctx, recipe, origin),
+        warn=lambda message: ctx.report({"event": "warning", "message": message}),
+        is_writer=fabric.is_global_zero,
+    )
+    _fit(fabric, ctx, state, task, saver, log)
     fabric.barrier()
     if state.step != num_steps:
         raise StageFailedError(
@@ -92,6 +103,7 @@ def _begin(
         load_model(state.model, load_weights(origin.weights))
     if origin.state is not None:
         restore(fabric, state, origin.state)
+        state.metrics = without_notes(state.metrics)
     return state
 
 
@@ -109,7 +121,8 @@ def _companions(
     return Companions(
         tokenizer_dir=first.path / "tokenizer",
         model_config_fields=origin.model_config_fields,
-        recipe=recipe.model_dump(mode="json", exclude_none=True),
+        # What was learned, not how: the same weights are the same bytes, whatever the runtime.
+        recipe=recipe.model_dump(mode="json", exclude_none=True, exclude={"evaluate", "runtime"}),
         vocabulary_digest=first.vocabulary_digest,
         parent=origin.parent,
         world_size=resolved.world_size,
@@ -118,20 +131,31 @@ def _companions(
     )
 
 
+def _config(ctx: StageContext, recipe: Recipe, origin: Origin) -> dict[str, Any]:
+    """What loggers show of the run: which it is, and how it trains with everything filled in."""
+    fields = recipe.model_dump(mode="json", by_alias=True, exclude_none=True)
+    runtime = fields.pop("runtime")
+    return {
+        "stage": ctx.run.stage_name,
+        "fingerprint": ctx.run.record().fingerprint,
+        "seed": ctx.seed,
+        "model": origin.model_config_fields["name"],
+        "inputs": {ref: artifact.digest for ref, artifact in ctx.inputs.items()},
+        "recipe": fields,
+        "runtime": {**runtime, "resolved": ctx.run.resolved()},
+    }
+
+
 def _fit(
     fabric: Fabric,
     ctx: StageContext,
-    recipe: Recipe,
     state: TrainingState,
     task: Task,
     saver: Saver,
+    log: MetricsLog,
 ) -> None:
     """Run the loop; what it has handed over is on disk when this returns or raises."""
-    loggers = recipe.runtime.loggers if fabric.is_global_zero else ()
-    log = MetricsLog(
-        ctx.run, attempt=ctx.run.num_attempts, loggers=loggers, is_writer=fabric.is_global_zero
-    )
-    with closing(log):
+    with log:
         log.continue_from(state.step)
         try:
             fit(

@@ -9,15 +9,18 @@ from torch import nn
 
 from continuum.artifacts import TokenizedDataset
 from continuum.errors import PreflightError
+from continuum.preflight.fitness import evaluation_problems
 from continuum.recipe import Recipe, intervals_of
 from continuum.stage import StageContext
 from continuum.training.checkpoint import newest_whole, read_checkpoint
 from continuum.training.data import Blocks, Share, TrainingData, ValidationData
 from continuum.training.fabric import Resolved
 from continuum.training.groups import parameter_groups
+from continuum.training.initial import initialize_shards
 from continuum.training.litgpt import GPT, build_model, initialize_weights
 from continuum.training.loop import Task
 from continuum.training.order import SampleOrder
+from continuum.training.saving import tracked_metrics
 from continuum.training.schedule import LearningRate
 from continuum.training.shard_files import SHARDS_DIR
 from continuum.training.shards import load_shards
@@ -55,18 +58,23 @@ def training_data(seed: int, recipe: Recipe, datasets: Datasets, share: Share) -
 
 
 def validation_data(recipe: Recipe, datasets: Datasets, share: Share) -> dict[str, ValidationData]:
-    """The validation batches of this process by dataset; empty when nothing is evaluated."""
+    """The validation batches of this process by dataset; empty when nothing is evaluated.
+
+    Raises:
+        PreflightError: a dataset has too few validation blocks for every process to get a batch.
+    """
     if recipe.evaluate is None:
         return {}
-    return {
-        name: ValidationData(
-            Blocks(dataset.path / "validation", recipe.sequence_length),
-            recipe.evaluate.batches,
-            share,
-        )
-        for name, dataset in datasets.items()
-        if dataset.validation is not None and dataset.validation.num_blocks(recipe.sequence_length)
-    }
+    found = {}
+    for name, dataset in datasets.items():
+        split = dataset.validation
+        has_blocks = split is not None and split.num_blocks(recipe.sequence_length) > 0
+        source = Blocks(dataset.path / "validation", recipe.sequence_length) if has_blocks else None
+        for problem in evaluation_problems(recipe, name, len(source) if source else 0):
+            raise PreflightError(problem)
+        assert source is not None, "a split without blocks is a problem"
+        found[name] = ValidationData(source, recipe.evaluate.batches, share)
+    return found
 
 
 def make_task(
@@ -93,6 +101,7 @@ def make_task(
         evaluate_final=recipe.evaluate is not None and recipe.evaluate.final,
         checkpoint_minutes=recipe.runtime.checkpoint.minutes,
         skips_nonfinite=recipe.on_nonfinite == "skip",
+        best_metrics=tracked_metrics(ctx, recipe),
     )
 
 
@@ -110,15 +119,18 @@ def make_state(
         fields: LitGPT's `Config` as a dictionary.
         seed: Of the weights' random start; None when they are loaded next.
     """
-    model = build_model(
-        fabric, fields, recipe.sequence_length, is_whole=resolved.strategy == "fsdp"
-    )
-    if seed is not None:
-        # Again, since building the model drew random numbers unless Fabric left it empty.
+    model = build_model(fabric, fields, recipe.sequence_length)
+    is_sharded = resolved.strategy == "fsdp"
+    if seed is not None and not is_sharded:
+        # Again, since building the model may have drawn random numbers.
         fabric.seed_everything(seed, verbose=False)
         initialize_weights(fabric, model, n_layer=model.config.n_layer, n_embd=model.config.n_embd)
     wrapped, optimizer = _set_up(fabric, model, recipe, resolved)
-    return TrainingState(wrapped, optimizer)
+    if seed is not None and is_sharded:
+        template = build_model(fabric, fields, recipe.sequence_length)
+        initialize_shards(fabric, wrapped, template, seed)
+    scaler = getattr(fabric.strategy.precision, "scaler", None)
+    return TrainingState(wrapped, optimizer, scaler=scaler)
 
 
 def _set_up(

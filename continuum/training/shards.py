@@ -1,10 +1,13 @@
 """Sharded checkpoints, written and read by all processes of an fsdp run together (torch's DCP)."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
+from torch.distributed.checkpoint.staging import BlockingAsyncStager
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 
@@ -26,14 +29,38 @@ from continuum.training.state import (
 )
 
 
-def save_shards(folder: Path, state: TrainingState) -> dict[str, Any]:
-    """Write this process's part below `folder`; collective. Returns the plain values."""
+@dataclass(frozen=True)
+class ShardSnapshot:
+    """One process's part of a training state, on the host, and the plain values of all."""
+
+    tensors: dict[str, Any]
+    values: dict[str, Any]
+
+
+def snapshot_shards(state: TrainingState) -> ShardSnapshot:
+    """This process's part, copied to the host: training may go on. Collective, for the RNG."""
     core = unwrap(state.model)
     named = by_name(unwrap_optimizer(state.optimizer), state.names)
     flat: dict[str, Any] = {MODEL + name: value for name, value in core.state_dict().items()}
     flat |= {OPTIMIZER + name: value for name, value in _leaves(named["state"])}
-    save(flat, checkpoint_id=folder / SHARDS_DIR)
-    return {**state.plain_values(), "param_groups": named["param_groups"]}
+    tensors = BlockingAsyncStager().stage(flat)
+    return ShardSnapshot(tensors, {**state.plain_values(), "param_groups": named["param_groups"]})
+
+
+def writers_group() -> dist.ProcessGroup:
+    """A group of all processes on the CPU, for their writing threads alone; collective.
+
+    In threads of their own they meet here while their main threads meet in training, in whatever
+    order.
+    """
+    group = dist.new_group(backend="gloo")
+    assert isinstance(group, dist.ProcessGroup), "every process is in it"
+    return group
+
+
+def write_shards(folder: Path, snapshot: ShardSnapshot, group: dist.ProcessGroup) -> None:
+    """Write every process's part below `folder`; returns when all have."""
+    save(snapshot.tensors, checkpoint_id=folder / SHARDS_DIR, process_group=group)
 
 
 def load_shards(folder: Path, state: TrainingState, *, rank: int) -> None:

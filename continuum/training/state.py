@@ -27,6 +27,8 @@ from continuum.training.litgpt import strip_wrapping
 
 WRAPPED = ("_forward_module", "_orig_mod")
 """Where Fabric's module and a compiled one hold what they wrap."""
+SCALER = "grad_scaler"
+"""Entry of a snapshot that only a run with precision 16-mixed has."""
 COUNTERS = (
     "step", "tokens_seen", "tokens_before", "learning_rate", "skipped_steps", "owes_evaluation",
 )  # fmt: skip
@@ -52,6 +54,8 @@ class TrainingState:
     """Whether a stop broke off the evaluation of this step; it comes first when the run goes on."""
     metrics: dict[str, float] = field(default_factory=dict)
     """The last losses, by name."""
+    scaler: torch.amp.GradScaler | None = None
+    """Of the loss, with precision 16-mixed."""
 
     def __post_init__(self) -> None:
         # Now, since FSDP shows other tensors than the optimizer's while the model is gathered.
@@ -69,14 +73,15 @@ class TrainingState:
         tensors = self.whole_tensors() if is_sharded(self.model) else self._own_tensors()
         tensors["optimizer"] = _sorted(tensors["optimizer"])
         state: dict[str, Any] = _canonical({**tensors, **self.plain_values()})
-        if torch.cuda.is_available():
+        if _uses_cuda():
             torch.cuda.synchronize()  # The copies to the host were only begun.
         return state
 
     def plain_values(self) -> dict[str, Any]:
         """Everything but the model and the optimizer; collective, for the RNG of every rank."""
-        counters = {name: getattr(self, name) for name in COUNTERS}
-        return {**counters, "metrics": dict(self.metrics), "rng": _rng_of_all_ranks()}
+        values = {name: getattr(self, name) for name in COUNTERS}
+        values |= {"metrics": dict(self.metrics), "rng": _rng_of_all_ranks()}
+        return values | ({SCALER: self.scaler.state_dict()} if self.scaler else {})
 
     def restore(self, snapshot: dict[str, Any], *, rank: int = 0) -> None:
         """Become what `snapshot` was, to the last bit."""
@@ -92,10 +97,12 @@ class TrainingState:
         self.restore_plain_values(snapshot, rank=rank)
 
     def restore_plain_values(self, snapshot: dict[str, Any], *, rank: int = 0) -> None:
-        """Counters, metrics, and the RNG of this rank if the snapshot has one."""
+        """Counters, metrics, the loss scale, and the RNG of this rank, if the snapshot has them."""
         for name in COUNTERS:
             setattr(self, name, snapshot[name])
         self.metrics = dict(snapshot["metrics"])
+        if self.scaler is not None and SCALER in snapshot:
+            self.scaler.load_state_dict(snapshot[SCALER])
         if rank < len(snapshot["rng"]):
             _restore_rng(snapshot["rng"][rank])
 
@@ -216,6 +223,11 @@ def _to_host(tensor: torch.Tensor) -> torch.Tensor:
     return host.copy_(tensor.detach(), non_blocking=True)
 
 
+def _uses_cuda() -> bool:
+    """False on a machine with a GPU that trains on its CPU: asking the GPU would claim memory."""
+    return bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]
+
+
 def _rng_of_all_ranks() -> list[dict[str, Any]]:
     own = _rng_state()
     if not dist.is_available() or not dist.is_initialized():
@@ -226,11 +238,11 @@ def _rng_of_all_ranks() -> list[dict[str, Any]]:
 
 
 def _rng_state() -> dict[str, Any]:
-    cuda = torch.cuda.get_rng_state() if torch.cuda.is_available() else None
+    cuda = torch.cuda.get_rng_state() if _uses_cuda() else None
     return {"cpu": torch.get_rng_state(), "cuda": cuda}
 
 
 def _restore_rng(rng: dict[str, Any]) -> None:
     torch.set_rng_state(rng["cpu"])
-    if torch.cuda.is_available() and rng["cuda"] is not None:
+    if _uses_cuda() and rng["cuda"] is not None:
         torch.cuda.set_rng_state(rng["cuda"])

@@ -1,8 +1,17 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from continuum.spec.diagnostics import Diagnostic, Place, SpecError
+from continuum.spec.diagnostics import (
+    Diagnostic,
+    Place,
+    Role,
+    SpecError,
+    as_annotations,
+    as_document,
+    render,
+)
 from continuum.spec.experiment import load_experiment
 from tests.spec.documents import BOOKS, HEAD, TRAINING, write
 
@@ -73,3 +82,95 @@ def test_a_diagnostic_has_a_form_for_programs(tmp_path: Path) -> None:
         "path": "sead",
         "suggestion": "seed",
     }
+
+
+def mistakes(folder: Path, *overrides: str) -> tuple[Diagnostic, ...]:
+    path = write(folder / "specs" / "a.yaml", HEAD + "sead: 1\n" + BOOKS)
+    with pytest.raises(SpecError) as caught:
+        load_experiment(path, overrides)
+    return tuple(caught.value.diagnostics)
+
+
+def test_the_document_for_programs_says_whether_all_is_well(tmp_path: Path) -> None:
+    found = mistakes(tmp_path)
+    warning = replace(found[0], severity="warning")
+    assert as_document(found) == {
+        "schema": "continuum.diagnostics/1",
+        "ok": False,
+        "diagnostics": [found[0].as_json()],
+    }
+    assert as_document([warning])["ok"] is True
+    assert as_document([])["diagnostics"] == []
+
+
+def test_an_annotation_names_the_file_from_the_root_of_the_checkout(tmp_path: Path) -> None:
+    assert as_annotations(mistakes(tmp_path), tmp_path) == (
+        "::error file=specs/a.yaml,line=3,col=1,title=E101::"
+        "unknown key 'sead' in the experiment%0Adid you mean 'seed'?"
+    )
+
+
+def test_an_annotation_of_an_override_has_no_file(tmp_path: Path) -> None:
+    *_, last = as_annotations(mistakes(tmp_path, "seed=x"), tmp_path).splitlines()
+    assert last == "::error title=E103::--set seed=x: seed should be a whole number, not 'x'"
+
+
+def test_what_would_end_an_annotation_is_escaped(tmp_path: Path) -> None:
+    place = Place(str(tmp_path / "a,b:c%.yaml"), 1, 2, tmp_path)
+    found = Diagnostic("W001", "5% of\r\nall: this, that", place, severity="warning")
+    assert as_annotations([found], tmp_path) == (
+        "::warning file=a%2Cb%3Ac%25.yaml,line=1,col=2,title=W001::5%25 of%0D%0Aall: this, that"
+    )
+
+
+def test_a_painter_sees_each_part_in_its_role(tmp_path: Path) -> None:
+    seen: list[tuple[str, Role]] = []
+
+    def paint(text: str, role: Role) -> str:
+        seen.append((text, role))
+        return text
+
+    found = mistakes(tmp_path)
+    assert render(found, paint) == render(found)
+    assert seen == [
+        ("error E101", "error"),
+        (str(found[0].place), "place"),
+        ("  3 | ", "source"),
+        ("    | ", "source"),
+        ("^^^^", "error"),
+        ("did you mean 'seed'?", "hint"),
+    ]
+
+
+def test_several_warnings_are_not_called_mistakes(tmp_path: Path) -> None:
+    warning = replace(mistakes(tmp_path)[0], severity="warning")
+    assert render([warning, warning]).splitlines()[-1] == "2 warnings"
+
+
+def test_a_line_with_a_secret_is_not_shown(tmp_path: Path) -> None:
+    (found,) = mistakes(tmp_path)
+    assert "sead: 1" in render([found])
+    assert "sead: 1" not in render([replace(found, shows_source=False)])
+
+
+def test_a_value_made_of_a_variable_says_where_that_is_set(tmp_path: Path) -> None:
+    text = "vars: {rate: 1e-3}\n" + TRAINING.replace("lr: 1e-3", 'lr: "${rate}"')
+    path = write(tmp_path / "spec.yaml", text)
+    (line, *_) = rendered(path, "vars.rate=fast")
+    assert line.startswith(f"{path}:15:21: error E103: lr should be a number, not 'fast'")
+    assert line.endswith("; rate is set at --set vars.rate=fast")
+
+
+def test_a_mistake_outlives_its_file_and_may_name_it_otherwise(tmp_path: Path) -> None:
+    path = write(tmp_path / "spec.yaml", HEAD + "sead: 1\n" + BOOKS)
+    with pytest.raises(SpecError) as caught:
+        load_experiment(path)
+    path.unlink()
+    renamed = caught.value.renamed(f"{tmp_path}/", "HEAD:")
+    assert render(renamed.diagnostics, lines=renamed.lines).splitlines() == [
+        "HEAD:spec.yaml:3:1: error E101: unknown key 'sead' in the experiment",
+        "  3 | sead: 1",
+        "    | ^^^^",
+        "  did you mean 'seed'?",
+    ]
+    assert str(renamed) == render(renamed.diagnostics, lines=renamed.lines)

@@ -11,8 +11,11 @@ from lightning import Fabric
 
 from continuum.architecture import architecture
 from continuum.artifacts import TokenizedDataset, TrainingCheckpoint
+from continuum.digest_cache import DigestCache
 from continuum.executor import RunResult, run_experiment
 from continuum.launchers.inprocess import InProcessLauncher
+from continuum.plan import Plan
+from continuum.planner import make_plan
 from continuum.recipe import Recipe, Schedule
 from continuum.records import SavedCheckpoint
 from continuum.runs import ExperimentFolder, StageRun
@@ -141,7 +144,8 @@ def make_state(
     wrapped = fabric.setup(compiled)
     cls = getattr(torch.optim, optimizer)
     prepared: Any = fabric.setup_optimizers(cls(wrapped.parameters(), lr=1e-2, **arguments))
-    return TrainingState(wrapped, prepared)
+    scaler = getattr(fabric.strategy.precision, "scaler", None)
+    return TrainingState(wrapped, prepared, scaler=scaler)
 
 
 def take_steps(fabric: Fabric, state: TrainingState, number: int) -> None:
@@ -206,6 +210,12 @@ class Trials:
         experiment = load_experiment(self.folder / "experiment.yaml")
         folder = ExperimentFolder(self.folder)
         return run_experiment(experiment, folder, lambda: launcher, observe)
+
+    def plan(self) -> Plan:
+        """What carrying `experiment.yaml` out would do."""
+        experiment = load_experiment(self.folder / "experiment.yaml")
+        folder = ExperimentFolder(self.folder)
+        return make_plan(experiment, folder, DigestCache(folder.digest_cache_path))
 
     def run(self, *, only: tuple[str, ...], **changes: Any) -> None:
         """Write and run an experiment; every stage must end well."""

@@ -4,10 +4,19 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from continuum.amounts import MAX_COUNT, Amount, Count, Rate, parse_count, rate_of
+from continuum.amounts import (
+    MAX_COUNT,
+    Amount,
+    Count,
+    Period,
+    Rate,
+    parse_count,
+    rate_of,
+)
 
 COUNTS: TypeAdapter[int] = TypeAdapter(Count)
 RATES: TypeAdapter[Any] = TypeAdapter(Rate)
+PERIODS: TypeAdapter[Amount] = TypeAdapter(Period)
 
 
 @pytest.mark.parametrize(
@@ -99,6 +108,14 @@ def test_an_amount_is_whole_steps_of_a_run(short: Any, steps: int) -> None:
 def test_what_is_no_amount_is_refused(short: Any) -> None:
     with pytest.raises(ValidationError):
         Amount.model_validate(short)
+
+
+@pytest.mark.parametrize("short", [0, "0", "0%", {"steps": 0}, {"percent": 0.0}], ids=str)
+def test_a_period_is_above_zero_where_an_amount_may_be_zero(short: Any) -> None:
+    assert Amount.model_validate(short).in_steps(200, tokens_per_step=32) == 0
+    with pytest.raises(ValidationError, match="at least 1 step, or null for never"):
+        PERIODS.validate_python(short)
+    assert PERIODS.validate_python("0.01%").in_steps(200, tokens_per_step=32) == 1
 
 
 def test_an_amount_survives_the_way_to_a_worker() -> None:

@@ -1,5 +1,4 @@
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -32,9 +31,7 @@ def forecast(
     inputs: Mapping[str, PlanInput] | None = None, *, start_step: int | None = 0, **recipe: Any
 ) -> Forecast:
     made_inputs = inputs or {"tokens": made()}
-    return forecast_training(
-        make_recipe(**recipe), SHAPE, made_inputs, Path.cwd(), start_step=start_step
-    )
+    return forecast_training(make_recipe(**recipe), SHAPE, made_inputs, start_step=start_step)
 
 
 def problem(*args: Any, **recipe: Any) -> str:
@@ -113,6 +110,29 @@ def test_evaluation_without_a_validation_block_is_refused(tokens: int | None) ->
     assert forecast(inputs, evaluate=None).problems == ()
 
 
+@pytest.mark.parametrize(
+    ("blocks", "runtime", "is_enough"),
+    [
+        (4, {"devices": 2, "micro_batch_size": 2}, True),
+        (3, {"devices": 2, "micro_batch_size": 2}, True),
+        (2, {"devices": 2, "micro_batch_size": 2}, False),
+        (2, {"devices": 2, "micro_batch_size": 1}, True),
+        (3, {"devices": 2, "num_nodes": 2, "micro_batch_size": 1}, False),
+        (1, {"micro_batch_size": 4}, True),
+    ],
+    ids=str,
+)
+def test_every_process_wants_a_batch_to_evaluate(
+    blocks: int, runtime: dict[str, Any], is_enough: bool
+) -> None:
+    for tokens in (made(validation=9 * blocks), expected(train=10**4, validation=9 * blocks)):
+        found = forecast({"tokens": tokens}, evaluate={}, runtime=runtime).problems
+        assert [f"has {blocks} validation block(s)" in told for told in found] == [True] * (
+            not is_enough
+        )
+        assert forecast({"tokens": tokens}, evaluate=None, runtime=runtime).problems == ()
+
+
 def test_token_ids_beyond_the_embedding_are_refused() -> None:
     rows = SHAPE.padded_vocab_size
     told = problem({"tokens": made(num_ids=rows + 1)})
@@ -161,7 +181,7 @@ def test_an_extensions_numbers_are_its_own() -> None:
 def test_what_is_not_known_yet_gives_no_alarm() -> None:
     unknown = PlanInput(STAGE, Forecast(), None)
     found = forecast_training(
-        make_recipe(epochs=2.0, evaluate={}), None, {"tokens": unknown}, Path.cwd(), start_step=None
+        make_recipe(epochs=2.0, evaluate={}), None, {"tokens": unknown}, start_step=None
     )
     assert found.problems == ()
     assert found.warnings == ()
@@ -185,14 +205,21 @@ def test_a_checkpoint_that_never_comes_is_told() -> None:
     assert "more than the run's 100 steps; an interrupted run starts over" in told
 
 
-def test_a_disk_too_small_for_one_checkpoint_is_a_problem() -> None:
-    recipe, inputs = make_recipe(max_steps=10), {"tokens": made()}
-    found = forecast_training(recipe, architecture("Llama-3.1-405B"), inputs, Path.cwd())
-    assert any("a checkpoint takes about 4,87" in problem for problem in found.problems)
+def test_the_cost_of_a_stage_is_told() -> None:
+    facts = forecast(max_steps=100).facts
+    per_token = SHAPE.training_flops_per_token(8)
+    assert per_token is not None
+    assert facts["flops"] == per_token * 3200
+    parameters = SHAPE.num_parameters()
+    assert parameters is not None
+    assert facts["checkpoint_bytes"] == 12 * parameters
+    halved = forecast(precision="bf16-true", optimizer={"name": "SGD", "lr": 0.1}).facts
+    assert halved["checkpoint_bytes"] == 2 * parameters
+    assert resumed(40, max_steps=100).facts["flops"] == per_token * 60 * 32
 
 
 @pytest.mark.parametrize(("parent_lr", "number"), [(1.0, 0), (1e-9, 1), (None, 0)])
 def test_a_rate_above_the_parents_is_warned_about(parent_lr: float | None, number: int) -> None:
     recipe, inputs = make_recipe(max_steps=10), {"tokens": made()}
-    found = forecast_training(recipe, SHAPE, inputs, Path.cwd(), parent_lr=parent_lr)
+    found = forecast_training(recipe, SHAPE, inputs, parent_lr=parent_lr)
     assert sum("is above the" in warning for warning in found.warnings) == number

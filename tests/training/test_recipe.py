@@ -3,6 +3,7 @@ from typing import Any
 
 import pytest
 import torch
+from lightning.fabric.utilities.throughput import measure_flops
 from litgpt import Config
 from litgpt.model import GPT
 from pydantic import ValidationError
@@ -135,6 +136,28 @@ def test_periods_are_steps_of_the_run() -> None:
     assert (found.warmup_steps, found.evaluate_every, found.checkpoint_every) == (20, 10, 50)
 
 
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [(name, {}) for name in OPTIMIZER_ARGUMENTS]
+    + [
+        ("AdamW", {"amsgrad": True}),
+        ("SGD", {"momentum": 0.9}),
+        ("RMSprop", {"momentum": 0.9, "centered": True}),
+    ],
+    ids=str,
+)
+def test_an_optimizer_keeps_as_many_moments_as_it_is_said_to(
+    name: str, arguments: dict[str, Any]
+) -> None:
+    parameter = torch.nn.Parameter(torch.ones(7))
+    optimizer = getattr(torch.optim, name)([parameter], lr=0.1, **arguments)
+    parameter.grad = torch.ones(7)
+    optimizer.step()
+    kept = [value for value in optimizer.state[parameter].values() if torch.is_tensor(value)]
+    expected = Optimizer.model_validate({"name": name, "lr": 0.1, **arguments}).num_moments
+    assert sum(value.numel() == 7 for value in kept) == expected
+
+
 def real_count(fields: dict[str, Any]) -> int:
     with torch.device("meta"):
         model = GPT(Config(**fields))
@@ -185,7 +208,20 @@ def test_mixtures_of_experts_are_not_counted() -> None:
         shape = architecture(name)
         if shape.fields["n_expert"]:
             assert shape.num_parameters() is None, name
+            assert shape.training_flops_per_token(128) is None
     assert architecture("Mixtral-8x7B-v0.1").num_parameters() is None
+
+
+@pytest.mark.parametrize("sequence_length", [64, 512])
+@pytest.mark.parametrize("name", ["pythia-14m", "Llama-3.2-1B", "Gemma-2-2b", "Qwen3-0.6B"])
+def test_operations_are_those_that_lightning_measures(name: str, sequence_length: int) -> None:
+    fields = architecture(name).fields
+    with torch.device("meta"):
+        model = GPT(Config(**fields))
+        tokens = torch.zeros(2, sequence_length, dtype=torch.long)
+    measured = measure_flops(model, lambda: model(tokens), lambda logits: logits.sum())
+    found = architecture(name).training_flops_per_token(sequence_length)
+    assert found == pytest.approx(measured / tokens.numel(), rel=0.01)
 
 
 @pytest.mark.parametrize(

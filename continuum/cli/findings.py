@@ -1,0 +1,86 @@
+"""Diagnostics as a command shows them: for people, for programs, or for GitHub."""
+
+import os
+import sys
+from collections.abc import Sequence
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any, TextIO
+
+import typer
+
+from continuum.cli.console import print_json
+from continuum.spec.diagnostics import (
+    Diagnostic,
+    Lines,
+    Paint,
+    Role,
+    as_annotations,
+    as_document,
+    plainly,
+    render,
+)
+
+VARIABLE = "CONTINUUM_FORMAT"
+"""Chooses the format of every command's errors in a spec; `--format` wins."""
+_COLOURS: dict[Role, dict[str, Any]] = {
+    "place": {"bold": True},
+    "error": {"fg": "red", "bold": True},
+    "warning": {"fg": "yellow", "bold": True},
+    "source": {"fg": "blue"},
+    "hint": {"fg": "cyan"},
+}
+
+
+class Format(str, Enum):
+    """Who reads the diagnostics."""
+
+    HUMAN = "human"
+    JSON = "json"
+    GITHUB = "github"
+
+
+FormatOption = Annotated[
+    Format,
+    typer.Option(
+        "--format",
+        envvar=VARIABLE,
+        help="For people, one JSON document on stdout, or GitHub annotations.",
+    ),
+]
+
+
+def show_findings(
+    diagnostics: Sequence[Diagnostic], output_format: Format, lines: Lines | None = None
+) -> None:
+    """Print the diagnostics: for people on stderr, else on stdout, where they are the result."""
+    if output_format is Format.JSON:
+        print_json(as_document(diagnostics))
+    elif diagnostics and output_format is Format.GITHUB:
+        print(as_annotations(diagnostics, _repository_root()))
+    elif diagnostics:
+        print(render(diagnostics, _paint_for(sys.stderr), lines), file=sys.stderr)
+
+
+def format_of_environment() -> Format:
+    """What the environment asks for; people are the default."""
+    wanted = os.environ.get(VARIABLE, "")
+    return Format(wanted) if wanted in list(Format) else Format.HUMAN
+
+
+def _repository_root() -> Path:
+    """What GitHub takes paths to be relative to: the checkout's root, else the working folder."""
+    if workspace := os.environ.get("GITHUB_WORKSPACE"):
+        return Path(workspace)
+    here = Path.cwd()
+    return next((path for path in (here, *here.parents) if (path / ".git").exists()), here)
+
+
+def _paint_for(stream: TextIO) -> Paint:
+    """Colours on a terminal, unless refused as https://no-color.org says."""
+    is_refused = bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
+    return _in_colours if stream.isatty() and not is_refused else plainly
+
+
+def _in_colours(text: str, role: Role) -> str:
+    return typer.style(text, **_COLOURS[role])

@@ -1,0 +1,29 @@
+"""`continuum schema`: the JSON Schema of experiment.yaml, for editors."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from continuum.errors import UsageError
+from continuum.files import write_text
+from continuum.spec.schema import schema_text
+
+
+def schema(
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="Write it there, replacing FILE.")
+    ] = None,
+) -> None:
+    """Print the JSON Schema of experiment.yaml and of the bases it may extend.
+
+    An editor with a YAML language server uses it where the file's first lines say
+    `# yaml-language-server: $schema=FILE`.
+    """
+    if out is None:
+        typer.echo(schema_text(), nl=False)
+        return
+    if out.is_dir():
+        raise UsageError(f"{out} is a folder; name the file to write in it")
+    write_text(out, schema_text())
+    typer.echo(f"wrote {out}", err=True)

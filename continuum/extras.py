@@ -1,0 +1,24 @@
+"""Optional packages: whether what the spec asks for is installed, without importing any of it."""
+
+from collections.abc import Iterable, Iterator
+from importlib.util import find_spec
+
+EXTRAS = {"wandb": "wandb", "mlflow": "mlflow"}
+"""The module each logger needs; the extra that installs it has the logger's name."""
+
+
+def missing_extras(loggers: Iterable[str]) -> Iterator[str]:
+    """Why loggers cannot be used here, and what to install."""
+    for name in loggers:
+        module = EXTRAS.get(name)
+        if module is not None and not _is_installed(module):
+            yield (
+                f"runtime.loggers: {name} is not installed; "
+                f"`pip install 'continuum[{name}]'` installs it"
+            )
+
+
+def _is_installed(module: str) -> bool:
+    """A mere folder of this name, such as the `wandb` that W&B leaves behind, is no package."""
+    spec = find_spec(module)
+    return spec is not None and spec.origin is not None

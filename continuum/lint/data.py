@@ -1,0 +1,184 @@
+"""Rules about the data: W001 seen again, W006 trained and evaluated on, W010 no validation."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from continuum.artifacts import TokenizedDataset
+from continuum.errors import IntegrityError
+from continuum.lint.subject import Finding, Subject, Training
+from continuum.lint.texts import leaking_source, training_part, validation_part
+from continuum.plan import PlannedStage
+from continuum.recipe import BUDGET_FIELDS, Recipe, ResumeSchedule
+from continuum.spec.keys import KeyPath
+from continuum.stages.tokenize import Tokenize
+
+ROUNDING = 1.001
+"""Passes above this are more than one."""
+
+
+@dataclass(frozen=True)
+class Exposure:
+    """What a model has seen when a stage ends: passes over each dataset, at least so many."""
+
+    before: Mapping[str, float]
+    """In the stages that it descends from."""
+    own: Mapping[str, float]
+    """In the stage itself."""
+    own_steps: int = 0
+    start_step: int = 0
+    datasets: frozenset[str] = frozenset()
+    """All it was trained on, those of unknown size included."""
+
+    def until(self, step: int | None) -> dict[str, float]:
+        """Passes when the stage is at a step; None is its end."""
+        share = 1.0
+        if step is not None and self.own_steps:
+            share = min(1.0, max(0.0, (step - self.start_step) / self.own_steps))
+        names = self.before.keys() | self.own.keys()
+        return {n: self.before.get(n, 0.0) + share * self.own.get(n, 0.0) for n in names}
+
+
+def repeated_data(subject: Subject) -> Iterator[Finding]:
+    """Datasets of which a model sees some text more than once, each told once."""
+    exposures = _exposures(subject)
+    for name, training in subject.trainings.items():
+        seen = exposures[name]
+        for dataset, own in seen.own.items():
+            before = seen.before.get(dataset, 0.0)
+            if own > ROUNDING or before <= ROUNDING < before + own:
+                path, at_key = _where(training, dataset)
+                yield Finding(path, _repetition(dataset, own, before), at_key=at_key)
+
+
+def evaluation_on_training_data(subject: Subject) -> Iterator[Finding]:
+    """Datasets whose validation text the model was trained on, here or before; each told once."""
+    exposures = _exposures(subject)
+    told: set[str] = set()
+    for name, training in subject.trainings.items():
+        if training.recipe.evaluate is None:
+            continue
+        for evaluated in sorted({ref.stage for ref in training.recipe.data} - told):
+            trained, source = _first_leak(subject, evaluated, exposures[name].datasets)
+            if source is not None:
+                told.add(evaluated)
+                yield Finding(
+                    _evaluation_path(subject, training, evaluated),
+                    f"the validation text of {evaluated!r} is training text of {trained!r} too "
+                    f"({source}): the loss on it shows what was learned by heart",
+                )
+
+
+def missing_validation(subject: Subject) -> Iterator[Finding]:
+    """Evaluation on a dataset that has no validation split."""
+    for name, training in subject.trainings.items():
+        is_inherited = isinstance(training.recipe.schedule, ResumeSchedule)
+        evaluate = training.path("evaluate")
+        if training.recipe.evaluate is None or (is_inherited and not subject.is_written(evaluate)):
+            continue
+        for ref in training.recipe.data:
+            stage = subject.plan.stages[ref.stage].stage
+            if isinstance(stage, Tokenize) and stage.validation == "none":
+                yield Finding(
+                    _evaluation_path(subject, training, ref.stage),
+                    f"{ref.stage!r} has no validation text to evaluate {name!r} on, so the run "
+                    "will be refused once its tokens exist",
+                    f"say `evaluate: null`, or give {ref.stage} a `validation`",
+                )
+
+
+def _exposures(subject: Subject) -> dict[str, Exposure]:
+    """Of every stage, each after its parents."""
+    found: dict[str, Exposure] = {}
+    for planned in subject.plan:
+        before: dict[str, float] = {}
+        datasets: set[str] = set()
+        for ref in subject.parents(planned.name):
+            datasets |= found[ref.stage].datasets
+            for dataset, passes in found[ref.stage].until(ref.step).items():
+                before[dataset] = max(passes, before.get(dataset, 0.0))
+        training = subject.trainings.get(planned.name)
+        if training is None:
+            found[planned.name] = Exposure(before, {}, datasets=frozenset(datasets))
+            continue
+        own_steps = training.num_steps or 0
+        found[planned.name] = Exposure(
+            before,
+            dict(_own_passes(subject, training, before)),
+            own_steps,
+            (planned.forecast.num_steps or 0) - own_steps,
+            frozenset(datasets | {ref.stage for ref in training.recipe.data}),
+        )
+    return found
+
+
+def _own_passes(
+    subject: Subject, training: Training, before: Mapping[str, float]
+) -> Iterator[tuple[str, float]]:
+    recipe, num_steps = training.recipe, training.num_steps
+    if num_steps is None:
+        if recipe.epochs is not None and len(recipe.data) == 1:
+            (ref,) = recipe.data
+            is_total = isinstance(recipe.schedule, ResumeSchedule)
+            yield ref.stage, recipe.epochs - (before.get(ref.stage, 0.0) if is_total else 0.0)
+        return
+    total = sum(recipe.data.values())
+    for ref, weight in recipe.data.items():
+        num_blocks = _most_blocks(subject.plan.stages[ref.stage], recipe.sequence_length)
+        if num_blocks:
+            samples = num_steps * recipe.global_batch_size * weight / total
+            yield ref.stage, samples / num_blocks
+
+
+def _most_blocks(planned: PlannedStage, sequence_length: int) -> int | None:
+    """Training blocks of a dataset: as many as it has, or no more than this; None if unknown."""
+    try:
+        artifact = planned.run.artifact() if planned.run.is_complete else None
+    except IntegrityError:  # the plan says so
+        artifact = None
+    if isinstance(artifact, TokenizedDataset):
+        return artifact.train.num_blocks(sequence_length)
+    tokens = planned.forecast.max_tokens.get("train")
+    return None if tokens is None else tokens // (sequence_length + 1)
+
+
+def _repetition(dataset: str, own: float, before: float) -> str:
+    text = f"{dataset!r} is seen {own:.3g} times at least"
+    if own <= ROUNDING:
+        text = f"{dataset!r} is seen {own + before:.3g} times at least"
+    if before:
+        text += f", {before:.3g} of them" if own <= ROUNDING else f", and {before:.3g} times"
+        text += " in the stages before"
+    return text
+
+
+def _where(training: Training, dataset: str) -> tuple[KeyPath, bool]:
+    """A mixture's key, which sets how often its dataset is drawn, else the budget."""
+    if len(training.recipe.data) > 1 and not isinstance(training.recipe.schedule, ResumeSchedule):
+        key = next(str(ref) for ref in training.recipe.data if ref.stage == dataset)
+        return training.path("data", key), True
+    return training.path(_budget_field(training.recipe)), False
+
+
+def _budget_field(recipe: Recipe) -> str:
+    return next(name for name in BUDGET_FIELDS if getattr(recipe, name) is not None)
+
+
+def _evaluation_path(subject: Subject, training: Training, dataset: str) -> KeyPath:
+    """Where the evaluation is stated: by the field, else by the data it is about."""
+    if subject.is_written(training.path("evaluate")):
+        return training.path("evaluate")
+    if subject.is_written(training.path("data", dataset)):
+        return training.path("data", dataset)
+    return training.path("data")
+
+
+def _first_leak(subject: Subject, evaluated: str, trained: Iterable[str]) -> tuple[str, str | None]:
+    """A dataset that trains on text the other validates on, and that text; None if none does."""
+    stages = subject.document.experiment.stages
+    validation = validation_part(stages, stages[evaluated])
+    for name in sorted(trained) if validation is not None else ():
+        training = training_part(stages, stages[name])
+        source = leaking_source(training, validation) if training and validation else None
+        if source is not None:
+            return name, source
+    return "", None

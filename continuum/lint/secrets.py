@@ -1,0 +1,65 @@
+"""W004: passwords and tokens that stand in the spec, where all who read it see them."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from continuum.lint.subject import Finding, Subject
+from continuum.spec.keys import KeyPath
+from continuum.spec.source import Node
+
+KNOWN_SECRETS = {
+    "a Hugging Face token": r"\bhf_[A-Za-z0-9]{30,}",
+    "an API key (sk-…)": r"\bsk-[A-Za-z0-9_-]{20,}",
+    "an AWS access key": r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b",
+    "a GitHub token": r"\b(?:gh[opsu]_[A-Za-z0-9]{36}|github_pat_[A-Za-z0-9_]{50,})",
+    "a GitLab token": r"\bglpat-[A-Za-z0-9_-]{20}",
+    "a Slack token": r"\bxox[abp]-[A-Za-z0-9-]{10,}",
+    "a Google API key": r"\bAIza[A-Za-z0-9_-]{35}",
+    "a private key": r"-----BEGIN [A-Z ]*PRIVATE KEY-----",
+    "a password in a URL": r"\b[a-z][a-z0-9+.-]*://[^/\s:@]+:[^/\s@]+@",
+    "a signature or token in a URL": (
+        r"[?&](?:X-Amz-Signature|X-Goog-Signature|sig|token|access_token|api_key)=[^&\s]{8,}"
+    ),
+}
+"""What it is, and how it looks: the issuers' published prefixes."""
+_SECRET_KEY = re.compile(
+    r"(?:^|[_-])(?:password|passwd|pwd|secret|token|credentials?|(?:api|access|private)[_-]?key)$",
+    re.IGNORECASE,
+)
+_VARIABLE = re.compile(r"\$\{[^${}]*\}")
+
+
+def literal_secrets(subject: Subject) -> Iterator[Finding]:
+    """Values that look like secrets, or whose key says so; a use of a variable is not its value."""
+    for path, text in _texts(subject.document.composition.written, ()):
+        kind = _kind_of(path, text)
+        if kind is not None:
+            yield Finding(
+                path,
+                f"this looks like {kind}; the file is read by many and kept by Git",
+                "take it out, make it invalid where it was issued, and give the new one in the "
+                "environment (HF_TOKEN for the Hub)",
+                is_secret=True,
+            )
+
+
+def _kind_of(path: KeyPath, text: str) -> str | None:
+    for kind, pattern in KNOWN_SECRETS.items():
+        if re.search(pattern, text):
+            return kind
+    is_written_out = text and not _VARIABLE.search(text)
+    is_named = _SECRET_KEY.search(str(path[-1])) and path[0] == "vars"
+    return f"a secret, being called {str(path[-1])!r}" if is_named and is_written_out else None
+
+
+def _texts(node: Node, path: KeyPath) -> Iterator[tuple[KeyPath, str]]:
+    value: Any = node.value
+    if isinstance(value, str):
+        yield path, value
+    elif isinstance(value, dict):
+        for key, below in value.items():
+            yield from _texts(below, (*path, key))
+    elif isinstance(value, list):
+        for index, below in enumerate(value):
+            yield from _texts(below, (*path, index))

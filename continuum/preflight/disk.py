@@ -1,0 +1,151 @@
+"""Whether the disks hold what a plan's stages will keep on them.
+
+A stage's need is the most its run folder holds at once: what retention keeps and the checkpoint
+being written beside it, less what lies there already. The stages of a plan share one disk, so each
+is held to what those before it leave.
+"""
+
+import os
+import shutil
+import tempfile
+from collections import deque
+from collections.abc import Collection, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from continuum.figures import format_bytes
+from continuum.recipe import Recipe, intervals_of
+from continuum.runs import StageRun
+from continuum.stage import DiskNeed, Forecast
+
+MAX_SIMULATED = 20_000
+"""Checkpoints of a run up to which retention is played through; beyond, it is bounded."""
+TEMPORARY_BYTES = 1 << 20
+"""For the sockets and small files of worker processes."""
+COMPILE_BYTES = 50 << 20
+"""For what torch.compile keeps: 5 MB for pythia-160m on a CPU, and ten times that to be safe."""
+
+
+class DiskBudget:
+    """What the stages of a plan claim of the experiment's disk, in their order."""
+
+    def __init__(self) -> None:
+        self._claimed_bytes = 0
+
+    def claim(
+        self, forecast: Forecast, run: StageRun, selected: Collection[int], *, again: bool = False
+    ) -> Forecast:
+        """The forecast with what the stage holds at most, and the problem if that does not fit.
+
+        Args:
+            run: Its run folder; what lies there is part of what it holds.
+            selected: Steps that other stages select.
+            again: Whether what lies there is put aside first.
+        """
+        need = forecast.disk
+        if need is None:
+            return forecast
+        at_once, left = held(need, selected)
+        facts = {**forecast.facts, "disk_bytes": at_once * need.item_bytes}
+        forecast = replace(forecast, facts=facts)
+        if run.is_complete and not again:
+            return forecast
+        there = 0 if again else _size_of(run.path)
+        wanted = at_once * need.item_bytes - there
+        free = free_bytes(run.path)
+        problem = _disk_problem(need, at_once, there, free, self._claimed_bytes)
+        is_too_much = wanted + self._claimed_bytes > free
+        self._claimed_bytes += max(0, left * need.item_bytes - there)
+        return forecast.with_problems([problem] if is_too_much else [])
+
+
+def held(need: DiskNeed, selected: Collection[int] = ()) -> tuple[int, int]:
+    """How many things lie in the run folder: at most at once, and at the end."""
+    last = need.saved.stop - 1
+    if len(need.saved) > MAX_SIMULATED:
+        multiples = last // need.keep_every if need.keep_every else 0
+        most = multiples + need.keep_last + need.keeps_best + len(selected)
+        return most + 1, most
+    chosen = {step for step in selected if need.after < step <= last}
+    most = kept = after = 0
+    passing: deque[bool] = deque(maxlen=need.keep_last)
+    for number, step in enumerate(sorted({*need.saved, *chosen, last}), start=1):
+        most = max(most, after + 1)
+        is_kept = step in chosen or (need.keep_every is not None and step % need.keep_every == 0)
+        kept += is_kept
+        passing.append(not is_kept)
+        after = min(number, kept + sum(passing) + need.keeps_best)
+    return most, after
+
+
+def checkpoints_need(
+    recipe: Recipe, checkpoint_bytes: int, num_steps: int | None, start_step: int
+) -> DiskNeed:
+    """What a training stage keeps; while its steps are not known, what it keeps in any case."""
+    policy = recipe.runtime.checkpoint
+    if num_steps is None or num_steps <= start_step:
+        always = range(1, policy.keep_last + 2)
+        return DiskNeed(checkpoint_bytes, always, keep_last=policy.keep_last)
+    intervals = intervals_of(recipe, num_steps)
+    # By the clock, any step may be saved.
+    every = 1 if policy.minutes is not None else intervals.checkpoint_every or num_steps
+    first = start_step - start_step % every + every
+    return DiskNeed(
+        checkpoint_bytes,
+        saved=range(first, num_steps + 1, every),
+        after=start_step,
+        keep_last=policy.keep_last,
+        keep_every=intervals.keep_every,
+        keeps_best=policy.keep_best is not None,
+    )
+
+
+def temporary_problems(recipe: Recipe) -> Iterator[str]:
+    """What is wrong with the temporary directory, which worker processes and torch.compile use.
+
+    Checkpoints and downloads never go there.
+    """
+    try:
+        folder = Path(tempfile.gettempdir())
+    except FileNotFoundError as error:
+        yield f"there is no usable temporary directory ({error.strerror}); set TMPDIR to one"
+        return
+    needed = TEMPORARY_BYTES
+    if recipe.runtime.compile == "on" and not os.environ.get("TORCHINDUCTOR_CACHE_DIR"):
+        needed += COMPILE_BYTES
+    free = free_bytes(folder)
+    if free < needed:
+        yield (
+            f"the temporary directory {folder} has {format_bytes(free)} free, and processes and "
+            f"torch.compile put up to {format_bytes(needed)} there: free some, or set TMPDIR to "
+            "another folder"
+        )
+
+
+def free_bytes(folder: Path) -> int:
+    """What this user may still write on the disk of a folder, which need not exist yet."""
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    return shutil.disk_usage(existing).free
+
+
+def _disk_problem(need: DiskNeed, at_once: int, there: int, free: int, claimed: int) -> str:
+    size = format_bytes(need.item_bytes)
+    what = f"its output takes about {size}"
+    remedy = "free some space"
+    if need.keep_last:
+        total = format_bytes(at_once * need.item_bytes)
+        what = f"up to {at_once} checkpoint(s) of about {size} lie on the disk at once ({total})"
+        remedy += ", or keep fewer (keep_last, keep_every)"
+    written = f", {format_bytes(there)} are there already" if there else ""
+    others = f" and the stages before take {format_bytes(claimed)} of them" if claimed else ""
+    return f"{what}{written}, {format_bytes(free)} are free{others}: {remedy}"
+
+
+def _size_of(folder: Path) -> int:
+    """Bytes of all files below a folder, a file with several names counted once."""
+    sizes = {}
+    for path in folder.rglob("*"):
+        if path.is_file():
+            status = path.stat()
+            sizes[status.st_ino] = status.st_size
+    return sum(sizes.values())

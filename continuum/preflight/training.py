@@ -1,0 +1,182 @@
+"""What the plan says of a training stage: its numbers, its problems, its doubts."""
+
+from collections.abc import Iterator, Mapping
+
+from continuum.amounts import Amount
+from continuum.architecture import Architecture
+from continuum.extras import missing_extras
+from continuum.preflight.disk import checkpoints_need, temporary_problems
+from continuum.preflight.fitness import (
+    Bound,
+    batch_problems,
+    blocks_of,
+    data_problems,
+    model_problems,
+    precision_problems,
+    step_problems,
+)
+from continuum.preflight.host import has_cuda_device, host_memory
+from continuum.preflight.memory import estimate_memory, host_doubts
+from continuum.preflight.sizes import state_size
+from continuum.recipe import Recipe, ResumeSchedule, intervals_of
+from continuum.stage import Forecast, PlanInput
+
+
+def forecast_training(
+    recipe: Recipe,
+    architecture: Architecture | None,
+    inputs: Mapping[str, PlanInput],
+    *,
+    start_step: int | None = 0,
+    parent_lr: float | None = None,
+) -> Forecast:
+    """Steps, tokens, checkpoints and bytes of a training stage, and why it cannot work.
+
+    Args:
+        recipe: The complete recipe.
+        architecture: The model's shape; None while an imported parent is not read yet.
+        inputs: At least the datasets, by reference.
+        start_step: A resume's first step; None while the parent is not known.
+        parent_lr: A retrained model's peak learning rate before, if it is known.
+    """
+    datasets = {str(ref): inputs[ref] for ref in recipe.data}
+    blocks = {ref: blocks_of(recipe, item, "train") for ref, item in datasets.items()}
+    num_steps = _num_steps(recipe, blocks)
+    problems = [
+        *batch_problems(recipe),
+        *precision_problems(recipe),
+        *step_problems(recipe, num_steps, start_step),
+        *data_problems(recipe, datasets, blocks),
+        *model_problems(recipe, architecture, datasets),
+        *missing_extras(recipe.runtime.loggers),
+        *temporary_problems(recipe),
+    ]
+    memory, tight, doubtful = _memory(recipe, architecture)
+    problems += tight
+    size = state_size(recipe, architecture)
+    ends_at = num_steps if start_step is not None else None
+    disk = (
+        checkpoints_need(recipe, size.checkpoint_bytes, ends_at, start_step or 0) if size else None
+    )
+    return Forecast(
+        facts={
+            **_facts(recipe, num_steps, start_step, blocks),
+            **_costs(recipe, architecture, num_steps, start_step),
+            **memory,
+        },
+        problems=tuple(problems),
+        warnings=(
+            *_warnings(recipe, num_steps, start_step),
+            *_rate_warnings(recipe, parent_lr),
+            *doubtful,
+        ),
+        architecture=architecture,
+        num_steps=num_steps,
+        peak_lr=recipe.optimizer.lr,
+        disk=disk,
+    )
+
+
+def _memory(
+    recipe: Recipe, architecture: Architecture | None
+) -> tuple[dict[str, int], list[str], list[str]]:
+    """The fact, the problems and the warnings about what one process holds in memory."""
+    runtime = recipe.runtime
+    on_cpu = runtime.accelerator == "cpu" or (
+        runtime.accelerator == "auto" and not has_cuda_device()
+    )
+    estimate = estimate_memory(recipe, architecture, on_cpu=on_cpu)
+    if estimate is None:
+        return {}, [], []
+    facts = {"memory_bytes": estimate.total_bytes}
+    here = host_memory() if on_cpu else None
+    return (facts, *host_doubts(recipe, estimate, here)) if here else (facts, [], [])
+
+
+def _rate_warnings(recipe: Recipe, parent_lr: float | None) -> Iterator[str]:
+    if parent_lr is not None and recipe.optimizer.lr > parent_lr:
+        yield (
+            f"optimizer.lr {recipe.optimizer.lr:g} is above the {parent_lr:g} the model was "
+            "trained with before; it may forget what it knows"
+        )
+
+
+def _num_steps(recipe: Recipe, blocks: Mapping[str, Bound | None]) -> int | None:
+    return recipe.num_steps(_exact_blocks(blocks))
+
+
+def _exact_blocks(blocks: Mapping[str, Bound | None]) -> int | None:
+    """Training blocks of all datasets together; None while one does not exist."""
+    total = 0
+    for bound in blocks.values():
+        if bound is None or not bound.is_exact:
+            return None
+        total += bound.blocks
+    return total
+
+
+def _warnings(recipe: Recipe, num_steps: int | None, start_step: int | None) -> Iterator[str]:
+    if not num_steps or start_step is None:
+        return
+    if recipe.max_tokens is not None and (rest := recipe.max_tokens % recipe.tokens_per_step):
+        yield (
+            f"max_tokens is not a whole number of {recipe.tokens_per_step:,}-token steps; "
+            f"the last {rest:,} tokens are not trained on"
+        )
+    policy = recipe.runtime.checkpoint
+    if policy.every is not None and _never_due(policy.every, recipe, num_steps):
+        yield (
+            f"runtime.checkpoint.every is {policy.every}, more than the run's {num_steps:,} steps; "
+            "an interrupted run starts over"
+        )
+
+
+def _never_due(every: Amount, recipe: Recipe, num_steps: int) -> bool:
+    return every.in_steps(num_steps, recipe.tokens_per_step) > num_steps
+
+
+def _costs(
+    recipe: Recipe,
+    architecture: Architecture | None,
+    num_steps: int | None,
+    start_step: int | None,
+) -> dict[str, int]:
+    """What the stage computes and stores, as far as the model's shape is known."""
+    size = state_size(recipe, architecture)
+    if architecture is None or size is None:
+        return {}
+    costs = {"checkpoint_bytes": size.checkpoint_bytes}
+    per_token = architecture.training_flops_per_token(recipe.sequence_length)
+    if num_steps is not None and start_step is not None and per_token is not None:
+        costs["flops"] = per_token * recipe.tokens_per_step * max(0, num_steps - start_step)
+    return costs
+
+
+def _facts(
+    recipe: Recipe,
+    num_steps: int | None,
+    start_step: int | None,
+    blocks: Mapping[str, Bound | None],
+) -> dict[str, int | float | str]:
+    facts: dict[str, int | float | str] = {}
+    if num_steps is not None:
+        own_steps = num_steps - (start_step or 0)
+        intervals = intervals_of(recipe, num_steps)
+        warmup = intervals_of(recipe, max(1, own_steps)).warmup_steps
+        facts |= {
+            "steps": own_steps,
+            "tokens": own_steps * recipe.tokens_per_step,
+            "warmup_steps": warmup,
+            "checkpoints": _num_checkpoints(num_steps, start_step or 0, intervals.checkpoint_every),
+        }
+        num_blocks = _exact_blocks(blocks)
+        if num_blocks:
+            facts["epochs"] = round(own_steps * recipe.global_batch_size / num_blocks, 3)
+    if isinstance(recipe.schedule, ResumeSchedule):
+        facts["schedule"] = recipe.schedule.kind
+    return facts
+
+
+def _num_checkpoints(num_steps: int, start_step: int, every: int | None) -> int:
+    """How many are written: at each multiple of `every`, and at the end."""
+    return 1 if every is None else -(-num_steps // every) - start_step // every

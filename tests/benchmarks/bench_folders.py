@@ -1,0 +1,67 @@
+"""Large folders: lineage, verification and status over records made by a script."""
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from tests.benchmarks.chains import write_chain
+from tests.benchmarks.commands import continuum, measure, wall_s
+from tests.benchmarks.rows import Row, Setting, benchmark, paired
+
+NUM_RUNS = 10_000
+CHECKPOINTS_EACH = 10
+LIMIT_S = 2.0
+"""What a person waits for without wondering."""
+
+
+@benchmark("folder")
+def bench_folder(setting: Setting) -> Sequence[Row]:
+    """A folder of many runs: absolute seconds against the limit, and against a tenth of it."""
+    num_runs = 1_000 if setting.quick else NUM_RUNS
+    small = fill(write_chain(setting.work_dir / "small", 5), num_runs // 10)
+    large = fill(write_chain(setting.work_dir / "large", 5), num_runs)
+    rows = []
+    for command in (["lineage"], ["verify", "--fast"], ["status"]):
+        name = " ".join(command)
+        a_tenth, whole = paired(
+            partial(wall_s, continuum(*command, small)),
+            partial(wall_s, continuum(*command, large)),
+            1 if setting.quick else 3,
+        )
+        what = f"{name}: {num_runs:,} runs, {num_runs * CHECKPOINTS_EACH:,} checkpoints"
+        limit = LIMIT_S if not setting.quick else LIMIT_S / 10
+        rows.append(Row(f"folder/{command[0]}", what, "the limit", limit, whole, "s", 1.0))
+        growth = f"folder/{command[0]}-growth"
+        rows.append(Row(growth, what, "a tenth of them", a_tenth, whole, "s", 13.0))
+    return rows
+
+
+def fill(folder: Path, num_runs: int) -> Path:
+    """Run the chain once, then copy its pretraining's record under other fingerprints."""
+    measure(continuum("run", folder))
+    (model,) = folder.glob("runs/s0-*")
+    record = json.loads((model / "stage.json").read_text())
+    (kept,) = (model / "checkpoints").glob("step-*")
+    for number in range(num_runs):
+        fingerprint = hashlib.sha256(str(number).encode()).hexdigest()
+        run = folder / "runs" / f"s0-{fingerprint[:12]}"
+        _copy_run(model, run, kept, {**record, "fingerprint": fingerprint})
+    return folder
+
+
+def _copy_run(model: Path, run: Path, kept: Path, record: dict[str, object]) -> None:
+    """The records anew, the large files as links: what is measured reads records alone."""
+    run.mkdir()
+    (run / "stage.json").write_text(json.dumps(record))
+    for name in ("attempts.jsonl", "resolved.json", "artifact.json"):
+        os.link(model / name, run / name)
+    for step in range(CHECKPOINTS_EACH):
+        # The last one is that of the artifact, under its own name.
+        name = kept.name if step == CHECKPOINTS_EACH - 1 else f"step-{10_000_000 + step:08d}"
+        target = run / "checkpoints" / name
+        target.mkdir(parents=True)
+        for path in kept.iterdir():
+            os.link(path, target / path.name)

@@ -1,0 +1,323 @@
+"""`from: pretrain@best`: the checkpoint with the lowest validation loss, whatever else is saved."""
+
+import json
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from continuum.artifacts import Checkpoint
+from continuum.best import best_step, note_best, without_notes
+from continuum.errors import PreflightError, StageFailedError, StoppedError
+from continuum.plan import Action
+from continuum.records import CheckpointManifest, SavedCheckpoint
+from continuum.runs import StageRun
+from continuum.training.checkpoint import Companions, Retention, write_checkpoint
+from continuum.training.data import Blocks, Share, ValidationData
+from continuum.training.evaluation import evaluate
+from continuum.training.litgpt import GPT, Config, load_weights
+from tests.training.conftest import DATA_STAGES
+from tests.training.loops import Recorder, make_task
+from tests.training.samples import TOY_FIELDS, Trials, Write, cpu_fabric, make_state, steps_of
+
+pytestmark = pytest.mark.filterwarnings("ignore:The given buffer is not writable")
+
+EVERY, BATCHES, MICRO = 2, 2, 4
+SELECTED = {
+    "pretrain__optimizer": {"lr": 0.02},
+    "pretrain__schedule": {"kind": "constant", "warmup": 0},
+    "pretrain__evaluate": {"every": EVERY, "batches": BATCHES},
+    "pretrain__data": {"tokens": 0.6, "code_tokens": 0.4},
+    "pretrain__runtime": {"micro_batch_size": MICRO, "checkpoint": {"every": 3}},
+    "weights__from": "pretrain@best",
+}
+"""A run whose best step is neither the last nor one that an interval says to save."""
+CONVERT = (*DATA_STAGES, "pretrain", "weights")
+
+
+@pytest.fixture(scope="module")
+def selected(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Trials:
+    """The best checkpoint of a mixture, converted; tests only read it, or copy it."""
+    folder = tmp_path_factory.mktemp("selected") / "toy"
+    shutil.copytree(data, folder)
+    trials = Trials(folder)
+    trials.run(only=CONVERT, **SELECTED)
+    return trials
+
+
+@pytest.fixture
+def copied(selected: Trials, tmp_path: Path) -> Trials:
+    shutil.copytree(selected.folder, tmp_path / "copied")
+    return Trials(tmp_path / "copied")
+
+
+def losses(trials: Trials, metric: str = "val_loss") -> dict[int, float]:
+    return {row["step"]: row[metric] for row in trials.rows("pretrain") if metric in row}
+
+
+def lowest(found: dict[int, float]) -> int:
+    return min(found, key=lambda step: (found[step], step))
+
+
+def model(trials: Trials, stage: str) -> Checkpoint:
+    artifact = trials.stage_run(stage).artifact()
+    assert isinstance(artifact, Checkpoint)
+    return artifact
+
+
+def test_it_is_the_evaluated_step_with_the_lowest_loss(selected: Trials) -> None:
+    best = lowest(losses(selected))
+    assert 0 < best < 20
+    assert model(selected, "weights").step == best
+    assert steps_of(selected.stage_run("pretrain").checkpoints()) == [best, 18, 20]
+
+
+def test_the_weights_have_the_loss_they_were_chosen_for(selected: Trials) -> None:
+    with torch.device("cpu"):
+        gpt = GPT(Config(**TOY_FIELDS))
+    gpt.load_state_dict(load_weights(selected.stage_run("weights").output_dir))
+    blocks = Blocks(selected.stage_run("tokens").output_dir / "validation", 32)
+    split = ValidationData(blocks, BATCHES, Share(0, 1, MICRO))
+    found = evaluate(cpu_fabric(), gpt, split.batches())
+    assert found == pytest.approx(min(losses(selected).values()), rel=1e-6)
+
+
+def test_the_record_and_the_lineage_tell_which_step_it_was(selected: Trials) -> None:
+    best = lowest(losses(selected))
+    record = json.loads((selected.stage_run("weights").path / "stage.json").read_text())
+    (used,) = record["inputs"]
+    assert (used["ref"], used["step"]) == ("pretrain@best", best)
+    graph = json.loads((selected.folder / "lineage.json").read_text())
+    ((parent,),) = [
+        [e["target"] for e in graph["edges"] if e["source"] == node["id"]]
+        for node in graph["nodes"]
+        if node["type"] == "model weights"
+    ]
+    assert parent.endswith(f"@step-{best}")
+    (chosen,) = [n for n in graph["nodes"] if "best_by" in n["facts"]]
+    assert (chosen["id"], chosen["facts"]["best_by"]) == (parent, ["val_loss"])
+
+
+def test_a_mixture_is_judged_by_the_dataset_that_is_named(trials: Trials) -> None:
+    named = {"kind": "convert", "from": "pretrain@best:val_loss/code_tokens"}
+    trials.run(only=CONVERT, **SELECTED, named=named)
+    by_code = lowest(losses(trials, "val_loss/code_tokens"))
+    assert by_code != lowest(losses(trials))
+    assert model(trials, "named").step == by_code
+    assert model(trials, "weights").step == lowest(losses(trials))
+
+
+def test_a_resume_and_a_retraining_begin_from_it(trials: Trials) -> None:
+    longer = {"from": "pretrain@best", "max_steps": 24, "schedule": {"kind": "constant"}}
+    retrain = {"from": "pretrain@best", "max_steps": 2, "evaluate": None}
+    trials.run(
+        only=(*CONVERT, "longer", "retrain"),
+        **SELECTED,
+        **{f"longer__{key}": value for key, value in longer.items()},
+        **{f"retrain__{key}": value for key, value in retrain.items()},
+    )
+    best = lowest(losses(trials))
+    run = trials.stage_run("pretrain")
+    (digest,) = [c.manifest.digest for c in run.checkpoints() if c.manifest.step == best]
+    for stage, first in (("longer", best + 1), ("retrain", 1)):
+        assert trials.rows(stage)[0]["step"] == first
+        parents = {c.manifest.parent for c in trials.stage_run(stage).checkpoints()}
+        assert parents == {digest}
+    # What was best in the parent is no record to beat for the stage that goes on from it.
+    assert best_step(trials.checkpoint("longer").metrics, "val_loss") is None
+
+
+@pytest.mark.parametrize("stop_at", [3, 15, 17])
+def test_an_interruption_changes_neither_the_choice_nor_a_byte(
+    selected: Trials, trials: Trials, stop_at: int
+) -> None:
+    trials.write(only=CONVERT, **SELECTED)
+    trials.carry_out(stop_at=stop_at)
+    trials.carry_out().raise_for_failure()
+    assert model(trials, "weights") == model(selected, "weights").model_copy(
+        update={"path": trials.stage_run("weights").output_dir}
+    )
+    assert trials.state_bytes("pretrain") == selected.state_bytes("pretrain")
+
+
+def test_a_damaged_newest_checkpoint_takes_no_best_one_with_it(
+    selected: Trials, trials: Trials
+) -> None:
+    """The best step that the older one knows of must still be there."""
+    trials.write(only=CONVERT, **SELECTED)
+    trials.carry_out(stop_at=14)
+    run = trials.stage_run("pretrain")
+    newest, older = run.checkpoints()[-1], run.checkpoints()[-2]
+    (newest.path / "lit_model.pth").write_bytes(b"torn")
+    noted = best_step(older.manifest.metrics, "val_loss")
+    assert noted in steps_of(run.checkpoints())
+    trials.carry_out().raise_for_failure()
+    assert model(trials, "weights").step == lowest(losses(selected))
+
+
+def test_evaluate_is_identity_where_the_best_is_selected(selected: Trials) -> None:
+    def fingerprint(**changes: Any) -> str:
+        selected.write(only=CONVERT, **{**SELECTED, **changes})
+        return selected.plan().stages["pretrain"].fingerprint
+
+    other = {"every": EVERY, "batches": 3}
+    chosen = fingerprint()
+    assert fingerprint(pretrain__evaluate=other) != chosen
+    assert fingerprint(pretrain__runtime={"micro_batch_size": 8}) == chosen
+    plain = fingerprint(weights__from="pretrain")
+    assert plain != chosen
+    assert fingerprint(weights__from="pretrain", pretrain__evaluate=other) == plain
+    fingerprint()
+
+
+def test_a_resume_selects_by_the_evaluation_it_inherits(selected: Trials) -> None:
+    def fingerprints(every: int) -> tuple[str, str]:
+        changes = {**SELECTED, "pretrain__evaluate": {"every": every}, "weights__from": "longer"}
+        tail = {"kind": "convert", "from": "longer@best"}
+        selected.write(only=(*CONVERT, "longer"), **changes, tail=tail)
+        planned = selected.plan().stages
+        return planned["pretrain"].fingerprint, planned["longer"].fingerprint
+
+    (first, longer), (second, other) = fingerprints(2), fingerprints(4)
+    assert first == second
+    assert longer != other
+    selected.write(only=CONVERT, **SELECTED)
+
+
+def test_other_bytes_of_the_best_make_its_user_run_again(copied: Trials) -> None:
+    shutil.rmtree(copied.stage_run("pretrain").path)
+    copied.write(only=CONVERT, **{**SELECTED, "pretrain__runtime__micro_batch_size": 8})
+    result = copied.carry_out()
+    result.raise_for_failure()
+    assert result.plan.stages["weights"].action is Action.CHECK
+    assert result.outcomes["weights"].status == "done"
+
+
+def test_the_same_bytes_of_the_best_are_used_again(copied: Trials) -> None:
+    shutil.rmtree(copied.stage_run("pretrain").path)
+    assert copied.carry_out().outcomes["weights"].status == "reused"
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"pretrain__evaluate": {"every": None}}, "does not evaluate while it trains"),
+        ({"pretrain__evaluate": None}, "does not evaluate while it trains"),
+        (
+            {"pretrain__evaluate": {"every": 30, "final": False}},
+            "takes 20 steps and evaluates every 30: never",
+        ),
+        (
+            {"weights__from": "pretrain@best:val_loss/code"},
+            r"no 'val_loss/code'; did you mean 'val_loss/code_tokens'\?",
+        ),
+    ],
+    ids=["only at the end", "not at all", "too seldom", "unknown metric"],
+)
+def test_where_there_is_nothing_to_choose_from_nothing_starts(
+    trials: Trials, changes: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(PreflightError, match=rf"weights: 'pretrain@best.*{told}"):
+        trials.run(only=CONVERT, **{**SELECTED, **changes})
+
+
+def test_a_best_checkpoint_that_is_gone_is_told_and_no_other_is_taken(copied: Trials) -> None:
+    shutil.rmtree(copied.stage_run("weights").path)
+    best = lowest(losses(copied))
+    shutil.rmtree(copied.stage_run("pretrain").checkpoint_dir(best))
+    with pytest.raises(PreflightError, match=f"complete and kept no checkpoint of step {best}"):
+        copied.carry_out()
+
+
+def test_a_stage_whose_losses_were_no_numbers_has_no_best(copied: Trials) -> None:
+    shutil.rmtree(copied.stage_run("weights").path)
+    path = copied.stage_run("pretrain").path / "artifact.json"
+    document = json.loads(path.read_text())
+    document["artifact"]["metrics"] = without_notes(document["artifact"]["metrics"])
+    path.write_text(json.dumps(document))
+    with pytest.raises(PreflightError, match="no val_loss of it was a finite number"):
+        copied.carry_out()
+
+
+def test_a_policy_of_keeping_the_best_saves_it_too(trials: Trials) -> None:
+    trials.run(
+        only=(*DATA_STAGES, "pretrain"),
+        **{key: value for key, value in SELECTED.items() if key.startswith("pretrain")},
+        pretrain__runtime__checkpoint={"every": 3, "keep_best": "val_loss"},
+    )
+    assert lowest(losses(trials)) in steps_of(trials.stage_run("pretrain").checkpoints())
+
+
+def test_the_earliest_of_equals_is_best_and_what_is_no_number_never() -> None:
+    metrics: dict[str, float] = {}
+    noted = []
+    for step, value in enumerate([math.nan, math.inf, 3.0, 2.0, math.nan, 2.0, -math.inf, 2.5]):
+        metrics["val_loss"] = value
+        noted.append(note_best(metrics, "val_loss", step))
+    assert noted == [False, False, True, True, False, False, False, False]
+    assert best_step(metrics, "val_loss") == 3
+    assert without_notes(metrics) == {"val_loss": 2.5}
+
+
+def test_a_step_whose_evaluation_was_broken_off_is_saved_again_with_it(
+    blocks: Blocks, recorder: Recorder
+) -> None:
+    fabric = cpu_fabric()
+    state = make_state(fabric)
+    task = make_task(
+        blocks,
+        num_steps=7,
+        evaluate_every=4,
+        validation={"tokens": ValidationData(blocks, 2, Share(0, 1, 4))},
+        best_metrics=("val_loss",),
+    )
+    for asked in (lambda: state.step == 4, lambda: True):  # in the evaluation, then once more
+        with pytest.raises(StoppedError, match="after step 4"):
+            recorder.fit_until(asked, fabric, state, task)
+        assert recorder.saved == [4]
+        assert best_step(state.metrics, "val_loss") is None
+    recorder.fit_until(lambda: False, fabric, state, task)
+    assert recorder.saved == [4, 4, 7]
+    assert [row["step"] for row in recorder.rows("val_loss")] == [4]
+    assert best_step(state.metrics, "val_loss") == 4
+
+
+def with_best(saved: SavedCheckpoint, step: int, best: int) -> SavedCheckpoint:
+    metrics = {"val_loss": 1.0, "best/val_loss": 0.5, "best_step/val_loss": float(best)}
+    manifest: CheckpointManifest = saved.manifest.model_copy(
+        update={"step": step, "metrics": metrics}
+    )
+    return SavedCheckpoint(saved.path, manifest)
+
+
+def test_what_any_of_the_last_checkpoints_notes_is_kept(write: Write) -> None:
+    best = {10: 10, 20: 20, 30: 30, 40: 30, 50: 50}
+    saved = [with_best(write(step), step, noted) for step, noted in best.items()]
+    assert Retention(keep_last=2, best_metrics=("val_loss",)).keeps(saved) == {30, 40, 50}
+    assert Retention(keep_last=2).keeps(saved) == {40, 50}
+
+
+def test_a_loss_that_is_no_number_does_not_keep_a_checkpoint_from_being_written(
+    run: StageRun, snapshot: dict[str, Any], beside: Companions
+) -> None:
+    metrics = {"loss": 1.0, "val_loss": math.nan}
+    saved = write_checkpoint(run, {**snapshot, "metrics": metrics}, beside)
+    assert saved.manifest.metrics == {"loss": 1.0}
+
+
+def test_a_run_that_never_had_a_finite_loss_fails_its_user_in_words(trials: Trials) -> None:
+    """Weights so large that every loss overflows, in steps that are skipped."""
+    trials.write(
+        only=CONVERT,
+        **{
+            **SELECTED,
+            "pretrain__optimizer": {"name": "SGD", "lr": 1e30},
+            "pretrain__on_nonfinite": "skip",
+            "pretrain__max_norm": None,
+        },
+    )
+    with pytest.raises(StageFailedError, match="no val_loss of it was a finite number"):
+        trials.carry_out().raise_for_failure()
