@@ -12,7 +12,9 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from functools import partial
 from io import FileIO
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -78,9 +80,14 @@ def hash_tree(folder: Path, known: Iterable[FileDigest] = ()) -> tuple[FileDiges
     for path in folder.rglob("*"):
         name = path.relative_to(folder).as_posix()
         if path.is_file() and name not in digests:
-            size = path.stat().st_size
-            digests[name] = FileDigest(path=name, size_bytes=size, sha256=sha256_file(path))
+            digests[name] = hash_file(path, folder)
     return tuple(digests[name] for name in sorted(digests))
+
+
+def hash_file(path: Path, folder: Path) -> FileDigest:
+    """The digest of one file, by its path relative to a folder above it."""
+    name, size = path.relative_to(folder).as_posix(), path.stat().st_size
+    return FileDigest(path=name, size_bytes=size, sha256=sha256_file(path))
 
 
 def tree_digest(files: Iterable[FileDigest]) -> str:
@@ -92,18 +99,27 @@ def tree_digest(files: Iterable[FileDigest]) -> str:
 def find_damage(folder: Path, files: Iterable[FileDigest], *, read: bool) -> list[str]:
     """What differs between `folder` and its record; empty when all is well.
 
-    With `read=False` only presence and sizes are compared, which costs no reading.
+    With `read=False` only presence and sizes are compared, which costs no reading. Files are read
+    side by side, since one processor hashes less than a disk reads.
     """
-    damage = []
-    for file in files:
-        path = folder / file.path
-        if not path.is_file():
-            damage.append(f"{file.path} is missing")
-        elif path.stat().st_size != file.size_bytes:
-            damage.append(f"{file.path} has {path.stat().st_size} bytes, not {file.size_bytes}")
-        elif read and sha256_file(path) != file.sha256:
-            damage.append(f"{file.path} has other bytes than recorded")
-    return damage
+    files = tuple(files)
+    if not read or len(files) < 2:
+        found = [_damage_of(folder, file, read=read) for file in files]
+    else:
+        with ThreadPoolExecutor(min(len(files), len(os.sched_getaffinity(0)))) as threads:
+            found = list(threads.map(partial(_damage_of, folder, read=True), files))
+    return [damage for damage in found if damage is not None]
+
+
+def _damage_of(folder: Path, file: FileDigest, *, read: bool) -> str | None:
+    path = folder / file.path
+    if not path.is_file():
+        return f"{file.path} is missing"
+    if path.stat().st_size != file.size_bytes:
+        return f"{file.path} has {path.stat().st_size} bytes, not {file.size_bytes}"
+    if read and sha256_file(path) != file.sha256:
+        return f"{file.path} has other bytes than recorded"
+    return None
 
 
 def write_text(path: Path, text: str) -> None:
