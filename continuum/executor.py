@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from graphlib import TopologicalSorter
 from typing import Any
@@ -13,15 +13,16 @@ from typing import Any
 from continuum.artifacts import Artifact, TrainingCheckpoint
 from continuum.digest_cache import DigestCache
 from continuum.disk import tell_disk_fault
-from continuum.errors import ContinuumError, PreflightError, StageFailedError, StoppedError
+from continuum.errors import ContinuumError, PreflightError, StageFailedError
 from continuum.launchers import Launcher, Outcome
 from continuum.lineage.graph import write_lineage
-from continuum.locking import check_locked, check_reproduced, update_lock
+from continuum.locking import check_locked, update_lock
 from continuum.plan import NOTHING_MORE, Action, Plan, PlannedStage, Request
 from continuum.planner import make_plan
 from continuum.preflight.disk import DiskBudget
 from continuum.provenance import capture_provenance
 from continuum.records import InputRecord, StageRecord
+from continuum.results import RunResult
 from continuum.runs import ExperimentFolder
 from continuum.selection import why_gone
 from continuum.spec.experiment import Experiment
@@ -35,42 +36,6 @@ POLL_S = 0.2
 
 Observer = Callable[[str, dict[str, Any]], None]
 """Told of each stage's events: (stage name, `{"event": …}`)."""
-
-
-@dataclass
-class RunResult:
-    """What became of every stage of a run."""
-
-    plan: Plan
-    outcomes: dict[str, Outcome] = field(default_factory=dict)
-    """Of the stages that were carried out; the others were reused or not reached."""
-    unrecorded: str = ""
-    """Why the graph or the lock could not be written; the records they are drawn from are there."""
-
-    @property
-    def settled(self) -> set[str]:
-        """The stages whose artifact is what the spec leads to now."""
-        well = {name for name, o in self.outcomes.items() if o.status in ("done", "reused")}
-        return well | self.plan.reused
-
-    def raise_for_failure(self) -> None:
-        """Raise the error of the first stage that did not finish, or of a run not reproduced."""
-        order = {"failed": 0, "crashed": 0, "killed": 0, "refused": 1, "stopped": 2}
-        bad = [(n, o) for n, o in self.outcomes.items() if o.status not in ("done", "reused")]
-        for name, outcome in sorted(bad, key=lambda item: order[item[1].status]):
-            others = ", ".join(other for other, _ in bad if other != name)
-            message = f"{name}: {outcome.message}" + (
-                f" (so did not end: {others})" if others else ""
-            )
-            if outcome.status == "stopped":
-                raise StoppedError(message)
-            if outcome.status == "refused":
-                raise PreflightError(message)
-            raise StageFailedError(message)
-        if self.unrecorded:
-            raise StageFailedError(self.unrecorded)
-        if self.plan.request.locked:
-            check_reproduced(self.plan)
 
 
 @dataclass(frozen=True)
