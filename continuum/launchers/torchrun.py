@@ -143,16 +143,18 @@ def _follow(
 def _outcome(ends: list[dict[str, Any]], exit_code: int, run: StageRun) -> Outcome:
     """What became of the stage, by the end that explains the others.
 
-    A rank that was killed comes first: its peers only tell that they lost it. Then the first rank
-    that failed in its own words; rank 0's good end counts when nothing else was told.
+    A rank that knows why it failed comes first: torchrun ends its peers. Then one that was killed:
+    its peers crash, and only tell that they lost it. Rank 0's good end counts when nothing else
+    was told.
     """
     lost = [end["message"] for end in ends if end["event"] == "lost" and end["by_signal"]]
     results = [end for end in ends if end["event"] == "result"]
     bad = [result for result in results if result["status"] != "done"]
-    if lost:
+    known = [result for result in bad if result["status"] in ("failed", "refused")]
+    if lost and not known:
         return Outcome("killed", describe_death(lost[0], run.log_path))
     if bad or (results and exit_code == 0):
-        first = bad[0] if bad else results[0]
+        first = [*known, *bad, *results][0]
         return Outcome(first["status"], first["message"])
     silent = [end["message"] for end in ends if end["event"] == "lost"]
     cause = silent[0] if silent else f"the worker {name_death(exit_code)}"

@@ -19,6 +19,7 @@ from tests.commands import Cli, kill_group, only, wait_until
 from tests.processes.pairs import agents_of, attempts, final_state, losses, ranks_of, spec
 from tests.recovery.disks import small_disk
 
+HOST = os.uname().nodename
 IN_SECONDS = 30.0
 """On a busy machine; torchrun gives a rank that does not react five before it kills it."""
 
@@ -111,8 +112,8 @@ def strike(folder: Path, blow: Blow, ready: Callable[[], bool]) -> tuple[int, st
 @pytest.mark.parametrize(
     ("blow", "cause"),
     [
-        (kill_first_rank, "pretrain: killed: rank 0 was killed by SIGKILL (by hand"),
-        (kill_last_rank, "pretrain: killed: rank 1 was killed by SIGKILL (by hand"),
+        (kill_first_rank, f"pretrain: killed: rank 0 on {HOST} was killed by SIGKILL (by hand"),
+        (kill_last_rank, f"pretrain: killed: rank 1 on {HOST} was killed by SIGKILL (by hand"),
         (kill_agent, "pretrain: killed: the worker was killed by SIGKILL"),
     ],
 )
