@@ -6,10 +6,9 @@ a local path (what counts is the bytes it leads to, see `Stage.local_inputs`). A
 is left out of the payload, so a later release may add an optional field without disowning old runs.
 """
 
-import difflib
 import os.path
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, Validat
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from continuum.artifacts import Artifact, ArtifactT
+from continuum.spelling import closest
 
 ROLE = "x-continuum-role"
 """In a field's JSON Schema: `identity`, `runtime` or `cosmetic`."""
@@ -207,12 +207,6 @@ class Ref(str, Generic[ArtifactT]):
                 pattern=rf"^[a-z][a-z0-9_-]*(@({_SELECTOR.pattern}))?$"
             ),
         )
-
-
-def closest(word: str, known: Iterable[str]) -> str | None:
-    """The known word most like `word`, for "did you mean"; None when none is near."""
-    matches = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return matches[0] if matches else None
 
 
 def _suggest_selector(ref: Ref[Any]) -> str | None:

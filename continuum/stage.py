@@ -22,11 +22,11 @@ from continuum.fields import (
     Precision,
     Ref,
     Spec,
-    closest,
     cosmetic_field,
     runtime_field,
 )
 from continuum.runs import StageRun
+from continuum.spelling import closest
 
 __all__ = [
     "STAGE_KINDS",

@@ -17,8 +17,10 @@ SHARED_DATA = Path(__file__).parent.parent.parent / "shared" / "data"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """How many rounds `pytest -m kill` plays."""
+    """How many rounds `pytest -m kill` plays, and how many inputs the fuzzing tries."""
     parser.addoption("--kill-rounds", type=int, default=20, help="rounds of the kill matrix")
+    parser.addoption("--fuzz-cases", type=int, default=2000, help="inputs that fuzzing tries")
+    parser.addoption("--fuzz-seed", type=int, default=0, help="which inputs fuzzing tries")
 
 
 @pytest.fixture(autouse=True)

@@ -8,8 +8,8 @@ from rich.tree import Tree
 from continuum.cli.arguments import Overrides, Spec, open_experiment
 from continuum.cli.console import results
 from continuum.errors import UsageError
-from continuum.fields import closest
 from continuum.lineage.graph import Graph, Node, build_graph
+from continuum.spelling import closest
 
 SHOWN_DIGITS = 12
 MAX_SOURCES = 8

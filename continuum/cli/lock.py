@@ -7,9 +7,9 @@ import typer
 
 from continuum.cli.arguments import Opened, Spec, open_experiment
 from continuum.errors import UsageError
-from continuum.fields import closest
 from continuum.lock import Lock, read_lock, write_lock
 from continuum.locking import update_lock
+from continuum.spelling import closest
 
 SHOWN = 12
 """Letters of a digest, in words."""

@@ -14,13 +14,13 @@ from continuum.cli.arguments import Locked, Overrides, Rerun, Spec, open_experim
 from continuum.cli.console import print_json, results
 from continuum.costs import Cost, estimate_costs, total
 from continuum.errors import PreflightError, UsageError
-from continuum.fields import closest
 from continuum.figures import format_bytes, format_flops, format_seconds
 from continuum.files import write_json
 from continuum.locking import check_locked
 from continuum.plan import Action, Plan, PlannedStage, Request
 from continuum.plan_document import as_document
 from continuum.reasons import Reason, UpstreamChanged, UpstreamRunsAgain, WaitsFor
+from continuum.spelling import closest
 
 CHANGES_PENDING = 10
 """Exit code of `--detailed-exitcode` when a run would do something."""

@@ -43,7 +43,8 @@ class _Override:
     def put(self, node: Node, keys: list[str], value: Node) -> Node:
         key, rest = keys[0], keys[1:]
         if isinstance(node.value, list):
-            if not (key.isascii() and key.isdecimal()) or int(key) >= len(node.value):
+            is_number = key.isascii() and key.isdecimal() and len(key) < MAX_KEYS
+            if not is_number or int(key) >= len(node.value):
                 raise self._error(f"{key!r} is no index of a list of {len(node.value)} (from 0)")
             items = list(node.value)
             items[int(key)] = self.put(items[int(key)], rest, value) if rest else value
