@@ -1,9 +1,17 @@
-"""SHA-256 of local files, remembered by device, inode, size and time, as Git's index does."""
+"""SHA-256 of local files, remembered by device, inode, size and times, as Git's index does.
+
+As there, a file that was written just now is hashed again the next time: a clock ticks every few
+milliseconds, and within one tick other bytes of the same length would look unchanged.
+"""
 
 import json
+import time
 from pathlib import Path
 
 from continuum.files import sha256_file, write_json
+
+SETTLED_S = 2.0
+"""Age of a file's last change from which its digest is remembered; FAT's clock ticks so slowly."""
 
 
 class DigestCache:
@@ -24,11 +32,17 @@ class DigestCache:
             stat = path.stat()
         except OSError:
             return None
-        key = f"{stat.st_dev}:{stat.st_ino}:{stat.st_size}:{stat.st_mtime_ns}"
-        if key not in self._known:
-            self._known[key] = sha256_file(path)
+        times = f"{stat.st_mtime_ns}:{stat.st_ctime_ns}"
+        key = f"{stat.st_dev}:{stat.st_ino}:{stat.st_size}:{times}"
+        if key in self._known:
+            return self._known[key]
+        changed_at = max(stat.st_mtime, stat.st_ctime)
+        is_settled = time.time() - changed_at > SETTLED_S
+        digest = sha256_file(path)
+        if is_settled:
+            self._known[key] = digest
             self._is_changed = True
-        return self._known[key]
+        return digest
 
     def save(self) -> None:
         """Write what was learned; only the holder of the folder's lock may."""

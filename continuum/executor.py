@@ -43,6 +43,12 @@ class RunResult:
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     """Of the stages that were carried out; the others were reused or not reached."""
 
+    @property
+    def settled(self) -> set[str]:
+        """The stages whose artifact is what the spec leads to now."""
+        well = {name for name, o in self.outcomes.items() if o.status in ("done", "reused")}
+        return well | self.plan.reused
+
     def raise_for_failure(self) -> None:
         """Raise the error of the first stage that did not finish, or of a run not reproduced."""
         order = {"failed": 0, "crashed": 0, "killed": 0, "refused": 1, "stopped": 2}
@@ -112,7 +118,7 @@ def run_experiment(
         write_lineage(folder, plan)
         if not request.overrides and not request.locked:
             # The lock belongs to the spec as it is committed, not to a trial of other values.
-            update_lock(plan)
+            update_lock(plan, result.settled)
         return result
 
 
@@ -181,10 +187,10 @@ class _Execution:
     def _try(self, planned: PlannedStage) -> Outcome:
         try:
             inputs = self._gather(planned)
-            has_changed = has_other_inputs(planned, inputs)
-            if planned.action is Action.CHECK and not has_changed:
+            gives_way = planned.archive or has_other_inputs(planned, inputs)
+            if planned.action is Action.CHECK and not gives_way:
                 return Outcome("reused", "its inputs came out with the same bytes")
-            if planned.archive or has_changed:
+            if gives_way:
                 planned.run.archive()
             planned.run.begin(self._record(planned, inputs))
         except PreflightError as error:

@@ -93,6 +93,8 @@ def field_values(spec: Spec, path: str = "", role: str = "identity") -> Iterator
         below = f"{path}.{info.alias or name}" if path else info.alias or name
         inner = str(own) if role == "identity" else role
         yield from _values_of(getattr(spec, name), below, inner)
+    for name, value in (spec.model_extra or {}).items():
+        yield from _values_of(value, f"{path}.{name}" if path else name, role)
 
 
 def _values_of(value: Any, path: str, role: str) -> Iterator[FieldValue]:
@@ -207,6 +209,20 @@ class Ref(str, Generic[ArtifactT]):
                 pattern=rf"^[a-z][a-z0-9_-]*(@({_SELECTOR.pattern}))?$"
             ),
         )
+
+
+def with_one_spelling(value: Any) -> Any:
+    """A value of a free-form field whose whole floats are integers: `1.0` and `1` are one number.
+
+    Fields with a type of their own need it not: theirs decides.
+    """
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, (tuple, list)):
+        return [with_one_spelling(item) for item in value]
+    if isinstance(value, dict):
+        return {key: with_one_spelling(item) for key, item in value.items()}
+    return value
 
 
 def _suggest_selector(ref: Ref[Any]) -> str | None:

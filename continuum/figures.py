@@ -1,4 +1,4 @@
-"""Numbers for people: bytes, operations, seconds."""
+"""Numbers for people: bytes, operations, seconds, digests."""
 
 from datetime import timedelta
 
@@ -22,6 +22,11 @@ def format_flops(operations: float) -> str:
             return f"{value:.3g} {prefix}FLOPs"
         value /= 1000
     return f"{value:.3g} ZFLOPs"
+
+
+def short_digest(digest: object) -> str:
+    """The first letters of a digest or a commit, enough to tell two apart; `(none)` for None."""
+    return "(none)" if digest is None else str(digest)[:12]
 
 
 def format_seconds(seconds: float) -> str:

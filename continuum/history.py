@@ -1,10 +1,7 @@
 """What earlier runs in the folder tell a plan: what has changed since them."""
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any
-
-from pydantic import ValidationError
 
 from continuum.errors import IntegrityError
 from continuum.fingerprint import ABSENT, diff_payloads
@@ -17,7 +14,7 @@ from continuum.reasons import (
 )
 from continuum.records import StageRecord
 from continuum.runs import ExperimentFolder, StageRun
-from continuum.stage import Stage, stage_kinds
+from continuum.stage import Stage, rebuild_stage
 
 
 class History:
@@ -33,7 +30,7 @@ class History:
         for run in runs:
             try:
                 return run.record()
-            except (IntegrityError, ValidationError):
+            except IntegrityError:
                 continue  # Not ours, or of a release whose records had other fields.
         return None
 
@@ -44,21 +41,14 @@ class History:
             for run in self._folder.runs():
                 self._runs.setdefault(run.stage_name, []).append(run)
         found = self._runs.get(stage, [])
-        return sorted(found, key=StageRun.begun_at_ns, reverse=True) if len(found) > 1 else found
-
-    def all_runs(self) -> Iterator[StageRun]:
-        """Every run of the folder."""
-        self.runs_of("")
-        for runs in (self._runs or {}).values():
-            yield from runs
+        return sorted(found, key=StageRun.begun_at, reverse=True) if len(found) > 1 else found
 
 
 def stage_of(record: StageRecord) -> Stage | None:
     """The stage as it was recorded; None when this release cannot read it."""
-    cls = stage_kinds().get(record.kind)
     try:
-        return cls.model_validate_json(json.dumps(record.spec)) if cls is not None else None
-    except ValidationError:
+        return rebuild_stage(record)
+    except IntegrityError:
         return None
 
 
@@ -70,15 +60,27 @@ def explain_change(
     fields: list[FieldChanged] = []
     if before is not None and before.kind == stage.kind:
         fields = [c for c in changed_fields(before, stage) if c.role == "identity"]
-    reasons: list[Reason] = list(fields)
-    for change in diff_payloads(earlier.identity, identity):
+    around = explain_identities(earlier.identity, identity, with_stage=not fields)
+    return (*fields, *around)
+
+
+def explain_identities(
+    earlier: Mapping[str, Any], now: Mapping[str, Any], *, with_stage: bool
+) -> Iterator[Reason]:
+    """What differs between two identities: local files, inputs, the seed, the kind's version.
+
+    Args:
+        with_stage: Whether the stage's own fields are told too.
+    """
+    for change in diff_payloads(earlier, now):
         part, _, rest = change.path.partition(".")
         old, new = (None if value is ABSENT else value for value in (change.old, change.new))
-        if part == "files" and rest:
-            reasons.append(InputChanged(rest, old, new))
+        if part == "files":
+            # All files of a stage, on one side alone, have no digest in common.
+            digests = (value if isinstance(value, str) else None for value in (old, new))
+            yield InputChanged(rest or "its local files", *digests)
         elif part == "inputs" and rest:
-            reasons.append(UpstreamChanged(rest, old, new))
-        elif part != "stage" or not fields:
+            yield UpstreamChanged(rest, old, new)
+        elif part != "stage" or with_stage:
             path = rest if part == "stage" else change.path
-            reasons.append(FieldChanged(path, change.old, change.new, "identity"))
-    return tuple(reasons)
+            yield FieldChanged(path, change.old, change.new, "identity")

@@ -22,10 +22,25 @@ from continuum.stage import Stage
 LOCK_VERSION = 1
 METRIC_DIGITS = 6
 """After the point: more would make noise in a review; the artifact's digest is exact."""
+CONFLICT_MARKS = ("<<<<<<< ", "=======", ">>>>>>> ", "||||||| ")
 HEADER = """\
 # Written by `continuum run`, for review and for reproduction; commit it.
 # `continuum lock --upgrade [STAGE]` asks the sources anew.
 """
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """Refuses a key that is there twice, as merges leave it; the last would win without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            word = str(key.value)
+            if word in seen:
+                problem = f"{word!r} is there twice"
+                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+            seen.add(word)
+        return super().construct_mapping(node, deep)
 
 
 class LockedStage(BaseModel):
@@ -108,24 +123,31 @@ def parse_lock(text: str, name: str) -> Lock:
     Raises:
         IntegrityError: it is none, as a merge that went wrong leaves it; `name` is told.
     """
+    for number, line in enumerate(text.splitlines(), start=1):
+        if line.startswith(CONFLICT_MARKS):
+            raise IntegrityError(
+                f"{name}, line {number}: a merge left both sides here; take one of them whole "
+                "(`git checkout --ours` or `--theirs`) and let `continuum lock` renew it"
+            )
     advice = "restore it from Git, or delete it and let `continuum lock` write it anew"
     try:
-        document = yaml.safe_load(text)
-        lock = Lock.model_validate(document)
+        document = yaml.load(text, Loader=_StrictLoader)  # it is a SafeLoader
+        version = document.get("continuum_lock") if isinstance(document, dict) else LOCK_VERSION
+        if isinstance(version, int) and version != LOCK_VERSION:
+            advice = "use the release that wrote it"
+            raise IntegrityError(f"{name}: is of version {version}, not {LOCK_VERSION}; {advice}")
+        return Lock.model_validate(document)
     except yaml.YAMLError as error:
         place = getattr(error, "problem_mark", None)
         where = f", line {place.line + 1}" if place is not None else ""
-        raise IntegrityError(f"{name}{where}: is not YAML; {advice}") from None
+        what = getattr(error, "problem", None) or "not text"
+        raise IntegrityError(f"{name}{where}: is no YAML ({what}); {advice}") from None
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "the document"
         raise IntegrityError(f"{name}: {where}: {first['msg']}; {advice}") from None
-    if lock.continuum_lock != LOCK_VERSION:
-        raise IntegrityError(
-            f"{name}: is of version {lock.continuum_lock}, this continuum writes {LOCK_VERSION}; "
-            "use the release that wrote it"
-        )
-    return lock
+    except (ValueError, RecursionError) as error:  # of a date, or of brackets without end
+        raise IntegrityError(f"{name}: is no lock ({error}); {advice}") from None
 
 
 def renew_lock(
@@ -144,20 +166,23 @@ def renew_lock(
     complete = {item.name: item for item in finished}
     records = {name: item.run.record() for name, item in complete.items()}
     newest = max(records.values(), key=lambda record: record.made_at, default=None)
-    versions = _versions(newest.provenance) if newest is not None else old and old.versions
+    earlier = old.versions if old is not None else {}
+    versions = _versions(newest.provenance) if newest is not None else earlier
     stages = {}
     for name in order:
         if name in complete:
             entry = _locked(complete[name])
             own = _versions(records[name].provenance)
-            stages[name] = entry.model_copy(
-                update={"versions": {k: v for k, v in own.items() if (versions or {}).get(k) != v}}
-            )
         elif name in before:
-            stages[name] = before[name]
+            entry = before[name]
+            own = {**earlier, **entry.versions}
+        else:
+            continue
+        differing = {k: v for k, v in own.items() if versions.get(k) != v}
+        stages[name] = entry.model_copy(update={"versions": differing})
     if not stages:
         return None
-    return Lock(experiment=experiment, versions=versions or {}, stages=stages)
+    return Lock(experiment=experiment, versions=versions, stages=stages)
 
 
 def write_lock(path: Path, lock: Lock) -> None:

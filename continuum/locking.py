@@ -1,20 +1,23 @@
 """Hold a plan and its results against `continuum.lock`, and write the lock anew."""
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 
 from continuum.errors import DecisionNeededError, NotReproducedError
+from continuum.figures import short_digest
 from continuum.lock import Finished, Lock, read_lock, renew_lock, write_lock
 from continuum.plan import Plan
 from continuum.provenance import package_versions
 
-SHOWN = 12
-"""Letters of a digest, in words."""
 
+def update_lock(plan: Plan, settled: Container[str]) -> None:
+    """Write `continuum.lock` from the stages that are settled; the others keep their entries.
 
-def update_lock(plan: Plan) -> None:
-    """Write `continuum.lock` from what is complete; stages that are not keep their entries."""
+    Args:
+        settled: Names of the stages that are complete and up to date. An artifact that was to be
+            made again, and was not reached, is neither.
+    """
     path = plan.folder.pins_path
-    complete = (p for p in plan if p.run.is_complete)
+    complete = (p for p in plan if p.name in settled)
     finished = [Finished(p.name, p.stage, p.fingerprint, p.run) for p in complete]
     name = plan.experiment.name
     lock = renew_lock(read_lock(path), name, list(plan.stages), finished)
@@ -61,7 +64,8 @@ def check_reproduced(plan: Plan) -> None:
         wanted = plan.lock.stages[planned.name].artifact or ""
         if found != wanted:
             others.append(
-                f"  - {planned.name}: its artifact is {found[:SHOWN]}, not {wanted[:SHOWN]}"
+                f"  - {planned.name}: its artifact is {short_digest(found)}, "
+                f"not {short_digest(wanted)}"
             )
     if others:
         raise NotReproducedError(
@@ -84,8 +88,8 @@ def _deviations(plan: Plan, lock: Lock) -> Iterator[str]:
             yield f"{planned.name}: its pins were upgraded and it was not run since"
         elif locked.fingerprint != planned.fingerprint:
             yield (
-                f"{planned.name}: its fingerprint is {planned.fingerprint[:SHOWN]}, not "
-                f"{locked.fingerprint[:SHOWN]}: the spec or a local file was changed"
+                f"{planned.name}: its fingerprint is {short_digest(planned.fingerprint)}, not "
+                f"{short_digest(locked.fingerprint)}: the spec or a local file was changed"
             )
     for name in lock.stages.keys() - plan.stages.keys():
         yield f"{name}: is in the lock and not in the spec"

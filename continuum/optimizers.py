@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, Field
 
-from continuum.fields import Spec
+from continuum.fields import Spec, with_one_spelling
 from continuum.spelling import closest
 from continuum.stage import Problem
 
@@ -114,8 +114,8 @@ class Optimizer(Spec):
         return _MOMENTS[self.name] + sum(bool(self.arguments.get(name)) for name in _ONE_MORE)
 
     def identity(self) -> dict[str, Any]:
-        extra = {key: list(v) if isinstance(v, tuple) else v for key, v in self.arguments.items()}
-        return {**super().identity(), **extra}
+        arguments = {key: v for key, v in self.arguments.items() if v is not None}
+        return {**super().identity(), **with_one_spelling(arguments)}
 
 
 def optimizer_problems(optimizer: Optimizer) -> Iterator[Problem]:

@@ -68,6 +68,29 @@ class PlannedStage:
     from_step: int | None = None
     """Of a recovery: the optimizer step it goes on from."""
 
+    @property
+    def is_made_again(self) -> bool:
+        """Whether its artifact may come out with other bytes than those that are there."""
+        return self.action in (Action.RUN, Action.RECOVER, Action.CHECK)
+
+    def step_problems(self, ref: Ref[Any]) -> Iterator[str]:
+        """Why a step of it that is still to be taken, and that `ref` selects, will not be there."""
+        if ref.step is None or self.action not in (Action.RUN, Action.RECOVER):
+            return
+        last_step = self.forecast.num_steps
+        if last_step is not None:
+            first_step = last_step - int(self.forecast.facts.get("steps", last_step)) + 1
+            if not first_step <= ref.step <= last_step:
+                yield f"{ref!r}: {self.name} takes only the steps {first_step:,} to {last_step:,}"
+                return
+        saved = [checkpoint.manifest.step for checkpoint in self.run.checkpoints()]
+        if self.from_step is not None and ref.step <= self.from_step and ref.step not in saved:
+            steps = ", ".join(map(str, saved))
+            yield (
+                f"{ref!r}: {self.name} goes on from step {self.from_step:,} and kept no checkpoint "
+                f"of step {ref.step:,}; there are {steps}"
+            )
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -87,6 +110,11 @@ class Plan:
     def problems(self) -> list[str]:
         """Why the run is refused, by stage; empty when it can start."""
         return [f"{p.name}: {problem}" for p in self for problem in p.forecast.problems]
+
+    @property
+    def reused(self) -> set[str]:
+        """The stages whose artifact is there and up to date."""
+        return {planned.name for planned in self if planned.action is Action.REUSE}
 
     @property
     def has_work(self) -> bool:

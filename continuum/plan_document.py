@@ -49,7 +49,7 @@ def read_document(path: Path) -> "AgreedPlan":
         document = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}; {advice}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{path}: is not JSON ({error}); {advice}") from None
     schema = document.get("schema") if isinstance(document, dict) else None
     if schema != SCHEMA:

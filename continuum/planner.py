@@ -31,10 +31,17 @@ from continuum.reasons import (
     WaitsFor,
     changed_fields,
 )
+from continuum.records import StageRecord
 from continuum.runs import ExperimentFolder, StageRun
-from continuum.selection import evaluation_identity, selected_metrics, selection_problems
+from continuum.selection import (
+    evaluation_identity,
+    selected_metrics,
+    selected_steps,
+    selection_problems,
+)
 from continuum.spec.experiment import Experiment
-from continuum.stage import Forecast, PlanInput, Ref, Spec, Stage, closest, select_checkpoint
+from continuum.spelling import did_you_mean
+from continuum.stage import Forecast, PlanInput, Ref, Spec, Stage, select_checkpoint
 
 
 def make_plan(
@@ -53,8 +60,7 @@ def make_plan(
         IntegrityError: the lock cannot be read.
     """
     for name in sorted(request.rerun - experiment.stages.keys()):
-        meant = closest(name, experiment.stages)
-        hint = f"; did you mean {meant!r}?" if meant else ""
+        hint = did_you_mean(name, experiment.stages)
         raise UsageError(f"--rerun {name}: there is no stage of this name{hint}")
     planner = _Planner(experiment, folder, digests, request)
     for name in experiment.in_order():
@@ -74,6 +80,8 @@ class _Candidate:
     forecast: Forecast
     artifact: Artifact | None
     """What is there and whole."""
+    record: StageRecord | None
+    """Of a run that has begun and whose records are whole."""
     damage: list[str]
     pins: Mapping[str, str]
 
@@ -102,7 +110,7 @@ class _Planner:
         self._request = request
         self._artifacts: dict[str, Artifact | None] = {}
         self._history = History(folder)
-        self._selected = _selected_steps(experiment.stages)
+        self._selected = selected_steps(experiment.stages)
         self._disk = DiskBudget()
         self._best_metrics = selected_metrics(experiment.stages)
 
@@ -120,11 +128,11 @@ class _Planner:
         forecast = stage.forecast(inputs, self._folder.path)
         forecast = forecast.with_problems(self._selection_problems(refs))
         forecast = self._disk.claim(forecast, run, self._selected.get(name, ()))
-        artifact, damage = _usable_artifact(run)
+        record, artifact, damage = _what_is_there(run)
         self._artifacts[name] = artifact
         pins = self.lock.pins(name) if self.lock is not None else {}
         decision = self._decide(
-            _Candidate(name, stage, refs, identity, run, forecast, artifact, damage, pins)
+            _Candidate(name, stage, refs, identity, run, forecast, artifact, record, damage, pins)
         )
         self.planned[name] = PlannedStage(
             name=name,
@@ -168,8 +176,10 @@ class _Planner:
 
     def _selection_problems(self, refs: tuple[Ref[Any], ...]) -> Iterator[str]:
         for ref in refs:
-            run = self.planned[ref.stage].run
-            yield from selection_problems(ref, self._input(ref), self._artifacts[ref.stage], run)
+            parent = self.planned[ref.stage]
+            made = None if parent.archive else self._artifacts[ref.stage]
+            yield from selection_problems(ref, self._input(ref), made, parent.run)
+            yield from parent.step_problems(ref)
 
     def _decide(self, it: _Candidate) -> _Decision:
         if it.artifact is not None and it.name not in self._request.rerun:
@@ -190,9 +200,9 @@ class _Planner:
         changed = (*self._changed_inputs(it), *_changed_pins(it, artifact))
         if changed:
             return _Decision(Action.RUN, changed, archive=True)
-        again = [ref for ref in it.refs if self.planned[ref.stage].action in _MAKES_AGAIN]
+        again = self._made_again(it)
         if again:
-            return _Decision(Action.CHECK, tuple(UpstreamRunsAgain(str(ref)) for ref in again))
+            return _Decision(Action.CHECK, again)
         return _Decision(Action.REUSE, (Complete(),))
 
     def _decide_begun(self, it: _Candidate) -> _Decision:
@@ -205,13 +215,17 @@ class _Planner:
         step = saved[-1].manifest.step
         return _Decision(
             Action.RECOVER,
-            (Interrupted(step), *_changed_runtime(it.run, it.stage)),
+            (Interrupted(step), *self._made_again(it), *_changed_runtime(it)),
             from_step=step,
         )
 
+    def _made_again(self, it: _Candidate) -> tuple[Reason, ...]:
+        again = (ref for ref in it.refs if self.planned[ref.stage].is_made_again)
+        return tuple(UpstreamRunsAgain(str(ref)) for ref in again)
+
     def _changed_inputs(self, it: _Candidate) -> tuple[Reason, ...]:
         """Inputs that were made again, with other bytes, since the stage used them."""
-        recorded = {item.ref: item.digest for item in it.run.record().inputs}
+        recorded = {item.ref: item.digest for item in it.record.inputs} if it.record else {}
         changed = []
         for ref in it.refs:
             artifact = self._input(ref).artifact
@@ -226,9 +240,6 @@ class _Planner:
         return explain_change(latest, it.stage, it.identity)
 
 
-_MAKES_AGAIN = (Action.RUN, Action.CHECK, Action.RECOVER)
-
-
 def _changed_pins(it: _Candidate, artifact: Artifact) -> Iterator[Reason]:
     """Sources that the lock pins to something else than the artifact was made from."""
     if it.pins:
@@ -238,11 +249,12 @@ def _changed_pins(it: _Candidate, artifact: Artifact) -> Iterator[Reason]:
                 yield PinChanged(source, used[source], pin)
 
 
-def _changed_runtime(run: StageRun, stage: Stage) -> Iterator[Reason]:
+def _changed_runtime(it: _Candidate) -> Iterator[Reason]:
     """How the work is done now, where that differs from the attempt before."""
-    before = stage_of(run.record())
+    before = stage_of(it.record) if it.record is not None else None
     if before is not None:
-        yield from (change for change in changed_fields(before, stage) if change.role == "runtime")
+        changes = changed_fields(before, it.stage)
+        yield from (change for change in changes if change.role == "runtime")
 
 
 def input_refs(stage: Stage, recipe: Spec | None) -> tuple[Ref[Any], ...]:
@@ -253,24 +265,19 @@ def input_refs(stage: Stage, recipe: Spec | None) -> tuple[Ref[Any], ...]:
     return tuple(refs.values())
 
 
-def _selected_steps(stages: Mapping[str, Stage]) -> dict[str, tuple[int, ...]]:
-    selected: dict[str, set[int]] = {}
-    for stage in stages.values():
-        for ref in stage.refs().values():
-            if ref.step is not None:
-                selected.setdefault(ref.stage, set()).add(ref.step)
-    return {name: tuple(sorted(steps)) for name, steps in selected.items()}
-
-
-def _usable_artifact(run: StageRun) -> tuple[Artifact | None, list[str]]:
-    if not run.is_complete:
-        return None, []
+def _what_is_there(run: StageRun) -> tuple[StageRecord | None, Artifact | None, list[str]]:
+    """A run's record, what it made if that is finished and whole, and else what is wrong."""
+    if not run.is_complete and not run.is_begun:
+        return None, None, []
     try:
+        record = run.record()
+        if not run.is_complete:
+            return record, None, []
         artifact = run.artifact()
         damage = find_damage(artifact.path, artifact.files, read=False)
     except IntegrityError as error:
-        return None, [str(error)]
-    return (None, damage) if damage else (artifact, [])
+        return None, None, [str(error)]
+    return record, (None if damage else artifact), damage
 
 
 def _proved(forecast: Forecast) -> Forecast:

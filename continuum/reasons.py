@@ -1,24 +1,24 @@
 """Why a plan does what it does: one small type for each reason, in words and as JSON."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 from continuum.fields import Spec, field_values
+from continuum.figures import short_digest
 from continuum.fingerprint import ABSENT
-
-LETTERS = 12
-"""Of a digest, in words."""
 
 
 @dataclass(frozen=True)
-class Reason:
+class Reason(ABC):
     """One reason. `code` is stable; the words may change."""
 
     code: ClassVar[str]
 
+    @abstractmethod
     def __str__(self) -> str:
-        raise NotImplementedError
+        """The reason in words."""
 
     def as_json(self) -> dict[str, Any]:
         """The code, the words, and the reason's own fields."""
@@ -77,7 +77,8 @@ class InputChanged(Reason):
         if self.old is None or self.new is None:
             return f"{self.name} {'is new' if self.old is None else 'is gone'}"
         return (
-            f"{self.name} has other bytes: {self.old[:LETTERS]} -> {self.new[:LETTERS]} (SHA-256)"
+            f"{self.name} has other bytes: {short_digest(self.old)} -> "
+            f"{short_digest(self.new)} (SHA-256)"
         )
 
 
@@ -98,14 +99,14 @@ class UpstreamChanged(Reason):
 
 @dataclass(frozen=True)
 class UpstreamRunsAgain(Reason):
-    """A stage it refers to is made again; if its bytes come out equal, so does this one's."""
+    """A stage it refers to is made again; if its bytes come out equal, what is here stays good."""
 
     ref: str
 
     code: ClassVar[str] = "upstream-runs-again"
 
     def __str__(self) -> str:
-        return f"{self.ref} is made again: reused if its bytes come out equal, else run"
+        return f"{self.ref} is made again: kept if its bytes come out equal, else run anew"
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,8 @@ class PinChanged(Reason):
 
     def __str__(self) -> str:
         return (
-            f"continuum.lock pins {self.source} to {self.new[:LETTERS]}, not {self.old[:LETTERS]}"
+            f"continuum.lock pins {self.source} to {short_digest(self.new)}, "
+            f"not {short_digest(self.old)}"
         )
 
 

@@ -214,8 +214,13 @@ BUDGET_FIELDS = ("max_tokens", "max_steps", "epochs")
 
 
 def as_mixture(data: Any) -> dict[Ref[TokenizedDataset], float]:
-    """A `data` field as weights by reference; a single dataset has weight 1."""
-    return dict(data) if isinstance(data, dict) else {data: 1.0}
+    """A `data` field as weights by reference; a single dataset has weight 1.
+
+    The largest share comes first, and equal ones by name: the samples hang on the order, and the
+    order of keys in YAML means nothing.
+    """
+    weights = dict(data) if isinstance(data, dict) else {data: 1.0}
+    return dict(sorted(weights.items(), key=lambda item: (-item[1], item[0])))
 
 
 def describe_mixture(schema: dict[str, Any]) -> None:

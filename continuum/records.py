@@ -1,16 +1,19 @@
 """The documents a run folder holds: what was asked for, what it used, what a checkpoint is."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from continuum.errors import IntegrityError
 from continuum.files import FileDigest, find_damage
 from continuum.fingerprint import fingerprint
 
 STAGE_SCHEMA = "continuum.stage/1"
 ARTIFACT_SCHEMA = "continuum.artifact/1"
+ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
 class InputRecord(BaseModel):
@@ -115,3 +118,34 @@ def saved_checkpoint(path: Path) -> SavedCheckpoint | None:
     if find_damage(path, manifest.files, read=False):
         return None
     return SavedCheckpoint(path, manifest)
+
+
+def read_document(path: Path, schema: str) -> dict[str, Any]:
+    """A JSON document of ours, without the name of its schema.
+
+    Raises:
+        IntegrityError: it is missing or none of this schema.
+    """
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise IntegrityError(f"{path} is missing") from None
+    except ValueError as error:
+        raise IntegrityError(f"{path} is not readable JSON ({error})") from None
+    if not isinstance(document, dict) or document.pop("schema", None) != schema:
+        raise IntegrityError(f"{path} is not a {schema} document")
+    return document
+
+
+def parsed(model: type[ModelT], value: Any, path: Path) -> ModelT:
+    """The value of a document as its type.
+
+    Raises:
+        IntegrityError: it is not whole; `path` is told.
+    """
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the document"
+        raise IntegrityError(f"{path} is not a whole record ({where}: {first['msg']})") from None

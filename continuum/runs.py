@@ -10,6 +10,7 @@
 Status is derived from these files and stored nowhere else.
 """
 
+import itertools
 import json
 import os
 import shutil
@@ -28,6 +29,8 @@ from continuum.records import (
     STAGE_SCHEMA,
     SavedCheckpoint,
     StageRecord,
+    parsed,
+    read_document,
     saved_checkpoint,
 )
 
@@ -86,9 +89,15 @@ class StageRun:
     def is_begun(self) -> bool:
         return (self.path / "stage.json").is_file()
 
-    def begun_at_ns(self) -> int:
-        """When the last attempt began, to order runs by."""
-        return (self.path / "stage.json").stat().st_mtime_ns
+    def begun_at(self) -> str:
+        """When the last attempt began, as its record says it: a copy's files have other times.
+
+        Empty when the record cannot be read.
+        """
+        try:
+            return self.record().made_at
+        except IntegrityError:
+            return ""
 
     def begin(self, record: StageRecord) -> None:
         """Write `stage.json`, anew for each attempt: how the work is done may have changed."""
@@ -102,7 +111,8 @@ class StageRun:
         Raises:
             IntegrityError: `stage.json` is missing or not one of ours.
         """
-        return StageRecord.model_validate(_read_document(self.path / "stage.json", STAGE_SCHEMA))
+        path = self.path / "stage.json"
+        return parsed(StageRecord, read_document(path, STAGE_SCHEMA), path)
 
     def resolved(self) -> dict[str, Any]:
         """What `auto` became in the first attempt; empty before it."""
@@ -155,22 +165,23 @@ class StageRun:
         Raises:
             IntegrityError: `artifact.json` is missing or not one of ours.
         """
-        document = _read_document(self.path / "artifact.json", ARTIFACT_SCHEMA)
+        path = self.path / "artifact.json"
+        document = read_document(path, ARTIFACT_SCHEMA)
         cls = ARTIFACT_TYPES.get(document.get("type", ""))
         if cls is None:
             raise IntegrityError(
-                f"{self.path / 'artifact.json'}: unknown artifact type {document.get('type')!r}; "
+                f"{path}: unknown artifact type {document.get('type')!r}; "
                 "is the file that defines its stage kind still installed?"
             )
-        artifact = cls.model_validate(document["artifact"])
+        artifact = parsed(cls, document.get("artifact"), path)
         return artifact.model_copy(update={"path": self.path / artifact.path})
 
     def archive(self) -> None:
         """Put the folder aside, whole, so that the stage can be made again in its place."""
         archive = self.path.parent / ".archive"
         archive.mkdir(exist_ok=True)
-        number = len(list(archive.glob(f"{self.name}.*"))) + 1
-        self.path.replace(archive / f"{self.name}.{number}")
+        targets = (archive / f"{self.name}.{number}" for number in itertools.count(1))
+        self.path.replace(next(target for target in targets if not target.exists()))
 
     def discard_unfinished(self) -> None:
         """Remove what an interrupted attempt left in `output/`, and unpublished checkpoints."""
@@ -275,15 +286,3 @@ class ExperimentFolder:
                 f"{self.path}: in use by {self.describe_owner()}; "
                 "wait until it has ended, or stop it"
             ) from None
-
-
-def _read_document(path: Path, schema: str) -> dict[str, Any]:
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise IntegrityError(f"{path} is missing") from None
-    except ValueError as error:
-        raise IntegrityError(f"{path} is not readable JSON ({error})") from None
-    if not isinstance(document, dict) or document.pop("schema", None) != schema:
-        raise IntegrityError(f"{path} is not a {schema} document")
-    return document

@@ -4,26 +4,40 @@ Which checkpoint is best hangs on when and on how much the stage evaluates. So `
 else only observes, is part of the identity of a stage that another one selects `@best` from.
 """
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeVar
 
 from continuum.artifacts import Artifact, TrainingCheckpoint
 from continuum.best import best_step
 from continuum.fields import VALIDATION_LOSS, Ref, Spec
 from continuum.recipe import Recipe, intervals_of
 from continuum.runs import StageRun
-from continuum.spelling import closest
+from continuum.spelling import did_you_mean
 from continuum.stage import PlanInput, select_checkpoint
+
+ValueT = TypeVar("ValueT", int, str)
 
 
 def selected_metrics(stages: Mapping[str, Spec]) -> dict[str, tuple[str, ...]]:
     """The metrics by which other stages select the best checkpoint, by the selected stage."""
-    selected: dict[str, set[str]] = {}
+    return _selected(stages, lambda ref: ref.metric)
+
+
+def selected_steps(stages: Mapping[str, Spec]) -> dict[str, tuple[int, ...]]:
+    """The steps that other stages select, by the selected stage."""
+    return _selected(stages, lambda ref: ref.step)
+
+
+def _selected(
+    stages: Mapping[str, Spec], selected_by: Callable[[Ref[Any]], ValueT | None]
+) -> dict[str, tuple[ValueT, ...]]:
+    found: dict[str, set[ValueT]] = {}
     for stage in stages.values():
         for ref in stage.refs().values():
-            if ref.metric is not None:
-                selected.setdefault(ref.stage, set()).add(ref.metric)
-    return {name: tuple(sorted(metrics)) for name, metrics in selected.items()}
+            value = selected_by(ref)
+            if value is not None:
+                found.setdefault(ref.stage, set()).add(value)
+    return {name: tuple(sorted(values)) for name, values in found.items()}
 
 
 def evaluation_identity(recipe: Spec | None) -> dict[str, Any]:
@@ -82,6 +96,5 @@ def _best_problems(
     if len(recipe.data) > 1:
         known += [f"{VALIDATION_LOSS}/{dataset}" for dataset in recipe.data]
     if metric not in known:
-        meant = closest(metric, known)
-        hint = f"; did you mean {meant!r}?" if meant else ""
-        yield (f"{ref!r}: {ref.stage} evaluates {', '.join(known)} and no {metric!r}{hint}")
+        hint = did_you_mean(metric, known)
+        yield f"{ref!r}: {ref.stage} evaluates {', '.join(known)} and no {metric!r}{hint}"

@@ -17,6 +17,12 @@ MIN_RATIO = 0.5
 """Of words that are no slip apart, how alike they have to be (difflib's ratio)."""
 
 
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """`; did you mean 'x'?` to end a message with; empty when no known word is near."""
+    meant = closest(word, known)
+    return f"; did you mean {meant!r}?" if meant else ""
+
+
 def closest(word: str, known: Iterable[str]) -> str | None:
     """The known word most like `word`; None when none is near."""
     words = list(dict.fromkeys(known))

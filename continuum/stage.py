@@ -6,6 +6,7 @@ other file.
 """
 
 import importlib
+import json
 import pkgutil
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -13,9 +14,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, get_args
 
+from pydantic import ValidationError
+
 from continuum.architecture import Architecture
 from continuum.artifacts import Artifact, ArtifactT, Checkpoint, TrainingCheckpoint
 from continuum.best import best_step
+from continuum.errors import IntegrityError
 from continuum.fields import (
     UNIT,
     LocalPath,
@@ -24,7 +28,9 @@ from continuum.fields import (
     Spec,
     cosmetic_field,
     runtime_field,
+    with_one_spelling,
 )
+from continuum.records import StageRecord
 from continuum.runs import StageRun
 from continuum.spelling import closest
 
@@ -43,9 +49,11 @@ __all__ = [
     "StageContext",
     "closest",
     "cosmetic_field",
+    "rebuild_stage",
     "runtime_field",
     "select_checkpoint",
     "stage_kinds",
+    "with_one_spelling",
 ]
 
 
@@ -89,6 +97,8 @@ class Forecast:
     """Of a corpus: no more bytes of text than this."""
     max_tokens: Mapping[str, int] = field(default_factory=dict)
     """Of a dataset: no more tokens than this in each split (`train`, `validation`)."""
+    has_validation: bool | None = None
+    """Of a dataset: whether it has a validation split; None where that is not known yet."""
     architecture: Architecture | None = None
     num_steps: int | None = None
     """Of a training stage: the optimizer step it ends at."""
@@ -222,6 +232,25 @@ def stage_kinds() -> dict[str, type[Stage]]:
         for module in pkgutil.iter_modules(package.__path__):
             _register(importlib.import_module(f"continuum.stages.{module.name}"))
     return dict(STAGE_KINDS)
+
+
+def rebuild_stage(record: StageRecord) -> Stage:
+    """The stage of a record.
+
+    Raises:
+        IntegrityError: this release does not know its kind, or not its fields.
+    """
+    cls = stage_kinds().get(record.kind)
+    if cls is None:
+        raise IntegrityError(f"stage {record.name!r}: there is no kind {record.kind!r} any more")
+    try:
+        return cls.model_validate_json(json.dumps(record.spec))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise IntegrityError(
+            f"stage {record.name!r}: its record is not of this release ({where}: {first['msg']})"
+        ) from None
 
 
 def select_checkpoint(artifact: Artifact, ref: Ref[Any], run: StageRun) -> Artifact | None:

@@ -18,9 +18,9 @@ from typing import Any
 from continuum import files
 from continuum.artifacts import Artifact, Checkpoint
 from continuum.errors import ContinuumError, IntegrityError, StoppedError
-from continuum.records import InputRecord, StageRecord
+from continuum.records import InputRecord
 from continuum.runs import StageRun
-from continuum.stage import Stage, StageContext, select_checkpoint, stage_kinds
+from continuum.stage import StageContext, rebuild_stage, select_checkpoint, stage_kinds
 
 Report = Callable[[dict[str, Any]], None]
 ORPHANED = 70
@@ -72,18 +72,6 @@ def run_stage(
         )
         artifact = stage.run(ctx)
         return run.complete(artifact) if rank == 0 else artifact
-
-
-def rebuild_stage(record: StageRecord) -> Stage:
-    """The stage of a record.
-
-    Raises:
-        IntegrityError: its kind is no longer known.
-    """
-    cls = stage_kinds().get(record.kind)
-    if cls is None:
-        raise IntegrityError(f"stage {record.name!r}: there is no kind {record.kind!r} any more")
-    return cls.model_validate_json(json.dumps(record.spec))
 
 
 def main(run_path: str, events: Connection) -> None:

@@ -1,32 +1,17 @@
 """The command line: the only place that parses arguments, prints, or exits."""
 
 import errno
+import importlib
 import io
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import typer
 
 from continuum import __version__
-from continuum.cli import (
-    diff,
-    explain,
-    init,
-    lineage,
-    lock,
-    logs,
-    plan,
-    render,
-    run,
-    schema,
-    status,
-    stop,
-    validate,
-    verify,
-)
 from continuum.cli.bugs import report_bug
 from continuum.cli.console import (
     Verbosity,
@@ -46,6 +31,25 @@ MACHINE_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, 
 """What the machine refuses, besides files that are absent or forbidden: no bug of continuum's."""
 
 
+COMMANDS = {
+    "validate": "Check an experiment file; every mistake and what is unwise is told, by line.",
+    "render": "Show the resolved spec: bases merged, overrides set, variables filled in.",
+    "plan": "Show what a run would do: each stage's action, the reason, its cost. Runs nothing.",
+    "run": "Run an experiment; what is complete is reused, what was interrupted goes on.",
+    "verify": "Hold every file of the folder's runs against its record; exit 8 when any differs.",
+    "diff": "Compare two experiments: fields, stages that run again, cost, pins and metrics.",
+    "lock": "Write continuum.lock from what the folder's runs used and made.",
+    "stop": "Ask the run that holds this folder to save at the next step boundary and end.",
+    "status": "Show every stage's state, progress and last losses, from the folder's files.",
+    "logs": "Print a stage's log, or its metrics; with -f from another terminal while it runs.",
+    "lineage": "Print the ancestry of what the experiment made, from the end to the sources.",
+    "init": "Write a commented experiment.yaml, with a schema beside it for the editor.",
+    "explain": "Explain a code, a field or a kind of the spec; without an argument, list all.",
+    "schema": "Print the JSON Schema of experiment.yaml and of the bases it may extend.",
+}
+"""Each a module of this package with a function of its name, and that function's first line."""
+
+
 class _App(typer.Typer):
     """Every command has `-q` and `-v`."""
 
@@ -62,20 +66,6 @@ app = _App(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("validate")(validate.validate)
-app.command("render")(render.render)
-app.command("plan")(plan.plan)
-app.command("run")(run.run)
-app.command("verify")(verify.verify)
-app.command("diff")(diff.diff)
-app.command("lock")(lock.lock)
-app.command("stop")(stop.stop)
-app.command("status")(status.status)
-app.command("logs")(logs.logs)
-app.command("lineage")(lineage.lineage)
-app.command("init")(init.init)
-app.command("explain")(explain.explain)
-app.command("schema")(schema.schema)
 
 
 def _show_version(wanted: bool) -> None:
@@ -96,11 +86,32 @@ def options(
     set_verbosity(quiet=quiet, verbose=verbose)
 
 
+def register_commands(arguments: Sequence[str]) -> None:
+    """Give the app its commands; only the one that is asked for is imported.
+
+    The others stand there with their name and help alone: half of the time of a short command
+    would go into what it does not use. Completion asks for all of them.
+    """
+    wanted = next((word for word in arguments if word in COMMANDS), None)
+    needs_all = "_CONTINUUM_COMPLETE" in os.environ
+    for name, summary in COMMANDS.items():
+        if needs_all or name == wanted:
+            module = importlib.import_module(f"{__name__}.{name}")
+            app.command(name)(getattr(module, name))
+        else:
+            app.command(name, help=summary)(_not_imported)
+
+
+def _not_imported() -> None:
+    raise AssertionError("a command is imported before it is called")
+
+
 def main() -> None:
     """Entry of the `continuum` command; the one place where errors become exit codes."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # as stderr: a letter is no reason to die
     try:
+        register_commands(sys.argv[1:])
         app(standalone_mode=True)
     except ContinuumError as error:
         _show_traceback()

@@ -85,8 +85,3 @@ def print_json(document: dict[str, Any]) -> None:
     """One document on stdout; it names its schema."""
     assert "schema" in document, "readers need to know what they read"
     print(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False))
-
-
-def notes() -> Console:
-    """The console for everything else; silent under `-q`."""
-    return Console(stderr=True, quiet=verbosity() is Verbosity.QUIET)

@@ -40,7 +40,7 @@ def diff(
         bool, typer.Option("--detailed-exitcode", help="Exit 10 when anything differs.")
     ] = False,
 ) -> None:
-    """Compare two experiments: changed fields, stages that run again, cost, pins and metrics."""
+    """Compare two experiments: fields, stages that run again, cost, pins and metrics."""
     if as_json and as_md:
         raise UsageError("--json and --md print different things; choose one")
     with open_side(before) as first, open_side(after) as second:

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from continuum.errors import UsageError
+from continuum.lint import LINT_CODES
 from continuum.spec.codes import CODES, Code
 from continuum.spec.keys import suggest
 from continuum.spec.manual import CONCEPTS, Field, Kind, all_fields, all_kinds, find_fields
@@ -17,8 +18,8 @@ from continuum.spec.manual import CONCEPTS, Field, Kind, all_fields, all_kinds, 
 SCHEMA = "continuum.explain/1"
 WIDTH = 96
 NAME_WIDTH = 28
-ALL_CODES: Mapping[str, Code] = {**CODES}
-"""What is told about a spec: mistakes, and whatever other modules warn of."""
+ALL_CODES: Mapping[str, Code] = {**CODES, **LINT_CODES}
+"""What is told about a spec: mistakes, and what is unwise."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def explain(
         bool, typer.Option("--json", help=f"Print one JSON document, {SCHEMA}.")
     ] = False,
 ) -> None:
-    """Explain a code, or a field or kind of the spec; without an argument, list everything."""
+    """Explain a code, a field or a kind of the spec; without an argument, list all."""
     answer = _everything() if topic is None else _look_up(topic)
     if as_document:
         typer.echo(json.dumps(answer.as_json(topic), indent=2, ensure_ascii=False))

@@ -39,7 +39,7 @@ def init(
         ),
     ] = Template.quickstart,
 ) -> None:
-    """Write a commented experiment.yaml, with a schema beside it for the editor's completion."""
+    """Write a commented experiment.yaml, with a schema beside it for the editor."""
     spec = folder / SPEC_NAME
     if spec.exists():
         raise UsageError(f"{spec} is already there and is not overwritten; name another folder")

@@ -8,10 +8,10 @@ from rich.tree import Tree
 from continuum.cli.arguments import Overrides, Spec, open_experiment
 from continuum.cli.console import results
 from continuum.errors import UsageError
+from continuum.figures import short_digest
 from continuum.lineage.graph import Graph, Node, build_graph
-from continuum.spelling import closest
+from continuum.spelling import did_you_mean
 
-SHOWN_DIGITS = 12
 MAX_SOURCES = 8
 """More sources of one corpus than this are counted, not listed."""
 
@@ -24,7 +24,7 @@ def lineage(
     ] = None,
     overrides: Overrides = None,
 ) -> None:
-    """Print the ancestry of what the experiment made, as a tree from the end to the sources."""
+    """Print the ancestry of what the experiment made, from the end to the sources."""
     opened = open_experiment(spec, overrides)
     graph = build_graph(opened.folder, opened.plan())
     console = results()
@@ -40,9 +40,7 @@ def _wanted(graph: Graph, name: str | None) -> list[Node]:
         found = graph.find(name)
         if not found:
             names = [n.stage for n in graph.nodes] + [n.id for n in graph.nodes]
-            near = closest(name, names)
-            hint = f"; did you mean {near!r}?" if near else ""
-            raise UsageError(f"the lineage has no node {name!r}{hint}")
+            raise UsageError(f"the lineage has no node {name!r}{did_you_mean(name, names)}")
         return found
     used = {e.target for e in graph.edges if e.relation in ("used", "derived")}
     ends = [n for n in graph.nodes if n.type != "run" and n.is_current and n.id not in used]
@@ -83,7 +81,7 @@ def _label(node: Node) -> str:
         words.append(f"best by {', '.join(facts['best_by'])}")
     if facts.get("commit"):
         words.append(f"commit {facts['commit']}")
-    words.append(f"[dim]sha256 {(node.sha256 or '')[:SHOWN_DIGITS]}[/dim]")
+    words.append(f"[dim]sha256 {short_digest(node.sha256)}[/dim]")
     if not node.is_current:
         words.append("[dim](of an earlier spec)[/dim]")
     return "  ".join(words)

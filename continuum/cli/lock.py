@@ -7,12 +7,10 @@ import typer
 
 from continuum.cli.arguments import Opened, Spec, open_experiment
 from continuum.errors import UsageError
+from continuum.figures import short_digest
 from continuum.lock import Lock, read_lock, write_lock
 from continuum.locking import update_lock
-from continuum.spelling import closest
-
-SHOWN = 12
-"""Letters of a digest, in words."""
+from continuum.spelling import did_you_mean
 
 
 def lock(
@@ -33,7 +31,8 @@ def lock(
         if upgrade:
             _upgrade(opened, stages or list(opened.experiment.stages))
             return
-        update_lock(opened.plan())
+        plan = opened.plan()
+        update_lock(plan, plan.reused)
         written = read_lock(opened.folder.pins_path)
     if written is None:
         raise UsageError(f"{opened.folder.path}: nothing was made yet; `continuum run` makes it")
@@ -44,8 +43,7 @@ def _upgrade(opened: Opened, names: list[str]) -> None:
     known = opened.experiment.stages
     for name in names:
         if name not in known:
-            meant = closest(name, known)
-            hint = f"; did you mean {meant!r}?" if meant else ""
+            hint = did_you_mean(name, known)
             raise UsageError(f"--upgrade {name}: there is no stage of this name{hint}")
     path = opened.folder.pins_path
     locked = read_lock(path)
@@ -63,8 +61,8 @@ def _renewed(locked: Lock, name: str, now: Mapping[str, str]) -> Lock:
     before = locked.pins(name)
     changed = {source: pin for source, pin in now.items() if before.get(source) != pin}
     for source, pin in changed.items():
-        was = before.get(source, "(none)")[:SHOWN]
-        typer.echo(f"{name}: {source}: {was} -> {pin[:SHOWN]}")
+        was = short_digest(before.get(source))
+        typer.echo(f"{name}: {source}: {was} -> {short_digest(pin)}")
     if not changed:
         if now:
             typer.echo(f"{name}: up to date")

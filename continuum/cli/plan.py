@@ -20,7 +20,7 @@ from continuum.locking import check_locked
 from continuum.plan import Action, Plan, PlannedStage, Request
 from continuum.plan_document import as_document
 from continuum.reasons import Reason, UpstreamChanged, UpstreamRunsAgain, WaitsFor
-from continuum.spelling import closest
+from continuum.spelling import did_you_mean
 
 CHANGES_PENDING = 10
 """Exit code of `--detailed-exitcode` when a run would do something."""
@@ -54,11 +54,12 @@ def plan(
         typer.Option("--detailed-exitcode", help="Exit 10 when there is something to do."),
     ] = False,
 ) -> None:
-    """Show what a run would do: each stage's action, the reason, and its cost. Runs nothing."""
+    """Show what a run would do: each stage's action, the reason, its cost. Runs nothing."""
     opened = open_experiment(spec, overrides)
     made = opened.plan(Request(tuple(overrides or ()), frozenset(rerun or ()), locked))
-    if as_json:
-        print_json(as_document(made))
+    document = as_document(made) if as_json or out is not None else None
+    if as_json and document is not None:
+        print_json(document)
     elif why is not None:
         results().print(_explanation(made, why))
     else:
@@ -69,7 +70,7 @@ def plan(
     if locked:
         check_locked(made)
     if out is not None:
-        write_json(out, as_document(made))
+        write_json(out, document)
     if detailed_exitcode and made.has_work:
         changing = [planned.name for planned in made if planned.action is not Action.REUSE]
         typer.echo(f"not reused as they are: {', '.join(changing)}", err=True)
@@ -145,8 +146,7 @@ def _explanation(made: Plan, name: str) -> Tree:
         UsageError: there is no such stage.
     """
     if name not in made.stages:
-        meant = closest(name, made.stages)
-        hint = f"; did you mean {meant!r}?" if meant else ""
+        hint = did_you_mean(name, made.stages)
         raise UsageError(f"--why {name}: there is no stage of this name{hint}")
     planned = made.stages[name]
     tree = Tree(_headline(planned))

@@ -31,6 +31,13 @@ class Progress(ABC):
         return None
 
 
+class SilentProgress(Progress):
+    """Shows nothing: what failed is told at the end."""
+
+    def observe(self, stage: str, event: dict[str, Any]) -> None:
+        pass
+
+
 class PlainProgress(Progress):
     """One line an event, progress at most every few seconds."""
 

@@ -16,8 +16,8 @@ from rich.table import Table
 from rich.text import Text
 
 from continuum.cli.arguments import Locked, Overrides, Rerun, Spec, open_experiment
-from continuum.cli.console import print_json, results
-from continuum.cli.progress import PlainProgress, Progress, RichProgress
+from continuum.cli.console import Verbosity, print_json, results, verbosity
+from continuum.cli.progress import PlainProgress, Progress, RichProgress, SilentProgress
 from continuum.errors import UsageError
 from continuum.executor import RunResult, StopRule, run_experiment
 from continuum.launchers import Launcher
@@ -58,8 +58,7 @@ def run(
     agreed = _agreed_plan(plan_path, request)
     request = agreed.request if agreed is not None else request
     opened = open_experiment(spec, list(request.overrides))
-    console = Console(stderr=True)
-    progress: Progress = RichProgress(console) if _is_live(console, plain) else PlainProgress()
+    progress = _progress(plain)
     stop = StopRule(_stop_on_signals(parse_duration(max_time)), grace_s=grace)
     with progress:
         result = run_experiment(
@@ -141,6 +140,13 @@ def _launcher(in_process: bool) -> Launcher:
     from continuum.launchers.automatic import AutomaticLauncher
 
     return AutomaticLauncher()
+
+
+def _progress(plain: bool) -> Progress:
+    if verbosity() is Verbosity.QUIET:
+        return SilentProgress()
+    console = Console(stderr=True)
+    return RichProgress(console) if _is_live(console, plain) else PlainProgress()
 
 
 def _is_live(console: Console, plain: bool) -> bool:

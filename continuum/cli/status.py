@@ -24,7 +24,7 @@ def status(
         bool, typer.Option("--watch", help="Draw it anew until the run has ended.")
     ] = False,
 ) -> None:
-    """Show every stage's state, progress and last losses, from the files in the folder."""
+    """Show every stage's state, progress and last losses, from the folder's files."""
     opened = open_experiment(spec, overrides)
     if not watch:
         results().print(_table(opened))

@@ -19,7 +19,7 @@ def validate(
     output_format: FormatOption = Format.HUMAN,
     strict: Annotated[bool, typer.Option("--strict", help="Warnings are errors.")] = False,
 ) -> None:
-    """Check an experiment file; every mistake is told, with its line, and what looks unwise."""
+    """Check an experiment file; every mistake and what is unwise is told, by line."""
     path = experiment_file(spec)
     try:
         document = load_document(path, overrides or ())

@@ -7,14 +7,13 @@ from typing import Any, Literal
 from continuum.costs import KEPT
 from continuum.diff.sides import Side
 from continuum.fields import field_values
-from continuum.fingerprint import ABSENT, diff_payloads
+from continuum.fingerprint import ABSENT
+from continuum.history import explain_identities
 from continuum.lock import Lock
 from continuum.plan import PlannedStage
 from continuum.reasons import (
     FieldChanged,
-    InputChanged,
     Reason,
-    UpstreamChanged,
     changed_fields,
 )
 
@@ -146,7 +145,7 @@ def _stage_diff(old: PlannedStage | None, new: PlannedStage | None) -> StageDiff
         status: Status = "removed" if new is None else "added"
     else:
         changes = tuple(_field_changes(old, new))
-        causes = tuple(_causes(old, new))
+        causes = tuple(explain_identities(old.identity, new.identity, with_stage=False))
         is_same = old.fingerprint == new.fingerprint
         status = "again" if not is_same else "reused" if changes else "same"
     return StageDiff(
@@ -169,23 +168,6 @@ def _field_changes(old: PlannedStage, new: PlannedStage) -> Iterator[FieldChange
     for item in field_values(new.stage):
         if item.path != "kind":
             yield FieldChanged(item.path, ABSENT, item.value, item.role)
-
-
-def _causes(old: PlannedStage, new: PlannedStage) -> Iterator[Reason]:
-    for change in diff_payloads(old.identity, new.identity):
-        part, _, rest = change.path.partition(".")
-        was, now = (None if value is ABSENT else value for value in (change.old, change.new))
-        if part == "files":
-            yield InputChanged(rest or "its local files", _digest(was), _digest(now))
-        elif part == "inputs":
-            yield UpstreamChanged(rest, was, now)
-        elif part in ("seed", "version"):
-            yield FieldChanged(part, was, now, "identity")
-
-
-def _digest(value: Any) -> str | None:
-    """A file's hash; all files of a stage, on one side alone, have none."""
-    return value if isinstance(value, str) else None
 
 
 def _figures(planned: PlannedStage | None) -> dict[str, int | float]:

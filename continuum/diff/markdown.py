@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 
 from continuum.diff.compare import DOES_WORK, Diff, LockChange, StageDiff
-from continuum.figures import format_bytes, format_flops
+from continuum.figures import format_bytes, format_flops, short_digest
 from continuum.reasons import FieldChanged
 
 WORDS = {
@@ -61,9 +61,9 @@ def cost_in_words(figures: dict[str, int | float], *, signed: bool = False) -> s
 def lock_words(change: LockChange) -> str:
     """`pretrain: val_loss 4.26 -> 4.1 (-0.16)`, without the stage's name."""
     if change.what == "artifact":
-        return f"artifact {_digest(change.old)} -> {_digest(change.new)}"
+        return f"artifact {short_digest(change.old)} -> {short_digest(change.new)}"
     if change.what == "pin":
-        return f"{change.name}: {_digest(change.old)} -> {_digest(change.new)}"
+        return f"{change.name}: {short_digest(change.old)} -> {short_digest(change.new)}"
     old, new = (("(none)" if value is None else value) for value in (change.old, change.new))
     delta = ""
     if isinstance(change.old, (int, float)) and isinstance(change.new, (int, float)):
@@ -168,7 +168,3 @@ def _code(value: object) -> str:
     """A value as code, inside a table cell."""
     text = " ".join(str(value).split()).replace("|", "\\|").replace("`", "'")
     return f"`{text}`"
-
-
-def _digest(value: object) -> str:
-    return "(none)" if value is None else str(value)[:12]

@@ -17,6 +17,8 @@ class InProcessLauncher:
 
     def launch(self, run: StageRun, on_event: OnEvent) -> Outcome:
         with self._one_at_a_time:
+            if self._stop.is_set():
+                return Outcome("stopped", "not started: the run is stopping")
             try:
                 worker.run_stage(run, on_event, self._stop.is_set)
             except StoppedError as error:

@@ -145,7 +145,7 @@ def _nodes_of(run: StageRun, record: StageRecord, is_current: bool) -> Iterator[
     path = f"runs/{run.name}"
     common = {"stage": record.name, "is_current": is_current}
     yield Node(id=f"run:{run.name}", type="run", path=path, facts=_run_facts(run, record), **common)
-    artifact = run.artifact() if run.is_complete else None
+    artifact = _artifact_of(run)
     for saved in run.checkpoints():
         is_final = isinstance(artifact, Checkpoint) and saved.manifest.step == artifact.step
         yield Node(
@@ -184,7 +184,7 @@ def _nodes_of(run: StageRun, record: StageRecord, is_current: bool) -> Iterator[
 def _edges_of(run: StageRun, record: StageRecord) -> Iterator[Edge]:
     run_id = f"run:{run.name}"
     made = [_checkpoint_id(run, c.manifest.step) for c in run.checkpoints()]
-    artifact = run.artifact() if run.is_complete else None
+    artifact = _artifact_of(run)
     if artifact is not None and not isinstance(artifact, TrainingCheckpoint):
         made.append(run.name)
     for item in artifact.items if isinstance(artifact, Corpus) else ():
@@ -205,8 +205,15 @@ def _input_id(parent: StageRun, digest: str) -> tuple[str, bool]:
     for saved in parent.checkpoints():
         if saved.manifest.digest == digest:
             return _checkpoint_id(parent, saved.manifest.step), True
-    is_model = parent.is_complete and isinstance(parent.artifact(), Checkpoint)
-    return parent.name, is_model
+    return parent.name, isinstance(_artifact_of(parent), Checkpoint)
+
+
+def _artifact_of(run: StageRun) -> Artifact | None:
+    """What the run made; None where that is nothing yet, or is not readable any more."""
+    try:
+        return run.artifact() if run.is_complete else None
+    except IntegrityError:
+        return None
 
 
 def _checkpoint_id(run: StageRun, step: int) -> str:

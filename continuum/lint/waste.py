@@ -21,8 +21,9 @@ def unused_results(subject: Subject) -> Iterator[Finding]:
 
 def equal_stages(subject: Subject) -> Iterator[Finding]:
     """Stages that make the same thing twice."""
+    unknown = _unknown_bytes(subject)
     first: dict[str, str] = {}
-    for name in subject.document.experiment.stages:
+    for name in (name for name in subject.document.experiment.stages if name not in unknown):
         same = first.setdefault(subject.plan.stages[name].fingerprint, name)
         if same != name:
             message = (
@@ -40,3 +41,13 @@ def unused_variables(subject: Subject) -> Iterator[Finding]:
         node = declared.child(name) if declared is not None else None
         if node is not None and node.place.file == str(composition.files[0]):
             yield Finding(("vars", name), f"nothing uses the variable {name!r}", at_key=True)
+
+
+def _unknown_bytes(subject: Subject) -> set[str]:
+    """Stages that wait for local files which are not there yet: their fingerprints lack them."""
+    unknown: set[str] = set()
+    for planned in subject.plan:
+        is_below = any(ref.stage in unknown for ref in planned.refs)
+        if is_below or planned.forecast.problems:
+            unknown.add(planned.name)
+    return unknown

@@ -137,7 +137,11 @@ def data_problems(
         if recipe.evaluate is None:
             continue
         validation = blocks_of(recipe, item, "validation")
-        has_none = isinstance(item.artifact, TokenizedDataset) and item.artifact.validation is None
+        has_none = (
+            item.artifact.validation is None
+            if isinstance(item.artifact, TokenizedDataset)
+            else item.forecast.has_validation is False
+        )
         if has_none or validation is not None:
             yield from evaluation_problems(recipe, ref, validation.blocks if validation else 0)
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 
 from continuum.amounts import Amount
 from continuum.architecture import Architecture
+from continuum.extras import missing_extras
 from continuum.preflight.disk import checkpoints_need, temporary_problems
 from continuum.preflight.fitness import (
     Bound,
@@ -47,6 +48,7 @@ def forecast_training(
         *step_problems(recipe, num_steps, start_step),
         *data_problems(recipe, datasets, blocks),
         *model_problems(recipe, architecture, datasets),
+        *missing_extras(recipe.runtime.loggers),
         *temporary_problems(recipe),
     ]
     memory, tight, doubtful = _memory(recipe, architecture)

@@ -90,9 +90,10 @@ class FieldSchemas:
         return found[0] if len(found) == 1 else {"anyOf": found}
 
     def _alternative(self, raw: Schema, role: str, *, is_named: bool) -> Schema:
-        if "$ref" in raw:
-            return {"$ref": DEFINITIONS + self.define(raw["$ref"].removeprefix(DEFINITIONS), role)}
         kept = {k: v for k, v in raw.items() if k not in (*_ABOUT_FIELD, "title")}
+        if "$ref" in raw:
+            name = self.define(raw["$ref"].removeprefix(DEFINITIONS), role)
+            return {**kept, "$ref": DEFINITIONS + name}  # what stands beside it narrows it
         if is_named and "title" in raw:
             self.definitions[raw["title"]] = kept
             return {"$ref": DEFINITIONS + raw["title"]}

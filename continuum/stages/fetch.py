@@ -108,18 +108,23 @@ class Fetch(Stage):
 
     def pins(self, artifact: Artifact) -> dict[str, str]:
         assert isinstance(artifact, Corpus), "a fetch makes a corpus"
-        urls = {source.url for source in self.sources if source.url is not None}
+        urls = self._urls_that_may_change()
         return {item.source: item.sha256 for item in artifact.items if item.source in urls}
 
     def renew_pins(self) -> dict[str, str]:
         pins: dict[str, str] = {}
         with tempfile.TemporaryDirectory() as folder:
-            for url in (s.url for s in self.sources if s.url is not None and s.sha256 is None):
+            for url in self._urls_that_may_change():
                 arrived = Path(folder) / "file"
                 download(Remote(url), arrived, on_progress=lambda *_: None)
                 pins[url] = sha256_file(arrived)
                 arrived.unlink()
         return pins
+
+    def _urls_that_may_change(self) -> list[str]:
+        """Those whose bytes the spec does not state itself, each once."""
+        urls = (s.url for s in self.sources if s.url is not None and s.sha256 is None)
+        return list(dict.fromkeys(urls))
 
     def run(self, ctx: StageContext) -> Corpus:
         from continuum.text.checking import check_item, check_not_empty

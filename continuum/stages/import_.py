@@ -143,7 +143,8 @@ class Import(Stage):
             return Forecast(
                 max_tokens={
                     name: read_chunk_folder(folder).num_tokens for name, folder in folders.items()
-                }
+                },
+                has_validation="validation" in folders,
             )
         if self.as_ == "corpus":
             sizes = []

@@ -39,6 +39,7 @@ from continuum.stage import (
     StageContext,
     closest,
     runtime_field,
+    with_one_spelling,
 )
 
 
@@ -84,6 +85,10 @@ class Pretrain(Stage):
     def problems(self, stages: Mapping[str, Stage]) -> Iterator[Problem]:
         yield from training_problems(self)
         yield from _model_problems(self.model)
+
+    def identity(self) -> dict[str, Any]:
+        payload = super().identity()
+        return {**payload, "model": with_one_spelling(payload["model"])}
 
     def architecture(self) -> Architecture:
         """The model's shape.

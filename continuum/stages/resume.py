@@ -80,13 +80,12 @@ class Resume(Stage):
         if isinstance(parent.artifact, TrainingCheckpoint):
             shape = Architecture(parent.artifact.model_config_fields)
             start_step = parent.artifact.step
-        forecast = forecast_training(
+        return forecast_training(
             self._extend(parent.recipe),
             shape,
             inputs,
             start_step=self.from_.step or start_step,
         )
-        return forecast.with_problems(self._selection_problems(parent))
 
     def run(self, ctx: StageContext) -> TrainingCheckpoint:
         from continuum.training.session import Origin, train
@@ -94,11 +93,6 @@ class Resume(Stage):
         parent = ctx.artifact(self.from_)
         origin = Origin(parent.model_config_fields, state=parent.path, parent=parent.digest)
         return train(ctx, Recipe.model_validate(ctx.recipe, strict=False), origin)
-
-    def _selection_problems(self, parent: PlanInput) -> Iterator[str]:
-        num_steps = parent.forecast.num_steps
-        if self.from_.step is not None and num_steps is not None and self.from_.step > num_steps:
-            yield f"{self.from_!r}: the parent takes only {num_steps:,} steps"
 
     def _extend(self, parent: Spec | None) -> Recipe:
         """The parent's recipe with this stage's horizon, schedule, evaluation and runtime."""

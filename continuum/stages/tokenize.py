@@ -120,6 +120,7 @@ class Tokenize(Stage):
             problems=tuple(problems),
             warnings=tuple(dataset_warnings(inputs.values(), experiment_folder)),
             max_tokens=bounds,
+            has_validation=self.validation != "none",
             disk=dataset_need(inputs.values()),
         )
 

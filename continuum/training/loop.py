@@ -5,7 +5,6 @@ What changes is in `TrainingState`; everything else is fixed before the first st
 """
 
 import math
-import resource
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +22,7 @@ from continuum.training.decisions import Decisions
 from continuum.training.evaluation import evaluate_all
 from continuum.training.fabric import check_ranks_agree
 from continuum.training.litgpt import next_token_loss
+from continuum.training.memory import peak_bytes
 from continuum.training.metrics import MetricsLog
 from continuum.training.schedule import LearningRate
 from continuum.training.state import TrainingState
@@ -165,7 +165,7 @@ def _log_step(
         "grad_norm": None if norm is None else norm.item(),
         "skipped_steps": state.skipped_steps,
         **clock.measure(state.step),
-        "memory_bytes": memory_bytes(fabric),
+        "memory_bytes": peak_bytes(fabric),
     }
     log.write(step=state.step, **row)
     report({"event": "train", "step": state.step, "num_steps": task.num_steps, **row})
@@ -293,10 +293,3 @@ def finite(
             "or say on_nonfinite: skip"
         )
     return number
-
-
-def memory_bytes(fabric: Fabric) -> int:
-    """The most memory this process has held: on the GPU, or resident on a CPU."""
-    if fabric.device.type == "cuda":
-        return torch.cuda.max_memory_allocated(fabric.device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

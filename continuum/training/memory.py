@@ -1,5 +1,6 @@
-"""Whether the model will fit where it is to be trained, looked at before it is built."""
+"""Memory where a model is trained: whether it will fit, before it is built, and what it took."""
 
+import resource
 from collections.abc import Iterator
 from typing import Any
 
@@ -40,3 +41,10 @@ def memory_warnings(
         raise PreflightError(problem)
     if doubt := estimate.doubt(available, place):
         yield doubt
+
+
+def peak_bytes(fabric: Fabric) -> int:
+    """The most memory this process has held: on the GPU, or resident on a CPU."""
+    if fabric.device.type == "cuda":
+        return torch.cuda.max_memory_allocated(fabric.device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

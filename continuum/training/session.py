@@ -121,7 +121,8 @@ def _companions(
     return Companions(
         tokenizer_dir=first.path / "tokenizer",
         model_config_fields=origin.model_config_fields,
-        recipe=recipe.model_dump(mode="json", exclude_none=True),
+        # What was learned, not how: the same weights are the same bytes, whatever the runtime.
+        recipe=recipe.model_dump(mode="json", exclude_none=True, exclude={"evaluate", "runtime"}),
         vocabulary_digest=first.vocabulary_digest,
         parent=origin.parent,
         world_size=resolved.world_size,

@@ -1,5 +1,6 @@
 """Commands that only look never import torch and never ask the network."""
 
+import importlib
 import os
 import subprocess
 import sys
@@ -7,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from continuum.cli import COMMANDS
 
 PROGRAM = """
 import socket, sys
@@ -64,3 +67,10 @@ def test_a_reader_that_leaves_is_no_traceback(experiment: Callable[..., Path]) -
     command = f"{sys.executable} -m continuum plan {path} | true"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
     assert done.stderr == ""
+
+
+def test_the_help_of_all_commands_is_that_of_each() -> None:
+    """The list is written by hand, so that none of them is imported for it."""
+    for name, summary in COMMANDS.items():
+        function = getattr(importlib.import_module(f"continuum.cli.{name}"), name)
+        assert function.__doc__.splitlines()[0] == summary, name

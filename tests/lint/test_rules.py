@@ -144,3 +144,16 @@ def test_what_the_lock_pins_is_pinned(tmp_path: Path) -> None:
     lock = Lock(experiment="lint", versions={}, stages={"books": locked})
     (tmp_path / "continuum.lock").write_text(lock.as_yaml(), encoding="utf-8")
     assert warnings_of(path) == ()
+
+
+def test_texts_that_are_not_there_yet_are_not_taken_for_the_same(tmp_path: Path) -> None:
+    one, two = tmp_path / "one.txt", tmp_path / "two.txt"
+    stages = "".join(
+        f"  {name}: {{kind: fetch, sources: [{{path: {name}.txt}}]}}\n" for name in ("one", "two")
+    )
+    path = tmp_path / "experiment.yaml"
+    path.write_text(f"continuum: 1\nname: lint\nstages:\n{stages}", encoding="utf-8")
+    assert warnings_of(path) == ()
+    one.write_text("the same", encoding="utf-8")
+    two.write_text("another", encoding="utf-8")
+    assert warnings_of(path) == ()

@@ -16,6 +16,8 @@ from tests.processes import begin_model, save_shards
 from tests.processes.begin_model import digest
 from tests.training.samples import cpu_fabric, tokenizer_folder
 
+pytestmark = pytest.mark.slow  # each starts torchrun with a model of real size
+
 
 def begin(num_processes: int, *arguments: object) -> list[dict[str, Any]]:
     """What each process that begins a model says, by rank."""
@@ -28,7 +30,8 @@ def torchrun(num_processes: int, script: str, *arguments: object) -> list[dict[s
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command += [f"--nproc-per-node={num_processes}", script, *map(str, arguments)]
     # glibc else keeps freed blocks below 32 MB, which blurs what was held at once.
-    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "1000000"}
+    root = str(Path(__file__).parents[2])  # the program imports from the tests
+    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "1000000", "PYTHONPATH": root}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]

@@ -71,6 +71,7 @@ def best(folder: Path) -> dict[str, object]:
     return {"step": used["step"], "digest": used["digest"]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_killed_run_is_one_run_in_every_logger(
     unbroken: Path, prepared: Path, cli: Cli, processes: int

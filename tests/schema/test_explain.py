@@ -27,6 +27,12 @@ def test_a_code_is_told_with_its_examples(cli: Cli) -> None:
     assert cli("explain", "e101").stdout == shown
 
 
+def test_a_warning_is_explained_as_a_mistake_is(cli: Cli) -> None:
+    shown = cli("explain", "W002").stdout
+    assert shown.startswith("W002: The warm-up takes more than a tenth of the run.\n")
+    assert "Right:\n" in shown
+
+
 def test_a_control_character_is_shown_not_sent_to_the_terminal(cli: Cli) -> None:
     shown = cli("explain", "E001").stdout + cli("explain", "E005").stdout
     assert "caf␁" in shown

@@ -55,6 +55,8 @@ JobAcctGatherType=jobacct_gather/none
 JobCompType=jobcomp/none
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core_Memory
+# Jobs that do not say take a part, so that several fit on a node.
+DefMemPerNode=8000
 SchedulerType=sched/backfill
 SchedulerParameters=sched_interval=2,bf_interval=2,batch_sched_delay=0,sched_min_interval=0
 JobRequeue=1

@@ -85,7 +85,7 @@ def submit(cluster: Cluster, folder: Path, *options: str, body: str | None = Non
 
 def submit_script(cluster: Cluster, folder: Path, *command: object) -> Job:
     """Submit with sbatch's options and a script at the end of `command`."""
-    options = ("--nodes=2", "--mem=8000", "--open-mode=append", f"--output={folder}/job-%j.log")
+    options = ("--nodes=2", "--open-mode=append", f"--output={folder}/job-%j.log")
     number = cluster.call("sbatch", "--parsable", *options, *command)
     return Job(cluster, number, folder / f"job-{number}.log")
 

@@ -14,7 +14,13 @@ from tests.slurm.conftest import spec
 from tests.slurm.jobs import submit
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(900)]
-TOPOLOGIES = [(1, "ddp"), (1, "fsdp"), (2, "ddp"), (2, "fsdp")]
+SLOW = pytest.mark.slow
+TOPOLOGIES = [
+    pytest.param(1, "ddp", marks=SLOW),
+    (1, "fsdp"),
+    (2, "ddp"),
+    pytest.param(2, "fsdp", marks=SLOW),
+]
 
 
 def losses(folder: Path) -> list[float]:
@@ -64,6 +70,7 @@ def test_stages_that_need_no_node_of_their_own_run_once(slurm: Cluster, tmp_path
     assert sizes == {"pretrain": 2, "longer": 1, "retrain": 1}
 
 
+@pytest.mark.slow
 def test_two_runs_share_the_nodes_and_even_the_job(
     slurm: Cluster, prepare: Callable[[str], Path]
 ) -> None:
@@ -103,9 +110,9 @@ def test_a_step_has_all_that_the_job_has_on_each_node(
 def test_more_nodes_than_the_job_has_are_refused(
     slurm: Cluster, prepare: Callable[[str], Path]
 ) -> None:
-    job = submit(slurm, prepare(spec(3)))
+    job = submit(slurm, prepare(spec(4)))
     assert job.ends() == ("FAILED", 4)
-    assert f"runtime.num_nodes is 3, but Slurm job {job.number} has 2 nodes" in job.told()
+    assert f"runtime.num_nodes is 4, but Slurm job {job.number} has 2 nodes" in job.told()
 
 
 def test_a_meeting_place_that_nobody_finds_is_refused(
@@ -117,13 +124,15 @@ def test_a_meeting_place_that_nobody_finds_is_refused(
     assert "no-such-host.invalid, but that name does not resolve" in job.told()
 
 
+@pytest.mark.slow
 def test_a_job_without_the_environment_of_its_submitter_works(
     slurm: Cluster, prepare: Callable[[str], Path]
 ) -> None:
     """`sbatch --export=NONE`: the ranks get what the batch script has."""
     folder = prepare(spec(2, steps=2))
     names = ("PATH", "PYTHONPATH")
-    exports = "\n".join(f"export {name}={slurm.environment[name]}" for name in names)
+    known = {name: slurm.environment[name] for name in names if name in slurm.environment}
+    exports = "\n".join(f"export {name}={value}" for name, value in known.items())
     body = f"{exports}\nexec {sys.executable} -m continuum run {folder}"
     job = submit(slurm, folder, "--export=NONE", body=body)
     assert job.ends() == ("COMPLETED", 0), job.told()

@@ -18,12 +18,13 @@ pytestmark = [pytest.mark.slurm, pytest.mark.timeout(900)]
 EXAMPLE = Path(__file__).parent.parent.parent / "configs" / "slurm.sbatch"
 SECONDS = 30.0
 """What "at once" may take on a busy machine."""
-STOPS = {
-    "usr1-to-the-run": ("--batch", "--signal=USR1"),
-    "usr1-to-the-ranks": ("--signal=USR1",),
-    "term-to-the-ranks": ("--signal=TERM",),
-    "usr1-to-everything": ("--full", "--signal=USR1"),
-}
+SLOW = pytest.mark.slow
+STOPS = [
+    pytest.param(["--batch", "--signal=USR1"], id="usr1-to-the-run", marks=SLOW),
+    pytest.param(["--signal=USR1"], id="usr1-to-the-ranks"),
+    pytest.param(["--signal=TERM"], id="term-to-the-ranks", marks=SLOW),
+    pytest.param(["--full", "--signal=USR1"], id="usr1-to-everything", marks=SLOW),
+]
 
 
 def has_saved(folder: Path) -> Callable[[], bool]:
@@ -43,11 +44,11 @@ def training(slurm: Cluster, folder: Path, *options: str) -> Job:
 
 @pytest.mark.parametrize("stop", STOPS)
 def test_a_signal_saves_and_the_same_job_again_ends_with_the_same_bytes(
-    stop: str, slurm: Cluster, prepare: Callable[[str], Path], unbroken: bytes
+    stop: list[str], slurm: Cluster, prepare: Callable[[str], Path], unbroken: bytes
 ) -> None:
     folder = prepare(spec(2, 1, "ddp", steps=UNBROKEN_STEPS))
     job = training(slurm, folder)
-    slurm.call("scancel", *STOPS[stop], job.number)
+    slurm.call("scancel", *stop, job.number)
     assert job.ends() == ("FAILED", 75), job.told()
     assert "pretrain: stopped after step" in job.told()
     assert not list(folder.glob("runs/pretrain-*/artifact.json"))
@@ -57,6 +58,7 @@ def test_a_signal_saves_and_the_same_job_again_ends_with_the_same_bytes(
     assert final_bytes(folder) == unbroken
 
 
+@pytest.mark.slow
 def test_a_requeued_job_goes_on(
     slurm: Cluster, prepare: Callable[[str], Path], unbroken: bytes
 ) -> None:
@@ -83,6 +85,7 @@ def test_a_rank_killed_on_the_second_node_is_named(
     assert f"pretrain: rank 3 on {NODES[1]} was killed by SIGKILL" in job.told()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("victim", ["agent", "run"])
 def test_no_rank_outlives_those_that_started_it(
     victim: str, slurm: Cluster, prepare: Callable[[str], Path]
@@ -96,6 +99,7 @@ def test_no_rank_outlives_those_that_started_it(
     assert time.monotonic() - killed_at < SECONDS
 
 
+@pytest.mark.slow
 def test_a_rank_that_does_not_stop_is_killed_with_the_others(
     slurm: Cluster, prepare: Callable[[str], Path]
 ) -> None:
@@ -124,6 +128,7 @@ def test_the_example_requeues_itself_and_its_successor_waits(
     assert successor.told().count("reused") == 4
 
 
+@pytest.mark.slow
 def test_a_cancelled_example_saves_and_stays_cancelled(
     slurm: Cluster, prepare: Callable[[str], Path]
 ) -> None:

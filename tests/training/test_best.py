@@ -30,7 +30,7 @@ SELECTED = {
     "pretrain__optimizer": {"lr": 0.02},
     "pretrain__schedule": {"kind": "constant", "warmup": 0},
     "pretrain__evaluate": {"every": EVERY, "batches": BATCHES},
-    "pretrain__data": {"tokens": 0.5, "code_tokens": 0.5},
+    "pretrain__data": {"tokens": 0.6, "code_tokens": 0.4},
     "pretrain__runtime": {"micro_batch_size": MICRO, "checkpoint": {"every": 3}},
     "weights__from": "pretrain@best",
 }

@@ -18,27 +18,43 @@ from typing import Any
 
 import yaml
 from omegaconf import MISSING, OmegaConf  # type: ignore[import-not-found]  # in no extra
-from omegaconf.errors import OmegaConfBaseException  # type: ignore[import-not-found]
 
-
-def choices(name: str, *words: str) -> Any:
-    return Enum(name, {word: word for word in words})
-
-
-Precision = choices("Precision", "auto", "32-true", "bf16-mixed", "bf16-true", "16-mixed")
-Accelerator = choices("Accelerator", "auto", "cpu", "cuda")
-Strategy = choices("Strategy", "auto", "ddp", "fsdp")
-Compile = choices("Compile", "auto", "on", "off")
-Saved = choices("Saved", "full", "sharded")
-Shape = choices("Shape", "cosine", "linear", "constant", "wsd", "inverse_sqrt")
-Nonfinite = choices("Nonfinite", "stop", "skip")
-Files = choices("Files", "tokenizer", "weights", "all")
-As = choices("As", "tokenizer", "weights", "dataset", "corpus")
-Form = choices("Form", "txt", "md", "py", "jsonl")
-Document = choices("Document", "bos", "eos", "both", "none")
-Layout = choices("Layout", "litgpt")
-Logger = choices("Logger", "csv", "tensorboard", "wandb", "mlflow")
-Excluded = choices("Excluded", "norms", "biases", "embeddings")
+Precision = Enum(
+    "Precision",
+    {
+        "auto": "auto",
+        "32-true": "32-true",
+        "bf16-mixed": "bf16-mixed",
+        "bf16-true": "bf16-true",
+        "16-mixed": "16-mixed",
+    },
+)
+Accelerator = Enum("Accelerator", {"auto": "auto", "cpu": "cpu", "cuda": "cuda"})
+Strategy = Enum("Strategy", {"auto": "auto", "ddp": "ddp", "fsdp": "fsdp"})
+Compile = Enum("Compile", {"auto": "auto", "on": "on", "off": "off"})
+Saved = Enum("Saved", {"full": "full", "sharded": "sharded"})
+Shape = Enum(
+    "Shape",
+    {
+        "cosine": "cosine",
+        "linear": "linear",
+        "constant": "constant",
+        "wsd": "wsd",
+        "inverse_sqrt": "inverse_sqrt",
+    },
+)
+Nonfinite = Enum("Nonfinite", {"stop": "stop", "skip": "skip"})
+Files = Enum("Files", {"tokenizer": "tokenizer", "weights": "weights", "all": "all"})
+As = Enum(
+    "As", {"tokenizer": "tokenizer", "weights": "weights", "dataset": "dataset", "corpus": "corpus"}
+)
+Form = Enum("Form", {"txt": "txt", "md": "md", "py": "py", "jsonl": "jsonl"})
+Document = Enum("Document", {"bos": "bos", "eos": "eos", "both": "both", "none": "none"})
+Layout = Enum("Layout", {"litgpt": "litgpt"})
+Logger = Enum(
+    "Logger", {"csv": "csv", "tensorboard": "tensorboard", "wandb": "wandb", "mlflow": "mlflow"}
+)
+Excluded = Enum("Excluded", {"norms": "norms", "biases": "biases", "embeddings": "embeddings"})
 
 
 @dataclass
@@ -273,7 +289,7 @@ def outcome(case: dict[str, Any]) -> dict[str, Any]:
             at = Path(mark.name) if mark else None
             file = str(at.relative_to(folder)) if at and at.is_absolute() else case["main"]
             return {"text": str(error), "file": file, "line": mark.line + 1 if mark else None}
-        except (OmegaConfBaseException, Exception) as error:
+        except Exception as error:
             return {"text": f"{type(error).__name__}: {error}", "file": None, "line": None}
     return {"text": "", "file": None, "line": None}
 

@@ -1,4 +1,4 @@
-"""A spec, right or wrong, as the `dvc.yaml` and `params.yaml` that a user of DVC would write for it.
+"""A spec, right or wrong, as the `dvc.yaml` and `params.yaml` that a user of DVC would write.
 
 A stage's kind is its command; what it refers to are its dependencies, by the folders that the other
 stages write; every other field is a parameter, and is named in `params` so that DVC misses it when
@@ -36,7 +36,14 @@ def tree_of(files: Mapping[str, bytes]) -> dict[str, Any] | None:
     """
     try:
         return _merged(files, MAIN)
-    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, AttributeError, RecursionError):
+    except (
+        yaml.YAMLError,
+        UnicodeDecodeError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+    ):
         return None
 
 
@@ -137,7 +144,7 @@ def _stage(
 
 
 def _written_as(key: str, stage: Tree, whole: Tree) -> str | None:
-    """The key itself, or what stands in its place in a stage that lacks it; None if nothing does."""
+    """The key itself, or what stands in its place in a stage that lacks it; None if none does."""
     if key in stage:
         return key
     strangers = [other for other in stage if other not in whole and not _is_known(other)]
@@ -152,7 +159,9 @@ def _params(name: str, whole: Tree) -> list[str]:
     """What DVC is to look up for a stage: its fields in the right spec, each by its full name."""
     own = {key: value for key, value in whole.items() if _is_parameter(key)}
     leaves = [path for path, value in paths_of(own) if not isinstance(value, dict)]
-    return ["    params:", *(f"      - {name}.{'.'.join(path)}" for path in leaves)] if leaves else []
+    return (
+        ["    params:", *(f"      - {name}.{'.'.join(path)}" for path in leaves)] if leaves else []
+    )
 
 
 def _refs(value: Any) -> list[str]:

@@ -1,0 +1,112 @@
+"""The fingerprints that a release must not change unnoticed, and the specs they are of.
+
+`golden.json` holds them for `golden/experiment.yaml`, which has every kind with every field, and
+for the shipped experiments. A changed one means that finished runs of that stage, everywhere, are
+taken for nothing. Written anew, when that is meant, by `python -m tests.planning.golden_stages`.
+"""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import BaseModel
+
+from continuum.digest_cache import DigestCache
+from continuum.fields import Spec
+from continuum.fingerprint import fingerprint
+from continuum.plan import Plan, PlannedStage
+from continuum.planner import make_plan
+from continuum.runs import ExperimentFolder
+from continuum.spec.experiment import load_experiment
+from continuum.stages.fetch import Fetch
+
+HERE = Path(__file__).parent
+SPEC = HERE / "golden" / "experiment.yaml"
+GOLDEN = HERE / "golden.json"
+SHIPPED = HERE.parent.parent / "experiments"
+BOOK = "A fixed text.\n"
+INDEX = {
+    "config": {"data_format": ["no_header_tensor:16"], "item_loader": "TokensLoader"},
+    "chunks": [{"filename": "chunk-0-0.bin", "chunk_size": 1, "dim": 4}],
+}
+
+
+def prepare(folder: Path) -> Path:
+    """The golden experiment with the local files it names; its spec."""
+    files = {
+        "data/book.txt": BOOK,
+        "data/notes.md": "# Fixed\n",
+        "tokenizer/tokenizer.json": "{}",
+        "weights/lit_model.pth": "not read by a plan",
+        "weights/model_config.yaml": "name: pythia-14m\n",
+        "dataset/train/index.json": json.dumps(INDEX),
+        "dataset/train/chunk-0-0.bin": "not read by a plan",
+    }
+    for name, text in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    shutil.copy(SPEC, folder)
+    return folder / SPEC.name
+
+
+def plan_with(spec: Path, *overrides: str) -> Plan:
+    """The plan of a spec; it may have problems, the fingerprints are there all the same."""
+    folder = ExperimentFolder(spec.parent)
+    experiment = load_experiment(spec, overrides)
+    return make_plan(experiment, folder, DigestCache(folder.digest_cache_path))
+
+
+def current_fingerprints() -> dict[str, dict[str, str]]:
+    """What this release makes of the golden experiment and of the shipped ones."""
+    with tempfile.TemporaryDirectory() as folder:
+        found = {"golden": _fingerprints(plan_with(prepare(Path(folder))))}
+    for spec in sorted(SHIPPED.glob("*/experiment.yaml")):
+        found[spec.parent.name] = _fingerprints(plan_with(spec, *_without_local_texts(spec)))
+    return found
+
+
+def field_paths(cls: type[BaseModel], path: str = "") -> Iterator[str]:
+    """Every field of a kind, and of the parts it may have; items of lists are `*`."""
+    for name, info in cls.model_fields.items():
+        below = f"{path}.{info.alias or name}" if path else info.alias or name
+        parts = [*_parts_of(info.annotation)]
+        if not parts or any(part.is_scalar for part in parts):
+            yield below
+        for part in parts:
+            if not part.is_scalar:
+                in_list = "tuple" in str(info.annotation)
+                yield from field_paths(part, f"{below}.*" if in_list else below)
+
+
+def _parts_of(annotation: Any) -> Iterator[type[Spec]]:
+    if isinstance(annotation, type) and issubclass(annotation, Spec):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _parts_of(argument)
+
+
+def _fingerprints(plan: Plan) -> dict[str, str]:
+    return {planned.name: _fingerprint(planned) for planned in plan}
+
+
+def _fingerprint(planned: PlannedStage) -> str:
+    """The stage's own; of files that come with Python, whose bytes differ, only the names count."""
+    stage = planned.stage
+    if isinstance(stage, Fetch) and any(source.python for source in stage.sources):
+        return fingerprint({**planned.identity, "files": sorted(planned.identity["files"])})
+    return planned.fingerprint
+
+
+def _without_local_texts(spec: Path) -> Iterator[str]:
+    """Overrides that put addresses in the place of texts that lie on this machine."""
+    for name, stage in load_experiment(spec).stages.items():
+        if isinstance(stage, Fetch) and any(source.url is None for source in stage.sources):
+            yield f'stages.{name}.sources=[{{url: "https://example.org/{name}.txt"}}]'
+
+
+if __name__ == "__main__":
+    GOLDEN.write_text(json.dumps(current_fingerprints(), indent=2) + "\n", encoding="utf-8")

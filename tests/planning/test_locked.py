@@ -1,0 +1,117 @@
+"""`--locked`: nothing else than what continuum.lock says, before the run and after it."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.commands import Cli
+from tests.planning.carrying_out import run
+from tests.planning.conftest import Write
+from tests.planning.test_reasons import edit
+from tests.planning.worlds import text_of
+
+RUN = ("run", "--in-process", "--plain", "--locked")
+Change = Callable[[Path], None]
+
+
+@pytest.fixture
+def folder(small: Write) -> Path:
+    path = small()
+    run(path)
+    return path
+
+
+def edit_lock(*keys: str, to: object) -> Change:
+    def change(folder: Path) -> None:
+        path = folder / "continuum.lock"
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        place = document
+        for key in keys[:-1]:
+            place = place[key]
+        if to is None:
+            del place[keys[-1]]
+        else:
+            place[keys[-1]] = to
+        path.write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
+
+    return change
+
+
+def add_a_stage(folder: Path) -> None:
+    with (folder / "experiment.yaml").open("a") as file:
+        file.write("  more: {kind: fetch, sources: [{path: notes.txt}]}\n")
+
+
+def remove_a_stage(folder: Path) -> None:
+    path = folder / "experiment.yaml"
+    path.write_text(path.read_text().partition("  tokenizer:")[0])
+
+
+def test_a_lock_that_is_met_is_run(folder: Path, cli: Cli) -> None:
+    before = (folder / "continuum.lock").read_bytes()
+    cli("plan", folder, "--locked")
+    assert cli(*RUN, folder).stdout.count("reused") == 3
+    shutil.rmtree(folder / "runs")
+    assert cli(*RUN, folder).stdout.count("done") == 3
+    assert (folder / "continuum.lock").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("change", "deviation"),
+    [
+        (edit("vocab_size: 270", "vocab_size: 280"), "tokenizer: its fingerprint is "),
+        (
+            lambda folder: (folder / "book.txt").write_bytes(text_of("book", 1)),
+            "book: its fingerprint is ",
+        ),
+        (add_a_stage, "more: is not in the lock"),
+        (remove_a_stage, "tokenizer: is in the lock and not in the spec"),
+        (edit_lock("stages", "book", to=None), "book: is not in the lock"),
+        (edit_lock("versions", "torch", to="1.0"), "torch is of version "),
+        (
+            edit_lock("stages", "book", "artifact", to=None),
+            "book: its pins were upgraded and it was not run since",
+        ),
+        (lambda folder: (folder / "continuum.lock").unlink(), "there is no lock to hold the run"),
+    ],
+    ids=lambda value: value[:20] if isinstance(value, str) else "",
+)
+def test_a_deviation_is_refused_before_anything_starts(
+    change: Change, deviation: str, folder: Path, cli: Cli
+) -> None:
+    change(folder)
+    before = sorted(folder.rglob("*"))
+    for command in (RUN, ("plan", "--locked")):
+        assert deviation in cli(*command, folder, expect=6).stderr
+    assert {p for p in folder.rglob("*") if p.parent.parent == folder / "runs"} <= set(before)
+
+
+def test_every_deviation_is_listed(folder: Path, cli: Cli) -> None:
+    edit("vocab_size: 270", "vocab_size: 280")(folder)
+    add_a_stage(folder)
+    edit_lock("versions", "litgpt", to="0.1")(folder)
+    told = cli(*RUN, folder, "--set", "seed=5", "--rerun", "notes", expect=6).stderr
+    listed = [line.split()[1] for line in told.splitlines() if line[:4] == "  - "]
+    assert listed == ["--set", "--rerun", "tokenizer:", "more:", "litgpt"]
+    assert "run without --locked to accept it and to write the lock anew" in told
+
+
+def test_other_bytes_at_the_end_are_not_reproduced(folder: Path, cli: Cli) -> None:
+    edit_lock("stages", "tokenizer", "artifact", to="d" * 64)(folder)
+    before = (folder / "continuum.lock").read_bytes()
+    told = cli(*RUN, folder, expect=9).stderr
+    assert "tokenizer: its artifact is " in told
+    assert f", not {'d' * 12}" in told
+    assert "book:" not in told
+    assert (folder / "continuum.lock").read_bytes() == before
+
+
+def test_a_kept_plan_stays_locked(folder: Path, cli: Cli, tmp_path: Path) -> None:
+    path = tmp_path / "plan.json"
+    cli("plan", folder, "--locked", "--out", path)
+    edit_lock("versions", "torch", to="1.0")(folder)
+    told = cli("run", "--in-process", folder, "--plan", path, expect=6).stderr
+    assert "torch is of version" in told

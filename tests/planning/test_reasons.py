@@ -1,0 +1,242 @@
+"""Every reason a plan can give, from a real folder in the state it speaks of."""
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from continuum.fingerprint import ABSENT
+from continuum.plan import NOTHING_MORE, Request
+from continuum.reasons import (
+    REASONS,
+    ArtifactDamaged,
+    CannotWork,
+    Complete,
+    FieldChanged,
+    Forced,
+    InputChanged,
+    Interrupted,
+    NeverRun,
+    PinChanged,
+    UpstreamChanged,
+    UpstreamRunsAgain,
+    WaitsFor,
+)
+from tests.commands import only
+from tests.planning.carrying_out import plan_of, run
+from tests.planning.conftest import Write
+from tests.planning.worlds import text_of
+from tests.servers.texts import TextServer, serve_texts
+
+pytestmark = pytest.mark.filterwarnings("ignore:The given buffer is not writable")
+
+
+@dataclass
+class Case:
+    """A state of the folder, and what the plan says of one stage in it."""
+
+    reason: type
+    stage: str
+    action: str
+    code: str
+    words: str
+    fields: dict[str, Any]
+    prepare: Callable[[Path], None] = lambda folder: None
+    request: Request = NOTHING_MORE
+    is_run: bool = True
+
+
+def edit(old: str, new: str) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        path = folder / "experiment.yaml"
+        text = path.read_text(encoding="utf-8")
+        assert old in text
+        path.write_text(text.replace(old, new), encoding="utf-8")
+
+    return change
+
+
+def other_book(folder: Path) -> None:
+    (folder / "book.txt").write_bytes(text_of("book", 1))
+
+
+def no_book(folder: Path) -> None:
+    (folder / "book.txt").unlink()
+
+
+def cut_output(folder: Path) -> None:
+    only(folder, "runs/book-*/output/*").write_bytes(b"")
+
+
+def lose_record(folder: Path) -> None:
+    only(folder, "runs/book-*/stage.json").write_text("{", encoding="utf-8")
+
+
+def lose_artifact(folder: Path) -> None:
+    only(folder, "runs/book-*/artifact.json").unlink()
+
+
+CASES = [
+    Case(NeverRun, "book", "run", "never-run", "never run", {}, is_run=False),
+    Case(Complete, "book", "reuse", "complete", "complete", {}),
+    Case(
+        FieldChanged, "tokenizer", "run", "field-changed", "vocab_size changed: 270 -> 280",
+        {"path": "vocab_size", "old": 270, "new": 280, "role": "identity"},
+        edit("vocab_size: 270", "vocab_size: 280"),
+    ),
+    Case(
+        FieldChanged, "tokenizer", "run", "field-changed",
+        "special_tokens changed: [] -> ['<|pad|>']",
+        {"path": "special_tokens", "old": [], "new": ["<|pad|>"], "role": "identity"},
+        edit("vocab_size: 270", "vocab_size: 270\n    special_tokens: [<|pad|>]"),
+    ),
+    Case(
+        FieldChanged, "book", "run", "field-changed", "sources.0.format changed: (absent) -> txt",
+        {"path": "sources.0.format", "old": ABSENT, "new": "txt", "role": "identity"},
+        edit("path: book.txt", "path: book.txt\n      format: txt"),
+    ),
+    Case(
+        InputChanged, "book", "run", "input-changed", "0/book.txt has other bytes: ",
+        {"name": "0/book.txt"}, other_book,
+    ),
+    Case(
+        UpstreamChanged, "tokenizer", "run", "upstream-changed", "book changed", {"ref": "book"},
+        other_book,
+    ),
+    Case(
+        UpstreamRunsAgain, "tokenizer", "check", "upstream-runs-again", "book is made again: kept",
+        {"ref": "book"}, request=Request(rerun=frozenset({"book"})),
+    ),
+    Case(
+        Interrupted, "book", "run", "interrupted", "interrupted before anything was saved",
+        {"step": None}, lose_artifact,
+    ),
+    Case(
+        ArtifactDamaged, "book", "run", "artifact-damaged", "its artifact is damaged: 00000-book",
+        {"what": "00000-book.txt has 0 bytes, not "}, cut_output,
+    ),
+    Case(
+        ArtifactDamaged, "book", "run", "artifact-damaged", "stage.json is not readable JSON",
+        {}, lose_record,
+    ),
+    Case(
+        Forced, "book", "run", "forced", "asked for by --rerun", {},
+        request=Request(rerun=frozenset({"book"})),
+    ),
+    Case(
+        CannotWork, "book", "blocked", "problem", "sources[0].path: book.txt: there is no such",
+        {}, no_book,
+    ),
+    Case(
+        WaitsFor, "tokenizer", "blocked", "waits-for", "waits for book", {"stage": "book"},
+        no_book,
+    ),
+]  # fmt: skip
+TOLD_ELSEWHERE = {PinChanged}
+"""In a test of its own below."""
+
+
+def test_every_reason_has_a_case() -> None:
+    assert {case.reason for case in CASES} | TOLD_ELSEWHERE == set(REASONS)
+    assert len({reason.code for reason in REASONS}) == len(REASONS)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.code}-{case.words[:20]}")
+def test_a_plan_says_why(case: Case, small: Write) -> None:
+    folder = small()
+    if case.is_run:
+        run(folder)
+    case.prepare(folder)
+    planned = plan_of(folder, case.request).stages[case.stage]
+    assert planned.action.value == case.action
+    (reason,) = planned.reasons
+    assert isinstance(reason, case.reason)
+    told = json.loads(json.dumps(reason.as_json()))
+    assert told["code"] == case.code
+    assert case.words in told["text"]
+    for name, value in case.fields.items():
+        found = told[name]
+        assert found.startswith(value) if isinstance(value, str) else found == value
+
+
+def test_all_changes_are_told_at_once(small: Write) -> None:
+    folder = small()
+    run(folder)
+    edit("path: book.txt", "path: book.txt\n      encoding: latin-1\n      format: txt")(folder)
+    other_book(folder)
+    edit("vocab_size: 270", "vocab_size: 280\n    min_frequency: 3")(folder)
+    plan = plan_of(folder)
+    assert [str(reason).split(":")[0] for reason in plan.stages["book"].reasons] == [
+        "sources.0.encoding changed",
+        "sources.0.format changed",
+        "0/book.txt has other bytes",
+    ]
+    assert [str(reason).split(":")[0] for reason in plan.stages["tokenizer"].reasons] == [
+        "min_frequency changed",
+        "vocab_size changed",
+        "book changed",
+    ]
+
+
+def test_a_file_that_comes_or_goes_is_named(small: Write) -> None:
+    folder = small(book={"kind": "fetch", "sources": [{"path": "*.txt"}]})
+    run(folder)
+    (folder / "notes.txt").rename(folder / "words.txt")
+    plan = plan_of(folder)
+    assert [str(reason) for reason in plan.stages["book"].reasons] == [
+        "0/notes.txt is gone",
+        "0/words.txt is new",
+    ]
+
+
+def test_a_pin_of_the_lock_that_was_not_used_is_named(small: Write) -> None:
+    texts: TextServer
+    with serve_texts({"/a.txt": text_of("a", 0)}) as texts:
+        url = f"{texts.url}/a.txt"
+        folder = small(book={"kind": "fetch", "sources": [{"url": url}]})
+        run(folder)
+    lock = folder / "continuum.lock"
+    pin = next(line.split()[-1] for line in lock.read_text().splitlines() if url in line)
+    lock.write_text(lock.read_text().replace(pin, "c" * 64))
+    (reason,) = plan_of(folder).stages["book"].reasons
+    assert isinstance(reason, PinChanged)
+    assert reason.as_json() == {
+        "code": "pin-changed",
+        "text": f"continuum.lock pins {url} to {'c' * 12}, not {pin[:12]}",
+        "source": url,
+        "old": pin,
+        "new": "c" * 64,
+    }
+
+
+def test_an_interrupted_training_says_from_where_it_goes_on(crashed: Path) -> None:
+    planned = plan_of(crashed).stages["pretrain"]
+    assert (planned.action.value, planned.from_step) == ("recover", 4)
+    assert planned.reasons == (Interrupted(4),)
+    assert planned.reasons[0].as_json() == {
+        "code": "interrupted",
+        "text": "interrupted; goes on from step 4",
+        "step": 4,
+    }
+
+
+def test_a_recovery_tells_how_the_work_is_done_otherwise(crashed: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(crashed, folder)
+    edit("micro_batch_size: 2", "micro_batch_size: 1")(folder)
+    interrupted, runtime = plan_of(folder).stages["pretrain"].reasons
+    assert interrupted == Interrupted(4)
+    assert runtime == FieldChanged("runtime.micro_batch_size", 2, 1, "runtime")
+    assert str(runtime) == "runtime.micro_batch_size changed: 2 -> 1 (runtime)"
+
+
+def test_a_recovery_whose_data_is_made_again_says_so(crashed: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(crashed, folder)
+    request = Request(rerun=frozenset({"book_tokens"}))
+    planned = plan_of(folder, request).stages["pretrain"]
+    assert planned.reasons == (Interrupted(4), UpstreamRunsAgain("book_tokens"))

@@ -1,0 +1,64 @@
+"""A checkpoint that another stage selects: the plan knows whether it will be there."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from continuum.plan import NOTHING_MORE, Request
+from tests.planning.carrying_out import carry_out_and_compare, document_of, run
+
+pytestmark = pytest.mark.filterwarnings("ignore:The given buffer is not writable")
+
+
+@pytest.fixture
+def folder(crashed: Path, tmp_path: Path) -> Path:
+    target = tmp_path / "copy"
+    shutil.copytree(crashed, target)
+    return target
+
+
+def select(folder: Path, reference: str) -> None:
+    with (folder / "experiment.yaml").open("a", encoding="utf-8") as file:
+        file.write(f"  picked: {{kind: convert, from: {reference}}}\n")
+
+
+def problem(folder: Path, request: Request = NOTHING_MORE) -> str:
+    (stage,) = (s for s in document_of(folder, request)["stages"] if s["name"] == "picked")
+    return "; ".join(stage["problems"])
+
+
+@pytest.mark.parametrize(
+    ("reference", "words"),
+    [
+        ("pretrain@step-99", "'pretrain@step-99': pretrain takes only the steps 1 to 8"),
+        ("longer@step-8", "'longer@step-8': longer takes only the steps 9 to 12"),
+        ("pretrain@step-3", "pretrain goes on from step 4 and kept no checkpoint of step 3; there"),
+    ],
+)
+def test_a_step_that_will_not_be_taken_is_refused(reference: str, words: str, folder: Path) -> None:
+    select(folder, reference)
+    assert words in problem(folder)
+    document, is_settled = carry_out_and_compare(folder)
+    assert not document["ok"]
+    assert not is_settled
+
+
+@pytest.mark.parametrize("reference", ["pretrain@step-4", "pretrain@step-7", "longer@step-11"])
+def test_a_step_that_will_be_there_is_saved_and_kept(reference: str, folder: Path) -> None:
+    select(folder, reference)
+    assert problem(folder) == ""
+    _, is_settled = carry_out_and_compare(folder)
+    assert is_settled
+
+
+def test_a_run_from_the_start_saves_what_the_first_did_not(folder: Path) -> None:
+    run(folder).raise_for_failure()
+    select(folder, "pretrain@step-3")
+    assert "pretrain is complete and kept no checkpoint of step 3; there are 6, 8" in problem(
+        folder
+    )
+    again = Request(rerun=frozenset({"pretrain"}))
+    assert problem(folder, again) == ""
+    _, is_settled = carry_out_and_compare(folder, again)
+    assert is_settled

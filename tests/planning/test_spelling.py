@@ -1,0 +1,154 @@
+"""Two ways to write one experiment have one fingerprint; what has no single spelling raises."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from continuum.fingerprint import ABSENT, FieldChange, canonical_json, diff_payloads, fingerprint
+from tests.planning.golden_stages import plan_with, prepare
+
+SPELLINGS = [
+    ("3e-4", "0.0003"),
+    ("3e-4", "3.0e-4"),
+    ("3e-4", "0.3e-3"),
+    ("1", "1.0"),
+]
+COUNTS = [("1_000", "1000"), ("1k", "1000"), ("1K", "1_000"), ("0.001M", "1000"), ("1e3", "1000")]
+STAGE = """\
+    kind: pretrain
+    model: {name: pythia-14m, n_layer: 2, rotary_percentage: 1}
+    data: {tokenize_fraction: 0.75, tokenize_corpus: 0.25}
+    max_steps: 2000
+    sequence_length: 128
+    global_batch_size: 16
+    optimizer: {lr: 3e-4, eps: 1e-8, weight_decay: 0, betas: [0, 0.95]}
+"""
+
+
+def stage_fingerprint(folder: Path, stage: str) -> str:
+    """Of a stage `it` that is put at the end of the golden experiment."""
+    spec = prepare(folder)
+    text = spec.read_text(encoding="utf-8")
+    spec.write_text(f"{text}\n  it:\n{stage}", encoding="utf-8")
+    return plan_with(spec).stages["it"].fingerprint
+
+
+def assert_same(folder: Path, *stages: str) -> None:
+    assert stages[0] != stages[1]
+    found = {stage_fingerprint(folder / str(number), s) for number, s in enumerate(stages)}
+    assert len(found) == 1, stages
+
+
+@pytest.mark.parametrize(("one", "other"), SPELLINGS)
+def test_a_number_has_one_meaning(one: str, other: str, tmp_path: Path) -> None:
+    written = [STAGE.replace("lr: 3e-4", f"lr: {number}") for number in (one, other)]
+    assert_same(tmp_path, *written)
+
+
+@pytest.mark.parametrize(("one", "other"), COUNTS)
+def test_a_count_has_one_meaning(one: str, other: str, tmp_path: Path) -> None:
+    written = [STAGE.replace("max_steps: 2000", f"max_steps: {n}") for n in (one, other)]
+    assert_same(tmp_path, *written)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("warmup: 10%", "warmup: 10.0%"),
+        ("warmup: 10%", "warmup: {percent: 10}"),
+        ("warmup: 100", "warmup: {steps: 100}"),
+        ("warmup: 100", "warmup: 0.1k"),
+        ("warmup: {tokens: 300k}", "warmup: {tokens: 300_000}"),
+        ("min_lr: 10%", "min_lr: 10.0%"),
+        ("min_lr: 10%", "min_lr: 10 %"),
+        ("min_lr: 0", "min_lr: 0.0"),
+    ],
+)
+def test_a_part_of_a_run_has_one_meaning(one: str, other: str, tmp_path: Path) -> None:
+    assert_same(tmp_path, *(f"{STAGE}    schedule: {{{words}}}\n" for words in (one, other)))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("weight_decay: 0,", "weight_decay: 0.0,"),
+        ("betas: [0, 0.95]", "betas: [0.0, 0.95]"),
+        ("eps: 1e-8", "eps: 0.00000001"),
+        ("rotary_percentage: 1}", "rotary_percentage: 1.0}"),
+        ("n_layer: 2,", "n_layer: 0x2,"),
+    ],
+)
+def test_numbers_of_free_fields_have_one_meaning(one: str, other: str, tmp_path: Path) -> None:
+    assert one in STAGE
+    assert_same(tmp_path, STAGE, STAGE.replace(one, other))
+
+
+@pytest.mark.parametrize(
+    "defaults",
+    [
+        "    description: Words.\n",
+        "    precision: auto\n",
+        "    schedule: {}\n",
+        "    schedule: {kind: cosine, warmup: 5%, min_lr: 10%}\n",
+        "    max_norm: 1.0\n    on_nonfinite: stop\n",
+        "    epochs: null\n    max_tokens: null\n",
+        "    evaluate: null\n",
+        "    runtime: {devices: 1, checkpoint: {keep_last: 2}}\n",
+    ],
+)
+def test_a_default_written_out_changes_nothing(defaults: str, tmp_path: Path) -> None:
+    assert_same(tmp_path, STAGE, STAGE + defaults)
+
+
+def test_an_argument_that_is_null_is_one_left_out(tmp_path: Path) -> None:
+    assert_same(tmp_path, STAGE, STAGE.replace("eps: 1e-8,", "eps: 1e-8, foreach: null,"))
+
+
+def test_the_order_of_keys_and_comments_change_nothing(tmp_path: Path) -> None:
+    lines = STAGE.splitlines(keepends=True)
+    turned = "".join(f"    # why\n{line}" for line in [lines[0], *reversed(lines[1:])])
+    mixed = STAGE.replace(
+        "{tokenize_fraction: 0.75, tokenize_corpus: 0.25}",
+        "{tokenize_corpus: 0.25, tokenize_fraction: 0.75}",
+    )
+    assert_same(tmp_path, STAGE, turned, mixed)
+
+
+def test_a_mixture_is_read_in_one_order_however_it_is_written(tmp_path: Path) -> None:
+    for number, mixture in enumerate(("{a: 1, c: 3, b: 1}", "{b: 1, a: 1, c: 3}")):
+        spec = prepare(tmp_path / str(number))
+        text = spec.read_text(encoding="utf-8")
+        for name in "abc":
+            text += f"\n  {name}: {{kind: tokenize, corpus: fetch_path, tokenizer: "
+            text += "train_tokenizer, validation: none}"
+        stage = STAGE.replace("{tokenize_fraction: 0.75, tokenize_corpus: 0.25}", mixture)
+        spec.write_text(f"{text}\n  it:\n{stage}", encoding="utf-8")
+        recipe: Any = plan_with(spec).stages["it"].recipe
+        assert list(recipe.data) == ["c", "a", "b"]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [math.nan, math.inf, {1, 2}, b"bytes", Path("a"), {1: "a"}, {"a": {"b": [object()]}}, 1j],
+    ids=str,
+)
+def test_what_has_no_single_spelling_raises(value: Any) -> None:
+    with pytest.raises(TypeError, match=r"canonical form|not a string"):
+        fingerprint({"value": value})
+
+
+def test_the_canonical_form_is_sorted_short_and_exact() -> None:
+    payload = {"b": [1, 0.1, 1e-300, True, None], "a": "naïve"}
+    assert canonical_json(payload) == '{"a":"naïve","b":[1,0.1,1e-300,true,null]}'
+
+
+def test_a_difference_is_told_field_by_field() -> None:
+    old = {"stage": {"lr": 1, "gone": "x"}, "same": [1]}
+    new = {"stage": {"lr": 2, "added": "y"}, "same": [1]}
+    assert list(diff_payloads(old, new)) == [
+        FieldChange("stage.added", ABSENT, "y"),
+        FieldChange("stage.gone", "x", ABSENT),
+        FieldChange("stage.lr", 1, 2),
+    ]
