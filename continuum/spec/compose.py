@@ -8,7 +8,7 @@ from pathlib import Path
 from continuum.spec.diagnostics import Diagnostic, Place, SpecError
 from continuum.spec.keys import suggest
 from continuum.spec.mend import mend_head
-from continuum.spec.overrides import override
+from continuum.spec.overrides import as_index, override
 from continuum.spec.source import Node, read_file
 from continuum.spec.variables import fill_variables, variables_in
 from continuum.spelling import nearest
@@ -30,7 +30,7 @@ class Composition:
     files: tuple[Path, ...]
     """All that were read, the experiment's own first."""
     cleared: frozenset[tuple[str, ...]]
-    """Where a later file says null about a value of an earlier one."""
+    """Where a later file, or an override, says null about a value of an earlier one."""
     unused_variables: tuple[str, ...]
     """Declared in `vars` and used nowhere."""
 
@@ -47,7 +47,7 @@ def compose(path: Path, overrides: Sequence[str] = ()) -> Composition:
     declared = _variables(root)
     for text in overrides:
         try:
-            root = override(root, text)
+            root = override(root, text, files.cleared)
         except SpecError as error:
             mild += error.diagnostics
     filled = fill_variables(root, mild)
@@ -80,7 +80,7 @@ def blame_variables(fault: Diagnostic, composition: Composition) -> Diagnostic:
     """The mistake, with the places of the variables that the value at fault is made of."""
     node: Node | None = composition.written
     for part in fault.path.split("."):
-        node = node.child(int(part) if part.isdecimal() else part) if node is not None else None
+        node = node.child(as_index(part)) if node is not None else None
     if node is None or not isinstance(node.value, str):
         return fault
     declared = _variables(composition.written)

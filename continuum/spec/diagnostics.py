@@ -141,6 +141,13 @@ def as_document(diagnostics: Sequence[Diagnostic]) -> dict[str, Any]:
     }
 
 
+def headline(diagnostic: Diagnostic, paint: Paint = plainly) -> str:
+    """The diagnostic in one line: `FILE:LINE:COLUMN: error E101: what is wrong`."""
+    head = paint(f"{diagnostic.severity} {diagnostic.code}", diagnostic.severity)
+    at = paint(_printable(str(diagnostic.place)), "place")
+    return f"{at}: {head}: {_printable(diagnostic.message)}"
+
+
 def as_annotations(diagnostics: Sequence[Diagnostic], repository: Path) -> str:
     """For GitHub Actions: a workflow command for each, which shows it at its line of a diff.
 
@@ -175,9 +182,7 @@ def _order(diagnostic: Diagnostic) -> tuple[bool, str, int, int, str]:
 
 def _render_one(diagnostic: Diagnostic, sources: Lines, paint: Paint) -> str:
     place, severity = diagnostic.place, diagnostic.severity
-    head = paint(f"{severity} {diagnostic.code}", severity)
-    at = paint(_printable(str(place)), "place")
-    lines = [f"{at}: {head}: {_printable(diagnostic.message)}"]
+    lines = [headline(diagnostic, paint)]
     source = sources.get((place.file, place.line))
     if source is not None and diagnostic.shows_source:
         number = str(place.line)

@@ -195,7 +195,10 @@ def _slips(node: Node, known: Sequence[str], required: Sequence[str]) -> Mapping
 def _renamed(
     node: Node, where: KeyPath, names: Mapping[str, str], faults: list[Diagnostic]
 ) -> Node:
-    """A mapping with keys replaced, in the same order; each is told as unknown."""
+    """A mapping with keys replaced, in the same order; each is told as unknown.
+
+    What is null is left out: that a field cannot be so is no second mistake.
+    """
     if not names:
         return node
     assert isinstance(node.value, dict)
@@ -204,4 +207,9 @@ def _renamed(
         message = f"unknown key {key!r} in {owner_of(where)}"
         path = ".".join(str(part) for part in (*where, key))
         faults.append(Diagnostic("E101", message, below.key_place or below.place, path, meant))
-    return replace(node, value={names.get(k, k): below for k, below in node.value.items()})
+    kept = {
+        names.get(key, key): below
+        for key, below in node.value.items()
+        if key not in names or below.value is not None
+    }
+    return replace(node, value=kept)

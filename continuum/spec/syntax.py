@@ -17,6 +17,8 @@ _KEY = re.compile(
 """What begins with a key, behind dashes or not."""
 MAX_KEY = 200
 """Letters at the beginning of a line that are looked at for a key."""
+_FLOW_TEXT = re.compile(r"(?!\s)(?:\$\{[^\s{}]*\}?|[^\[\]{},:]|:(?=\S))+")
+"""Plain text between brackets, were `${name}` allowed in it."""
 _FORBIDDEN = yaml.reader.Reader.NON_PRINTABLE
 _UNPRINTABLE = re.compile(r"[\0-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 
@@ -119,6 +121,11 @@ def syntax_error(error: yaml.YAMLError, text: str, start: Place) -> SpecError:
         row, column, name = wrong_space
         message = f"{name} in the indentation; YAML wants spaces"
         return SpecError([Diagnostic("E005", message, _at(start, row, column))])
+    if mark and (unquoted := _unquoted_variable(lines[number], mark.column)):
+        column, text = unquoted
+        message = f"{text} must be in quotes: between brackets its {{ opens a mapping"
+        place = _at(start, number, column)
+        return SpecError([Diagnostic("E002", message, place, suggestion=f'write "{text}"')])
     odd = (
         _odd_line(lines, number)
         if mark and _IN_BLOCK.search(str(getattr(error, "problem", "")))
@@ -131,6 +138,17 @@ def syntax_error(error: yaml.YAMLError, text: str, start: Place) -> SpecError:
         return SpecError([Diagnostic("E002", message + end, _at(start, row, column))])
     place = _at(start, number, mark.column) if mark else start
     return SpecError([Diagnostic("E002", *_explain(error, mark, lines, start, place))])
+
+
+def _unquoted_variable(line: str, column: int) -> tuple[int, str] | None:
+    """Where the text begins that holds the `${` at whose brace the parser stopped, and the text.
+
+    Between brackets, `$` is text and the `{` behind it opens a mapping.
+    """
+    if line[max(0, column - 1) : column + 1] != "${":
+        return None
+    found = next((found for found in _FLOW_TEXT.finditer(line) if found.end() > column), None)
+    return (found.start(), found[0].rstrip()) if found else None
 
 
 def begins_with_key(line: str) -> bool:

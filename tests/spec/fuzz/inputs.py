@@ -23,7 +23,8 @@ TOKENS = (
     b"<<<<<<< HEAD\n", b"=======\n", b"\\", b"\\x00", b"[[[[[[[[", b"{a: {b: {c: ",
     b"vars: {x: 1}\n", b"extends: .\n", b"extends: /dev/zero\n",
     b"extends: [/proc/self/environ, /dev/stdin]\n", b"extends: experiment.yaml\n", b"stages:\n",
-    b"9" * 400, b"a" * 5000, b"=", b"/", b"../", b"\x1b[31m", b"\xf0\x9f\x92\xa9", b"5%", b"300kk",
+    b"9" * 400, b"? " + b"9" * 5000 + b"\n: 1\n", b"a" * 5000,
+    b"=", b"/", b"../", b"\x1b[31m", b"\xf0\x9f\x92\xa9", b"5%", b"300kk",
 )  # fmt: skip
 CHANGES = ("move", "double", "drop", "indent", "dedent", "join", "cut")
 HOSTILE_PATHS = (

@@ -57,6 +57,15 @@ def _no_comma(base: Base, random: Random) -> Mutant | None:
     return mutate(base, document.replace(Span(at, at + 1), ""), line, file=file)
 
 
+@mistake("variable without quotes between brackets")
+def _variable(base: Base, random: Random) -> Mutant | None:
+    found = pick(base, random, lambda e: e.in_flow and e.form == "scalar")
+    if found is None:
+        return None
+    file, _, entry = found
+    return in_value(base, file, entry, random.choice(("${rate}", "${books}/a.txt", "a${b}")))
+
+
 @mistake("quote never closed")
 def _unquoted(base: Base, random: Random) -> Mutant | None:
     found = plain_line(base, random)
