@@ -1,6 +1,7 @@
 """Mistakes by the hundred in right specs: told, in their lines, with the words that were meant.
 
-`python -m tests.spec.mutations --seed 7 --per-class 12 --misses` prints the table by class.
+`python -m tests.spec.mutations --seed 7 --per-class 12 --misses` prints the table by class. By
+default one seed is tried; with `-m slow` some thousand mistakes more.
 """
 
 import re
@@ -17,15 +18,20 @@ from tests.spec.mutations.table import rate, table
 from tests.spec.test_wrong_specs import JARGON
 
 BASES = (*shipped(), every_field())
-SEEDS = ("1", "another", "2026")
-PER_CLASS = 5
+CORPORA = [
+    pytest.param(("1", 5), id="1"),
+    pytest.param(("another", 20), id="another", marks=pytest.mark.slow),
+    pytest.param(("2026", 20), id="2026", marks=pytest.mark.slow),
+]
+"""Seeds, and mistakes of each class."""
 
 
-@pytest.fixture(scope="module", params=SEEDS)
+@pytest.fixture(scope="module", params=CORPORA)
 def verdicts(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> list[Verdict]:
-    mutants = list(make_mutants(BASES, request.param, PER_CLASS))
+    seed, per_class = request.param
+    mutants = list(make_mutants(BASES, seed, per_class))
     found = judge_all(mutants, tmp_path_factory.mktemp("mutants"))
     print(table(found))
     return found

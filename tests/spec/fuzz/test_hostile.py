@@ -52,33 +52,8 @@ TEXTS = {
     + "".join(f"v{n + 1}: '${{v{n}}}', " for n in range(5000))
     + "}\ndescription: ${v5000}\nx: 1\n",
     "tabs": filled("a:\n", "\t"),
-    "anchors": numbered("a{0}: &a{0} 1\n"),
     "aliases": "a: &a [1, 2, 3]\nb: [" + filled("", "*a, ") + "]",
-    "unknown keys": HEAD + numbered("key{}: 1\n"),
     "misspelt keys": HEAD + filled("", "sead: 1\n"),
-    "faulty stages": HEAD + "stages:\n" + numbered("  s{}: {{kind: fetch, sorces: 1}}\n", 3),
-    "faulty sources": HEAD + BOOKS[:-3].replace("[{", "[") + numbered("{{urk: {}}}, ", 2) + "]}",
-    "stages that are none": HEAD + "stages:\n" + numbered("  s{}: 1\n"),
-    "kinds that are none": HEAD + "stages:\n" + numbered("  s{}: {{kind: xx}}\n", 2),
-    "references to nothing": HEAD
-    + "stages:\n"
-    + numbered("  s{0}: {{kind: convert, from: t{0}}}\n", 3),
-    "a chain": HEAD + "stages:\n" + numbered("  s{0}: {{kind: convert, from: s{0}0}}\n", 3),
-    "misspelt kinds": HEAD + "stages:\n" + numbered("  s{}: {{kind: fetchh}}\n", 2),
-    "wrong artifacts": HEAD + BOOKS + numbered("  s{}: {{kind: convert, from: books}}\n", 3),
-    "a ring": HEAD + "stages:\n" + numbered("  s{0}: {{kind: convert, from: s{0}}}\n", 3),
-    "keys of a model": TRAINING.replace("pythia-14m", "{" + numbered("n_l{}: 1, ") + "}"),
-    "keys of an optimizer": TRAINING.replace("lr: 1e-3", numbered("lrr{}: 1, ")),
-    "keys of a runtime": TRAINING + "    runtime: {" + numbered("log{}: 1, ") + "}\n",
-    "keys of other programs": TRAINING + numbered("    learning_rate{}: 1\n"),
-    "bad items": TRAINING + "    runtime: {loggers: [" + numbered("x{}, ") + "]}\n",
-    "a mixture": TRAINING.replace("data: tokens", "data: {" + numbered("t{}: 1, ") + "}"),
-    "unused variables": HEAD + "vars: {" + numbered("v{}: 1, ") + "}\ndescription: ${w}\n",
-    "wrong variables": HEAD + "vars: {" + numbered("v{0}: '${{w{0}}}', ") + "}\n" + BOOKS,
-    "a chain of variables": HEAD + "vars: {" + numbered("v{0}: '${{v{0}0}}', ") + "}\n" + BOOKS,
-    "stages at the top": HEAD + BOOKS + numbered("s{}: {{kind: fetch}}\n", 2),
-    "stages in a stage": TRAINING + numbered("    s{}: {{kind: fetch}}\n", 2),
-    "fields among the stages": TRAINING + numbered("  model{}: 1\n") + "  model: 1\n",
     "a long name": HEAD + filled("stages:\n  ", "x", ": {kind: fetch}"),
     "a long kind": HEAD + filled("stages:\n  a: {kind: ", "x", "}"),
     "a long reference": HEAD + filled("stages:\n  a: {kind: convert, from: ", "x", "}"),
@@ -106,6 +81,34 @@ TEXTS = {
     "directives": filled("", "%a b\n"),
     "tags": filled("", "!a ", "b"),
 }
+CROWDS = {
+    "anchors": numbered("a{0}: &a{0} 1\n"),
+    "unknown keys": HEAD + numbered("key{}: 1\n"),
+    "faulty stages": HEAD + "stages:\n" + numbered("  s{}: {{kind: fetch, sorces: 1}}\n", 3),
+    "faulty sources": HEAD + BOOKS[:-3].replace("[{", "[") + numbered("{{urk: {}}}, ", 2) + "]}",
+    "stages that are none": HEAD + "stages:\n" + numbered("  s{}: 1\n"),
+    "kinds that are none": HEAD + "stages:\n" + numbered("  s{}: {{kind: xx}}\n", 2),
+    "references to nothing": HEAD
+    + "stages:\n"
+    + numbered("  s{0}: {{kind: convert, from: t{0}}}\n", 3),
+    "a chain": HEAD + "stages:\n" + numbered("  s{0}: {{kind: convert, from: s{0}0}}\n", 3),
+    "misspelt kinds": HEAD + "stages:\n" + numbered("  s{}: {{kind: fetchh}}\n", 2),
+    "wrong artifacts": HEAD + BOOKS + numbered("  s{}: {{kind: convert, from: books}}\n", 3),
+    "a ring": HEAD + "stages:\n" + numbered("  s{0}: {{kind: convert, from: s{0}}}\n", 3),
+    "keys of a model": TRAINING.replace("pythia-14m", "{" + numbered("n_l{}: 1, ") + "}"),
+    "keys of an optimizer": TRAINING.replace("lr: 1e-3", numbered("lrr{}: 1, ")),
+    "keys of a runtime": TRAINING + "    runtime: {" + numbered("log{}: 1, ") + "}\n",
+    "keys of other programs": TRAINING + numbered("    learning_rate{}: 1\n"),
+    "bad items": TRAINING + "    runtime: {loggers: [" + numbered("x{}, ") + "]}\n",
+    "a mixture": TRAINING.replace("data: tokens", "data: {" + numbered("t{}: 1, ") + "}"),
+    "unused variables": HEAD + "vars: {" + numbered("v{}: 1, ") + "}\ndescription: ${w}\n",
+    "wrong variables": HEAD + "vars: {" + numbered("v{0}: '${{w{0}}}', ") + "}\n" + BOOKS,
+    "a chain of variables": HEAD + "vars: {" + numbered("v{0}: '${{v{0}0}}', ") + "}\n" + BOOKS,
+    "stages at the top": HEAD + BOOKS + numbered("s{}: {{kind: fetch}}\n", 2),
+    "stages in a stage": TRAINING + numbered("    s{}: {{kind: fetch}}\n", 2),
+    "fields among the stages": TRAINING + numbered("  model{}: 1\n") + "  model: 1\n",
+}
+"""As many values as a file may hold, each with its mistake: half a second each."""
 BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"{new}: &{new} [{', '.join([f'*{old}'] * 10)}]\n"
     for old, new in zip("abcdefghij", "bcdefghijk", strict=True)
@@ -131,6 +134,14 @@ def test_a_text_made_to_exhaust_is_refused_soon(text: str, tmp_path: Path) -> No
     path.write_text(text, encoding="utf-8", newline="")
     held(path)
     assert not (tmp_path / "hacked").exists()
+
+
+@pytest.mark.fuzz
+@pytest.mark.parametrize("text", CROWDS.values(), ids=CROWDS.keys())
+def test_a_crowd_of_mistakes_is_told_soon(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "spec.yaml"
+    path.write_text(text, encoding="utf-8", newline="")
+    held(path)
 
 
 def test_an_alias_bomb_is_refused_soon(tmp_path: Path) -> None:
