@@ -6,7 +6,7 @@ epochs) is compiled to whole optimizer steps here, once, for the plan and for th
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Annotated, Any, Literal
@@ -16,13 +16,13 @@ from pydantic_core import PydanticCustomError
 
 from continuum.amounts import Amount, Period, Rate
 from continuum.artifacts import TokenizedDataset
-from continuum.fields import UNIT, Precision, Ref, Spec, runtime_field
+from continuum.fields import UNIT, VALIDATION_LOSS, Precision, Ref, Spec, runtime_field
 from continuum.optimizers import Optimizer, optimizer_problems
 from continuum.spelling import closest
 from continuum.stage import Problem
 
-METRICS = ("val_loss", "loss")
-"""What a checkpoint is rated by; of several validation splits, also `val_loss/DATASET`."""
+METRICS = (VALIDATION_LOSS, "loss")
+"""What a checkpoint is rated by; of several datasets, also `val_loss/DATASET`."""
 MIN_SHARE = 1e-4
 """The smallest share a mixture can hold: one sample of `training.order.PERIOD`."""
 
@@ -250,11 +250,12 @@ def training_problems(stage: Any) -> Iterator[Problem]:
     yield from metric_problems(stage.runtime, as_mixture(stage.data))
 
 
-def metric_problems(runtime: Runtime | None, datasets: Iterable[str] | None) -> Iterator[Problem]:
+def metric_problems(runtime: Runtime | None, datasets: Collection[str] | None) -> Iterator[Problem]:
     """A checkpoint is kept by a metric that there is; without `datasets`, theirs are not known."""
     metric = runtime.checkpoint.keep_best if runtime else None
-    known = [*METRICS, *(f"{METRICS[0]}/{name}" for name in datasets or ())]
-    is_of_dataset = datasets is None and str(metric).startswith(f"{METRICS[0]}/")
+    several = datasets if datasets is not None and len(datasets) > 1 else ()
+    known = [*METRICS, *(f"{VALIDATION_LOSS}/{name}" for name in several)]
+    is_of_dataset = datasets is None and str(metric).startswith(f"{VALIDATION_LOSS}/")
     if metric is not None and metric not in known and not is_of_dataset:
         place = ("runtime", "checkpoint", "keep_best")
         message = f"there is no metric {metric!r}; known: {', '.join(known)}"
