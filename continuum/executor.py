@@ -4,22 +4,25 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from contextlib import nullcontext
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from graphlib import TopologicalSorter
 from typing import Any
 
 from continuum.artifacts import Artifact, TrainingCheckpoint
 from continuum.digest_cache import DigestCache
-from continuum.errors import ContinuumError, PreflightError, StageFailedError, StoppedError
+from continuum.disk import tell_disk_fault
+from continuum.errors import ContinuumError, PreflightError, StageFailedError
 from continuum.launchers import Launcher, Outcome
 from continuum.lineage.graph import write_lineage
-from continuum.locking import check_locked, check_reproduced, update_lock
+from continuum.locking import check_locked, update_lock
 from continuum.plan import NOTHING_MORE, Action, Plan, PlannedStage, Request
 from continuum.planner import make_plan
 from continuum.preflight.disk import DiskBudget
 from continuum.provenance import capture_provenance
 from continuum.records import InputRecord, StageRecord
+from continuum.results import RunResult
 from continuum.runs import ExperimentFolder
 from continuum.selection import why_gone
 from continuum.spec.experiment import Experiment
@@ -33,38 +36,6 @@ POLL_S = 0.2
 
 Observer = Callable[[str, dict[str, Any]], None]
 """Told of each stage's events: (stage name, `{"event": …}`)."""
-
-
-@dataclass
-class RunResult:
-    """What became of every stage of a run."""
-
-    plan: Plan
-    outcomes: dict[str, Outcome] = field(default_factory=dict)
-    """Of the stages that were carried out; the others were reused or not reached."""
-
-    @property
-    def settled(self) -> set[str]:
-        """The stages whose artifact is what the spec leads to now."""
-        well = {name for name, o in self.outcomes.items() if o.status in ("done", "reused")}
-        return well | self.plan.reused
-
-    def raise_for_failure(self) -> None:
-        """Raise the error of the first stage that did not finish, or of a run not reproduced."""
-        order = {"failed": 0, "crashed": 0, "killed": 0, "refused": 1, "stopped": 2}
-        bad = [(n, o) for n, o in self.outcomes.items() if o.status not in ("done", "reused")]
-        for name, outcome in sorted(bad, key=lambda item: order[item[1].status]):
-            others = ", ".join(other for other, _ in bad if other != name)
-            message = f"{name}: {outcome.message}" + (
-                f" (so did not end: {others})" if others else ""
-            )
-            if outcome.status == "stopped":
-                raise StoppedError(message)
-            if outcome.status == "refused":
-                raise PreflightError(message)
-            raise StageFailedError(message)
-        if self.plan.request.locked:
-            check_reproduced(self.plan)
 
 
 @dataclass(frozen=True)
@@ -115,10 +86,13 @@ def run_experiment(
                 _Execution(result, launcher, observe, stop).carry_out()
             finally:
                 launcher.close()
-        write_lineage(folder, plan)
-        if not request.overrides and not request.locked:
-            # The lock belongs to the spec as it is committed, not to a trial of other values.
-            update_lock(plan, result.settled)
+        try:
+            write_lineage(folder, plan)
+            if not request.overrides and not request.locked:
+                # The lock belongs to the spec as it is committed, not to a trial of other values.
+                update_lock(plan, result.settled)
+        except OSError as error:
+            result.unrecorded = tell_disk_fault(error, folder.path)
         return result
 
 
@@ -193,16 +167,16 @@ class _Execution:
             if gives_way:
                 planned.run.archive()
             planned.run.begin(self._record(planned, inputs))
+            with self._accelerator if planned.stage.trains else nullcontext():
+                if self._stopping_since is not None:
+                    return Outcome("stopped", "not started: the run was stopped")
+                return self._launch(planned)
         except PreflightError as error:
             return Outcome("refused", str(error))
         except ContinuumError as error:
             return Outcome("failed", str(error))
-        if not planned.stage.trains:
-            return self._launch(planned)
-        with self._accelerator:
-            if self._stopping_since is not None:
-                return Outcome("stopped", "not started: the run was stopped")
-            return self._launch(planned)
+        except OSError as error:
+            return Outcome("failed", tell_disk_fault(error, planned.run.path))
 
     def _launch(self, planned: PlannedStage) -> Outcome:
         run, host = planned.run, self._provenance["host"]
@@ -217,9 +191,13 @@ class _Execution:
                 f"did not stop within {self._stop.grace_s:g} s and was killed; "
                 "the next run goes on from its last checkpoint",
             )
-        run.log_attempt(
-            "ended", attempt=number, at=_now(), status=outcome.status, message=outcome.message
-        )
+        try:
+            run.log_attempt(
+                "ended", attempt=number, at=_now(), status=outcome.status, message=outcome.message
+            )
+        except OSError as error:  # How the stage ended counts for more than its record.
+            message = f"its end is not recorded: {tell_disk_fault(error, run.path)}"
+            self._observe(planned.name, {"event": "warning", "message": message})
         return outcome
 
     def _gather(self, planned: PlannedStage) -> dict[str, Artifact]:

@@ -37,6 +37,8 @@ from continuum.records import (
 FINGERPRINT_LETTERS = 12
 WORKER_LOCK_TIMEOUT_S = 30.0
 """How long a worker waits for an orphan of a killed run to notice and leave."""
+RUN_LOCK_TIMEOUT_S = 0.5
+"""How long a run waits for the folder: `status --watch` holds it for a moment when it looks."""
 
 
 class StageRun:
@@ -241,13 +243,7 @@ class ExperimentFolder:
 
     def is_locked(self) -> bool:
         """Whether a run holds the folder now."""
-        if not self.runs_dir.is_dir():
-            return False
-        try:
-            with FileLock(self.runs_dir / ".lock", timeout=0):
-                return False
-        except Timeout:
-            return True
+        return files.is_locked(self.runs_dir / ".lock")
 
     @property
     def digest_cache_path(self) -> Path:
@@ -278,7 +274,7 @@ class ExperimentFolder:
         """
         self.prepare()
         try:
-            with FileLock(self.runs_dir / ".lock", timeout=0):
+            with FileLock(self.runs_dir / ".lock", timeout=RUN_LOCK_TIMEOUT_S):
                 files.write_json(self.owner_path, {"pid": os.getpid(), "host": os.uname().nodename})
                 yield
         except Timeout:

@@ -17,23 +17,23 @@ from typing import Any
 
 from continuum import files
 from continuum.artifacts import Artifact, Checkpoint
+from continuum.disk import describe_disk_fault
 from continuum.errors import ContinuumError, IntegrityError, StoppedError
 from continuum.records import InputRecord
 from continuum.runs import StageRun
 from continuum.stage import StageContext, rebuild_stage, select_checkpoint, stage_kinds
+from continuum.stopping import StopRequest, heed_signals, leaving_at_once
 
 Report = Callable[[dict[str, Any]], None]
 ORPHANED = 70
 """Exit code of a worker whose run died (EX_SOFTWARE)."""
-STOP_SIGNALS = frozenset({signal.SIGTERM, signal.SIGUSR1})
-"""Requests to save and end. A worker is born with them blocked, until it can heed them: Slurm
-sends them to every process of a job at once, whatever each is doing."""
 LAST_WORDS_S = 2.0
 """How long a rank that crashed stays: it may only have lost a peer, whose death is to be told of
 before its own end has Slurm kill them all."""
 PR_SET_PDEATHSIG = 1
 """prctl(2): the signal this process gets when its parent dies."""
-STOP_POLL_S = 0.2
+PARENT_VARIABLE = "CONTINUUM_PARENT_PID"
+"""Environment variable that tells a process which one started it on this machine."""
 
 
 def run_stage(
@@ -76,20 +76,17 @@ def run_stage(
 
 def main(run_path: str, events: Connection) -> None:
     """Entry of a forked worker: events go through the pipe, everything printed to the log."""
+    heed_signals()
     run = StageRun(Path(run_path))
     _print_to_log(run)
     _watch_parent()
-    stop = threading.Event()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # The run decides; the terminal signals all.
-    _on_stop_signals(stop.set if _trains(run) else _leave)
-
     sending = threading.Lock()  # Checkpoints are written, and told of, in a thread of their own.
 
     def report(event: dict[str, Any]) -> None:
         with sending, suppress(BrokenPipeError):
             events.send(event)
 
-    report(_carry_out(run, report, stop.is_set, rank=0))
+    report(_carry_out(run, report, StopRequest(), rank=0))
 
 
 def rank_main(run_path: Path, events_path: Path) -> int:
@@ -98,10 +95,9 @@ def rank_main(run_path: Path, events_path: Path) -> int:
     Rank 0 alone reports progress and publishes; every rank reports its own failure.
     """
     die_with_parent()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    heed_signals()
     run, rank = StageRun(run_path), int(os.environ["RANK"])
-    asked = _StopFile(run.stop_request)
-    _on_stop_signals(asked.set)
+    asked = StopRequest(run.stop_request)
 
     def report(event: dict[str, Any]) -> None:
         append_event(events_path, event)
@@ -111,7 +107,7 @@ def rank_main(run_path: Path, events_path: Path) -> int:
     if rank == 0 or not is_well:
         report(result)
     if not is_well:
-        if result["status"] == "crashed" and not asked.is_set:
+        if result["status"] == "crashed" and not asked():
             signal.signal(signal.SIGTERM, signal.SIG_DFL)  # torchrun's, when a peer has died
             time.sleep(LAST_WORDS_S)
         # Without the libraries' farewells: the others wait for this process.
@@ -121,16 +117,23 @@ def rank_main(run_path: Path, events_path: Path) -> int:
 
 
 def append_event(path: Path, event: dict[str, Any]) -> None:
-    """Add a line to a file that several processes write, by one system call."""
-    with path.open("ab", buffering=0) as file:
-        file.write(json.dumps(event).encode() + b"\n")
+    """Add a line to a file that several processes write, by one system call.
+
+    Training does not end because its progress cannot be told; what a full disk has cut off is
+    parted from what comes after it.
+    """
+    with suppress(OSError), path.open("ab", buffering=0) as file:
+        file.write(b"\n" + json.dumps(event).encode() + b"\n")
 
 
 def die_with_parent(number: signal.Signals = signal.SIGKILL) -> None:
-    """Have the kernel signal this process when its parent dies (Linux; elsewhere nothing)."""
+    """Have the kernel signal this process when its parent dies (Linux; elsewhere nothing).
+
+    A parent that is known by its number may have died before: then this process leaves at once.
+    """
     if sys.platform != "linux":
         return
-    parent = os.getppid()
+    parent = int(os.environ.pop(PARENT_VARIABLE, os.getppid()))
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, number)
     if os.getppid() != parent:
         os._exit(ORPHANED)
@@ -142,21 +145,40 @@ def _carry_out(
     """Run the stage; how it ended, as an event. No exception leaves this function."""
     status, message = "done", ""
     try:
-        run_stage(run, report, should_stop, rank=rank)
+        with nullcontext() if is_stateful(run) else leaving_at_once():
+            run_stage(run, report, should_stop, rank=rank)
     except StoppedError as error:
-        status, message = "stopped", str(error)
-    except ContinuumError as error:
-        traceback.print_exc()
-        status, message = ("refused" if error.exit_code == 4 else "failed"), str(error)
+        # Too late: the stage has published what it made.
+        is_late = rank == 0 and run.is_complete
+        status, message = ("done", "") if is_late else ("stopped", str(error))
     except BaseException as error:
-        traceback.print_exc()
-        status = "crashed"
-        message = f"{type(error).__name__}: {error}; the traceback is in {run.log_path}"
+        status, message = _failure(error, run)
+        with suppress(OSError):
+            traceback.print_exc()
     if rank:
         message = f"rank {rank}: {message}"
-    sys.stdout.flush()
-    sys.stderr.flush()
+    _flush_log()
     return {"event": "result", "status": status, "message": message}
+
+
+def _failure(error: BaseException, run: StageRun) -> tuple[str, str]:
+    """Status and message of a stage that ended with `error`."""
+    if isinstance(error, ContinuumError):
+        return ("refused" if error.exit_code == 4 else "failed"), str(error)
+    if fault := describe_disk_fault(error, run.path):
+        return "failed", fault
+    return "crashed", f"{type(error).__name__}: {error}; the traceback is in {run.log_path}"
+
+
+def _flush_log() -> None:
+    """Write out what was printed; on a full disk it is given up, or Python fails at exit."""
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except OSError:
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nothing, 1)
+        os.dup2(nothing, 2)
 
 
 def _leave_group() -> None:
@@ -167,46 +189,10 @@ def _leave_group() -> None:
         leave_group(together=True)
 
 
-def _on_stop_signals(act: Callable[[], None]) -> None:
-    """Call `act` at the first one; Slurm, the run and torchrun may each send theirs."""
-
-    def handle(*_: Any) -> None:
-        for number in STOP_SIGNALS:
-            signal.signal(number, signal.SIG_IGN)
-        act()
-
-    for number in STOP_SIGNALS:
-        signal.signal(number, handle)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
-
-
-class _StopFile:
-    """Whether a stop is asked for: by a file, looked for a few times a second, or `set`."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._looked_at = -STOP_POLL_S
-        self.is_set = False
-
-    def set(self) -> None:
-        self.is_set = True
-
-    def __call__(self) -> bool:
-        now = time.monotonic()
-        if not self.is_set and now - self._looked_at >= STOP_POLL_S:
-            self._looked_at = now
-            self.is_set = self._path.exists()
-        return self.is_set
-
-
-def _trains(run: StageRun) -> bool:
+def is_stateful(run: StageRun) -> bool:
+    """Whether a stop of this stage is worth waiting for: it saves, and the next run goes on."""
     kind = stage_kinds().get(run.record().kind)
     return kind is not None and kind.trains
-
-
-def _leave() -> None:
-    """Stop a stage that has no state worth saving: it starts over."""
-    raise StoppedError("stopped; it starts over with the next run")
 
 
 def _load_input(run: StageRun, item: InputRecord, ref: Any) -> Artifact:

@@ -1,6 +1,7 @@
 """Fixtures for all tests: small experiments on real files, carried out by the real command."""
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,27 @@ SHARED_DATA = Path(__file__).parent.parent.parent / "shared" / "data"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """How many rounds `pytest -m kill` plays, and how many inputs the fuzzing tries."""
+    """How much of the long tests is run: CI runs a share of them."""
     parser.addoption("--kill-rounds", type=int, default=20, help="rounds of the kill matrix")
+    parser.addoption("--pair-runs", type=int, default=3, help="runs of two processes, one by one")
     parser.addoption("--fuzz-cases", type=int, default=2000, help="inputs that fuzzing tries")
     parser.addoption("--fuzz-seed", type=int, default=0, help="which inputs fuzzing tries")
+    parser.addoption("--one-in", type=int, default=1, help="of each test's cases, one in so many")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what `--one-in` does not want: the first case of each test is always run."""
+    share, cases = config.getoption("--one-in"), Counter[tuple[Path, str]]()
+    chosen: list[pytest.Item] = []
+    left_out: list[pytest.Item] = []
+    for item in items:
+        test = (item.path, item.name.partition("[")[0])
+        (left_out if cases[test] % share else chosen).append(item)
+        cases[test] += 1
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = chosen
 
 
 @pytest.fixture(autouse=True)

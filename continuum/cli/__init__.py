@@ -7,6 +7,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -22,13 +23,14 @@ from continuum.cli.console import (
     with_verbosity,
 )
 from continuum.cli.findings import format_of_environment, show_findings
+from continuum.disk import describe_disk_fault
 from continuum.errors import ContinuumError, PreflightError
 from continuum.spec.diagnostics import SpecError
 
 INTERRUPTED = 130
 BROKEN_PIPE = 141
-MACHINE_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ENAMETOOLONG})
-"""What the machine refuses, besides files that are absent or forbidden: no bug of continuum's."""
+MISPLACED = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG})
+"""What the machine refuses, besides a disk that is full or forbidden: no bug of continuum's."""
 
 
 COMMANDS = {
@@ -136,12 +138,12 @@ def _show_error(error: ContinuumError) -> None:
 
 def _show_unexpected(error: Exception) -> int:
     """Say what the machine refused, or that this is a bug; returns the exit code."""
-    refusals = (PermissionError, FileNotFoundError, NotADirectoryError, IsADirectoryError)
-    is_refusal = isinstance(error, refusals)
-    if isinstance(error, OSError) and (is_refusal or error.errno in MACHINE_ERRORS):
+    words = describe_disk_fault(error, Path.cwd())
+    if words is None and isinstance(error, OSError) and error.errno in MISPLACED:
+        words = f"{error.filename}: {error.strerror}"
+    if words is not None:
         _show_traceback()
-        named = f"{error.filename}: " if error.filename is not None else ""
-        print(f"error: {named}{error.strerror}", file=sys.stderr)
+        print(f"error: {words}", file=sys.stderr)
         return PreflightError.exit_code
     report_bug(error, shows_traceback=verbosity() is Verbosity.VERBOSE)
     return ContinuumError.exit_code

@@ -19,10 +19,11 @@ from continuum.cli.arguments import Locked, Overrides, Rerun, Spec, open_experim
 from continuum.cli.console import Verbosity, print_json, results, verbosity
 from continuum.cli.progress import PlainProgress, Progress, RichProgress, SilentProgress
 from continuum.errors import UsageError
-from continuum.executor import RunResult, StopRule, run_experiment
+from continuum.executor import StopRule, run_experiment
 from continuum.launchers import Launcher
 from continuum.plan import NOTHING_MORE, Action, PlannedStage, Request
 from continuum.plan_document import AgreedPlan, read_document
+from continuum.results import RunResult
 
 RUN_SCHEMA = "continuum.run/1"
 STYLES = {"done": "green", "reused": "dim", "not reached": "yellow"}

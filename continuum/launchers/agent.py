@@ -13,7 +13,8 @@ from pathlib import Path
 
 from continuum.launchers.death import name_death
 from continuum.runs import StageRun
-from continuum.worker import STOP_SIGNALS, append_event, die_with_parent
+from continuum.stopping import SIGNALS, ignore_signals
+from continuum.worker import PARENT_VARIABLE, append_event, die_with_parent
 
 POLL_S = 0.1
 SHUTDOWN_TIMEOUT_S = 5
@@ -26,9 +27,9 @@ def main() -> None:
     Of several nodes, each runs this once, as a task of a Slurm step; they meet at an address of the
     first, `host:port`.
     """
-    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # The run decides; the terminal signals all.
+    ignore_signals()
     die_with_parent()
+    os.environ[PARENT_VARIABLE] = str(os.getpid())  # the ranks'
     run, events, meeting = StageRun(Path(sys.argv[1])), Path(sys.argv[2]), sys.argv[5]
     num_nodes, num_devices = int(sys.argv[3]), int(sys.argv[4])
     threading.Thread(target=_pass_on_signals, args=(run,), daemon=True).start()
@@ -62,9 +63,13 @@ def _together(num_nodes: int, meeting: str) -> list[str]:
 
 def _torchrun(arguments: list[str], events: Path) -> None:
     """Run it to its end; ranks that died without a word of their own are reported as lost."""
+    from torch.distributed.elastic.multiprocessing.api import PContext
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import main as torchrun
 
+    # After a rank's death torchrun gives the others its default of 30 s, whatever
+    # --shutdown-timeout says. They cannot go on, and one that is frozen would use it all.
+    PContext.close.__defaults__ = (None, SHUTDOWN_TIMEOUT_S)
     try:
         torchrun(arguments)
     except ChildFailedError as error:
@@ -78,7 +83,7 @@ def _torchrun(arguments: list[str], events: Path) -> None:
 
 def _pass_on_signals(run: StageRun) -> None:
     while True:
-        signal.sigwait(STOP_SIGNALS)
+        signal.sigwait(SIGNALS)
         run.stop_request.touch()
 
 

@@ -3,6 +3,8 @@
 import signal
 from pathlib import Path
 
+from continuum.disk import is_nearly_full
+
 LOG_LINES = 12
 """How much of the log is shown."""
 
@@ -19,6 +21,8 @@ def name_death(exit_code: int | None) -> str:
 
 def describe_death(cause: str, log: Path) -> str:
     """The cause, and the log's last lines."""
+    if is_nearly_full(log):
+        cause += f"; the disk of {log.parent} is full: free some space and run again"
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
     tail = "\n".join(f"    {line}" for line in lines[-LOG_LINES:])
     return f"{cause}; its last words in {log}:\n{tail}" if tail else f"{cause}; {log} is empty"

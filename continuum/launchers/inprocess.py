@@ -1,9 +1,10 @@
 """Stages in this very process: for notebooks and debuggers, where a breakpoint should hold."""
 
 import threading
+from typing import Any
 
 from continuum import worker
-from continuum.errors import PreflightError, StoppedError
+from continuum.errors import ContinuumError, PreflightError, StoppedError
 from continuum.launchers import OnEvent, Outcome
 from continuum.runs import StageRun
 
@@ -16,15 +17,22 @@ class InProcessLauncher:
         self._one_at_a_time = threading.Lock()
 
     def launch(self, run: StageRun, on_event: OnEvent) -> Outcome:
+        def report(event: dict[str, Any]) -> None:
+            on_event(event)
+            if self._stop.is_set() and not worker.is_stateful(run):
+                raise StoppedError("stopped; it starts over with the next run")
+
         with self._one_at_a_time:
             if self._stop.is_set():
                 return Outcome("stopped", "not started: the run is stopping")
             try:
-                worker.run_stage(run, on_event, self._stop.is_set)
+                worker.run_stage(run, report, self._stop.is_set)
             except StoppedError as error:
                 return Outcome("stopped", str(error))
             except PreflightError as error:
                 return Outcome("refused", str(error))
+            except ContinuumError as error:
+                return Outcome("failed", str(error))
         return Outcome("done")
 
     def stop(self) -> None:

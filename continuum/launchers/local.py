@@ -14,6 +14,10 @@ from continuum import worker
 from continuum.launchers import OnEvent, Outcome
 from continuum.launchers.death import describe_death, name_death
 from continuum.runs import StageRun
+from continuum.stopping import signals_held_back
+
+PATIENCE_S = 5.0
+"""How long a stage that has nothing to save may take to leave."""
 
 
 class LocalLauncher:
@@ -23,11 +27,12 @@ class LocalLauncher:
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(["continuum.launchers.preload"])
         _start_server()
-        self._running: set[Any] = set()
+        self._running: dict[Any, StageRun] = {}
         self._guard = threading.Lock()
         self._is_stopping = False
 
     def launch(self, run: StageRun, on_event: OnEvent) -> Outcome:
+        run.log_path.touch()  # A disk that refuses is found here, where it can be told.
         receiver, sender = self._context.Pipe(duplex=False)
         process = self._context.Process(
             target=worker.main, args=(str(run.path), sender), name=run.name
@@ -35,22 +40,26 @@ class LocalLauncher:
         with self._guard:
             if self._is_stopping:
                 return Outcome("stopped", "not started: the run is stopping")
-            process.start()
-            self._running.add(process)
-        sender.close()
+            try:
+                process.start()
+            except (EOFError, ConnectionError):
+                return Outcome("killed", "the process that starts stages has died; run again")
+            finally:
+                sender.close()
+            self._running[process] = run
         try:
             result = _receive(receiver, process, on_event)
             process.join()
         finally:
             with self._guard:
-                self._running.discard(process)
+                del self._running[process]
             receiver.close()
         exit_code = process.exitcode
         process.close()
         if result is not None and exit_code == 0:
             return Outcome(result["status"], result["message"])
-        if exit_code == -signal.SIGTERM and self._is_stopping:
-            return Outcome("stopped", "stopped before it had begun")
+        if self._is_stopping and exit_code == -signal.SIGKILL and not worker.is_stateful(run):
+            return Outcome("stopped", "did not heed the stop and was killed; it starts over")
         cause = f"the worker {name_death(exit_code)}"
         return Outcome("killed", describe_death(cause, run.log_path))
 
@@ -59,11 +68,21 @@ class LocalLauncher:
             self._is_stopping = True
             for process in self._running:
                 process.terminate()
+        patience = threading.Timer(PATIENCE_S, self._kill_stateless)
+        patience.daemon = True
+        patience.start()
 
     def close(self) -> None:
         with self._guard:
             for process in self._running:
                 process.kill()
+
+    def _kill_stateless(self) -> None:
+        """End what waits for a name server or works in native code; it has nothing to save."""
+        with self._guard:
+            for process, run in self._running.items():
+                if not worker.is_stateful(run):
+                    process.kill()
 
 
 def _start_server() -> None:
@@ -72,13 +91,10 @@ def _start_server() -> None:
     Slurm may signal every process of a job. Python's two servers are born deaf to that, and so
     are the workers, which listen as soon as they can act.
     """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, worker.STOP_SIGNALS)
-    try:
+    with signals_held_back():
         resource_tracker.ensure_running()
-        signal.pthread_sigmask(signal.SIG_BLOCK, worker.STOP_SIGNALS)  # It has unblocked SIGTERM.
-        forkserver.ensure_running()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        with signals_held_back():  # Python has let SIGTERM through again.
+            forkserver.ensure_running()
 
 
 def _receive(

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -21,6 +21,8 @@ from continuum.errors import PreflightError
 from continuum.launchers import OnEvent, Outcome, slurm_job
 from continuum.launchers.death import describe_death, name_death
 from continuum.runs import StageRun
+from continuum.stopping import signals_held_back
+from continuum.worker import PARENT_VARIABLE
 
 POLL_S = 0.1
 
@@ -103,8 +105,13 @@ class TorchrunLauncher:
 
 
 def _start(command: list[str], log_path: Path, *, is_step: bool) -> _Group:
-    environment = slurm_job.step_environment(os.environ) if is_step else None
-    with log_path.open("ab") as log:
+    # On several nodes it is Slurm's daemon that starts torchrun, not this process.
+    environment = (
+        slurm_job.step_environment(os.environ)
+        if is_step
+        else {**os.environ, PARENT_VARIABLE: str(os.getpid())}
+    )
+    with log_path.open("ab") as log, signals_held_back():
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -157,4 +164,8 @@ def _new_lines(file: BinaryIO) -> list[dict[str, Any]]:
     start = file.tell()
     whole, _, _ = file.read().rpartition(b"\n")
     file.seek(start + len(whole) + (1 if whole else 0))
-    return [json.loads(line) for line in whole.splitlines() if line]
+    found = []
+    for line in whole.splitlines():
+        with suppress(ValueError):  # a full disk has cut this line off
+            found += [json.loads(line)] if line else []
+    return found

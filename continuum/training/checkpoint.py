@@ -19,8 +19,10 @@ from typing import Any
 import torch
 import yaml
 from pydantic import ValidationError
+from torch.distributed.checkpoint.api import CheckpointException
 
 from continuum.best import best_step
+from continuum.disk import find_disk_error
 from continuum.errors import StageFailedError
 from continuum.files import (
     FileDigest,
@@ -113,17 +115,24 @@ def read_checkpoint(folder: Path) -> dict[str, Any]:
 
 @contextmanager
 def cleaned_up(temporary: Path, final: Path) -> Iterator[None]:
-    """On an error of the disk, remove what was begun and say what to do."""
+    """On an error of the disk, remove what was begun and say what to do.
+
+    Raises:
+        StageFailedError: the disk is full or refuses, here or, of shards, for any process.
+    """
     try:
         yield
-    except OSError as error:
+    except (OSError, RuntimeError, CheckpointException) as error:
+        cause = error if isinstance(error, OSError) else find_disk_error(error, final.parent)
         shutil.rmtree(temporary, ignore_errors=True)
-        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        if cause is None:
+            raise
+        is_full = cause.errno in (errno.ENOSPC, errno.EDQUOT)
         step = int(final.name.removeprefix("step-"))
         remedy = "free some space" if is_full else "make the folder writable"
         raise StageFailedError(
             f"the checkpoint of step {step:,} cannot be written in {final.parent}: "
-            f"{error.strerror}; earlier checkpoints are whole: {remedy} and run again"
+            f"{cause.strerror}; earlier checkpoints are whole: {remedy} and run again"
         ) from error
 
 
@@ -249,23 +258,10 @@ def save_hashed(values: dict[str, Any], path: Path) -> FileDigest:
     """`torch.save` that hashes what it writes and flushes it to the disk."""
     with path.open("wb") as file:
         writer = HashingWriter(file)
-        try:
-            torch.save(values, writer)  # type: ignore[arg-type]  # only `write` is called
-        except RuntimeError as error:
-            # torch reports a failed write of its zip archive as RuntimeError, the cause inside.
-            raise _cause_of(error) from error
+        torch.save(values, writer)  # type: ignore[arg-type]  # only `write` is called
         file.flush()
         os.fsync(file.fileno())
     return FileDigest(path=path.name, size_bytes=writer.size_bytes, sha256=writer.sha256)
-
-
-def _cause_of(error: BaseException) -> BaseException:
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, OSError):
-            return seen
-        seen = seen.__cause__ or seen.__context__
-    return error
 
 
 def _publish(temporary: Path, final: Path) -> None:

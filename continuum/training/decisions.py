@@ -1,7 +1,8 @@
 """What all processes must decide alike between two steps: to stop, to save by the clock.
 
 With one process a look costs nothing. With several, the answers are put together by one small
-collective, which also makes every process act at the same step.
+collective, which also makes every process act at the same step. It waits for the device, so quick
+steps share a look; slow ones do not, since a stop must be heeded while there is time to save.
 """
 
 import time
@@ -12,8 +13,10 @@ import torch
 import torch.distributed as dist
 from lightning import Fabric
 
-LOOK_EVERY = 10
-"""With several processes: optimizer steps between two looks, since each waits for the device."""
+MAX_STRIDE = 10
+"""With several processes: optimizer steps between two looks, at most."""
+LOOK_S = 1.0
+"""Seconds between two looks, as nearly as whole steps allow."""
 
 
 @dataclass(frozen=True)
@@ -33,28 +36,40 @@ class Decisions:
         self._fabric = fabric
         self._should_stop = should_stop
         self._save_s = None if save_minutes is None else save_minutes * 60
-        self._saved_at = time.monotonic()
+        self._saved_at = self._looked_at = time.monotonic()
+        self._steps_left = self._stride = 1
 
-    def after(self, step: int) -> Decision:
-        """What to do after this step."""
-        if self._fabric.world_size > 1 and step % LOOK_EVERY:
+    def after(self) -> Decision:
+        """What to do after a step."""
+        self._steps_left -= 1
+        if self._fabric.world_size > 1 and self._steps_left:
             return Decision()
-        due = self._save_s is not None and time.monotonic() - self._saved_at >= self._save_s
-        stop, save = self._agree(self._should_stop(), due)
-        return Decision(stop, save)
+        now = time.monotonic()
+        due = self._save_s is not None and now - self._saved_at >= self._save_s
+        step_s = (now - self._looked_at) / self._stride
+        stop, save, slowest_s = self._agree(self._should_stop(), due, step_s)
+        self._looked_at = now
+        self._steps_left = self._stride = stride_of(slowest_s)
+        return Decision(stop > 0, save > 0)
 
     def stop_now(self) -> bool:
         """Whether to break off an evaluation."""
-        return self._agree(self._should_stop(), False)[0]
+        return self._agree(self._should_stop())[0] > 0
 
     def has_saved(self) -> None:
         """Start the clock anew."""
         self._saved_at = time.monotonic()
 
-    def _agree(self, *wishes: bool) -> list[bool]:
-        """Each wish, if any process has it."""
+    def _agree(self, *values: float) -> list[float]:
+        """The largest of each value that any process has."""
         if self._fabric.world_size == 1:
-            return list(wishes)
-        flags = torch.tensor([float(wish) for wish in wishes], device=self._fabric.device)
-        dist.all_reduce(flags, op=dist.ReduceOp.MAX)
-        return [value > 0 for value in flags.tolist()]
+            return list(values)
+        most = torch.tensor([float(value) for value in values], device=self._fabric.device)
+        dist.all_reduce(most, op=dist.ReduceOp.MAX)
+        found: list[float] = most.tolist()
+        return found
+
+
+def stride_of(step_s: float) -> int:
+    """Steps until the next look, when one takes so many seconds."""
+    return max(1, min(MAX_STRIDE, int(LOOK_S / max(step_s, 1e-9))))

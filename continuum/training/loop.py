@@ -117,7 +117,7 @@ def fit(
             with clock.paused():
                 is_best = _evaluate(fabric, state, task, decisions, log=log, report=report)
 
-        due = decisions.after(state.step)
+        due = decisions.after()
         stop = (due.stop or state.owes_evaluation) and state.step < task.num_steps
         if task.saves_at(state.step) or due.save or is_best or stop:
             check_before_saving(state, task, loss, norm)

@@ -101,12 +101,12 @@ class Saver:
         values = snapshot.values
         assert self._group is not None, "a sharded model has several processes"
         with cleaned_up(folder, run.checkpoint_dir(values["step"])):
-            write_shards(folder, snapshot, self._group)
+            shards = write_shards(folder, snapshot, self._group)
             if not self._fabric.is_global_zero:
                 return
             written = save_hashed(values, folder / PLAIN_FILE)
             assert (folder / SHARDS_DIR).is_dir()
-            files = hash_tree(folder, (written,))
+            files = hash_tree(folder, (written, *shards))
         finish_checkpoint(run, folder, values, self._companions, files)
         self._published(values["step"])
 

@@ -11,6 +11,7 @@ from torch.distributed.checkpoint.staging import BlockingAsyncStager
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 
+from continuum.files import FileDigest, hash_file
 from continuum.training.shard_files import (
     MODEL,
     OPTIMIZER,
@@ -58,9 +59,22 @@ def writers_group() -> dist.ProcessGroup:
     return group
 
 
-def write_shards(folder: Path, snapshot: ShardSnapshot, group: dist.ProcessGroup) -> None:
-    """Write every process's part below `folder`; returns when all have."""
-    save(snapshot.tensors, checkpoint_id=folder / SHARDS_DIR, process_group=group)
+def write_shards(
+    folder: Path, snapshot: ShardSnapshot, group: dist.ProcessGroup
+) -> list[FileDigest]:
+    """Write every process's part below `folder`; returns when all have.
+
+    Each process hashes the files that it wrote: one alone would read the whole state again.
+
+    Returns:
+        The digests of all processes' files, alike in each.
+    """
+    shards = folder / SHARDS_DIR
+    save(snapshot.tensors, checkpoint_id=shards, process_group=group)
+    mine = [hash_file(path, folder) for path in shards.glob(f"__{dist.get_rank(group)}_*")]
+    digests: list[list[FileDigest]] = [[]] * dist.get_world_size(group)
+    dist.all_gather_object(digests, mine, group=group)
+    return [digest for of_one in digests for digest in of_one]
 
 
 def load_shards(folder: Path, state: TrainingState, *, rank: int) -> None:

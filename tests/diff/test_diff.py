@@ -1,107 +1,18 @@
 """`continuum diff` on a scripted Git repository: ten kinds of change, each with what it means."""
 
-import json
 import re
 import shutil
-import subprocess
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.commands import Cli
+from tests.diff.repository import Repository
 
-BASE = """\
-optimizer: &adam {name: AdamW, lr: 1e-3}
-"""
-SPEC = """\
-continuum: 1
-name: studied
-seed: 1
-vars: {rate: 1e-3}
-stages:
-  books: {kind: fetch, sources: [{path: data/*.txt}]}
-  tokenizer: {kind: train_tokenizer, corpus: books, vocab_size: 300}
-  tokens: {kind: tokenize, corpus: books, tokenizer: tokenizer, validation: {fraction: 0.1}}
-  pretrain:
-    kind: pretrain
-    model: {name: pythia-14m, n_layer: 2, n_embd: 32, n_head: 2, vocab_size: 512}
-    data: tokens
-    max_steps: 20
-    sequence_length: 32
-    global_batch_size: 8
-    optimizer: {lr: "${rate}"}
-  longer: {kind: resume, from: pretrain, max_steps: 30, schedule: {kind: linear, to: 0}}
-  weights: {kind: convert, from: longer}
-"""
 ALL = ["books", "tokenizer", "tokens", "pretrain", "longer", "weights"]
-LOCK = """\
-continuum_lock: 1
-experiment: studied
-versions: {torch: 2.14.1}
-stages:
-  pretrain:
-    fingerprint: aaaa
-    artifact: bbbb
-    pins: {EleutherAI/pythia-14m@main: a111aaaa1111aaaa}
-    metrics: {val_loss: 4.5}
-"""
 TOKENS_PER_STEP = 32 * 8
-
-
-@dataclass(frozen=True)
-class Repository:
-    """A Git repository with one experiment."""
-
-    path: Path
-    cli: Cli
-
-    def git(self, *arguments: str) -> None:
-        subprocess.run(["git", "-C", str(self.path), *arguments], check=True, capture_output=True)
-
-    def commit(self) -> None:
-        self.git("add", "-A")
-        self.git("commit", "-q", "-m", "a change")
-
-    @property
-    def folder(self) -> Path:
-        return self.path / "studies" / "one"
-
-    @property
-    def spec(self) -> Path:
-        return self.folder / "experiment.yaml"
-
-    def edit(self, old: str, new: str) -> None:
-        text = self.spec.read_text()
-        assert old in text
-        self.spec.write_text(text.replace(old, new))
-
-    def diff(self, *options: str, before: str = "HEAD~1", after: str = "HEAD") -> str:
-        where = "studies/one/experiment.yaml"
-        done = self.cli("diff", f"{before}:{where}", f"{after}:{where}", *options)
-        return done.stdout
-
-    def document(self) -> dict[str, Any]:
-        document: dict[str, Any] = json.loads(self.diff("--json"))
-        return document
-
-
-@pytest.fixture
-def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Repository:
-    """Committed once; the working directory is inside it."""
-    made = Repository(tmp_path / "repository", Cli())
-    (made.folder / "data").mkdir(parents=True)
-    made.spec.write_text(SPEC)
-    (made.folder / "data" / "a.txt").write_text("All happy families are alike. " * 40)
-    (made.folder / "continuum.lock").write_text(LOCK)
-    made.git("init", "-q", "-b", "main")
-    made.git("config", "user.email", "a@example.org")
-    made.git("config", "user.name", "A")
-    made.commit()
-    monkeypatch.chdir(made.path)
-    return made
 
 
 def by_status(document: dict[str, Any]) -> dict[str, list[str]]:

@@ -8,11 +8,12 @@ from typing import Any
 
 from continuum.digest_cache import DigestCache
 from continuum.errors import PreflightError
-from continuum.executor import RunResult, StopRule, run_experiment
+from continuum.executor import StopRule, run_experiment
 from continuum.launchers.inprocess import InProcessLauncher
 from continuum.plan import NOTHING_MORE, Plan, Request
 from continuum.plan_document import as_document
 from continuum.planner import make_plan
+from continuum.results import RunResult
 from continuum.runs import ExperimentFolder
 from continuum.spec.experiment import load_experiment
 

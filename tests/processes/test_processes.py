@@ -2,89 +2,19 @@
 
 import json
 import os
-import shutil
 import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
-from continuum.training.shard_files import read_whole
 from tests.commands import Cli, kill_group, only, wait_until
-from tests.experiments import FIRST_STAGES, small_flow
+from tests.experiments import FIRST_STAGES
+from tests.processes.pairs import attempts, final_state, losses, ranks_of, spec
 
 STRATEGIES = ("ddp", "fsdp")
-
-
-def spec(kind: str = "single", *, steps: int = 12, stages: tuple[str, ...] = FIRST_STAGES) -> str:
-    """The small pretraining as one process, or as two under a strategy."""
-    runtime: dict[str, Any] = {"micro_batch_size": 2, "checkpoint": {"every": 4, "keep_last": 9}}
-    if kind != "single":
-        runtime |= {"devices": 2, "strategy": "ddp" if kind == "ddp" else "fsdp"}
-    if kind == "sharded":
-        runtime["checkpoint"] = {**runtime["checkpoint"], "format": "sharded"}
-    return small_flow(only=stages, pretrain__max_steps=steps, pretrain__runtime=runtime)
-
-
-@pytest.fixture(scope="module")
-def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The pretraining by one process, never interrupted."""
-    folder = tmp_path_factory.mktemp("alone")
-    (folder / "experiment.yaml").write_text(spec(), encoding="utf-8")
-    Cli()("run", folder)
-    return folder
-
-
-@pytest.fixture
-def prepare(alone: Path, tmp_path: Path) -> Callable[..., Path]:
-    """A folder with the data made and the pretraining still to do."""
-
-    def copy(text: str, name: str = "shared") -> Path:
-        folder = tmp_path / name
-        shutil.copytree(alone, folder)
-        shutil.rmtree(only(folder, "runs/pretrain-*"))
-        (folder / "experiment.yaml").write_text(text, encoding="utf-8")
-        return folder
-
-    return copy
-
-
-def losses(folder: Path) -> list[float]:
-    lines = only(folder, "runs/pretrain-*/metrics.jsonl").read_text().splitlines()
-    return [row["loss"] for row in map(json.loads, lines) if row.get("loss")]
-
-
-def attempts(folder: Path) -> list[dict[str, Any]]:
-    lines = only(folder, "runs/pretrain-*/attempts.jsonl").read_text().splitlines()
-    return [json.loads(line) for line in lines]
-
-
-def final_state(folder: Path) -> Any:
-    """The last checkpoint: its bytes, or, of shards (whose files torch fills as it likes), all."""
-    output = only(folder, "runs/pretrain-*/output")
-    if (output / "lit_model.pth").exists():
-        return (output / "lit_model.pth").read_bytes()
-    whole = read_whole(output)
-    moments = whole["optimizer"]["state"].items()
-    tensors = {**whole["model"], **{f"{p}/{k}": v for p, s in moments for k, v in s.items()}}
-    return {name: tensor.numpy().tobytes() for name, tensor in tensors.items()}
-
-
-def ranks_of(run: int) -> list[int]:
-    """Processes of the worker module whose agent belongs to the run's session."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            command = (process / "cmdline").read_bytes().split(b"\0")
-            environment = (process / "environ").read_bytes()
-        except OSError:
-            continue
-        if b"continuum.worker" in command and b"LOCAL_RANK=" in environment:
-            found.append(int(process.name))
-    return sorted(found)
 
 
 @pytest.mark.parametrize("kind", STRATEGIES)
@@ -109,7 +39,7 @@ def test_killed_processes_go_on_to_the_same_bytes(
     process = cli.start("run", killed)
     wait_until(lambda: bool(list(killed.glob("runs/pretrain-*/checkpoints/step-*8"))))
     kill_group(process)
-    wait_until(lambda: not ranks_of(process.pid), timeout_s=10)
+    wait_until(lambda: not ranks_of(killed), timeout_s=10)
     cli("run", killed)
     assert final_state(killed) == final_state(unbroken)
     assert any(line["event"] == "recovered" and line["exact"] for line in attempts(killed))
@@ -129,7 +59,7 @@ def test_another_number_of_processes_is_recorded_and_sees_the_same_samples(
         step = f"runs/pretrain-*/checkpoints/step-{number:08d}"
         wait_until(lambda step=step: bool(list(folder.glob(step))))  # type: ignore[misc]
         kill_group(process)
-        wait_until(lambda: not ranks_of(0), timeout_s=10)
+        wait_until(lambda: not ranks_of(folder), timeout_s=10)
     assert losses(folder) == pytest.approx(losses(alone), abs=1e-5)
     recovered = [line for line in attempts(folder) if line["event"] == "recovered"]
     assert [line["exact"] for line in recovered] == [False, False]
@@ -154,7 +84,7 @@ def test_a_rank_that_fails_takes_the_stage_down_with_its_own_words(
     process = cli.start("run", folder)
     wait_until(lambda: bool(list(folder.glob("runs/pretrain-*/checkpoints/step-*"))))
     started_at = time.monotonic()
-    os.kill(ranks_of(process.pid)[-1], signal.SIGKILL)
+    os.kill(ranks_of(folder)[-1], signal.SIGKILL)
     _, told = process.communicate(timeout=60)
     assert time.monotonic() - started_at < 30
     assert process.returncode == 5
@@ -167,12 +97,12 @@ def test_a_frozen_rank_and_a_kill_end_in_a_message(prepare: Callable[..., Path],
     folder = prepare(spec("ddp", steps=4000))
     process = cli.start("run", folder, "--grace", "3")
     wait_until(lambda: bool(list(folder.glob("runs/pretrain-*/checkpoints/step-*"))))
-    os.kill(ranks_of(process.pid)[-1], signal.SIGSTOP)
+    os.kill(ranks_of(folder)[-1], signal.SIGSTOP)
     process.send_signal(signal.SIGTERM)
     _, told = process.communicate(timeout=60)
     assert process.returncode == 5
     assert "did not stop within 3 s" in told
-    wait_until(lambda: not ranks_of(process.pid), timeout_s=10)
+    wait_until(lambda: not ranks_of(folder), timeout_s=10)
 
 
 @pytest.mark.slow

@@ -1,7 +1,7 @@
 """Killed at random moments, many times over: `pytest -m kill`, `--kill-rounds 200` in full.
 
-Each round starts the run and kills the worker or everything with -9: at a random moment, or (half
-of the rounds) as soon as a checkpoint is being written or published. A finished run is begun anew.
+Each round starts the run and kills the worker or everything with -9: at a random moment, or (two of
+three rounds) as soon as something is being written or published. A finished run is begun anew.
 """
 
 import json
@@ -9,6 +9,7 @@ import os
 import random
 import shutil
 import signal
+import subprocess
 import time
 from collections import Counter
 from functools import partial
@@ -20,7 +21,6 @@ import pytest
 from tests.commands import Cli, kill_group, only, wait_until
 from tests.recovery.test_kill import (
     final_weights,
-    is_writing,
     losses,
     prepared,
     unbroken,
@@ -29,21 +29,19 @@ from tests.recovery.test_kill import (
 
 __all__ = ["prepared", "unbroken"]
 LONGEST_S = 8.0
+MOMENTS = {
+    "while a checkpoint was written": "checkpoints/.step-*.tmp/lit_model.pth",
+    "while a checkpoint was published": "checkpoints/.step-*.tmp/manifest.json",
+    "while a checkpoint was deleted": "checkpoints/.step-*.deleted.tmp",
+    "while the artifact was published": "output/*",
+}
+"""What is there for some milliseconds, by its path in the run folder."""
 
 
 def kill_once(folder: Path, rng: random.Random, counts: Counter[str]) -> None:
     """Start the run and kill something of it, or let it end if it is faster."""
     process = Cli().start("run", folder)
-    waits_for_writing = rng.random() < 0.5
-    end = time.monotonic() + (LONGEST_S if waits_for_writing else rng.uniform(1.0, LONGEST_S))
-    skipped = rng.randrange(6)
-    while time.monotonic() < end and process.poll() is None:
-        if waits_for_writing and is_writing(folder):
-            skipped -= 1
-            if skipped < 0:
-                counts["while writing"] += 1
-                break
-        time.sleep(0.002)
+    wait_for_the_moment(process, folder, rng, counts)
     workers = workers_of(process.pid)
     if workers and rng.random() < 0.5 and process.poll() is None:
         os.kill(workers[0], signal.SIGKILL)
@@ -55,6 +53,23 @@ def kill_once(folder: Path, rng: random.Random, counts: Counter[str]) -> None:
     else:
         process.communicate()
         counts["ended first"] += 1
+
+
+def wait_for_the_moment(
+    process: subprocess.Popen[str], folder: Path, rng: random.Random, counts: Counter[str]
+) -> None:
+    """Wait for something short-lived and then a little, or a while without a reason."""
+    moment = rng.choice([*MOMENTS, *MOMENTS, *["at any time"] * len(MOMENTS)])
+    pattern = f"runs/pretrain-*/{MOMENTS.get(moment)}"
+    end = time.monotonic() + (4 * LONGEST_S if moment in MOMENTS else rng.uniform(1.0, LONGEST_S))
+    skipped = rng.randrange(6)
+    while time.monotonic() < end and process.poll() is None:
+        if moment in MOMENTS and list(folder.glob(pattern)):
+            skipped -= 1
+            if skipped < 0:
+                counts[moment] += 1
+                return
+        time.sleep(0.001)
 
 
 def attempts_of(folder: Path) -> list[dict[str, Any]]:
@@ -118,4 +133,5 @@ def check_end(unbroken: Path, folder: Path, counts: Counter[str]) -> None:
     assert started == list(range(1, len(started) + 1))
     counts["finished runs, equal to the unbroken one"] += 1
     counts["attempts recorded"] += len(started)
+    counts["recovered from a checkpoint"] += sum(line["event"] == "recovered" for line in told)
     counts["torn loads"] += sum(line["event"] == "checkpoint_passed_over" for line in told)

@@ -1,7 +1,6 @@
 """`from: pretrain@best`: the checkpoint with the lowest validation loss, whatever else is saved."""
 
 import json
-import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,18 +9,14 @@ import pytest
 import torch
 
 from continuum.artifacts import Checkpoint
-from continuum.best import best_step, note_best, without_notes
-from continuum.errors import PreflightError, StageFailedError, StoppedError
+from continuum.best import best_step, without_notes
+from continuum.errors import PreflightError, StageFailedError
 from continuum.plan import Action
-from continuum.records import CheckpointManifest, SavedCheckpoint
-from continuum.runs import StageRun
-from continuum.training.checkpoint import Companions, Retention, write_checkpoint
 from continuum.training.data import Blocks, Share, ValidationData
 from continuum.training.evaluation import evaluate
 from continuum.training.litgpt import GPT, Config, load_weights
 from tests.training.conftest import DATA_STAGES
-from tests.training.loops import Recorder, make_task
-from tests.training.samples import TOY_FIELDS, Trials, Write, cpu_fabric, make_state, steps_of
+from tests.training.samples import TOY_FIELDS, Trials, cpu_fabric, steps_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:The given buffer is not writable")
 
@@ -249,63 +244,6 @@ def test_a_policy_of_keeping_the_best_saves_it_too(trials: Trials) -> None:
         pretrain__runtime__checkpoint={"every": 3, "keep_best": "val_loss"},
     )
     assert lowest(losses(trials)) in steps_of(trials.stage_run("pretrain").checkpoints())
-
-
-def test_the_earliest_of_equals_is_best_and_what_is_no_number_never() -> None:
-    metrics: dict[str, float] = {}
-    noted = []
-    for step, value in enumerate([math.nan, math.inf, 3.0, 2.0, math.nan, 2.0, -math.inf, 2.5]):
-        metrics["val_loss"] = value
-        noted.append(note_best(metrics, "val_loss", step))
-    assert noted == [False, False, True, True, False, False, False, False]
-    assert best_step(metrics, "val_loss") == 3
-    assert without_notes(metrics) == {"val_loss": 2.5}
-
-
-def test_a_step_whose_evaluation_was_broken_off_is_saved_again_with_it(
-    blocks: Blocks, recorder: Recorder
-) -> None:
-    fabric = cpu_fabric()
-    state = make_state(fabric)
-    task = make_task(
-        blocks,
-        num_steps=7,
-        evaluate_every=4,
-        validation={"tokens": ValidationData(blocks, 2, Share(0, 1, 4))},
-        best_metrics=("val_loss",),
-    )
-    for asked in (lambda: state.step == 4, lambda: True):  # in the evaluation, then once more
-        with pytest.raises(StoppedError, match="after step 4"):
-            recorder.fit_until(asked, fabric, state, task)
-        assert recorder.saved == [4]
-        assert best_step(state.metrics, "val_loss") is None
-    recorder.fit_until(lambda: False, fabric, state, task)
-    assert recorder.saved == [4, 4, 7]
-    assert [row["step"] for row in recorder.rows("val_loss")] == [4]
-    assert best_step(state.metrics, "val_loss") == 4
-
-
-def with_best(saved: SavedCheckpoint, step: int, best: int) -> SavedCheckpoint:
-    metrics = {"val_loss": 1.0, "best/val_loss": 0.5, "best_step/val_loss": float(best)}
-    manifest: CheckpointManifest = saved.manifest.model_copy(
-        update={"step": step, "metrics": metrics}
-    )
-    return SavedCheckpoint(saved.path, manifest)
-
-
-def test_what_any_of_the_last_checkpoints_notes_is_kept(write: Write) -> None:
-    best = {10: 10, 20: 20, 30: 30, 40: 30, 50: 50}
-    saved = [with_best(write(step), step, noted) for step, noted in best.items()]
-    assert Retention(keep_last=2, best_metrics=("val_loss",)).keeps(saved) == {30, 40, 50}
-    assert Retention(keep_last=2).keeps(saved) == {40, 50}
-
-
-def test_a_loss_that_is_no_number_does_not_keep_a_checkpoint_from_being_written(
-    run: StageRun, snapshot: dict[str, Any], beside: Companions
-) -> None:
-    metrics = {"loss": 1.0, "val_loss": math.nan}
-    saved = write_checkpoint(run, {**snapshot, "metrics": metrics}, beside)
-    assert saved.manifest.metrics == {"loss": 1.0}
 
 
 def test_a_run_that_never_had_a_finite_loss_fails_its_user_in_words(trials: Trials) -> None:

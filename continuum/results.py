@@ -1,0 +1,44 @@
+"""What became of a run, and the error it ends with."""
+
+from dataclasses import dataclass, field
+
+from continuum.errors import PreflightError, StageFailedError, StoppedError
+from continuum.launchers import Outcome
+from continuum.locking import check_reproduced
+from continuum.plan import Plan
+
+
+@dataclass
+class RunResult:
+    """What became of every stage of a run."""
+
+    plan: Plan
+    outcomes: dict[str, Outcome] = field(default_factory=dict)
+    """Of the stages that were carried out; the others were reused or not reached."""
+    unrecorded: str = ""
+    """Why the graph or the lock could not be written; the records they are drawn from are there."""
+
+    @property
+    def settled(self) -> set[str]:
+        """The stages whose artifact is what the spec leads to now."""
+        well = {name for name, o in self.outcomes.items() if o.status in ("done", "reused")}
+        return well | self.plan.reused
+
+    def raise_for_failure(self) -> None:
+        """Raise the error of the first stage that did not finish, or of a run not reproduced."""
+        order = {"failed": 0, "crashed": 0, "killed": 0, "refused": 1, "stopped": 2}
+        bad = [(n, o) for n, o in self.outcomes.items() if o.status not in ("done", "reused")]
+        for name, outcome in sorted(bad, key=lambda item: order[item[1].status]):
+            others = ", ".join(other for other, _ in bad if other != name)
+            message = f"{name}: {outcome.message}" + (
+                f" (so did not end: {others})" if others else ""
+            )
+            if outcome.status == "stopped":
+                raise StoppedError(message)
+            if outcome.status == "refused":
+                raise PreflightError(message)
+            raise StageFailedError(message)
+        if self.unrecorded:
+            raise StageFailedError(self.unrecorded)
+        if self.plan.request.locked:
+            check_reproduced(self.plan)
