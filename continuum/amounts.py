@@ -119,7 +119,7 @@ class Amount(Spec):
     def _from_short_form(cls, value: Any) -> Any:
         if isinstance(value, dict):
             given = [key for key, item in value.items() if item is not None]
-            if len(given) != 1:
+            if len(given) != 1 and value.keys() <= cls.model_fields.keys():
                 raise PydanticCustomError("amount_format", "give one of steps, percent, tokens")
             return value
         if isinstance(value, Amount):

@@ -6,7 +6,6 @@ needs names, block sizes, vocabularies and parameter counts in milliseconds, so 
 by itself here. Training uses the real `litgpt.Config`.
 """
 
-import difflib
 import importlib.util
 import sys
 from dataclasses import asdict, dataclass
@@ -14,6 +13,8 @@ from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+
+from continuum.spelling import closest
 
 SIZES = (
     "n_layer", "n_head", "n_embd", "n_query_groups", "head_size", "intermediate_size",
@@ -173,8 +174,7 @@ def _config_field_schema(name: str, usual: Any) -> dict[str, Any]:
 
 def suggest_model(name: str) -> str | None:
     """The LitGPT config name closest to `name`."""
-    matches = difflib.get_close_matches(name, model_names(), n=1, cutoff=0.5)
-    return matches[0] if matches else None
+    return closest(name, model_names())
 
 
 def read_architecture(model_config: Path) -> Architecture:

@@ -6,10 +6,9 @@ a local path (what counts is the bytes it leads to, see `Stage.local_inputs`). A
 is left out of the payload, so a later release may add an optional field without disowning old runs.
 """
 
-import difflib
 import os.path
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, Validat
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from continuum.artifacts import Artifact, ArtifactT
+from continuum.spelling import closest
 
 ROLE = "x-continuum-role"
 """In a field's JSON Schema: `identity`, `runtime` or `cosmetic`."""
@@ -223,18 +223,6 @@ def with_one_spelling(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: with_one_spelling(item) for key, item in value.items()}
     return value
-
-
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """`; did you mean 'x'?` to end a message with; empty when no known word is near."""
-    meant = closest(word, known)
-    return f"; did you mean {meant!r}?" if meant else ""
-
-
-def closest(word: str, known: Iterable[str]) -> str | None:
-    """The known word most like `word`, for "did you mean"; None when none is near."""
-    matches = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return matches[0] if matches else None
 
 
 def _suggest_selector(ref: Ref[Any]) -> str | None:

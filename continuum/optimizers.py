@@ -5,7 +5,8 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, Field
 
-from continuum.fields import Spec, closest, with_one_spelling
+from continuum.fields import Spec, with_one_spelling
+from continuum.spelling import closest
 from continuum.stage import Problem
 
 _COMMON = ("eps", "weight_decay", "foreach", "maximize", "differentiable", "capturable")
@@ -120,11 +121,10 @@ class Optimizer(Spec):
 def optimizer_problems(optimizer: Optimizer) -> Iterator[Problem]:
     known = OPTIMIZER_ARGUMENTS.get(optimizer.name)
     if known is None:
-        same_but_case = {name.lower(): name for name in OPTIMIZER_ARGUMENTS}
         yield Problem(
             ("optimizer", "name"),
             f"unknown optimizer {optimizer.name!r}",
-            same_but_case.get(optimizer.name.lower(), closest(optimizer.name, OPTIMIZER_ARGUMENTS)),
+            closest(optimizer.name, OPTIMIZER_ARGUMENTS),
         )
         return
     for name in optimizer.arguments:

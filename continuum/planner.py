@@ -11,7 +11,6 @@ from typing import Any
 from continuum.artifacts import Artifact
 from continuum.digest_cache import DigestCache
 from continuum.errors import IntegrityError, UsageError
-from continuum.fields import did_you_mean
 from continuum.files import find_damage
 from continuum.fingerprint import fingerprint
 from continuum.history import History, explain_change, stage_of
@@ -41,6 +40,7 @@ from continuum.selection import (
     selection_problems,
 )
 from continuum.spec.experiment import Experiment
+from continuum.spelling import did_you_mean
 from continuum.stage import Forecast, PlanInput, Ref, Spec, Stage, select_checkpoint
 
 

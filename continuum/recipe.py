@@ -6,7 +6,7 @@ epochs) is compiled to whole optimizer steps here, once, for the plan and for th
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Annotated, Any, Literal
@@ -16,10 +16,13 @@ from pydantic_core import PydanticCustomError
 
 from continuum.amounts import Amount, Period, Rate
 from continuum.artifacts import TokenizedDataset
-from continuum.fields import UNIT, Precision, Ref, Spec, runtime_field
+from continuum.fields import UNIT, VALIDATION_LOSS, Precision, Ref, Spec, runtime_field
 from continuum.optimizers import Optimizer, optimizer_problems
+from continuum.spelling import closest
 from continuum.stage import Problem
 
+METRICS = (VALIDATION_LOSS, "loss")
+"""What a checkpoint is rated by; of several datasets, also `val_loss/DATASET`."""
 MIN_SHARE = 1e-4
 """The smallest share a mixture can hold: one sample of `training.order.PERIOD`."""
 
@@ -244,6 +247,19 @@ def training_problems(stage: Any) -> Iterator[Problem]:
     yield from budget_problems(stage)
     yield from _mixture_problems(stage.data)
     yield from optimizer_problems(stage.optimizer)
+    yield from metric_problems(stage.runtime, as_mixture(stage.data))
+
+
+def metric_problems(runtime: Runtime | None, datasets: Collection[str] | None) -> Iterator[Problem]:
+    """A checkpoint is kept by a metric that there is; without `datasets`, theirs are not known."""
+    metric = runtime.checkpoint.keep_best if runtime else None
+    several = datasets if datasets is not None and len(datasets) > 1 else ()
+    known = [*METRICS, *(f"{VALIDATION_LOSS}/{name}" for name in several)]
+    is_of_dataset = datasets is None and str(metric).startswith(f"{VALIDATION_LOSS}/")
+    if metric is not None and metric not in known and not is_of_dataset:
+        place = ("runtime", "checkpoint", "keep_best")
+        message = f"there is no metric {metric!r}; known: {', '.join(known)}"
+        yield Problem(place, message, closest(metric, known))
 
 
 def _mixture_problems(data: Any) -> Iterator[Problem]:

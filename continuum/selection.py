@@ -9,9 +9,10 @@ from typing import Any, TypeVar
 
 from continuum.artifacts import Artifact, TrainingCheckpoint
 from continuum.best import best_step
-from continuum.fields import VALIDATION_LOSS, Ref, Spec, did_you_mean
+from continuum.fields import VALIDATION_LOSS, Ref, Spec
 from continuum.recipe import Recipe, intervals_of
 from continuum.runs import StageRun
+from continuum.spelling import did_you_mean
 from continuum.stage import PlanInput, select_checkpoint
 
 ValueT = TypeVar("ValueT", int, str)

@@ -26,13 +26,13 @@ from continuum.fields import (
     Precision,
     Ref,
     Spec,
-    closest,
     cosmetic_field,
     runtime_field,
     with_one_spelling,
 )
 from continuum.records import StageRecord
 from continuum.runs import StageRun
+from continuum.spelling import closest
 
 __all__ = [
     "STAGE_KINDS",

@@ -21,6 +21,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """How much of the long tests is run: CI runs a share of them."""
     parser.addoption("--kill-rounds", type=int, default=20, help="rounds of the kill matrix")
     parser.addoption("--pair-runs", type=int, default=3, help="runs of two processes, one by one")
+    parser.addoption("--fuzz-cases", type=int, default=2000, help="inputs that fuzzing tries")
+    parser.addoption("--fuzz-seed", type=int, default=0, help="which inputs fuzzing tries")
     parser.addoption("--one-in", type=int, default=1, help="of each test's cases, one in so many")
 
 

@@ -11,7 +11,7 @@ from continuum.errors import UsageError
 from continuum.plan import NOTHING_MORE, Plan, Request
 from continuum.planner import make_plan
 from continuum.runs import ExperimentFolder
-from continuum.spec.experiment import Experiment, load_experiment
+from continuum.spec.experiment import Document, Experiment, load_document
 
 Spec = Annotated[
     Path, typer.Argument(metavar="SPEC", help="experiment.yaml, or the folder that holds it.")
@@ -41,8 +41,13 @@ Locked = Annotated[
 class Opened:
     """An experiment that was read, and its folder."""
 
-    experiment: Experiment
+    document: Document
     folder: ExperimentFolder
+
+    @property
+    def experiment(self) -> Experiment:
+        """What the document says."""
+        return self.document.experiment
 
     def plan(self, request: Request = NOTHING_MORE) -> Plan:
         """What a run would do now."""
@@ -58,8 +63,8 @@ def open_experiment(spec: Path, overrides: list[str] | None) -> Opened:
         SpecError: the file has mistakes.
     """
     path = experiment_file(spec)
-    experiment = load_experiment(path, overrides or ())
-    return Opened(experiment, ExperimentFolder(path.parent.resolve()))
+    document = load_document(path, overrides or ())
+    return Opened(document, ExperimentFolder(path.parent.resolve()))
 
 
 def experiment_file(spec: Path) -> Path:

@@ -8,9 +8,9 @@ from rich.tree import Tree
 from continuum.cli.arguments import Overrides, Spec, open_experiment
 from continuum.cli.console import results
 from continuum.errors import UsageError
-from continuum.fields import did_you_mean
 from continuum.figures import short_digest
 from continuum.lineage.graph import Graph, Node, build_graph
+from continuum.spelling import did_you_mean
 
 MAX_SOURCES = 8
 """More sources of one corpus than this are counted, not listed."""

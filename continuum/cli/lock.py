@@ -7,10 +7,10 @@ import typer
 
 from continuum.cli.arguments import Opened, Spec, open_experiment
 from continuum.errors import UsageError
-from continuum.fields import did_you_mean
 from continuum.figures import short_digest
 from continuum.lock import Lock, read_lock, write_lock
 from continuum.locking import update_lock
+from continuum.spelling import did_you_mean
 
 
 def lock(

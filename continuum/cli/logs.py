@@ -8,8 +8,8 @@ import typer
 
 from continuum.cli.arguments import Overrides, Spec, open_experiment
 from continuum.errors import UsageError
-from continuum.fields import closest
 from continuum.runs import ExperimentFolder
+from continuum.spelling import closest
 
 POLL_S = 0.2
 

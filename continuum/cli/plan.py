@@ -10,17 +10,19 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
-from continuum.cli.arguments import Locked, Overrides, Rerun, Spec, open_experiment
+from continuum.cli.arguments import Locked, Opened, Overrides, Rerun, Spec, open_experiment
 from continuum.cli.console import print_json, results
 from continuum.costs import Cost, estimate_costs, total
 from continuum.errors import PreflightError, UsageError
-from continuum.fields import did_you_mean
 from continuum.figures import format_bytes, format_flops, format_seconds
 from continuum.files import write_json
+from continuum.lint import lint
 from continuum.locking import check_locked
 from continuum.plan import Action, Plan, PlannedStage, Request
 from continuum.plan_document import as_document
 from continuum.reasons import Reason, UpstreamChanged, UpstreamRunsAgain, WaitsFor
+from continuum.spec.diagnostics import headline
+from continuum.spelling import did_you_mean
 
 CHANGES_PENDING = 10
 """Exit code of `--detailed-exitcode` when a run would do something."""
@@ -63,7 +65,7 @@ def plan(
     elif why is not None:
         results().print(_explanation(made, why))
     else:
-        _print_plan(results(), made)
+        _print_plan(results(), opened, made)
     if made.problems:
         listed = "\n".join(f"  - {problem}" for problem in made.problems)
         raise PreflightError(f"a run would be refused:\n{listed}")
@@ -93,13 +95,15 @@ def plan_table(made: Plan, costs: Mapping[str, Cost]) -> Table:
     return table
 
 
-def _print_plan(console: Console, made: Plan) -> None:
+def _print_plan(console: Console, opened: Opened, made: Plan) -> None:
     costs = estimate_costs(made)
     console.print(plan_table(made, costs))
     sure, at_most = _in_all(total(costs)), _in_all(total(costs, with_checked=True))
     if at_most:
         rest = f"; at most {at_most}" if at_most != sure else ""
         console.print(f"to do: {sure or 'nothing that is sure'}{rest}", highlight=False)
+    for finding in lint(opened.document, made):
+        console.print(Text(headline(finding), style="yellow"), soft_wrap=True)
     for planned in made:
         for warning in planned.forecast.warnings:
             console.print(Text(f"warning: {planned.name}: {warning}", style="yellow"))

@@ -26,7 +26,7 @@ def validate(
     except SpecError as error:
         show_findings(error.diagnostics, output_format, error.lines)
         raise typer.Exit(SpecError.exit_code) from None
-    opened = Opened(document.experiment, ExperimentFolder(path.parent.resolve()))
+    opened = Opened(document, ExperimentFolder(path.parent.resolve()))
     found = lint(document, opened.plan(), strict=strict)
     is_for_people = output_format is Format.HUMAN
     if not (is_for_people and verbosity() is Verbosity.QUIET and not has_errors(found)):

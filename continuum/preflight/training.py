@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping
 
-from continuum.amounts import Amount
 from continuum.architecture import Architecture
 from continuum.extras import missing_extras
 from continuum.preflight.disk import checkpoints_need, temporary_problems
@@ -28,7 +27,6 @@ def forecast_training(
     inputs: Mapping[str, PlanInput],
     *,
     start_step: int | None = 0,
-    parent_lr: float | None = None,
 ) -> Forecast:
     """Steps, tokens, checkpoints and bytes of a training stage, and why it cannot work.
 
@@ -37,7 +35,6 @@ def forecast_training(
         architecture: The model's shape; None while an imported parent is not read yet.
         inputs: At least the datasets, by reference.
         start_step: A resume's first step; None while the parent is not known.
-        parent_lr: A retrained model's peak learning rate before, if it is known.
     """
     datasets = {str(ref): inputs[ref] for ref in recipe.data}
     blocks = {ref: blocks_of(recipe, item, "train") for ref, item in datasets.items()}
@@ -67,7 +64,6 @@ def forecast_training(
         problems=tuple(problems),
         warnings=(
             *_warnings(recipe, num_steps, start_step),
-            *_rate_warnings(recipe, parent_lr),
             *doubtful,
         ),
         architecture=architecture,
@@ -93,14 +89,6 @@ def _memory(
     return (facts, *host_doubts(recipe, estimate, here)) if here else (facts, [], [])
 
 
-def _rate_warnings(recipe: Recipe, parent_lr: float | None) -> Iterator[str]:
-    if parent_lr is not None and recipe.optimizer.lr > parent_lr:
-        yield (
-            f"optimizer.lr {recipe.optimizer.lr:g} is above the {parent_lr:g} the model was "
-            "trained with before; it may forget what it knows"
-        )
-
-
 def _num_steps(recipe: Recipe, blocks: Mapping[str, Bound | None]) -> int | None:
     return recipe.num_steps(_exact_blocks(blocks))
 
@@ -123,16 +111,6 @@ def _warnings(recipe: Recipe, num_steps: int | None, start_step: int | None) -> 
             f"max_tokens is not a whole number of {recipe.tokens_per_step:,}-token steps; "
             f"the last {rest:,} tokens are not trained on"
         )
-    policy = recipe.runtime.checkpoint
-    if policy.every is not None and _never_due(policy.every, recipe, num_steps):
-        yield (
-            f"runtime.checkpoint.every is {policy.every}, more than the run's {num_steps:,} steps; "
-            "an interrupted run starts over"
-        )
-
-
-def _never_due(every: Amount, recipe: Recipe, num_steps: int) -> bool:
-    return every.in_steps(num_steps, recipe.tokens_per_step) > num_steps
 
 
 def _costs(

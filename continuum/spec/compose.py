@@ -1,14 +1,17 @@
 """From files to one document: `extends`, `--set`, `vars`; every value keeps its place of origin."""
 
+import os.path
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from continuum.spec.diagnostics import Diagnostic, Place, SpecError
 from continuum.spec.keys import suggest
-from continuum.spec.overrides import override
+from continuum.spec.mend import mend_head
+from continuum.spec.overrides import as_index, override
 from continuum.spec.source import Node, read_file
 from continuum.spec.variables import fill_variables, variables_in
+from continuum.spelling import nearest
 
 MAX_CHAIN = 32
 """Files that extend one another, at most."""
@@ -27,7 +30,7 @@ class Composition:
     files: tuple[Path, ...]
     """All that were read, the experiment's own first."""
     cleared: frozenset[tuple[str, ...]]
-    """Where a later file says null about a value of an earlier one."""
+    """Where a later file, or an override, says null about a value of an earlier one."""
     unused_variables: tuple[str, ...]
     """Declared in `vars` and used nowhere."""
 
@@ -44,7 +47,7 @@ def compose(path: Path, overrides: Sequence[str] = ()) -> Composition:
     declared = _variables(root)
     for text in overrides:
         try:
-            root = override(root, text)
+            root = override(root, text, files.cleared)
         except SpecError as error:
             mild += error.diagnostics
     filled = fill_variables(root, mild)
@@ -77,7 +80,7 @@ def blame_variables(fault: Diagnostic, composition: Composition) -> Diagnostic:
     """The mistake, with the places of the variables that the value at fault is made of."""
     node: Node | None = composition.written
     for part in fault.path.split("."):
-        node = node.child(int(part) if part.isdecimal() else part) if node is not None else None
+        node = node.child(as_index(part)) if node is not None else None
     if node is None or not isinstance(node.value, str):
         return fault
     declared = _variables(composition.written)
@@ -121,7 +124,7 @@ class _Files:
             above: The files that led to it, each extending the next.
             said_at: Where it is named; None for the experiment itself.
         """
-        real = path.resolve()
+        real = _real_path(path)
         if said_at is not None:
             _check_base(path, real, above, said_at)
         if real not in self._read:
@@ -134,11 +137,13 @@ class _Files:
         if not isinstance(root.value, dict):
             message = "an experiment is a mapping (`continuum: 1`, `name: …`, `stages: …`)"
             raise SpecError([*self._mild, Diagnostic("E008", message, root.place)])
+        root = mend_head(root, self._mild)
+        assert isinstance(root.value, dict)
         named = root.value.get("extends")
         own = replace(root, value={k: v for k, v in root.value.items() if k != "extends"})
         faults: list[Diagnostic] = []
         bases = []
-        for base, place in _base_files(named) if named is not None else ():
+        for base, place in _base_files(named, self._mild) if named is not None else ():
             try:
                 bases.append(self.read(base, chain, place))
             except SpecError as error:
@@ -148,6 +153,14 @@ class _Files:
         for base_root in reversed(bases):
             own = merge(base_root, own, self.cleared)
         return own
+
+
+def _real_path(path: Path) -> Path:
+    """Where a path leads; what leads nowhere is told when it is opened."""
+    try:
+        return Path(os.path.realpath(path))  # `resolve` raises for links in a circle
+    except ValueError:  # a NUL
+        return path
 
 
 def _check_base(path: Path, real: Path, above: tuple[Path, ...], said_at: Place) -> None:
@@ -170,7 +183,8 @@ def _check_base(path: Path, real: Path, above: tuple[Path, ...], said_at: Place)
         raise SpecError([Diagnostic("E302", message, said_at, "extends")])
 
 
-def _base_files(named: Node) -> list[tuple[Path, Place]]:
+def _base_files(named: Node, mild: list[Diagnostic]) -> list[tuple[Path, Place]]:
+    """The files in `extends`; one that is a slip away from a file that is there is taken for it."""
     nodes = named.value if isinstance(named.value, list) else [named]
     faults = [
         Diagnostic("E103", "`extends` is a file or a list of files", node.place, "extends")
@@ -178,5 +192,19 @@ def _base_files(named: Node) -> list[tuple[Path, Place]]:
         if not isinstance(node.value, str) or not node.value
     ]
     if faults:
-        raise SpecError(faults)
-    return [(node.place.folder / str(node.value), node.place) for node in nodes]
+        raise SpecError([*mild, *faults])
+    return [(_existing(str(node.value), node.place, mild), node.place) for node in nodes]
+
+
+def _existing(said: str, place: Place, mild: list[Diagnostic]) -> Path:
+    path = place.folder / said
+    try:
+        beside = () if path.exists() else sorted(path.parent.glob("*.y*ml"))
+    except (OSError, ValueError):
+        beside = ()
+    meant = nearest(path.name, [file.name for file in beside])
+    if meant is None:
+        return path
+    suggestion = os.path.join(os.path.dirname(said), meant)  # noqa: PTH118, PTH120  # as written
+    mild.append(Diagnostic("E302", f"{path} does not exist", place, "extends", suggestion))
+    return path.with_name(meant)

@@ -12,11 +12,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from continuum.errors import ContinuumError
+from continuum.spec.reading import read_bytes
 
 OVERRIDE = "--set "
 """Begins the `file` of a place on the command line."""
 SCHEMA = "continuum.diagnostics/1"
 """Of the document for programs."""
+MAX_MISTAKES = 3_000
+"""Of one spec: what is wilder than that is not looked through to its end."""
 MAX_SHOWN_LINE = 120
 """Letters of a source line that a message repeats, around the mistake."""
 
@@ -77,8 +80,11 @@ class SpecError(ContinuumError):
 
     exit_code = 3
 
-    def __init__(self, diagnostics: Iterable[Diagnostic], lines: Lines | None = None) -> None:
-        self.diagnostics: Sequence[Diagnostic] = in_order(diagnostics)
+    def __init__(
+        self, diagnostics: Iterable[Diagnostic], lines: Lines | None = None, *, first: str = ""
+    ) -> None:
+        """The mistakes in the order of their places, those in the file `first` before others."""
+        self.diagnostics: Sequence[Diagnostic] = in_order(diagnostics, first)
         self.lines = lines if lines is not None else source_lines(self.diagnostics)
         """Read now: the files may be gone when the error is shown."""
         super().__init__(render(self.diagnostics, lines=self.lines))
@@ -135,6 +141,13 @@ def as_document(diagnostics: Sequence[Diagnostic]) -> dict[str, Any]:
     }
 
 
+def headline(diagnostic: Diagnostic, paint: Paint = plainly) -> str:
+    """The diagnostic in one line: `FILE:LINE:COLUMN: error E101: what is wrong`."""
+    head = paint(f"{diagnostic.severity} {diagnostic.code}", diagnostic.severity)
+    at = paint(_printable(str(diagnostic.place)), "place")
+    return f"{at}: {head}: {_printable(diagnostic.message)}"
+
+
 def as_annotations(diagnostics: Sequence[Diagnostic], repository: Path) -> str:
     """For GitHub Actions: a workflow command for each, which shows it at its line of a diff.
 
@@ -150,9 +163,16 @@ def has_errors(diagnostics: Iterable[Diagnostic]) -> bool:
     return any(diagnostic.severity == "error" for diagnostic in diagnostics)
 
 
-def in_order(diagnostics: Iterable[Diagnostic]) -> tuple[Diagnostic, ...]:
-    """By place, each once."""
-    return tuple(sorted(dict.fromkeys(diagnostics), key=_order))
+def in_order(diagnostics: Iterable[Diagnostic], first: str = "") -> tuple[Diagnostic, ...]:
+    """By place, each once, those in the file `first` before others."""
+    different = {_sameness(one): one for one in diagnostics}.values()
+    return tuple(sorted(different, key=lambda one: (one.place.file != first, _order(one))))
+
+
+def _sameness(diagnostic: Diagnostic) -> tuple[str, Place, str]:
+    """Equal for one mistake that is met twice, such as a key in a mapping that aliases repeat."""
+    is_of_key = diagnostic.code == "E101"
+    return (diagnostic.code, diagnostic.place, "" if is_of_key else diagnostic.message)
 
 
 def _order(diagnostic: Diagnostic) -> tuple[bool, str, int, int, str]:
@@ -162,21 +182,21 @@ def _order(diagnostic: Diagnostic) -> tuple[bool, str, int, int, str]:
 
 def _render_one(diagnostic: Diagnostic, sources: Lines, paint: Paint) -> str:
     place, severity = diagnostic.place, diagnostic.severity
-    head = paint(f"{severity} {diagnostic.code}", severity)
-    lines = [f"{paint(str(place), 'place')}: {head}: {diagnostic.message}"]
+    lines = [headline(diagnostic, paint)]
     source = sources.get((place.file, place.line))
     if source is not None and diagnostic.shows_source:
         number = str(place.line)
         start = min(place.column - 1, len(source))
         first = max(0, start - MAX_SHOWN_LINE // 2)
         shown = source[first : first + MAX_SHOWN_LINE]
-        caret = " " * (start - first) + "^" * _caret_length(source[start:])
+        rest = source[start : start + MAX_SHOWN_LINE]
+        caret = " " * (start - first) + "^" * _caret_length(rest)
         lines += [
             f"{paint(f'  {number} | ', 'source')}{shown}",
             paint(f"  {' ' * len(number)} | ", "source") + paint(caret[:MAX_SHOWN_LINE], severity),
         ]
     if diagnostic.suggestion:
-        lines.append(f"  {paint(_hint(diagnostic.suggestion), 'hint')}")
+        lines.append(f"  {paint(_printable(_hint(diagnostic.suggestion)), 'hint')}")
     return "\n".join(lines)
 
 
@@ -224,17 +244,20 @@ def source_lines(diagnostics: Sequence[Diagnostic]) -> dict[tuple[str, int], str
     for diagnostic in diagnostics:
         if not diagnostic.place.is_override:
             wanted.setdefault(diagnostic.place.file, set()).add(diagnostic.place.line)
-    found = {}
+    found: dict[tuple[str, int], str] = {}
     for name, numbers in wanted.items():
         try:
-            with Path(name).open(encoding="utf-8-sig", errors="replace") as file:
-                for number, line in enumerate(file, start=1):
-                    if number in numbers:
-                        found[name, number] = _printable(line.rstrip("\r\n"))
+            lines = read_bytes(Path(name)).decode("utf-8-sig", errors="replace").split("\n")
         except (OSError, ValueError):
             continue  # a message without its line is better than none
+        found |= {
+            (name, number): _printable(lines[number - 1].rstrip("\r"))
+            for number in numbers
+            if number <= len(lines)
+        }
     return found
 
 
 def _printable(line: str) -> str:
+    """What a file or a command line says must not steer the terminal."""
     return "".join(letter if letter.isprintable() else " " for letter in line)

@@ -14,11 +14,13 @@ from pydantic import Field, ValidationError, create_model
 from continuum.fields import Spec, cosmetic_field
 from continuum.spec.compose import Composition, blame_variables, compose
 from continuum.spec.diagnostics import Diagnostic, SpecError
-from continuum.spec.faults import Faults, show
+from continuum.spec.faults import Faults
 from continuum.spec.keys import KeyPath, suggest
+from continuum.spec.mend import mend_stages, unknown_kind
 from continuum.spec.nulls import drop_nulls
 from continuum.spec.references import References, Written, check_references, reference_graph
 from continuum.spec.source import Node
+from continuum.spec.wording import show
 from continuum.stage import Stage, stage_kinds
 
 MAX_NAME_LENGTH = 64
@@ -98,7 +100,9 @@ def load_document(path: Path, overrides: Sequence[str] = ()) -> Document:
         SpecError: with every mistake in the file, its bases and the overrides.
     """
     composition = compose(path, overrides)
+    mild = composition.mild
     root = drop_nulls(composition.root, Experiment, composition.cleared)
+    root = mend_stages(root, mild)
     faults = Faults(root)
     written = _load_stages(root, path.parent.resolve(), faults)
     experiment = _load_head(root, written.stages, faults)
@@ -108,10 +112,9 @@ def load_document(path: Path, overrides: Sequence[str] = ()) -> Document:
             place = ("stages", name, *problem.path)
             is_about_key = repr(str(place[-1])) in problem.message
             faults.add("E401", place, problem.message, problem.suggestion, at_key=is_about_key)
-    mild = composition.mild
     if mild or faults.found:
         found = (blame_variables(fault, composition) for fault in faults.found)
-        raise SpecError([*mild, *_without_echoes(found, mild)])
+        raise SpecError([*mild, *_without_echoes(found, mild)], first=str(path))
     assert experiment is not None
     assert written.stages.keys() == written.references.keys(), "a stage was lost without a word"
     return Document(experiment, root, composition)
@@ -120,9 +123,9 @@ def load_document(path: Path, overrides: Sequence[str] = ()) -> Document:
 def _without_echoes(
     found: Iterable[Diagnostic], mild: Iterable[Diagnostic]
 ) -> Iterator[Diagnostic]:
-    """Leave out what is only said because of an earlier mistake on the same line."""
-    lines = {(fault.place.file, fault.place.line) for fault in mild}
-    return (fault for fault in found if (fault.place.file, fault.place.line) not in lines)
+    """Leave out what is only said because the same value is wrong already."""
+    places = {fault.place for fault in mild if not fault.place.is_override}
+    return (fault for fault in found if fault.place not in places)
 
 
 def _load_head(root: Node, stages: Mapping[str, Stage], faults: Faults) -> Experiment | None:
@@ -153,10 +156,21 @@ def _load_stages(root: Node, folder: Path, faults: Faults) -> Written:
                 f"{MAX_NAME_LENGTH} letters at most"
             )
             faults.add("E106", ("stages", name), message, _as_name(name), at_key=True)
+        if _is_only_in_base(below, root):
+            own = Path(root.place.file).name
+            message = f"stage {name!r} is in a base only: {own} has none so called"
+            faults.add("E102", ("stages", name), message, at_key=True)
+            continue
         stage, references[name] = _load_stage(name, below, folder, faults)
         if stage is not None:
             stages[name] = stage
     return Written(stages, references)
+
+
+def _is_only_in_base(node: Node, root: Node) -> bool:
+    """Whether it is a part of a stage, meant to be completed by a stage that is not there."""
+    is_elsewhere = node.key_place is not None and node.key_place.file != root.place.file
+    return is_elsewhere and isinstance(node.value, dict) and "kind" not in node.value
 
 
 def _load_stage(
@@ -185,20 +199,17 @@ def _kind_of(name: str, node: Node, faults: Faults) -> type[Stage] | None:
         return None
     kind = node.value.get("kind")
     if kind is None:
-        meant = suggest("kind", node.value)
-        hint = f" (is {meant!r} meant to be it?)" if meant else ""
-        message = f"stage {name!r} needs a 'kind', one of {', '.join(kinds)}{hint}"
+        message = f"stage {name!r} needs a 'kind', one of {', '.join(kinds)}"
         faults.add("E102", where, message, at_key=True)
         return None
-    listed = ", ".join(kinds)
     if not isinstance(kind.value, str):
-        message = f"kind should be one of {listed}, not {show(kind.value)}"
+        message = f"kind should be one of {', '.join(kinds)}, not {show(kind.value)}"
         faults.add("E105", (*where, "kind"), message)
         return None
     cls = kinds.get(kind.value)
     if cls is None:
-        message = f"there is no kind {show(kind.value)}; known: {listed}"
-        faults.add("E105", (*where, "kind"), message, suggest(kind.value, kinds))
+        suggestion = suggest(kind.value, kinds)
+        faults.add("E105", (*where, "kind"), unknown_kind(kind.value), suggestion)
     return cls
 
 

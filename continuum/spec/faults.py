@@ -1,18 +1,25 @@
 """From Pydantic's errors to diagnostics: the right place, the user's words, a suggestion."""
 
 import re
-from collections.abc import Sequence
-from typing import Any
 
 from pydantic import ValidationError
 
 from continuum.amounts import Amount
 from continuum.fields import Spec
-from continuum.spec.diagnostics import Diagnostic
-from continuum.spec.keys import KeyPath, field_at, field_names, models_at, right_place, suggest
-from continuum.spec.scalars import read_scalar
+from continuum.spec.diagnostics import MAX_MISTAKES, Diagnostic, SpecError
+from continuum.spec.keys import (
+    Effort,
+    KeyPath,
+    field_at,
+    field_names,
+    meant_key,
+    models_at,
+    suggest,
+)
 from continuum.spec.source import Node
 from continuum.spec.unions import UNION, Fault, sort_out_unions
+from continuum.spec.wording import bound_text, comma_hint, name_of, owner_of, quotes_hint, show
+from continuum.stage import Stage, stage_kinds
 
 WRONG_TYPE = {
     "string_type": "text",
@@ -48,14 +55,20 @@ _SYNONYMS = {
     "false": "off",
     "bf16": "bf16-mixed",
     "fp16": "16-mixed",
+    "bfloat16": "bf16-mixed",
+    "mixed": "bf16-mixed",
+    "float16": "16-mixed",
+    "half": "16-mixed",
     "fp32": "32-true",
     "float32": "32-true",
+    "full": "32-true",
+    "32": "32-true",
+    "16": "16-mixed",
 }
 """Choices by other programs' names, where the closest spelling would mislead."""
-MAX_SHOWN = 60
-"""Letters of a value that a message repeats."""
-MAX_WRITTEN_OUT = 10**15
-"""Bounds are written in full below this."""
+_NUMBER = re.compile(r"[-+]?[0-9]*\.?[0-9]+([eE][-+]?[0-9]+)?")
+NUM_KEYS = 100
+"""About as many as a kind has, further in and all."""
 
 
 class Faults:
@@ -63,6 +76,8 @@ class Faults:
 
     def __init__(self, root: Node) -> None:
         self._root = root
+        self.effort = Effort()
+        self._meant: dict[KeyPath, str | None] = {}
         self.found: list[Diagnostic] = []
 
     def add(
@@ -84,21 +99,32 @@ class Faults:
             node = below
         at_key = at_key or isinstance(node.value, (dict, list))
         place = node.key_place if at_key and node.key_place else node.place
+        if len(self.found) >= MAX_MISTAKES:
+            many = f"more than {MAX_MISTAKES:,} mistakes; the others are not told"
+            raise SpecError([*self.found, Diagnostic("E007", many, place)])
         dotted = ".".join(str(part) for part in path)
         self.found.append(Diagnostic(code, message, place, dotted, suggestion))
 
     def add_all(self, cls: type[Spec], error: ValidationError, where: KeyPath) -> None:
         """Note all of a validation error's mistakes, found in the value at `where`."""
-        node = self._node(where)
-        for fault in sort_out_unions(node, error, WRONG_TYPE):
-            self._add_one(cls, where, fault)
+        faults = list(sort_out_unions(self._node(where), error, WRONG_TYPE))
+        meant = [
+            (*above, (self._meant_key(cls, where, above, key) or "").partition(".")[0])
+            for fault in faults
+            if fault.kind == "extra_forbidden" and isinstance(key := fault.path[-1], str)
+            for above in [fault.path[:-1]]
+        ]
+        for fault in faults:
+            # A required key under a wrong name is one mistake, told at that name.
+            if not (fault.kind == "missing" and fault.path in meant):
+                self._add_one(cls, where, fault)
 
     def _add_one(self, cls: type[Spec], where: KeyPath, fault: Fault) -> None:
         full = (*where, *fault.path)
         if fault.kind == "extra_forbidden":
             self._add_unknown_key(cls, where, fault)
         elif fault.kind == "missing":
-            message = f"{_describe(full[:-1])} needs {str(full[-1])!r}"
+            message = f"{owner_of(full[:-1])} needs {str(full[-1])!r}"
             self.add("E102", full, message + _meaning(cls, fault.path), at_key=True)
         elif fault.kind in WRONG_TYPE or fault.kind == UNION:
             self._add_wrong_type(cls, full, fault)
@@ -114,16 +140,27 @@ class Faults:
     def _add_unknown_key(self, cls: type[Spec], where: KeyPath, fault: Fault) -> None:
         *around, name = fault.path
         known = field_names(cls, tuple(around))
-        owner = _describe((*where, *around))
+        owner = owner_of((*where, *around))
         if name in known:  # of another form that the mapping may have
             others = ", ".join(repr(key) for key in self._keys((*where, *around)) if key != name)
             message = f"{str(name)!r} cannot stand beside {others} in {owner}"
             self.add("E101", (*where, *fault.path), message, at_key=True)
             return
-        suggestion = right_place(cls, where, tuple(around), str(name)) or suggest(str(name), known)
-        listed = "" if suggestion else f"; known: {', '.join(known)}"
-        message = f"unknown key {str(name)!r} in {owner}{listed}"
+        suggestion = self._meant_key(cls, where, tuple(around), str(name))
+        hint = _home_of(cls, str(name)) or comma_hint(str(name))
+        if hint:
+            suggestion = None
+        elif suggestion is None:
+            hint = f"; known: {', '.join(known)}"
+        message = f"unknown key {str(name)!r} in {owner}{hint}"
         self.add("E101", (*where, *fault.path), message, suggestion, at_key=True)
+
+    def _meant_key(self, cls: type[Spec], where: KeyPath, path: KeyPath, key: str) -> str | None:
+        place = (*where, *path, key)
+        if place not in self._meant:
+            is_affordable = self.effort.affords(NUM_KEYS)
+            self._meant[place] = meant_key(cls, where, path, key) if is_affordable else None
+        return self._meant[place]
 
     def _add_wrong_type(self, cls: type[Spec], full: KeyPath, fault: Fault) -> None:
         value = self._node(full).value
@@ -131,7 +168,9 @@ class Faults:
         suggestion = _YES_AND_NO.get(str(value).lower()) if wanted == "true or false" else None
         if keys := field_names(cls, fault.path):
             wanted = wanted.replace("a mapping", f"a mapping with {', '.join(keys)}")
-        hint = _quotes_hint(value, fault.kinds)
+        hint = quotes_hint(value, fault.kinds)
+        if suggestion is not None:
+            hint = "; yes, no, on and off are text since YAML 1.2"
         if fault.kind == UNION:
             hint += _meaning(cls, fault.path)
         message = f"{name_of(full)} should be {wanted}, not {show(value)}{hint}"
@@ -146,7 +185,9 @@ class Faults:
             wanted += f", or a mapping with one of {', '.join(keys)}"
         message = f"{name_of(full)} should be {wanted}, not {show(value)}"
         synonym = _SYNONYMS.get(str(value).lower())
-        similar = suggest(value, allowed) if isinstance(value, str) else None
+        is_number = isinstance(value, int) and not isinstance(value, bool)
+        is_word = isinstance(value, str) or (is_number and len(allowed) > 1)
+        similar = suggest(str(value), allowed) if is_word else None
         self.add("E104", full, message, synonym if synonym in allowed else similar)
 
     def _describe_value(self, cls: type[Spec], full: KeyPath, fault: Fault) -> str:
@@ -155,7 +196,7 @@ class Faults:
         if fault.kind in _BOUNDS:
             (bound,) = fault.context.values()
             sign = "%" if isinstance(value, str) and value.rstrip().endswith("%") else ""
-            said = f"should be {_BOUNDS[fault.kind]} {_bound(bound)}{sign}"
+            said = f"should be {_BOUNDS[fault.kind]} {bound_text(bound)}{sign}"
         elif fault.kind in _UNITS:
             return f"{name} {_length_words(fault)}"
         elif fault.kind == "string_pattern_mismatch":
@@ -190,39 +231,11 @@ class Faults:
         return node
 
 
-def name_of(path: KeyPath) -> str:
-    """How a message calls the value at a path: `lr`, `betas[0]`, `sources[2]`."""
-    names = [number for number, part in enumerate(path) if isinstance(part, str)]
-    if not names:
-        return "the experiment"
-    return str(path[names[-1]]) + "".join(f"[{index}]" for index in path[names[-1] + 1 :])
-
-
-def show(value: Any) -> str:
-    """A value of the document as a message repeats it."""
-    if value is None:
-        return "null (nothing)"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, dict):
-        return "a mapping"
-    if isinstance(value, (tuple, list)):
-        return "a list"
-    if isinstance(value, int):
-        text = str(value)
-        return text if len(text) <= MAX_SHOWN else f"a number of {len(text)} digits"
-    text = repr(str(value)) if isinstance(value, str) else f"{value:g}"
-    return text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 1] + "…"
-
-
-def _describe(path: KeyPath) -> str:
-    """The owner of a key: `the experiment`, `stage 'pretrain'`, `optimizer of stage 'pretrain'`."""
-    if not path:
-        return "the experiment"
-    if path[0] != "stages":
-        return f"{name_of(path)!r}"
-    stage = f"stage {str(path[1])!r}"
-    return stage if len(path) == 2 else f"{name_of(path)!r} of {stage}"
+def _home_of(cls: type[Spec], name: str) -> str:
+    """For a key at the top that belongs in stages, of which kinds; empty for any other."""
+    kinds = [] if issubclass(cls, Stage) else stage_kinds().items()
+    homes = [kind for kind, model in kinds if name in field_names(model, ())]
+    return f"; it belongs in a stage of kind {' or '.join(homes)}" if homes else ""
 
 
 def _meaning(cls: type[Spec], path: KeyPath) -> str:
@@ -240,22 +253,3 @@ def _length_words(fault: Fault) -> str:
     if least is None:
         return f"may have at most {fault.context['max_length']} {unit}"
     return "may not be empty" if least == 1 else f"needs at least {least} {unit}"
-
-
-def _quotes_hint(value: Any, kinds: Sequence[str]) -> str:
-    if kinds == ("string_type",) and isinstance(value, (bool, int, float)):
-        return "; put it in quotes"
-    wants_number = any(kind.startswith(("int_", "float_")) for kind in kinds)
-    return "; take the quotes off" if wants_number and _is_quoted_number(value) else ""
-
-
-def _is_quoted_number(value: Any) -> bool:
-    try:
-        return isinstance(value, str) and isinstance(read_scalar(value), (int, float))
-    except ValueError:
-        return False
-
-
-def _bound(value: float) -> str:
-    is_short = isinstance(value, float) or abs(value) >= MAX_WRITTEN_OUT
-    return f"{value:g}" if is_short else f"{value:,}"

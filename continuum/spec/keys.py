@@ -6,20 +6,55 @@ from typing import Annotated, Any, TypeGuard, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from continuum.fields import Spec, closest
+from continuum.fields import Spec
+from continuum.spec.foreign import our_names
+from continuum.spelling import closest, nearest
 
 KeyPath = tuple[str | int, ...]
+MAX_COMPARED = 30_000
+"""Known words that wrong ones are compared with, in all."""
+MAX_DEPTH = 4
+"""Mappings inside each other, from a stage inwards."""
 _CHOICES = (Union, UnionType, Annotated)
 
 
+class Effort:
+    """What looking for suggestions may cost in one document: not without end in a wild one."""
+
+    def __init__(self) -> None:
+        self._words_left = MAX_COMPARED
+
+    def affords(self, num_words: int) -> bool:
+        """Whether to compare a wrong word with so many; they count from then on."""
+        self._words_left -= num_words
+        return self._words_left >= 0
+
+
 def suggest(word: str, known: Iterable[str]) -> str | None:
-    """The known word meant by `word`: the same but for case and dashes, else the closest."""
-    words = list(known)
-    for candidate in words:
-        if candidate != word and _plain(candidate) == _plain(word):
-            return candidate
-    found = closest(word, words)
-    return found if found != word else None
+    """The known word meant by `word`, which is not among them."""
+    return closest(word, (candidate for candidate in known if candidate != word))
+
+
+def meant_key(cls: type[Spec], where: KeyPath, path: KeyPath, key: str) -> str | None:
+    """The key meant by one that is unknown in the mapping at `path` below a model.
+
+    Asked in turn: a key of that name elsewhere, one slip of the hand, what other programs call so,
+    two slips, here or elsewhere, and what is alike. `where` is the model's place in the document.
+    """
+    here = field_names(cls, path)
+    if (elsewhere := right_place(cls, where, path, key)) is not None:
+        return elsewhere
+    if (slip := nearest(key, here, max_slips=1)) is not None:
+        return slip
+    for ours in our_names(key):
+        first, _, rest = ours.partition(".")
+        if (place := right_place(cls, where, path, first)) is not None:
+            return f"{place}.{rest}" if rest else place
+    if (slip := nearest(key, here)) is not None:
+        return slip
+    if (slip := nearest(key, _all_names(cls))) is not None:
+        return right_place(cls, where, path, slip)
+    return suggest(key, here)
 
 
 def field_names(cls: type[Spec], path: KeyPath) -> list[str]:
@@ -41,6 +76,12 @@ def field_at(cls: type[Spec], path: KeyPath) -> FieldInfo | None:
     return None
 
 
+def required_names(cls: type[Spec], path: KeyPath) -> list[str]:
+    """The keys that the mapping at `path` below a model must have, whatever its form."""
+    needed = [{n for n, info in _fields(m) if info.is_required()} for m in models_at(cls, path)]
+    return sorted(set.intersection(*needed)) if needed else []
+
+
 def models_at(cls: type[Spec], path: KeyPath) -> list[type[Spec]]:
     """The models that may describe the mapping at `path` below a model."""
     annotations: list[Any] = [cls]
@@ -56,16 +97,16 @@ def right_place(cls: type[Spec], where: KeyPath, path: KeyPath, name: str) -> st
     out is told by its whole path in the document, where the model is at `where`.
     """
     for depth in range(len(path), -1, -1):
-        for found in _below(cls, path[:depth], name, depth=3):
+        for found in _below(cls, path[:depth], name):
             outer = () if depth == len(path) else (*where, *path[:depth])
             return ".".join(str(part) for part in (*outer, *found))
     return None
 
 
-def _below(cls: type[Spec], path: KeyPath, name: str, depth: int) -> Iterator[tuple[str, ...]]:
+def _below(cls: type[Spec], path: KeyPath, name: str) -> Iterator[tuple[str, ...]]:
     """Breadth first: a shallow home is the likelier one."""
     level: list[tuple[tuple[str, ...], type[Spec]]] = [((), m) for m in models_at(cls, path)]
-    for _ in range(depth):
+    for _ in range(MAX_DEPTH):
         deeper = []
         for above, model in level:
             for field, info in _fields(model):
@@ -73,6 +114,17 @@ def _below(cls: type[Spec], path: KeyPath, name: str, depth: int) -> Iterator[tu
                     yield (*above, name)
                 deeper += [((*above, field), below) for below in _specs_in(info.annotation)]
         level = deeper
+
+
+def _all_names(cls: type[Spec]) -> list[str]:
+    """Every key of a model and of those inside it, the outer ones first."""
+    names: dict[str, None] = {}
+    level: list[type[Spec]] = [cls]
+    for _ in range(MAX_DEPTH):
+        fields = [field for model in level for field in _fields(model)]
+        names |= dict.fromkeys(name for name, _ in fields)
+        level = [below for _, info in fields for below in _specs_in(info.annotation)]
+    return list(names)
 
 
 def _fields(model: type[Spec]) -> Iterator[tuple[str, FieldInfo]]:
@@ -106,7 +158,3 @@ def _specs_in(annotation: Any) -> Iterator[type[Spec]]:
 
 def _is_spec(annotation: Any) -> TypeGuard[type[Spec]]:
     return isinstance(annotation, type) and issubclass(annotation, Spec)
-
-
-def _plain(word: str) -> str:
-    return word.casefold().replace("-", "_").rstrip("_")

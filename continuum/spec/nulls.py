@@ -2,7 +2,8 @@
 
 Null means "off" where a field can be off (`evaluate: null`). Where it cannot, a later file or an
 override that says null takes back what an earlier one said: a stage, an optimizer's argument, a
-field that has a default. A null that replaces nothing is a mistake like any other wrong value.
+field that has a default. A null that replaces nothing is a mistake like any other wrong value, save
+that an override may always send a field back to its default.
 """
 
 from collections.abc import Set
@@ -21,7 +22,7 @@ def drop_nulls(root: Node, head: type[Spec], cleared: Set[tuple[str, ...]]) -> N
 
     Args:
         head: The model of the whole document.
-        cleared: Where a file says null about a value of one that it extends.
+        cleared: Where a file says null about a value of one that it extends, or an override does.
     """
     return _Dropper(root, head, cleared).drop(root, ())
 
@@ -52,7 +53,7 @@ class _Dropper:
         model, below = self._model(path)
         info = field_at(model, below) if model is not None else None
         if info is None:
-            return model is not None
+            return model is not None and path in self._cleared
         return not (info.is_required() or _takes_null(info.annotation))
 
     def _model(self, path: tuple[str, ...]) -> tuple[type[Spec] | None, KeyPath]:

@@ -14,10 +14,14 @@ from continuum.spec.source import Node, read_text
 from continuum.spec.syntax import unprintable_in
 
 MAX_KEYS = 16
+MAX_DIGITS = 9
+"""Of an index in a list."""
 
 
-def override(root: Node, text: str) -> Node:
+def override(root: Node, text: str, cleared: set[tuple[str, ...]]) -> Node:
     """The document with one value replaced or added; the value is typed as in YAML.
+
+    The path of a value that null replaces is added to `cleared`.
 
     Raises:
         SpecError: the override makes no sense for this document.
@@ -31,7 +35,16 @@ def override(root: Node, text: str) -> Node:
     if keys[0] == "extends":
         message = "`extends` is read before overrides are; edit the file instead"
         raise SpecError([Diagnostic("E304", message, place, "extends")])
-    return _Override(".".join(keys), place).put(root, keys, _read(raw.strip(), place))
+    value = _read(raw.strip(), place)
+    if value.value is None and _is_there(root, keys):
+        cleared.add(tuple(keys))
+    return _Override(".".join(keys), place).put(root, keys, value)
+
+
+def as_index(part: str) -> int | str:
+    """A part of a dotted path as a list takes it; the text itself when it counts nothing."""
+    is_number = part.isascii() and part.isdecimal() and len(part) <= MAX_DIGITS
+    return int(part) if is_number else part
 
 
 class _Override:
@@ -43,10 +56,11 @@ class _Override:
     def put(self, node: Node, keys: list[str], value: Node) -> Node:
         key, rest = keys[0], keys[1:]
         if isinstance(node.value, list):
-            if not (key.isascii() and key.isdecimal()) or int(key) >= len(node.value):
+            index = as_index(key)
+            if not isinstance(index, int) or index >= len(node.value):
                 raise self._error(f"{key!r} is no index of a list of {len(node.value)} (from 0)")
             items = list(node.value)
-            items[int(key)] = self.put(items[int(key)], rest, value) if rest else value
+            items[index] = self.put(items[index], rest, value) if rest else value
             return replace(node, value=items)
         if not isinstance(node.value, (dict, type(None))):
             raise self._error(f"there is a plain value above {key!r}, not a mapping")
@@ -72,6 +86,14 @@ class _Override:
         return SpecError(
             [Diagnostic("E304", f"{self._path}: {message}", self._place, self._path, suggestion)]
         )
+
+
+def _is_there(node: Node, keys: list[str]) -> bool:
+    for key in keys:
+        if not isinstance(node.value, dict) or key not in node.value:
+            return False
+        node = node.value[key]
+    return True
 
 
 def _read(raw: str, place: Place) -> Node:

@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 from continuum.artifacts import Artifact, TrainingCheckpoint
 from continuum.fields import Ref
 from continuum.spec.faults import Faults
 from continuum.spec.keys import KeyPath, suggest
+from continuum.spec.wording import show
 from continuum.stage import Stage
 
 References = Mapping[tuple[str | int, ...], Ref[Any]]
@@ -30,7 +30,7 @@ def check_references(written: Written, faults: Faults) -> dict[str, Stage]:
     unsound = written.references.keys() - written.stages.keys()
     for name, references in written.references.items():
         for path, ref in references.items():
-            problem = _problem_of(name, ref, _field(path, ref), written)
+            problem = _problem_of(name, ref, _field(path, ref), written, faults)
             if problem is not None and problem.message:
                 where = ("stages", name, *(_as_written(part) for part in path))
                 is_key = _is_key(path, ref)
@@ -38,12 +38,17 @@ def check_references(written: Written, faults: Faults) -> dict[str, Stage]:
             if problem is not None:
                 unsound.add(name)
     graph = reference_graph(written.references)
-    for circle in _circles(graph):
+    order = {name: number for number, name in enumerate(written.references)}
+    for circle in _circles(graph, order):
         route = " -> ".join((*circle, circle[0]))
         message = f"stages wait for each other: {route}"
         if len(circle) == 1:
             message = f"stage {circle[0]!r} refers to itself"
-        faults.add("E203", ("stages", circle[0]), message, at_key=True)
+        forward = _forward_references(circle, written.references, order)
+        if len(forward) == 1:  # the others lead up the file, as usual: this one is the odd one
+            faults.add("E203", ("stages", *forward[0]), message)
+        else:
+            faults.add("E203", ("stages", circle[0]), message, at_key=True)
         unsound.update(circle)
     return {name: written.stages[name] for name in _sound(graph, unsound)}
 
@@ -62,17 +67,19 @@ class _Problem:
     suggestion: str | None = None
 
 
-def _problem_of(name: str, ref: Ref[Any], field: str, written: Written) -> _Problem | None:
+def _problem_of(
+    name: str, ref: Ref[Any], field: str, written: Written, faults: Faults
+) -> _Problem | None:
     if ref.stage not in written.references:
-        others = _fitting(name, ref, written) or [o for o in written.references if o != name]
-        message = f"there is no stage {ref.stage!r}"
+        others = _fitting(name, ref, written, faults, or_faulty=True)
+        message = f"there is no stage {show(ref.stage)}"
         return _Problem("E201", message, suggest(ref.stage, others))
     target = written.stages.get(ref.stage)
     if target is None or ref.stage == name:
         return _Problem()
     made = describe_noun(target.output_types()[0])
     if not _makes(target, ref.expects):
-        fitting = _fitting(name, ref, written)
+        fitting = _fitting(name, ref, written, faults)
         suggestion = fitting[0] if len(fitting) == 1 else suggest(ref.stage, fitting)
         wanted = describe_noun(ref.expects)
         message = f"{field} needs {wanted}, but stage {ref.stage!r} makes {made}"
@@ -98,35 +105,59 @@ def _field(path: KeyPath, ref: Ref[Any]) -> str:
     return str(_as_written(names[-2] if _is_key(path, ref) else names[-1]))
 
 
-def _fitting(name: str, ref: Ref[Any], written: Written) -> list[str]:
-    return [
+def _fitting(
+    name: str, ref: Ref[Any], written: Written, faults: Faults, *, or_faulty: bool = False
+) -> list[str]:
+    """The stages that a reference may have meant; of a faulty one it is not known what it makes."""
+    if not faults.effort.affords(len(written.references)):
+        return []
+    others = [other for other in written.references if other != name]
+    fitting = [
         other
-        for other, stage in written.stages.items()
-        if other != name and _makes(stage, ref.expects)
+        for other in others
+        if (_makes(made, ref.expects) if (made := written.stages.get(other)) else or_faulty)
     ]
+    return fitting or (others if or_faulty else [])
 
 
 def _makes(stage: Stage, wanted: type[Artifact]) -> bool:
     return any(issubclass(made, wanted) for made in stage.output_types())
 
 
-def _circles(graph: Mapping[str, set[str]]) -> Iterator[list[str]]:
-    """Stages that wait for each other, each stage in one circle at most."""
+def _circles(graph: Mapping[str, set[str]], order: Mapping[str, int]) -> Iterator[list[str]]:
+    """Stages that wait for each other, each stage in one circle at most; begun at the first."""
     # Sorted, so that of overlapping circles the same one is found every time.
-    left = {name: sorted(refs & graph.keys()) for name, refs in graph.items()}
-    while True:
-        try:
-            TopologicalSorter(left).prepare()
-            return
-        except CycleError as error:
-            circle = list(reversed(error.args[1]))[:-1]
-        begin = circle.index(next(name for name in graph if name in circle))
-        yield circle[begin:] + circle[:begin]
-        left = {
-            name: [ref for ref in refs if ref not in circle]
-            for name, refs in left.items()
-            if name not in circle
-        }
+    at = order.__getitem__
+    left = {name: sorted(refs & graph.keys(), key=at) for name, refs in graph.items()}
+    depths: dict[str, int] = {}  # of those on the way; those left behind are at -1
+    for start in graph:
+        way = [start] if start not in depths else []
+        depths.setdefault(start, 0)
+        while way:
+            ref = left[way[-1]].pop() if left[way[-1]] else None
+            if ref is None:
+                depths[way.pop()] = -1
+            elif ref not in depths:
+                depths[ref] = len(way)
+                way.append(ref)
+            elif depths[ref] >= 0:
+                circle, way = way[depths[ref] :], way[: depths[ref]]
+                depths.update(dict.fromkeys(circle, -1))
+                begin = circle.index(min(circle, key=at))
+                yield circle[begin:] + circle[:begin]
+
+
+def _forward_references(
+    circle: list[str], references: Mapping[str, References], order: Mapping[str, int]
+) -> list[tuple[str | int, ...]]:
+    """Where the stages of a circle refer to one of them that stands further down, or to itself."""
+    members = set(circle)
+    return [
+        (name, *(_as_written(part) for part in path))
+        for name in circle
+        for path, ref in references[name].items()
+        if ref.stage in members and order[ref.stage] >= order[name]
+    ]
 
 
 def _sound(graph: Mapping[str, set[str]], unsound: set[str]) -> list[str]:

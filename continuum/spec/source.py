@@ -11,16 +11,21 @@ from typing import Any, NoReturn
 import yaml
 
 from continuum.spec.diagnostics import Diagnostic, Place, SpecError
+from continuum.spec.reading import MAX_BYTES, read_bytes
 from continuum.spec.scalars import read_scalar
-from continuum.spec.syntax import refuse_conflict_markers, syntax_error, unprintable_in
+from continuum.spec.syntax import (
+    begins_with_key,
+    invisible_in,
+    refuse_conflict_markers,
+    syntax_error,
+    tag_message,
+    unprintable_in,
+)
 
-MAX_BYTES = 32 << 20
 MAX_DEPTH = 64
 """Levels after aliases are followed: what walks the tree may then recurse."""
-MAX_NODES = 500_000
+MAX_NODES = 12_000
 """Values after aliases are followed: an alias bomb stops here."""
-MILD = frozenset({"E003", "E104"})
-"""Codes of mistakes after which the rest of the file can still be checked."""
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -73,12 +78,12 @@ def read_file(path: Path, mild: list[Diagnostic]) -> Node:
     """
     start = Place(str(path), 1, 1, path.parent)
     try:
-        raw = path.read_bytes()
-    except OSError as error:
-        reason = error.strerror or str(error)
+        raw = read_bytes(path)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
         raise _fault("E001", f"cannot read the file: {reason}", start) from None
     if len(raw) > MAX_BYTES:
-        raise _fault("E001", f"the file has {len(raw):,} bytes; at most {MAX_BYTES:,}", start)
+        raise _fault("E001", f"the file is larger than {MAX_BYTES:,} bytes", start)
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -92,13 +97,15 @@ def read_file(path: Path, mild: list[Diagnostic]) -> Node:
 def read_text(text: str, start: Place, mild: list[Diagnostic]) -> Node:
     """The document in a text that stands at `start`; see `read_file`."""
     refuse_conflict_markers(text, start)
-    builder = _Builder(start)
+    builder = _Builder(text, start)
     try:
         for event in yaml.parse(text, Loader=_LOADER):
             builder.take(event)
     except yaml.YAMLError as error:
-        raise SpecError([*builder.faults, *syntax_error(error, text, start).diagnostics]) from None
-    if any(fault.code not in MILD for fault in builder.faults):
+        (stop,) = syntax_error(error, text, start).diagnostics
+        before = [fault for fault in builder.faults if fault.place.line != stop.place.line]
+        raise SpecError([*before, stop]) from None
+    if builder.is_unusable:
         raise SpecError(builder.faults)
     if builder.root is None:
         raise _fault("E008", "the file is empty; it should describe an experiment", start)
@@ -129,10 +136,13 @@ class _Open:
 class _Builder:
     """Makes nodes from parser events; collects faults so that all are told at once."""
 
-    def __init__(self, start: Place) -> None:
+    def __init__(self, text: str, start: Place) -> None:
         self.root: Node | None = None
         self.faults: list[Diagnostic] = []
+        self.is_unusable = False
+        """Whether a mistake hinders checking the rest of the file."""
         self._start = start
+        self._lines = text.split("\n")
         self._stack: list[_Open] = []
         self._anchors: dict[str, tuple[Node, int, int]] = {}  # with size and height
         self._num_nodes = 0
@@ -142,7 +152,9 @@ class _Builder:
         if isinstance(event, yaml.DocumentStartEvent):
             self._num_documents += 1
             if self._num_documents > 1:
-                self._fault("E002", "a second document (`---`); one file is one experiment", event)
+                message = "a second document (`---`); one file is one experiment"
+                self._fault("E002", message, event)
+                raise SpecError(self.faults)
         elif isinstance(event, yaml.ScalarEvent):
             self._take_scalar(event)
         elif isinstance(event, yaml.AliasEvent):
@@ -154,8 +166,10 @@ class _Builder:
             node = Node(done.value, done.place, done.key_place)
             self._add(node, done.anchor, done.size, done.height)
 
-    def _take_scalar(self, event: yaml.ScalarEvent) -> None:
+    def _take_scalar(self, event: Any) -> None:
         place = self._place(event)
+        if event.style in ("'", '"') and event.end_mark.line > event.start_mark.line:
+            self._refuse_swallowed_keys(event)
         if self._expects_key():
             self._take_key(event, place)
             return
@@ -163,14 +177,15 @@ class _Builder:
         if not value and not event.style:
             place = self._key_place() or place  # a reader looks for `key:`, not for what is absent
         if event.tag not in (None, "!", "tag:yaml.org,2002:str"):
-            self._fault("E006", _tag_message(event.tag), event)
+            self._fault("E006", tag_message(event.tag), event, is_mild=True)
         elif event.implicit[0] and not event.style and event.tag is None:
             try:
                 value = read_scalar(event.value)
             except ValueError as error:
-                self._fault("E104", str(error), event)
+                self._fault("E104", str(error), event, is_mild=True)
         if (char := unprintable_in(event.value)) is not None:
-            self._fault("E104", f"a control character ({char}) in a value", event)
+            message = f"a control character ({char}) in a value"
+            self._fault("E104", message, event, is_mild=True)
         self._add(Node(value, place, self._key_place()), event.anchor)
 
     def _take_key(self, event: yaml.ScalarEvent, place: Place) -> None:
@@ -180,16 +195,21 @@ class _Builder:
             first = top.value[key].key_place
             assert first is not None
             message = f"the key {key!r} stands twice; it is already on line {first.line}"
-            self._fault("E003", message, event)
+            self._fault("E003", message, event, is_mild=True)
         elif event.implicit[0] and key == "<<":
             message = "merge keys (<<) are YAML 1.1; use `extends`, or write the fields out"
             self._fault("E006", message, event)
         elif event.tag not in (None, "!"):
-            self._fault("E006", _tag_message(event.tag), event)
+            self._fault("E006", tag_message(event.tag), event)
         elif not key:
             self._fault("E009", "the key before this `:` is empty", event)
-        elif unprintable_in(key) is not None:
-            self._fault("E009", f"a control character ({unprintable_in(key)}) in a key", event)
+        elif key.startswith("-"):
+            message = "a key cannot begin with `-`; an item of a list is `- ` with a space"
+            self._fault("E009", message, event)
+        elif not key.isprintable():
+            is_mild = key[0].isprintable()  # else it may be meant as indentation
+            self._fault("E009", f"{invisible_in(key)} in a key", event, is_mild=is_mild)
+            key = "".join(char for char in key if char.isprintable())
         top.pending_key, top.pending_place = key, place
 
     def _take_alias(self, event: yaml.AliasEvent) -> None:
@@ -198,8 +218,8 @@ class _Builder:
         target = self._anchors.get(event.anchor or "")
         if target is None:
             message = f"the alias *{event.anchor} has no anchor &{event.anchor} above it"
-            self._fault("E002", message, event)
-            self._add(Node(None, self._place(event), self._key_place()), None)
+            self._fault("E002", message, event, is_mild=True)
+            self._add(Node(f"*{event.anchor}", self._place(event), self._key_place()), None)
             return
         node, size, height = target
         self._count(size, event)
@@ -215,7 +235,7 @@ class _Builder:
             place = self._place(event)
             raise _fault("E007", f"nested deeper than {MAX_DEPTH} levels", place)
         if event.tag not in (None, "!"):
-            self._fault("E006", _tag_message(event.tag), event)
+            self._fault("E006", tag_message(event.tag), event)
         value: Any = {} if isinstance(event, yaml.MappingStartEvent) else []
         self._stack.append(_Open(value, self._place(event), event.anchor, self._key_place()))
 
@@ -244,6 +264,19 @@ class _Builder:
         self._fault("E009", message, event)
         raise SpecError(self.faults)
 
+    def _refuse_swallowed_keys(self, event: Any) -> None:
+        """A quote that is not closed reaches to the next one, however far that is."""
+        first, last = event.start_mark.line, event.end_mark.line
+        if any(begins_with_key(line) for line in self._lines[first + 1 : last + 1]):
+            line = self._start.line + last
+            message = f"a quote is opened here and closed on line {line} only, with keys between"
+            place = self._place(event)
+            if event.anchor or event.tag:  # the event begins with them
+                row = next(n for n in range(first, last + 1) if event.style in self._lines[n])
+                column = self._lines[row].index(event.style) + 1
+                place = replace(place, line=self._start.line + row, column=column)
+            raise SpecError([*self.faults, Diagnostic("E002", message, place)])
+
     def _key_place(self) -> Place | None:
         return self._stack[-1].pending_place if self._stack else None
 
@@ -258,13 +291,9 @@ class _Builder:
         first = self._start.column if line == 0 else 1
         return Place(self._start.file, self._start.line + line, first + column, self._start.folder)
 
-    def _fault(self, code: str, message: str, event: Any) -> None:
+    def _fault(self, code: str, message: str, event: Any, *, is_mild: bool = False) -> None:
         self.faults.append(Diagnostic(code, message, self._place(event)))
-
-
-def _tag_message(tag: str) -> str:
-    tag = tag.replace("tag:yaml.org,2002:", "!!")
-    return f"the tag {tag} is not allowed; write plain YAML, and quote text that begins with `!`"
+        self.is_unusable = self.is_unusable or not is_mild
 
 
 def _fault(code: str, message: str, place: Place) -> SpecError:

@@ -1,6 +1,7 @@
 """What the YAML parser complains about, in words for people who do not know its grammar."""
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -10,7 +11,23 @@ import yaml
 from continuum.spec.diagnostics import Diagnostic, Place, SpecError
 
 _CONFLICT = re.compile(r"^(<{7}|={7}|>{7}|\|{7})( |\r?$)", re.MULTILINE)
+_KEY = re.compile(
+    r"""(- +)*("[^"]*"|'[^']*'|[^\s"'#{\[&*!|>%@`:]([^:#]|:(?=\S)|(?<=\S)#)*?)\s*:(\s|$)"""
+)
+"""What begins with a key, behind dashes or not."""
+MAX_KEY = 200
+"""Letters at the beginning of a line that are looked at for a key."""
+_FLOW_TEXT = re.compile(r"(?!\s)(?:\$\{[^\s{}]*\}?|[^\[\]{},:]|:(?=\S))+")
+"""Plain text between brackets, were `${name}` allowed in it."""
+_FORBIDDEN = yaml.reader.Reader.NON_PRINTABLE
 _UNPRINTABLE = re.compile(r"[\0-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
+
+_NO_KEY = "a line that is no `key: value`; a `:` with a space after it is missing"
+_IN_BLOCK = re.compile(
+    "mapping values are not allowed|did not find expected key|expected <block end>"
+    "|did not find expected '-' indicator"
+)
+"""Complaints about lines that do not fit together; the one above may be the wrong one."""
 
 # libyaml and PyYAML's own parser word the same complaints differently; both are matched.
 _EXPLANATIONS: Sequence[tuple[str, str]] = (
@@ -23,10 +40,7 @@ _EXPLANATIONS: Sequence[tuple[str, str]] = (
         r"mapping values are not allowed",
         "a `:` where no key can be: check the indentation, or put text that holds `: ` in quotes",
     ),
-    (
-        r"could not find expected ':'",
-        "a line that is no `key: value`; a `:` with a space after it is missing{context}",
-    ),
+    (r"could not find expected ':'", _NO_KEY + "{context}"),
     (
         r"did not find expected key|expected <block end>",
         "the indentation fits no level above, or something follows a value that has ended",
@@ -76,7 +90,7 @@ def refuse_conflict_markers(text: str, start: Place) -> None:
     """
     match = _CONFLICT.search(text)
     if match:
-        place = replace(start, line=start.line + text.count("\n", 0, match.start()))
+        place = _place_of(text, match.start(), start)
         raise SpecError(
             [Diagnostic("E004", "a Git conflict marker; finish the merge first", place)]
         )
@@ -94,19 +108,91 @@ def unprintable_in(text: str) -> str | None:
 def syntax_error(error: yaml.YAMLError, text: str, start: Place) -> SpecError:
     """The parser's complaint with its place."""
     if isinstance(error, yaml.reader.ReaderError):
-        position = error.position if isinstance(error.position, int) else 0
-        place = replace(start, line=start.line + text.count("\n", 0, position))
-        message = "a character that YAML does not allow (is this a binary file?)"
+        found = _FORBIDDEN.search(text)  # the error's own position counts bytes
+        place = _place_of(text, found.start() if found else 0, start)
+        shown = f" ({found[0]!a})" if found else ""
+        message = f"a character{shown} that YAML does not allow; is this a binary file?"
         return SpecError([Diagnostic("E001", message, place)])
     mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
     lines = text.split("\n")
     number = min(mark.line if mark else 0, len(lines) - 1)
-    tab = _tab_near(lines, number)
-    if tab is not None:
-        message = "a tab in the indentation; YAML wants spaces"
-        return SpecError([Diagnostic("E005", message, _at(start, *tab))])
+    wrong_space = _wrong_space_near(lines, number)
+    if wrong_space is not None:
+        row, column, name = wrong_space
+        message = f"{name} in the indentation; YAML wants spaces"
+        return SpecError([Diagnostic("E005", message, _at(start, row, column))])
+    if mark and (unquoted := _unquoted_variable(lines[number], mark.column)):
+        column, text = unquoted
+        message = f"{text} must be in quotes: between brackets its {{ opens a mapping"
+        place = _at(start, number, column)
+        return SpecError([Diagnostic("E002", message, place, suggestion=f'write "{text}"')])
+    odd = (
+        _odd_line(lines, number)
+        if mark and _IN_BLOCK.search(str(getattr(error, "problem", "")))
+        else None
+    )
+    if odd is not None:
+        row, message = odd
+        end = "" if row == number else f" (noticed on line {start.line + number})"
+        column = len(lines[row]) - len(lines[row].lstrip())
+        return SpecError([Diagnostic("E002", message + end, _at(start, row, column))])
     place = _at(start, number, mark.column) if mark else start
     return SpecError([Diagnostic("E002", *_explain(error, mark, lines, start, place))])
+
+
+def _unquoted_variable(line: str, column: int) -> tuple[int, str] | None:
+    """Where the text begins that holds the `${` at whose brace the parser stopped, and the text.
+
+    Between brackets, `$` is text and the `{` behind it opens a mapping.
+    """
+    if line[max(0, column - 1) : column + 1] != "${":
+        return None
+    found = next((found for found in _FLOW_TEXT.finditer(line) if found.end() > column), None)
+    return (found.start(), found[0].rstrip()) if found else None
+
+
+def begins_with_key(line: str) -> bool:
+    """Whether a line of YAML has the form `key: …` or `- key: …`."""
+    return _KEY.match(line.strip()[:MAX_KEY]) is not None
+
+
+def _odd_line(lines: list[str], number: int) -> tuple[int, str] | None:
+    """The line above the one where the parser stopped, if that is the wrong one, and why.
+
+    Text that is no `key: value` goes on over the next lines, so that the parser stops at the first
+    key below it. A line that is indented too little ends the mapping that its neighbours are in.
+    """
+    above = _written_above(lines, number)
+    if above is None:
+        return None
+    line, indent = lines[above].strip(), _indent(lines[above])
+    if re.match(r"-[^\s-]", line) and _indent(lines[number]) >= indent:
+        return above, "a space is missing after the `-`"
+    is_item = line.startswith("- ")
+    if not (begins_with_key(line) or is_item or line[-1] in "{}[],\"'"):
+        return above, _NO_KEY
+    before = _written_above(lines, above)
+    if before is not None and indent < _indent(lines[number]) == _indent(lines[before]):
+        ends_with_value = begins_with_key(line) and not line.endswith(":")
+        if ends_with_value:
+            return above, "indented less than the lines around it"
+    return None
+
+
+def _written_above(lines: list[str], number: int) -> int | None:
+    """The nearest line above that is neither empty nor a comment."""
+    return next(
+        (
+            row
+            for row in range(number - 1, -1, -1)
+            if lines[row].strip() and not lines[row].lstrip().startswith("#")
+        ),
+        None,
+    )
+
+
+def _indent(line: str) -> int:
+    return len(line) - len(line.lstrip())
 
 
 def _explain(
@@ -138,14 +224,42 @@ def _explain(
     return f"not YAML: {problem}", place
 
 
-def _tab_near(lines: list[str], number: int) -> tuple[int, int] | None:
-    """A tab before the first letter of the line the parser stopped at, or of the one above."""
+def _wrong_space_near(lines: list[str], number: int) -> tuple[int, int, str] | None:
+    """A tab or the like before the first letter of the line the parser stopped at, or above.
+
+    Returns:
+        Row and column, from zero, and a name for it.
+    """
     for candidate in (number, number - 1):
         line = lines[candidate] if candidate >= 0 else ""
-        before = line[: len(line) - len(line.lstrip())]
-        if "\t" in before and (line.strip() or candidate == number):
-            return candidate, before.index("\t")
+        before = line[: _indent(line)]
+        if before.strip(" \r") and (line.strip() or candidate == number):
+            column = len(before) - len(before.lstrip(" "))
+            return candidate, column, name_of_character(before[column])
     return None
+
+
+def invisible_in(key: str) -> str:
+    """A name for the first character of a key that cannot be seen."""
+    return name_of_character(next(char for char in key if not char.isprintable()))
+
+
+def tag_message(tag: str) -> str:
+    """What is said of a tag."""
+    tag = tag.replace("tag:yaml.org,2002:", "!!")
+    return f"the tag {tag} is not allowed; write plain YAML, and quote text that begins with `!`"
+
+
+def name_of_character(char: str) -> str:
+    """How a message calls a character that cannot be seen."""
+    if char == "\t":
+        return "a tab"
+    return f"a character U+{ord(char):04X} ({unicodedata.name(char, 'unnamed').lower()})"
+
+
+def _place_of(text: str, offset: int, start: Place) -> Place:
+    before = text[:offset]
+    return _at(start, before.count("\n"), offset - (before.rfind("\n") + 1))
 
 
 def _at(start: Place, line: int, column: int) -> Place:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from continuum.spec.diagnostics import Diagnostic
-from continuum.spec.keys import suggest
+from continuum.spec.keys import Effort, suggest
 from continuum.spec.source import Node
 
 _PIECE = re.compile(r"\$\$\{|\$\{(?P<name>[^${}]*)\}|(?P<open>\$\{)")
@@ -55,6 +55,7 @@ class _Filler:
         self._faults = faults
         self._resolved: dict[str, Node] = {}
         self.used: set[str] = set()
+        self._effort = Effort()
         self._waiting: list[str] = []
         """Variables that are being resolved, each for the one before it."""
 
@@ -119,7 +120,9 @@ class _Filler:
             return None
         if name not in self._declared:
             message = f"the variable {name!r} is not defined in `vars`"
-            self._report("E301", message, node, path, suggest(name, self._declared))
+            is_affordable = self._effort.affords(len(self._declared))
+            suggestion = suggest(name, self._declared) if is_affordable else None
+            self._report("E301", message, node, path, suggestion)
             return None
         self.used.add(name)
         return self.resolve(name)

@@ -87,7 +87,7 @@ class Download(Stage):
             yield Problem(
                 (field,),
                 f"LitGPT has no model called {self.model_name!r}; state its name as `model`",
-                f"model: {closest}" if closest else None,
+                f"model: {closest}" if closest and field == "repo" else closest,
             )
 
     def forecast(self, inputs: Mapping[str, PlanInput], experiment_folder: Path) -> Forecast:

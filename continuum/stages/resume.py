@@ -17,6 +17,7 @@ from continuum.recipe import (
     ResumeSchedule,
     Runtime,
     budget_problems,
+    metric_problems,
 )
 from continuum.stage import (
     UNIT,
@@ -61,6 +62,7 @@ class Resume(Stage):
 
     def problems(self, stages: Mapping[str, Stage]) -> Iterator[Problem]:
         yield from budget_problems(self)
+        yield from metric_problems(self.runtime, None)
         parent = stages.get(self.from_.stage)  # none when the parent has mistakes of its own
         if parent and TrainingCheckpoint in parent.output_types() and not parent.trains:
             yield Problem(

@@ -89,9 +89,7 @@ class Retrain(Stage):
         shape = parent.forecast.architecture
         if isinstance(parent.artifact, Checkpoint):
             shape = Architecture(parent.artifact.model_config_fields)
-        forecast = forecast_training(
-            self._recipe(), shape, inputs, parent_lr=parent.forecast.peak_lr
-        )
+        forecast = forecast_training(self._recipe(), shape, inputs)
         return forecast.with_problems(self._tokenizer_problems(inputs))
 
     def run(self, ctx: StageContext) -> TrainingCheckpoint:

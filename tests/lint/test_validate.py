@@ -35,6 +35,13 @@ def test_a_warning_goes_to_stderr_and_does_not_fail(cli: Cli) -> None:
     assert f"{WARNED}:16:38: warning W002: the warm-up is 5 of 20 steps" in done.stderr
 
 
+def test_a_plan_tells_a_warning_in_one_line(cli: Cli) -> None:
+    told = [line for line in cli("plan", WARNED).stdout.splitlines() if "warning" in line]
+    (line,) = told
+    assert line.startswith(f"{WARNED}:16:38: warning W002: the warm-up is 5 of 20 steps")
+    assert "warning" not in cli("plan", CLEAN).stdout
+
+
 def test_strict_makes_an_error_of_a_warning(cli: Cli) -> None:
     done = cli("validate", "--strict", WARNED, expect=3)
     assert done.stdout == ""

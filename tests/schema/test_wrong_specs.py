@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from continuum.spec.diagnostics import SpecError
+from continuum.spec.diagnostics import Diagnostic, SpecError
 from continuum.spec.experiment import load_experiment
+from continuum.spec.source import read_file
 from tests.schema.documents import WRONG, document, validator
 
 REFERENCE = "a schema does not know which stages there are, nor what they make"
@@ -17,6 +18,7 @@ OVERRIDE = "the mistake is on the command line"
 BASE = "the mistake is in a file that it extends"
 VARIABLE = "a schema does not fill variables in"
 ACCEPTED = {
+    "best-by-no-metric": "which metrics there are depends on the datasets",
     "control-character-in-a-value": "free text may hold any character in JSON",
     "duplicate-key": "the values have one of the two only",
     "extends-a-folder": BASE,
@@ -55,11 +57,13 @@ VISIBLE = {"E101", "E102", "E103", "E104", "E105", "E106"}
 
 
 def is_yaml(path: Path) -> bool:
+    """Whether every parser reads the same in it: no tags, and no alias without its anchor."""
+    mild: list[Diagnostic] = []
     try:
-        document(path)
+        read_file(path, mild)
     except SpecError:
         return False
-    return True
+    return not any(found.code in ("E002", "E006") for found in mild)
 
 
 FILES = [path for path in WRONG if is_yaml(path)]

@@ -3,6 +3,8 @@
 from pathlib import Path
 from textwrap import dedent
 
+from continuum.spec.experiment import Experiment, load_experiment
+
 HEAD = "continuum: 1\nname: toy\n"
 BOOKS = "stages:\n  books: {kind: fetch, sources: [{python: argparse.py}]}\n"
 TRAINING = HEAD + dedent("""\
@@ -26,3 +28,8 @@ def write(path: Path, text: str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(dedent(text), encoding="utf-8")
     return path
+
+
+def training(folder: Path, *overrides: str) -> Experiment:
+    """The experiment of `TRAINING`, written into a folder, with overrides."""
+    return load_experiment(write(folder / "spec.yaml", TRAINING), overrides)

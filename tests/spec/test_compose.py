@@ -6,14 +6,8 @@ import pytest
 
 from continuum.spec.compose import MAX_CHAIN
 from continuum.spec.diagnostics import SpecError
-from continuum.spec.experiment import Experiment, load_experiment
-from tests.spec.documents import BOOKS, HEAD, TRAINING, write
-
-EVALUATED = TRAINING + "    evaluate: {every: 5}\n    runtime: {devices: 2}\n"
-
-
-def training(folder: Path, *overrides: str) -> Experiment:
-    return load_experiment(write(folder / "spec.yaml", TRAINING), overrides)
+from continuum.spec.experiment import load_experiment
+from tests.spec.documents import BOOKS, HEAD, TRAINING, training, write
 
 
 class TestExtends:
@@ -243,58 +237,6 @@ class TestOverrides:
             load_experiment(path, ["vars.ratte=2e-3"])
         (found,) = caught.value.diagnostics
         assert (found.code, found.suggestion) == ("E304", "rate")
-
-
-class TestNull:
-    """Null is "off" where a field can be off, and else takes back what was said before."""
-
-    def test_an_override_takes_a_stage_away(self, tmp_path: Path) -> None:
-        assert "pretrain" not in training(tmp_path, "stages.pretrain=null").stages
-
-    def test_a_stage_that_others_need_is_missed_where_they_name_it(self, tmp_path: Path) -> None:
-        with pytest.raises(SpecError, match="there is no stage 'tokens'"):
-            training(tmp_path, "stages.tokens=null")
-
-    def test_a_stage_taken_away_may_be_made_anew(self, tmp_path: Path) -> None:
-        overrides = ["stages.books=null", "stages.books={kind: fetch, sources: [{python: cmd.py}]}"]
-        assert training(tmp_path, *overrides).stages["books"].sources[0].python == "cmd.py"
-
-    @pytest.mark.parametrize("by", ["override", "file"])
-    def test_what_cannot_be_null_goes_back_to_its_default(self, by: str, tmp_path: Path) -> None:
-        write(tmp_path / "base.yaml", EVALUATED)
-        nulls = "    runtime: null\n    evaluate: null\n    optimizer: {weight_decay: null}\n"
-        said = "stages:\n  pretrain:\n" + nulls if by == "file" else ""
-        overrides = ("runtime=null", "evaluate=null", "optimizer.weight_decay=null")
-        path = write(tmp_path / "spec.yaml", "extends: base.yaml\n" + said)
-        given = [f"stages.pretrain.{text}" for text in overrides] if by == "override" else []
-        base = (tmp_path / "base.yaml").read_text(encoding="utf-8")
-        write(tmp_path / "base.yaml", base.replace("lr: 1e-3", "lr: 1e-3, weight_decay: 0.1"))
-        pretrain = load_experiment(path, given).stages["pretrain"]
-        assert pretrain.runtime.devices == 1
-        assert pretrain.optimizer.arguments == {}
-        assert pretrain.evaluate is None, "evaluation can be off, so null is a value of it"
-
-    def test_a_file_takes_a_stage_of_its_base_away(self, tmp_path: Path) -> None:
-        write(tmp_path / "base.yaml", TRAINING)
-        path = write(tmp_path / "spec.yaml", "extends: base.yaml\nstages: {pretrain: null}\n")
-        assert list(load_experiment(path).stages) == ["books", "tokenizer", "tokens"]
-
-    def test_a_dataset_can_be_taken_out_of_a_mixture(self, tmp_path: Path) -> None:
-        mixed = TRAINING.replace("data: tokens", "data: {tokens: 0.5, old: 0.5}")
-        path = write(tmp_path / "spec.yaml", mixed)
-        pretrain = load_experiment(path, ["stages.pretrain.data.old=null"]).stages["pretrain"]
-        assert pretrain.data == {"tokens": 0.5}
-
-    def test_a_null_that_replaces_nothing_is_a_mistake(self, tmp_path: Path) -> None:
-        path = write(tmp_path / "spec.yaml", TRAINING + "    runtime: null\n")
-        with pytest.raises(SpecError, match="runtime should be a mapping"):
-            load_experiment(path)
-
-    def test_a_required_value_cannot_be_taken_away(self, tmp_path: Path) -> None:
-        with pytest.raises(SpecError) as caught:
-            training(tmp_path, "stages.pretrain.sequence_length=null")
-        (found,) = caught.value.diagnostics
-        assert str(found.place) == "--set stages.pretrain.sequence_length=null"
 
 
 def test_a_variable_in_extends_is_told_as_such(tmp_path: Path) -> None:

@@ -87,7 +87,7 @@ def test_a_thousand_faulty_stages_are_checked_in_a_moment(tmp_path: Path) -> Non
     with pytest.raises(SpecError) as caught:
         load_experiment(path)
     assert time.process_time() - started < 2 * MAX_SECONDS
-    assert len(caught.value.diagnostics) == 2 * NUM_STAGES
+    assert len(caught.value.diagnostics) == 3 * NUM_STAGES  # lr, wd, data
 
 
 def test_validating_imports_nothing_heavy(tmp_path: Path) -> None:

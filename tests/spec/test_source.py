@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,6 @@ SCALARS = [
     ("0", 0),
     ("-7", -7),
     ("+7", 7),
-    ("010", 10),
     ("0o10", 8),
     ("0x1F", 31),
     ("0b11", "0b11"),
@@ -56,6 +56,12 @@ SCALARS = [
 def test_plain_scalars_are_read_by_yaml_1_2s_core_schema(text: str, value: object) -> None:
     found = read_scalar(text)
     assert (type(found), found) == (type(value), value)
+
+
+@pytest.mark.parametrize("text", ["010", "-007", "+00", "0128"])
+def test_a_number_that_programs_read_differently_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=f"{re.escape(text)} is octal to some programs"):
+        read_scalar(text)
 
 
 @pytest.mark.parametrize("text", ["1e999", "-1e999", ".inf", "-.INF", ".nan", "9" * 4001])

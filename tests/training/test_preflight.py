@@ -200,11 +200,6 @@ def test_a_rest_of_the_budget_is_told() -> None:
     assert "not a whole number of 32-token steps; the last 15 tokens are not trained on" in told
 
 
-def test_a_checkpoint_that_never_comes_is_told() -> None:
-    (told,) = forecast(max_steps=100, runtime={"checkpoint": {"every": 101}}).warnings
-    assert "more than the run's 100 steps; an interrupted run starts over" in told
-
-
 def test_the_cost_of_a_stage_is_told() -> None:
     facts = forecast(max_steps=100).facts
     per_token = SHAPE.training_flops_per_token(8)
@@ -216,10 +211,3 @@ def test_the_cost_of_a_stage_is_told() -> None:
     halved = forecast(precision="bf16-true", optimizer={"name": "SGD", "lr": 0.1}).facts
     assert halved["checkpoint_bytes"] == 2 * parameters
     assert resumed(40, max_steps=100).facts["flops"] == per_token * 60 * 32
-
-
-@pytest.mark.parametrize(("parent_lr", "number"), [(1.0, 0), (1e-9, 1), (None, 0)])
-def test_a_rate_above_the_parents_is_warned_about(parent_lr: float | None, number: int) -> None:
-    recipe, inputs = make_recipe(max_steps=10), {"tokens": made()}
-    found = forecast_training(recipe, SHAPE, inputs, parent_lr=parent_lr)
-    assert sum("is above the" in warning for warning in found.warnings) == number
