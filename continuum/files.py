@@ -214,6 +214,23 @@ def is_locked(path: Path) -> bool:
 
 
 @contextmanager
+def locked(path: Path, timeout_s: float = 0.0) -> Iterator[bool]:
+    """Hold a lock that the kernel gives back when its holder dies; whether it could be had."""
+    from filelock import FileLock, Timeout  # a plan holds no lock, and need not wait for it
+
+    lock = FileLock(path, timeout=timeout_s)
+    try:
+        lock.acquire()
+    except Timeout:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
+
+
+@contextmanager
 def _named(path: Path) -> Iterator[None]:
     """Name the file in errors: those of a write, unlike those of `open`, tell none."""
     try:

@@ -19,8 +19,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from continuum import files
 from continuum.artifacts import ARTIFACT_TYPES, Artifact
 from continuum.errors import FolderInUseError, IntegrityError
@@ -194,14 +192,13 @@ class StageRun:
     @contextmanager
     def worker_lock(self) -> Iterator[None]:
         """Held by the process that carries the stage out, so that two never do at once."""
-        lock = FileLock(self.path / ".lock", timeout=WORKER_LOCK_TIMEOUT_S)
-        try:
-            with lock:
-                yield
-        except Timeout:
-            raise FolderInUseError(
-                f"{self.path}: another process still works on this stage; wait for it or stop it"
-            ) from None
+        with files.locked(self.path / ".lock", WORKER_LOCK_TIMEOUT_S) as is_ours:
+            if not is_ours:
+                raise FolderInUseError(
+                    f"{self.path}: another process still works on this stage; "
+                    "wait for it or stop it"
+                )
+            yield
 
 
 class ExperimentFolder:
@@ -273,12 +270,11 @@ class ExperimentFolder:
             FolderInUseError: another process is; its number and host are named.
         """
         self.prepare()
-        try:
-            with FileLock(self.runs_dir / ".lock", timeout=RUN_LOCK_TIMEOUT_S):
-                files.write_json(self.owner_path, {"pid": os.getpid(), "host": os.uname().nodename})
-                yield
-        except Timeout:
-            raise FolderInUseError(
-                f"{self.path}: in use by {self.describe_owner()}; "
-                "wait until it has ended, or stop it"
-            ) from None
+        with files.locked(self.runs_dir / ".lock", RUN_LOCK_TIMEOUT_S) as is_ours:
+            if not is_ours:
+                raise FolderInUseError(
+                    f"{self.path}: in use by {self.describe_owner()}; "
+                    "wait until it has ended, or stop it"
+                )
+            files.write_json(self.owner_path, {"pid": os.getpid(), "host": os.uname().nodename})
+            yield

@@ -1,8 +1,10 @@
 """What this machine has: memory that the kernel and control groups allow, and CUDA devices."""
 
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 CUDA_DEVICES = ("nvidiactl", "nvidia0", "dxg")
@@ -16,6 +18,16 @@ class HostMemory:
     total_bytes: int
     available_bytes: int
     """Of them, what is free or could be freed now."""
+
+
+def memory_now() -> HostMemory | None:
+    """`host_memory`, read at most once a second: a plan asks for each of its stages."""
+    return _memory_at(int(time.monotonic()))
+
+
+@lru_cache(maxsize=1)
+def _memory_at(_second: int) -> HostMemory | None:
+    return host_memory()
 
 
 def host_memory(

@@ -14,7 +14,7 @@ from continuum.preflight.fitness import (
     precision_problems,
     step_problems,
 )
-from continuum.preflight.host import has_cuda_device, host_memory
+from continuum.preflight.host import has_cuda_device, memory_now
 from continuum.preflight.memory import estimate_memory, host_doubts
 from continuum.preflight.sizes import state_size
 from continuum.recipe import Recipe, ResumeSchedule, intervals_of
@@ -85,7 +85,7 @@ def _memory(
     if estimate is None:
         return {}, [], []
     facts = {"memory_bytes": estimate.total_bytes}
-    here = host_memory() if on_cpu else None
+    here = memory_now() if on_cpu else None
     return (facts, *host_doubts(recipe, estimate, here)) if here else (facts, [], [])
 
 
