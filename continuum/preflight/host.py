@@ -20,14 +20,22 @@ class HostMemory:
     """Of them, what is free or could be freed now."""
 
 
-def memory_now() -> HostMemory | None:
-    """`host_memory`, read at most once a second: a plan asks for each of its stages."""
-    return _memory_at(int(time.monotonic()))
+@dataclass(frozen=True)
+class Host:
+    """This machine, as it was a moment ago."""
+
+    memory: HostMemory | None
+    has_cuda_device: bool
+
+
+def host_now() -> Host:
+    """This machine; looked at once a second at most, since a plan asks for each of its stages."""
+    return _host_at(int(time.monotonic()))
 
 
 @lru_cache(maxsize=1)
-def _memory_at(_second: int) -> HostMemory | None:
-    return host_memory()
+def _host_at(_second: int) -> Host:
+    return Host(host_memory(), has_cuda_device())
 
 
 def host_memory(
