@@ -3,10 +3,12 @@
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+from continuum.records import CheckpointManifest
 from tests.benchmarks.chains import write_chain
 from tests.benchmarks.commands import continuum, measure, wall_s
 from tests.benchmarks.rows import Row, Setting, benchmark, paired
@@ -40,28 +42,50 @@ def bench_folder(setting: Setting) -> Sequence[Row]:
 
 
 def fill(folder: Path, num_runs: int) -> Path:
-    """Run the chain once, then copy its pretraining's record under other fingerprints."""
+    """Run the chain once, then copy its pretraining's records under other fingerprints."""
     measure(continuum("run", folder))
     (model,) = folder.glob("runs/s0-*")
     record = json.loads((model / "stage.json").read_text())
-    (kept,) = (model / "checkpoints").glob("step-*")
+    checkpoints = _checkpoints(model, folder / "runs" / ".models")
     for number in range(num_runs):
         fingerprint = hashlib.sha256(str(number).encode()).hexdigest()
         run = folder / "runs" / f"s0-{fingerprint[:12]}"
-        _copy_run(model, run, kept, {**record, "fingerprint": fingerprint})
+        _copy_run(model, run, checkpoints, {**record, "fingerprint": fingerprint})
     return folder
 
 
-def _copy_run(model: Path, run: Path, kept: Path, record: dict[str, object]) -> None:
+def _checkpoints(model: Path, target: Path) -> list[Path]:
+    """Checkpoints of several steps to link to: the last is the run's own, which its artifact names.
+
+    Each is a copy: a file may have 65,000 names on ext4.
+    """
+    (kept,) = (model / "checkpoints").glob("step-*")
+    manifest = CheckpointManifest.model_validate_json((kept / "manifest.json").read_bytes())
+    made = []
+    for number in range(CHECKPOINTS_EACH - 1, -1, -1):
+        step = manifest.step + number
+        folder = target / f"step-{step:08d}"
+        shutil.copytree(kept, folder)
+        sealed = manifest.model_copy(update={"step": step}).sealed()
+        (folder / "manifest.json").write_text(sealed.model_dump_json(indent=2))
+        made.append(folder)
+    return made
+
+
+def _copy_run(
+    model: Path, run: Path, checkpoints: Sequence[Path], record: dict[str, object]
+) -> None:
     """The records anew, the large files as links: what is measured reads records alone."""
     run.mkdir()
     (run / "stage.json").write_text(json.dumps(record))
     for name in ("attempts.jsonl", "resolved.json", "artifact.json"):
         os.link(model / name, run / name)
-    for step in range(CHECKPOINTS_EACH):
-        # The last one is that of the artifact, under its own name.
-        name = kept.name if step == CHECKPOINTS_EACH - 1 else f"step-{10_000_000 + step:08d}"
-        target = run / "checkpoints" / name
-        target.mkdir(parents=True)
-        for path in kept.iterdir():
-            os.link(path, target / path.name)
+    _link_files(model / "output", run / "output")
+    for checkpoint in checkpoints:
+        _link_files(checkpoint, run / "checkpoints" / checkpoint.name)
+
+
+def _link_files(source: Path, target: Path) -> None:
+    target.mkdir(parents=True)
+    for path in os.scandir(source):
+        os.link(path, target / path.name)
