@@ -5,6 +5,7 @@ milliseconds, and within one tick other bytes of the same length would look unch
 """
 
 import json
+import os
 import time
 from pathlib import Path
 
@@ -12,6 +13,17 @@ from continuum.files import sha256_file, write_json
 
 SETTLED_S = 2.0
 """Age of a file's last change from which its digest is remembered; FAT's clock ticks so slowly."""
+
+
+def stamp(status: os.stat_result) -> str:
+    """What tells a file from any other, and from itself after a change."""
+    times = f"{status.st_mtime_ns}:{status.st_ctime_ns}"
+    return f"{status.st_dev}:{status.st_ino}:{status.st_size}:{times}"
+
+
+def is_settled(status: os.stat_result) -> bool:
+    """Whether the last change is so long ago that another would show."""
+    return time.time() - max(status.st_mtime, status.st_ctime) > SETTLED_S
 
 
 class DigestCache:
@@ -29,17 +41,15 @@ class DigestCache:
     def sha256(self, path: Path) -> str | None:
         """The file's hash; None when there is no such file."""
         try:
-            stat = path.stat()
+            status = path.stat()
         except OSError:
             return None
-        times = f"{stat.st_mtime_ns}:{stat.st_ctime_ns}"
-        key = f"{stat.st_dev}:{stat.st_ino}:{stat.st_size}:{times}"
+        key = stamp(status)
         if key in self._known:
             return self._known[key]
-        changed_at = max(stat.st_mtime, stat.st_ctime)
-        is_settled = time.time() - changed_at > SETTLED_S
+        can_be_remembered = is_settled(status)
         digest = sha256_file(path)
-        if is_settled:
+        if can_be_remembered:
             self._known[key] = digest
             self._is_changed = True
         return digest

@@ -15,7 +15,7 @@ from continuum.digest_cache import DigestCache
 from continuum.disk import tell_disk_fault
 from continuum.errors import ContinuumError, PreflightError, StageFailedError
 from continuum.launchers import Launcher, Outcome
-from continuum.lineage.graph import write_lineage
+from continuum.lineage.reading import write_lineage
 from continuum.locking import check_locked, update_lock
 from continuum.plan import NOTHING_MORE, Action, Plan, PlannedStage, Request
 from continuum.planner import make_plan

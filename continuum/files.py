@@ -11,10 +11,9 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+import stat
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from functools import partial
 from io import FileIO
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -102,24 +101,43 @@ def find_damage(folder: Path, files: Iterable[FileDigest], *, read: bool) -> lis
     With `read=False` only presence and sizes are compared, which costs no reading. Files are read
     side by side, since one processor hashes less than a disk reads.
     """
-    files = tuple(files)
-    if not read or len(files) < 2:
-        found = [_damage_of(folder, file, read=read) for file in files]
-    else:
-        with ThreadPoolExecutor(min(len(files), len(os.sched_getaffinity(0)))) as threads:
-            found = list(threads.map(partial(_damage_of, folder, read=True), files))
-    return [damage for damage in found if damage is not None]
+    listed = tuple(files)
+    wrong = find_wrong_sizes(str(folder), ((file.path, file.size_bytes) for file in listed))
+    if read:
+        of_right_size = [file for file in listed if file.path not in wrong]
+        hashes = _hash_all([folder / file.path for file in of_right_size])
+        for file, sha256 in zip(of_right_size, hashes, strict=True):
+            if sha256 != file.sha256:
+                wrong[file.path] = f"{file.path} has other bytes than recorded"
+    return [wrong[file.path] for file in listed if file.path in wrong]
 
 
-def _damage_of(folder: Path, file: FileDigest, *, read: bool) -> str | None:
-    path = folder / file.path
-    if not path.is_file():
-        return f"{file.path} is missing"
-    if path.stat().st_size != file.size_bytes:
-        return f"{file.path} has {path.stat().st_size} bytes, not {file.size_bytes}"
-    if read and sha256_file(path) != file.sha256:
-        return f"{file.path} has other bytes than recorded"
-    return None
+def _hash_all(paths: Sequence[Path]) -> list[str]:
+    if len(paths) < 2:
+        return [sha256_file(path) for path in paths]
+    from concurrent.futures import ThreadPoolExecutor  # most commands hash nothing
+
+    with ThreadPoolExecutor(min(len(paths), len(os.sched_getaffinity(0)))) as threads:
+        return list(threads.map(sha256_file, paths))
+
+
+def find_wrong_sizes(folder: str, sizes: Iterable[tuple[str, int]]) -> dict[str, str]:
+    """The files below a folder that are missing or have another size than recorded: by name, why.
+
+    A large folder has a million files: one call of the system for each, and no `Path`.
+    """
+    wrong = {}
+    for name, size_bytes in sizes:
+        try:
+            status = os.stat(f"{folder}/{name}")  # noqa: PTH116
+        except (FileNotFoundError, NotADirectoryError):
+            wrong[name] = f"{name} is missing"
+            continue
+        if not stat.S_ISREG(status.st_mode):
+            wrong[name] = f"{name} is missing"
+        elif status.st_size != size_bytes:
+            wrong[name] = f"{name} has {status.st_size} bytes, not {size_bytes}"
+    return wrong
 
 
 def write_text(path: Path, text: str) -> None:
@@ -211,6 +229,23 @@ def is_locked(path: Path) -> bool:
     finally:
         os.close(lock)
     return False
+
+
+@contextmanager
+def locked(path: Path, timeout_s: float = 0.0) -> Iterator[bool]:
+    """Hold a lock that the kernel gives back when its holder dies; whether it could be had."""
+    from filelock import FileLock, Timeout  # a plan holds no lock, and need not wait for it
+
+    lock = FileLock(path, timeout=timeout_s)
+    try:
+        lock.acquire()
+    except Timeout:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
 
 
 @contextmanager

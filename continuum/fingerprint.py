@@ -32,12 +32,17 @@ def canonical_json(value: Any) -> str:
         TypeError: `value` holds something with no single spelling (a set, an object, NaN …).
     """
     _check(value, "$")
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return _spelled(value)
 
 
 def fingerprint(payload: Any) -> str:
     """SHA-256 of the payload's canonical JSON, as hexadecimal."""
     return hashlib.sha256(canonical_json(payload).encode()).hexdigest()
+
+
+def fingerprint_of_json(document: Any) -> str:
+    """The fingerprint of a value that was read from JSON, which has a spelling in any case."""
+    return hashlib.sha256(_spelled(document).encode()).hexdigest()
 
 
 def diff_payloads(old: Any, new: Any, path: str = "") -> Iterator[FieldChange]:
@@ -48,6 +53,10 @@ def diff_payloads(old: Any, new: Any, path: str = "") -> Iterator[FieldChange]:
             yield from diff_payloads(old.get(key, ABSENT), new.get(key, ABSENT), below)
     elif old != new:
         yield FieldChange(path, old, new)
+
+
+def _spelled(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
 def _check(value: Any, path: str) -> None:

@@ -108,7 +108,8 @@ class Forecast:
 
     def with_problems(self, problems: Iterable[str]) -> "Forecast":
         """This forecast with more reasons why it cannot work."""
-        return replace(self, problems=(*self.problems, *problems))
+        more = tuple(problems)
+        return replace(self, problems=self.problems + more) if more else self
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """The command line: the only place that parses arguments, prints, or exits."""
 
 import errno
+import gc
 import importlib
 import io
 import os
@@ -31,6 +32,9 @@ INTERRUPTED = 130
 BROKEN_PIPE = 141
 MISPLACED = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG})
 """What the machine refuses, besides a disk that is full or forbidden: no bug of continuum's."""
+GC_THRESHOLD = 50_000
+"""Objects between two searches for garbage: a command keeps what it reads until it ends, and
+looking through it time and again took a fifth of a long plan."""
 
 
 COMMANDS = {
@@ -113,6 +117,7 @@ def main() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # as stderr: a letter is no reason to die
     try:
+        gc.set_threshold(GC_THRESHOLD)
         register_commands(sys.argv[1:])
         app(standalone_mode=True)
     except ContinuumError as error:

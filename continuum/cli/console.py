@@ -11,10 +11,12 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from enum import IntEnum
 from functools import wraps
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
-from rich.console import Console
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 PIPE_WIDTH = 200
 
@@ -73,8 +75,10 @@ def with_verbosity(command: Callable[..., None]) -> Callable[..., None]:
     return wrapped
 
 
-def results() -> Console:
+def results() -> "Console":
     """The console for results: as wide as the terminal, or wide enough for a file or a pipe."""
+    from rich.console import Console  # slow to import, and needed to draw alone
+
     console = Console()
     if not console.is_terminal and "COLUMNS" not in os.environ:
         return Console(width=PIPE_WIDTH)

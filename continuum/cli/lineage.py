@@ -9,7 +9,8 @@ from continuum.cli.arguments import Overrides, Spec, open_experiment
 from continuum.cli.console import results
 from continuum.errors import UsageError
 from continuum.figures import short_digest
-from continuum.lineage.graph import Graph, Node, build_graph
+from continuum.lineage.graph import Graph, Node
+from continuum.lineage.reading import build_ancestry, build_graph
 from continuum.spelling import did_you_mean
 
 MAX_SOURCES = 8
@@ -26,7 +27,10 @@ def lineage(
 ) -> None:
     """Print the ancestry of what the experiment made, from the end to the sources."""
     opened = open_experiment(spec, overrides)
-    graph = build_graph(opened.folder, opened.plan())
+    plan = opened.plan()
+    # Only a checkpoint or a digest may be one of an earlier spec: then every run has to be read.
+    is_of_now = node is None or node in plan.stages
+    graph = build_ancestry(plan) if is_of_now else build_graph(opened.folder, plan)
     console = results()
     for found in _wanted(graph, node):
         tree = Tree(_label(found))

@@ -5,24 +5,19 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-from rich.tree import Tree
 
 from continuum.cli.arguments import Locked, Opened, Overrides, Rerun, Spec, open_experiment
-from continuum.cli.console import print_json, results
+from continuum.cli.columns import Columns, Styled, show_line
+from continuum.cli.console import print_json
 from continuum.costs import Cost, estimate_costs, total
-from continuum.errors import PreflightError, UsageError
+from continuum.errors import PreflightError
 from continuum.figures import format_bytes, format_flops, format_seconds
 from continuum.files import write_json
 from continuum.lint import lint
 from continuum.locking import check_locked
-from continuum.plan import Action, Plan, PlannedStage, Request
+from continuum.plan import Action, Plan, Request
 from continuum.plan_document import as_document
-from continuum.reasons import Reason, UpstreamChanged, UpstreamRunsAgain, WaitsFor
 from continuum.spec.diagnostics import headline
-from continuum.spelling import did_you_mean
 
 CHANGES_PENDING = 10
 """Exit code of `--detailed-exitcode` when a run would do something."""
@@ -63,9 +58,11 @@ def plan(
     if as_json and document is not None:
         print_json(document)
     elif why is not None:
-        results().print(_explanation(made, why))
+        from continuum.cli.why import show_reasons  # draws with rich
+
+        show_reasons(made, why)
     else:
-        _print_plan(results(), opened, made)
+        _show_plan(opened, made)
     if made.problems:
         listed = "\n".join(f"  - {problem}" for problem in made.problems)
         raise PreflightError(f"a run would be refused:\n{listed}")
@@ -79,34 +76,33 @@ def plan(
         raise typer.Exit(CHANGES_PENDING)
 
 
-def plan_table(made: Plan, costs: Mapping[str, Cost]) -> Table:
+def plan_columns(made: Plan, costs: Mapping[str, Cost]) -> Columns:
     """Stages with their actions, reasons and sizes."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for heading in ("stage", "kind", "action", "why", "size"):
-        table.add_column(heading, overflow="fold", header_style="bold")
-    for planned in made:
-        table.add_row(
+    rows = [
+        (
             planned.name,
             planned.stage.kind,
-            Text(planned.action.value, style=STYLES[planned.action]),
+            Styled(planned.action.value, STYLES[planned.action]),
             "\n".join(map(str, planned.reasons)),
             _size(planned.forecast.facts, costs[planned.name].figures),
         )
-    return table
+        for planned in made
+    ]
+    return Columns(("stage", "kind", "action", "why", "size"), rows)
 
 
-def _print_plan(console: Console, opened: Opened, made: Plan) -> None:
+def _show_plan(opened: Opened, made: Plan) -> None:
     costs = estimate_costs(made)
-    console.print(plan_table(made, costs))
+    plan_columns(made, costs).show()
     sure, at_most = _in_all(total(costs)), _in_all(total(costs, with_checked=True))
     if at_most:
         rest = f"; at most {at_most}" if at_most != sure else ""
-        console.print(f"to do: {sure or 'nothing that is sure'}{rest}", highlight=False)
+        show_line(f"to do: {sure or 'nothing that is sure'}{rest}")
     for finding in lint(opened.document, made):
-        console.print(Text(headline(finding), style="yellow"), soft_wrap=True)
+        show_line(headline(finding), "yellow")
     for planned in made:
         for warning in planned.forecast.warnings:
-            console.print(Text(f"warning: {planned.name}: {warning}", style="yellow"))
+            show_line(f"warning: {planned.name}: {warning}", "yellow")
 
 
 def _in_all(sums: Mapping[str, int | float]) -> str:
@@ -141,40 +137,3 @@ def _size(facts: Mapping[str, object], cost: Mapping[str, int | float]) -> str:
     if "seconds" in cost:
         words.append(f"about {format_seconds(cost['seconds'])}")
     return ", ".join(words)
-
-
-def _explanation(made: Plan, name: str) -> Tree:
-    """A stage's reasons, and below each stage named in one, that stage's own.
-
-    Raises:
-        UsageError: there is no such stage.
-    """
-    if name not in made.stages:
-        hint = did_you_mean(name, made.stages)
-        raise UsageError(f"--why {name}: there is no stage of this name{hint}")
-    planned = made.stages[name]
-    tree = Tree(_headline(planned))
-    tree.add(Text(f"fingerprint {planned.fingerprint}, folder runs/{planned.run.name}", "dim"))
-    _grow(tree, made, planned, {name})
-    return tree
-
-
-def _grow(tree: Tree, made: Plan, planned: PlannedStage, shown: set[str]) -> None:
-    for reason in planned.reasons:
-        branch = tree.add(Text(str(reason)))
-        parent = _stage_of(reason)
-        if parent in made.stages and parent not in shown:
-            shown.add(parent)
-            _grow(branch.add(_headline(made.stages[parent])), made, made.stages[parent], shown)
-
-
-def _headline(planned: PlannedStage) -> Text:
-    action = (planned.action.value, STYLES[planned.action])
-    return Text.assemble((planned.name, "bold"), f" ({planned.stage.kind}): ", action)
-
-
-def _stage_of(reason: Reason) -> str:
-    """The stage that a reason points at; empty for none."""
-    if isinstance(reason, (UpstreamChanged, UpstreamRunsAgain)):
-        return reason.ref.partition("@")[0]
-    return reason.stage if isinstance(reason, WaitsFor) else ""

@@ -1,4 +1,4 @@
-"""What a run shows while it goes: a live display on a terminal, plain lines elsewhere."""
+"""What a run shows while it goes: plain lines here, a live display on a terminal in `live`."""
 
 import sys
 import threading
@@ -6,10 +6,6 @@ import time
 from abc import ABC, abstractmethod
 from datetime import timedelta
 from typing import Any, TextIO
-
-from rich.console import Console
-from rich.progress import BarColumn, SpinnerColumn, TaskID, TextColumn
-from rich.progress import Progress as RichBars
 
 from continuum.plan import Action, Plan
 
@@ -54,7 +50,7 @@ class PlainProgress(Progress):
 
     def _line(self, stage: str, event: dict[str, Any]) -> str | None:
         if event["event"] in ("planned", "stopping"):
-            return _of_the_run(event)
+            return of_the_run(event)
         text = describe(event)
         is_frequent = event["event"] in ("train", "progress", "saved")
         if text is None or (is_frequent and not self._is_due(stage, event)):
@@ -68,52 +64,6 @@ class PlainProgress(Progress):
             return False
         self._shown_at[stage] = now
         return True
-
-
-class RichProgress(Progress):
-    """A line for each stage under way, and what has happened above them."""
-
-    def __init__(self, console: Console) -> None:
-        self._bars = RichBars(
-            SpinnerColumn(),
-            TextColumn("[bold]{task.description}"),
-            BarColumn(),
-            TextColumn("{task.fields[text]}"),
-            console=console,
-            transient=True,
-        )
-        self._tasks: dict[str, TaskID] = {}
-
-    def __enter__(self) -> "RichProgress":
-        self._bars.start()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._bars.stop()
-
-    def observe(self, stage: str, event: dict[str, Any]) -> None:
-        name = event["event"]
-        if name in ("planned", "stopping"):
-            self._say(_of_the_run(event))
-        elif name == "started":
-            self._tasks[stage] = self._bars.add_task(stage, total=None, text="")
-        elif name == "train":
-            self._update(stage, event["step"], event["num_steps"], describe(event))
-        elif name == "progress":
-            self._update(stage, event["done"], event.get("total"), describe(event))
-        elif name == "ended":
-            if stage in self._tasks:
-                self._bars.remove_task(self._tasks.pop(stage))
-            self._say(f"{stage}: {describe(event)}")
-        elif name in ("warning", "recovered", "evaluate"):
-            self._say(f"{stage}: {describe(event)}")
-
-    def _update(self, stage: str, done: int, total: int | None, text: str | None) -> None:
-        if stage in self._tasks:
-            self._bars.update(self._tasks[stage], completed=done, total=total, text=text or "")
-
-    def _say(self, line: str) -> None:
-        self._bars.console.print(line, markup=False, highlight=False)
 
 
 def describe(event: dict[str, Any]) -> str | None:
@@ -142,7 +92,8 @@ def describe(event: dict[str, Any]) -> str | None:
     return f"warning: {event['message']}" if name == "warning" else None
 
 
-def _of_the_run(event: dict[str, Any]) -> str:
+def of_the_run(event: dict[str, Any]) -> str:
+    """An event that is no stage's, in words."""
     if event["event"] == "stopping":
         return "stopping: saving at the next step boundary (interrupt again to stop at once)"
     return _planned(event["plan"])

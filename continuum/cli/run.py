@@ -11,13 +11,11 @@ from types import FrameType
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from continuum.cli.arguments import Locked, Overrides, Rerun, Spec, open_experiment
-from continuum.cli.console import Verbosity, print_json, results, verbosity
-from continuum.cli.progress import PlainProgress, Progress, RichProgress, SilentProgress
+from continuum.cli.columns import Columns, Styled
+from continuum.cli.console import Verbosity, print_json, verbosity
+from continuum.cli.progress import PlainProgress, Progress, SilentProgress
 from continuum.errors import UsageError
 from continuum.executor import StopRule, run_experiment
 from continuum.launchers import Launcher
@@ -75,7 +73,7 @@ def run(
     if as_json:
         print_json(_document(result))
     else:
-        results().print(_summary(result))
+        _summary(result).show()
     result.raise_for_failure()
 
 
@@ -146,12 +144,11 @@ def _launcher(in_process: bool) -> Launcher:
 def _progress(plain: bool) -> Progress:
     if verbosity() is Verbosity.QUIET:
         return SilentProgress()
-    console = Console(stderr=True)
-    return RichProgress(console) if _is_live(console, plain) else PlainProgress()
+    if plain or not (sys.stderr.isatty() and sys.stdout.isatty()):
+        return PlainProgress()
+    from continuum.cli.live import LiveProgress  # draws with rich
 
-
-def _is_live(console: Console, plain: bool) -> bool:
-    return console.is_terminal and not plain and sys.stdout.isatty()
+    return LiveProgress()
 
 
 def _status(planned: PlannedStage, result: RunResult) -> str:
@@ -181,18 +178,12 @@ def _document(result: RunResult) -> dict[str, Any]:
     return {"schema": RUN_SCHEMA, "experiment": experiment, "stages": stages}
 
 
-def _summary(result: RunResult) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for heading in ("stage", "kind", "result", "made", "folder"):
-        table.add_column(heading, overflow="fold", header_style="bold")
+def _summary(result: RunResult) -> Columns:
+    rows = []
     for planned in result.plan:
         status = _status(planned, result)
         made = planned.run.artifact().summary() if planned.run.is_complete else ""
-        table.add_row(
-            planned.name,
-            planned.stage.kind,
-            Text(status, style=STYLES.get(status, "red")),
-            made,
-            f"runs/{planned.run.name}" if planned.run.is_begun else "",
-        )
-    return table
+        folder = f"runs/{planned.run.name}" if planned.run.is_begun else ""
+        styled = Styled(status, STYLES.get(status, "red"))
+        rows.append((planned.name, planned.stage.kind, styled, made, folder))
+    return Columns(("stage", "kind", "result", "made", "folder"), rows)

@@ -5,10 +5,9 @@ from datetime import timedelta
 from typing import Annotated
 
 import typer
-from rich.live import Live
-from rich.table import Table
 
 from continuum.cli.arguments import Opened, Overrides, Spec, open_experiment
+from continuum.cli.columns import Columns
 from continuum.cli.console import results
 from continuum.files import read_json_lines
 from continuum.plan import Action, PlannedStage
@@ -27,28 +26,29 @@ def status(
     """Show every stage's state, progress and last losses, from the folder's files."""
     opened = open_experiment(spec, overrides)
     if not watch:
-        results().print(_table(opened))
+        _columns(opened).show()
         return
-    with Live(_table(opened), console=results(), auto_refresh=False) as live:
+    from rich.live import Live
+
+    with Live(_columns(opened).drawn(), console=results(), auto_refresh=False) as live:
         while opened.folder.is_locked():
             time.sleep(REDRAW_S)
-            live.update(_table(opened), refresh=True)
+            live.update(_columns(opened).drawn(), refresh=True)
 
 
-def _table(opened: Opened) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for heading in ("stage", "state", "progress", "attempts", "folder"):
-        table.add_column(heading, overflow="fold", header_style="bold")
+def _columns(opened: Opened) -> Columns:
     is_running = opened.folder.is_locked()
-    for planned in opened.plan():
-        table.add_row(
+    rows = [
+        (
             planned.name,
             _state(planned, is_running),
             _progress(planned),
             str(planned.run.num_attempts),
             f"runs/{planned.run.name}" if planned.run.is_begun else "",
         )
-    return table
+        for planned in opened.plan()
+    ]
+    return Columns(("stage", "state", "progress", "attempts", "folder"), rows)
 
 
 def _state(planned: PlannedStage, is_running: bool) -> str:

@@ -4,10 +4,10 @@ from dataclasses import asdict
 from typing import Annotated
 
 import typer
-from rich.text import Text
 
 from continuum.cli.arguments import Spec, experiment_file
-from continuum.cli.console import print_json, results
+from continuum.cli.columns import show_line
+from continuum.cli.console import print_json
 from continuum.errors import IntegrityError
 from continuum.figures import format_bytes
 from continuum.lineage.verify import Verified, verify_folder
@@ -38,12 +38,10 @@ def verify(
 
 
 def _print(found: Verified, *, fast: bool) -> None:
-    console = results()
     for finding in found.findings:
-        console.print(Text(f"runs/{finding.run}: {finding.what}: {finding.problem}", style="red"))
+        show_line(f"runs/{finding.run}: {finding.what}: {finding.problem}", "red")
     how = "by presence and size" if fast else "every byte"
-    console.print(
+    show_line(
         f"{found.num_runs:,} runs, {found.num_checkpoints:,} checkpoints, "
-        f"{format_bytes(found.num_bytes)} looked at, {how}",
-        highlight=False,
+        f"{format_bytes(found.num_bytes)} looked at, {how}"
     )

@@ -31,6 +31,8 @@ class DiskBudget:
 
     def __init__(self) -> None:
         self._claimed_bytes = 0
+        self._free_bytes: dict[Path, int] = {}
+        """By the folder of the runs, as it was when the first stage was held to it."""
 
     def claim(
         self, forecast: Forecast, run: StageRun, selected: Collection[int], *, again: bool = False
@@ -52,11 +54,16 @@ class DiskBudget:
             return forecast
         there = 0 if again else _size_of(run.path)
         wanted = at_once * need.item_bytes - there
-        free = free_bytes(run.path)
+        free = self._free_below(run.path.parent)
         problem = _disk_problem(need, at_once, there, free, self._claimed_bytes)
         is_too_much = wanted + self._claimed_bytes > free
         self._claimed_bytes += max(0, left * need.item_bytes - there)
         return forecast.with_problems([problem] if is_too_much else [])
+
+    def _free_below(self, folder: Path) -> int:
+        if folder not in self._free_bytes:
+            self._free_bytes[folder] = free_bytes(folder)
+        return self._free_bytes[folder]
 
 
 def held(need: DiskNeed, selected: Collection[int] = ()) -> tuple[int, int]:

@@ -1,8 +1,10 @@
 """What this machine has: memory that the kernel and control groups allow, and CUDA devices."""
 
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 CUDA_DEVICES = ("nvidiactl", "nvidia0", "dxg")
@@ -16,6 +18,24 @@ class HostMemory:
     total_bytes: int
     available_bytes: int
     """Of them, what is free or could be freed now."""
+
+
+@dataclass(frozen=True)
+class Host:
+    """This machine, as it was a moment ago."""
+
+    memory: HostMemory | None
+    has_cuda_device: bool
+
+
+def host_now() -> Host:
+    """This machine; looked at once a second at most, since a plan asks for each of its stages."""
+    return _host_at(int(time.monotonic()))
+
+
+@lru_cache(maxsize=1)
+def _host_at(_second: int) -> Host:
+    return Host(host_memory(), has_cuda_device())
 
 
 def host_memory(

@@ -14,7 +14,7 @@ from continuum.preflight.fitness import (
     precision_problems,
     step_problems,
 )
-from continuum.preflight.host import has_cuda_device, host_memory
+from continuum.preflight.host import host_now
 from continuum.preflight.memory import estimate_memory, host_doubts
 from continuum.preflight.sizes import state_size
 from continuum.recipe import Recipe, ResumeSchedule, intervals_of
@@ -77,15 +77,13 @@ def _memory(
     recipe: Recipe, architecture: Architecture | None
 ) -> tuple[dict[str, int], list[str], list[str]]:
     """The fact, the problems and the warnings about what one process holds in memory."""
-    runtime = recipe.runtime
-    on_cpu = runtime.accelerator == "cpu" or (
-        runtime.accelerator == "auto" and not has_cuda_device()
-    )
+    host, accelerator = host_now(), recipe.runtime.accelerator
+    on_cpu = accelerator == "cpu" or (accelerator == "auto" and not host.has_cuda_device)
     estimate = estimate_memory(recipe, architecture, on_cpu=on_cpu)
     if estimate is None:
         return {}, [], []
     facts = {"memory_bytes": estimate.total_bytes}
-    here = host_memory() if on_cpu else None
+    here = host.memory if on_cpu else None
     return (facts, *host_doubts(recipe, estimate, here)) if here else (facts, [], [])
 
 

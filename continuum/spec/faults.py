@@ -10,7 +10,7 @@ from continuum.spec.diagnostics import MAX_MISTAKES, Diagnostic, SpecError
 from continuum.spec.keys import (
     Effort,
     KeyPath,
-    field_at,
+    docs_at,
     field_names,
     meant_key,
     models_at,
@@ -240,10 +240,10 @@ def _home_of(cls: type[Spec], name: str) -> str:
 
 def _meaning(cls: type[Spec], path: KeyPath) -> str:
     """The first sentence of the field's documentation, as an addition to a message."""
-    info = field_at(cls, path)
-    if info is None or not info.description:
+    text = docs_at(cls, path)
+    if not text:
         return ""
-    sentence = re.split(r"\.\s", " ".join(info.description.split()))[0].rstrip(".")
+    sentence = re.split(r"\.\s", " ".join(text.split()))[0].rstrip(".")
     return f" ({sentence})"
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, TypeGuard, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from continuum.fields import Spec
+from continuum.fields import Spec, field_docs
 from continuum.spec.foreign import our_names
 from continuum.spelling import closest, nearest
 
@@ -65,15 +65,14 @@ def field_names(cls: type[Spec], path: KeyPath) -> list[str]:
 
 def field_at(cls: type[Spec], path: KeyPath) -> FieldInfo | None:
     """The field that a path below a model leads to, through list items; None for a free key."""
-    while path and isinstance(path[-1], int):
-        path = path[:-1]
-    if not path:
-        return None
-    for model in models_at(cls, path[:-1]):
-        for name, info in _fields(model):
-            if name == path[-1]:
-                return info
-    return None
+    found = _owner_at(cls, path)
+    return found[1] if found is not None else None
+
+
+def docs_at(cls: type[Spec], path: KeyPath) -> str:
+    """The docstring of the field that a path leads to; empty for one without, or a free key."""
+    found = _owner_at(cls, path)
+    return field_docs(found[0]).get(found[2], "") if found is not None else ""
 
 
 def required_names(cls: type[Spec], path: KeyPath) -> list[str]:
@@ -100,6 +99,19 @@ def right_place(cls: type[Spec], where: KeyPath, path: KeyPath, name: str) -> st
         for found in _below(cls, path[:depth], name):
             outer = () if depth == len(path) else (*where, *path[:depth])
             return ".".join(str(part) for part in (*outer, *found))
+    return None
+
+
+def _owner_at(cls: type[Spec], path: KeyPath) -> tuple[type[Spec], FieldInfo, str] | None:
+    """The model that has the field at a path, the field, and its name in YAML."""
+    while path and isinstance(path[-1], int):
+        path = path[:-1]
+    if not path:
+        return None
+    for model in models_at(cls, path[:-1]):
+        for name, info in _fields(model):
+            if name == path[-1]:
+                return model, info, name
     return None
 
 

@@ -16,9 +16,10 @@ from functools import cache
 from typing import Any
 
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, models_json_schema
+from pydantic_core.core_schema import ModelSchema
 
 from continuum.amounts import Amount
-from continuum.fields import ROLE, Spec
+from continuum.fields import ROLE, Spec, field_docs
 from continuum.spec.experiment import STAGE_NAME, Experiment
 from continuum.spec.schema_fields import DEFINITIONS, VARIABLE, FieldSchemas, Schema
 from continuum.spec.schema_rules import COMPLETE, Requirements
@@ -89,7 +90,14 @@ def kind_summary(cls: type[Stage]) -> str:
 
 
 class _Generator(GenerateJsonSchema):
-    """Pydantic's, with defaults as one would write them."""
+    """Pydantic's, with the docstrings of the fields, and defaults as one would write them."""
+
+    def model_schema(self, schema: ModelSchema) -> dict[str, Any]:
+        made = super().model_schema(schema)
+        cls: type[Spec] = schema["cls"]
+        for name, text in field_docs(cls).items():
+            made["properties"][name].setdefault("description", text)
+        return made
 
     def encode_default(self, dft: Any) -> Any:
         return written(dft) if isinstance(dft, Spec) else super().encode_default(dft)
@@ -141,7 +149,7 @@ def _all_kinds() -> Schema:
     choice = {"enum": list(described), "enumDescriptions": list(described.values())}
     return {
         "anyOf": [choice, {"$ref": DEFINITIONS + VARIABLE}],
-        "description": Stage.model_fields["kind"].description,
+        "description": field_docs(Stage)["kind"],
         ROLE: "identity",
     }
 

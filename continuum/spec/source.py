@@ -24,8 +24,8 @@ from continuum.spec.syntax import (
 
 MAX_DEPTH = 64
 """Levels after aliases are followed: what walks the tree may then recurse."""
-MAX_NODES = 12_000
-"""Values after aliases are followed: an alias bomb stops here."""
+MAX_NODES = 70_000
+"""Values after aliases are followed: a chain of 10,000 stages is below it, an alias bomb is not."""
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 

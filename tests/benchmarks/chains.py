@@ -62,6 +62,8 @@ def write_snakemake_chain(folder: Path, num_stages: int) -> Path:
         '    shell: "cp {input} {output}"\n'
         for number in range(1, num_stages + 1)
     )
+    # Snakemake follows a chain by recursion, and gives up after some 500 rules.
+    head = "import sys\nsys.setrecursionlimit(100_000)\n"
     last = f'rule all:\n    input: "s{num_stages}.txt"\n'
-    (folder / "Snakefile").write_text(last + rules, encoding="utf-8")
+    (folder / "Snakefile").write_text(head + last + rules, encoding="utf-8")
     return folder

@@ -35,12 +35,14 @@ def measure(
     Raises:
         RuntimeError: it ended with another exit code than `expect`; with what it printed.
     """
+    # Bytecode is kept, as it is by an installed package: everyone's, not only the peers'.
+    inherited = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
     # A helper process, whose children are only this command's: getrusage sums over all of them.
     probe = [sys.executable, "-m", "tests.benchmarks.probe", *map(str, command)]
     done = subprocess.run(
         probe,
         cwd=cwd or ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})},
+        env={**inherited, "PYTHONPATH": str(ROOT), **(environment or {})},
         capture_output=True,
         text=True,
         check=False,

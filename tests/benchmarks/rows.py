@@ -12,7 +12,7 @@ class Row:
     """One line of the table."""
 
     name: str
-    """`tokens-per-second`, as `--only` and baseline.json name it."""
+    """`tokens-per-second`, as `--only` and baseline.json name it; or `benchmark/row`."""
     what: str
     """In words."""
     reference: str
@@ -25,6 +25,9 @@ class Row:
     more_is_better: bool = False
     note: str = ""
     """Circumstances, or why the target is missed."""
+    is_absolute: bool = False
+    """Whether the reference is a limit in seconds: then another machine has another ratio, and it
+    is not compared with a stored one."""
 
     @property
     def ratio(self) -> float:
@@ -38,9 +41,16 @@ class Row:
 
     def is_regression(self, baseline: float, tolerance: float) -> bool:
         """Whether the ratio is worse than a stored one by more than the tolerance."""
+        if self.is_absolute:
+            return False
         if self.more_is_better:
             return self.ratio < baseline * (1 - tolerance)
         return self.ratio > baseline * (1 + tolerance)
+
+    def better_of(self, other: "Row") -> "Row":
+        """The one whose ratio is better: noise of the machine only makes a measurement worse."""
+        is_better = other.ratio > self.ratio if self.more_is_better else other.ratio < self.ratio
+        return other if is_better else self
 
     def as_json(self) -> dict[str, Any]:
         """The row with its ratio and verdict."""
@@ -55,6 +65,7 @@ class Row:
             "target": self.target,
             "more_is_better": self.more_is_better,
             "is_met": self.is_met,
+            "is_absolute": self.is_absolute,
             "note": self.note,
         }
 
@@ -96,17 +107,30 @@ benchmark = Registry()
 
 
 def paired(
-    reference: Callable[[], float], ours: Callable[[], float], rounds: int
+    reference: Callable[[], float],
+    ours: Callable[[], float],
+    rounds: int,
+    *,
+    warm_up: bool = True,
 ) -> tuple[float, float]:
-    """Medians of two measurements that take turns, so that a slow minute hits both.
+    """Medians of two measurements that take turns, see `in_turns`."""
+    first, second = in_turns([reference, ours], rounds, warm_up=warm_up)
+    return first, second
 
-    The order changes each round; the first of each is a warm-up and does not count.
+
+def in_turns(
+    measurements: Sequence[Callable[[], float]], rounds: int, *, warm_up: bool = True
+) -> list[float]:
+    """Medians of measurements that take turns, so that a slow minute hits all of them.
+
+    The order is turned round each time; the first of each is a warm-up and does not count.
     """
-    reference()
-    ours()
-    values: tuple[list[float], list[float]] = ([], [])
+    if warm_up:
+        for measurement in measurements:
+            measurement()
+    values: list[list[float]] = [[] for _ in measurements]
     for number in range(rounds):
-        order = (0, 1) if number % 2 == 0 else (1, 0)
-        for which in order:
-            values[which].append((reference, ours)[which]())
-    return statistics.median(values[0]), statistics.median(values[1])
+        order = range(len(measurements))
+        for which in order if number % 2 == 0 else reversed(order):
+            values[which].append(measurements[which]())
+    return [statistics.median(found) for found in values]

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from continuum.spec.reading import MAX_BYTES
-from continuum.spec.source import MAX_NODES
 from tests.spec.documents import BOOKS, HEAD, TRAINING
 from tests.spec.fuzz.test_fuzz import MAX_SECONDS, error_of
 
@@ -23,8 +22,8 @@ def filled(begin: str, repeated: str, end: str = "", size: int = ALMOST) -> str:
 
 
 def numbered(template: str, num_values: int = 1) -> str:
-    """As many as a file may hold when each has so many values."""
-    return "".join(template.format(number) for number in range((MAX_NODES - 50) // num_values))
+    """A document of some 12,000 values, when each has so many."""
+    return "".join(template.format(number) for number in range(12_000 // num_values))
 
 
 TEXTS = {

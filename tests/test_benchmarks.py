@@ -1,0 +1,123 @@
+"""The benchmarks' own rules: verdicts, regressions, failures and documents."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.benchmarks.baseline import Baseline
+from tests.benchmarks.rows import Row, in_turns
+
+ROW = Row("speed/plan", "plan", "dvc", 2.0, 1.0, "s", 0.5)
+ROOT = Path(__file__).parents[1]
+
+
+def benchmarks(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "tests.benchmarks", *map(str, arguments)]
+    env = {**os.environ, **environment}
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=env, check=False)
+
+
+@pytest.mark.parametrize(
+    ("ours", "target", "more_is_better", "is_met"),
+    [(1.0, 0.5, False, True), (1.1, 0.5, False, False), (1.0, 0.5, True, True),
+     (0.9, 0.5, True, False)],
+)  # fmt: skip
+def test_a_target_is_met_up_to_the_very_ratio(
+    ours: float, target: float, more_is_better: bool, is_met: bool
+) -> None:
+    row = replace(ROW, ours_value=ours, target=target, more_is_better=more_is_better)
+    assert row.is_met is is_met
+
+
+@pytest.mark.parametrize(
+    ("row", "told"),
+    [
+        (replace(ROW, ours_value=1.2), []),
+        (replace(ROW, ours_value=1.3), ["speed/plan: the ratio is 0.65, 0.5 is stored"]),
+        (replace(ROW, ours_value=1.3, is_absolute=True), []),
+        (replace(ROW, ours_value=1.3, more_is_better=True), []),
+        (replace(ROW, ours_value=0.7, more_is_better=True),
+         ["speed/plan: the ratio is 0.35, 0.5 is stored"]),
+        (replace(ROW, name="new", ours_value=9.0), []),
+    ],
+    ids=["within", "worse", "absolute", "higher", "lower", "unknown"],
+)  # fmt: skip
+def test_a_regression_is_a_ratio_worse_by_a_quarter(
+    tmp_path: Path, row: Row, told: list[str]
+) -> None:
+    Baseline(tmp_path / "baseline.json", quick=True).store([ROW])
+    assert Baseline(tmp_path / "baseline.json", quick=True).regressions([row]) == told
+    assert Baseline(tmp_path / "baseline.json", quick=False).regressions([row]) == []
+
+
+def test_storing_keeps_the_other_rows_and_leaves_limits_out(tmp_path: Path) -> None:
+    path = tmp_path / "baseline.json"
+    Baseline(path, quick=False).store([replace(ROW, name="a")])
+    Baseline(path, quick=True).store([replace(ROW, name="b"), replace(ROW, is_absolute=True)])
+    assert json.loads(path.read_text()) == {"full": {"a": 0.5}, "quick": {"b": 0.5}}
+
+
+def test_measurements_take_turns_and_the_first_of_each_does_not_count() -> None:
+    called: list[str] = []
+
+    def clock(name: str, *values: float) -> Callable[[], float]:
+        left = iter(values)
+
+        def measure() -> float:
+            called.append(name)
+            return next(left)
+
+        return measure
+
+    found = in_turns([clock("a", 100, 1, 2, 9), clock("b", 200, 3, 4, 5)], rounds=3)
+    assert (found, "".join(called)) == ([2, 4], "abab" + "ba" + "ab")
+
+
+def test_an_unknown_name_is_told_with_those_there_are() -> None:
+    done = benchmarks("--only", "hashing", "hasching")
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[0] == "no benchmark hasching; there are:"
+    assert {"help", "chain-dvc", "folder", "hashing"} <= set(done.stderr.splitlines())
+
+
+def test_a_peer_that_cannot_be_installed_is_a_failure_and_the_other_rows_stand(
+    tmp_path: Path,
+) -> None:
+    done = benchmarks(
+        *("--quick", "--json", "--only", "chain-snakemake", "hashing"),
+        TMPDIR=str(tmp_path),
+        PIP_NO_INDEX="1",
+    )
+    assert done.returncode == 1
+    assert "chain-snakemake: RuntimeError: snakemake cannot be installed: " in done.stderr
+    document = json.loads(done.stdout)
+    assert (document["schema"], document["quick"]) == ("continuum.benchmarks/1", True)
+    (row,) = document["rows"]
+    assert row["ratio"] == row["ours_value"] / row["reference_value"] > 0
+    assert (row["name"], row["unit"], row["target"]) == ("hashing", "s", 1.15)
+    assert row["is_met"] == (row["ratio"] <= 1.15)
+
+
+def test_a_row_that_got_worse_is_measured_again_and_fails_the_check(tmp_path: Path) -> None:
+    baseline = tmp_path / "baseline.json"
+    baseline.write_text(json.dumps({"quick": {"hashing": 0.01}, "full": {}}))
+    done = benchmarks("--quick", "--check", "--only", "hashing", "--baseline", baseline)
+    assert done.returncode == 1
+    assert done.stderr.count("hashing: ") == 3, done.stderr  # measured twice, and told
+    assert ", 0.01 is stored" in done.stderr
+    assert "hashing while writing" in done.stdout
+
+
+def test_a_check_passes_on_what_was_just_stored(tmp_path: Path) -> None:
+    baseline = tmp_path / "baseline.json"
+    baseline.write_text(json.dumps({"quick": {"hashing": 1000.0}, "full": {"hashing": 0.01}}))
+    done = benchmarks("--quick", "--check", "--store", "--only", "hashing", "--baseline", baseline)
+    assert done.returncode == 0, done.stderr
+    assert 0 < json.loads(baseline.read_text())["quick"]["hashing"] < 100
+    assert json.loads(baseline.read_text())["full"] == {"hashing": 0.01}
