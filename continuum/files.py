@@ -16,11 +16,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from io import FileIO
 from pathlib import Path
+from threading import Thread
 from typing import Any, BinaryIO
 
 from pydantic import BaseModel, ConfigDict
 
 BUFFER_BYTES = 1 << 20
+PARALLEL_BYTES = 1 << 18
+"""Blocks from here on are hashed in a thread while they are written; hashing sets Python free."""
 
 
 class FileDigest(BaseModel):
@@ -44,11 +47,22 @@ class HashingWriter:
 
     def write(self, data: bytes | memoryview) -> int:
         """Write all of `data`; return its length in bytes."""
-        self._hash.update(data)
-        self._file.write(data)
         size = memoryview(data).nbytes
+        if size < PARALLEL_BYTES:
+            self._hash.update(data)
+            self._file.write(data)
+        else:
+            self._write_beside_hashing(data)
         self.size_bytes += size
         return size
+
+    def _write_beside_hashing(self, data: bytes | memoryview) -> None:
+        hashing = Thread(target=self._hash.update, args=(data,))
+        hashing.start()
+        try:
+            self._file.write(data)
+        finally:
+            hashing.join()  # torch's `data` is gone when this returns
 
     def flush(self) -> None:
         """Pass the buffered bytes to the operating system."""

@@ -41,9 +41,9 @@ class Convert(Stage):
         from continuum.training.convert import extract_weights
 
         parent = ctx.artifact(self.from_)
-        extract_weights(parent.path, ctx.output_dir)
         return ModelWeights(
             path=ctx.output_dir,
+            files=extract_weights(parent.path, ctx.output_dir),
             step=parent.step,
             tokens_seen=parent.tokens_seen,
             tokens_total=parent.tokens_total,

@@ -1,6 +1,8 @@
 """Documents into the splits of a tokenized dataset."""
 
+from collections import deque
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,13 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from continuum.artifacts import Split
-from continuum.text.encoding import Encoded, Method, check_ids
+from continuum.text.encoding import Encoded, Encoder, Method, check_ids, portions
 from continuum.text.marks import Marks
 from continuum.text.packing import CHUNK_BYTES, SplitWriter, token_dtype
 from continuum.text.splitting import Part, SplitName
 
-BATCH_CHARS = 1 << 20
-"""Text encoded at a time: enough for all processors, little enough for `tokenizers`' memory."""
+BATCH_CHARS = 1 << 22
+"""Text encoded at a time: enough for all processors, and for longer than the threads need to take
+turns; three batches are in memory."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +43,8 @@ def write_splits(
         split: SplitWriter(folder, dtype=dtype, chunk_bytes=chunk_bytes)
         for split, folder in folders.items()
     }
-    for batch in _batches(_pieces(parts, method)):
-        encoded = method.encoder.encode([piece.text for piece in batch])
+    batches = portions(_pieces(parts, method), lambda piece: len(piece.text), BATCH_CHARS)
+    for batch, encoded in _encode_ahead(method.encoder, batches):
         check_ids(encoded, num_ids)
         _append(writers, batch, encoded, marks)
     return {split: writer.close() for split, writer in writers.items()}
@@ -64,17 +67,19 @@ def _whole(fragments: Iterator[str]) -> Iterator[str]:
         yield text
 
 
-def _batches(pieces: Iterable[_Piece]) -> Iterator[list[_Piece]]:
-    batch: list[_Piece] = []
-    num_chars = 0
-    for piece in pieces:
-        batch.append(piece)
-        num_chars += len(piece.text)
-        if num_chars >= BATCH_CHARS:
-            yield batch
-            batch, num_chars = [], 0
-    if batch:
-        yield batch
+def _encode_ahead(
+    encoder: Encoder, batches: Iterable[list[_Piece]]
+) -> Iterator[tuple[list[_Piece], Encoded]]:
+    """Each batch with its ids; while the library encodes, the next is read and the last written."""
+    with ThreadPoolExecutor(1) as pool:
+        pending: deque[tuple[list[_Piece], Future[Encoded]]] = deque()
+        for batch in batches:
+            pending.append((batch, pool.submit(encoder.encode, [piece.text for piece in batch])))
+            if len(pending) > 1:
+                first, encoding = pending.popleft()
+                yield first, encoding.result()
+        for last, encoding in pending:
+            yield last, encoding.result()
 
 
 def _append(

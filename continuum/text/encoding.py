@@ -1,10 +1,10 @@
 """Text to token ids: the libraries that can, and the proof that the fast way is the right way.
 
 `tokenizers` (or `sentencepiece`, for a folder that has only its model) on whole texts is the
-reference. On a sample of the corpus at hand it is compared with
+reference. On a sample of the corpus at hand, and on a text of many scripts, it is compared with
 
-- itself on cut pieces: if equal, long documents are cut, which bounds memory and is faster;
-- `gigatoken`, many times faster still: if equal token for token, it is used.
+- `gigatoken` on cut pieces, many times faster: if equal token for token, both are used;
+- else itself on cut pieces: if equal, long documents are cut, which bounds memory.
 
 The text of a special token written in a document, such as `<|endoftext|>`, becomes that token, as
 in `tokenizers` and so in LitGPT; the sample holds every added token between words, so a library
@@ -12,22 +12,32 @@ or a cut that sees them otherwise is not used.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from continuum.errors import ContinuumError, StageFailedError
 from continuum.text.pieces import BEFORE_SPACE, BEFORE_SPACE_OR_MARK, MAX_PIECE_CHARS, Cutter
-from continuum.text.tokenizing import load_sentencepiece, load_tokenizer_json, vocabulary_file
+from continuum.text.tokenizing import (
+    PROBE,
+    load_sentencepiece,
+    load_tokenizer_json,
+    vocabulary_file,
+)
 
-PROOF_PIECE_CHARS = 256
+PROOF_PIECE_CHARS = 64
 """Far shorter than in use, so that the sample tries many thousand cuts."""
 
+PORTION_CHARS = 1 << 20
+"""Text that `tokenizers` encodes at a time: it takes up to 190 bytes for each character."""
+
 Ids = NDArray[np.uint32]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -87,7 +97,15 @@ class TokenizersEncoder:
         return [token.content for token in self._tokenizer.get_added_tokens_decoder().values()]
 
     def encode(self, texts: Sequence[str]) -> Encoded:
-        encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+        parts = [self._encode(part) for part in portions(texts, len, PORTION_CHARS)]
+        if len(parts) == 1:
+            return parts[0]
+        ids = [np.empty(0, dtype=np.uint32), *(part.ids for part in parts)]
+        lengths = [np.empty(0, dtype=np.int64), *(part.lengths for part in parts)]
+        return Encoded(np.concatenate(ids), np.concatenate(lengths))
+
+    def _encode(self, texts: list[str]) -> Encoded:
+        encodings = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
         return _encoded([encoding.ids for encoding in encodings])
 
 
@@ -147,25 +165,34 @@ def choose_method(folder: Path, sample: Sequence[str]) -> Method:
     """
     has_json = vocabulary_file(folder).name == "tokenizer.json"
     reference = TokenizersEncoder(folder) if has_json else SentencePieceEncoder(folder)
-    texts = [*sample, *_with_added_tokens(reference.added_tokens)]
-    expected = reference.encode(texts)
-    safe_place = next(
-        (
-            place
-            for place in (BEFORE_SPACE_OR_MARK, BEFORE_SPACE)
-            if reference.encode(_cut_all(Cutter(place, PROOF_PIECE_CHARS), texts)).equals(expected)
-        ),
-        None,
-    )
-    cutter = Cutter(safe_place) if safe_place else None
-    warnings = [] if cutter else [_uncut_warning(folder)]
-    if isinstance(reference, SentencePieceEncoder):
-        return Method(reference, cutter, tuple(warnings))
-    tried = _cut_all(cutter, texts) if cutter else texts
-    fast = _proved_gigatoken(folder, reference, tried, expected)
-    if isinstance(fast, str):
-        return Method(reference, cutter, (*warnings, fast))
-    return Method(fast, cutter, tuple(warnings))
+    texts = [*sample, PROBE, *_with_added_tokens(reference.added_tokens)]
+    remarks = []
+    with ThreadPoolExecutor(1) as pool:
+        # Loading the other library takes as long as this, and this lets other threads work.
+        encoding = pool.submit(reference.encode, texts)
+        if isinstance(reference, TokenizersEncoder):
+            fast = _proved_gigatoken(folder, reference, texts, encoding)
+            if isinstance(fast, Method):
+                return fast
+            remarks.append(fast)
+        cutter = _proved_cutter(reference.encode, texts, encoding.result())
+    if cutter is None:
+        remarks.insert(0, _uncut_warning(folder))
+    return Method(reference, cutter, tuple(remarks))
+
+
+def portions(items: Iterable[T], size: Callable[[T], int], at_least: int) -> Iterator[list[T]]:
+    """Neighbours together until their sizes make up `at_least`; the last may have less."""
+    portion: list[T] = []
+    total = 0
+    for item in items:
+        portion.append(item)
+        total += size(item)
+        if total >= at_least:
+            yield portion
+            portion, total = [], 0
+    if portion:
+        yield portion
 
 
 def check_ids(encoded: Encoded, num_ids: int) -> None:
@@ -182,18 +209,32 @@ def check_ids(encoded: Encoded, num_ids: int) -> None:
 
 
 def _proved_gigatoken(
-    folder: Path, reference: TokenizersEncoder, texts: Sequence[str], expected: Encoded
-) -> GigatokenEncoder | str:
+    folder: Path, reference: TokenizersEncoder, texts: Sequence[str], encoding: Future[Encoded]
+) -> Method | str:
+    """The method, or why there is none."""
     try:
         encoder = GigatokenEncoder(folder, reference)
-        is_equal = encoder.encode_alone(texts).equals(expected)
+        expected = encoding.result()
+        cutter = _proved_cutter(encoder.encode_alone, texts, expected)
+        is_equal = cutter is not None or encoder.encode_alone(texts).equals(expected)
     except (ContinuumError, KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:
         return f"gigatoken cannot use this tokenizer ({error}); tokenizers is used, which is slower"
     if is_equal:
-        return encoder
+        return Method(encoder, cutter, () if cutter else (_uncut_warning(folder),))
     return "gigatoken differs from tokenizers on a sample; tokenizers is used, which is slower"
+
+
+def _proved_cutter(
+    encode: Callable[[Sequence[str]], Encoded], texts: Sequence[str], expected: Encoded
+) -> Cutter | None:
+    """A cutter whose pieces have the tokens of the whole."""
+    for place in (BEFORE_SPACE_OR_MARK, BEFORE_SPACE):
+        proof = Cutter(place, PROOF_PIECE_CHARS)
+        if encode([piece for text in texts for piece in proof.cut((text,))]).equals(expected):
+            return Cutter(place)
+    return None
 
 
 def _with_added_tokens(tokens: Sequence[str]) -> list[str]:
@@ -201,10 +242,6 @@ def _with_added_tokens(tokens: Sequence[str]) -> list[str]:
         f"word {token} word\n{token}word {token}\n\n{token}{token} word{token} {token}."
         for token in tokens
     ]
-
-
-def _cut_all(cutter: Cutter, texts: Sequence[str]) -> list[str]:
-    return [piece for text in texts for piece in cutter.cut((text,))]
 
 
 def _uncut_warning(folder: Path) -> str:

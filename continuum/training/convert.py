@@ -1,10 +1,13 @@
 """A training checkpoint's weights in LitGPT's standard layout."""
 
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
 
 from continuum.errors import IntegrityError
+from continuum.files import FileDigest, fsync_tree, hash_tree
 from continuum.training.litgpt import (
     WEIGHTS_FILE,
     check_weights,
@@ -12,11 +15,19 @@ from continuum.training.litgpt import (
     load_weights,
 )
 
+PROOF_BYTES = 1 << 27
+"""Of what was written, mapped into memory at a time while it is compared."""
+INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+"""By the bytes of an element: compared as these, NaN equals itself and 0.0 is not -0.0."""
 
-def extract_weights(checkpoint: Path, out: Path) -> None:
+
+def extract_weights(checkpoint: Path, out: Path) -> tuple[FileDigest, ...]:
     """Write the weights of `checkpoint` to the folder `out`, and prove them equal.
 
     The tensors are memory-mapped and saved as they are: no change of type, no second copy.
+
+    Returns:
+        The digests of the files in `out`, which are flushed to the disk.
 
     Raises:
         IntegrityError: what was written does not hold the same tensors.
@@ -25,10 +36,32 @@ def extract_weights(checkpoint: Path, out: Path) -> None:
     weights = load_weights(checkpoint)
     torch.save(weights, out / WEIGHTS_FILE)
     copy_config_files(checkpoint, out)
-    check_weights(out)
-    written = load_weights(out)
+    # The disk, the hash and the comparison do not wait for each other.
+    with ThreadPoolExecutor(2) as pool:
+        flushing = pool.submit(fsync_tree, out)
+        hashing = pool.submit(hash_tree, out)
+        check_weights(out)
+        _prove_equal(weights, out)
+        flushing.result()
+        return hashing.result()
+
+
+def _prove_equal(weights: Mapping[str, torch.Tensor], out: Path) -> None:
+    written: dict[str, torch.Tensor] = {}
+    room = 0
     for name, tensor in weights.items():
-        if tensor.dtype != written[name].dtype or not torch.equal(
-            tensor.view(torch.uint8), written[name].view(torch.uint8)
-        ):
+        if room <= 0:
+            # Opened anew: pages that were read count as this process's memory while mapped.
+            written.clear()
+            written = load_weights(out)
+            room = PROOF_BYTES
+        room -= tensor.nbytes
+        if not _is_same(tensor, written[name]):
             raise IntegrityError(f"{out / WEIGHTS_FILE}: {name} was not written as it was read")
+
+
+def _is_same(one: torch.Tensor, other: torch.Tensor) -> bool:
+    if one.dtype != other.dtype:
+        return False
+    kind = INTEGERS[one.element_size()]
+    return torch.equal(one.view(kind), other.view(kind))

@@ -8,13 +8,15 @@ from tokenizers import Tokenizer, models, normalizers
 
 from continuum.errors import StageFailedError
 from continuum.text.encoding import (
+    PORTION_CHARS,
     GigatokenEncoder,
     Method,
     TokenizersEncoder,
     check_ids,
     choose_method,
+    portions,
 )
-from tests.text.samples import books, messy_text
+from tests.text.samples import books, messy_text, prose
 
 
 def encode_whole(folder: Path, text: str) -> list[int]:
@@ -88,6 +90,20 @@ def test_lengths_tell_the_texts_apart(tokenizer_folder: Path) -> None:
     expected = [encode_whole(tokenizer_folder, text) for text in texts]
     found = np.split(encoded.ids, np.cumsum(encoded.lengths)[:-1])
     assert [part.tolist() for part in found] == expected
+
+
+def test_neighbours_make_portions_of_a_size() -> None:
+    assert list(portions([3, 1, 2, 5, 1], int, 4)) == [[3, 1], [2, 5], [1]]
+    assert list(portions([], int, 4)) == []
+
+
+def test_texts_of_several_portions_keep_their_tokens(trained_tokenizer: Path) -> None:
+    texts = [prose(), messy_text(50_000), "x", prose()]
+    assert sum(map(len, texts)) > PORTION_CHARS
+    encoded = TokenizersEncoder(trained_tokenizer).encode(texts)
+    expected = [encode_whole(trained_tokenizer, text) for text in texts]
+    assert encoded.lengths.tolist() == list(map(len, expected))
+    assert encoded.ids.tolist() == [token for ids in expected for token in ids]
 
 
 def test_truncation_and_padding_written_in_the_file_are_off(

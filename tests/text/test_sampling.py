@@ -24,7 +24,7 @@ def test_a_small_file_is_sampled_once(tmp_path: Path) -> None:
 def test_many_files_are_sampled_all_over(tmp_path: Path) -> None:
     files: dict[str, str | bytes] = {f"{n:03d}.txt": f"{n} " * 5000 for n in range(500)}
     sample = sample_texts(write_corpus(tmp_path, files))
-    assert len({text[:4] for text in sample}) > 150
+    assert len({text[:4] for text in sample}) > 30
 
 
 def test_json_lines_give_their_texts(tmp_path: Path) -> None:

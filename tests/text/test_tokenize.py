@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +161,18 @@ def test_equal_inputs_make_equal_bytes(tokenizer_folder: Path, tmp_path: Path) -
         for seed in (1, 1, 2)
     )
     assert first.digest == again.digest != other.digest
+
+
+def test_the_number_of_processors_changes_no_byte(tokenizer_folder: Path, tmp_path: Path) -> None:
+    corpus = write_corpus(tmp_path / "c", {"a.txt": prose(), "b.txt": messy_text(100_000)})
+    everywhere = os.sched_getaffinity(0)
+    made = [tokenize(tmp_path, tokenizer_folder, {"books": corpus})]
+    os.sched_setaffinity(0, {min(everywhere)})
+    try:
+        made.append(tokenize(tmp_path, tokenizer_folder, {"books": corpus}))
+    finally:
+        os.sched_setaffinity(0, everywhere)
+    assert made[0].digest == made[1].digest
 
 
 def test_latin_1_text_gives_the_tokens_of_its_characters(

@@ -84,7 +84,7 @@ def test_litgpts_converter_takes_it_and_gives_our_weights(
 ) -> None:
     saved, ours, theirs = write(10), tmp_path / "ours", tmp_path / "theirs"
     ours.mkdir()
-    extract_weights(saved.path, ours)
+    assert extract_weights(saved.path, ours) == hash_tree(ours)
     convert_pretrained_checkpoint(saved.path, theirs)
     expected = torch.load(theirs / "lit_model.pth", weights_only=True)
     assert_equal_tensors(torch.load(ours / "lit_model.pth", weights_only=True), expected)
