@@ -6,8 +6,10 @@ parameters and gradients of the outer layers and of one block.
 
 Activations: what autograd keeps of one micro-batch until its backward, counted over LitGPT's
 modules as in Korthikanti et al. 2022 (arXiv:2205.05198, section 4.1), but without dropout and
-without scores, since scaled_dot_product_attention keeps none. Then the logits, which are usually
-the peak: the loss keeps their logarithmic softmax in fp32 and its gradient is as large.
+without scores, since scaled_dot_product_attention keeps none. Then the head: a block of logits at
+once, and the gradient of its weight, found with the loss and kept until the backward pass comes
+(`continuum.training.loss_head`). Where all logits are held they are usually the peak: the loss
+keeps their logarithmic softmax in fp32 and its gradient is as large.
 
 What the process itself takes, and how much more than it uses the allocator holds, are measured
 (see the tests): the estimate is meant to be right within a third.
@@ -19,6 +21,7 @@ from typing import Any
 from continuum.architecture import Architecture
 from continuum.figures import format_bytes
 from continuum.preflight.host import HostMemory
+from continuum.preflight.logits import has_fused_loss, rows_at_once
 from continuum.preflight.sizes import StateSize, bytes_per_parameter, state_size
 from continuum.recipe import Recipe
 
@@ -113,12 +116,13 @@ def estimate_memory(
         is_alone = _world_size(recipe) == 1
         strategy = "single" if is_alone else "ddp" if written == "auto" else written
     activations = _activation_bytes(recipe, architecture.fields)
+    head = _head_bytes(recipe, architecture.fields, on_cpu=on_cpu)
     is_sharded = recipe.runtime.checkpoint.format == "sharded"
     snapshot = size.checkpoint_bytes // (_world_size(recipe) if is_sharded else 1)
     return MemoryEstimate(
         base_bytes=PROCESS_BYTES if on_cpu else CUDA_CONTEXT_BYTES,
         state_bytes=_state_bytes(recipe, architecture.fields, size, strategy),
-        activation_bytes=int(activations * (HELD_BY_MALLOC if on_cpu else 1)),
+        activation_bytes=int((activations + head) * (HELD_BY_MALLOC if on_cpu else 1)),
         snapshot_bytes=snapshot if on_cpu else 0,
         num_processes=recipe.runtime.devices if on_cpu else 1,
         num_snapshots=recipe.runtime.devices if is_sharded else 1,
@@ -157,14 +161,25 @@ def _state_bytes(recipe: Recipe, c: dict[str, Any], size: StateSize, strategy: s
 
 
 def _activation_bytes(recipe: Recipe, c: dict[str, Any]) -> int:
-    """Of one micro-batch, at the end of its forward: all blocks' and the logits'."""
-    tokens = recipe.runtime.micro_batch_size * recipe.sequence_length
+    """What all blocks keep of one micro-batch, at the end of its forward."""
     half, is_mixed = recipe.precision not in ("auto", "32-true"), "mixed" in recipe.precision
     width = 2 if half else BYTES_OF_FP32
     stream_width = BYTES_OF_FP32 if is_mixed else width
     block = _stream_numbers(c) * stream_width + _inner_numbers(c) * width
-    logits = LOGITS_COPIES * c["padded_vocab_size"] * BYTES_OF_FP32
-    return int(tokens * (c["n_layer"] * block + logits))
+    return int(_micro_batch_tokens(recipe) * c["n_layer"] * block)
+
+
+def _head_bytes(recipe: Recipe, c: dict[str, Any], *, on_cpu: bool) -> int:
+    """Logits in fp32, with what is made of them in place or as large, and the fused gradient."""
+    tokens, vocabulary = _micro_batch_tokens(recipe), c["padded_vocab_size"]
+    if not has_fused_loss(c, recipe.precision):
+        return int(LOGITS_COPIES * tokens * vocabulary * BYTES_OF_FP32)
+    rows = rows_at_once(tokens, vocabulary, on_cpu=on_cpu)
+    return int((rows + c["n_embd"]) * vocabulary * BYTES_OF_FP32)
+
+
+def _micro_batch_tokens(recipe: Recipe) -> int:
+    return recipe.runtime.micro_batch_size * recipe.sequence_length
 
 
 def _stream_numbers(c: dict[str, Any]) -> int:

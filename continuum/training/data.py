@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from lightning import Fabric
 from litdata.streaming import StreamingDataset, TokensLoader
 
 from continuum.sources.token_chunks import read_chunk_folder
@@ -93,6 +94,19 @@ class TrainingData:
         ]
         stacked = torch.stack(rows)
         return stacked[:, :-1].contiguous(), stacked[:, 1:].contiguous()
+
+
+def to_device(
+    fabric: Fabric, inputs: torch.Tensor, targets: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The batch where the model is; a copy to a GPU is only begun, and training goes on meanwhile.
+
+    Only from pinned memory can it be: the GPU may be steps behind what this process asks of it.
+    """
+    if fabric.device.type == "cuda":
+        inputs, targets = inputs.pin_memory(), targets.pin_memory()
+    moved: tuple[torch.Tensor, torch.Tensor] = fabric.to_device((inputs, targets))
+    return moved
 
 
 class ValidationData:

@@ -6,8 +6,8 @@ import torch
 from lightning import Fabric
 from torch import nn
 
-from continuum.training.data import ValidationData
-from continuum.training.litgpt import next_token_loss
+from continuum.training.data import ValidationData, to_device
+from continuum.training.loss import next_token_loss
 
 Batch = tuple[torch.Tensor, torch.Tensor, int]
 """Inputs, targets, and how many rows of them count."""
@@ -51,8 +51,8 @@ def evaluate(
         if should_stop():
             model.train()
             return None
-        inputs, targets = fabric.to_device((inputs, targets))
-        loss = next_token_loss(model(inputs), targets)
+        inputs, targets = to_device(fabric, inputs, targets)
+        loss = next_token_loss(model, inputs, targets)
         sums += torch.stack((loss.double() * num_rows, torch.full_like(loss, num_rows).double()))
     model.train()
     total = fabric.all_reduce(sums, reduce_op="sum")

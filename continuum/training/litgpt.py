@@ -23,8 +23,11 @@ from litgpt.utils import (
     save_config,
     validate_checkpoint,
 )
+from torch import nn
 
 from continuum.errors import PreflightError, StageFailedError
+from continuum.preflight.logits import has_fused_loss
+from continuum.training.loss_head import LossHead
 from continuum.training.shard_files import SHARDS_DIR, read_model
 
 WEIGHTS_FILE = "lit_model.pth"
@@ -50,7 +53,7 @@ __all__ = [
     "copy_config_files",
     "initialize_weights",
     "load_weights",
-    "next_token_loss",
+    "loss_of_logits",
     "save_config",
 ]
 
@@ -67,10 +70,13 @@ def build_model(fabric: Fabric, fields: dict[str, Any], sequence_length: int) ->
     with fabric.init_module(empty_init=True):
         model = GPT(Config(**fields))
     model.max_seq_length = sequence_length
+    is_plain = type(model.lm_head) is nn.Linear
+    if is_plain and has_fused_loss(fields, fabric.strategy.precision.precision):
+        model.lm_head = LossHead.adopt(model.lm_head)
     return model
 
 
-def next_token_loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+def loss_of_logits(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """Mean cross-entropy in nats of `logits` (B, T, vocabulary) for `targets` (B, T)."""
     loss: torch.Tensor = chunked_cross_entropy(logits, targets, chunk_size=CROSS_ENTROPY_ROWS)
     return loss

@@ -17,11 +17,11 @@ from torch.distributed.tensor import DTensor
 from continuum.best import note_best
 from continuum.errors import StageFailedError, StoppedError
 from continuum.training.clock import Clock
-from continuum.training.data import TrainingData, ValidationData
+from continuum.training.data import TrainingData, ValidationData, to_device
 from continuum.training.decisions import Decisions
 from continuum.training.evaluation import evaluate_all
 from continuum.training.fabric import check_ranks_agree
-from continuum.training.litgpt import next_token_loss
+from continuum.training.loss import next_token_loss
 from continuum.training.memory import peak_bytes
 from continuum.training.metrics import MetricsLog
 from continuum.training.schedule import LearningRate
@@ -240,10 +240,10 @@ def accumulate_gradients(
     """Backward through all micro-batches of a step; their mean loss, still on the device."""
     total = torch.zeros((), device=fabric.device)
     for number, (inputs, targets) in enumerate(data.micro_batches(step), start=1):
-        inputs, targets = fabric.to_device((inputs, targets))
+        inputs, targets = to_device(fabric, inputs, targets)
         is_accumulating = number < data.num_micro_batches
         with fabric.no_backward_sync(model, enabled=is_accumulating):  # type: ignore[arg-type]
-            loss = next_token_loss(model(inputs), targets)
+            loss = next_token_loss(model, inputs, targets)
             fabric.backward(loss / data.num_micro_batches)
         total += loss.detach()
     return total / data.num_micro_batches

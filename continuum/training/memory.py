@@ -1,5 +1,6 @@
-"""Memory where a model is trained: whether it will fit, before it is built, and what it took."""
+"""Memory where a model is trained: whether it will fit, how it is kept, and what it took."""
 
+import ctypes
 import resource
 from collections.abc import Iterator
 from typing import Any
@@ -13,6 +14,13 @@ from continuum.preflight.host import host_memory
 from continuum.preflight.memory import estimate_memory
 from continuum.recipe import Recipe
 from continuum.training.fabric import Resolved
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+"""glibc's numbers for them, in malloc.h."""
+MOST_MMAP_THRESHOLD = 32 << 20
+"""The most that glibc takes: smaller blocks come from its heap."""
+TRIM_THRESHOLD = (1 << 31) - 1
+"""Free bytes at the end of the heap beyond which they are given back; an int."""
 
 
 def memory_warnings(
@@ -41,6 +49,18 @@ def memory_warnings(
         raise PreflightError(problem)
     if doubt := estimate.doubt(available, place):
         yield doubt
+
+
+def keep_freed_memory() -> None:
+    """Have glibc keep what a step frees for the next step, which needs just as much.
+
+    Left to itself it gives blocks of activations back to the kernel, which has to clear the pages
+    before it hands them out again: 80,000 page faults and 4 % of the time of a step of pythia-14m
+    on a CPU, where this leaves the peak as it is. Other C libraries are left alone.
+    """
+    if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):
+        mallopt(M_MMAP_THRESHOLD, MOST_MMAP_THRESHOLD)
+        mallopt(M_TRIM_THRESHOLD, TRIM_THRESHOLD)
 
 
 def peak_bytes(fabric: Fabric) -> int:

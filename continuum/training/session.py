@@ -18,7 +18,7 @@ from continuum.training.data import Share
 from continuum.training.fabric import Resolved, as_record, make_fabric, resolve
 from continuum.training.litgpt import load_weights
 from continuum.training.loop import DivergedError, Task, fit
-from continuum.training.memory import memory_warnings
+from continuum.training.memory import keep_freed_memory, memory_warnings
 from continuum.training.metrics import MetricsLog
 from continuum.training.saving import Saver
 from continuum.training.schedule import learning_rate
@@ -59,6 +59,8 @@ def train(ctx: StageContext, recipe: Recipe, origin: Origin) -> TrainingCheckpoi
         ctx.run.keep_resolved(as_record(resolved))
     for warning in memory_warnings(fabric, recipe, origin.model_config_fields, resolved):
         ctx.report({"event": "warning", "message": warning})
+    if fabric.device.type == "cpu":
+        keep_freed_memory()
     fabric.seed_everything(ctx.seed, verbose=False)
 
     datasets = open_datasets(ctx, recipe)

@@ -1,5 +1,6 @@
 """What training needs before its first step: data, model, optimizer, the state to go on from."""
 
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +144,8 @@ def _set_up(
         for key, value in recipe.optimizer.arguments.items()
     }
     cls = getattr(torch.optim, recipe.optimizer.name)
+    if _can_be_fused(fabric, cls) and not arguments.keys() & {"foreach", "differentiable"}:
+        arguments = {"fused": True, **arguments}
     try:
         groups = parameter_groups(wrapped, recipe.optimizer.no_weight_decay or ())
         optimizer = cls(groups, lr=recipe.optimizer.lr, **arguments)
@@ -152,6 +155,17 @@ def _set_up(
         ) from error
     prepared: Any = fabric.setup_optimizers(optimizer)
     return wrapped, prepared
+
+
+def _can_be_fused(fabric: Fabric, optimizer: type[torch.optim.Optimizer]) -> bool:
+    """Whether the optimizer is to step in one kernel: on a GPU, unless the loss is scaled.
+
+    Fabric refuses to clip gradients that such an optimizer would unscale. On a CPU the step is 2 %
+    of the time, and stays LitGPT's to the last bit.
+    """
+    is_known = "fused" in inspect.signature(optimizer).parameters
+    scaler = getattr(fabric.strategy.precision, "scaler", None)
+    return is_known and fabric.device.type == "cuda" and scaler is None
 
 
 def restore(fabric: Fabric, state: TrainingState, folder: Path) -> None:

@@ -10,7 +10,7 @@ import torch
 from continuum.artifacts import TokenizedDataset
 from continuum.errors import PreflightError, StageFailedError
 from continuum.training.data import Blocks, Share, TrainingData
-from continuum.training.litgpt import GPT, Config, next_token_loss
+from continuum.training.litgpt import GPT, Config, loss_of_logits
 from continuum.training.order import SampleOrder
 from tests.training.conftest import DATA_STAGES
 from tests.training.samples import TOY_FIELDS, Trials, assert_equal_tensors, steps_of
@@ -131,7 +131,7 @@ def test_a_mixture_is_read_in_the_order_of_its_shares(trials: Trials) -> None:
         model = GPT(Config(**TOY_FIELDS))
     model.load_state_dict(trials.weights("longer"))
     with torch.no_grad():
-        losses = [next_token_loss(model(x), y) for x, y in data.micro_batches(0)]
+        losses = [loss_of_logits(model(x), y) for x, y in data.micro_batches(0)]
     expected = float(torch.stack(losses).mean())
     assert trials.rows("retrain")[0]["loss"] == pytest.approx(expected, rel=1e-5)
 

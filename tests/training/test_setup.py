@@ -1,12 +1,27 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from continuum.artifacts import TokenizedDataset
 from continuum.errors import PreflightError
-from continuum.training.data import Share
-from continuum.training.setup import validation_data
-from tests.training.samples import LENGTH, make_dataset, make_recipe, token_stream, write_split
+from continuum.training.data import Blocks, Share
+from continuum.training.fabric import make_fabric, resolve
+from continuum.training.loop import accumulate_gradients, clip_gradients, take_step
+from continuum.training.setup import make_state, validation_data
+from continuum.training.state import unwrap_optimizer
+from tests.training.loops import make_task
+from tests.training.samples import (
+    FIELDS,
+    LENGTH,
+    make_dataset,
+    make_recipe,
+    token_stream,
+    write_split,
+)
+
+pytestmark = pytest.mark.filterwarnings("ignore:The given buffer is not writable")
 
 
 @pytest.fixture
@@ -38,3 +53,41 @@ def test_a_validation_split_too_small_for_the_processes_is_refused_at_run_time(
     bare = dataset.model_copy(update={"validation": None})
     with pytest.raises(PreflightError, match="has no validation block of sequence_length 8"):
         validation_data(recipe, {"tokens": bare}, Share(0, 4, 2))
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "accelerator", "is_fused"),
+    [
+        pytest.param({}, "cpu", None, id="on a CPU"),
+        pytest.param({}, "cuda", True, id="on a GPU", marks=pytest.mark.gpu),
+        pytest.param({"foreach": True}, "cuda", None, id="as told", marks=pytest.mark.gpu),
+    ],
+)
+def test_the_optimizer_steps_in_one_kernel_on_a_gpu(
+    optimizer: dict[str, Any], accelerator: str, is_fused: bool | None
+) -> None:
+    recipe = make_recipe(
+        optimizer={"lr": 1e-2, **optimizer},
+        runtime={"accelerator": accelerator, "micro_batch_size": 2},
+    )
+    resolved = resolve(recipe, {})
+    fabric = make_fabric(resolved, recipe.runtime)
+    state = make_state(fabric, recipe, FIELDS, resolved, seed=1)
+    (group,) = unwrap_optimizer(state.optimizer).param_groups
+    assert group["fused"] is is_fused
+
+
+@pytest.mark.gpu
+def test_a_step_waits_for_nothing_on_a_gpu(blocks: Blocks) -> None:
+    recipe = make_recipe(runtime={"accelerator": "cuda", "micro_batch_size": 2, "compile": "off"})
+    resolved, task = resolve(recipe, {}), make_task(blocks, 2, log_every=100)
+    fabric = make_fabric(resolved, recipe.runtime)
+    state = make_state(fabric, recipe, FIELDS, resolved, seed=1)
+    for step in range(3):
+        # The first step sets libraries up; the others may only be asked for.
+        torch.cuda.set_sync_debug_mode("error" if step else "default")
+        try:
+            accumulate_gradients(fabric, state.model, task.data, step)
+            take_step(state, clip_gradients(fabric, state, task))
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
