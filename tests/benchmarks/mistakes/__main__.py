@@ -8,6 +8,7 @@ it stands in a message, which may list twenty. Nothing is asked where DVC has no
 import argparse
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -21,6 +22,7 @@ from tests.spec.mutations.mutant import Mutant
 from tests.spec.mutations.table import share
 
 PEERS = Path(tempfile.gettempdir()) / "continuum-benchmark-peers"
+Ask = Callable[[Sequence[Mutant]], Sequence[Outcome | None]]
 FIGURES: dict[str, Callable[[Outcome], bool | None]] = {
     "told": lambda outcome: outcome.is_told,
     "line": lambda outcome: outcome.in_line,
@@ -38,21 +40,28 @@ def main() -> None:
     bases = (*shipped(), every_field())
     rights = [_as_mutant(base) for base in bases]
     wrongs = list(make_mutants(bases, given.seed, given.per_class))
-    with tempfile.TemporaryDirectory() as folder:
-        ours = [_outcome(verdict) for verdict in judge_all([*rights, *wrongs], Path(folder))]
-    omegaconf = ask_omegaconf(PEERS, [*rights, *wrongs])
-    dvc = ask_dvc(PEERS, bases, wrongs)
-    refused = [sum(found.is_told for found in all_[: len(rights)]) for all_ in (ours, omegaconf)]
-    if any(refused):
-        raise RuntimeError(f"right specs are refused: {refused}, of continuum and of OmegaConf")
-    sides: dict[str, Sequence[Outcome | None]] = {
-        "continuum": ours[len(rights) :],
-        f"OmegaConf {version(peer(PEERS, 'omegaconf', 'omegaconf'), 'omegaconf')}": omegaconf[
-            len(rights) :
-        ],
-        f"DVC {version(peer(PEERS, 'dvc', 'dvc'), 'dvc')}": dvc,
-    }
+    sides: dict[str, Sequence[Outcome | None]] = {}
+    for name, ask in _sides(bases).items():
+        found = ask([*rights, *wrongs])
+        if any(outcome is None or outcome.is_told for outcome in found[: len(rights)]):
+            raise RuntimeError(f"{name} refuses a right spec")
+        sides[name] = found[len(rights) :]
     Console(width=130).print(_table(wrongs, sides))
+
+
+def _sides(bases: Sequence[Base]) -> dict[str, Ask]:
+    return {
+        "continuum": _ask_continuum,
+        f"OmegaConf {version(peer(PEERS, 'omegaconf', 'omegaconf'), 'omegaconf')}": partial(
+            ask_omegaconf, PEERS
+        ),
+        f"DVC {version(peer(PEERS, 'dvc', 'dvc'), 'dvc')}": partial(ask_dvc, PEERS, bases),
+    }
+
+
+def _ask_continuum(mutants: Sequence[Mutant]) -> list[Outcome | None]:
+    with tempfile.TemporaryDirectory() as folder:
+        return [_outcome(verdict) for verdict in judge_all(mutants, Path(folder))]
 
 
 def _as_mutant(base: Base) -> Mutant:

@@ -19,41 +19,37 @@ from typing import Any
 import yaml
 from omegaconf import MISSING, OmegaConf  # type: ignore[import-not-found]  # in no extra
 
-Precision = Enum(
-    "Precision",
-    {
-        "auto": "auto",
-        "32-true": "32-true",
-        "bf16-mixed": "bf16-mixed",
-        "bf16-true": "bf16-true",
-        "16-mixed": "16-mixed",
-    },
-)
+Precision = Enum("Precision", {
+    "auto": "auto", "32-true": "32-true", "bf16-mixed": "bf16-mixed",
+    "bf16-true": "bf16-true", "16-mixed": "16-mixed",
+})  # fmt: skip
 Accelerator = Enum("Accelerator", {"auto": "auto", "cpu": "cpu", "cuda": "cuda"})
 Strategy = Enum("Strategy", {"auto": "auto", "ddp": "ddp", "fsdp": "fsdp"})
 Compile = Enum("Compile", {"auto": "auto", "on": "on", "off": "off"})
 Saved = Enum("Saved", {"full": "full", "sharded": "sharded"})
-Shape = Enum(
-    "Shape",
-    {
-        "cosine": "cosine",
-        "linear": "linear",
-        "constant": "constant",
-        "wsd": "wsd",
-        "inverse_sqrt": "inverse_sqrt",
-    },
-)
+Shape = Enum("Shape", {
+    "cosine": "cosine", "linear": "linear", "constant": "constant",
+    "wsd": "wsd", "inverse_sqrt": "inverse_sqrt",
+})  # fmt: skip
 Nonfinite = Enum("Nonfinite", {"stop": "stop", "skip": "skip"})
 Files = Enum("Files", {"tokenizer": "tokenizer", "weights": "weights", "all": "all"})
-As = Enum(
-    "As", {"tokenizer": "tokenizer", "weights": "weights", "dataset": "dataset", "corpus": "corpus"}
-)
-Form = Enum("Form", {"txt": "txt", "md": "md", "py": "py", "jsonl": "jsonl"})
-Document = Enum("Document", {"bos": "bos", "eos": "eos", "both": "both", "none": "none"})
+As = Enum("As", {
+    "tokenizer": "tokenizer", "weights": "weights",
+    "dataset": "dataset", "corpus": "corpus",
+})  # fmt: skip
+Form = Enum("Form", {
+    "txt": "txt", "md": "md",
+    "py": "py", "jsonl": "jsonl",
+})  # fmt: skip
+Document = Enum("Document", {
+    "bos": "bos", "eos": "eos",
+    "both": "both", "none": "none",
+})  # fmt: skip
 Layout = Enum("Layout", {"litgpt": "litgpt"})
-Logger = Enum(
-    "Logger", {"csv": "csv", "tensorboard": "tensorboard", "wandb": "wandb", "mlflow": "mlflow"}
-)
+Logger = Enum("Logger", {
+    "csv": "csv", "tensorboard": "tensorboard",
+    "wandb": "wandb", "mlflow": "mlflow",
+})  # fmt: skip
 Excluded = Enum("Excluded", {"norms": "norms", "biases": "biases", "embeddings": "embeddings"})
 
 
@@ -264,13 +260,13 @@ def check(folder: Path, main: str, overrides: list[str]) -> None:
             kinds[name] = OmegaConf.structured(KINDS[kind])
         schema = OmegaConf.merge(schema, {"stages": kinds})
     checked = OmegaConf.merge(schema, whole)
-    missing = OmegaConf.missing_keys(checked)
-    if missing:
-        raise ValueError(f"missing values: {', '.join(sorted(missing))}")
     # Interpolations look names up from the root.
     OmegaConf.set_struct(checked, False)
     for name in list(checked.get("vars") or {}):
         OmegaConf.update(checked, name, checked.vars[name])
+    missing = OmegaConf.missing_keys(checked)
+    if missing:
+        raise ValueError(f"missing values: {', '.join(sorted(missing))}")
     OmegaConf.resolve(checked)
 
 

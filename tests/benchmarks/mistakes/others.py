@@ -118,9 +118,11 @@ def _for_dvc(bases: Sequence[Base], mutant: Mutant) -> _Case | None:
     if mutant.overrides:
         return None
     random = Random(mutant.seed)
-    base = random.choice(bases)
+    base = random.choice(bases) if mutant.mistake else _unchanged(bases, mutant)
     right = tree_of({name: text.encode() for name, text in base.files.items()})
     assert right is not None
+    if not mutant.mistake:
+        return _translated(mutant, right, right)
     wrong = tree_of(mutant.files)
     if wrong is not None and wrong != right and isinstance(wrong.get("stages"), dict):
         return _translated(mutant, wrong, right)
@@ -132,6 +134,11 @@ def _for_dvc(bases: Sequence[Base], mutant: Mutant) -> _Case | None:
     files = {_name_in_dvc(name): _as_text(raw) for name, raw in made.files.items()}
     places = frozenset((_name_in_dvc(file), line) for file, line, _ in made.places)
     return _Case(_given(files, right), places, made.tells_all, made.word)
+
+
+def _unchanged(bases: Sequence[Base], mutant: Mutant) -> Base:
+    texts = {name: _as_text(raw) for name, raw in mutant.files.items()}
+    return next(base for base in bases if base.files == texts)
 
 
 def _translated(mutant: Mutant, wrong: Tree, right: Tree) -> _Case | None:
