@@ -39,9 +39,14 @@ def write_chain(folder: Path, num_stages: int) -> Path:
 
 
 def write_dvc_chain(folder: Path, num_stages: int, dvc: Path) -> Path:
-    """The chain as `cp` commands in dvc.yaml, in a Git repository with DVC set up."""
+    """The chain as `cp` commands in dvc.yaml, in a Git repository with DVC set up.
+
+    The outputs lie there as an unfinished run leaves them: `dvc repro --dry` gives up at a stage
+    whose input is missing.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "s0.txt").write_text("All happy families are alike.\n", encoding="utf-8")
+    for number in range(num_stages + 1):
+        (folder / f"s{number}.txt").write_text("All happy families are alike.\n", encoding="utf-8")
     stages = "".join(
         f"  s{number}:\n    cmd: cp s{number - 1}.txt s{number}.txt\n"
         f"    deps: [s{number - 1}.txt]\n    outs: [s{number}.txt]\n"

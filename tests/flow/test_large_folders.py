@@ -1,0 +1,117 @@
+"""Many runs in one folder: records found whole are remembered, and damage is seen all the same."""
+
+import os
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from continuum.digest_cache import SETTLED_S
+from tests.benchmarks.bench_folders import CHECKPOINTS_EACH, fill
+from tests.benchmarks.chains import write_chain
+from tests.commands import Cli, only
+
+NUM_RUNS = 600
+OLD = "s0-5feceb66ffc8"
+"""One of the runs that `fill` makes, of no spec."""
+CACHE = "runs/.whole.json"
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = write_chain(tmp_path_factory.mktemp("large"), 5)
+    Cli()("run", folder)
+    fill(folder, NUM_RUNS)
+    time.sleep(SETTLED_S)
+    return folder
+
+
+def rewrite(path: Path, old: str, new: str) -> None:
+    """Change a file that has other names too, under this one alone; sizes stay."""
+    assert len(old) == len(new)
+    text = path.read_text()
+    assert old in text
+    path.unlink()
+    path.write_text(text.replace(old, new))
+
+
+def test_the_second_look_reads_no_record_again_and_says_the_same(large: Path) -> None:
+    (large / CACHE).unlink(missing_ok=True)
+    first = Cli()("verify", large, "--fast").stdout
+    assert first.startswith(f"{NUM_RUNS + 5:,} runs, {NUM_RUNS * CHECKPOINTS_EACH + 2:,} check")
+    written = (large / CACHE).stat().st_mtime_ns
+    opened = Cli({"PYTHONPATH": _recorder(large)})("verify", large, "--fast")
+    assert opened.stdout == first
+    names = (large / "opened.txt").read_text().splitlines()
+    assert CACHE in names
+    assert [name for name in names if name.endswith(("manifest.json", "artifact.json"))] == []
+    assert (large / CACHE).stat().st_mtime_ns == written
+
+
+def _recorder(folder: Path) -> str:
+    """A path with a `sitecustomize` that notes which files below the folder are opened."""
+    place = folder / "recorder"
+    place.mkdir(exist_ok=True)
+    (place / "sitecustomize.py").write_text(
+        f"""
+import os, sys
+folder, out = {str(folder)!r}, os.open({str(folder / "opened.txt")!r}, 0o1101)
+def hook(event, arguments):
+    if event == "open" and str(arguments[0]).startswith(folder):
+        os.write(out, os.path.relpath(str(arguments[0]), folder).encode() + b"\\n")
+sys.addaudithook(hook)
+"""
+    )
+    return f"{place}:{os.environ.get('PYTHONPATH', '')}"
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        (lambda run: only(run, "checkpoints/*2/lit_model.pth").unlink(),
+         "step-00000002: lit_model.pth is missing"),
+        (lambda run: rewrite(only(run, "checkpoints/*2/manifest.json"), '"tokens_seen": 64',
+                             '"tokens_seen": 65'),
+         "step-00000002: manifest.json was changed after it was written"),
+        (lambda run: only(run, "checkpoints/*2/manifest.json").unlink(),
+         "step-00000002: its manifest.json cannot be read"),
+        (lambda run: rewrite(run / "artifact.json", '"size_bytes": 2', '"size_bytes": 3'),
+         "artifact: artifact.json was changed after it was written"),
+        (lambda run: only(run, "output/lit_model.pth").unlink(),
+         "artifact: lit_model.pth is missing"),
+        (lambda run: rewrite(run / "stage.json", '"name": "s0"', '"mane": "s0"'),
+         "stage.json: "),
+    ],
+    ids=["file", "manifest", "no manifest", "artifact", "output", "record"],
+)  # fmt: skip
+def test_damage_is_seen_though_all_was_whole_before(
+    large: Path, damage: Callable[[Path], None], told: str
+) -> None:
+    run, kept = large / "runs" / OLD, large / "kept"
+    Cli()("verify", large, "--fast")
+    shutil.copytree(run, kept, copy_function=os.link)
+    try:
+        damage(run)
+        assert f"runs/{OLD}: {told}" in Cli()("verify", large, "--fast", expect=8).stdout
+    finally:
+        shutil.rmtree(run)
+        kept.rename(run)
+
+
+def test_the_lineage_of_what_is_now_opens_no_other_run(large: Path) -> None:
+    ancestry = Cli({"PYTHONPATH": _recorder(large)})("lineage", large).stdout
+    assert ancestry.startswith("s1@step-4  training checkpoint")
+    assert f"runs/{OLD}/stage.json" not in (large / "opened.txt").read_text()
+    assert Cli()("lineage", large, f"{OLD}@step-3").stdout.startswith("s0@step-3  training check")
+
+
+def test_a_plan_reads_a_local_file_once(tmp_path: Path) -> None:
+    folder = write_chain(tmp_path, 4)
+    time.sleep(SETTLED_S)
+    for reads in (1, 0):
+        plan = Cli({"PYTHONPATH": _recorder(folder)})("run", folder, "--set", "stages.s0=null")
+        assert plan.returncode == 0
+        opened = (folder / "opened.txt").read_text().splitlines()
+        assert (opened.count("a.txt") > 0) == bool(reads)
