@@ -210,7 +210,7 @@ def test_the_result_s_types_follow_from_the_files(
     ("fields", "path", "suggestion"),
     [
         ({"repo": "me/pythia-14n", "files": "weights"}, ("repo",), "model: pythia-14m"),
-        ({"repo": "me/x", "files": "weights", "model": "pythia-14n"}, ("model",), "model: pythia"),
+        ({"repo": "me/x", "files": "weights", "model": "pythia-14n"}, ("model",), "pythia-14m"),
         ({"repo": "me/x", "files": "tokenizer", "model": "pythia-14m"}, ("model",), ""),
     ],
 )
