@@ -260,4 +260,6 @@ def source_lines(diagnostics: Sequence[Diagnostic]) -> dict[tuple[str, int], str
 
 def _printable(line: str) -> str:
     """What a file or a command line says must not steer the terminal."""
+    if line.isprintable():
+        return line
     return "".join(letter if letter.isprintable() else " " for letter in line)

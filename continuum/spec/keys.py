@@ -1,6 +1,7 @@
 """Which keys may stand where: looked up in the models, for suggestions and explanations."""
 
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from types import UnionType
 from typing import Annotated, Any, TypeGuard, Union, get_args, get_origin
 
@@ -15,6 +16,8 @@ MAX_COMPARED = 30_000
 """Known words that wrong ones are compared with, in all."""
 MAX_DEPTH = 4
 """Mappings inside each other, from a stage inwards."""
+MAX_REMEMBERED = 1024
+"""Mappings whose keys are looked up once: the stages of a large spec are of few kinds."""
 _CHOICES = (Union, UnionType, Annotated)
 
 
@@ -57,10 +60,11 @@ def meant_key(cls: type[Spec], where: KeyPath, path: KeyPath, key: str) -> str |
     return suggest(key, here)
 
 
-def field_names(cls: type[Spec], path: KeyPath) -> list[str]:
+@lru_cache(maxsize=MAX_REMEMBERED)
+def field_names(cls: type[Spec], path: KeyPath) -> tuple[str, ...]:
     """The keys allowed in the mapping at `path` below a model, each once."""
     names = [name for model in models_at(cls, path) for name, _ in _fields(model)]
-    return list(dict.fromkeys(names))
+    return tuple(dict.fromkeys(names))
 
 
 def field_at(cls: type[Spec], path: KeyPath) -> FieldInfo | None:
@@ -75,10 +79,11 @@ def docs_at(cls: type[Spec], path: KeyPath) -> str:
     return field_docs(found[0]).get(found[2], "") if found is not None else ""
 
 
-def required_names(cls: type[Spec], path: KeyPath) -> list[str]:
+@lru_cache(maxsize=MAX_REMEMBERED)
+def required_names(cls: type[Spec], path: KeyPath) -> tuple[str, ...]:
     """The keys that the mapping at `path` below a model must have, whatever its form."""
     needed = [{n for n, info in _fields(m) if info.is_required()} for m in models_at(cls, path)]
-    return sorted(set.intersection(*needed)) if needed else []
+    return tuple(sorted(set.intersection(*needed))) if needed else ()
 
 
 def models_at(cls: type[Spec], path: KeyPath) -> list[type[Spec]]:
