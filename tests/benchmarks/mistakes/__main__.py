@@ -46,7 +46,7 @@ def main() -> None:
         if any(outcome is None or outcome.is_told for outcome in found[: len(rights)]):
             raise RuntimeError(f"{name} refuses a right spec")
         sides[name] = found[len(rights) :]
-    Console(width=130).print(_table(wrongs, sides))
+    Console(width=180).print(_table(wrongs, sides))
 
 
 def _sides(bases: Sequence[Base]) -> dict[str, Ask]:
@@ -74,10 +74,10 @@ def _outcome(verdict: Verdict) -> Outcome:
 
 def _table(mutants: Sequence[Mutant], sides: dict[str, Sequence[Outcome | None]]) -> Table:
     table = Table(box=None, pad_edge=False)
-    table.add_column("class")
+    table.add_column("class", no_wrap=True)
     for side in sides:
         for figure in FIGURES:
-            table.add_column(f"{side}\n{figure}", justify="right")
+            table.add_column(f"{side}\n{figure}", justify="right", no_wrap=True)
     names = list(dict.fromkeys(mutant.mistake for mutant in mutants))
     for name in names:
         chosen = [number for number, mutant in enumerate(mutants) if mutant.mistake == name]
