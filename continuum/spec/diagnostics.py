@@ -8,6 +8,7 @@ import os.path
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import filterfalse
 from pathlib import Path
 from typing import Any, Literal
 
@@ -260,6 +261,6 @@ def source_lines(diagnostics: Sequence[Diagnostic]) -> dict[tuple[str, int], str
 
 def _printable(line: str) -> str:
     """What a file or a command line says must not steer the terminal."""
-    if line.isprintable():
-        return line
-    return "".join(letter if letter.isprintable() else " " for letter in line)
+    for letter in filterfalse(str.isprintable, set(line)):
+        line = line.replace(letter, " ")
+    return line
