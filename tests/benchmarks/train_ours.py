@@ -1,0 +1,32 @@
+"""Train with continuum at the pace of a benchmark: `python -m tests.benchmarks.train_ours FOLDER`.
+
+All that `continuum run` does, in this process.
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from continuum.executor import run_experiment
+from continuum.launchers.inprocess import InProcessLauncher
+from continuum.runs import ExperimentFolder
+from continuum.spec.experiment import load_experiment
+from tests.benchmarks.pacing import Pace
+
+
+def main() -> None:
+    """Run the experiment, a turn for every step and every evaluation."""
+    folder = Path(sys.argv[1])
+    pace = Pace()
+
+    def observe(_stage: str, event: dict[str, Any]) -> None:
+        if event["event"] in ("train", "evaluate"):
+            pace.end_turn(event["event"])
+
+    experiment = load_experiment(folder / "experiment.yaml")
+    launcher = InProcessLauncher()
+    run_experiment(experiment, ExperimentFolder(folder), lambda: launcher, observe)
+
+
+if __name__ == "__main__":
+    main()
