@@ -24,7 +24,7 @@ from continuum.cli.console import (
     with_verbosity,
 )
 from continuum.cli.findings import format_of_environment, show_findings
-from continuum.disk import describe_disk_fault
+from continuum.disk import FULL, describe_disk_fault
 from continuum.errors import ContinuumError, PreflightError
 from continuum.spec.diagnostics import SpecError
 
@@ -143,15 +143,22 @@ def _show_error(error: ContinuumError) -> None:
 
 def _show_unexpected(error: Exception) -> int:
     """Say what the machine refused, or that this is a bug; returns the exit code."""
-    words = describe_disk_fault(error, Path.cwd())
-    if words is None and isinstance(error, OSError) and error.errno in MISPLACED:
-        words = f"{error.filename}: {error.strerror}"
+    words = _refusal(error)
     if words is not None:
         _show_traceback()
         print(f"error: {words}", file=sys.stderr)
         return PreflightError.exit_code
     report_bug(error, shows_traceback=verbosity() is Verbosity.VERBOSE)
     return ContinuumError.exit_code
+
+
+def _refusal(error: Exception) -> str | None:
+    """What the machine refused, in words; None for what is a bug."""
+    if isinstance(error, OSError) and error.filename is None and error.errno in FULL:
+        return error.strerror  # of a stream, such as stdout: on which disk is not known
+    if isinstance(error, OSError) and error.errno in MISPLACED:
+        return f"{error.filename}: {error.strerror}"
+    return describe_disk_fault(error, Path.cwd())
 
 
 def _show_traceback() -> None:
