@@ -63,6 +63,7 @@ def test_a_folder_locked_during_a_run_ends_it_in_words(
     assert outputs(folder) == outputs(unbroken)
 
 
+@pytest.mark.slow
 def test_a_run_folder_locked_before_it_begins_is_told(
     unbroken: Path, disk: SmallDisk, cli: Cli
 ) -> None:
@@ -76,7 +77,8 @@ def test_a_run_folder_locked_before_it_begins_is_told(
     assert outputs(folder) == outputs(unbroken)
 
 
-@pytest.mark.parametrize("devices", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("devices", [1, 2])
 def test_a_full_temporary_directory_is_not_needed(
     devices: int, unbroken: Path, disk: SmallDisk, tmp_path: Path
 ) -> None:

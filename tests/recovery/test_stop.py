@@ -44,7 +44,12 @@ def stop_command(process: subprocess.Popen[str], folder: Path) -> None:
     Cli()("stop", folder, "--wait", "0")
 
 
-STOPS = [signal_run, signal_all, interrupt_all, stop_command]
+STOPS = [
+    pytest.param(signal_run, marks=pytest.mark.slow),
+    signal_all,
+    pytest.param(interrupt_all, marks=pytest.mark.slow),
+    stop_command,
+]
 
 
 @pytest.fixture
