@@ -15,6 +15,8 @@ from continuum.spelling import did_you_mean
 
 MAX_SOURCES = 8
 """More sources of one corpus than this are counted, not listed."""
+MAX_GENERATIONS = 100
+"""Farther back than this is not drawn: it is asked for by the name that the tree ends with."""
 
 
 def lineage(
@@ -33,9 +35,14 @@ def lineage(
     graph = build_ancestry(plan) if is_of_now else build_graph(opened.folder, plan)
     console = results()
     for found in _wanted(graph, node):
-        tree = Tree(_label(found))
-        _grow(tree, graph, found, {found.id})
-        console.print(tree, highlight=False)
+        console.print(draw(graph, found), highlight=False)
+
+
+def draw(graph: Graph, node: Node) -> Tree:
+    """A node, and below it what it came from."""
+    tree = Tree(_label(node))
+    _grow(tree, graph, node, {node.id}, MAX_GENERATIONS)
+    return tree
 
 
 def _wanted(graph: Graph, name: str | None) -> list[Node]:
@@ -54,9 +61,12 @@ def _wanted(graph: Graph, name: str | None) -> list[Node]:
     return final
 
 
-def _grow(tree: Tree, graph: Graph, node: Node, shown: set[str]) -> None:
+def _grow(tree: Tree, graph: Graph, node: Node, shown: set[str], generations: int) -> None:
     """Add the node's parents, each with its own the first time it is met."""
     parents = graph.parents(node.id)
+    if parents and not generations:
+        tree.add(f"… and so on: `continuum lineage SPEC {_name(node)}`")
+        return
     sources = [parent for _, parent in parents if parent.type == "source"]
     for relation, parent in parents:
         if parent.type == "source" and len(sources) > MAX_SOURCES:
@@ -66,7 +76,7 @@ def _grow(tree: Tree, graph: Graph, node: Node, shown: set[str]) -> None:
         branch = tree.add(f"[dim]{relation}[/dim] {_label(parent)}{above}")
         if not is_known:
             shown.add(parent.id)
-            _grow(branch, graph, parent, shown)
+            _grow(branch, graph, parent, shown, generations - 1)
     if len(sources) > MAX_SOURCES:
         first, last = sources[0].facts["source"], sources[-1].facts["source"]
         tree.add(f"[dim]used[/dim] {len(sources)} sources, {first} … {last}")

@@ -10,6 +10,9 @@ from continuum.plan import Plan, PlannedStage
 from continuum.reasons import Reason, UpstreamChanged, UpstreamRunsAgain, WaitsFor
 from continuum.spelling import did_you_mean
 
+MAX_GENERATIONS = 100
+"""Farther back than this is not drawn: it is asked for by the name that the tree ends with."""
+
 
 def show_reasons(made: Plan, name: str) -> None:
     """Print a stage's reasons, and below each stage named in one, that stage's own.
@@ -23,17 +26,21 @@ def show_reasons(made: Plan, name: str) -> None:
     planned = made.stages[name]
     tree = Tree(_headline(planned))
     tree.add(Text(f"fingerprint {planned.fingerprint}, folder runs/{planned.run.name}", "dim"))
-    _grow(tree, made, planned, {name})
+    _grow(tree, made, planned, {name}, MAX_GENERATIONS)
     results().print(tree)
 
 
-def _grow(tree: Tree, made: Plan, planned: PlannedStage, shown: set[str]) -> None:
+def _grow(tree: Tree, made: Plan, planned: PlannedStage, shown: set[str], generations: int) -> None:
+    if not generations:
+        tree.add(f"… and so on: `continuum plan SPEC --why {planned.name}`")
+        return
     for reason in planned.reasons:
         branch = tree.add(Text(str(reason)))
         parent = _stage_of(reason)
         if parent in made.stages and parent not in shown:
             shown.add(parent)
-            _grow(branch.add(_headline(made.stages[parent])), made, made.stages[parent], shown)
+            above = made.stages[parent]
+            _grow(branch.add(_headline(above)), made, above, shown, generations - 1)
 
 
 def _headline(planned: PlannedStage) -> Text:
