@@ -12,6 +12,7 @@ from continuum.recipe import Recipe
 from continuum.training.data import Blocks, Share, TrainingData
 from continuum.training.fabric import make_fabric, resolve
 from continuum.training.loop import Task
+from continuum.training.memory import keep_freed_memory
 from continuum.training.order import SampleOrder
 from continuum.training.schedule import learning_rate
 from continuum.training.setup import make_state
@@ -37,7 +38,8 @@ def small_steps() -> Recipe:
 
 
 def begin(recipe: Recipe) -> tuple[Fabric, TrainingState]:
-    """A Fabric on the CPU and a fresh model with its optimizer."""
+    """A Fabric on the CPU and a fresh model with its optimizer; memory kept as a stage keeps it."""
+    keep_freed_memory()
     resolved = resolve(recipe, {})
     fabric = make_fabric(resolved, recipe.runtime)
     return fabric, make_state(fabric, recipe, FIELDS, resolved, seed=1)
