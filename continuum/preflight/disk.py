@@ -138,7 +138,7 @@ def free_bytes(folder: Path) -> int:
 def _disk_problem(need: DiskNeed, at_once: int, there: int, free: int, claimed: int) -> str:
     size = format_bytes(need.item_bytes)
     what = f"its output takes about {size}"
-    remedy = "free some space"
+    remedy = "free some space on the experiment's disk"
     if need.keep_last:
         total = format_bytes(at_once * need.item_bytes)
         what = f"up to {at_once} checkpoint(s) of about {size} lie on the disk at once ({total})"

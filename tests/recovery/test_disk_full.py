@@ -57,7 +57,7 @@ MOMENTS = [
         "cannot be written",
         "checkpoints/.step-00000020.tmp/lit_model.pth",
     ),
-    Moment("converted weights", "weights", 30, "runs/weights-"),
+    Moment("converted weights, known before", "weights", 30, "weights: its output takes about"),
     Moment("the weights' record", "weights", 70, "artifact.json"),
     Moment("the ancestry graph", "weights", 72, "lineage.json"),
 ]
