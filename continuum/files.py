@@ -21,9 +21,14 @@ from typing import Any, BinaryIO
 
 from pydantic import BaseModel, ConfigDict
 
+from continuum.processors import num_processors
+
 BUFFER_BYTES = 1 << 20
 PARALLEL_BYTES = 1 << 18
 """Blocks from here on are hashed in a thread while they are written; hashing sets Python free."""
+
+SIDE_BY_SIDE_BYTES = 1 << 26
+"""Files of fewer bytes together are read one by one: threads would cost more than hashing."""
 
 
 class FileDigest(BaseModel):
@@ -119,19 +124,21 @@ def find_damage(folder: Path, files: Iterable[FileDigest], *, read: bool) -> lis
     wrong = find_wrong_sizes(str(folder), ((file.path, file.size_bytes) for file in listed))
     if read:
         of_right_size = [file for file in listed if file.path not in wrong]
-        hashes = _hash_all([folder / file.path for file in of_right_size])
+        num_bytes = sum(file.size_bytes for file in of_right_size)
+        hashes = _hash_all([folder / file.path for file in of_right_size], num_bytes)
         for file, sha256 in zip(of_right_size, hashes, strict=True):
             if sha256 != file.sha256:
                 wrong[file.path] = f"{file.path} has other bytes than recorded"
     return [wrong[file.path] for file in listed if file.path in wrong]
 
 
-def _hash_all(paths: Sequence[Path]) -> list[str]:
-    if len(paths) < 2:
+def _hash_all(paths: Sequence[Path], num_bytes: int) -> list[str]:
+    """The SHA-256 of files that have so many bytes together."""
+    if len(paths) < 2 or num_bytes < SIDE_BY_SIDE_BYTES:
         return [sha256_file(path) for path in paths]
     from concurrent.futures import ThreadPoolExecutor  # most commands hash nothing
 
-    with ThreadPoolExecutor(min(len(paths), len(os.sched_getaffinity(0)))) as threads:
+    with ThreadPoolExecutor(min(len(paths), num_processors())) as threads:
         return list(threads.map(sha256_file, paths))
 
 

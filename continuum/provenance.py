@@ -1,11 +1,12 @@
 """Where a record was made: versions, Git commit, machine. Captured once for each invocation."""
 
-import os
 import platform
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+from continuum.processors import num_processors
 
 PACKAGES = (
     "continuum", "litgpt", "torch", "lightning", "litdata", "tokenizers", "gigatoken", "numpy",
@@ -20,7 +21,7 @@ def capture_provenance(folder: Path) -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "host": platform.node(),
-        "num_cpus": len(os.sched_getaffinity(0)),
+        "num_cpus": num_processors(),
         "versions": package_versions(),
         "git": _git(folder),
     }

@@ -4,7 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from continuum.files import PARALLEL_BYTES, HashingWriter, sha256_file
+from continuum.files import (
+    PARALLEL_BYTES,
+    SIDE_BY_SIDE_BYTES,
+    HashingWriter,
+    find_damage,
+    hash_tree,
+    sha256_file,
+)
 
 SIZES = (1, PARALLEL_BYTES - 1, 0, PARALLEL_BYTES, 3 * PARALLEL_BYTES + 7, 5)
 
@@ -27,3 +34,19 @@ def test_a_full_disk_is_the_error_of_the_block_that_no_longer_fits() -> None:
             writer.write(bytes(4 * PARALLEL_BYTES))
     assert caught.value.errno == errno.ENOSPC
     assert writer.size_bytes == 0
+
+
+@pytest.mark.parametrize("size", [1, SIDE_BY_SIDE_BYTES // 2], ids=["one by one", "side by side"])
+def test_damage_is_told_of_the_files_that_have_it(size: int, tmp_path: Path) -> None:
+    for name in "abc":
+        with (tmp_path / name).open("wb") as file:
+            file.truncate(size)  # a sparse file takes no room
+    files = hash_tree(tmp_path)
+    assert find_damage(tmp_path, files, read=True) == []
+    with (tmp_path / "b").open("r+b") as file:
+        file.seek(size - 1)
+        file.write(b"x")
+    (tmp_path / "c").unlink()
+    told = ["b has other bytes than recorded", "c is missing"]
+    assert find_damage(tmp_path, files, read=True) == told
+    assert find_damage(tmp_path, files, read=False) == told[1:]

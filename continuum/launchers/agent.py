@@ -12,6 +12,7 @@ import threading
 from pathlib import Path
 
 from continuum.launchers.death import name_death
+from continuum.processors import num_processors
 from continuum.runs import StageRun
 from continuum.stopping import SIGNALS, ignore_signals
 from continuum.worker import PARENT_VARIABLE, append_event, die_with_parent
@@ -34,7 +35,7 @@ def main() -> None:
     num_nodes, num_devices = int(sys.argv[3]), int(sys.argv[4])
     threading.Thread(target=_pass_on_signals, args=(run,), daemon=True).start()
     # The ranks of a node share its processors; torchrun alone would give each a single thread.
-    threads = max(1, len(os.sched_getaffinity(0)) // num_devices)
+    threads = max(1, num_processors() // num_devices)
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     _torchrun(
         [

@@ -11,7 +11,6 @@ in `tokenizers` and so in LitGPT; the sample holds every added token between wor
 or a cut that sees them otherwise is not used.
 """
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from continuum.errors import ContinuumError, StageFailedError
+from continuum.processors import num_processors
 from continuum.text.pieces import BEFORE_SPACE, BEFORE_SPACE_OR_MARK, MAX_PIECE_CHARS, Cutter
 from continuum.text.tokenizing import (
     PROBE,
@@ -119,7 +119,7 @@ class SentencePieceEncoder:
         self._processor = load_sentencepiece(folder)
 
     def encode(self, texts: Sequence[str]) -> Encoded:
-        return _encoded(self._processor.encode(list(texts), num_threads=_num_processors()))
+        return _encoded(self._processor.encode(list(texts), num_threads=num_processors()))
 
 
 class GigatokenEncoder:
@@ -152,7 +152,7 @@ class GigatokenEncoder:
     def encode_alone(self, texts: Sequence[str]) -> Encoded:
         """Encode without the reserve."""
         # Without `parallel` it works on one processor in every child process.
-        rows = self._tokenizer.encode_batch(list(texts), parallel=_num_processors() > 1)
+        rows = self._tokenizer.encode_batch(list(texts), parallel=num_processors() > 1)
         ids = self._awkward.to_numpy(self._awkward.flatten(rows)).astype(np.uint32, copy=False)
         return Encoded(ids, self._awkward.to_numpy(self._awkward.num(rows)))
 
@@ -260,7 +260,3 @@ def _encoded(rows: Sequence[Sequence[int]]) -> Encoded:
         ids[start : start + len(row)] = row
         start += len(row)
     return Encoded(ids, lengths)
-
-
-def _num_processors() -> int:
-    return len(os.sched_getaffinity(0))

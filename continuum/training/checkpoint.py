@@ -6,7 +6,6 @@ and renamed. So a folder named `step-N` with a manifest was complete once; befor
 every byte is read again and compared.
 """
 
-import errno
 import math
 import os
 import shutil
@@ -22,7 +21,7 @@ from pydantic import ValidationError
 from torch.distributed.checkpoint.api import CheckpointException
 
 from continuum.best import best_step
-from continuum.disk import find_disk_error
+from continuum.disk import FULL, find_disk_error
 from continuum.errors import StageFailedError
 from continuum.files import (
     FileDigest,
@@ -127,7 +126,7 @@ def cleaned_up(temporary: Path, final: Path) -> Iterator[None]:
         shutil.rmtree(temporary, ignore_errors=True)
         if cause is None:
             raise
-        is_full = cause.errno in (errno.ENOSPC, errno.EDQUOT)
+        is_full = cause.errno in FULL
         step = int(final.name.removeprefix("step-"))
         remedy = "free some space" if is_full else "make the folder writable"
         raise StageFailedError(

@@ -119,7 +119,9 @@ def test_a_disk_that_cannot_hold_what_retention_keeps_is_a_problem(
     (folder / "experiment.yaml").write_text(text, encoding="utf-8")
     (problem,) = plan_of(folder).problems
     assert problem.startswith("pretrain: up to 4 checkpoint(s) of about 69")
-    assert problem.endswith("free some space on the experiment's disk, or keep fewer (keep_last, keep_every)")
+    assert problem.endswith(
+        "free some space on the experiment's disk, or keep fewer (keep_last, keep_every)"
+    )
     smaller = text.replace("keep_last: 3", "keep_last: 2")
     (folder / "experiment.yaml").write_text(smaller, encoding="utf-8")
     assert plan_of(folder).problems == []
