@@ -118,7 +118,7 @@ def fit(
                 is_best = _evaluate(fabric, state, task, decisions, log=log, report=report)
 
         due = decisions.after()
-        stop = (due.stop or state.owes_evaluation) and state.step < task.num_steps
+        stop = state.owes_evaluation or (due.stop and state.step < task.num_steps)
         if task.saves_at(state.step) or due.save or is_best or stop:
             check_before_saving(state, task, loss, norm)
             with clock.paused():

@@ -51,11 +51,19 @@ class MetricsLog:
         self._warn = warn
         self._mirrors: list[Mirror] = []
 
-    def continue_from(self, step: int) -> None:
-        """Drop the rows after `step`: the steps they tell of will be taken again."""
+    def continue_from(self, step: int, *, owes_evaluation: bool = False) -> None:
+        """Drop the rows of what will be done again: later steps, and the evaluation if it is owed.
+
+        An attempt that evaluated and was killed before it saved that has left such a row.
+        """
         if not self._is_writer:
             return
-        rows = [row for row in read_json_lines(self._path) if row["step"] <= step]
+        rows = [
+            row
+            for row in read_json_lines(self._path)
+            if row["step"] < step
+            or (row["step"] == step and not (owes_evaluation and "val_loss" in row))
+        ]
         if self._path.exists():
             write_text(self._path, "".join(json.dumps(row) + "\n" for row in rows))
         for name in self._loggers:

@@ -158,7 +158,7 @@ def _fit(
 ) -> None:
     """Run the loop; what it has handed over is on disk when this returns or raises."""
     with log:
-        log.continue_from(state.step)
+        log.continue_from(state.step, owes_evaluation=state.owes_evaluation)
         try:
             fit(
                 fabric,

@@ -14,7 +14,7 @@ from continuum.runs import StageRun
 from continuum.training.checkpoint import Retention
 from continuum.training.data import Blocks, Share, TrainingData, ValidationData
 from continuum.training.writer import BackgroundWriter
-from tests.training.loops import CONSTANT, Recorder, make_task
+from tests.training.loops import CONSTANT, STEPS, Recorder, make_task
 from tests.training.samples import Write, assert_equal_tensors, cpu_fabric, make_state
 
 pytestmark = pytest.mark.filterwarnings("ignore:The given buffer is not writable")
@@ -106,6 +106,25 @@ def test_a_stop_breaks_off_an_evaluation_that_the_next_attempt_makes_good(
     fresh.restore(state.snapshot())
     recorder.fit_until(lambda: False, fabric, fresh, task)
     assert [row["step"] for row in recorder.rows("val_loss")] == [4, 8, 12, 16, 20, 24, 28]
+
+
+def test_a_stop_in_the_last_evaluation_does_not_end_the_run_without_it(
+    blocks: Blocks, recorder: Recorder
+) -> None:
+    fabric, asked = cpu_fabric(), threading.Event()
+    split = _StopsInEvaluation(blocks, asked)
+    task = make_task(blocks, evaluate_final=True, validation={"tokens": split})
+    state = make_state(fabric)
+    with pytest.raises(StoppedError, match=f"after step {STEPS}"):
+        recorder.fit_until(asked.is_set, fabric, state, task)
+    assert recorder.saved == [STEPS]
+    fresh = make_state(fabric)
+    fresh.restore(state.snapshot())
+    recorder.fit_until(lambda: False, fabric, fresh, task)
+    assert recorder.saved == [STEPS, STEPS], "the step is saved again with its evaluation"
+    assert [row["step"] for row in recorder.rows("val_loss")] == [STEPS]
+    assert "val_loss" in fresh.metrics
+    assert not fresh.owes_evaluation
 
 
 def test_the_clock_saves_where_no_step_says_so(blocks: Blocks, recorder: Recorder) -> None:

@@ -26,6 +26,20 @@ def test_a_retaken_step_is_one_row(trials: Trials) -> None:
     assert [row["attempt"] for row in rows] == [1] * 10 + [2] * 10
 
 
+@pytest.mark.parametrize(("owes", "kept"), [(True, ["loss"]), (False, ["loss", "val_loss"])])
+def test_an_evaluation_that_is_owed_will_be_one_row(
+    run: StageRun, owes: bool, kept: list[str]
+) -> None:
+    log = MetricsLog(run, attempt=1)
+    log.write(step=4, loss=1.5)
+    log.write(step=4, val_loss=1.5)
+    log.write(step=5, loss=1.4)
+    log.continue_from(4, owes_evaluation=owes)
+    rows = read_metrics(run)
+    assert [row["step"] for row in rows] == [4] * len(kept)
+    assert [name for row in rows for name in row if name in ("loss", "val_loss")] == kept
+
+
 def test_infinite_numbers_are_written_as_json_has_them(run: StageRun) -> None:
     log = MetricsLog(run, attempt=1)
     log.write(step=1, loss=1.5, grad_norm=math.inf, lr=math.nan, note=None)
