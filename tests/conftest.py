@@ -11,9 +11,11 @@ import pytest
 # Tiny models run faster on one thread, and processes side by side do not spin for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from continuum.processors import num_processors
 from tests.commands import Cli
 from tests.experiments import small_flow
 
+MAX_WORKERS = 4
 SHARED_DATA = Path(__file__).parent.parent.parent / "shared" / "data"
 
 
@@ -24,6 +26,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--fuzz-cases", type=int, default=2000, help="inputs that fuzzing tries")
     parser.addoption("--fuzz-seed", type=int, default=0, help="which inputs fuzzing tries")
     parser.addoption("--one-in", type=int, default=1, help="of each test's cases, one in so many")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Plain `pytest` runs files side by side; a chosen part, or one that prints, one by one."""
+    option = config.option
+    is_whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS and not option.keyword
+    is_default = is_whole and option.markexpr in config.getini("addopts")
+    is_free = option.numprocesses is None and option.capture != "no"
+    if is_default and is_free and not hasattr(config, "workerinput"):
+        option.numprocesses = min(MAX_WORKERS, num_processors())
+        option.dist, option.loadscopereorder = "loadfile", False
 
 
 @pytest.hookimpl(trylast=True)

@@ -63,6 +63,21 @@ def test_storing_keeps_the_other_rows_and_leaves_limits_out(tmp_path: Path) -> N
     assert json.loads(path.read_text()) == {"full": {"a": 0.5}, "quick": {"b": 0.5}}
 
 
+@pytest.mark.parametrize(
+    ("more_is_better", "stored"), [(False, [0.5, 0.6, 0.6]), (True, [0.5, 0.5, 0.4])]
+)
+def test_the_worse_of_several_runs_may_be_kept(
+    tmp_path: Path, more_is_better: bool, stored: list[float]
+) -> None:
+    path = tmp_path / "baseline.json"
+    found = []
+    for ours in (1.0, 1.2, 0.8):
+        row = replace(ROW, ours_value=ours, more_is_better=more_is_better)
+        Baseline(path, quick=True).store([row], keep_worse=True)
+        found.append(json.loads(path.read_text())["quick"][ROW.name])
+    assert found == stored
+
+
 def test_measurements_take_turns_and_the_first_of_each_does_not_count() -> None:
     called: list[str] = []
 

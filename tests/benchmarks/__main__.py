@@ -1,10 +1,11 @@
 """Run the benchmarks and print the table.
 
-    python -m tests.benchmarks [--quick] [--only NAME …] [--json] [--check | --store]
+    python -m tests.benchmarks [--quick] [--only NAME …] [--json] [--check | --store [--keep-worse]]
 
 `--check` compares with baseline.json and exits 1 when a ratio got worse by more than 25 %, and is
-so when it is measured once more. `--store` writes it. Ratios of quick runs and full ones are kept
-apart. A benchmark that fails is told at the end, and exits 1; the others' rows stand.
+so when it is measured once more. `--store` writes it, and with `--keep-worse` only what is worse
+than stored. Ratios of quick runs and full ones are kept apart. A benchmark that fails is told at
+the end, and exits 1; the others' rows stand.
 """
 
 import argparse
@@ -49,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     else:
         Console(width=180).print(_table(rows))
     if chosen.store:
-        baseline.store(rows)
+        baseline.store(rows, keep_worse=chosen.keep_worse)
     for line in problems:
         print(line, file=sys.stderr)
     return 1 if problems else 0
@@ -62,6 +63,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--json", action="store_true", help="print a JSON document")
     parser.add_argument("--check", action="store_true", help="fail on a regression")
     parser.add_argument("--store", action="store_true", help="write the ratios to the baseline")
+    parser.add_argument("--keep-worse", action="store_true", help="store only what is worse")
     parser.add_argument(
         "--baseline",
         type=Path,

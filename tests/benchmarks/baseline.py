@@ -36,9 +36,17 @@ class Baseline:
             for row in self.worse(rows)
         ]
 
-    def store(self, rows: Sequence[Row]) -> None:
-        """Write the ratios of these rows; those of others stay."""
-        compared = (row for row in rows if not row.is_absolute)
-        self._all[self._section] |= {row.name: float(f"{row.ratio:.3g}") for row in compared}
+    def store(self, rows: Sequence[Row], *, keep_worse: bool = False) -> None:
+        """Write the ratios of these rows; those of others stay.
+
+        Args:
+            keep_worse: Leave a stored ratio that is worse: over a few runs the file comes to hold
+                how far this machine's noise goes.
+        """
+        for row in rows:
+            stored = self._ratios.get(row.name)
+            is_kept = keep_worse and stored is not None and not row.is_regression(stored, 0.0)
+            if not row.is_absolute and not is_kept:
+                self._ratios[row.name] = float(f"{row.ratio:.3g}")
         text = json.dumps(self._all, indent=2, sort_keys=True) + "\n"
         self._path.write_text(text, encoding="utf-8")

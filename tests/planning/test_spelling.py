@@ -131,7 +131,7 @@ def test_a_mixture_is_read_in_one_order_however_it_is_written(tmp_path: Path) ->
 
 @pytest.mark.parametrize(
     "value",
-    [math.nan, math.inf, {1, 2}, b"bytes", Path("a"), {1: "a"}, {"a": {"b": [object()]}}, 1j],
+    [math.nan, math.inf, {1, 2}, b"bytes", Path("a"), {1: "a"}, {"a": {"b": [object]}}, 1j],
     ids=str,
 )
 def test_what_has_no_single_spelling_raises(value: Any) -> None:
