@@ -51,7 +51,7 @@ class StopRule:
 def run_experiment(
     experiment: Experiment,
     folder: ExperimentFolder,
-    make_launcher: Callable[[], Launcher],
+    make_launcher: Callable[[Plan], Launcher],
     observe: Observer,
     stop: StopRule = StopRule(),  # a frozen value
     request: Request = NOTHING_MORE,
@@ -81,7 +81,7 @@ def run_experiment(
             approve(plan)
         result = RunResult(plan)
         if plan.has_work:
-            launcher = make_launcher()
+            launcher = make_launcher(plan)
             try:
                 _Execution(result, launcher, observe, stop).carry_out()
             finally:

@@ -174,6 +174,12 @@ class Stage(Spec):
     """Whether the experiment's seed changes what is made."""
     trains: ClassVar[bool] = False
     """Whether it needs the accelerator (or, without one, all processors)."""
+    preload: ClassVar[str] = ""
+    """The module of `continuum/launchers/preload/` that is imported once for all workers, since it
+    takes seconds, when a stage of this kind is to run."""
+    begins_unverified: ClassVar[bool] = False
+    """Whether it may begin while the models it reads are verified: nothing it makes is kept when
+    they turn out to be damaged."""
 
     @abstractmethod
     def run(self, ctx: StageContext) -> Artifact:

@@ -8,8 +8,9 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
-from contextlib import nullcontext, suppress
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext, suppress
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -59,10 +60,11 @@ def run_stage(
             run.discard_unfinished()
         # Datasets that a resume inherits have no reference of its own.
         refs = {str(ref): ref for ref in stage.refs().values()}
+        inputs = {i.ref: _find_input(run, i, refs.get(i.ref)) for i in record.inputs}
         ctx = StageContext(
             run=run,
             seed=record.seed,
-            inputs={i.ref: _load_input(run, i, refs.get(i.ref)) for i in record.inputs},
+            inputs=inputs,
             save_steps=record.save_steps,
             best_metrics=record.best_metrics,
             report=report,
@@ -70,7 +72,12 @@ def run_stage(
             pins=record.pins,
             should_stop=should_stop,
         )
-        artifact = stage.run(ctx)
+        if stage.begins_unverified:
+            with _verified_meanwhile(inputs):
+                artifact = stage.run(ctx)
+        else:
+            _verify(inputs)
+            artifact = stage.run(ctx)
         return run.complete(artifact) if rank == 0 else artifact
 
 
@@ -195,7 +202,7 @@ def is_stateful(run: StageRun) -> bool:
     return kind is not None and kind.trains
 
 
-def _load_input(run: StageRun, item: InputRecord, ref: Any) -> Artifact:
+def _find_input(run: StageRun, item: InputRecord, ref: Any) -> Artifact:
     source = StageRun(run.path.parent / item.run)
     artifact = source.artifact()
     selected = select_checkpoint(artifact, ref, source) if ref is not None else artifact
@@ -203,12 +210,31 @@ def _load_input(run: StageRun, item: InputRecord, ref: Any) -> Artifact:
         raise IntegrityError(f"{item.ref}: the selected checkpoint is gone from {source.path}")
     if selected.digest != item.digest:
         raise IntegrityError(f"{item.ref}: {source.path} was replaced since the plan was made")
-    # Weights begin a long run, so every byte is read again; data is checked by presence and size.
-    is_model = isinstance(selected, Checkpoint)
-    damage = files.find_damage(selected.path, selected.files, read=is_model)
-    if damage:
-        raise IntegrityError(f"{item.ref}: {selected.path} is damaged: {damage[0]}")
     return selected
+
+
+def _verify(inputs: Mapping[str, Artifact]) -> None:
+    """Weights begin a long run: every byte is read again; data is checked by presence and size.
+
+    Raises:
+        IntegrityError: an input is not what its record says.
+    """
+    for ref, artifact in inputs.items():
+        is_model = isinstance(artifact, Checkpoint)
+        damage = files.find_damage(artifact.path, artifact.files, read=is_model)
+        if damage:
+            raise IntegrityError(f"{ref}: {artifact.path} is damaged: {damage[0]}")
+
+
+@contextmanager
+def _verified_meanwhile(inputs: Mapping[str, Artifact]) -> Iterator[None]:
+    """Verify in a thread; damage is what is told, whatever else went wrong because of it."""
+    with ThreadPoolExecutor(1) as pool:
+        verifying = pool.submit(_verify, inputs)
+        try:
+            yield
+        finally:
+            verifying.result()
 
 
 def _print_to_log(run: StageRun) -> None:

@@ -19,7 +19,7 @@ from continuum.cli.progress import PlainProgress, Progress, SilentProgress
 from continuum.errors import UsageError
 from continuum.executor import StopRule, run_experiment
 from continuum.launchers import Launcher
-from continuum.plan import NOTHING_MORE, Action, PlannedStage, Request
+from continuum.plan import NOTHING_MORE, Action, Plan, PlannedStage, Request
 from continuum.plan_document import AgreedPlan, read_document
 from continuum.results import RunResult
 
@@ -63,7 +63,7 @@ def run(
         result = run_experiment(
             opened.experiment,
             opened.folder,
-            lambda: _launcher(in_process),
+            _in_process if in_process else _in_processes,
             progress.observe,
             stop,
             request,
@@ -131,14 +131,17 @@ def _ignore_signals() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def _launcher(in_process: bool) -> Launcher:
-    if in_process:
-        from continuum.launchers.inprocess import InProcessLauncher
+def _in_process(_plan: Plan) -> Launcher:
+    from continuum.launchers.inprocess import InProcessLauncher
 
-        return InProcessLauncher()
+    return InProcessLauncher()
+
+
+def _in_processes(plan: Plan) -> Launcher:
     from continuum.launchers.automatic import AutomaticLauncher
 
-    return AutomaticLauncher()
+    kinds = {planned.stage.preload for planned in plan if planned.action is not Action.REUSE}
+    return AutomaticLauncher(kinds - {""})
 
 
 def _progress(plain: bool) -> Progress:

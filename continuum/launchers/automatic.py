@@ -1,5 +1,6 @@
 """The launcher a stage's runtime asks for: a fork for one process, torchrun for several."""
 
+from collections.abc import Iterable
 from functools import cached_property
 
 from continuum.launchers import OnEvent, Outcome
@@ -11,8 +12,8 @@ from continuum.runs import StageRun
 class AutomaticLauncher:
     """Chooses for each stage from its record."""
 
-    def __init__(self) -> None:
-        self._local = LocalLauncher()
+    def __init__(self, preloads: Iterable[str] = ()) -> None:
+        self._local = LocalLauncher(preloads)
 
     @cached_property
     def _torchrun(self) -> TorchrunLauncher:

@@ -7,6 +7,7 @@ milliseconds. Python's forkserver holds no threads and no CUDA context, so forki
 import multiprocessing
 import signal
 import threading
+from collections.abc import Iterable
 from multiprocessing import connection, forkserver, resource_tracker
 from typing import Any
 
@@ -16,6 +17,8 @@ from continuum.launchers.death import describe_death, name_death
 from continuum.runs import StageRun
 from continuum.stopping import signals_held_back
 
+PRELOAD = "continuum.launchers.preload"
+"""Not imported here: it makes the process that imports it deaf to signals."""
 PATIENCE_S = 5.0
 """How long a stage that has nothing to save may take to leave."""
 
@@ -23,9 +26,11 @@ PATIENCE_S = 5.0
 class LocalLauncher:
     """One process a stage."""
 
-    def __init__(self) -> None:
+    def __init__(self, preloads: Iterable[str] = ()) -> None:
+        """Start the server, which imports these modules of `launchers/preload/`."""
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(["continuum.launchers.preload"])
+        modules = (f"{PRELOAD}.{name}" for name in sorted(set(preloads)))
+        self._context.set_forkserver_preload([PRELOAD, *modules])
         _start_server()
         self._running: dict[Any, StageRun] = {}
         self._guard = threading.Lock()

@@ -21,6 +21,8 @@ class Convert(Stage):
     """LitGPT's layout: `lit_model.pth`, `model_config.yaml` and the tokenizer's files."""
 
     produces: ClassVar[type[Artifact]] = ModelWeights
+    preload: ClassVar[str] = "weights"
+    begins_unverified: ClassVar[bool] = True
 
     def forecast(self, inputs: Mapping[str, PlanInput], experiment_folder: Path) -> Forecast:
         parent = inputs[self.from_]

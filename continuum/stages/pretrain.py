@@ -81,6 +81,7 @@ class Pretrain(Stage):
     produces: ClassVar[type[Artifact]] = TrainingCheckpoint
     uses_seed: ClassVar[bool] = True
     trains: ClassVar[bool] = True
+    preload: ClassVar[str] = "training"
 
     def problems(self, stages: Mapping[str, Stage]) -> Iterator[Problem]:
         yield from training_problems(self)

@@ -59,6 +59,7 @@ class Resume(Stage):
     produces: ClassVar[type[Artifact]] = TrainingCheckpoint
     uses_seed: ClassVar[bool] = True
     trains: ClassVar[bool] = True
+    preload: ClassVar[str] = "training"
 
     def problems(self, stages: Mapping[str, Stage]) -> Iterator[Problem]:
         yield from budget_problems(self)

@@ -35,8 +35,9 @@ from continuum.files import (
 )
 from continuum.records import CheckpointManifest, SavedCheckpoint
 from continuum.runs import StageRun
-from continuum.training.litgpt import WEIGHTS_FILE, Config, copy_config_files, save_config
-from continuum.training.shard_files import SHARDS_DIR, read_whole
+from continuum.training.litgpt import Config, save_config
+from continuum.training.shard_files import read_whole
+from continuum.training.weights import SHARDS_DIR, WEIGHTS_FILE, copy_config_files
 
 
 @dataclass(frozen=True)

@@ -5,15 +5,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
+import yaml
 
-from continuum.errors import IntegrityError
+from continuum.architecture import Architecture
+from continuum.errors import IntegrityError, PreflightError
 from continuum.files import FileDigest, fsync_tree, hash_tree
-from continuum.training.litgpt import (
-    WEIGHTS_FILE,
-    check_weights,
-    copy_config_files,
-    load_weights,
-)
+from continuum.training.weights import CONFIG_FILE, WEIGHTS_FILE, copy_config_files, load_weights
 
 PROOF_BYTES = 1 << 27
 """Of what was written, mapped into memory at a time while it is compared."""
@@ -31,19 +28,30 @@ def extract_weights(checkpoint: Path, out: Path) -> tuple[FileDigest, ...]:
 
     Raises:
         IntegrityError: what was written does not hold the same tensors.
-        PreflightError: keys or shapes do not fit the checkpoint's own `model_config.yaml`.
+        PreflightError: there are more or fewer than the checkpoint's own `model_config.yaml` says.
     """
     weights = load_weights(checkpoint)
+    _check_number(weights, checkpoint)
     torch.save(weights, out / WEIGHTS_FILE)
     copy_config_files(checkpoint, out)
     # The disk, the hash and the comparison do not wait for each other.
     with ThreadPoolExecutor(2) as pool:
         flushing = pool.submit(fsync_tree, out)
         hashing = pool.submit(hash_tree, out)
-        check_weights(out)
         _prove_equal(weights, out)
         flushing.result()
         return hashing.result()
+
+
+def _check_number(weights: Mapping[str, torch.Tensor], checkpoint: Path) -> None:
+    """All the weights are there: training wrote them, and their bytes have been verified."""
+    shape = Architecture(yaml.safe_load((checkpoint / CONFIG_FILE).read_text(encoding="utf-8")))
+    number, wanted = sum(tensor.numel() for tensor in weights.values()), shape.num_parameters()
+    if wanted is not None and number != wanted:
+        raise PreflightError(
+            f"{checkpoint / WEIGHTS_FILE} does not fit {CONFIG_FILE}: it holds {number:,} "
+            f"parameters where {shape.name} has {wanted:,}"
+        )
 
 
 def _prove_equal(weights: Mapping[str, torch.Tensor], out: Path) -> None:

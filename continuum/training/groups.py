@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import nn
 
-from continuum.training.litgpt import strip_wrapping
+from continuum.training.weights import strip_wrapping
 
 
 def parameter_groups(model: nn.Module, exempt: Iterable[str]) -> list[dict[str, Any]]:

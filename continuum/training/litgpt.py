@@ -17,42 +17,24 @@ from litgpt import Config
 from litgpt.model import GPT
 from litgpt.pretrain import initialize_weights
 from litgpt.scripts.convert_hf_checkpoint import convert_hf_checkpoint
-from litgpt.utils import (
-    chunked_cross_entropy,
-    copy_config_files,
-    save_config,
-    validate_checkpoint,
-)
+from litgpt.utils import chunked_cross_entropy, save_config, validate_checkpoint
 from torch import nn
 
 from continuum.errors import PreflightError, StageFailedError
 from continuum.preflight.logits import has_fused_loss
 from continuum.training.loss_head import LossHead
-from continuum.training.shard_files import SHARDS_DIR, read_model
+from continuum.training.weights import CONFIG_FILE, WEIGHTS_FILE, load_weights
 
-WEIGHTS_FILE = "lit_model.pth"
-CONFIG_FILE = "model_config.yaml"
-TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer.model",
-    "tokenizer_config.json",
-    "generation_config.json",
-)
 CROSS_ENTROPY_ROWS = 128
 """LitGPT's default: rows of logits whose loss is computed at once."""
 
 __all__ = [
-    "CONFIG_FILE",
     "GPT",
-    "TOKENIZER_FILES",
-    "WEIGHTS_FILE",
     "Config",
     "build_model",
     "check_weights",
     "convert_hf_weights",
-    "copy_config_files",
     "initialize_weights",
-    "load_weights",
     "loss_of_logits",
     "save_config",
 ]
@@ -80,36 +62,6 @@ def loss_of_logits(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """Mean cross-entropy in nats of `logits` (B, T, vocabulary) for `targets` (B, T)."""
     loss: torch.Tensor = chunked_cross_entropy(logits, targets, chunk_size=CROSS_ENTROPY_ROWS)
     return loss
-
-
-def load_weights(folder: Path) -> dict[str, torch.Tensor]:
-    """The state dict in `folder`, of a training checkpoint or of weights, memory-mapped.
-
-    Raises:
-        PreflightError: the file is not a LitGPT checkpoint.
-    """
-    path = folder / WEIGHTS_FILE
-    if (folder / SHARDS_DIR).is_dir():
-        return read_model(folder)
-    try:
-        loaded = torch.load(path, mmap=True, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise PreflightError(f"{path} is missing; a LitGPT checkpoint folder holds it") from None
-    except Exception as error:
-        first = str(error).strip().splitlines()[0]
-        raise PreflightError(f"{path} is not a readable LitGPT checkpoint: {first}") from None
-    if isinstance(loaded, dict) and isinstance(loaded.get("model"), dict):
-        loaded = loaded["model"]
-    if not isinstance(loaded, dict) or not all(torch.is_tensor(v) for v in loaded.values()):
-        raise PreflightError(f"{path} holds no state dict of tensors")
-    return {strip_wrapping(name): tensor for name, tensor in loaded.items()}
-
-
-def strip_wrapping(name: str) -> str:
-    """A parameter's name without what torch.compile and DDP put before it."""
-    for prefix in ("_forward_module.", "module.", "_orig_mod."):
-        name = name.replace(prefix, "")
-    return name
 
 
 def check_weights(folder: Path) -> None:

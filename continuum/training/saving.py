@@ -18,9 +18,10 @@ from continuum.training.checkpoint import (
     save_hashed,
     write_checkpoint,
 )
-from continuum.training.shard_files import PLAIN_FILE, SHARDS_DIR
+from continuum.training.shard_files import PLAIN_FILE
 from continuum.training.shards import snapshot_shards, write_shards, writers_group
 from continuum.training.state import TrainingState, is_sharded
+from continuum.training.weights import SHARDS_DIR
 from continuum.training.writer import BackgroundWriter
 
 

@@ -16,7 +16,6 @@ from continuum.stage import StageContext
 from continuum.training.checkpoint import Companions
 from continuum.training.data import Share
 from continuum.training.fabric import Resolved, as_record, make_fabric, resolve
-from continuum.training.litgpt import load_weights
 from continuum.training.loop import DivergedError, Task, fit
 from continuum.training.memory import keep_freed_memory, memory_warnings
 from continuum.training.metrics import MetricsLog
@@ -33,6 +32,7 @@ from continuum.training.setup import (
     validation_data,
 )
 from continuum.training.state import TrainingState, load_model
+from continuum.training.weights import load_weights
 
 
 @dataclass(frozen=True)

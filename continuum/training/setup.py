@@ -23,9 +23,9 @@ from continuum.training.loop import Task
 from continuum.training.order import SampleOrder
 from continuum.training.saving import tracked_metrics
 from continuum.training.schedule import LearningRate
-from continuum.training.shard_files import SHARDS_DIR
 from continuum.training.shards import load_shards
 from continuum.training.state import TrainingState, is_sharded
+from continuum.training.weights import SHARDS_DIR
 
 Datasets = dict[str, TokenizedDataset]
 

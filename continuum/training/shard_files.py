@@ -12,7 +12,8 @@ from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.checkpoint.state_dict_loader import load
 
-SHARDS_DIR = "shards"
+from continuum.training.weights import SHARDS_DIR
+
 PLAIN_FILE = "training_state.pth"
 """Counters, RNG and the optimizer's plain settings, beside the shards."""
 MODEL, OPTIMIZER = "model/", "optimizer/"

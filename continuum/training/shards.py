@@ -16,7 +16,6 @@ from continuum.training.shard_files import (
     MODEL,
     OPTIMIZER,
     PLAIN_FILE,
-    SHARDS_DIR,
     below,
     nested,
     stored_tensors,
@@ -28,6 +27,7 @@ from continuum.training.state import (
     unwrap,
     unwrap_optimizer,
 )
+from continuum.training.weights import SHARDS_DIR
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from torch.distributed.checkpoint.state_dict import (
 from torch.distributed.fsdp import FSDPModule
 from torch.nn.parallel import DistributedDataParallel
 
-from continuum.training.litgpt import strip_wrapping
+from continuum.training.weights import strip_wrapping
 
 WRAPPED = ("_forward_module", "_orig_mod")
 """Where Fabric's module and a compiled one hold what they wrap."""

@@ -25,7 +25,7 @@ def main() -> None:
 
     experiment = load_experiment(folder / "experiment.yaml")
     launcher = InProcessLauncher()
-    run_experiment(experiment, ExperimentFolder(folder), lambda: launcher, observe)
+    run_experiment(experiment, ExperimentFolder(folder), lambda _: launcher, observe)
 
 
 if __name__ == "__main__":

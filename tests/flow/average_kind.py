@@ -44,12 +44,8 @@ class Average(Stage):
     def run(self, ctx: StageContext) -> ModelWeights:
         import torch
 
-        from continuum.training.litgpt import (
-            WEIGHTS_FILE,
-            check_weights,
-            copy_config_files,
-            load_weights,
-        )
+        from continuum.training.litgpt import check_weights
+        from continuum.training.weights import WEIGHTS_FILE, copy_config_files, load_weights
 
         parents = [ctx.artifact(ref) for ref in self.checkpoints]
         weights = [load_weights(parent.path) for parent in parents]

@@ -11,7 +11,7 @@ import torch
 import yaml
 
 import continuum
-from continuum.training.litgpt import load_weights
+from continuum.training.weights import load_weights
 from tests.commands import Cli, only
 from tests.experiments import FIRST_STAGES, TOY_MODEL, TRAINING, small_stages
 

@@ -118,6 +118,18 @@ def test_a_damaged_artifact_is_made_again(copied: Path, cli: Cli) -> None:
     assert list(copied.glob("runs/.archive/weights-*"))
 
 
+@pytest.mark.parametrize("place", [0.0, 0.5], ids=["its head", "a tensor"])
+def test_weights_are_not_made_of_a_damaged_checkpoint(place: float, copied: Path, cli: Cli) -> None:
+    shutil.rmtree(only(copied, "runs/weights-*"))
+    checkpoint = only(copied, "runs/longer-*/output/lit_model.pth")
+    content = bytearray(checkpoint.read_bytes())
+    content[int(place * len(content))] ^= 1
+    checkpoint.write_bytes(content)
+    told = cli("run", copied, expect=5).stderr
+    assert f"longer: {checkpoint.parent} is damaged: lit_model.pth" in " ".join(told.split())
+    assert not list(copied.glob("runs/weights-*/artifact.json"))
+
+
 def test_the_second_of_two_writers_is_told_about_the_first(
     experiment: Callable[..., Path], cli: Cli
 ) -> None:

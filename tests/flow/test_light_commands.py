@@ -74,3 +74,21 @@ def test_the_help_of_all_commands_is_that_of_each() -> None:
     for name, summary in COMMANDS.items():
         function = getattr(importlib.import_module(f"continuum.cli.{name}"), name)
         assert function.__doc__.splitlines()[0] == summary, name
+
+
+@pytest.mark.parametrize(
+    ("module", "loaded"),
+    [("", set()), (".weights", {"torch"}), (".training", {"torch", "lightning", "litgpt"})],
+    ids=["nothing that computes", "weights", "training"],
+)
+def test_workers_are_born_with_what_the_stages_need(module: str, loaded: set[str]) -> None:
+    names = ("torch", "lightning", "litgpt")
+    program = (
+        f"import sys, continuum.launchers.preload{module}\n"
+        f"print(*[name for name in {names} if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert set(done.stdout.split()) == loaded
+    assert done.stderr == ""

@@ -12,7 +12,7 @@ import pytest
 import torch
 import yaml
 
-from continuum.training.litgpt import load_weights
+from continuum.training.weights import load_weights
 from tests.commands import Cli, only
 from tests.experiments import small_flow
 

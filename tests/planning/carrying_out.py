@@ -86,7 +86,9 @@ def run(folder: Path, request: Request = NOTHING_MORE, events: Events | None = N
     experiment = load_experiment(folder / "experiment.yaml", request.overrides)
     stop = StopRule(events.should_stop)
     owner = ExperimentFolder(folder)
-    return run_experiment(experiment, owner, InProcessLauncher, events.observe, stop, request)
+    return run_experiment(
+        experiment, owner, lambda _: InProcessLauncher(), events.observe, stop, request
+    )
 
 
 def artifacts_of(plan: Plan) -> dict[str, str]:

@@ -15,9 +15,9 @@ import torch
 
 from continuum.architecture import architecture
 from continuum.training.fabric import leave_group, make_fabric, resolve
-from continuum.training.litgpt import load_weights
 from continuum.training.setup import make_state
 from continuum.training.state import is_sharded, load_model
+from continuum.training.weights import load_weights
 from tests.training.samples import make_recipe
 
 SEED = 5

@@ -210,7 +210,7 @@ class Trials:
 
         experiment = load_experiment(self.folder / "experiment.yaml")
         folder = ExperimentFolder(self.folder)
-        return run_experiment(experiment, folder, lambda: launcher, observe)
+        return run_experiment(experiment, folder, lambda _: launcher, observe)
 
     def plan(self) -> Plan:
         """What carrying `experiment.yaml` out would do."""

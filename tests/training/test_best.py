@@ -14,7 +14,8 @@ from continuum.errors import PreflightError, StageFailedError
 from continuum.plan import Action
 from continuum.training.data import Blocks, Share, ValidationData
 from continuum.training.evaluation import evaluate
-from continuum.training.litgpt import GPT, Config, load_weights
+from continuum.training.litgpt import GPT, Config
+from continuum.training.weights import load_weights
 from tests.training.conftest import DATA_STAGES
 from tests.training.samples import TOY_FIELDS, Trials, cpu_fabric, steps_of
 

@@ -1,0 +1,9 @@
+"""What reads and writes weights: torch, without LitGPT and Lightning."""
+
+import warnings
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    import continuum.training.convert
+
+__all__ = ["continuum"]
