@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -17,6 +17,7 @@ from continuum.lint import lint
 from continuum.locking import check_locked
 from continuum.plan import Action, Plan, Request
 from continuum.plan_document import as_document
+from continuum.spec.diagnostics import as_document as as_findings
 from continuum.spec.diagnostics import headline
 
 CHANGES_PENDING = 10
@@ -54,7 +55,7 @@ def plan(
     """Show what a run would do: each stage's action, the reason, its cost. Runs nothing."""
     opened = open_experiment(spec, overrides)
     made = opened.plan(Request(tuple(overrides or ()), frozenset(rerun or ()), locked))
-    document = as_document(made) if as_json or out is not None else None
+    document = _document(opened, made) if as_json or out is not None else None
     if as_json and document is not None:
         print_json(document)
     elif why is not None:
@@ -74,6 +75,12 @@ def plan(
         changing = [planned.name for planned in made if planned.action is not Action.REUSE]
         typer.echo(f"not reused as they are: {', '.join(changing)}", err=True)
         raise typer.Exit(CHANGES_PENDING)
+
+
+def _document(opened: Opened, made: Plan) -> dict[str, Any]:
+    """The plan, and what `validate` says of the spec, in its form."""
+    found = as_findings(lint(opened.document, made))["diagnostics"]
+    return {**as_document(made), "findings": found}
 
 
 def plan_columns(made: Plan, costs: Mapping[str, Cost]) -> Columns:

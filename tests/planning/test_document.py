@@ -28,12 +28,23 @@ def kept_plan(cli: Cli, folder: Path, *options: str, expect: int = 0) -> Path:
 def test_the_document_is_one_and_names_its_schema(small: Write, cli: Cli) -> None:
     folder = small()
     printed = json.loads(cli("plan", folder, "--json").stdout)
-    assert printed == document_of(folder) == json.loads(kept_plan(cli, folder).read_text())
+    assert printed == json.loads(kept_plan(cli, folder).read_text())
+    assert printed == {**document_of(folder), "findings": []}
     assert printed["schema"] == SCHEMA == "continuum.plan/1"
     assert (printed["ok"], printed["has_work"], printed["locked"]) == (True, True, False)
     (tokenizer,) = (stage for stage in printed["stages"] if stage["name"] == "tokenizer")
     assert tokenizer["inputs"] == ["book"]
     assert tokenizer["run"] == f"tokenizer-{tokenizer['fingerprint'][:12]}"
+
+
+def test_the_document_holds_what_validate_finds(cli: Cli, tmp_path: Path) -> None:
+    folder = tmp_path / "doubtful"
+    folder.mkdir()
+    spec = Path(__file__).parents[1] / "lint/specs/W002-steps.yaml"
+    shutil.copy(spec, folder / "experiment.yaml")
+    found = json.loads(cli("validate", folder, "--format", "json").stdout)["diagnostics"]
+    assert [finding["code"] for finding in found] == ["W002"]
+    assert json.loads(cli("plan", folder, "--json").stdout)["findings"] == found
 
 
 def test_planning_writes_nothing(small: Write, cli: Cli) -> None:
