@@ -76,7 +76,7 @@ def run_stage(
             with _verified_meanwhile(inputs):
                 artifact = stage.run(ctx)
         else:
-            _verify(inputs)
+            _verify(inputs, reads=rank == 0)
             artifact = stage.run(ctx)
         return run.complete(artifact) if rank == 0 else artifact
 
@@ -213,15 +213,18 @@ def _find_input(run: StageRun, item: InputRecord, ref: Any) -> Artifact:
     return selected
 
 
-def _verify(inputs: Mapping[str, Artifact]) -> None:
+def _verify(inputs: Mapping[str, Artifact], *, reads: bool = True) -> None:
     """Weights begin a long run: every byte is read again; data is checked by presence and size.
+
+    Args:
+        reads: False where another process reads: then presence and size must do.
 
     Raises:
         IntegrityError: an input is not what its record says.
     """
     for ref, artifact in inputs.items():
         is_model = isinstance(artifact, Checkpoint)
-        damage = files.find_damage(artifact.path, artifact.files, read=is_model)
+        damage = files.find_damage(artifact.path, artifact.files, read=is_model and reads)
         if damage:
             raise IntegrityError(f"{ref}: {artifact.path} is damaged: {damage[0]}")
 

@@ -9,7 +9,7 @@ every byte is read again and compared.
 import math
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -136,11 +136,22 @@ def cleaned_up(temporary: Path, final: Path) -> Iterator[None]:
         ) from error
 
 
-def newest_whole(run: StageRun) -> tuple[SavedCheckpoint | None, list[str]]:
-    """The newest checkpoint whose bytes are as recorded, and what was wrong with newer ones."""
+def read_all(folder: Path, files: tuple[FileDigest, ...]) -> list[str]:
+    """Read every byte; what differs from the record."""
+    return find_damage(folder, files, read=True)
+
+
+def newest_whole(
+    run: StageRun, find: Callable[[Path, tuple[FileDigest, ...]], list[str]] = read_all
+) -> tuple[SavedCheckpoint | None, list[str]]:
+    """The newest checkpoint whose bytes are as recorded, and what was wrong with newer ones.
+
+    Args:
+        find: What differs between the files of a checkpoint's folder and their record.
+    """
     passed_over: list[str] = []
     for folder in sorted(run.checkpoints_dir.glob("step-*"), reverse=True):
-        found = _examine(folder)
+        found = _examine(folder, find)
         if isinstance(found, SavedCheckpoint):
             return found, passed_over
         passed_over.append(f"{folder.name} is damaged and was passed over: {found}")
@@ -201,8 +212,10 @@ def retain(run: StageRun, retention: Retention) -> list[SavedCheckpoint]:
     return deleted
 
 
-def _examine(folder: Path) -> SavedCheckpoint | str:
-    """The checkpoint in `folder` after reading every byte of it, or what is wrong with it."""
+def _examine(
+    folder: Path, find: Callable[[Path, tuple[FileDigest, ...]], list[str]]
+) -> SavedCheckpoint | str:
+    """The checkpoint in `folder` after every byte of it was read, or what is wrong with it."""
     path = folder / "manifest.json"
     try:
         manifest = CheckpointManifest.model_validate_json(path.read_bytes())
@@ -212,7 +225,7 @@ def _examine(folder: Path) -> SavedCheckpoint | str:
         return f"manifest.json cannot be read ({type(error).__name__})"
     if not manifest.is_sealed:
         return "manifest.json was changed after it was written"
-    damage = find_damage(folder, manifest.files, read=True)
+    damage = find(folder, manifest.files)
     if damage:
         return damage[0]
     return SavedCheckpoint(folder, manifest)

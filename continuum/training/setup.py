@@ -13,7 +13,7 @@ from continuum.errors import PreflightError
 from continuum.preflight.fitness import evaluation_problems
 from continuum.recipe import Recipe, intervals_of
 from continuum.stage import StageContext
-from continuum.training.checkpoint import newest_whole, read_checkpoint
+from continuum.training.checkpoint import read_checkpoint
 from continuum.training.data import Blocks, Share, TrainingData, ValidationData
 from continuum.training.fabric import Resolved
 from continuum.training.groups import parameter_groups
@@ -25,6 +25,7 @@ from continuum.training.saving import tracked_metrics
 from continuum.training.schedule import LearningRate
 from continuum.training.shards import load_shards
 from continuum.training.state import TrainingState, is_sharded
+from continuum.training.verification import newest_verified
 from continuum.training.weights import SHARDS_DIR
 
 Datasets = dict[str, TokenizedDataset]
@@ -179,12 +180,12 @@ def restore(fabric: Fabric, state: TrainingState, folder: Path) -> None:
 def recover(fabric: Fabric, ctx: StageContext, state: TrainingState, resolved: Resolved) -> bool:
     """Go on from the run's newest whole checkpoint, if it has one.
 
-    Rank 0 reads every byte and decides; what was passed over, and whether the continuation is
-    exact, is told and recorded.
+    Every byte is read first, and rank 0 decides; what was passed over, and whether the
+    continuation is exact, is told and recorded.
     """
     found: tuple[str, dict[str, Any]] | None = None
+    newest, passed_over = newest_verified(fabric, ctx.run)
     if fabric.is_global_zero:
-        newest, passed_over = newest_whole(ctx.run)
         for message in passed_over:
             ctx.report({"event": "warning", "message": message})
             ctx.run.log_attempt("checkpoint_passed_over", message=message)

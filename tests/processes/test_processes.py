@@ -46,6 +46,28 @@ def test_killed_processes_go_on_to_the_same_bytes(
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
+@pytest.mark.parametrize("place", [0, -1], ids=["the first's share", "the second's share"])
+def test_a_damaged_shard_is_found_by_whoever_reads_it(
+    place: int, prepare: Callable[..., Path], cli: Cli
+) -> None:
+    unbroken, broken = prepare(spec("sharded"), "unbroken"), prepare(spec("sharded"), "broken")
+    cli("run", unbroken)
+    process = cli.start("run", broken)
+    wait_until(lambda: bool(list(broken.glob("runs/pretrain-*/checkpoints/step-*8"))))
+    kill_group(process)
+    wait_until(lambda: not ranks_of(broken), timeout_s=10)
+    newest = max(broken.glob("runs/pretrain-*/checkpoints/step-*"))
+    shard = sorted(newest.glob("shards/*.distcp"), key=lambda p: p.stat().st_size)[place]
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 1
+    shard.write_bytes(content)
+    told = cli("run", broken).stderr
+    assert f"{newest.name} is damaged and was passed over: shards/{shard.name} has other" in told
+    assert final_state(broken) == final_state(unbroken)
+
+
+@pytest.mark.slow
 def test_another_number_of_processes_is_recorded_and_sees_the_same_samples(
     alone: Path, prepare: Callable[..., Path], cli: Cli
 ) -> None:
