@@ -18,8 +18,7 @@ SIZES = (1, PARALLEL_BYTES - 1, 0, PARALLEL_BYTES, 3 * PARALLEL_BYTES + 7, 5)
 
 def test_blocks_of_any_size_are_written_and_hashed_in_their_order(tmp_path: Path) -> None:
     blocks = [os.urandom(size) for size in SIZES]
-    with (tmp_path / "file").open("wb") as file:
-        writer = HashingWriter(file)
+    with (tmp_path / "file").open("wb") as file, HashingWriter(file) as writer:
         assert [writer.write(memoryview(block)) for block in blocks] == list(SIZES)
     assert (tmp_path / "file").read_bytes() == b"".join(blocks)
     assert writer.sha256 == sha256_file(tmp_path / "file")
@@ -28,10 +27,12 @@ def test_blocks_of_any_size_are_written_and_hashed_in_their_order(tmp_path: Path
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
 def test_a_full_disk_is_the_error_of_the_block_that_no_longer_fits() -> None:
-    with Path("/dev/full").open("wb", buffering=0) as file:
-        writer = HashingWriter(file)
-        with pytest.raises(OSError, match="No space") as caught:
-            writer.write(bytes(4 * PARALLEL_BYTES))
+    with (
+        Path("/dev/full").open("wb", buffering=0) as file,
+        HashingWriter(file) as writer,
+        pytest.raises(OSError, match="No space") as caught,
+    ):
+        writer.write(bytes(4 * PARALLEL_BYTES))
     assert caught.value.errno == errno.ENOSPC
     assert writer.size_bytes == 0
 

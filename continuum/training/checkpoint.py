@@ -269,8 +269,7 @@ def load_plain(path: Path) -> dict[str, Any]:
 
 def save_hashed(values: dict[str, Any], path: Path) -> FileDigest:
     """`torch.save` that hashes what it writes and flushes it to the disk."""
-    with path.open("wb") as file:
-        writer = HashingWriter(file)
+    with path.open("wb") as file, HashingWriter(file) as writer:
         torch.save(values, writer)  # type: ignore[arg-type]  # only `write` is called
         file.flush()
         os.fsync(file.fileno())
