@@ -9,7 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
+from continuum.architecture import architecture
+from tests.benchmarks import bench_gpu
 from tests.benchmarks.baseline import Baseline
 from tests.benchmarks.rows import Row, in_turns
 
@@ -92,6 +95,38 @@ def test_measurements_take_turns_and_the_first_of_each_does_not_count() -> None:
 
     found = in_turns([clock("a", 100, 1, 2, 9), clock("b", 200, 3, 4, 5)], rounds=3)
     assert (found, "".join(called)) == ([2, 4], "abab" + "ba" + "ab")
+
+
+def test_without_a_gpu_its_benchmark_says_so_and_yields_nothing() -> None:
+    if torch.cuda.is_available():
+        pytest.skip("a GPU is here")
+    done = benchmarks("--quick", "--json", "--only", "gpu")
+    assert done.returncode == 0
+    assert "gpu: no CUDA device here, so nothing is measured" in done.stderr
+    assert json.loads(done.stdout)["rows"] == []
+
+
+@pytest.mark.slow
+def test_what_the_gpu_is_measured_with_trains_on_the_cpu_too(tmp_path: Path) -> None:
+    training = replace(
+        bench_gpu.COMMON,
+        precision="32-true",
+        accelerator="cpu",
+        copies=1,
+        log_every=2,
+        sequence_length=32,
+        global_batch=4,
+        micro_batch=2,
+    )
+    theirs, ours = bench_gpu.train(training, tmp_path, rounds=2)
+    assert [turn.what for turn in (*theirs, *ours)] == ["train"] * 4
+    turns = [replace(turn, device_bytes=5) for turn in theirs]
+    speed, memory = bench_gpu.rows_of(training, turns, [replace(t, wall_s=1) for t in turns], 1e12)
+    flops = architecture("pythia-14m").training_flops_per_token(32)
+    assert speed.ours_value == training.tokens_per_turn == 32 * 4 * 2
+    assert flops is not None
+    assert speed.note.startswith(f"MFU {256 * flops / 1e12:.1%} against ")
+    assert (memory.name, memory.ratio) == ("gpu/pythia-14m-memory", 1.0)
 
 
 def test_an_unknown_name_is_told_with_those_there_are() -> None:

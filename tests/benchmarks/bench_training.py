@@ -6,12 +6,12 @@ import statistics
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tests.benchmarks.pacing import Paced, Turn, paced
+from tests.benchmarks.pacing import Turn, paced, take_turns
 from tests.benchmarks.rows import Row, Setting, benchmark
 from tests.benchmarks.training_spec import (
     EVALUATION_BATCHES,
     MODEL,
-    TOKENS_PER_STEP,
+    ON_CPU,
     tokenizer_of,
     write_texts,
     write_training,
@@ -30,39 +30,29 @@ SPAWNED = (
 def bench_training(setting: Setting) -> Sequence[Row]:
     """Steps and evaluations of the same training, in turns; then what each process has taken."""
     folder = write_training(setting.work_dir / "ours")
-    litgpts = (write_texts(setting.work_dir / "texts"), tokenizer_of(folder))
+    tokenizer = tokenizer_of(folder)
+    litgpts = (write_texts(setting.work_dir / "texts"), tokenizer, ON_CPU.as_json())
     compiles = shutil.which(os.environ.get("CXX", "g++")) is not None
     if compiles and not setting.quick:
         # With texts of its own: a process that finds them tokenized forks its loaders' workers.
         texts = write_texts(setting.work_dir / "warm")
-        _warm_compile_cache((texts, litgpts[1]), setting.work_dir / "warm.txt")
+        warm = (texts, tokenizer, ON_CPU.as_json())
+        _warm_compile_cache(warm, setting.work_dir / "warm.txt")
     environment = {} if compiles else {"TORCHDYNAMO_DISABLE": "1"}
     errors = setting.work_dir / "litgpt.txt"
     with (
         paced("train_litgpt", *litgpts, errors=errors, environment=environment) as theirs,
         paced("train_ours", folder, errors=setting.work_dir / "ours.txt") as ours,
     ):
-        reference, found = _take_turns(theirs, ours, 2 * setting.rounds)
+        reference, found = take_turns(theirs, ours, 2 * setting.rounds, WARM_UP)
     return _rows(reference, found, "" if compiles else "not compiled: no C++ compiler here")
 
 
-def _warm_compile_cache(litgpts: Sequence[Path], errors: Path) -> None:
+def _warm_compile_cache(litgpts: Sequence[Path | str], errors: Path) -> None:
     """LitGPT's first two turns, after which what it compiles is on the disk."""
     with paced("train_litgpt", *litgpts, errors=errors) as process:
         for _ in range(2):
             process.turn()
-
-
-def _take_turns(theirs: Paced, ours: Paced, rounds: int) -> tuple[list[Turn], list[Turn]]:
-    """A step or an evaluation of one, then the same of the other; first now one, now the other."""
-    turns: dict[Paced, list[Turn]] = {theirs: [], ours: []}
-    for number in range(WARM_UP + rounds):
-        for process in (theirs, ours) if number % 4 < 2 else (ours, theirs):
-            turn = process.turn()
-            if number >= WARM_UP:
-                turns[process].append(turn)
-    assert [t.what for t in turns[theirs]] == [t.what for t in turns[ours]]
-    return turns[theirs], turns[ours]
 
 
 def _rows(reference: list[Turn], ours: list[Turn], note: str) -> list[Row]:
@@ -80,8 +70,8 @@ def _rows(reference: list[Turn], ours: list[Turn], note: str) -> list[Row]:
             "training/speed",
             f"training of {MODEL}, steady",
             LITGPT,
-            TOKENS_PER_STEP / step[0],
-            TOKENS_PER_STEP / step[1],
+            ON_CPU.tokens_per_turn / step[0],
+            ON_CPU.tokens_per_turn / step[1],
             "tokens/s",
             1.1,
             more_is_better=True,

@@ -23,12 +23,14 @@ class Turn:
     """One turn of a process."""
 
     what: str
-    """`train` (an optimizer step) or `evaluate`."""
+    """`train` (the optimizer steps of a row of the log) or `evaluate`."""
     wall_s: float
     cpu_s: float
     """Of the process, all threads, without its children."""
     peak_bytes: int
     """The largest resident set of the process until now."""
+    device_bytes: int = 0
+    """The most that its tensors took of a GPU until now."""
 
 
 class Pace:
@@ -42,7 +44,8 @@ class Pace:
 
     def end_turn(self, what: str) -> None:
         """Tell how long it took; ends the process when no further step is wanted."""
-        turn = Turn(what, now() - self._wall_s, process_time() - self._cpu_s, peak_bytes())
+        wall_s, cpu_s = now() - self._wall_s, process_time() - self._cpu_s
+        turn = Turn(what, wall_s, cpu_s, peak_bytes(), peak_device_bytes())
         print(json.dumps(asdict(turn)), file=self._told, flush=True)
         if not sys.stdin.readline():
             os._exit(0)  # In the middle of a training that would go on.
@@ -78,6 +81,24 @@ class Paced:
         return Turn(**json.loads(line))
 
 
+def take_turns(
+    theirs: Paced, ours: Paced, rounds: int, warm_up: int
+) -> tuple[list[Turn], list[Turn]]:
+    """A step or an evaluation of one, then the same of the other; first now one, now the other.
+
+    Args:
+        warm_up: Turns before the `rounds` that count.
+    """
+    turns: dict[Paced, list[Turn]] = {theirs: [], ours: []}
+    for number in range(warm_up + rounds):
+        for process in (theirs, ours) if number % 4 < 2 else (ours, theirs):
+            turn = process.turn()
+            if number >= warm_up:
+                turns[process].append(turn)
+    assert [t.what for t in turns[theirs]] == [t.what for t in turns[ours]]
+    return turns[theirs], turns[ours]
+
+
 @contextmanager
 def paced(
     module: str,
@@ -106,6 +127,14 @@ def paced(
             yield Paced(process, errors)
         finally:
             process.kill()
+
+
+def peak_device_bytes() -> int:
+    """The most that this process's tensors have taken of its GPU; 0 where it uses none."""
+    import torch
+
+    is_used = bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]
+    return torch.cuda.max_memory_allocated() if is_used else 0
 
 
 def peak_bytes() -> int:

@@ -1,5 +1,7 @@
-"""The training that is measured: pythia-14m on made text, for continuum and for LitGPT alike."""
+"""The training that is measured: pythia-14m on Python's help, for continuum and LitGPT alike."""
 
+import json
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from pydoc_data import topics
 from typing import Any
@@ -14,9 +16,44 @@ SEQUENCE_LENGTH = 256
 GLOBAL_BATCH = 16
 MICRO_BATCH = 4
 EVALUATION_BATCHES = 4
-TOKENS_PER_STEP = SEQUENCE_LENGTH * GLOBAL_BATCH
+
+
+@dataclass(frozen=True)
+class Training:
+    """What continuum and LitGPT train alike; a process that trains gets it as JSON."""
+
+    model: str = MODEL
+    sequence_length: int = SEQUENCE_LENGTH
+    global_batch: int = GLOBAL_BATCH
+    micro_batch: int = MICRO_BATCH
+    precision: str = "32-true"
+    accelerator: str = "cpu"
+    log_every: int = 1
+    """Optimizer steps in a turn."""
+    evaluation_batches: int | None = EVALUATION_BATCHES
+    """In an evaluation after each step; None for no evaluations."""
+    copies: int = 1
+    """How often the text of about 0.7 MB is repeated."""
+
+    @property
+    def tokens_per_turn(self) -> int:
+        """Of the steps between two rows of the log."""
+        return self.sequence_length * self.global_batch * self.log_every
+
+    def as_json(self) -> str:
+        """For the command line of a process that trains."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def of_json(cls, text: str) -> "Training":
+        """The reverse."""
+        return cls(**json.loads(text))
+
+
+ON_CPU = Training()
+OPTIMIZER = {"lr": 3e-4, "weight_decay": 0.1}
 STAGES: dict[str, Any] = {
-    "books": {"kind": "fetch", "sources": [{"python": "pydoc_data/topics.py"}]},
+    "books": {"kind": "fetch", "sources": [{"path": "topics.txt"}]},
     "tokenizer": {"kind": "train_tokenizer", "corpus": "books", "vocab_size": 512},
     "tokens": {
         "kind": "tokenize",
@@ -25,45 +62,55 @@ STAGES: dict[str, Any] = {
         "validation": {"fraction": 0.1},
     },
 }
-PRETRAIN: dict[str, Any] = {
-    "kind": "pretrain",
-    "model": MODEL,
-    "data": "tokens",
-    "max_steps": 1000,
-    "sequence_length": SEQUENCE_LENGTH,
-    "global_batch_size": GLOBAL_BATCH,
-    "precision": "32-true",
-    "optimizer": {"lr": 3e-4, "weight_decay": 0.1},
-    "max_norm": 1.0,
-    "evaluate": {"every": 1, "batches": EVALUATION_BATCHES},
-    "runtime": {
-        "accelerator": "cpu",
-        "micro_batch_size": MICRO_BATCH,
-        "checkpoint": {"every": 1000},
-    },
-}
 
 
-def write_training(folder: Path) -> Path:
+def write_training(folder: Path, training: Training = ON_CPU) -> Path:
     """An experiment folder whose tokens are made and whose training is still to come.
 
     The tokens are made by another process, which keeps their memory out of the figures.
     """
     folder.mkdir(parents=True)
+    (folder / "topics.txt").write_text(_text(training), encoding="utf-8")
     _write(folder, STAGES)
     measure(continuum("run", folder))
-    _write(folder, {**STAGES, "pretrain": PRETRAIN})
+    _write(folder, {**STAGES, "pretrain": _pretrain(training)})
     return folder
 
 
-def write_texts(folder: Path) -> Path:
+def write_texts(folder: Path, training: Training = ON_CPU) -> Path:
     """The same text as LitGPT's `TextFiles` wants it: folders for training and validation."""
-    text = Path(topics.__file__).read_text(encoding="utf-8")
+    text = _text(training)
     cut = len(text) * 9 // 10
     for split, part in (("train", text[:cut]), ("validation", text[cut:])):
         (folder / split).mkdir(parents=True)
         (folder / split / "topics.txt").write_text(part, encoding="utf-8")
     return folder
+
+
+def _text(training: Training) -> str:
+    return Path(topics.__file__).read_text(encoding="utf-8") * training.copies
+
+
+def _pretrain(training: Training) -> dict[str, Any]:
+    batches = training.evaluation_batches
+    return {
+        "kind": "pretrain",
+        "model": training.model,
+        "data": "tokens",
+        "max_steps": 1000 * training.log_every,
+        "sequence_length": training.sequence_length,
+        "global_batch_size": training.global_batch,
+        "precision": training.precision,
+        "optimizer": OPTIMIZER,
+        "max_norm": 1.0,
+        "evaluate": None if batches is None else {"every": 1, "batches": batches},
+        "runtime": {
+            "accelerator": training.accelerator,
+            "micro_batch_size": training.micro_batch,
+            "log_every": training.log_every,
+            "checkpoint": {"every": 1000 * training.log_every},
+        },
+    }
 
 
 def tokenizer_of(folder: Path) -> Path:
