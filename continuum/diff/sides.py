@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from continuum.digest_cache import DigestCache
 from continuum.errors import UsageError
@@ -18,6 +19,8 @@ from continuum.spec.experiment import load_experiment
 
 GIT_TIMEOUT_S = 60.0
 SPEC_NAME = "experiment.yaml"
+SAFELY: dict[str, Any] = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
+"""Pythons before 3.10.12 and 3.11.4 know no filters; what is unpacked is the user's own Git."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,7 @@ def _extract(revision: str, path: str, tree: Path) -> Path:
     archive = tree.with_suffix(".tar")
     _git("-C", root, "archive", "--format=tar", f"--output={archive}", revision)
     with tarfile.open(archive) as tar:
-        tar.extractall(tree, filter="data")
+        tar.extractall(tree, **SAFELY)
     archive.unlink()
     return tree / prefix / path
 

@@ -68,7 +68,7 @@ def test_it_is_the_evaluated_step_with_the_lowest_loss(selected: Trials) -> None
     best = lowest(losses(selected))
     assert 0 < best < 20
     assert model(selected, "weights").step == best
-    assert steps_of(selected.stage_run("pretrain").checkpoints()) == [best, 18, 20]
+    assert steps_of(selected.stage_run("pretrain").checkpoints()) == sorted({best, 18, 20})
 
 
 def test_the_weights_have_the_loss_they_were_chosen_for(selected: Trials) -> None:
