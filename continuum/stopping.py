@@ -24,6 +24,10 @@ POLL_S = 0.2
 _asked = threading.Event()
 
 
+class _Leaving(SystemExit):
+    """No `Exception`: a library that tries whether another can be imported would swallow it."""
+
+
 class StopRequest:
     """Whether this process was asked to stop; the file is looked for a few times a second."""
 
@@ -82,6 +86,8 @@ def leaving_at_once() -> Iterator[None]:
         if _asked.is_set():
             _leave()
         yield
+    except _Leaving:
+        raise StoppedError("stopped; it starts over with the next run") from None
     finally:
         for number in SIGNALS:
             signal.signal(number, _note)
@@ -94,4 +100,4 @@ def _note(_number: int, _frame: FrameType | None) -> None:
 def _leave(*_: object) -> None:
     for number in SIGNALS:
         signal.signal(number, _note)  # Slurm and the run may each send theirs.
-    raise StoppedError("stopped; it starts over with the next run")
+    raise _Leaving
