@@ -16,6 +16,9 @@ def main() -> None:
     if "RANK" in os.environ:
         for strategy in STRATEGIES:
             _take_step(strategy)
+        from continuum.training.fabric import leave_group
+
+        leave_group(together=True)  # else gloo aborts a rank at its exit now and then
         return
     from continuum.launchers.slurm_job import first_nodes, meeting_place, step, step_environment
 
