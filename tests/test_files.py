@@ -5,13 +5,12 @@ from pathlib import Path
 import pytest
 
 from continuum.files import (
-    PARALLEL_BYTES,
     SIDE_BY_SIDE_BYTES,
-    HashingWriter,
     find_damage,
     hash_tree,
     sha256_file,
 )
+from continuum.training.hashing_writer import PARALLEL_BYTES, HashingWriter
 
 SIZES = (1, PARALLEL_BYTES - 1, 0, PARALLEL_BYTES, 3 * PARALLEL_BYTES + 7, 5)
 

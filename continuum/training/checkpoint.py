@@ -25,7 +25,6 @@ from continuum.disk import FULL, find_disk_error
 from continuum.errors import StageFailedError
 from continuum.files import (
     FileDigest,
-    HashingWriter,
     find_damage,
     fsync_folder,
     fsync_tree,
@@ -35,6 +34,7 @@ from continuum.files import (
 )
 from continuum.records import CheckpointManifest, SavedCheckpoint
 from continuum.runs import StageRun
+from continuum.training.hashing_writer import HashingWriter
 from continuum.training.litgpt import Config, save_config
 from continuum.training.shard_files import read_whole
 from continuum.training.weights import SHARDS_DIR, WEIGHTS_FILE, copy_config_files
