@@ -34,9 +34,11 @@ class DigestCache:
         self._known: dict[str, str] = {}
         self._is_changed = False
         try:
-            self._known = json.loads(path.read_text(encoding="utf-8"))
+            known = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
-            self._known = {}  # A cache: what cannot be read is hashed again.
+            known = None
+        if isinstance(known, dict):  # A cache: what cannot be read is hashed again.
+            self._known = known
 
     def sha256(self, path: Path) -> str | None:
         """The file's hash; None when there is no such file."""

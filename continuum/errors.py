@@ -59,6 +59,11 @@ class IntegrityError(ContinuumError):
     exit_code = 8
 
 
+def how_to_make_again(ref: str) -> str:
+    """What to do about a damaged artifact, by the reference that names it (`pretrain@step-5`)."""
+    return f"`continuum run --rerun {ref.partition('@')[0]}` makes it again"
+
+
 class NotReproducedError(ContinuumError):
     """A locked run came out with other bytes than the lock says."""
 

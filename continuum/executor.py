@@ -13,7 +13,12 @@ from typing import Any
 from continuum.artifacts import Artifact, TrainingCheckpoint
 from continuum.digest_cache import DigestCache
 from continuum.disk import tell_disk_fault
-from continuum.errors import ContinuumError, PreflightError, StageFailedError
+from continuum.errors import (
+    ContinuumError,
+    IntegrityError,
+    PreflightError,
+    StageFailedError,
+)
 from continuum.launchers import Launcher, Outcome
 from continuum.lineage.reading import write_lineage
 from continuum.locking import check_locked, update_lock
@@ -173,6 +178,8 @@ class _Execution:
                 return self._launch(planned)
         except PreflightError as error:
             return Outcome("refused", str(error))
+        except IntegrityError as error:
+            return Outcome("damaged", str(error))
         except ContinuumError as error:
             return Outcome("failed", str(error))
         except OSError as error:
@@ -224,14 +231,16 @@ class _Execution:
         return inputs
 
     def _record(self, planned: PlannedStage, inputs: dict[str, Artifact]) -> StageRecord:
-        dump = {"mode": "json", "by_alias": True, "exclude_none": True}
         return StageRecord(
             name=planned.name,
             kind=planned.stage.kind,
             fingerprint=planned.fingerprint,
             identity=planned.identity,
-            spec=planned.stage.model_dump(**dump),  # type: ignore[arg-type]
-            recipe=planned.recipe.model_dump(**dump) if planned.recipe else None,  # type: ignore[arg-type]
+            # With every null: what is null need not be so by default.
+            spec=planned.stage.model_dump(mode="json", by_alias=True),
+            recipe=planned.recipe.model_dump(mode="json", by_alias=True)
+            if planned.recipe
+            else None,
             seed=self._plan.experiment.seed,
             inputs=tuple(
                 InputRecord(

@@ -20,6 +20,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from continuum.errors import IntegrityError
 from continuum.processors import num_processors
 
 BUFFER_BYTES = 1 << 20
@@ -86,19 +87,28 @@ def find_damage(folder: Path, files: Iterable[FileDigest], *, read: bool) -> lis
         num_bytes = sum(file.size_bytes for file in of_right_size)
         hashes = _hash_all([folder / file.path for file in of_right_size], num_bytes)
         for file, sha256 in zip(of_right_size, hashes, strict=True):
-            if sha256 != file.sha256:
+            if isinstance(sha256, OSError):
+                wrong[file.path] = f"{file.path} cannot be read: {sha256.strerror}"
+            elif sha256 != file.sha256:
                 wrong[file.path] = f"{file.path} has other bytes than recorded"
     return [wrong[file.path] for file in listed if file.path in wrong]
 
 
-def _hash_all(paths: Sequence[Path], num_bytes: int) -> list[str]:
-    """The SHA-256 of files that have so many bytes together."""
+def _hash_all(paths: Sequence[Path], num_bytes: int) -> list[str | OSError]:
+    """The SHA-256 of files that have so many bytes together, or why one cannot be read."""
     if len(paths) < 2 or num_bytes < SIDE_BY_SIDE_BYTES:
-        return [sha256_file(path) for path in paths]
+        return [_hash_or_error(path) for path in paths]
     from concurrent.futures import ThreadPoolExecutor  # most commands hash nothing
 
     with ThreadPoolExecutor(min(len(paths), num_processors())) as threads:
-        return list(threads.map(sha256_file, paths))
+        return list(threads.map(_hash_or_error, paths))
+
+
+def _hash_or_error(path: Path) -> str | OSError:
+    try:
+        return sha256_file(path)
+    except OSError as error:
+        return error
 
 
 def find_wrong_sizes(folder: str, sizes: Iterable[tuple[str, int]]) -> dict[str, str]:
@@ -112,6 +122,9 @@ def find_wrong_sizes(folder: str, sizes: Iterable[tuple[str, int]]) -> dict[str,
             status = os.stat(f"{folder}/{name}")  # noqa: PTH116
         except (FileNotFoundError, NotADirectoryError):
             wrong[name] = f"{name} is missing"
+            continue
+        except OSError as error:
+            wrong[name] = f"{name} cannot be read: {error.strerror}"
             continue
         if not stat.S_ISREG(status.st_mode):
             wrong[name] = f"{name} is missing"
@@ -156,12 +169,41 @@ def append_json_line(path: Path, value: Any) -> None:
         os.fsync(file.fileno())
 
 
-def read_json_lines(path: Path) -> list[dict[str, Any]]:
-    """The finished lines of a JSON-lines file; a missing file has none."""
+def read_json_lines(path: Path, *, key: str) -> list[dict[str, Any]]:
+    """The finished lines of a JSON-lines file; a missing file has none.
+
+    Args:
+        key: What every line must have.
+
+    Raises:
+        IntegrityError: a line is no such document.
+    """
     if not path.is_file():
         return []
     finished, _, _ = path.read_bytes().rpartition(b"\n")
-    return [json.loads(line) for line in finished.splitlines() if line.strip()]
+    rows = []
+    for number, line in enumerate(finished.split(b"\n"), start=1):
+        if line.strip():
+            rows.append(_parsed_line(line, f"{path}:{number}", key))
+    return rows
+
+
+def _parsed_line(line: bytes, where: str, key: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except ValueError:
+        row = None
+    if not isinstance(row, dict) or key not in row:
+        raise IntegrityError(f"{where} is not a whole record: mend or remove that line")
+    return row
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a folder with all that is in it; of a link, the link alone."""
+    if path.is_symlink():
+        path.unlink()
+    elif path.exists():
+        shutil.rmtree(path)
 
 
 def fsync_folder(folder: Path) -> None:

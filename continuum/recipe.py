@@ -201,12 +201,13 @@ def intervals_of(recipe: Recipe, num_steps: int) -> Intervals:
             return None
         return max(1, amount.in_steps(num_steps, recipe.tokens_per_step))
 
-    warmup = recipe.schedule.warmup
+    warmup, saving = recipe.schedule.warmup, recipe.runtime.checkpoint
     return Intervals(
         warmup_steps=warmup.in_steps(num_steps, recipe.tokens_per_step) if warmup else 0,
         evaluate_every=steps(recipe.evaluate.every) if recipe.evaluate else None,
-        checkpoint_every=steps(recipe.runtime.checkpoint.every),
-        keep_every=steps(recipe.runtime.checkpoint.keep_every),
+        # What is kept must be saved, by the clock or not.
+        checkpoint_every=steps(saving.keep_every if saving.every is None else saving.every),
+        keep_every=steps(saving.keep_every),
     )
 
 

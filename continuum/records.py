@@ -9,7 +9,7 @@ from pydantic_core import from_json
 
 from continuum.errors import IntegrityError
 from continuum.files import FileDigest, find_damage
-from continuum.fingerprint import fingerprint
+from continuum.fingerprint import fingerprint, fingerprint_of_json
 
 STAGE_SCHEMA = "continuum.stage/1"
 ARTIFACT_SCHEMA = "continuum.artifact/1"
@@ -81,6 +81,8 @@ class CheckpointManifest(BaseModel):
     model_config_fields: dict[str, Any]
     parent: str | None
     """Digest of the checkpoint or weights the stage began from; None for a fresh model."""
+    resolved: dict[str, Any] | None = None
+    """What `auto` became in the attempt that wrote it; None in one of an earlier release."""
     seal: str = ""
     """SHA-256 over all the other fields, so that damage to this very file is noticed."""
 
@@ -97,12 +99,13 @@ class CheckpointManifest(BaseModel):
             return False
 
     def _own_digest(self) -> str:
-        return fingerprint(self.model_dump(mode="json", exclude={"seal"}))
+        later = {"resolved"} if self.resolved is None else set()
+        return fingerprint(self.model_dump(mode="json", exclude={"seal"} | later))
 
 
 @dataclass(frozen=True)
 class SavedCheckpoint:
-    """A checkpoint folder with a readable manifest whose files have the recorded sizes."""
+    """A checkpoint folder whose manifest is as sealed and whose files have the recorded sizes."""
 
     path: Path
     manifest: CheckpointManifest
@@ -114,13 +117,48 @@ class SavedCheckpoint:
 
 def saved_checkpoint(path: Path) -> SavedCheckpoint | None:
     """The checkpoint in a folder; None where there is no whole one."""
+    found = read_manifest(path)
+    if isinstance(found, str) or find_damage(path, found.files, read=False):
+        return None
+    return SavedCheckpoint(path, found)
+
+
+def read_manifest(folder: Path) -> CheckpointManifest | str:
+    """A checkpoint's manifest, as it was sealed for this very folder, or what is wrong with it."""
+    path = folder / "manifest.json"
     try:
-        manifest = CheckpointManifest.model_validate_json((path / "manifest.json").read_bytes())
-    except (OSError, ValidationError):
-        return None
-    if find_damage(path, manifest.files, read=False):
-        return None
-    return SavedCheckpoint(path, manifest)
+        raw = path.read_bytes()
+        manifest = CheckpointManifest.model_validate_json(raw)
+    except FileNotFoundError:
+        return "manifest.json is missing"
+    except (OSError, ValidationError) as error:
+        return f"manifest.json cannot be read ({type(error).__name__})"
+    if not (is_sealed_as_written(raw) or manifest.is_sealed):
+        return "manifest.json was changed after it was written"
+    if folder.name != checkpoint_name(manifest.step):
+        return f"it is the checkpoint of step {manifest.step:,} under another name"
+    return manifest
+
+
+def checkpoint_name(step: int) -> str:
+    """The name of a checkpoint's folder."""
+    return f"step-{step:08d}"
+
+
+def is_checkpoint_name(name: str) -> bool:
+    """Whether a folder may be a checkpoint, `step-00000123`; a copy made beside them is none."""
+    return len(name) >= 13 and name.startswith("step-") and name[5:].isdecimal()
+
+
+def is_sealed_as_written(raw: bytes) -> bool:
+    """Whether the very fields of a manifest's text are those that were sealed.
+
+    A manifest of an earlier release lacks fields that were added since; the model fills them in,
+    and is slower.
+    """
+    document: dict[str, Any] = from_json(raw)
+    seal: str | None = document.pop("seal", None)
+    return seal == fingerprint_of_json(document)
 
 
 def read_document(path: Path, schema: str) -> dict[str, Any]:
@@ -138,6 +176,21 @@ def read_document(path: Path, schema: str) -> dict[str, Any]:
     if not isinstance(document, dict) or document.pop("schema", None) != schema:
         raise IntegrityError(f"{path} is not a {schema} document")
     return document
+
+
+def read_object(path: Path, remedy: str) -> dict[str, Any]:
+    """A small JSON document that has no schema.
+
+    Raises:
+        IntegrityError: it is none; `remedy` says what to do.
+    """
+    try:
+        value = from_json(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise IntegrityError(f"{path} is not readable JSON ({error}): {remedy}") from None
+    if not isinstance(value, dict):
+        raise IntegrityError(f"{path} holds no object, but {type(value).__name__}: {remedy}")
+    return value
 
 
 def parsed(model: type[ModelT], value: Any, path: Path) -> ModelT:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from continuum.errors import PreflightError, StageFailedError, StoppedError
+from continuum.errors import IntegrityError, PreflightError, StageFailedError, StoppedError
 from continuum.launchers import Outcome
 from continuum.locking import check_reproduced
 from continuum.plan import Plan
@@ -26,7 +26,7 @@ class RunResult:
 
     def raise_for_failure(self) -> None:
         """Raise the error of the first stage that did not finish, or of a run not reproduced."""
-        order = {"failed": 0, "crashed": 0, "killed": 0, "refused": 1, "stopped": 2}
+        order = {"damaged": 0, "failed": 0, "crashed": 0, "killed": 0, "refused": 1, "stopped": 2}
         bad = [(n, o) for n, o in self.outcomes.items() if o.status not in ("done", "reused")]
         for name, outcome in sorted(bad, key=lambda item: order[item[1].status]):
             others = ", ".join(other for other, _ in bad if other != name)
@@ -37,6 +37,8 @@ class RunResult:
                 raise StoppedError(message)
             if outcome.status == "refused":
                 raise PreflightError(message)
+            if outcome.status == "damaged":
+                raise IntegrityError(message)
             raise StageFailedError(message)
         if self.unrecorded:
             raise StageFailedError(self.unrecorded)

@@ -27,8 +27,11 @@ from continuum.records import (
     STAGE_SCHEMA,
     SavedCheckpoint,
     StageRecord,
+    checkpoint_name,
+    is_checkpoint_name,
     parsed,
     read_document,
+    read_object,
     saved_checkpoint,
 )
 
@@ -115,9 +118,9 @@ class StageRun:
         return parsed(StageRecord, read_document(path, STAGE_SCHEMA), path)
 
     def resolved(self) -> dict[str, Any]:
-        """What `auto` became in the first attempt; empty before it."""
+        """What `auto` became in the first attempt, empty before it; raises IntegrityError."""
         path = self.path / "resolved.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        return read_object(path, "remove it, and `auto` is decided anew") if path.is_file() else {}
 
     def keep_resolved(self, values: dict[str, Any]) -> None:
         """Record what `auto` became, once."""
@@ -129,8 +132,8 @@ class StageRun:
         files.append_json_line(self.path / "attempts.jsonl", {"event": event, **fields})
 
     def attempts(self) -> list[dict[str, Any]]:
-        """The lines of `attempts.jsonl`, oldest first."""
-        return files.read_json_lines(self.path / "attempts.jsonl")
+        """The lines of `attempts.jsonl`, oldest first; raises IntegrityError."""
+        return files.read_json_lines(self.path / "attempts.jsonl", key="event")
 
     @property
     def num_attempts(self) -> int:
@@ -144,10 +147,10 @@ class StageRun:
 
     def checkpoint_names(self) -> list[str]:
         """The names of the published checkpoints' folders, sorted, whole or not."""
-        return [name for name in _names_in(self.checkpoints_dir) if name.startswith("step-")]
+        return [name for name in _names_in(self.checkpoints_dir) if is_checkpoint_name(name)]
 
     def checkpoint_dir(self, step: int) -> Path:
-        return self.checkpoints_dir / f"step-{step:08d}"
+        return self.checkpoints_dir / checkpoint_name(step)
 
     def complete(self, artifact: Artifact) -> Artifact:
         """Hash the artifact's files and write `artifact.json`, the last act of a run."""

@@ -19,13 +19,15 @@ from typing import Any
 from continuum import files
 from continuum.artifacts import Artifact, Checkpoint
 from continuum.disk import describe_disk_fault
-from continuum.errors import ContinuumError, IntegrityError, StoppedError
+from continuum.errors import ContinuumError, IntegrityError, StoppedError, how_to_make_again
 from continuum.records import InputRecord
 from continuum.runs import StageRun
 from continuum.stage import StageContext, rebuild_stage, select_checkpoint, stage_kinds
 from continuum.stopping import StopRequest, heed_signals, leaving_at_once
 
 Report = Callable[[dict[str, Any]], None]
+STATUS_OF_EXIT_CODE = {4: "refused", 8: "damaged"}
+"""How a stage ended with an error of ours; with any other it has failed."""
 ORPHANED = 70
 """Exit code of a worker whose run died (EX_SOFTWARE)."""
 LAST_WORDS_S = 2.0
@@ -171,7 +173,7 @@ def _carry_out(
 def _failure(error: BaseException, run: StageRun) -> tuple[str, str]:
     """Status and message of a stage that ended with `error`."""
     if isinstance(error, ContinuumError):
-        return ("refused" if error.exit_code == 4 else "failed"), str(error)
+        return STATUS_OF_EXIT_CODE.get(error.exit_code, "failed"), str(error)
     if fault := describe_disk_fault(error, run.path):
         return "failed", fault
     return "crashed", f"{type(error).__name__}: {error}; the traceback is in {run.log_path}"
@@ -226,7 +228,9 @@ def _verify(inputs: Mapping[str, Artifact], *, reads: bool = True) -> None:
         is_model = isinstance(artifact, Checkpoint)
         damage = files.find_damage(artifact.path, artifact.files, read=is_model and reads)
         if damage:
-            raise IntegrityError(f"{ref}: {artifact.path} is damaged: {damage[0]}")
+            raise IntegrityError(
+                f"{ref}: {artifact.path} is damaged: {damage[0]}; {how_to_make_again(ref)}"
+            )
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """`continuum logs`: what a stage's process has printed, and its metrics."""
 
+import os
 import time
 from pathlib import Path
 from typing import Annotated
@@ -44,14 +45,52 @@ def logs(
 
 def _follow(path: Path, folder: ExperimentFolder) -> None:
     """Print what is appended until nobody holds the folder any more."""
-    position = 0
+    growing = GrowingFile(path)
     while True:
         has_ended = not folder.is_locked()
-        if path.exists():
-            with path.open(encoding="utf-8", errors="replace", newline="") as file:
-                file.seek(position)
-                typer.echo(file.read(), nl=False)
-                position = file.tell()
+        typer.echo(growing.news(), nl=False)
         if has_ended:
             return
         time.sleep(POLL_S)
+
+
+class GrowingFile:
+    """A text file that others append to, or write anew.
+
+    A recovery writes metrics.jsonl anew without the rows of what is done again; the lines that
+    both begin with are no news then.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._inode = 0
+        self._position = 0
+        self._seen = ""
+
+    def news(self) -> str:
+        """What has come since the last call; nothing while there is no file."""
+        try:
+            file = self._path.open(encoding="utf-8", errors="replace", newline="")
+        except FileNotFoundError:
+            return ""
+        with file:
+            status = os.fstat(file.fileno())
+            is_same = status.st_ino == self._inode and status.st_size >= self._position
+            file.seek(self._position if is_same else 0)
+            text = file.read()
+            self._inode, self._position = status.st_ino, file.tell()
+        if is_same:
+            self._seen += text
+            return text
+        before, self._seen = self._seen, text
+        return text[_num_in_common(before, text) :]
+
+
+def _num_in_common(before: str, after: str) -> int:
+    """The characters of the lines that both begin with."""
+    num = 0
+    for old, new in zip(before.splitlines(True), after.splitlines(True), strict=False):
+        if old != new:
+            break
+        num += len(new)
+    return num

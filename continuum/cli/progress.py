@@ -71,8 +71,9 @@ def describe(event: dict[str, Any]) -> str | None:
     name = event["event"]
     if name == "train":
         eta = timedelta(seconds=round(event["eta_s"]))
+        loss = "skipped" if event["loss"] is None else f"loss {event['loss']:.4f}"
         return (
-            f"step {event['step']:,}/{event['num_steps']:,}  loss {event['loss']:.4f}  "
+            f"step {event['step']:,}/{event['num_steps']:,}  {loss}  "
             f"lr {event['lr']:.2e}  {event['tokens_per_s']:,.0f} tokens/s  {eta} left"
         )
     if name == "evaluate":

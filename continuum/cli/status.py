@@ -84,6 +84,6 @@ def _progress(planned: PlannedStage) -> str:
 def _last_rows(run: StageRun) -> dict[str, float]:
     """The newest value of every column of metrics.jsonl."""
     merged: dict[str, float] = {}
-    for row in read_json_lines(run.metrics_path):
+    for row in read_json_lines(run.metrics_path, key="step"):
         merged.update(row)
     return merged

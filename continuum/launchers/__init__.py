@@ -13,7 +13,9 @@ OnEvent = Callable[[dict[str, Any]], None]
 class Outcome:
     """How the carrying out of a stage ended."""
 
-    status: Literal["done", "reused", "stopped", "refused", "failed", "crashed", "killed"]
+    status: Literal[
+        "done", "reused", "stopped", "refused", "damaged", "failed", "crashed", "killed"
+    ]
     message: str = ""
 
 

@@ -4,7 +4,7 @@ import threading
 from typing import Any
 
 from continuum import worker
-from continuum.errors import ContinuumError, PreflightError, StoppedError
+from continuum.errors import ContinuumError, IntegrityError, PreflightError, StoppedError
 from continuum.launchers import OnEvent, Outcome
 from continuum.runs import StageRun
 
@@ -31,6 +31,8 @@ class InProcessLauncher:
                 return Outcome("stopped", str(error))
             except PreflightError as error:
                 return Outcome("refused", str(error))
+            except IntegrityError as error:
+                return Outcome("damaged", str(error))
             except ContinuumError as error:
                 return Outcome("failed", str(error))
         return Outcome("done")

@@ -150,7 +150,7 @@ def _outcome(ends: list[dict[str, Any]], exit_code: int, run: StageRun) -> Outco
     lost = [end["message"] for end in ends if end["event"] == "lost" and end["by_signal"]]
     results = [end for end in ends if end["event"] == "result"]
     bad = [result for result in results if result["status"] != "done"]
-    known = [result for result in bad if result["status"] in ("failed", "refused")]
+    known = [result for result in bad if result["status"] in ("failed", "refused", "damaged")]
     if lost and not known:
         return Outcome("killed", describe_death(lost[0], run.log_path))
     if bad or (results and exit_code == 0):

@@ -7,16 +7,14 @@ call of the system for the record and one for each file: paths are texts here, n
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from pydantic import ValidationError
-from pydantic_core import from_json
 
 from continuum.artifacts import Artifact
 from continuum.digest_cache import is_settled, stamp
 from continuum.errors import IntegrityError
 from continuum.files import find_damage, find_wrong_sizes, tree_digest
-from continuum.fingerprint import fingerprint_of_json
 from continuum.lineage.whole import (
     Finished,
     Listing,
@@ -25,7 +23,7 @@ from continuum.lineage.whole import (
     WholeRecords,
     listing_of,
 )
-from continuum.records import CheckpointManifest
+from continuum.records import CheckpointManifest, is_sealed_as_written
 from continuum.runs import StageRun
 
 CHANGED = "was changed after it was written"
@@ -118,7 +116,7 @@ class _RunLook:
         listing = listing_of(manifest.files)
         self.num_bytes += listing.num_bytes
         self._tell(name, find_damage(folder, manifest.files, read=not self._is_fast))
-        if not (_is_sealed_as_written(raw) or manifest.is_sealed):
+        if not (is_sealed_as_written(raw) or manifest.is_sealed):
             self._tell(name, [f"manifest.json {CHANGED}"])
         elif is_settled(status):
             self.whole.checkpoints[name] = Sealed(stamp(status), listing)
@@ -150,17 +148,6 @@ class _RunLook:
 
     def _tell(self, what: str, problems: Iterable[str]) -> None:
         self.problems += ((what, problem) for problem in problems)
-
-
-def _is_sealed_as_written(raw: bytes) -> bool:
-    """Whether the very fields of the text are those that were sealed.
-
-    A manifest of an earlier release lacks fields that were added since; the model fills them in,
-    and is slower.
-    """
-    document: dict[str, Any] = from_json(raw)
-    seal: str | None = document.pop("seal", None)
-    return seal == fingerprint_of_json(document)
 
 
 def _first_line(error: Exception) -> str:

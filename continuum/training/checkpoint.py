@@ -17,7 +17,6 @@ from typing import Any
 
 import torch
 import yaml
-from pydantic import ValidationError
 from torch.distributed.checkpoint.api import CheckpointException
 
 from continuum.best import best_step
@@ -29,10 +28,11 @@ from continuum.files import (
     fsync_folder,
     fsync_tree,
     hash_tree,
+    remove_tree,
     tree_digest,
     write_json,
 )
-from continuum.records import CheckpointManifest, SavedCheckpoint
+from continuum.records import CheckpointManifest, SavedCheckpoint, read_manifest
 from continuum.runs import StageRun
 from continuum.training.hashing_writer import HashingWriter
 from continuum.training.litgpt import Config, save_config
@@ -53,6 +53,8 @@ class Companions:
     world_size: int
     micro_batch_size: int = 1
     strategy: str = "single"
+    resolved: dict[str, Any] | None = None
+    """What `auto` became."""
 
 
 def write_checkpoint(
@@ -143,19 +145,32 @@ def read_all(folder: Path, files: tuple[FileDigest, ...]) -> list[str]:
 
 def newest_whole(
     run: StageRun, find: Callable[[Path, tuple[FileDigest, ...]], list[str]] = read_all
-) -> tuple[SavedCheckpoint | None, list[str]]:
-    """The newest checkpoint whose bytes are as recorded, and what was wrong with newer ones.
+) -> tuple[SavedCheckpoint | None, dict[str, str]]:
+    """The newest checkpoint whose bytes are as recorded; of newer ones, by name, what is wrong.
 
     Args:
         find: What differs between the files of a checkpoint's folder and their record.
     """
-    passed_over: list[str] = []
-    for folder in sorted(run.checkpoints_dir.glob("step-*"), reverse=True):
-        found = _examine(folder, find)
+    passed_over: dict[str, str] = {}
+    for name in reversed(run.checkpoint_names()):
+        found = _examine(run.checkpoints_dir / name, find)
         if isinstance(found, SavedCheckpoint):
             return found, passed_over
-        passed_over.append(f"{folder.name} is damaged and was passed over: {found}")
+        passed_over[name] = f"{name} is damaged and was passed over: {found}"
     return None, passed_over
+
+
+def put_aside(run: StageRun, name: str) -> None:
+    """Hide a damaged checkpoint from whatever looks for one, retention too; kept until the end."""
+    aside = run.checkpoints_dir / f".{name}.damaged"
+    remove_tree(aside)
+    (run.checkpoints_dir / name).replace(aside)
+
+
+def discard_damaged(run: StageRun) -> None:
+    """Remove the checkpoints that were put aside."""
+    for damaged in run.checkpoints_dir.glob(".*.damaged"):
+        remove_tree(damaged)
 
 
 @dataclass(frozen=True)
@@ -208,7 +223,7 @@ def retain(run: StageRun, retention: Retention) -> list[SavedCheckpoint]:
     for checkpoint in deleted:
         doomed = checkpoint.path.with_name(f".{checkpoint.path.name}.deleted.tmp")
         checkpoint.path.replace(doomed)
-        shutil.rmtree(doomed)
+        remove_tree(doomed)
     return deleted
 
 
@@ -216,19 +231,11 @@ def _examine(
     folder: Path, find: Callable[[Path, tuple[FileDigest, ...]], list[str]]
 ) -> SavedCheckpoint | str:
     """The checkpoint in `folder` after every byte of it was read, or what is wrong with it."""
-    path = folder / "manifest.json"
-    try:
-        manifest = CheckpointManifest.model_validate_json(path.read_bytes())
-    except FileNotFoundError:
-        return "manifest.json is missing"
-    except (OSError, ValidationError) as error:
-        return f"manifest.json cannot be read ({type(error).__name__})"
-    if not manifest.is_sealed:
-        return "manifest.json was changed after it was written"
+    manifest = read_manifest(folder)
+    if isinstance(manifest, str):
+        return manifest
     damage = find(folder, manifest.files)
-    if damage:
-        return damage[0]
-    return SavedCheckpoint(folder, manifest)
+    return damage[0] if damage else SavedCheckpoint(folder, manifest)
 
 
 def _fill(
@@ -255,6 +262,7 @@ def _fill(
         vocabulary_digest=companions.vocabulary_digest,
         model_config_fields=companions.model_config_fields,
         parent=companions.parent,
+        resolved=companions.resolved,
     ).sealed()
     fsync_tree(folder)
     write_json(folder / "manifest.json", manifest.model_dump(mode="json"))
@@ -277,13 +285,13 @@ def save_hashed(values: dict[str, Any], path: Path) -> FileDigest:
 
 
 def _publish(temporary: Path, final: Path) -> None:
-    """Rename into place; a checkpoint that recovery found damaged gives way."""
+    """Rename into place; what lies there gives way."""
     if final.exists():
         replaced = final.with_name(f".{final.name}.replaced.tmp")
-        shutil.rmtree(replaced, ignore_errors=True)
+        remove_tree(replaced)
         final.replace(replaced)
         temporary.replace(final)
-        shutil.rmtree(replaced)
+        remove_tree(replaced)
     else:
         temporary.replace(final)
     fsync_folder(final.parent)

@@ -14,6 +14,7 @@ import torch
 from lightning import Fabric
 from litdata.streaming import StreamingDataset, TokensLoader
 
+from continuum.errors import IntegrityError, PreflightError, how_to_make_again
 from continuum.sources.token_chunks import read_chunk_folder
 from continuum.training.order import SampleOrder
 
@@ -21,22 +22,46 @@ from continuum.training.order import SampleOrder
 class Blocks:
     """The blocks of one split: `sequence_length + 1` tokens each, by number."""
 
-    def __init__(self, folder: Path, sequence_length: int) -> None:
+    def __init__(self, folder: Path, sequence_length: int, num_ids: int, ref: str = "data") -> None:
+        """Open the split in `folder`.
+
+        Args:
+            num_ids: Of the tokenizer: every token is below.
+            ref: The dataset's name, for messages.
+
+        Raises:
+            IntegrityError: its index cannot be read.
+        """
+        try:
+            self._num_blocks = read_chunk_folder(folder).split().num_blocks(sequence_length)
+        except PreflightError as error:
+            raise IntegrityError(f"{ref}: {error}; {how_to_make_again(ref)}") from error
         self._dataset = StreamingDataset(
             str(folder), item_loader=TokensLoader(block_size=sequence_length + 1), shuffle=False
         )
         self._width = sequence_length + 1
-        # len() of a StreamingDataset is this process's share; block numbers are global.
-        self._num_blocks = read_chunk_folder(folder).split().num_blocks(sequence_length)
+        self._folder, self._num_ids, self._ref = folder, num_ids, ref
 
     def __len__(self) -> int:
+        """Of all processes together, unlike a StreamingDataset's."""
         return self._num_blocks
 
     def read(self, number: int) -> torch.Tensor:
-        """Block `number` as int64, shape (sequence_length + 1,)."""
-        block = torch.as_tensor(self._dataset[number])
+        """Block `number` as int64, shape (sequence_length + 1,).
+
+        Raises:
+            IntegrityError: it holds what is no token.
+        """
+        block = torch.as_tensor(self._dataset[number]).to(torch.int64)
         assert block.numel() == self._width
-        return block.to(torch.int64)
+        least, most = (int(it) for it in block.aminmax())
+        if least < 0 or most >= self._num_ids:
+            raise IntegrityError(
+                f"{self._ref}: block {number:,} of {self._folder} is damaged: token "
+                f"{most if most >= self._num_ids else least} is none of a tokenizer of "
+                f"{self._num_ids:,} ids; {how_to_make_again(self._ref)}"
+            )
+        return block
 
 
 @dataclass(frozen=True)

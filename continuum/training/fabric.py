@@ -50,6 +50,7 @@ class Resolved:
     world_size: int
     micro_batch_size: int
     deterministic: bool
+    torch_version: str = str(torch.__version__)
 
 
 def resolve(recipe: Recipe, kept: dict[str, Any], num_parameters: int | None = None) -> Resolved:
@@ -70,6 +71,10 @@ def resolve(recipe: Recipe, kept: dict[str, Any], num_parameters: int | None = N
         raise PreflightError(
             f"runtime.devices is {runtime.devices}, but there are "
             f"{torch.cuda.device_count()} CUDA devices here"
+        )
+    if recipe.optimizer.arguments.get("capturable") and not on_cuda:
+        raise PreflightError(
+            "optimizer.capturable is for CUDA graphs, and this stage runs on the CPU; leave it out"
         )
     precision = recipe.precision
     if precision == "auto":
@@ -188,7 +193,7 @@ def check_ranks_agree(fabric: Fabric, model: nn.Module) -> None:
         total += whole.double().abs().sum()
     sums = [torch.zeros_like(total) for _ in range(fabric.world_size)]
     dist.all_gather(sums, total)
-    if len({value.item() for value in sums}) != 1:
+    if len({str(value.item()) for value in sums}) != 1:  # NaN equals none, not even itself
         listed = ", ".join(f"rank {rank}: {value.item()!r}" for rank, value in enumerate(sums))
         raise RuntimeError(f"the processes hold different parameters after one step ({listed})")
 

@@ -15,21 +15,25 @@ from torch import nn
 from torch.distributed.tensor import DTensor
 
 from continuum.best import note_best
-from continuum.errors import StageFailedError, StoppedError
+from continuum.errors import StoppedError
 from continuum.training.clock import Clock
 from continuum.training.data import TrainingData, ValidationData, to_device
 from continuum.training.decisions import Decisions
 from continuum.training.evaluation import evaluate_all
 from continuum.training.fabric import check_ranks_agree
+from continuum.training.guards import (
+    MIN_LOSS_SCALE,
+    DivergedError,
+    check_losses,
+    check_weights,
+    finite,
+    note_skipped,
+)
 from continuum.training.loss import next_token_loss
 from continuum.training.memory import peak_bytes
 from continuum.training.metrics import MetricsLog
 from continuum.training.schedule import LearningRate
 from continuum.training.state import TrainingState
-
-SHOWN_SAMPLES = 8
-MIN_LOSS_SCALE = 1.0
-"""Below it "something is likely wrong", as torch's GradScaler documents of `update`."""
 
 
 @dataclass(frozen=True)
@@ -71,10 +75,6 @@ class Task:
     @staticmethod
     def _is_due(step: int, every: int | None) -> bool:
         return every is not None and step % every == 0
-
-
-class DivergedError(StageFailedError):
-    """The loss or its gradients are no numbers any more."""
 
 
 def fit(
@@ -120,8 +120,8 @@ def fit(
         due = decisions.after()
         stop = state.owes_evaluation or (due.stop and state.step < task.num_steps)
         if task.saves_at(state.step) or due.save or is_best or stop:
-            check_before_saving(state, task, loss, norm)
             with clock.paused():
+                check_before_saving(fabric, state, task, loss, norm)
                 save(state)
             decisions.has_saved()
         if stop:
@@ -156,11 +156,13 @@ def _log_step(
     mean = fabric.all_reduce(loss, reduce_op="mean")
     assert isinstance(mean, torch.Tensor)
     if norm is not None:
-        state.metrics["loss"] = finite(mean, state, task)
+        state.metrics["loss"] = finite(mean, task.data, step=state.step)
+    else:
+        state.metrics.pop("loss", None)
     row = {
         "tokens": state.tokens_seen,
         "tokens_total": state.tokens_total,
-        "loss": state.metrics["loss"] if norm is not None else None,
+        "loss": state.metrics.get("loss"),
         "lr": state.learning_rate,
         "grad_norm": None if norm is None else norm.item(),
         "skipped_steps": state.skipped_steps,
@@ -184,10 +186,14 @@ def _evaluate(
 
     Whether the step is the best so far by any metric that others want the best of.
     """
+    if not task.validation:  # owed by an attempt that evaluated
+        state.owes_evaluation = False
+        return False
     losses = evaluate_all(fabric, state.model, task.validation, decisions.stop_now)
     state.owes_evaluation = losses is None
     if losses is None:
         return False
+    check_losses(losses, step=state.step, tolerates=task.skips_nonfinite, report=report)
     state.metrics.update(losses)
     log.write(step=state.step, tokens=state.tokens_seen, **losses)
     report({"event": "evaluate", "step": state.step, **losses})
@@ -223,15 +229,21 @@ def take_step(state: TrainingState, norm: torch.Tensor | None) -> None:
 
 
 def check_before_saving(
-    state: TrainingState, task: Task, loss: torch.Tensor, norm: torch.Tensor | None
+    fabric: Fabric,
+    state: TrainingState,
+    task: Task,
+    loss: torch.Tensor,
+    norm: torch.Tensor | None,
 ) -> None:
-    """A checkpoint whose loss is no number would be worse than none, unless it was left out.
+    """A checkpoint of what is no number would be worse than none, unless the step was left out.
 
     Raises:
-        DivergedError: it is no number.
+        DivergedError: the loss, the gradients or the weights are none.
     """
     if norm is not None and not task.skips_nonfinite:
-        finite(loss, state, task)
+        finite(loss, task.data, step=state.step)
+        finite(norm, task.data, step=state.step, name="gradient norm")
+    check_weights(fabric, state)
 
 
 def accumulate_gradients(
@@ -253,8 +265,9 @@ def clip_gradients(fabric: Fabric, state: TrainingState, task: Task) -> torch.Te
     """Scale the gradients down to `task.max_norm`; their norm before, None to skip the step.
 
     Raises:
-        DivergedError: they are not finite and the task is to stop then. In fp16 they overflow
-            now and then: such a step is left out, and the loss scaled less from then on.
+        DivergedError: they are not finite and the task is to stop then, or was patient for too
+            long. In fp16 they overflow now and then: such a step is left out, and the loss scaled
+            less from then on.
     """
     max_norm = math.inf if task.max_norm is None else task.max_norm
     norm = fabric.clip_gradients(
@@ -263,33 +276,9 @@ def clip_gradients(fabric: Fabric, state: TrainingState, task: Task) -> torch.Te
     assert norm is not None, "only a closure of the user's own returns none"
     norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
     if (task.skips_nonfinite or state.scaler is not None) and not math.isfinite(norm.item()):
-        state.skipped_steps += 1
+        note_skipped(state)
         return None
+    state.skipped_in_a_row = 0
     if not task.skips_nonfinite and task.checks_every_step:
-        finite(norm, state, task, "gradient norm", step=state.step + 1)
+        finite(norm, task.data, step=state.step + 1, name="gradient norm")
     return norm
-
-
-def finite(
-    value: torch.Tensor,
-    state: TrainingState,
-    task: Task,
-    name: str = "loss",
-    *,
-    step: int | None = None,
-) -> float:
-    """The number in `value`, of optimizer step `step`.
-
-    Raises:
-        DivergedError: it is infinite or NaN.
-    """
-    number = float(value.item())
-    if not math.isfinite(number):
-        at = state.step if step is None else step
-        samples = ", ".join(f"{d}:{b}" for d, b in task.data.sample_ids(at - 1)[:SHOWN_SAMPLES])
-        raise DivergedError(
-            f"the {name} is {number} at step {at:,} (samples {samples} …, as dataset:block): "
-            "training has diverged; lower optimizer.lr, lengthen schedule.warmup, set max_norm, "
-            "or say on_nonfinite: skip"
-        )
-    return number

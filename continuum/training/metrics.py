@@ -60,7 +60,7 @@ class MetricsLog:
             return
         rows = [
             row
-            for row in read_json_lines(self._path)
+            for row in read_metrics(self._run)
             if row["step"] < step
             or (row["step"] == step and not (owes_evaluation and "val_loss" in row))
         ]
@@ -131,8 +131,12 @@ def make_series(name: str, subject: Subject) -> Series:
 
 
 def read_metrics(run: StageRun) -> list[dict[str, Any]]:
-    """The rows of a run, oldest first."""
-    return read_json_lines(run.metrics_path)
+    """The rows of a run, oldest first.
+
+    Raises:
+        IntegrityError: a line is none of ours.
+    """
+    return read_json_lines(run.metrics_path, key="step")
 
 
 def _finite(value: float | int | None) -> float | int | None:

@@ -19,6 +19,7 @@ class LearningRate:
     end_tokens: int
     warmup_tokens: int
     decay_tokens: int
+    tokens_per_step: int
     start_lr: float
     peak_lr: float
     final_lr: float
@@ -33,7 +34,8 @@ class LearningRate:
         if elapsed < self.warmup_tokens:
             return self.start_lr + (self.peak_lr - self.start_lr) * elapsed / self.warmup_tokens
         if self.kind == "inverse_sqrt":
-            scale = max(self.warmup_tokens, 1) / max(elapsed, 1)
+            # Without a warm-up the first step is the scale, as in fairseq.
+            scale = max(self.warmup_tokens, self.tokens_per_step) / max(elapsed, 1)
             return max(self.final_lr, self.peak_lr * math.sqrt(min(1.0, scale)))
         if tokens > self.end_tokens:
             return self.final_lr
@@ -76,6 +78,7 @@ def learning_rate(
         end_tokens=num_steps * per_step,
         warmup_tokens=intervals_of(recipe, length).warmup_steps * per_step,
         decay_tokens=decay_steps * per_step,
+        tokens_per_step=per_step,
         start_lr=start_lr,
         peak_lr=peak,
         final_lr=final,

@@ -12,11 +12,13 @@ from continuum.best import without_notes
 from continuum.errors import StageFailedError
 from continuum.files import link_or_copy
 from continuum.recipe import Recipe, intervals_of
+from continuum.records import saved_checkpoint
 from continuum.stage import StageContext
-from continuum.training.checkpoint import Companions
+from continuum.training.checkpoint import Companions, discard_damaged
 from continuum.training.data import Share
 from continuum.training.fabric import Resolved, as_record, make_fabric, resolve
-from continuum.training.loop import DivergedError, Task, fit
+from continuum.training.guards import DivergedError
+from continuum.training.loop import Task, fit
 from continuum.training.memory import keep_freed_memory, memory_warnings
 from continuum.training.metrics import MetricsLog
 from continuum.training.saving import Saver
@@ -89,7 +91,13 @@ def train(ctx: StageContext, recipe: Recipe, origin: Origin) -> TrainingCheckpoi
         raise StageFailedError(
             f"took {state.step:,} optimizer steps where the plan has {num_steps:,}"
         )
-    return _final_artifact(fabric, ctx, companions)
+    if state.skipped_steps:
+        message = (
+            f"{state.skipped_steps:,} of {state.step:,} steps were left out (on_nonfinite: skip): "
+            "their gradients were no numbers"
+        )
+        ctx.report({"event": "warning", "message": message})
+    return _final_artifact(fabric, ctx, companions, num_steps)
 
 
 def _begin(
@@ -130,6 +138,7 @@ def _companions(
         world_size=resolved.world_size,
         micro_batch_size=resolved.micro_batch_size,
         strategy=resolved.strategy,
+        resolved=as_record(resolved),
     )
 
 
@@ -179,10 +188,16 @@ def _fit(
 
 
 def _final_artifact(
-    fabric: Fabric, ctx: StageContext, companions: Companions
+    fabric: Fabric, ctx: StageContext, companions: Companions, num_steps: int
 ) -> TrainingCheckpoint:
-    final = ctx.run.checkpoints()[-1]
+    final = saved_checkpoint(ctx.run.checkpoint_dir(num_steps))
+    if final is None:
+        raise StageFailedError(
+            f"the checkpoint of step {num_steps:,} in {ctx.run.checkpoints_dir} was changed since "
+            "it was written; run again"
+        )
     if fabric.is_global_zero:
+        discard_damaged(ctx.run)
         for file in final.manifest.files:
             link_or_copy(final.path / file.path, ctx.output_dir / file.path)
     return TrainingCheckpoint(

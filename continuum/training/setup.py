@@ -1,6 +1,7 @@
 """What training needs before its first step: data, model, optimizer, the state to go on from."""
 
 import inspect
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,9 @@ from continuum.errors import PreflightError
 from continuum.preflight.fitness import evaluation_problems
 from continuum.recipe import Recipe, intervals_of
 from continuum.stage import StageContext
-from continuum.training.checkpoint import read_checkpoint
+from continuum.training.checkpoint import put_aside, read_checkpoint
 from continuum.training.data import Blocks, Share, TrainingData, ValidationData
-from continuum.training.fabric import Resolved
+from continuum.training.fabric import Resolved, as_record
 from continuum.training.groups import parameter_groups
 from continuum.training.initial import initialize_shards
 from continuum.training.litgpt import GPT, build_model, initialize_weights
@@ -29,6 +30,8 @@ from continuum.training.verification import newest_verified
 from continuum.training.weights import SHARDS_DIR
 
 Datasets = dict[str, TokenizedDataset]
+TOLD_BY_EVERY_MANIFEST = ("world_size", "micro_batch_size", "strategy")
+"""Also by one of an earlier release, which has no `resolved`."""
 
 
 def open_datasets(ctx: StageContext, recipe: Recipe) -> Datasets:
@@ -47,7 +50,8 @@ def training_data(seed: int, recipe: Recipe, datasets: Datasets, share: Share) -
     Raises:
         PreflightError: there are other blocks on disk than in the record, or none.
     """
-    sources = [Blocks(d.path / "train", recipe.sequence_length) for d in datasets.values()]
+    length = recipe.sequence_length
+    sources = [Blocks(d.path / "train", length, d.num_ids, ref) for ref, d in datasets.items()]
     for (name, dataset), source in zip(datasets.items(), sources, strict=True):
         expected = dataset.train.num_blocks(recipe.sequence_length)
         if len(source) != expected or not expected:
@@ -71,7 +75,8 @@ def validation_data(recipe: Recipe, datasets: Datasets, share: Share) -> dict[st
     for name, dataset in datasets.items():
         split = dataset.validation
         has_blocks = split is not None and split.num_blocks(recipe.sequence_length) > 0
-        source = Blocks(dataset.path / "validation", recipe.sequence_length) if has_blocks else None
+        folder, length = dataset.path / "validation", recipe.sequence_length
+        source = Blocks(folder, length, dataset.num_ids, name) if has_blocks else None
         for problem in evaluation_problems(recipe, name, len(source) if source else 0):
             raise PreflightError(problem)
         assert source is not None, "a split without blocks is a problem"
@@ -177,6 +182,17 @@ def restore(fabric: Fabric, state: TrainingState, folder: Path) -> None:
         state.restore(read_checkpoint(folder), rank=fabric.global_rank)
 
 
+def inexactness(manifest: Mapping[str, Any], resolved: Resolved) -> Iterator[str]:
+    """Why a run that goes on from a checkpoint need not come to the same bytes as one unbroken."""
+    now = as_record(resolved)
+    before = manifest["resolved"] or {key: manifest[key] for key in TOLD_BY_EVERY_MANIFEST}
+    for key, value in before.items():
+        if key in now and now[key] != value:
+            yield f"{key} was {value} and is {now[key]}"
+    if resolved.accelerator == "cuda" and not resolved.deterministic:
+        yield "a GPU promises no equal bytes without runtime.deterministic"
+
+
 def recover(fabric: Fabric, ctx: StageContext, state: TrainingState, resolved: Resolved) -> bool:
     """Go on from the run's newest whole checkpoint, if it has one.
 
@@ -186,9 +202,10 @@ def recover(fabric: Fabric, ctx: StageContext, state: TrainingState, resolved: R
     found: tuple[str, dict[str, Any]] | None = None
     newest, passed_over = newest_verified(fabric, ctx.run)
     if fabric.is_global_zero:
-        for message in passed_over:
+        for name, message in passed_over.items():
             ctx.report({"event": "warning", "message": message})
             ctx.run.log_attempt("checkpoint_passed_over", message=message)
+            put_aside(ctx.run, name)
         if newest is not None:
             found = (newest.path.name, newest.manifest.model_dump(mode="json"))
     found = fabric.broadcast(found)
@@ -197,11 +214,7 @@ def recover(fabric: Fabric, ctx: StageContext, state: TrainingState, resolved: R
     name, manifest = found
     restore(fabric, state, ctx.run.checkpoints_dir / name)
     if fabric.is_global_zero:
-        why = [
-            f"{key} was {manifest[key]} and is {getattr(resolved, key)}"
-            for key in ("world_size", "micro_batch_size", "strategy")
-            if manifest[key] != getattr(resolved, key)
-        ]
+        why = list(inexactness(manifest, resolved))
         ctx.report({"event": "recovered", "step": state.step, "exact": not why})
         ctx.run.log_attempt("recovered", step=state.step, exact=not why, why=why)
     return True

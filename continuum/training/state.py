@@ -50,6 +50,8 @@ class TrainingState:
     """Of the last step; an extension begins from it."""
     skipped_steps: int = 0
     """Steps whose gradients were not finite and were not taken (`on_nonfinite: skip`)."""
+    skipped_in_a_row: int = 0
+    """Those since the last that was taken; counted from nothing when a run goes on."""
     owes_evaluation: bool = False
     """Whether a stop broke off the evaluation of this step; it comes first when the run goes on."""
     metrics: dict[str, float] = field(default_factory=dict)

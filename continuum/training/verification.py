@@ -18,7 +18,7 @@ Work = tuple[Path, tuple[FileDigest, ...]]
 """A checkpoint's folder and the files that it should hold."""
 
 
-def newest_verified(fabric: Fabric, run: StageRun) -> tuple[SavedCheckpoint | None, list[str]]:
+def newest_verified(fabric: Fabric, run: StageRun) -> tuple[SavedCheckpoint | None, dict[str, str]]:
     """As `newest_whole`, on rank 0; the others help it to read, and get nothing.
 
     Collective: every process of the run must call it.
@@ -31,7 +31,7 @@ def newest_verified(fabric: Fabric, run: StageRun) -> tuple[SavedCheckpoint | No
         return found
     while (work := fabric.broadcast(None)) is not None:
         _read_share(fabric, work)
-    return None, []
+    return None, {}
 
 
 def _read_together(fabric: Fabric, work: Work) -> list[str]:

@@ -50,7 +50,7 @@ def task_of(recipe: Recipe, folder: Path) -> Task:
     num_tokens = NUM_BLOCKS * (SEQUENCE_LENGTH + 1)
     ids = np.random.default_rng(1).integers(0, FIELDS["vocab_size"], num_tokens)
     write_split(folder, ids.tolist(), chunk_tokens=num_tokens)
-    blocks = Blocks(folder, SEQUENCE_LENGTH)
+    blocks = Blocks(folder, SEQUENCE_LENGTH, FIELDS["vocab_size"])
     order = SampleOrder(1, (len(blocks),), (1.0,))
     return Task(
         num_steps=0,

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from continuum.digest_cache import SETTLED_S, DigestCache
+from continuum.files import sha256_file
 from continuum.plan import Request
 from tests.commands import Cli, kill_group, only, wait_until
 from tests.planning.carrying_out import actions_of, artifacts_of, plan_of, run
@@ -149,6 +150,14 @@ def test_a_file_that_was_left_alone_is_hashed_once(tmp_path: Path) -> None:
     assert DigestCache(cache).sha256(path) == "remembered"
     os.utime(path)
     assert DigestCache(cache).sha256(path) == known
+
+
+@pytest.mark.parametrize("damage", ["", "[]", "{", "3"])
+def test_a_damaged_cache_of_digests_is_made_anew(tmp_path: Path, damage: str) -> None:
+    path, cache = tmp_path / "a.txt", tmp_path / "digests.json"
+    path.write_bytes(b"one")
+    cache.write_text(damage)
+    assert DigestCache(cache).sha256(path) == sha256_file(path)
 
 
 def _age_s(path: Path) -> float:

@@ -34,6 +34,7 @@ class Schedule:
             end_tokens=STEPS * PER_STEP,
             warmup_tokens=self.warmup_steps * PER_STEP,
             decay_tokens=0,
+            tokens_per_step=PER_STEP,
             start_lr=0.0,
             peak_lr=1e-2,
             final_lr=self.min_lr,

@@ -64,7 +64,7 @@ def write_split(folder: Path, ids: Sequence[int], *, chunk_tokens: int = 1 << 12
 def blocks_of(folder: Path, ids: Sequence[int], *, chunk_tokens: int = 1 << 12) -> Blocks:
     """The blocks of `ids`, written to `folder` first."""
     write_split(folder, ids, chunk_tokens=chunk_tokens)
-    return Blocks(folder, LENGTH)
+    return Blocks(folder, LENGTH, VOCABULARY)
 
 
 def cut(ids: Sequence[int], chunk_tokens: int = 1 << 12) -> list[list[int]]:

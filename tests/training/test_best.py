@@ -75,7 +75,8 @@ def test_the_weights_have_the_loss_they_were_chosen_for(selected: Trials) -> Non
     with torch.device("cpu"):
         gpt = GPT(Config(**TOY_FIELDS))
     gpt.load_state_dict(load_weights(selected.stage_run("weights").output_dir))
-    blocks = Blocks(selected.stage_run("tokens").output_dir / "validation", 32)
+    folder = selected.stage_run("tokens").output_dir / "validation"
+    blocks = Blocks(folder, 32, TOY_FIELDS["vocab_size"])
     split = ValidationData(blocks, BATCHES, Share(0, 1, MICRO))
     found = evaluate(cpu_fabric(), gpt, split.batches())
     assert found == pytest.approx(min(losses(selected).values()), rel=1e-6)
@@ -256,6 +257,7 @@ def test_a_run_that_never_had_a_finite_loss_fails_its_user_in_words(trials: Tria
             "pretrain__optimizer": {"name": "SGD", "lr": 1e30},
             "pretrain__on_nonfinite": "skip",
             "pretrain__max_norm": None,
+            "pretrain__max_steps": 9,
         },
     )
     with pytest.raises(StageFailedError, match="no val_loss of it was a finite number"):

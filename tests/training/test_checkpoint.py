@@ -1,4 +1,5 @@
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,7 +18,9 @@ from continuum.runs import StageRun
 from continuum.training.checkpoint import (
     Companions,
     Retention,
+    discard_damaged,
     newest_whole,
+    put_aside,
     read_checkpoint,
     retain,
     write_checkpoint,
@@ -118,7 +121,7 @@ def test_a_folder_without_weights_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_run_without_checkpoints_has_no_newest(run: StageRun) -> None:
-    assert newest_whole(run) == (None, [])
+    assert newest_whole(run) == (None, {})
 
 
 def flipped(data: bytes) -> bytes:
@@ -145,10 +148,10 @@ def test_a_damaged_checkpoint_is_passed_over_and_named(
         with damaged(path, DAMAGE[damage](path.read_bytes())):
             found, passed_over = newest_whole(run)
         assert found == older, name
-        (told,) = passed_over
+        told = passed_over["step-00000010"]
         assert told.startswith("step-00000010 is damaged and was passed over: ")
         assert name in told
-    assert newest_whole(run) == (newest, [])
+    assert newest_whole(run) == (newest, {})
 
 
 @pytest.mark.parametrize(
@@ -160,9 +163,61 @@ def test_a_manifest_that_was_changed_is_not_believed(
     older, newest = write(5), write(10)
     path = newest.path / "manifest.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {field: value}))
-    found, (told,) = newest_whole(run)
+    found, passed_over = newest_whole(run)
     assert found == older
-    assert "manifest.json was changed after it was written" in told
+    assert run.checkpoints() == [older], "nobody else takes it for one either"
+    assert "manifest.json was changed after it was written" in passed_over["step-00000010"]
+
+
+def test_a_checkpoint_under_another_name_is_none(write: Write, run: StageRun) -> None:
+    older, newest = write(5), write(10)
+    shutil.copytree(older.path, run.checkpoint_dir(15))
+    shutil.copytree(older.path, run.checkpoints_dir / "step-00000020.old")
+    assert run.checkpoints() == [older, newest]
+    found, passed_over = newest_whole(run)
+    assert found == newest
+    assert list(passed_over) == ["step-00000015"]
+    assert "it is the checkpoint of step 5 under another name" in passed_over["step-00000015"]
+
+
+def test_links_that_lead_nowhere_are_damage(write: Write, run: StageRun) -> None:
+    older, newest = write(5), write(10)
+    weights = newest.path / "lit_model.pth"
+    weights.unlink()
+    weights.symlink_to(weights)
+    assert run.checkpoints() == [older]
+    found, passed_over = newest_whole(run)
+    assert found == older
+    assert "lit_model.pth cannot be read" in passed_over["step-00000010"]
+
+
+def test_what_is_put_aside_is_seen_by_nobody_and_kept_until_the_end(
+    write: Write, run: StageRun
+) -> None:
+    for step in (5, 10, 15):
+        write(step)
+    put_aside(run, "step-00000015")
+    assert steps_of(run.checkpoints()) == [5, 10]
+    assert not retain(run, Retention(keep_last=2)), "it is none of the last ones"
+    assert (run.checkpoints_dir / ".step-00000015.damaged" / "lit_model.pth").exists()
+    discard_damaged(run)
+    assert sorted(path.name for path in run.checkpoints_dir.iterdir()) == [
+        "step-00000005",
+        "step-00000010",
+    ]
+
+
+def test_of_a_checkpoint_on_another_disk_the_link_is_deleted(
+    write: Write, run: StageRun, tmp_path: Path
+) -> None:
+    for step in (5, 10, 15):
+        write(step)
+    moved = tmp_path / "elsewhere"
+    run.checkpoint_dir(5).rename(moved)
+    run.checkpoint_dir(5).symlink_to(moved)
+    assert steps_of(retain(run, Retention(keep_last=2))) == [5]
+    assert steps_of(run.checkpoints()) == [10, 15]
+    assert (moved / "manifest.json").exists()
 
 
 def test_when_all_are_damaged_every_one_is_named(write: Write, run: StageRun) -> None:
@@ -170,7 +225,7 @@ def test_when_all_are_damaged_every_one_is_named(write: Write, run: StageRun) ->
         (write(step).path / "lit_model.pth").unlink()
     found, passed_over = newest_whole(run)
     assert found is None
-    assert [told[:13] for told in passed_over] == ["step-00000010", "step-00000005"]
+    assert list(passed_over) == ["step-00000010", "step-00000005"]
 
 
 def test_a_damaged_checkpoint_gives_way_when_its_step_is_saved_again(
@@ -178,7 +233,7 @@ def test_a_damaged_checkpoint_gives_way_when_its_step_is_saved_again(
 ) -> None:
     (write(10).path / "lit_model.pth").write_bytes(b"")
     again = write(10)
-    assert newest_whole(run) == (again, [])
+    assert newest_whole(run) == (again, {})
     assert [path.name for path in run.checkpoints_dir.iterdir()] == ["step-00000010"]
 
 

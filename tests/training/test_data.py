@@ -3,9 +3,17 @@ from pathlib import Path
 import pytest
 import torch
 
+from continuum.errors import IntegrityError
 from continuum.training.data import Blocks, Share, TrainingData, ValidationData
 from continuum.training.order import SampleOrder
-from tests.training.samples import LENGTH, blocks_of, cut, token_stream, write_split
+from tests.training.samples import (
+    LENGTH,
+    VOCABULARY,
+    blocks_of,
+    cut,
+    token_stream,
+    write_split,
+)
 
 # litdata maps its files read-only and copies at once.
 pytestmark = pytest.mark.filterwarnings("ignore:The given buffer is not writable")
@@ -58,12 +66,35 @@ def test_blocks_are_the_token_stream_cut_inside_its_chunks(
 
 def test_the_record_counts_the_blocks_that_are_there(tmp_path: Path) -> None:
     split = write_split(tmp_path, token_stream(500), chunk_tokens=100)
-    assert split.num_blocks(LENGTH) == len(Blocks(tmp_path, LENGTH)) == 5 * (100 // (LENGTH + 1))
+    num_blocks = len(Blocks(tmp_path, LENGTH, VOCABULARY))
+    assert split.num_blocks(LENGTH) == num_blocks == 5 * (100 // (LENGTH + 1))
+
+
+def test_a_token_that_no_tokenizer_gave_is_damage(tmp_path: Path) -> None:
+    ids = token_stream(500)
+    write_split(tmp_path, ids)
+    (chunk,) = tmp_path.glob("*.bin")
+    whole = chunk.read_bytes()
+    chunk.write_bytes(whole[:-40] + b"\xff" * 40)
+    blocks = Blocks(tmp_path, LENGTH, VOCABULARY, "tokens@final")
+    assert blocks.read(0).tolist() == ids[: LENGTH + 1]
+    with pytest.raises(IntegrityError) as error:
+        blocks.read(len(blocks) - 1)
+    assert "token 65535 is none of a tokenizer of 64 ids" in str(error.value)
+    assert "`continuum run --rerun tokens` makes it again" in str(error.value)
+
+
+def test_an_index_that_cannot_be_read_is_damage(tmp_path: Path) -> None:
+    write_split(tmp_path, token_stream(500))
+    (tmp_path / "index.json").write_text("{")
+    with pytest.raises(IntegrityError, match=r"not a readable litdata index.*--rerun tokens"):
+        Blocks(tmp_path, LENGTH, VOCABULARY, "tokens")
 
 
 def test_large_ids_are_read_as_they_were_written(tmp_path: Path) -> None:
     ids = [65_535, 32_768, 32_767, 0, 1, 2, 3, 4, 5]
-    assert blocks_of(tmp_path, ids).read(0).tolist() == ids
+    write_split(tmp_path, ids)
+    assert Blocks(tmp_path, LENGTH, 65_536).read(0).tolist() == ids
 
 
 def test_targets_are_inputs_shifted_by_one(sources: list[Blocks]) -> None:

@@ -1,8 +1,9 @@
 """Steps that go wrong, evaluations that are broken off, saving by the clock, and what is kept."""
 
+import math
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from continuum.records import CheckpointManifest, SavedCheckpoint
 from continuum.runs import StageRun
 from continuum.training.checkpoint import Retention
 from continuum.training.data import Blocks, Share, TrainingData, ValidationData
+from continuum.training.guards import DivergedError
 from continuum.training.writer import BackgroundWriter
 from tests.training.loops import CONSTANT, STEPS, Recorder, make_task
 from tests.training.samples import Write, assert_equal_tensors, cpu_fabric, make_state
@@ -20,11 +22,11 @@ from tests.training.samples import Write, assert_equal_tensors, cpu_fabric, make
 pytestmark = pytest.mark.filterwarnings("ignore:The given buffer is not writable")
 
 
-def poison(state: Any, task: Any, at_step: int) -> None:
-    """Make the gradients of one step NaN, through a hook on a real parameter."""
+def poison(state: Any, steps: Container[int]) -> None:
+    """Make the gradients of steps NaN, through a hook on a real parameter."""
     parameter = next(state.model.parameters())
     parameter.register_hook(
-        lambda grad: torch.full_like(grad, torch.nan) if state.step == at_step else grad
+        lambda grad: torch.full_like(grad, torch.nan) if state.step in steps else grad
     )
 
 
@@ -33,7 +35,7 @@ def test_a_step_without_finite_gradients_ends_the_run_and_names_its_samples(
 ) -> None:
     fabric = cpu_fabric()
     state, task = make_state(fabric), make_task(blocks, checkpoint_every=2)
-    poison(state, task, at_step=5)
+    poison(state, {5})
     with pytest.raises(StageFailedError) as error:
         recorder.fit(fabric, state, task)
     first = task.data.sample_ids(5)[0]
@@ -48,7 +50,7 @@ def test_a_skipped_step_leaves_the_weights_and_is_counted(
     fabric = cpu_fabric()
     state = make_state(fabric)
     task = make_task(blocks, skips_nonfinite=True, rate=CONSTANT.rate(), num_steps=6)
-    poison(state, task, at_step=5)
+    poison(state, {5})
     before: list[dict[str, torch.Tensor]] = []
     recorder.saved = _Snoop(state, before)
     recorder.fit(fabric, state, make_task(blocks, **_same(task), checkpoint_every=5))
@@ -56,6 +58,65 @@ def test_a_skipped_step_leaves_the_weights_and_is_counted(
     assert state.step == 6
     assert_equal_tensors(before[0], state.snapshot()["model"])
     assert recorder.events[-1]["skipped_steps"] == 1
+
+
+def test_gradients_that_are_never_finite_are_not_skipped_for_ever(
+    blocks: Blocks, recorder: Recorder
+) -> None:
+    fabric = cpu_fabric()
+    state, task = make_state(fabric), make_task(blocks, skips_nonfinite=True, checkpoint_every=2)
+    poison(state, range(5, STEPS))
+    with pytest.raises(DivergedError, match="10 steps in a row, up to step 15"):
+        recorder.fit(fabric, state, task)
+    assert recorder.rows("loss")[-1]["loss"] is None
+    assert "loss" not in state.metrics, "the last step has none"
+
+
+@pytest.mark.parametrize("skips", [False, True])
+def test_weights_that_are_no_numbers_are_never_saved(
+    blocks: Blocks, recorder: Recorder, *, skips: bool
+) -> None:
+    """With `eps: 0` the moments of unused embeddings are 0 / 0, and the loss does not show it."""
+    fabric = cpu_fabric()
+    state = make_state(fabric, eps=0.0)
+    task = make_task(blocks, checkpoint_every=1, skips_nonfinite=skips)
+    with pytest.raises(DivergedError, match="weights are no numbers after step 1"):
+        recorder.fit(fabric, state, task)
+    assert recorder.saved == []
+
+
+@pytest.mark.parametrize("skips", [False, True])
+def test_a_validation_loss_that_is_no_number_is_told(
+    blocks: Blocks, recorder: Recorder, *, skips: bool
+) -> None:
+    fabric = cpu_fabric()
+    state = make_state(fabric)
+    split = {"tokens": ValidationData(blocks, 1, Share(0, 1, 4))}
+    task = make_task(blocks, evaluate_every=2, validation=split, skips_nonfinite=skips, num_steps=2)
+    head = state.model.get_submodule("lm_head")
+    head.register_forward_hook(
+        lambda module, _, logits: logits if module.training else logits * math.inf
+    )
+    if not skips:
+        with pytest.raises(DivergedError, match="val_loss is inf at step 2"):
+            recorder.fit(fabric, state, task)
+        assert recorder.saved == []
+        return
+    recorder.fit(fabric, state, task)
+    (warning,) = [event for event in recorder.events if event["event"] == "warning"]
+    assert warning["message"] == "val_loss is inf at step 2: training has diverged"
+
+
+def test_an_owed_evaluation_is_forgotten_when_nothing_is_evaluated_any_more(
+    blocks: Blocks, recorder: Recorder
+) -> None:
+    fabric = cpu_fabric()
+    state = make_state(fabric)
+    recorder.fit(fabric, state, make_task(blocks, num_steps=2))
+    state.owes_evaluation = True
+    recorder.fit(fabric, state, make_task(blocks, num_steps=4))
+    assert not state.owes_evaluation
+    assert recorder.saved == [2, 4]
 
 
 class _Snoop(list[int]):

@@ -69,6 +69,12 @@ def test_inverse_sqrt_falls_with_the_root_of_the_tokens_down_to_its_floor() -> N
     assert found[:4] == pytest.approx([PEAK * step / 4 for step in range(4)], abs=1e-15)
 
 
+def test_inverse_sqrt_without_a_warmup_falls_from_its_first_step() -> None:
+    found = rates({"kind": "inverse_sqrt", "warmup": 0, "min_lr": 0.0})
+    expected = [PEAK / math.sqrt(max(1, step)) for step in range(STEPS)]
+    assert found == pytest.approx(expected, abs=1e-15)
+
+
 @pytest.mark.parametrize("kind", ["cosine", "linear"])
 def test_the_rate_at_the_end_and_beyond_is_min_lr(kind: str) -> None:
     rate = make_rate({"kind": kind, "warmup": 10, "min_lr": "10%"})

@@ -8,7 +8,12 @@ import pytest
 import torch
 
 from continuum.artifacts import TokenizedDataset
-from continuum.errors import PreflightError, StageFailedError
+from continuum.cli.progress import PlainProgress
+from continuum.errors import IntegrityError, PreflightError, StageFailedError
+from continuum.recipe import Recipe
+from continuum.records import CheckpointManifest
+from continuum.stage import rebuild_stage
+from continuum.stages.pretrain import Pretrain
 from continuum.training.data import Blocks, Share, TrainingData
 from continuum.training.litgpt import GPT, Config, loss_of_logits
 from continuum.training.order import SampleOrder
@@ -120,7 +125,7 @@ def test_a_mixture_is_read_in_the_order_of_its_shares(trials: Trials) -> None:
     """The first loss is that of the parent's weights on the very blocks the order names."""
     trials.run(only=RETRAIN, retrain__data={"code_tokens": 0.75, "tokens": 0.25})
     sources = [
-        Blocks(trials.stage_run(name).output_dir / "train", 32)
+        Blocks(trials.stage_run(name).output_dir / "train", 32, TOY_FIELDS["vocab_size"])
         for name in ("code_tokens", "tokens")
     ]
     order = SampleOrder(7, tuple(len(source) for source in sources), (0.75, 0.25))
@@ -208,6 +213,146 @@ def test_a_damaged_newest_checkpoint_is_told_and_passed_over(trials: Trials) -> 
     (warning,) = [e["message"] for e in events if e["event"] == "warning" and "passed" in str(e)]
     assert "step-00000013 is damaged and was passed over: lit_model.pth has 4 bytes" in warning
     assert {"stage": "pretrain", "event": "recovered", "step": 10, "exact": True} in events
+
+
+def test_damaged_checkpoints_do_not_push_whole_ones_out(trials: Trials) -> None:
+    """Retention counts neither of them among the last ones; they are gone when all is well."""
+    policy = {"every": 2, "keep_last": 2, "keep_every": 2}
+    trials.write(only=TRAIN, pretrain__runtime__checkpoint=policy)
+    trials.carry_out(stop_at=6)
+    run = trials.stage_run("pretrain")
+    for step in (4, 6):
+        (run.checkpoint_dir(step) / "lit_model.pth").write_bytes(b"torn")
+    trials.write(only=TRAIN, pretrain__runtime__checkpoint={"every": 1, "keep_last": 2})
+    trials.carry_out(stop_at=3)
+    assert steps_of(run.checkpoints()) == [2, 3]
+    names = sorted(path.name for path in run.checkpoints_dir.iterdir())
+    assert names[:2] == [".step-00000004.damaged", ".step-00000006.damaged"]
+    trials.carry_out().raise_for_failure()
+    assert steps_of(run.checkpoints()) == [19, 20]
+    assert len(list(run.checkpoints_dir.iterdir())) == 2
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "why"),
+    [
+        ("compile", True, "compile was True and is False"),
+        ("num_threads", 77, "num_threads was 77 and is "),
+        ("torch_version", "1.0", "torch_version was 1.0 and is "),
+    ],
+)
+def test_what_may_change_the_bytes_is_said_when_a_run_goes_on(
+    trials: Trials, field: str, value: Any, why: str
+) -> None:
+    trials.write(only=TRAIN)
+    trials.carry_out(stop_at=13)
+    run = trials.stage_run("pretrain")
+    path = run.checkpoint_dir(13) / "manifest.json"
+    manifest = CheckpointManifest.model_validate_json(path.read_bytes())
+    assert manifest.resolved is not None
+    other = manifest.model_copy(update={"resolved": {**manifest.resolved, field: value}}).sealed()
+    path.write_text(other.model_dump_json(), encoding="utf-8")
+    trials.carry_out().raise_for_failure()
+    (recovered,) = [line for line in run.attempts() if line["event"] == "recovered"]
+    assert not recovered["exact"]
+    (told,) = recovered["why"]
+    assert told.startswith(why)
+
+
+def test_a_checkpoint_of_an_earlier_release_is_still_one(trials: Trials) -> None:
+    trials.write(only=TRAIN)
+    trials.carry_out(stop_at=13)
+    run = trials.stage_run("pretrain")
+    path = run.checkpoint_dir(13) / "manifest.json"
+    manifest = CheckpointManifest.model_validate_json(path.read_bytes())
+    earlier = manifest.model_copy(update={"resolved": None}).sealed()
+    path.write_text(earlier.model_dump_json(exclude={"resolved"}), encoding="utf-8")
+    trials.carry_out().raise_for_failure()
+    (recovered,) = [line for line in run.attempts() if line["event"] == "recovered"]
+    assert (recovered["step"], recovered["exact"]) == (13, True)
+
+
+def test_damaged_weights_of_a_parent_are_told_with_what_to_do(trials: Trials) -> None:
+    trials.run(only=TRAIN)
+    weights = trials.stage_run("pretrain").output_dir / "lit_model.pth"
+    data = bytearray(weights.read_bytes())
+    data[len(data) // 2] ^= 1
+    weights.unlink()  # a hard link of the checkpoint's
+    weights.write_bytes(data)
+    trials.write(only=RESUME)
+    with pytest.raises(IntegrityError) as caught:
+        trials.carry_out().raise_for_failure()
+    assert "lit_model.pth has other bytes than recorded" in str(caught.value)
+    assert "`continuum run --rerun pretrain` makes it again" in str(caught.value)
+
+
+def test_a_resume_is_refused_a_metric_that_nobody_evaluates(trials: Trials) -> None:
+    told = refusal(
+        trials,
+        only=RESUME,
+        longer__runtime={"micro_batch_size": 4, "checkpoint": {"keep_best": "val_loss/typo"}},
+    )
+    assert "keep_best: there is no metric 'val_loss/typo'; known: val_loss, loss" in told
+
+
+def test_what_is_kept_is_saved_where_the_clock_alone_says_when(trials: Trials) -> None:
+    policy = {"every": None, "minutes": 60, "keep_last": 2, "keep_every": 8}
+    trials.run(only=TRAIN, pretrain__runtime__checkpoint=policy)
+    assert steps_of(trials.stage_run("pretrain").checkpoints()) == [8, 16, 20]
+
+
+def test_what_is_null_in_the_spec_is_null_in_the_worker(trials: Trials) -> None:
+    fields = {"every": None, "minutes": 60, "keep_last": 2}
+    trials.run(only=TRAIN, pretrain__runtime__checkpoint=fields)
+    record = trials.stage_run("pretrain").record()
+    stage = rebuild_stage(record)
+    assert isinstance(stage, Pretrain)
+    assert stage.runtime.checkpoint.every is None
+    recipe = Recipe.model_validate(record.recipe, strict=False)
+    assert recipe.runtime.checkpoint.every is None
+
+
+def test_skipped_steps_are_told_at_the_end(
+    trials: Trials, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trials.write(
+        only=TRAIN,
+        pretrain__optimizer={"name": "SGD", "lr": 1e30},
+        pretrain__max_steps=6,
+        pretrain__on_nonfinite="skip",
+        pretrain__runtime__checkpoint={"every": None},
+    )
+    events: list[dict[str, Any]] = []
+    progress = PlainProgress()
+    trials.carry_out(events=events)
+    for event in events:
+        progress.observe(event.pop("stage"), event)
+    skipped = trials.rows("pretrain")[-2]["skipped_steps"]
+    told = capsys.readouterr().err
+    assert f"{skipped} of 6 steps were left out (on_nonfinite: skip)" in told
+    assert "val_loss is nan at step 6" in told
+
+
+DAMAGED_LINES = ["[]\n", "no JSON\n", '{"a": 1}\n']
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        *(("attempts.jsonl", damage) for damage in DAMAGED_LINES),
+        *(("metrics.jsonl", damage) for damage in DAMAGED_LINES),
+        *(("resolved.json", damage) for damage in ("", "{", "[]")),
+    ],
+)
+def test_a_damaged_record_is_told_with_what_to_do(trials: Trials, name: str, damage: str) -> None:
+    trials.write(only=TRAIN)
+    trials.carry_out(stop_at=3)
+    path = trials.stage_run("pretrain").path / name
+    path.write_text(damage, encoding="utf-8")
+    with pytest.raises(IntegrityError) as caught:
+        trials.carry_out().raise_for_failure()
+    assert str(path) in str(caught.value)
+    assert "remove" in str(caught.value)
 
 
 def test_a_model_cannot_go_on_with_another_tokenizers_data(trials: Trials) -> None:

@@ -1,0 +1,105 @@
+"""What ends a run whose numbers are none any more, before they are saved or published."""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from lightning import Fabric
+from torch import nn
+from torch.distributed.tensor import DTensor
+from torch.nn.utils import get_total_norm
+
+from continuum.errors import StageFailedError
+from continuum.training.data import TrainingData
+from continuum.training.state import TrainingState
+
+Event = dict[str, Any]
+SHOWN_SAMPLES = 8
+MAX_SKIPPED_IN_A_ROW = 10
+"""Of `on_nonfinite: skip`: what so many batches one after the other say is not of the batches."""
+MIN_LOSS_SCALE = 1.0
+"""Below it "something is likely wrong", as torch's GradScaler documents of `update`."""
+
+
+class DivergedError(StageFailedError):
+    """The loss, its gradients or the weights are no numbers any more."""
+
+
+def finite(value: torch.Tensor, data: TrainingData, *, step: int, name: str = "loss") -> float:
+    """The number in `value`, of optimizer step `step`, counted from one.
+
+    Raises:
+        DivergedError: it is infinite or NaN.
+    """
+    number = float(value.item())
+    if not math.isfinite(number):
+        samples = ", ".join(f"{d}:{b}" for d, b in data.sample_ids(step - 1)[:SHOWN_SAMPLES])
+        raise DivergedError(
+            f"the {name} is {number} at step {step:,} (samples {samples} …, as dataset:block): "
+            "training has diverged; lower optimizer.lr, lengthen schedule.warmup, set max_norm, "
+            "or say on_nonfinite: skip"
+        )
+    return number
+
+
+def note_skipped(state: TrainingState) -> None:
+    """Count a step that is left out because its gradients are no numbers.
+
+    Raises:
+        DivergedError: there were too many in a row to be the samples' fault. In fp16, where the
+            loss is scaled less each time, the scale is what tells.
+    """
+    state.skipped_steps += 1
+    state.skipped_in_a_row += 1
+    if state.scaler is None and state.skipped_in_a_row >= MAX_SKIPPED_IN_A_ROW:
+        raise DivergedError(
+            f"the gradients of {state.skipped_in_a_row} steps in a row, up to step "
+            f"{state.step + 1:,}, are no numbers, which is not the samples' fault: training has "
+            "diverged; lower optimizer.lr, lengthen schedule.warmup, or set max_norm"
+        )
+
+
+def check_weights(fabric: Fabric, state: TrainingState) -> None:
+    """A checkpoint of weights that are no numbers would be worse than none.
+
+    A finite loss says nothing of them: it was computed before they changed.
+
+    Raises:
+        DivergedError: some are infinite or NaN.
+    """
+    if not has_finite_weights(fabric, state.model):
+        raise DivergedError(
+            f"weights are no numbers after step {state.step:,}: training has diverged, and no "
+            "later step can mend it; lower optimizer.lr, or look at optimizer.eps and precision"
+        )
+
+
+def has_finite_weights(fabric: Fabric, model: nn.Module) -> bool:
+    """Whether every parameter is finite, on every process; collective, one wait for the device."""
+    own = [p.to_local() if isinstance(p, DTensor) else p.detach() for p in model.parameters()]
+    largest = get_total_norm([part for part in own if part.numel()], norm_type=math.inf)
+    is_bad = torch.logical_not(largest.detach().isfinite()).float().to(fabric.device)
+    num_bad = fabric.all_reduce(is_bad, reduce_op="sum")
+    assert isinstance(num_bad, torch.Tensor)
+    return num_bad.item() == 0
+
+
+def check_losses(
+    losses: Mapping[str, float], *, step: int, tolerates: bool, report: Callable[[Event], None]
+) -> None:
+    """Tell of validation losses that are no numbers.
+
+    Args:
+        tolerates: Whether a warning is enough (`on_nonfinite: skip`).
+
+    Raises:
+        DivergedError: there is one.
+    """
+    wrong = [f"{name} is {loss}" for name, loss in losses.items() if not math.isfinite(loss)]
+    if not wrong:
+        return
+    message = f"{', '.join(wrong)} at step {step:,}: training has diverged"
+    if not tolerates:
+        raise DivergedError(f"{message}; lower optimizer.lr, or lengthen schedule.warmup")
+    report({"event": "warning", "message": message})
