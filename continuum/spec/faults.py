@@ -49,10 +49,13 @@ _UNITS = {
 _AMOUNT_FORMS = ("amount_format", "count_format")
 _AMOUNT = "should be a number of steps, 5%, or {tokens: 300k}"
 _YES_AND_NO = {"yes": "true", "on": "true", "no": "false", "off": "false"}
+_YES_AND_NO_ARE_TEXT = "; yes, no, on and off are text since YAML 1.2"
 _SYNONYMS = {
     "gpu": "cuda",
     "true": "on",
+    "yes": "on",
     "false": "off",
+    "no": "off",
     "bf16": "bf16-mixed",
     "fp16": "16-mixed",
     "bfloat16": "bf16-mixed",
@@ -170,7 +173,7 @@ class Faults:
             wanted = wanted.replace("a mapping", f"a mapping with {', '.join(keys)}")
         hint = quotes_hint(value, fault.kinds)
         if suggestion is not None:
-            hint = "; yes, no, on and off are text since YAML 1.2"
+            hint = _YES_AND_NO_ARE_TEXT
         if fault.kind == UNION:
             hint += _meaning(cls, fault.path)
         message = f"{name_of(full)} should be {wanted}, not {show(value)}{hint}"
@@ -187,6 +190,8 @@ class Faults:
         synonym = _SYNONYMS.get(str(value).lower())
         is_number = isinstance(value, int) and not isinstance(value, bool)
         is_word = isinstance(value, str) or (is_number and len(allowed) > 1)
+        if synonym in allowed and isinstance(value, str) and value.lower() in _YES_AND_NO:
+            message += _YES_AND_NO_ARE_TEXT
         similar = suggest(str(value), allowed) if is_word else None
         self.add("E104", full, message, synonym if synonym in allowed else similar)
 
