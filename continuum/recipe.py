@@ -23,6 +23,8 @@ from continuum.stage import Problem
 
 METRICS = (VALIDATION_LOSS, "loss")
 """What a checkpoint is rated by; of several datasets, also `val_loss/DATASET`."""
+LEAST_LIKELY_SHARE = 1
+"""In percent of the peak: a `min_lr` above it that comes to no less is a share without its sign."""
 MIN_SHARE = 1e-4
 """The smallest share a mixture can hold: one sample of `training.order.PERIOD`."""
 
@@ -248,6 +250,7 @@ def training_problems(stage: Any) -> Iterator[Problem]:
     yield from budget_problems(stage)
     yield from _mixture_problems(stage.data)
     yield from optimizer_problems(stage.optimizer)
+    yield from _floor_problems(stage.schedule, stage.optimizer.lr)
     yield from metric_problems(stage.runtime, as_mixture(stage.data))
 
 
@@ -261,6 +264,18 @@ def metric_problems(runtime: Runtime | None, datasets: Collection[str] | None) -
         place = ("runtime", "checkpoint", "keep_best")
         message = f"there is no metric {metric!r}; known: {', '.join(known)}"
         yield Problem(place, message, closest(metric, known))
+
+
+def _floor_problems(schedule: Schedule, peak: float) -> Iterator[Problem]:
+    place, floor = ("schedule", "min_lr"), schedule.min_lr
+    if schedule.kind == "constant" and floor != Schedule.model_fields["min_lr"].default:
+        yield Problem(place, "'min_lr' belongs to no schedule of kind constant, which stays at lr")
+    elif isinstance(floor, float) and floor > peak:
+        message = f"min_lr {floor:g} is above lr {peak:g}: the rate would rise where it should fall"
+        share = floor if floor >= 1 else 100 * floor
+        is_likely = LEAST_LIKELY_SHARE <= share <= 100
+        hint = "; a share of the peak is written with a % sign" if is_likely else ""
+        yield Problem(place, message + hint, f"{share:g}%" if is_likely else None)
 
 
 def _mixture_problems(data: Any) -> Iterator[Problem]:

@@ -46,6 +46,8 @@ def _rates(training: Training) -> Iterator[tuple[tuple[str, str], float]]:
     schedule = training.recipe.schedule
     if not isinstance(schedule, ResumeSchedule):
         yield ("optimizer", "lr"), training.recipe.optimizer.lr
+        if isinstance(schedule.min_lr, float):
+            yield ("schedule", "min_lr"), schedule.min_lr
         return
     for name in ("peak", "to"):
         rate = getattr(schedule, name)

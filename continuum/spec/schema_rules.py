@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 
 from continuum.optimizers import OPTIMIZER_ARGUMENTS
 from continuum.recipe import BUDGET_FIELDS
-from continuum.spec.schema_fields import DEFINITIONS, Schema
+from continuum.spec.schema_fields import DEFINITIONS, VARIABLE_SCHEMA, Schema
 
 COMPLETE = ".complete"
 
@@ -87,6 +87,11 @@ def _optimizer_arguments() -> list[Schema]:
     ]
 
 
+_IDLE_FLOOR: Schema = {
+    "type": ["string", "null"],
+    "pattern": rf"^\s*0*10(\.0+)?\s*%\s*$|{VARIABLE_SCHEMA['pattern']}",
+}
+"""The default of `Schedule.min_lr`, as it may be written."""
 _RULES: Mapping[str, list[Schema]] = {
     "Amount": [
         {"if": {"type": "object"}, "then": _exactly_one("steps", "percent", "tokens")},
@@ -114,6 +119,10 @@ _RULES: Mapping[str, list[Schema]] = {
         {
             "if": _where("kind", "cosine", "linear", "constant", "inverse_sqrt", is_default=True),
             "then": {"not": given("decay")},
+        },
+        {
+            "if": _where("kind", "constant"),
+            "then": {"properties": {"min_lr": _IDLE_FLOOR}},
         },
     ],
     "ResumeSchedule": [

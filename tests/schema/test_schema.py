@@ -78,6 +78,9 @@ ACCEPTED: dict[str, dict[str, Any]] = {
     "a mixture": {"pretrain__data": {"tokens": 3, "code_tokens": 1.5}},
     "a selected checkpoint": {"weights__from": "longer@step-30"},
     "a rate as a share": {"pretrain__schedule": {"min_lr": "0%"}},
+    "a constant rate, its idle floor written out": {
+        "pretrain__schedule": {"kind": "constant", "min_lr": "10.0 %"},
+    },
     "wsd": {"pretrain__schedule": {"kind": "wsd", "decay": "20%"}},
     "a resume that rises": {
         "longer__schedule": {"kind": "constant", "peak": 1e-3, "warmup": 5},

@@ -26,6 +26,7 @@ ACCEPTED = {
     "extends-faulty-bases": BASE,
     "extends-in-a-circle": BASE,
     "extends-unreadable-bases": BASE,
+    "floor-above-the-peak": "a schema does not compare one number with another",
     "missing-head": "without `continuum` and `name` it is taken for a base",
     "mixture-of-unknown-datasets": REFERENCE,
     "mixture-share-too-small": "a share is a weight by the sum of all",
