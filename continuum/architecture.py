@@ -14,35 +14,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from continuum.model_fields import field_schema
 from continuum.spelling import closest
-
-SIZES = (
-    "n_layer", "n_head", "n_embd", "n_query_groups", "head_size", "intermediate_size",
-    "block_size", "vocab_size", "padded_vocab_size",
-)  # fmt: skip
-"""Fields of a model that cannot be zero."""
-_MEANINGS = {
-    "block_size": "The longest sequence the model can attend to.",
-    "n_layer": "Transformer blocks.",
-    "n_embd": "Width of the residual stream; a multiple of `n_head`.",
-    "n_head": "Attention heads.",
-    "n_query_groups": "Heads of keys and values; fewer than `n_head` is grouped-query attention.",
-    "head_size": "Width of an attention head; `n_embd / n_head` unless stated.",
-    "intermediate_size": "Width of the MLP's inner layer.",
-    "vocab_size": "Token ids of the tokenizer; the embedding is padded beyond it.",
-    "padded_vocab_size": "Rows of the embedding; every token id must be below it.",
-    "padding_multiple": "The embedding's rows are rounded up to a multiple of this.",
-    "bias": "Whether linear layers have a bias.",
-    "attn_bias": "Whether the projection to queries, keys and values has a bias of its own.",
-    "lm_head_bias": "Whether the output layer has a bias.",
-    "norm_class_name": "The class of the normalisation, `LayerNorm` or `RMSNorm`.",
-    "norm_eps": "Added to the variance in normalisations, for numerical stability.",
-    "mlp_class_name": "The class of the MLP, such as `GptNeoxMLP` or `LLaMAMLP`.",
-    "parallel_residual": "Whether attention and MLP read the same input, side by side.",
-    "rotary_percentage": "Share of a head's width that rotary embeddings turn.",
-    "rope_base": "Base of the rotary embedding's frequencies.",
-}
-"""What the fields of LitGPT's `Config` that people replace mean, for the JSON Schema."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +63,15 @@ class Architecture:
         return int(3 * (2 * matrices + attention))
 
 
+class MisfitError(ValueError):
+    """Values of a model's fields that do not fit together."""
+
+    def __init__(self, why: str, *fields: str) -> None:
+        super().__init__(why)
+        self.fields = fields
+        """Those that do not, the likelier one to be wrong first."""
+
+
 def model_names() -> tuple[str, ...]:
     """LitGPT's own names of its configs."""
     return tuple(_config_module().name_to_config)
@@ -108,7 +90,8 @@ def architecture(name: str, overrides: dict[str, Any] | None = None) -> Architec
     """The architecture of a LitGPT config name with fields replaced.
 
     Raises:
-        ValueError: the name or a field is unknown, or the values do not fit together.
+        ValueError: the name or a field is unknown.
+        MisfitError: the values do not fit together.
     """
     module = _config_module()
     try:
@@ -124,7 +107,7 @@ def architecture(name: str, overrides: dict[str, Any] | None = None) -> Architec
     try:
         config = module.Config.from_name(name, **{**derived, **overrides})
     except (AssertionError, TypeError, ValueError, ZeroDivisionError) as error:
-        raise ValueError(f"model {name!r} with {overrides}: {_explain(error, overrides)}") from None
+        raise _explain(error, {**asdict(base), **derived, **overrides}) from None
     return Architecture(asdict(config))
 
 
@@ -143,7 +126,7 @@ def describe_model_name(schema: dict[str, Any]) -> None:
 def describe_model(schema: dict[str, Any]) -> None:
     """Make the JSON Schema of a field a LitGPT name, or a mapping with fields of it replaced."""
     usual = asdict(_config_module().Config())
-    replaced = {name: _config_field_schema(name, usual[name]) for name in config_field_names()}
+    replaced = {name: field_schema(name, usual[name]) for name in config_field_names()}
     named = {
         "name": {"anyOf": [_names_schema()], "description": "The LitGPT config to start from."}
     }
@@ -162,14 +145,6 @@ def _names_schema() -> dict[str, Any]:
         "enum": sorted(accepted_model_names()),
         "errorMessage": "LitGPT has no model of this name",
     }
-
-
-def _config_field_schema(name: str, usual: Any) -> dict[str, Any]:
-    described: dict[str, Any] = {"description": _MEANINGS.get(name, f"LitGPT's `Config.{name}`.")}
-    types = {bool: "boolean", int: "integer", float: "number", str: "string"}
-    if type(usual) in types:
-        described["type"] = types[type(usual)]
-    return described | ({"minimum": 1} if name in SIZES else {})
 
 
 def suggest_model(name: str) -> str | None:
@@ -215,12 +190,17 @@ def _fields_to_derive_again(base: Any, overrides: dict[str, Any]) -> dict[str, A
     return stale
 
 
-def _explain(error: Exception, overrides: dict[str, Any]) -> str:
+def _explain(error: Exception, fields: dict[str, Any]) -> MisfitError:
     if str(error):
-        return str(error)
-    if overrides.keys() & {"n_embd", "n_head"}:
-        return "n_embd must be a multiple of n_head"
-    return "the values do not fit together"
+        return MisfitError(str(error))
+    width, heads, groups = fields["n_embd"], fields["n_head"], fields["n_query_groups"]
+    if fields["head_size"] is None and width % heads:
+        why = f"n_embd must be a multiple of n_head, and {width:,} is none of {heads:,}"
+        return MisfitError(why, "n_embd", "n_head")
+    if groups is not None and heads % groups:
+        why = f"n_head must be a multiple of n_query_groups, and {heads:,} is none of {groups:,}"
+        return MisfitError(why, "n_query_groups", "n_head")
+    return MisfitError("the values do not fit together")
 
 
 def _is_counted(c: dict[str, Any]) -> bool:

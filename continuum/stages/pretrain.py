@@ -8,14 +8,15 @@ from pydantic import Field
 
 from continuum.amounts import Count, Steps, Tokens
 from continuum.architecture import (
-    SIZES,
     Architecture,
+    MisfitError,
     architecture,
     config_field_names,
     describe_model,
     suggest_model,
 )
 from continuum.artifacts import Artifact, TokenizedDataset, TrainingCheckpoint
+from continuum.model_fields import wrong_value
 from continuum.optimizers import Optimizer
 from continuum.preflight import forecast_training
 from continuum.recipe import (
@@ -140,26 +141,17 @@ def _model_problems(model: str | dict[str, Any]) -> Iterator[Problem]:
         return
     try:
         architecture(name, overrides)
-    except ValueError as error:
-        yield Problem(("model",), str(error).removeprefix(f"model {name!r} with {overrides}: "))
+    except MisfitError as error:
+        said = [("model", field) for field in error.fields if field in overrides]
+        yield Problem(said[0] if said else ("model",), str(error))
 
 
 def _override_problems(key: str, value: Any, fields: Mapping[str, Any]) -> Iterator[Problem]:
-    """LitGPT's config checks neither names nor types; torch would fail much later."""
     known = config_field_names()
     if key not in known:
         yield Problem(
             ("model", key), f"LitGPT's model config has no field {key!r}", closest(key, known)
         )
         return
-    usual = fields[key]
-    wanted = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
-    number = int if type(value) is int and type(usual) is float else type(usual)
-    if type(usual) in wanted and type(value) is not number and not _is_text(usual, value):
-        yield Problem(("model", key), f"{key} should be {wanted[type(usual)]}")
-    elif key in SIZES and isinstance(value, int) and value < 1:
-        yield Problem(("model", key), f"{key} should be at least 1, not {value}")
-
-
-def _is_text(usual: Any, value: Any) -> bool:
-    return isinstance(usual, str) and isinstance(value, str)  # YAML's texts are a subclass
+    if (wrong := wrong_value(key, value, fields[key])) is not None:
+        yield Problem(("model", key), *wrong)

@@ -30,6 +30,7 @@ ACCEPTED = {
     "missing-head": "without `continuum` and `name` it is taken for a base",
     "mixture-of-unknown-datasets": REFERENCE,
     "mixture-share-too-small": "a share is a weight by the sum of all",
+    "model-heads-not-divisible": "a schema does not divide one number by another",
     "model-width-not-divisible": "a schema does not divide one number by another",
     "override-of-an-unknown-key": OVERRIDE,
     "override-of-an-unknown-stage": OVERRIDE,

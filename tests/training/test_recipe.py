@@ -1,5 +1,6 @@
+import dataclasses
 import inspect
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from litgpt.model import GPT
 from pydantic import ValidationError
 
 from continuum.architecture import Architecture, architecture, model_names, read_architecture
+from continuum.model_fields import CHOICES, wrong_value
 from continuum.optimizers import OPTIMIZER_ARGUMENTS, Optimizer
 from continuum.recipe import Recipe, ResumeSchedule, Schedule, intervals_of
 from continuum.training.litgpt import save_config
@@ -264,3 +266,25 @@ def test_a_model_that_cannot_be_is_refused(name: str, overrides: dict[str, Any],
 def test_an_architecture_is_read_back_from_a_checkpoint(tmp_path: Any) -> None:
     save_config(Config(**FIELDS), tmp_path)
     assert read_architecture(tmp_path / "model_config.yaml").fields == FIELDS
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [(field, value) for field, values in CHOICES.items() for value in values]
+)
+def test_litgpt_knows_every_choice_of_a_models_field(field: str, value: str) -> None:
+    (declared,) = (f for f in dataclasses.fields(Config) if f.name == field)
+    assert set(get_args(declared.type)) == set(CHOICES[field])
+    config = Config.from_name("pythia-14m", **{field: value, "n_expert": 1, "intermediate_size": 8})
+    assert config.mlp_class.__name__ in CHOICES["mlp_class_name"]
+    assert config.norm_class is not None
+
+
+def test_every_closed_choice_of_litgpts_config_is_one_here() -> None:
+    closed = {f.name for f in dataclasses.fields(Config) if get_origin(f.type) is Literal}
+    assert closed == CHOICES.keys()
+
+
+def test_no_model_of_litgpt_breaks_a_rule_about_its_fields() -> None:
+    for name in model_names():
+        fields = architecture(name).fields
+        assert not any(wrong_value(key, value, value) for key, value in fields.items())
