@@ -1,6 +1,6 @@
 """torch's optimizers, described without torch: their names, their arguments, what is wrong."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from pydantic import ConfigDict, Field
@@ -38,11 +38,13 @@ _MOMENTS = {
 """Tensors of a parameter's size that each keeps; a test compares with torch."""
 _ONE_MORE = ("amsgrad", "centered", "momentum")
 """Arguments that make it keep another."""
-_SWITCHES = (
+SWITCHES = (
     "foreach", "maximize", "differentiable", "capturable", "amsgrad", "fused",
     "decoupled_weight_decay", "centered", "nesterov",
 )  # fmt: skip
 """Those of them that are true or false."""
+_SHARES = ("rho",)
+"""Those that torch wants to be one at most."""
 
 
 _MEANINGS = {
@@ -63,7 +65,7 @@ _MEANINGS = {
     "foreach": "Compute on lists of tensors: faster, more memory.",
     "fused": "Use torch's fused kernel, where there is one.",
     "maximize": "Maximize the loss instead of minimizing it.",
-    "differentiable": "Let gradients pass through the optimizer's step.",
+    "differentiable": "Let gradients pass through the optimizer's step; nothing here asks for it.",
     "capturable": "Allow capture in a CUDA graph.",
 }
 """What the arguments mean, for the JSON Schema and `continuum explain`."""
@@ -82,13 +84,15 @@ def _describe_arguments(schema: dict[str, Any]) -> None:
 
 def _argument_schema(name: str) -> dict[str, Any]:
     """The values that `_wanted_argument` accepts."""
-    if name in _SWITCHES:
+    if name == "differentiable":
+        return {"type": ["boolean", "null"], "not": {"const": True}}
+    if name in SWITCHES:
         return {"type": ["boolean", "null"]}
     if name == "betas":
         beta = {"type": "number", "minimum": 0, "exclusiveMaximum": 1}
         pair = {"type": "array", "items": beta, "minItems": 2, "maxItems": 2}
         return {**pair, "examples": [[0.9, 0.95]]}
-    return {"type": "number", "minimum": 0}
+    return {"type": "number", "minimum": 0, **({"maximum": 1} if name in _SHARES else {})}
 
 
 class Optimizer(Spec):
@@ -106,7 +110,7 @@ class Optimizer(Spec):
     @property
     def arguments(self) -> dict[str, Any]:
         """The arguments for torch besides the learning rate."""
-        return dict(self.model_extra or {})
+        return {name: _as_floats(value) for name, value in (self.model_extra or {}).items()}
 
     @property
     def num_moments(self) -> int:
@@ -136,17 +140,55 @@ def optimizer_problems(optimizer: Optimizer) -> Iterator[Problem]:
             )
         elif (wanted := _wanted_argument(name, optimizer.arguments[name])) is not None:
             yield Problem(("optimizer", name), f"{name} should be {wanted}")
+    given = {name: value for name, value in optimizer.arguments.items() if name in known}
+    yield from _combination_problems(given)
+
+
+def _combination_problems(arguments: Mapping[str, Any]) -> Iterator[Problem]:
+    """Arguments, each right by itself, that torch refuses together, or in this loop."""
+
+    def is_on(name: str) -> bool:
+        return arguments.get(name) is True
+
+    if is_on("differentiable"):
+        yield Problem(
+            ("optimizer", "differentiable"),
+            "differentiable should be false: nothing here takes gradients through a step, and "
+            "torch then fails at the first",
+            "false",
+        )
+    if is_on("foreach") and is_on("fused"):
+        yield Problem(
+            ("optimizer", "fused"), "fused and foreach are two ways to compute; keep one of them"
+        )
+    if is_on("nesterov") and not _is_above_zero(arguments.get("momentum")):
+        yield Problem(("optimizer", "nesterov"), "nesterov needs a momentum above 0, such as 0.9")
+    elif is_on("nesterov") and _is_above_zero(arguments.get("dampening")):
+        yield Problem(("optimizer", "dampening"), "nesterov momentum allows no dampening", "0")
 
 
 def _wanted_argument(name: str, value: Any) -> str | None:
     """What torch would want instead of this value; None when it is right."""
-    if name in _SWITCHES:
+    if name in SWITCHES:
         return None if value is None or isinstance(value, bool) else "true or false"
     if name == "betas":
         is_pair = isinstance(value, tuple | list) and len(value) == 2
         is_right = is_pair and all(_is_number(beta) and 0 <= beta < 1 for beta in value)
         return None if is_right else "two numbers, each at least 0 and below 1"
+    if name in _SHARES:
+        return None if _is_number(value) and 0 <= value <= 1 else "a number from 0 to 1"
     return None if _is_number(value) and value >= 0 else "a number, at least 0"
+
+
+def _as_floats(value: Any) -> Any:
+    """A list with its zeros as floats: torch takes no other among betas."""
+    if not isinstance(value, tuple | list):
+        return value
+    return tuple(0.0 if _is_number(item) and item == 0 else item for item in value)
+
+
+def _is_above_zero(value: Any) -> bool:
+    return _is_number(value) and value > 0
 
 
 def _is_number(value: Any) -> bool:

@@ -84,7 +84,20 @@ def _optimizer_arguments() -> list[Schema]:
             "then": {"propertyNames": {"enum": ["name", "lr", "no_weight_decay", *arguments]}},
         }
         for name, arguments in OPTIMIZER_ARGUMENTS.items()
+    ] + [
+        {"not": _on("foreach", "fused")},
+        {
+            "if": _on("nesterov"),
+            "then": {
+                "required": ["momentum"],
+                "properties": {"momentum": {"exclusiveMinimum": 0}, "dampening": {"maximum": 0}},
+            },
+        },
     ]
+
+
+def _on(*switches: str) -> Schema:
+    return {"required": list(switches), "properties": {name: {"const": True} for name in switches}}
 
 
 _IDLE_FLOOR: Schema = {

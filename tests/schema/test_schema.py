@@ -88,6 +88,9 @@ ACCEPTED: dict[str, dict[str, Any]] = {
     "another optimizer": {
         "pretrain__optimizer": {"name": "SGD", "lr": 0.1, "momentum": 0.9, "nesterov": True},
     },
+    "switches that go together": {
+        "pretrain__optimizer": {"lr": 1e-3, "foreach": True, "fused": False, "betas": [0, 0.9]},
+    },
     "a model by its own name": {"pretrain__model": "pythia-14m"},
     "a model by its name on the Hub": {"pretrain__model": "EleutherAI/pythia-14m"},
     "validation files": {"tokens__validation": {"files": ["topics.py"]}},

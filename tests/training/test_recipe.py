@@ -1,5 +1,7 @@
 import dataclasses
 import inspect
+from collections.abc import Iterator
+from itertools import chain, combinations, product
 from typing import Any, Literal, get_args, get_origin
 
 import pytest
@@ -11,7 +13,12 @@ from pydantic import ValidationError
 
 from continuum.architecture import Architecture, architecture, model_names, read_architecture
 from continuum.model_fields import CHOICES, wrong_value
-from continuum.optimizers import OPTIMIZER_ARGUMENTS, Optimizer
+from continuum.optimizers import (
+    OPTIMIZER_ARGUMENTS,
+    SWITCHES,
+    Optimizer,
+    optimizer_problems,
+)
 from continuum.recipe import Recipe, ResumeSchedule, Schedule, intervals_of
 from continuum.training.litgpt import save_config
 from tests.training.samples import FIELDS, make_recipe
@@ -40,6 +47,40 @@ def test_the_arguments_of_an_optimizer_are_torchs(name: str) -> None:
 
 def test_every_optimizer_of_torch_is_listed_or_left_out_on_purpose() -> None:
     assert torchs_optimizers() <= OPTIMIZER_ARGUMENTS.keys() | LEFT_OUT
+
+
+VALUES: dict[str, tuple[Any, ...]] = {
+    "betas": ([0.9, 0.95], [0, 0], [0.9, 1], [1.0, 0.9]),
+    "rho": (0, 0.9, 1, 1.1),
+}
+"""Of the others, switches are on or off, and numbers as below."""
+NUMBERS = (0, 0.5, 1, 3, -0.1)
+
+
+def choices(optimizer: str) -> Iterator[dict[str, Any]]:
+    """Each argument and each pair of arguments, with every value; by itself and with momentum."""
+    names = [name for name in OPTIMIZER_ARGUMENTS[optimizer] if name != "capturable"]
+    values = {
+        name: (True, False) if name in SWITCHES else VALUES.get(name, NUMBERS) for name in names
+    }
+    momenta: list[dict[str, Any]] = [{}, {"momentum": 0.9}] if "momentum" in names else [{}]
+    for chosen in chain(combinations(names, 1), combinations(names, 2)):
+        for given in product(*(values[name] for name in chosen)):
+            for momentum in momenta:
+                yield momentum | dict(zip(chosen, given, strict=True))
+
+
+@pytest.mark.parametrize("name", OPTIMIZER_ARGUMENTS)
+def test_torch_steps_with_every_optimizer_that_a_spec_may_ask_for(name: str) -> None:
+    num_taken = 0
+    for arguments in choices(name):
+        optimizer = Optimizer.model_validate({"name": name, "lr": 0.1, **arguments})
+        if not list(optimizer_problems(optimizer)):
+            parameter = torch.nn.Parameter(torch.ones(2, 2))
+            parameter.grad = torch.ones(2, 2)
+            getattr(torch.optim, name)([parameter], lr=0.1, **optimizer.arguments).step()
+            num_taken += 1
+    assert num_taken > 100
 
 
 def test_an_optimizers_arguments_are_part_of_its_identity() -> None:
