@@ -144,7 +144,7 @@ def _facts(
 ) -> dict[str, int | float | str]:
     facts: dict[str, int | float | str] = {}
     if num_steps is not None:
-        own_steps = num_steps - (start_step or 0)
+        own_steps = max(0, num_steps - (start_step or 0))
         intervals = intervals_of(recipe, num_steps)
         warmup = intervals_of(recipe, max(1, own_steps)).warmup_steps
         facts |= {
@@ -163,4 +163,6 @@ def _facts(
 
 def _num_checkpoints(num_steps: int, start_step: int, every: int | None) -> int:
     """How many are written: at each multiple of `every`, and at the end."""
+    if num_steps <= start_step:
+        return 0
     return 1 if every is None else -(-num_steps // every) - start_step // every

@@ -171,6 +171,11 @@ def test_a_budget_that_the_parent_has_spent_is_refused(start_step: int) -> None:
     assert resumed(99, max_tokens=3200).problems == ()
 
 
+def test_what_is_never_trained_takes_no_steps_back() -> None:
+    facts = forecast(max_steps=90, start_step=600, runtime={"checkpoint": {"every": 20}}).facts
+    assert [facts[name] for name in ("steps", "tokens", "checkpoints", "epochs")] == [0, 0, 0, 0]
+
+
 def test_an_extensions_numbers_are_its_own() -> None:
     found = resumed(40, max_steps=100, runtime={"checkpoint": {"every": 30}})
     assert (found.facts["steps"], found.facts["tokens"]) == (60, 1920)
