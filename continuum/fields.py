@@ -225,11 +225,12 @@ class Ref(str, Generic[ArtifactT]):
                 raise PydanticCustomError("ref_type", "Input should be the name of a stage")
             ref: Ref[ArtifactT] = cls(value)
             ref.expects = expects
-            if not _SELECTOR.fullmatch(ref.selector):
+            _, sign, selector = value.partition("@")
+            if sign and not _SELECTOR.fullmatch(selector):
                 raise PydanticCustomError(
                     "ref_selector",
                     "unknown selector '@{selector}'; use '@final', '@best' or '@step-N'",
-                    {"selector": ref.selector, "suggestion": _suggest_selector(ref)},
+                    {"selector": selector, "suggestion": _suggest_selector(ref)},
                 )
             return ref
 

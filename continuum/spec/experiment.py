@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, create_model
+from pydantic import BeforeValidator, Field, ValidationError, create_model
+from pydantic_core import PydanticKnownError
 
 from continuum.fields import Spec, cosmetic_field
 from continuum.spec.compose import Composition, blame_variables, compose
@@ -28,9 +29,15 @@ STAGE_NAME = re.compile(rf"[a-z][a-z0-9_-]{{0,{MAX_NAME_LENGTH - 1}}}")
 
 
 class Experiment(Spec):
+def _no_truth_value(value: Any) -> Any:
+    if value is True:  # which equals 1
+        raise PydanticKnownError("literal_error", {"expected": "1"})
+    return value
+
+
     """One experiment: a name, a seed, and the stages in an order they can run in."""
 
-    continuum: Literal[1] = cosmetic_field(...)
+    continuum: Annotated[Literal[1], BeforeValidator(_no_truth_value)] = cosmetic_field(...)
     """The version of this format."""
     name: str = cosmetic_field(..., pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
     """Letters, digits, dots, dashes and underscores."""
