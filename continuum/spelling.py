@@ -13,8 +13,10 @@ MAX_LENGTH = 100
 """Letters of a word that are compared: longer ones are no names."""
 LONG_WORD = 6
 """From this length on, two slips still leave a word recognisable."""
-MIN_RATIO = 0.5
+MIN_RATIO = 0.7
 """Of words that are no slip apart, how alike they have to be (difflib's ratio)."""
+MIN_STEM = 4
+"""Letters of the first part of a name by which the whole is known: `keep` is `keep_last`."""
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
@@ -46,7 +48,14 @@ def nearest(word: str, known: Iterable[str], max_slips: int = 2) -> str | None:
 
 def _alike(word: str, known: list[str]) -> str | None:
     found = difflib.get_close_matches(word[:MAX_LENGTH], known, n=1, cutoff=MIN_RATIO)
-    return found[0] if found else None
+    return found[0] if found else next((name for name in known if _has_stem(word, name)), None)
+
+
+def _has_stem(word: str, name: str) -> bool:
+    """Whether the word begins as the name of several parts does, or is its beginning."""
+    stem, _, rest = _plain(name).partition("_")
+    is_beginning = _plain(name).startswith(f"{_plain(word)}_")
+    return len(stem) >= MIN_STEM and (is_beginning or bool(rest and _plain(word).startswith(stem)))
 
 
 def _plain(word: str) -> str:

@@ -16,6 +16,7 @@ from continuum.fields import Spec, cosmetic_field
 from continuum.spec.compose import Composition, blame_variables, compose
 from continuum.spec.diagnostics import Diagnostic, SpecError
 from continuum.spec.faults import Faults
+from continuum.spec.foreign import KINDS
 from continuum.spec.keys import KeyPath, suggest
 from continuum.spec.mend import mend_stages, unknown_kind
 from continuum.spec.nulls import drop_nulls
@@ -215,7 +216,7 @@ def _kind_of(name: str, node: Node, faults: Faults) -> type[Stage] | None:
         return None
     cls = kinds.get(kind.value)
     if cls is None:
-        suggestion = suggest(kind.value, kinds)
+        suggestion = KINDS.get(kind.value.lower()) or suggest(kind.value, kinds)
         faults.add("E105", (*where, "kind"), unknown_kind(kind.value), suggestion)
     return cls
 

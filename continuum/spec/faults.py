@@ -70,6 +70,8 @@ _SYNONYMS = {
 }
 """Choices by other programs' names, where the closest spelling would mislead."""
 _NUMBER = re.compile(r"[-+]?[0-9]*\.?[0-9]+([eE][-+]?[0-9]+)?")
+ONLY_HEAD = ("continuum", "seed", "vars", "extends")
+"""Keys at the top of a file that mean nothing further in."""
 NUM_KEYS = 100
 """About as many as a kind has, further in and all."""
 
@@ -188,10 +190,10 @@ class Faults:
             wanted += f", or a mapping with one of {', '.join(keys)}"
         message = f"{name_of(full)} should be {wanted}, not {show(value)}"
         synonym = _SYNONYMS.get(str(value).lower())
-        is_number = isinstance(value, int) and not isinstance(value, bool)
-        is_word = isinstance(value, str) or (is_number and len(allowed) > 1)
         if synonym in allowed and isinstance(value, str) and value.lower() in _YES_AND_NO:
             message += _YES_AND_NO_ARE_TEXT
+        is_number = isinstance(value, int) and not isinstance(value, bool)
+        is_word = isinstance(value, str) or (is_number and len(allowed) > 1)
         similar = suggest(str(value), allowed) if is_word else None
         self.add("E104", full, message, synonym if synonym in allowed else similar)
 
@@ -237,8 +239,10 @@ class Faults:
 
 
 def _home_of(cls: type[Spec], name: str) -> str:
-    """For a key at the top that belongs in stages, of which kinds; empty for any other."""
-    kinds = [] if issubclass(cls, Stage) else stage_kinds().items()
+    """For a key at the top that belongs in stages, of which kinds, or the reverse; else empty."""
+    if issubclass(cls, Stage):
+        return "; it belongs at the top of the file, beside `stages`" if name in ONLY_HEAD else ""
+    kinds = stage_kinds().items()
     homes = [kind for kind, model in kinds if name in field_names(model, ())]
     return f"; it belongs in a stage of kind {' or '.join(homes)}" if homes else ""
 

@@ -60,6 +60,7 @@ _SAME: Mapping[str, Sequence[str]] = {
     "url": ("uri", "href", "link", "address"),
     "sha256": ("hash", "checksum", "digest", "sha", "sha256sum"),
     "seed": ("random_seed", "random_state", "rng_seed"),
+    "continuum": ("version", "format_version", "schema_version"),
     "name": ("experiment_name", "run_name", "exp_name", "title"),
     "extends": ("defaults", "include", "includes", "inherits", "base", "_base_", "imports"),
     "vars": ("variables", "parameters", "params"),
@@ -105,6 +106,8 @@ _RELATED: Mapping[str, Sequence[str]] = {
     ),
 }  # fmt: skip
 """What is told by that field here, if otherwise; a dotted one says where it stands."""
+KINDS: Mapping[str, str] = {"train": "pretrain", "training": "pretrain"}
+"""Our kinds of stages, by what others call them."""
 
 
 def _reversed(names: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:

@@ -9,9 +9,11 @@ from pathlib import Path
 
 from continuum.spec.diagnostics import OVERRIDE, Diagnostic, Place, SpecError
 from continuum.spec.keys import suggest
+from continuum.spec.mend import HEAD
 from continuum.spec.scalars import read_scalar
 from continuum.spec.source import Node, read_text
 from continuum.spec.syntax import unprintable_in
+from continuum.spelling import nearest
 
 MAX_KEYS = 16
 MAX_DIGITS = 9
@@ -35,6 +37,10 @@ def override(root: Node, text: str, cleared: set[tuple[str, ...]]) -> Node:
     if keys[0] == "extends":
         message = "`extends` is read before overrides are; edit the file instead"
         raise SpecError([Diagnostic("E304", message, place, "extends")])
+    if (stage := _stage_meant(root, keys[0])) is not None:
+        message = f"{path.strip()}: stages are overridden below `stages`"
+        meant = ".".join(("stages", stage, *keys[1:]))
+        raise SpecError([Diagnostic("E304", message, place, path.strip(), meant)])
     value = _read(raw.strip(), place)
     if value.value is None and _is_there(root, keys):
         cleared.add(tuple(keys))
@@ -86,6 +92,17 @@ class _Override:
         return SpecError(
             [Diagnostic("E304", f"{self._path}: {message}", self._place, self._path, suggestion)]
         )
+
+
+def _stage_meant(root: Node, key: str) -> str | None:
+    """The stage that a path begins with; None where a key at the top is meant."""
+    stages = root.child("stages")
+    names = stages.value if stages is not None and isinstance(stages.value, dict) else {}
+    if key in HEAD:
+        return None
+    if key in names:
+        return key
+    return None if nearest(key, HEAD) else nearest(key, names)
 
 
 def _is_there(node: Node, keys: list[str]) -> bool:
