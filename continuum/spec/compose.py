@@ -8,6 +8,7 @@ from pathlib import Path
 from continuum.spec.diagnostics import Diagnostic, Place, SpecError
 from continuum.spec.keys import suggest
 from continuum.spec.mend import mend_head
+from continuum.spec.merge import merge
 from continuum.spec.overrides import as_index, override
 from continuum.spec.source import Node, read_file
 from continuum.spec.variables import fill_variables, variables_in
@@ -56,24 +57,6 @@ def compose(path: Path, overrides: Sequence[str] = ()) -> Composition:
     return Composition(
         filled.root, root, mild, tuple(files.paths), frozenset(files.cleared), unused
     )
-
-
-def merge(
-    base: Node, over: Node, cleared: set[tuple[str, ...]], path: tuple[str, ...] = ()
-) -> Node:
-    """Deep merge of mappings; anything else in `over` replaces what `base` has.
-
-    The paths of values that `over` replaces by null are added to `cleared`.
-    """
-    if not (isinstance(base.value, dict) and isinstance(over.value, dict)):
-        cleared.discard(path)
-        if over.value is None and base.value is not None:
-            cleared.add(path)
-        return over
-    merged = dict(base.value)
-    for key, node in over.value.items():
-        merged[key] = merge(merged[key], node, cleared, (*path, key)) if key in merged else node
-    return replace(over, value=merged)
 
 
 def blame_variables(fault: Diagnostic, composition: Composition) -> Diagnostic:

@@ -18,7 +18,7 @@ from continuum.spec.diagnostics import Diagnostic, SpecError
 from continuum.spec.faults import Faults
 from continuum.spec.foreign import KINDS
 from continuum.spec.keys import KeyPath, suggest
-from continuum.spec.mend import mend_stages, unknown_kind
+from continuum.spec.mend import is_only_in_base, mend_stages, unknown_kind
 from continuum.spec.nulls import drop_nulls
 from continuum.spec.references import References, Written, check_references, reference_graph
 from continuum.spec.source import Node
@@ -29,13 +29,13 @@ MAX_NAME_LENGTH = 64
 STAGE_NAME = re.compile(rf"[a-z][a-z0-9_-]{{0,{MAX_NAME_LENGTH - 1}}}")
 
 
-class Experiment(Spec):
 def _no_truth_value(value: Any) -> Any:
     if value is True:  # which equals 1
         raise PydanticKnownError("literal_error", {"expected": "1"})
     return value
 
 
+class Experiment(Spec):
     """One experiment: a name, a seed, and the stages in an order they can run in."""
 
     continuum: Annotated[Literal[1], BeforeValidator(_no_truth_value)] = cosmetic_field(...)
@@ -164,7 +164,7 @@ def _load_stages(root: Node, folder: Path, faults: Faults) -> Written:
                 f"{MAX_NAME_LENGTH} letters at most"
             )
             faults.add("E106", ("stages", name), message, _as_name(name), at_key=True)
-        if _is_only_in_base(below, root):
+        if is_only_in_base(below, root):
             own = Path(root.place.file).name
             message = f"stage {name!r} is in a base only: {own} has none so called"
             faults.add("E102", ("stages", name), message, at_key=True)
@@ -173,12 +173,6 @@ def _load_stages(root: Node, folder: Path, faults: Faults) -> Written:
         if stage is not None:
             stages[name] = stage
     return Written(stages, references)
-
-
-def _is_only_in_base(node: Node, root: Node) -> bool:
-    """Whether it is a part of a stage, meant to be completed by a stage that is not there."""
-    is_elsewhere = node.key_place is not None and node.key_place.file != root.place.file
-    return is_elsewhere and isinstance(node.value, dict) and "kind" not in node.value
 
 
 def _load_stage(

@@ -12,6 +12,7 @@ from continuum.optimizers import OPTIMIZER_ARGUMENTS, Optimizer
 from continuum.spec.diagnostics import MAX_MISTAKES, Diagnostic, SpecError
 from continuum.spec.foreign import same_names
 from continuum.spec.keys import KeyPath, field_names, models_at, required_names
+from continuum.spec.merge import merge
 from continuum.spec.source import Node
 from continuum.spec.wording import owner_of, show
 from continuum.spelling import nearest
@@ -19,6 +20,8 @@ from continuum.stage import Stage, stage_kinds
 
 MAX_UNKNOWN = 100
 """Unknown keys of one mapping: where there are more, they are no slips."""
+MAX_PAIRS = 10_000
+"""Stages of the file and of its bases whose names are compared."""
 _INDENT = "indent it as those below `stages`"
 HEAD = ("continuum", "name", "description", "seed", "vars", "stages", "extends")
 """Keys of a file: those of the experiment, and `extends`."""
@@ -45,10 +48,48 @@ def mend_stages(root: Node, faults: list[Diagnostic]) -> Node:
     stages = root.child("stages")
     if stages is None or not isinstance(stages.value, dict):
         return root
-    whole = _take_out(_take_back(stages.value, faults), faults)
+    whole = _take_out(_take_back(_join(stages.value, root, faults), faults), faults)
     mended = {name: _mend_stage(name, node, faults) for name, node in whole.items()}
     assert isinstance(root.value, dict)
     return replace(root, value={**root.value, "stages": replace(stages, value=mended)})
+
+
+def is_only_in_base(node: Node, root: Node) -> bool:
+    """Whether it is a part of a stage, meant to be completed by a stage that is not there."""
+    return _is_elsewhere(node, root) and isinstance(node.value, dict) and "kind" not in node.value
+
+
+def _join(stages: Mapping[str, Node], root: Node, faults: list[Diagnostic]) -> Mapping[str, Node]:
+    """The stages, with those of bases joined to the ones that complete them by a misspelt name."""
+    bases = [name for name, node in stages.items() if _is_elsewhere(node, root)]
+    own = [name for name, node in stages.items() if bases and _is_own(node, root)]
+    if len(bases) * len(own) > MAX_PAIRS:
+        return stages
+    meant: dict[str, str] = {}
+    for base in bases:
+        is_whole = stages[base].child("kind") is not None
+        free = [n for n in own if n not in meant and not (is_whole and stages[n].child("kind"))]
+        if (slip := nearest(base, free)) is not None:
+            meant[slip] = base
+            message = f"there is no stage {slip!r} in the bases to be completed by this one"
+            place = stages[slip].key_place or stages[slip].place
+            faults.append(Diagnostic("E102", message, place, f"stages.{slip}", base))
+    return {
+        meant.get(name, name): merge(stages[meant[name]], node, set()) if name in meant else node
+        for name, node in stages.items()
+        if name not in meant.values()
+    }
+
+
+def _is_elsewhere(node: Node, root: Node) -> bool:
+    place = node.key_place
+    return place is not None and not place.is_override and place.file != root.place.file
+
+
+def _is_own(node: Node, root: Node) -> bool:
+    """Whether all of a stage stands in the file itself."""
+    below = node.value.values() if isinstance(node.value, dict) else ()
+    return bool(below) and not any(_is_elsewhere(item, root) for item in (node, *below))
 
 
 def _take_back(stages: Mapping[str, Node], faults: list[Diagnostic]) -> dict[str, Node]:

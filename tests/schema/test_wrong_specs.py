@@ -46,6 +46,7 @@ ACCEPTED = {
     "resume-from-weights": REFERENCE,
     "retrain-from-a-tokenizer": REFERENCE,
     "selector-without-checkpoints": REFERENCE,
+    "stage-that-misspells-a-base": BASE,
     "stages-in-a-circle": REFERENCE,
     "undefined-variable": VARIABLE,
     "unknown-encoding": "Python's encodings have too many spellings to list",
