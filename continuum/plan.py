@@ -11,6 +11,7 @@ from typing import Any
 from continuum.lock import Lock
 from continuum.reasons import Reason
 from continuum.runs import ExperimentFolder, StageRun
+from continuum.selection import step_problems
 from continuum.spec.experiment import Experiment
 from continuum.stage import Forecast, Ref, Spec, Stage
 
@@ -80,8 +81,8 @@ class PlannedStage:
         last_step = self.forecast.num_steps
         if last_step is not None:
             first_step = last_step - int(self.forecast.facts.get("steps", last_step)) + 1
-            if not first_step <= ref.step <= last_step:
-                yield f"{ref!r}: {self.name} takes only the steps {first_step:,} to {last_step:,}"
+            if told := [*step_problems(ref, range(first_step, last_step + 1))]:
+                yield from told
                 return
         saved = [checkpoint.manifest.step for checkpoint in self.run.checkpoints()]
         if self.from_step is not None and ref.step <= self.from_step and ref.step not in saved:

@@ -57,7 +57,7 @@ def selection_problems(
         run: Its run folder.
     """
     if ref.metric is not None and isinstance(parent.recipe, Recipe):
-        yield from _best_problems(ref, ref.metric, parent.recipe, parent.forecast.num_steps)
+        yield from best_problems(ref, ref.metric, parent.recipe, parent.forecast.num_steps)
     if artifact is not None and select_checkpoint(artifact, ref, run) is None:
         yield why_gone(ref, artifact, run)
 
@@ -77,9 +77,16 @@ def why_gone(ref: Ref[Any], artifact: Artifact, run: StageRun) -> str:
     )
 
 
-def _best_problems(
+def step_problems(ref: Ref[Any], steps: range) -> Iterator[str]:
+    """Why the selected step is none of those that a stage takes."""
+    if ref.step is not None and ref.step not in steps:
+        yield f"{ref!r}: {ref.stage} takes only the steps {steps.start:,} to {steps.stop - 1:,}"
+
+
+def best_problems(
     ref: Ref[Any], metric: str, recipe: Recipe, num_steps: int | None
 ) -> Iterator[str]:
+    """Why a stage that trains by this recipe has no best checkpoint by the metric."""
     if recipe.evaluate is None or recipe.evaluate.every is None:
         yield (
             f"{ref!r}: {ref.stage} does not evaluate while it trains, so there is nothing to "

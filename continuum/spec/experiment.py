@@ -20,6 +20,7 @@ from continuum.spec.foreign import KINDS
 from continuum.spec.keys import KeyPath, suggest
 from continuum.spec.mend import is_only_in_base, mend_stages, unknown_kind
 from continuum.spec.nulls import drop_nulls
+from continuum.spec.outlook import foreseen_problems
 from continuum.spec.references import References, Written, check_references, reference_graph
 from continuum.spec.source import Node
 from continuum.spec.wording import show
@@ -115,11 +116,14 @@ def load_document(path: Path, overrides: Sequence[str] = ()) -> Document:
     written = _load_stages(root, path.parent.resolve(), faults)
     experiment = _load_head(root, written.stages, faults)
     sound = check_references(written, faults)
-    for name, stage in written.stages.items():
-        for problem in stage.problems(sound):
-            place = ("stages", name, *problem.path)
-            is_about_key = repr(str(place[-1])) in problem.message
-            faults.add("E401", place, problem.message, problem.suggestion, at_key=is_about_key)
+    problems = [
+        (name, it) for name, stage in written.stages.items() for it in stage.problems(sound)
+    ]
+    problems += foreseen_problems(sound, {name for name, _ in problems})
+    for name, problem in problems:
+        place = ("stages", name, *problem.path)
+        is_about_key = repr(str(place[-1])) in problem.message
+        faults.add("E401", place, problem.message, problem.suggestion, at_key=is_about_key)
     if mild or faults.found:
         found = (blame_variables(fault, composition) for fault in faults.found)
         raise SpecError([*mild, *_without_echoes(found, mild)], first=str(path))

@@ -32,7 +32,7 @@ def check_references(written: Written, faults: Faults) -> dict[str, Stage]:
         for path, ref in references.items():
             problem = _problem_of(name, ref, _field(path, ref), written, faults)
             if problem is not None and problem.message:
-                where = ("stages", name, *(_as_written(part) for part in path))
+                where = ("stages", name, *(as_written(part) for part in path))
                 is_key = _is_key(path, ref)
                 faults.add(problem.code, where, problem.message, problem.suggestion, at_key=is_key)
             if problem is not None:
@@ -102,7 +102,7 @@ def _is_key(path: KeyPath, ref: Ref[Any]) -> bool:
 
 def _field(path: KeyPath, ref: Ref[Any]) -> str:
     names = [part for part in path if isinstance(part, str)]
-    return str(_as_written(names[-2] if _is_key(path, ref) else names[-1]))
+    return str(as_written(names[-2] if _is_key(path, ref) else names[-1]))
 
 
 def _fitting(
@@ -153,7 +153,7 @@ def _forward_references(
     """Where the stages of a circle refer to one of them that stands further down, or to itself."""
     members = set(circle)
     return [
-        (name, *(_as_written(part) for part in path))
+        (name, *(as_written(part) for part in path))
         for name in circle
         for path, ref in references[name].items()
         if ref.stage in members and order[ref.stage] >= order[name]
@@ -176,6 +176,6 @@ def _sound(graph: Mapping[str, set[str]], unsound: set[str]) -> list[str]:
     return [name for name in graph if name not in bad]
 
 
-def _as_written(part: str | int) -> str | int:
+def as_written(part: str | int) -> str | int:
     """A field's name in YAML: a trailing underscore only evades Python's keywords."""
     return part.rstrip("_") if isinstance(part, str) else part

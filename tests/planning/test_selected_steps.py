@@ -5,7 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from continuum.digest_cache import DigestCache
 from continuum.plan import NOTHING_MORE, Request
+from continuum.planner import make_plan
+from continuum.runs import ExperimentFolder
+from continuum.spec.diagnostics import SpecError
+from continuum.spec.experiment import load_experiment
+from continuum.stages.convert import Convert
 from tests.planning.carrying_out import carry_out_and_compare, document_of, run
 
 pytestmark = pytest.mark.filterwarnings("ignore:The given buffer is not writable")
@@ -28,17 +34,39 @@ def problem(folder: Path, request: Request = NOTHING_MORE) -> str:
     return "; ".join(stage["problems"])
 
 
-@pytest.mark.parametrize(
-    ("reference", "words"),
-    [
-        ("pretrain@step-99", "'pretrain@step-99': pretrain takes only the steps 1 to 8"),
-        ("longer@step-8", "'longer@step-8': longer takes only the steps 9 to 12"),
-        ("pretrain@step-3", "pretrain goes on from step 4 and kept no checkpoint of step 3; there"),
-    ],
-)
-def test_a_step_that_will_not_be_taken_is_refused(reference: str, words: str, folder: Path) -> None:
+NEVER_THERE = [
+    ("pretrain@step-99", "'pretrain@step-99': pretrain takes only the steps 1 to 8"),
+    ("longer@step-8", "'longer@step-8': longer takes only the steps 9 to 12"),
+]
+
+
+@pytest.mark.parametrize(("reference", "words"), NEVER_THERE)
+def test_a_step_that_is_never_taken_is_a_mistake_of_the_spec(
+    reference: str, words: str, folder: Path
+) -> None:
     select(folder, reference)
-    assert words in problem(folder)
+    with pytest.raises(SpecError, match=words):
+        load_experiment(folder / "experiment.yaml")
+
+
+@pytest.mark.parametrize(("reference", "words"), NEVER_THERE)
+def test_the_plan_of_an_experiment_that_a_program_made_refuses_it_too(
+    reference: str, words: str, folder: Path
+) -> None:
+    experiment = load_experiment(folder / "experiment.yaml")
+    stages = {**experiment.stages, "picked": Convert.model_validate({"from": reference})}
+    place = ExperimentFolder(folder)
+    plan = make_plan(
+        experiment.model_copy(update={"stages": stages}),
+        place,
+        DigestCache(place.digest_cache_path),
+    )
+    assert plan.problems == [f"picked: {words}"]
+
+
+def test_a_step_that_a_recovery_skips_is_refused(folder: Path) -> None:
+    select(folder, "pretrain@step-3")
+    assert "pretrain goes on from step 4 and kept no checkpoint of step 3; there" in problem(folder)
     document, is_settled = carry_out_and_compare(folder)
     assert not document["ok"]
     assert not is_settled

@@ -110,7 +110,7 @@ VARIABLES: dict[str, tuple[str, Any]] = {
     "a number": ("pretrain__optimizer__lr", 1e-3),
     "a whole number": ("pretrain__evaluate__batches", 3),
     "a truth value": ("pretrain__evaluate__final", True),
-    "a count": ("pretrain__sequence_length", "1k"),
+    "a count": ("pretrain__sequence_length", "0.5k"),
     "an amount": ("pretrain__evaluate__every", "5%"),
     "a choice": ("pretrain__precision", "32-true"),
     "a reference": ("tokens__corpus", "prose"),

@@ -48,6 +48,7 @@ ACCEPTED = {
     "selector-without-checkpoints": REFERENCE,
     "stage-that-misspells-a-base": BASE,
     "stages-in-a-circle": REFERENCE,
+    "stages-that-no-run-can-begin": "a schema does not calculate",
     "undefined-variable": VARIABLE,
     "unknown-encoding": "Python's encodings have too many spellings to list",
     "unusable-addresses": "an address is free text",

@@ -12,6 +12,7 @@ from continuum.artifacts import Checkpoint
 from continuum.best import best_step, without_notes
 from continuum.errors import PreflightError, StageFailedError
 from continuum.plan import Action
+from continuum.spec.diagnostics import SpecError
 from continuum.training.data import Blocks, Share, ValidationData
 from continuum.training.evaluation import evaluate
 from continuum.training.litgpt import GPT, Config
@@ -217,7 +218,7 @@ def test_the_same_bytes_of_the_best_are_used_again(copied: Trials) -> None:
 def test_where_there_is_nothing_to_choose_from_nothing_starts(
     trials: Trials, changes: dict[str, Any], told: str
 ) -> None:
-    with pytest.raises(PreflightError, match=rf"weights: 'pretrain@best.*{told}"):
+    with pytest.raises(SpecError, match=rf"'pretrain@best.*{told}"):
         trials.run(only=CONVERT, **{**SELECTED, **changes})
 
 

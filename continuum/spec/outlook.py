@@ -1,0 +1,99 @@
+"""What the plan would refuse in any folder, told of the spec alone and so by line.
+
+The plan knows more (data that exists, the machine) and asks the same questions again.
+"""
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from graphlib import TopologicalSorter
+from typing import Any
+
+from continuum.architecture import Architecture
+from continuum.preflight.fitness import batch_problems, model_problems
+from continuum.recipe import Recipe
+from continuum.selection import best_problems, step_problems
+from continuum.spec.references import as_written, reference_graph
+from continuum.stage import Problem, Ref, Spec, Stage
+from continuum.stages.convert import Convert
+from continuum.stages.pretrain import Pretrain
+from continuum.stages.resume import Resume
+from continuum.stages.retrain import Retrain
+
+
+@dataclass(frozen=True)
+class _Outlook:
+    """What is known of a stage before it runs, and before its data exists."""
+
+    recipe: Spec | None
+    shape: Architecture | None
+    """Of the model that it trains or holds."""
+    steps: range | None
+    """Optimizer steps that it takes."""
+
+
+def foreseen_problems(
+    stages: Mapping[str, Stage], faulty: Collection[str]
+) -> Iterator[tuple[str, Problem]]:
+    """By stage, why no run of it could begin.
+
+    Args:
+        stages: Those that are sound with all they refer to.
+        faulty: Of them, those with mistakes that are told already.
+    """
+    known: dict[str, _Outlook] = {}
+    graph = reference_graph({name: stage.refs() for name, stage in stages.items()})
+    for name in TopologicalSorter(graph).static_order():
+        if name in faulty or not graph[name] <= known.keys():
+            continue
+        stage = stages[name]
+        known[name] = _outlook(stage, known)
+        for problem in (*_selection_problems(stage, known), *_fitness_problems(stage, known[name])):
+            yield name, problem
+
+
+def _outlook(stage: Stage, known: Mapping[str, _Outlook]) -> _Outlook:
+    own_refs = {ref.stage for ref in stage.refs().values()}
+    recipe = stage.recipe({parent: known[parent].recipe for parent in own_refs})
+    shape = stage.architecture() if isinstance(stage, Pretrain) else None
+    if isinstance(stage, (Convert, Resume, Retrain)):
+        shape = known[stage.from_.stage].shape
+    num_steps = recipe.num_steps(None) if isinstance(recipe, Recipe) else None
+    if num_steps is None:
+        return _Outlook(recipe, shape, None)
+    first = _first_step(stage.from_, known) if isinstance(stage, Resume) else 1
+    return _Outlook(recipe, shape, range(first, num_steps + 1))
+
+
+def _first_step(parent: Ref[Any], known: Mapping[str, _Outlook]) -> int:
+    """The first step of a resume; no later than that where it is not known."""
+    steps = known[parent.stage].steps
+    if parent.step is not None:
+        return parent.step + 1
+    return steps.stop if steps and parent.metric is None else 1
+
+
+def _selection_problems(stage: Stage, known: Mapping[str, _Outlook]) -> Iterator[Problem]:
+    for path, ref in stage.refs().items():
+        parent = known[ref.stage]
+        where = tuple(as_written(part) for part in path)
+        if ref.metric is not None and isinstance(parent.recipe, Recipe):
+            num_steps = parent.steps.stop - 1 if parent.steps else None
+            for told in best_problems(ref, ref.metric, parent.recipe, num_steps):
+                yield Problem(where, told)
+        if ref.step is not None and parent.steps:
+            for told in step_problems(ref, parent.steps):
+                yield Problem(where, told)
+
+
+def _fitness_problems(stage: Stage, outlook: _Outlook) -> Iterator[Problem]:
+    recipe = outlook.recipe
+    if not isinstance(recipe, Recipe):
+        return
+    if not isinstance(stage, Resume):
+        for told in model_problems(recipe, outlook.shape, {}):
+            yield Problem(("sequence_length",), told)
+        for told in batch_problems(recipe):
+            yield Problem(("global_batch_size",), told)
+    elif stage.runtime is not None:  # else it is its parent's, of which it is told
+        for told in batch_problems(recipe):
+            yield Problem(("runtime", "micro_batch_size"), told)
