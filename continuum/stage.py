@@ -99,6 +99,8 @@ class Forecast:
     """Of a dataset: no more tokens than this in each split (`train`, `validation`)."""
     has_validation: bool | None = None
     """Of a dataset: whether it has a validation split; None where that is not known yet."""
+    max_ids: int | None = None
+    """Of a tokenizer or a dataset: no more token ids than this."""
     architecture: Architecture | None = None
     num_steps: int | None = None
     """Of a training stage: the optimizer step it ends at."""

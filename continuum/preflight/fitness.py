@@ -190,3 +190,20 @@ def model_problems(
                 f"{architecture.name} has {architecture.padded_vocab_size:,} embeddings; "
                 "set the model's padded_vocab_size or use its own tokenizer"
             )
+
+
+def vocabulary_doubts(
+    architecture: Architecture | None, datasets: Mapping[str, PlanInput]
+) -> Iterator[str]:
+    """A doubt about each dataset to come whose tokenizer may have more ids than the model takes."""
+    if architecture is None:
+        return
+    rows = architecture.padded_vocab_size
+    for ref, item in datasets.items():
+        most = item.forecast.max_ids
+        if item.artifact is None and most is not None and most > rows:
+            yield (
+                f"dataset {ref!r} may have token ids up to {most - 1:,}, but {architecture.name} "
+                f"has {rows:,} embeddings, and the run is refused if it does; set the model's "
+                "vocab_size to the tokenizer's"
+            )

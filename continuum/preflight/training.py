@@ -13,6 +13,7 @@ from continuum.preflight.fitness import (
     model_problems,
     precision_problems,
     step_problems,
+    vocabulary_doubts,
 )
 from continuum.preflight.host import host_now
 from continuum.preflight.memory import estimate_memory, host_doubts
@@ -66,6 +67,7 @@ def forecast_training(
         warnings=(
             *_warnings(recipe, num_steps, start_step),
             *doubtful,
+            *vocabulary_doubts(architecture, datasets),
         ),
         architecture=architecture,
         num_steps=num_steps,

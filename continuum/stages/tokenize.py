@@ -121,6 +121,7 @@ class Tokenize(Stage):
             warnings=tuple(dataset_warnings(inputs.values(), experiment_folder)),
             max_tokens=bounds,
             has_validation=self.validation != "none",
+            max_ids=_max_ids(inputs[self.tokenizer]),
             disk=dataset_need(inputs.values()),
         )
 
@@ -243,6 +244,11 @@ def _file_problem(corpus: Corpus, validation: object) -> str | None:
             "train on; name fewer files"
         )
     return None
+
+
+def _max_ids(tokenizer: PlanInput) -> int | None:
+    files = tokenizer.artifact.view(TokenizerFiles) if tokenizer.artifact else None
+    return files.num_ids if isinstance(files, TokenizerFiles) else tokenizer.forecast.max_ids
 
 
 def _max_text_bytes(corpus: PlanInput) -> int | None:

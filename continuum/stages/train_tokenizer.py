@@ -49,7 +49,7 @@ class TrainTokenizer(Stage):
             )
 
     def forecast(self, inputs: Mapping[str, PlanInput], experiment_folder: Path) -> Forecast:
-        return Forecast(facts={"max_ids": self.vocab_size})
+        return Forecast(facts={"max_ids": self.vocab_size}, max_ids=self.vocab_size)
 
     def run(self, ctx: StageContext) -> TokenizerFiles:
         from continuum.text.bpe import train_bpe

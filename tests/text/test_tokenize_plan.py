@@ -8,8 +8,13 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from continuum.digest_cache import DigestCache
 from continuum.errors import ContinuumError
+from continuum.planner import make_plan
+from continuum.runs import ExperimentFolder
+from continuum.spec.experiment import load_experiment
 from continuum.stages.tokenize import Tokenize
+from tests.experiments import small_flow
 from tests.support import make_stage
 from tests.text.samples import write_corpus
 from tests.text.tokenizations import forecast_of, make, tokenize
@@ -77,3 +82,17 @@ def test_the_plan_needs_no_heavy_library() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+@pytest.mark.parametrize(("vocab_size", "is_doubted"), [(512, False), (2048, True)])
+def test_a_vocabulary_beyond_the_models_is_told_before_the_tokens_exist(
+    vocab_size: int, is_doubted: bool, tmp_path: Path
+) -> None:
+    path = tmp_path / "experiment.yaml"
+    path.write_text(small_flow(tokenizer__vocab_size=vocab_size), encoding="utf-8")
+    folder = ExperimentFolder(tmp_path)
+    plan = make_plan(load_experiment(path), folder, DigestCache(folder.digest_cache_path))
+    told = "dataset 'tokens' may have token ids up to 2,047, but pythia-14m has 512 embeddings"
+    for stage in ("pretrain", "longer", "retrain"):
+        found = plan.stages[stage].forecast.warnings
+        assert any(warning.startswith(told) for warning in found) == is_doubted

@@ -142,6 +142,19 @@ def test_token_ids_beyond_the_embedding_are_refused() -> None:
     assert forecast({"tokens": made(num_ids=rows)}).problems == ()
 
 
+def test_a_tokenizer_that_may_have_more_ids_than_the_model_takes_is_doubted() -> None:
+    rows = SHAPE.padded_vocab_size
+    inputs = {
+        most: {"tokens": PlanInput(STAGE, Forecast(max_ids=most), None)}
+        for most in (rows, rows + 1)
+    }
+    (told,) = forecast(inputs[rows + 1], max_steps=10).warnings
+    assert told.startswith(f"dataset 'tokens' may have token ids up to {rows:,}, but pythia-14m")
+    assert forecast(inputs[rows], max_steps=10).warnings == ()
+    known = PlanInput(STAGE, Forecast(max_ids=rows + 1), make_dataset())
+    assert forecast({"tokens": known}, max_steps=10).warnings == ()
+
+
 def test_a_mixture_of_two_tokenizers_is_refused() -> None:
     inputs = {"a": made(), "b": made(vocabulary_digest="w" * 64)}
     assert "a, b were made with different tokenizers" in problem(inputs, data={"a": 1.0, "b": 1.0})
