@@ -13,11 +13,11 @@ from typing import Any
 import yaml
 
 from continuum.spec.diagnostics import Diagnostic, Place
+from continuum.spec.events import read_events
 
 _COMMENT = re.compile(
     r"(?:^|(?<=\s))#\s*continuum:\s*allow\s+(?P<codes>\w+(?:\s*,\s*[A-Za-z]\d+)*)"
 )
-_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @dataclass(frozen=True)
@@ -67,10 +67,9 @@ def _next_content(lines: list[str], number: int) -> int:
 
 def _scalar_spans(text: str) -> list[tuple[tuple[int, int], tuple[int, int]]]:
     """Begin and end of every scalar, as (line, column) from zero."""
-    events: Any = yaml.parse(text, Loader=_LOADER)
     return [
         (_position(event.start_mark), _position(event.end_mark))
-        for event in events
+        for event in read_events(text)
         if isinstance(event, yaml.ScalarEvent)
     ]
 

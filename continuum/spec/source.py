@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 import yaml
 
 from continuum.spec.diagnostics import Diagnostic, Place, SpecError
+from continuum.spec.events import read_events
 from continuum.spec.reading import MAX_BYTES, read_bytes
 from continuum.spec.scalars import read_scalar
 from continuum.spec.syntax import (
@@ -26,8 +27,6 @@ MAX_DEPTH = 64
 """Levels after aliases are followed: what walks the tree may then recurse."""
 MAX_NODES = 70_000
 """Values after aliases are followed: a chain of 10,000 stages is below it, an alias bomb is not."""
-
-_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class Text(str):
@@ -99,7 +98,7 @@ def read_text(text: str, start: Place, mild: list[Diagnostic]) -> Node:
     refuse_conflict_markers(text, start)
     builder = _Builder(text, start)
     try:
-        for event in yaml.parse(text, Loader=_LOADER):
+        for event in read_events(text):
             builder.take(event)
     except yaml.YAMLError as error:
         (stop,) = syntax_error(error, text, start).diagnostics
