@@ -33,8 +33,15 @@ def show(value: Any) -> str:
     if isinstance(value, int):
         text = str(value)
         return text if len(text) <= MAX_SHOWN else f"a number of {len(text)} digits"
-    text = repr(str(value)) if isinstance(value, str) else f"{value:g}"
+    text = repr(str(value)) if isinstance(value, str) else _number(value)
     return text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 1] + "…"
+
+
+def _number(value: float) -> str:
+    """A number with a fraction, however small: `42.0`, which is no whole number to YAML."""
+    short = f"{value:g}"
+    is_faithful = not short.lstrip("-").isdigit() and float(short) == value
+    return short if is_faithful else repr(value)
 
 
 def owner_of(path: KeyPath) -> str:

@@ -41,6 +41,9 @@ def mistakes(text: str) -> list[Diagnostic]:
         ("parts: [1]", "E104", "parts needs at least 2"),
         ("parts: [1, 2, 3, 4]", "E104", "parts may have at most 3 items"),
         ("parts: [1, x]", "E103", "parts[1] should be a whole number, not 'x'"),
+        ("parts: [1, 42.0]", "E103", "parts[1] should be a whole number, not 42.0"),
+        ("parts: [1, 1e3]", "E103", "parts[1] should be a whole number, not 1000.0"),
+        ("parts: [1, 1234567.5]", "E103", "parts[1] should be a whole number, not 1234567.5"),
         ("word: banana", "E104", "word may have at most 4 letters"),
         ("inner: {size: 12}", "E104", "size should be a multiple of 8, not 12"),
         (
