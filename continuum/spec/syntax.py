@@ -12,9 +12,11 @@ from continuum.spec.diagnostics import Diagnostic, Place, SpecError
 
 _CONFLICT = re.compile(r"^(<{7}|={7}|>{7}|\|{7})( |\r?$)", re.MULTILINE)
 _KEY = re.compile(
-    r"""(- +)*("[^"]*"|'[^']*'|[^\s"'#{\[&*!|>%@`:]([^:#]|:(?=\S)|(?<=\S)#)*?)\s*:(\s|$)"""
+    r"""(- +)*("[^"]*"|'[^']*'|[^\s"'#{\[&*!|>%@`:]([^:#]|:(?=[^ \t])|(?<=\S)#)*?)\s*:([ \t]|$)"""
 )
 """What begins with a key, behind dashes or not."""
+BLANKS = " \t\r"
+"""What YAML takes for space in a line."""
 MAX_KEY = 200
 """Letters at the beginning of a line that are looked at for a key."""
 _FLOW_TEXT = re.compile(r"(?!\s)(?:\$\{[^\s{}]*\}?|[^\[\]{},:]|:(?=\S))+")
@@ -22,7 +24,7 @@ _FLOW_TEXT = re.compile(r"(?!\s)(?:\$\{[^\s{}]*\}?|[^\[\]{},:]|:(?=\S))+")
 _FORBIDDEN = yaml.reader.Reader.NON_PRINTABLE
 _UNPRINTABLE = re.compile(r"[\0-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 
-_NO_KEY = "a line that is no `key: value`; a `:` with a space after it is missing"
+_NO_KEY = "a line that is no `key: value`; "
 _IN_BLOCK = re.compile(
     "mapping values are not allowed|did not find expected key|expected <block end>"
     "|did not find expected '-' indicator"
@@ -40,7 +42,7 @@ _EXPLANATIONS: Sequence[tuple[str, str]] = (
         r"mapping values are not allowed",
         "a `:` where no key can be: check the indentation, or put text that holds `: ` in quotes",
     ),
-    (r"could not find expected ':'", _NO_KEY + "{context}"),
+    (r"could not find expected ':'", "{no_key}{context}"),
     (
         r"did not find expected key|expected <block end>",
         "the indentation fits no level above, or something follows a value that has ended",
@@ -153,7 +155,7 @@ def _unquoted_variable(line: str, column: int) -> tuple[int, str] | None:
 
 def begins_with_key(line: str) -> bool:
     """Whether a line of YAML has the form `key: …` or `- key: …`."""
-    return _KEY.match(line.strip()[:MAX_KEY]) is not None
+    return _KEY.match(line.strip(BLANKS)[:MAX_KEY]) is not None
 
 
 def _odd_line(lines: list[str], number: int) -> tuple[int, str] | None:
@@ -165,18 +167,27 @@ def _odd_line(lines: list[str], number: int) -> tuple[int, str] | None:
     above = _written_above(lines, number)
     if above is None:
         return None
-    line, indent = lines[above].strip(), _indent(lines[above])
+    line, indent = lines[above].strip(BLANKS), _indent(lines[above])
     if re.match(r"-[^\s-]", line) and _indent(lines[number]) >= indent:
         return above, "a space is missing after the `-`"
     is_item = line.startswith("- ")
     if not (begins_with_key(line) or is_item or line[-1] in "{}[],\"'"):
-        return above, _NO_KEY
+        return above, _no_key(lines[above])
     before = _written_above(lines, above)
     if before is not None and indent < _indent(lines[number]) == _indent(lines[before]):
         ends_with_value = begins_with_key(line) and not line.endswith(":")
         if ends_with_value:
             return above, "indented less than the lines around it"
     return None
+
+
+def _no_key(line: str) -> str:
+    """What is said of a line without a key: that its `:` lacks a space, or has another instead."""
+    behind = (found[1] for found in re.finditer(r":([^\t\r -~])", line))
+    strange = next((char for char in behind if not char.isprintable()), None)
+    if strange is None:
+        return f"{_NO_KEY}a `:` with a space after it is missing"
+    return f"{_NO_KEY}instead of a space, {name_of_character(strange)} follows its `:`"
 
 
 def _written_above(lines: list[str], number: int) -> int | None:
@@ -213,14 +224,15 @@ def _explain(
         if not re.search(pattern, said):
             continue
         if "{context}" not in words or opened is None:
-            return words.format(context="", char=char), place
+            return words.format(context="", char=char, no_key=_no_key("")), place
         at = _at(start, opened.line, opened.column)
         end = (
             ""
             if opened.line == mark.line or start.is_override
             else f" (noticed on line {place.line})"
         )
-        return words.format(context=" here") + end, at
+        no_key = _no_key(lines[min(opened.line, len(lines) - 1)])
+        return words.format(context=" here", no_key=no_key) + end, at
     return f"not YAML: {problem}", place
 
 
