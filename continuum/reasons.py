@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from continuum.fields import Spec, field_values
 from continuum.figures import short_digest
 from continuum.fingerprint import ABSENT
+from continuum.spec.emitting import in_one_line
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,8 @@ class FieldChanged(Reason):
 
     def __str__(self) -> str:
         how = "" if self.role == "identity" else f" ({self.role})"
-        return f"{self.path} changed: {self.old} -> {self.new}{how}"
+        old, new = in_one_line(self.old), in_one_line(self.new)
+        return f"{self.path} changed: {old} -> {new}{how}"
 
 
 @dataclass(frozen=True)

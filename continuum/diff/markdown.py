@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from continuum.diff.compare import DOES_WORK, Diff, LockChange, StageDiff
 from continuum.figures import format_bytes, format_flops, short_digest
 from continuum.reasons import FieldChanged
+from continuum.spec.emitting import in_one_line
 
 WORDS = {
     "added": "new",
@@ -166,5 +167,5 @@ def _escape(text: str) -> str:
 
 def _code(value: object) -> str:
     """A value as code, inside a table cell."""
-    text = " ".join(str(value).split()).replace("|", "\\|").replace("`", "'")
+    text = " ".join(in_one_line(value).split()).replace("|", "\\|").replace("`", "'")
     return f"`{text}`"

@@ -33,6 +33,13 @@ def yaml_lines(root: Node) -> list[Line]:
     return list(_block(root, (), 0))
 
 
+def in_one_line(value: Any) -> str:
+    """A JSON value as YAML; a text that stands alone has quotes only if it were none without."""
+    if isinstance(value, str):
+        return value if _stays_text(value) else _text(value)
+    return _flow(value)
+
+
 def _block(node: Node, path: KeyPath, depth: int) -> Iterator[Line]:
     """The lines of a mapping or list that is not empty."""
     if isinstance(node.value, dict):
@@ -75,6 +82,15 @@ def _inline(node: Node) -> str:
     if isinstance(node.value, list):
         return f"[{', '.join(_inline(item) for item in node.value)}]"
     return _text(escape(node.value)) if isinstance(node.value, str) else _scalar(node.value)
+
+
+def _flow(value: Any) -> str:
+    if isinstance(value, dict):
+        items = (f"{_text(str(key))}: {_flow(item)}" for key, item in value.items())
+        return f"{{{', '.join(items)}}}"
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(map(_flow, value))}]"
+    return _text(value) if isinstance(value, str) else _scalar(value)
 
 
 def _scalar(value: Any) -> str:

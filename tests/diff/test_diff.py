@@ -127,6 +127,27 @@ def test_what_is_only_done_in_another_way_is_reused(repository: Repository) -> N
     assert "no stage runs again; 6 reused" in repository.diff()
 
 
+def test_values_are_spelled_as_in_yaml(repository: Repository) -> None:
+    repository.edit(
+        "    max_steps: 20",
+        "    runtime: {deterministic: true}\n    max_norm: 9\n    max_steps: 20",
+    )
+    repository.edit('lr: "${rate}"', 'lr: "${rate}", betas: [0.9, 0.99]')
+    repository.edit("name: studied", 'name: studied\ndescription: "null"')
+    repository.commit()
+    told = repository.diff()
+    for change in (
+        "runtime.deterministic changed: false -> true (runtime)",
+        "optimizer.betas changed: (absent) -> [0.9, 0.99]",
+        "max_norm changed: 1.0 -> 9.0",
+        'description changed: (absent) -> "null" (cosmetic)',
+    ):
+        assert change in told
+    table = repository.diff("--md")
+    assert "| `stages.pretrain.runtime.deterministic` | `false` | `true` | runtime |" in table
+    assert '| `description` | `(absent)` | `"null"` | cosmetic |' in table
+
+
 def test_the_cause_of_each_stage_is_named(repository: Repository) -> None:
     corpus_bytes(repository)
     repository.commit()
