@@ -30,7 +30,7 @@ from continuum.spec.diagnostics import SpecError
 
 INTERRUPTED = 130
 BROKEN_PIPE = 141
-MISPLACED = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG})
+MISPLACED = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP})
 """What the machine refuses, besides a disk that is full or forbidden: no bug of continuum's."""
 GC_THRESHOLD = 50_000
 """Objects between two searches for garbage: a command keeps what it reads until it ends, and

@@ -9,10 +9,11 @@ import typer
 from continuum.cli.arguments import Locked, Opened, Overrides, Rerun, Spec, open_experiment
 from continuum.cli.columns import Columns, Styled, show_line
 from continuum.cli.console import print_json
+from continuum.cli.output import refuse_folder, write_output
 from continuum.costs import Cost, estimate_costs, total
 from continuum.errors import PreflightError
 from continuum.figures import format_bytes, format_flops, format_seconds
-from continuum.files import write_json
+from continuum.files import json_text
 from continuum.lint import lint
 from continuum.locking import check_locked
 from continuum.plan import Action, Plan, Request
@@ -53,6 +54,8 @@ def plan(
     ] = False,
 ) -> None:
     """Show what a run would do: each stage's action, the reason, its cost. Runs nothing."""
+    if out is not None:
+        refuse_folder(out)
     opened = open_experiment(spec, overrides)
     made = opened.plan(Request(tuple(overrides or ()), frozenset(rerun or ()), locked))
     document = _document(opened, made) if as_json or out is not None else None
@@ -70,7 +73,7 @@ def plan(
     if locked:
         check_locked(made)
     if out is not None:
-        write_json(out, document)
+        write_output(out, json_text(document))
     if detailed_exitcode and made.has_work:
         changing = [planned.name for planned in made if planned.action is not Action.REUSE]
         typer.echo(f"not reused as they are: {', '.join(changing)}", err=True)

@@ -5,8 +5,7 @@ from typing import Annotated
 
 import typer
 
-from continuum.errors import UsageError
-from continuum.files import write_text
+from continuum.cli.output import write_output
 from continuum.spec.schema import schema_text
 
 
@@ -23,7 +22,5 @@ def schema(
     if out is None:
         typer.echo(schema_text(), nl=False)
         return
-    if out.is_dir():
-        raise UsageError(f"{out} is a folder; name the file to write in it")
-    write_text(out, schema_text())
+    write_output(out, schema_text())
     typer.echo(f"wrote {out}", err=True)
