@@ -4,9 +4,12 @@ Results go to stdout, everything else to stderr. `-q` leaves results and errors;
 tracebacks of errors, for reports of bugs. Both stand before or after the command's name.
 """
 
+import codecs
 import inspect
 import json
 import os
+import re
+import sys
 from collections.abc import Callable
 from contextvars import ContextVar
 from enum import IntEnum
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 PIPE_WIDTH = 200
+_NOT_ASCII = re.compile(r"[^\x00-\x7f]")
 
 
 class Verbosity(IntEnum):
@@ -88,4 +92,11 @@ def results() -> "Console":
 def print_json(document: dict[str, Any]) -> None:
     """One document on stdout; it names its schema."""
     assert "schema" in document, "readers need to know what they read"
-    print(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False))
+    print_json_text(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def print_json_text(text: str) -> None:
+    """JSON on stdout, the same document in any encoding: ASCII alone where that is not UTF-8."""
+    if codecs.lookup(sys.stdout.encoding).name != "utf-8":
+        text = _NOT_ASCII.sub(lambda found: json.dumps(found[0])[1:-1], text)
+    print(text)

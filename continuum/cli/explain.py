@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from continuum.cli.console import print_json
 from continuum.errors import UsageError
 from continuum.lint import LINT_CODES
 from continuum.spec.codes import CODES, Code
@@ -50,14 +51,14 @@ def explain(
             help="Such as E101, stages.pretrain.optimizer.lr, optimizer.lr, lr, retrain, amount.",
         ),
     ] = None,
-    as_document: Annotated[
+    as_json: Annotated[
         bool, typer.Option("--json", help=f"Print one JSON document, {SCHEMA}.")
     ] = False,
 ) -> None:
     """Explain a code, a field or a kind of the spec; without an argument, list all."""
     answer = _everything() if topic is None else _look_up(topic)
-    if as_document:
-        typer.echo(json.dumps(answer.as_json(topic), indent=2, ensure_ascii=False))
+    if as_json:
+        print_json(answer.as_json(topic))
     else:
         typer.echo("\n".join(_listing(answer) if topic is None else _pages(answer)))
 

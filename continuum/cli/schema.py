@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from continuum.cli.console import print_json_text
 from continuum.cli.output import write_output
 from continuum.spec.schema import schema_text
 
@@ -20,7 +21,7 @@ def schema(
     `# yaml-language-server: $schema=FILE`.
     """
     if out is None:
-        typer.echo(schema_text(), nl=False)
+        print_json_text(schema_text().rstrip("\n"))
         return
     write_output(out, schema_text())
     typer.echo(f"wrote {out}", err=True)
