@@ -114,24 +114,69 @@ def _not_imported() -> None:
 
 def main() -> None:
     """Entry of the `continuum` command; the one place where errors become exit codes."""
+    code = ContinuumError.exit_code
+    _prepare_streams()
+    try:
+        code = _run()
+        sys.stdout.flush()  # at its end, Python would tell of a failure in its own words
+    except BrokenPipeError:  # the reader has left (`| head`)
+        code = BROKEN_PIPE
+        _drop_output()
+    except OSError as error:
+        code = code or _show_unexpected(error)
+        _drop_output()
+    sys.exit(code)
+
+
+def _prepare_streams() -> None:
+    """Neither a stream that is closed nor a letter that one cannot take is a reason to die."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            nowhere = os.open(os.devnull, os.O_RDWR)  # takes the closed one's number
+            os.set_inheritable(nowhere, True)
+            setattr(sys, name, os.fdopen(nowhere, mode, encoding="utf-8"))
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr: a letter is no reason to die
+        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr
+
+
+def _run() -> int:
+    """Run the command and tell what went wrong; returns the exit code.
+
+    Raises:
+        OSError: nothing can be printed.
+    """
     try:
         gc.set_threshold(GC_THRESHOLD)
         register_commands(sys.argv[1:])
-        app(standalone_mode=True)
+        return _run_app()
     except ContinuumError as error:
         _show_traceback()
         _show_error(error)
-        sys.exit(error.exit_code)
+        return error.exit_code
     except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
+        return INTERRUPTED
     except BrokenPipeError:
-        # The reader has left (`| head`); Python would complain again when it flushes stdout.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(BROKEN_PIPE)
+        raise
     except Exception as error:
-        sys.exit(_show_unexpected(error))
+        return _show_unexpected(error)
+
+
+def _run_app() -> int:
+    """The app's exit code; of a pipe that its reader has closed, Typer and rich make 1, a bug's."""
+    try:
+        app(standalone_mode=True)
+    except SystemExit as leaving:
+        if isinstance(leaving.__context__, BrokenPipeError):
+            raise leaving.__context__ from None
+        return leaving.code if isinstance(leaving.code, int) else 0
+    return 0
+
+
+def _drop_output() -> None:
+    """Let what is left to be printed go nowhere, where it cannot fail."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        os.dup2(nowhere, stream.fileno())
 
 
 def _show_error(error: ContinuumError) -> None:
