@@ -21,9 +21,10 @@ from continuum.cli.console import (
     set_verbosity,
     verbose_option,
     verbosity,
+    wants_json,
     with_verbosity,
 )
-from continuum.cli.findings import format_of_environment, show_findings
+from continuum.cli.findings import Format, format_of_environment, show_findings
 from continuum.disk import FULL, describe_disk_fault
 from continuum.errors import ContinuumError, PreflightError
 from continuum.spec.diagnostics import SpecError
@@ -181,7 +182,8 @@ def _drop_output() -> None:
 
 def _show_error(error: ContinuumError) -> None:
     if isinstance(error, SpecError):
-        show_findings(error.diagnostics, format_of_environment(), error.lines)
+        wanted = Format.JSON if wants_json() else format_of_environment()
+        show_findings(error.diagnostics, wanted, error.lines)
     else:
         print(f"error: {error}", file=sys.stderr)
 

@@ -34,6 +34,7 @@ class Verbosity(IntEnum):
 
 
 _VERBOSITY: ContextVar[Verbosity] = ContextVar("verbosity", default=Verbosity.NORMAL)
+_WANTS_JSON: ContextVar[bool] = ContextVar("wants_json", default=False)
 
 
 def verbosity() -> Verbosity:
@@ -49,6 +50,11 @@ def set_verbosity(*, quiet: bool, verbose: bool) -> None:
         _VERBOSITY.set(Verbosity.QUIET)
 
 
+def wants_json() -> bool:
+    """Whether the command was asked for its document: then its errors in the spec are one too."""
+    return _WANTS_JSON.get()
+
+
 def quiet_option() -> Any:
     """`-q`, for a signature."""
     return typer.Option(False, "--quiet", "-q", help="Say only results and errors.")
@@ -60,11 +66,12 @@ def verbose_option() -> Any:
 
 
 def with_verbosity(command: Callable[..., None]) -> Callable[..., None]:
-    """The command with the options `-q` and `-v` besides its own."""
+    """The command with the options `-q` and `-v` besides its own; its `as_json` is noted."""
 
     @wraps(command)
     def wrapped(*arguments: Any, quiet: bool, verbose: bool, **options: Any) -> None:
         set_verbosity(quiet=quiet, verbose=verbose)
+        _WANTS_JSON.set(bool(options.get("as_json")))
         command(*arguments, **options)
 
     kind, own = inspect.Parameter.KEYWORD_ONLY, inspect.signature(command)

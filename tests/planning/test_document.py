@@ -47,6 +47,19 @@ def test_the_document_holds_what_validate_finds(cli: Cli, tmp_path: Path) -> Non
     assert json.loads(cli("plan", folder, "--json").stdout)["findings"] == found
 
 
+@pytest.mark.parametrize("command", ["plan", "render", "run", "diff"])
+def test_a_wrong_spec_is_one_document_too(command: str, small: Write, cli: Cli) -> None:
+    folder = small(book={"kind": "fetched"})
+    spec = folder / "experiment.yaml"
+    told = cli("validate", spec, "--format", "json", expect=3).stdout
+    assert json.loads(told)["ok"] is False
+    for format_of_environment in ("", "github"):
+        cli.environment["CONTINUUM_FORMAT"] = format_of_environment
+        sides = (spec, spec) if command == "diff" else (spec,)
+        done = cli(command, *sides, "--json", expect=3)
+        assert (done.stdout, done.stderr) == (told, "")
+
+
 def test_planning_writes_nothing(small: Write, cli: Cli) -> None:
     folder = small()
     before = sorted(folder.rglob("*"))
