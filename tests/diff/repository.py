@@ -51,8 +51,9 @@ class Repository:
     path: Path
     cli: Cli
 
-    def git(self, *arguments: str) -> None:
-        subprocess.run(["git", "-C", str(self.path), *arguments], check=True, capture_output=True)
+    def git(self, *arguments: str) -> str:
+        command = ["git", "-C", str(self.path), *arguments]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
     def commit(self) -> None:
         self.git("add", "-A")
