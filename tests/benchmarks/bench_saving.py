@@ -10,6 +10,7 @@ from continuum.recipe import Recipe
 from continuum.runs import StageRun
 from continuum.stage import StageContext
 from continuum.training.checkpoint import Companions
+from continuum.training.guards import check_weights
 from continuum.training.loop import Task, accumulate_gradients, clip_gradients, take_step
 from continuum.training.saving import Saver
 from continuum.training.state import TrainingState
@@ -44,6 +45,7 @@ def bench_checkpoint(setting: Setting) -> Sequence[Row]:
     def ours() -> float:
         _take_steps(fabric, state, task)
         start = now()
+        check_weights(fabric, state)
         saver.save(state)
         return now() - start
 
