@@ -14,13 +14,18 @@
 Every other exception is a bug and keeps its traceback.
 """
 
-from typing import ClassVar
+from typing import ClassVar, Literal
+
+Status = Literal["done", "reused", "stopped", "refused", "damaged", "failed", "crashed", "killed"]
+"""How the carrying out of a stage ended."""
 
 
 class ContinuumError(Exception):
     """An error the user can act on; the message says where, what, and what to do."""
 
     exit_code: ClassVar[int] = 1
+    stage_status: ClassVar[Status] = "failed"
+    """How a stage ends with it."""
 
 
 class UsageError(ContinuumError):
@@ -33,6 +38,7 @@ class PreflightError(ContinuumError):
     """The spec is valid, but what it asks for cannot work with what is there."""
 
     exit_code = 4
+    stage_status = "refused"
 
 
 class StageFailedError(ContinuumError):
@@ -57,6 +63,7 @@ class IntegrityError(ContinuumError):
     """Bytes on disk are not the bytes that were recorded."""
 
     exit_code = 8
+    stage_status = "damaged"
 
 
 def how_to_make_again(ref: str) -> str:
@@ -74,3 +81,4 @@ class StoppedError(ContinuumError):
     """The run was stopped safely; the same command goes on from there."""
 
     exit_code = 75
+    stage_status = "stopped"

@@ -13,12 +13,7 @@ from typing import Any
 from continuum.artifacts import Artifact, TrainingCheckpoint
 from continuum.digest_cache import DigestCache
 from continuum.disk import tell_disk_fault
-from continuum.errors import (
-    ContinuumError,
-    IntegrityError,
-    PreflightError,
-    StageFailedError,
-)
+from continuum.errors import ContinuumError, PreflightError, StageFailedError
 from continuum.launchers import Launcher, Outcome
 from continuum.lineage.reading import write_lineage
 from continuum.locking import check_locked, update_lock
@@ -176,12 +171,8 @@ class _Execution:
                 if self._stopping_since is not None:
                     return Outcome("stopped", "not started: the run was stopped")
                 return self._launch(planned)
-        except PreflightError as error:
-            return Outcome("refused", str(error))
-        except IntegrityError as error:
-            return Outcome("damaged", str(error))
         except ContinuumError as error:
-            return Outcome("failed", str(error))
+            return Outcome.of(error)
         except OSError as error:
             return Outcome("failed", tell_disk_fault(error, planned.run.path))
 

@@ -2,10 +2,21 @@
 
 from dataclasses import dataclass, field
 
-from continuum.errors import IntegrityError, PreflightError, StageFailedError, StoppedError
+from continuum.errors import (
+    ContinuumError,
+    IntegrityError,
+    PreflightError,
+    StageFailedError,
+    StoppedError,
+)
 from continuum.launchers import Outcome
 from continuum.locking import check_reproduced
 from continuum.plan import Plan
+
+ERRORS: dict[str, type[ContinuumError]] = {
+    error.stage_status: error for error in (StoppedError, PreflightError, IntegrityError)
+}
+"""What a run ends with, by how its stage did; any other has failed."""
 
 
 @dataclass
@@ -33,13 +44,7 @@ class RunResult:
             message = f"{name}: {outcome.message}" + (
                 f" (so did not end: {others})" if others else ""
             )
-            if outcome.status == "stopped":
-                raise StoppedError(message)
-            if outcome.status == "refused":
-                raise PreflightError(message)
-            if outcome.status == "damaged":
-                raise IntegrityError(message)
-            raise StageFailedError(message)
+            raise ERRORS.get(outcome.status, StageFailedError)(message)
         if self.unrecorded:
             raise StageFailedError(self.unrecorded)
         if self.plan.request.locked:

@@ -26,8 +26,6 @@ from continuum.stage import StageContext, rebuild_stage, select_checkpoint, stag
 from continuum.stopping import StopRequest, heed_signals, leaving_at_once
 
 Report = Callable[[dict[str, Any]], None]
-STATUS_OF_EXIT_CODE = {4: "refused", 8: "damaged"}
-"""How a stage ended with an error of ours; with any other it has failed."""
 ORPHANED = 70
 """Exit code of a worker whose run died (EX_SOFTWARE)."""
 LAST_WORDS_S = 2.0
@@ -173,7 +171,7 @@ def _carry_out(
 def _failure(error: BaseException, run: StageRun) -> tuple[str, str]:
     """Status and message of a stage that ended with `error`."""
     if isinstance(error, ContinuumError):
-        return STATUS_OF_EXIT_CODE.get(error.exit_code, "failed"), str(error)
+        return error.stage_status, str(error)
     if fault := describe_disk_fault(error, run.path):
         return "failed", fault
     return "crashed", f"{type(error).__name__}: {error}; the traceback is in {run.log_path}"

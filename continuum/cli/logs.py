@@ -65,7 +65,7 @@ class GrowingFile:
         self._path = path
         self._inode = 0
         self._position = 0
-        self._seen = ""
+        self._seen: list[str] = []
 
     def news(self) -> str:
         """What has come since the last call; nothing while there is no file."""
@@ -80,9 +80,9 @@ class GrowingFile:
             text = file.read()
             self._inode, self._position = status.st_ino, file.tell()
         if is_same:
-            self._seen += text
+            self._seen.append(text)
             return text
-        before, self._seen = self._seen, text
+        before, self._seen = "".join(self._seen), [text]
         return text[_num_in_common(before, text) :]
 
 

@@ -2,8 +2,9 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
+from continuum.errors import ContinuumError, Status
 from continuum.runs import StageRun
 
 OnEvent = Callable[[dict[str, Any]], None]
@@ -13,10 +14,13 @@ OnEvent = Callable[[dict[str, Any]], None]
 class Outcome:
     """How the carrying out of a stage ended."""
 
-    status: Literal[
-        "done", "reused", "stopped", "refused", "damaged", "failed", "crashed", "killed"
-    ]
+    status: Status
     message: str = ""
+
+    @staticmethod
+    def of(error: ContinuumError) -> "Outcome":
+        """The end of a stage that raised this."""
+        return Outcome(error.stage_status, str(error))
 
 
 class Launcher(Protocol):

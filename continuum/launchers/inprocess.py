@@ -4,7 +4,7 @@ import threading
 from typing import Any
 
 from continuum import worker
-from continuum.errors import ContinuumError, IntegrityError, PreflightError, StoppedError
+from continuum.errors import ContinuumError, StoppedError
 from continuum.launchers import OnEvent, Outcome
 from continuum.runs import StageRun
 
@@ -27,14 +27,8 @@ class InProcessLauncher:
                 return Outcome("stopped", "not started: the run is stopping")
             try:
                 worker.run_stage(run, report, self._stop.is_set)
-            except StoppedError as error:
-                return Outcome("stopped", str(error))
-            except PreflightError as error:
-                return Outcome("refused", str(error))
-            except IntegrityError as error:
-                return Outcome("damaged", str(error))
             except ContinuumError as error:
-                return Outcome("failed", str(error))
+                return Outcome.of(error)
         return Outcome("done")
 
     def stop(self) -> None:

@@ -18,7 +18,7 @@ from continuum.preflight.fitness import (
 from continuum.preflight.host import host_now
 from continuum.preflight.memory import estimate_memory, host_doubts
 from continuum.preflight.sizes import state_size
-from continuum.recipe import Recipe, ResumeSchedule, intervals_of, metric_problems
+from continuum.recipe import Recipe, ResumeSchedule, intervals_of
 from continuum.stage import Forecast, PlanInput
 
 
@@ -47,7 +47,6 @@ def forecast_training(
         *data_problems(recipe, datasets, blocks),
         *model_problems(recipe, architecture, datasets),
         *missing_extras(recipe.runtime.loggers),
-        *_metric_problems(recipe),
         *temporary_problems(recipe),
     ]
     memory, tight, doubtful = _memory(recipe, architecture)
@@ -74,13 +73,6 @@ def forecast_training(
         peak_lr=recipe.optimizer.lr,
         disk=disk,
     )
-
-
-def _metric_problems(recipe: Recipe) -> Iterator[str]:
-    """What only the plan can say of a resume, which inherits its datasets."""
-    for problem in metric_problems(recipe.runtime, recipe.data):
-        hint = f"; did you mean {problem.suggestion!r}?" if problem.suggestion else ""
-        yield f"runtime.checkpoint.keep_best: {problem.message}{hint}"
 
 
 def _memory(

@@ -10,7 +10,7 @@ from typing import Any
 
 from continuum.architecture import Architecture
 from continuum.preflight.fitness import batch_problems, model_problems
-from continuum.recipe import Recipe
+from continuum.recipe import Recipe, metric_problems
 from continuum.selection import best_problems, step_problems
 from continuum.spec.references import as_written, reference_graph
 from continuum.stage import Problem, Ref, Spec, Stage
@@ -95,5 +95,6 @@ def _fitness_problems(stage: Stage, outlook: _Outlook) -> Iterator[Problem]:
         for told in batch_problems(recipe):
             yield Problem(("global_batch_size",), told)
     elif stage.runtime is not None:  # else it is its parent's, of which it is told
+        yield from metric_problems(recipe.runtime, recipe.data)
         for told in batch_problems(recipe):
             yield Problem(("runtime", "micro_batch_size"), told)
