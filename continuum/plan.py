@@ -5,7 +5,7 @@ The plan is decided in `planner`, printed by `continuum plan` and carried out by
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 from typing import Any
 
 from continuum.lock import Lock
@@ -16,7 +16,7 @@ from continuum.spec.experiment import Experiment
 from continuum.stage import Forecast, Ref, Spec, Stage
 
 
-class Action(str, Enum):
+class Action(StrEnum):
     """What is done about a stage."""
 
     RUN = "run"

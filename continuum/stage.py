@@ -172,6 +172,9 @@ class Stage(Spec):
     produces: ClassVar[type[Artifact]] = Artifact
     version: ClassVar[int] = 1
     """Raised when the code of a kind starts to make something else from the same spec."""
+    news: ClassVar[Mapping[int, tuple[str, ...]]] = {}
+    """For each version after the first, what it makes otherwise: the plan says so when it runs a
+    finished stage again."""
     uses_seed: ClassVar[bool] = False
     """Whether the experiment's seed changes what is made."""
     trains: ClassVar[bool] = False

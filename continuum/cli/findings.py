@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Sequence
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, TextIO
 
@@ -32,7 +32,7 @@ _COLOURS: dict[Role, dict[str, Any]] = {
 }
 
 
-class Format(str, Enum):
+class Format(StrEnum):
     """Who reads the diagnostics."""
 
     HUMAN = "human"

@@ -1,6 +1,6 @@
 """`continuum init`: a commented experiment.yaml to start from, and the schema for the editor."""
 
-from enum import Enum
+from enum import StrEnum
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated
@@ -15,7 +15,7 @@ SPEC_NAME = "experiment.yaml"
 SCHEMA_NAME = "experiment.schema.json"
 
 
-class Template(str, Enum):
+class Template(StrEnum):
     """Where an experiment starts from; each is a file in `continuum/templates`."""
 
     quickstart = "quickstart"

@@ -20,7 +20,7 @@ from continuum.spec.experiment import load_experiment
 GIT_TIMEOUT_S = 60.0
 SPEC_NAME = "experiment.yaml"
 SAFELY: dict[str, Any] = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
-"""Pythons before 3.10.12 and 3.11.4 know no filters; what is unpacked is the user's own Git."""
+"""Pythons before 3.11.4 know no filters; what is unpacked is the user's own Git."""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import json
 import logging
 import math
 from collections.abc import Callable, Mapping
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any
 
@@ -85,7 +85,7 @@ class MetricsLog:
         row = {
             "attempt": self._attempt,
             "step": step,
-            "at": datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
+            "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
             **{k: _finite(v) for k, v in values.items()},
         }
         try:

@@ -2,7 +2,7 @@
 
 import math
 import shutil
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 import pytest
 
@@ -45,7 +45,7 @@ def test_infinite_numbers_are_written_as_json_has_them(run: StageRun) -> None:
     log.write(step=1, loss=1.5, grad_norm=math.inf, lr=math.nan, note=None)
     (row,) = read_metrics(run)
     at = datetime.fromisoformat(row.pop("at"))
-    assert abs((datetime.now(timezone.utc) - at).total_seconds()) < 60
+    assert abs((datetime.now(UTC) - at).total_seconds()) < 60
     assert row == {
         "attempt": 1, "step": 1, "loss": 1.5, "grad_norm": None, "lr": None, "note": None,
     }  # fmt: skip
