@@ -143,6 +143,22 @@ class TokenizedDataset(Artifact):
         return f"{self.train.num_tokens:,} tokens{validation}"
 
 
+class DataPosition(BaseModel):
+    """Where training stands in a dataset: what it reads next, and how often it has read all."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    seed: int
+    """Of the order of the blocks."""
+    sequence_length: int
+    epoch: int
+    """Counted from zero."""
+    blocks_read: int
+    """Of this epoch, in its order."""
+    passes: float
+    """Over the dataset through the whole ancestry, in whatever orders."""
+
+
 class Checkpoint(Artifact):
     """A model in LitGPT's layout: `lit_model.pth`, `model_config.yaml`, the tokenizer's files."""
 
@@ -158,6 +174,9 @@ class Checkpoint(Artifact):
     """The tokenizer's; None when the checkpoint came without one."""
     model_config_fields: dict[str, Any]
     """LitGPT's `Config` as in `model_config.yaml`."""
+    data_read: dict[str, DataPosition] | None = None
+    """Where its training stands in each dataset, by the dataset's digest; None where that is not
+    known, as of weights made elsewhere or by an earlier release."""
 
 
 @artifact_type

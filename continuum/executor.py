@@ -232,7 +232,7 @@ class _Execution:
             recipe=planned.recipe.model_dump(mode="json", by_alias=True)
             if planned.recipe
             else None,
-            seed=self._plan.experiment.seed,
+            seeds=planned.stage.used_seeds(planned.recipe),
             inputs=tuple(
                 InputRecord(
                     ref=str(ref),

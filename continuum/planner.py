@@ -116,6 +116,8 @@ class _Planner:
 
     def add(self, name: str) -> None:
         stage: Stage = self._experiment.stages[name]
+        own_inputs = {str(ref): self._input(ref) for ref in stage.refs().values()}
+        stage = stage.seeded(self._experiment.all_seeds(), own_inputs)
         own_refs = {ref.stage for ref in stage.refs().values()}
         recipe = stage.recipe({parent: self.planned[parent].recipe for parent in own_refs})
         refs = input_refs(stage, recipe)
@@ -163,7 +165,6 @@ class _Planner:
             "inputs": {str(ref): self.planned[ref.stage].fingerprint for ref in refs},
         }
         payload |= {"files": local} if local else {}
-        payload |= {"seed": self._experiment.seed} if stage.uses_seed else {}
         return payload
 
     def _input(self, ref: Ref[Any]) -> PlanInput:

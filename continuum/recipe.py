@@ -141,6 +141,8 @@ class Recipe(Spec):
 
     data: dict[Ref[TokenizedDataset], float]
     """Weight of each dataset by its reference; one dataset has weight 1."""
+    data_seed: int | None = None
+    """Draws the order of the samples; None while the experiment's seeds are not filled in."""
     sequence_length: int
     global_batch_size: int
     max_tokens: int | None = None

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import from_json
 
+from continuum.artifacts import DataPosition
 from continuum.errors import IntegrityError
 from continuum.files import FileDigest, find_damage
 from continuum.fingerprint import fingerprint, fingerprint_of_json
@@ -46,7 +47,10 @@ class StageRecord(BaseModel):
     """The resolved stage, defaults filled in; paths are relative to the experiment folder."""
     recipe: dict[str, Any] | None = None
     """For a stage that trains: everything it inherits filled in."""
-    seed: int
+    seed: int | None = None
+    """Of an earlier release, which had one seed for everything."""
+    seeds: dict[str, int] | None = None
+    """Those that the stage uses, by name; None in a record of an earlier release."""
     inputs: tuple[InputRecord, ...]
     save_steps: tuple[int, ...] = ()
     """Steps that other stages select: saved and never deleted."""
@@ -83,6 +87,8 @@ class CheckpointManifest(BaseModel):
     """Digest of the checkpoint or weights the stage began from; None for a fresh model."""
     resolved: dict[str, Any] | None = None
     """What `auto` became in the attempt that wrote it; None in one of an earlier release."""
+    data_read: dict[str, DataPosition] | None = None
+    """Where training stands in each dataset, by its digest; None in one of an earlier release."""
     seal: str = ""
     """SHA-256 over all the other fields, so that damage to this very file is noticed."""
 
@@ -99,7 +105,7 @@ class CheckpointManifest(BaseModel):
             return False
 
     def _own_digest(self) -> str:
-        later = {"resolved"} if self.resolved is None else set()
+        later = {name for name in ("resolved", "data_read") if getattr(self, name) is None}
         return fingerprint(self.model_dump(mode="json", exclude={"seal"} | later))
 
 

@@ -32,6 +32,7 @@ from continuum.fields import (
 )
 from continuum.records import StageRecord
 from continuum.runs import StageRun
+from continuum.seeds import complete_seeds
 from continuum.spelling import closest
 
 __all__ = [
@@ -43,6 +44,7 @@ __all__ = [
     "PlanInput",
     "Precision",
     "Problem",
+    "Reading",
     "Ref",
     "Spec",
     "Stage",
@@ -85,6 +87,31 @@ class DiskNeed:
 
 
 @dataclass(frozen=True)
+class Reading:
+    """How a model's training reads a dataset: its order, and how far it is at a step."""
+
+    seed: int | None
+    sequence_length: int
+    epoch: int = 0
+    blocks: float | None = 0
+    """Of this epoch, read at `from_step`; more than it has while its size is not known. None where
+    it is not known which step is meant."""
+    per_step: float = 0
+    """Blocks that an optimizer step reads."""
+    from_step: int = 0
+    restarts: str = ""
+    """Why the stage reads again what an ancestor read; empty when it does not."""
+
+    def at(self, step: int | None) -> "Reading":
+        """Where it stands at a step; None is one that is not known yet."""
+        blocks = self.blocks
+        if self.per_step and blocks is not None:
+            steps = None if step is None else step - self.from_step
+            blocks = None if steps is None else blocks + self.per_step * steps
+        return replace(self, blocks=blocks, per_step=0, from_step=0, restarts="")
+
+
+@dataclass(frozen=True)
 class Forecast:
     """What is known of a stage's result before it is made; None means not known yet."""
 
@@ -93,8 +120,12 @@ class Forecast:
     problems: tuple[str, ...] = ()
     """Why it cannot work; any makes the plan refuse the run."""
     warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    """What else the plan states, in words."""
     max_text_bytes: int | None = None
     """Of a corpus: no more bytes of text than this."""
+    has_lines: bool | None = None
+    """Of a corpus: whether some file of it is JSON lines, each a document of its own."""
     max_tokens: Mapping[str, int] = field(default_factory=dict)
     """Of a dataset: no more tokens than this in each split (`train`, `validation`)."""
     has_validation: bool | None = None
@@ -107,6 +138,9 @@ class Forecast:
     peak_lr: float | None = None
     """Of a model: the highest learning rate of the stage that trained it."""
     disk: DiskNeed | None = None
+    reading: Mapping[str, Reading] = field(default_factory=dict)
+    """Of a model: how its training reads each dataset, by the dataset's digest once it exists, by
+    its stage's name before."""
 
     def with_problems(self, problems: Iterable[str]) -> "Forecast":
         """This forecast with more reasons why it cannot work."""
@@ -130,7 +164,8 @@ class StageContext:
     """What `Stage.run` may use; values pulled from here never bear identity."""
 
     run: StageRun
-    seed: int
+    seeds: Mapping[str, int]
+    """Those that the stage uses, by name: `init`, `data`, `split`."""
     inputs: Mapping[str, Artifact]
     save_steps: tuple[int, ...]
     report: Callable[[dict[str, Any]], None]
@@ -175,8 +210,8 @@ class Stage(Spec):
     news: ClassVar[Mapping[int, tuple[str, ...]]] = {}
     """For each version after the first, what it makes otherwise: the plan says so when it runs a
     finished stage again."""
-    uses_seed: ClassVar[bool] = False
-    """Whether the experiment's seed changes what is made."""
+    refused: ClassVar[Mapping[str, str]] = {}
+    """Why this kind has not a field that others have, for who writes it here."""
     trains: ClassVar[bool] = False
     """Whether it needs the accelerator (or, without one, all processors)."""
     preload: ClassVar[str] = ""
@@ -189,6 +224,26 @@ class Stage(Spec):
     @abstractmethod
     def run(self, ctx: StageContext) -> Artifact:
         """Make the artifact below `ctx.run`; heavy imports belong in here."""
+
+    def seeded(self, defaults: Mapping[str, int], inputs: Mapping[str, PlanInput]) -> "Stage":
+        """This stage with each seed it uses filled in, which is the form its identity is of.
+
+        A kind that draws random numbers has a field `seeds`, whose type holds the seeds it uses.
+
+        Args:
+            defaults: The experiment's seeds by name.
+            inputs: What the stage's own fields refer to.
+        """
+        own = getattr(self, "seeds", None)
+        if not isinstance(own, Spec):
+            return self
+        seeds = complete_seeds(own, getattr(self, "seed", None), defaults)
+        return self.model_copy(update={"seed": None, "seeds": seeds})
+
+    def used_seeds(self, recipe: Spec | None) -> dict[str, int]:
+        """The seeds that decide what it makes, by name, once it is `seeded`."""
+        own = getattr(self, "seeds", None)
+        return own.model_dump(exclude_none=True) if isinstance(own, Spec) else {}
 
     def output_types(self) -> tuple[type[Artifact], ...]:
         """What the result can be used as."""
@@ -284,6 +339,7 @@ def select_checkpoint(artifact: Artifact, ref: Ref[Any], run: StageRun) -> Artif
                         name: getattr(saved.manifest, name)
                         for name in ("step", "tokens_seen", "tokens_total", "files", "digest")
                     },
+                    "data_read": saved.manifest.data_read,
                     "metrics": saved.manifest.metrics,
                 }
             )

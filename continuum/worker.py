@@ -63,7 +63,7 @@ def run_stage(
         inputs = {i.ref: _find_input(run, i, refs.get(i.ref)) for i in record.inputs}
         ctx = StageContext(
             run=run,
-            seed=record.seed,
+            seeds=record.seeds or {},
             inputs=inputs,
             save_steps=record.save_steps,
             best_metrics=record.best_metrics,

@@ -14,7 +14,7 @@ def run_stage(
     folder: Path,
     *,
     inputs: Mapping[str, Artifact] | None = None,
-    seed: int = 42,
+    seeds: Mapping[str, int] | None = None,
     events: list[dict[str, Any]] | None = None,
 ) -> Artifact:
     """Run `stage` in this process, publish its artifact, and return it as others see it."""
@@ -23,7 +23,7 @@ def run_stage(
     run.path.mkdir(parents=True)
     ctx = StageContext(
         run=run,
-        seed=seed,
+        seeds={"split": 0} if seeds is None else seeds,
         inputs=inputs or {},
         save_steps=(),
         report=(lambda event: events.append(event)) if events is not None else (lambda event: None),

@@ -13,6 +13,7 @@ from pydantic import BeforeValidator, Field, ValidationError, create_model
 from pydantic_core import PydanticKnownError
 
 from continuum.fields import Spec, cosmetic_field
+from continuum.seeds import Seeds
 from continuum.spec.compose import Composition, blame_variables, compose
 from continuum.spec.diagnostics import Diagnostic, SpecError
 from continuum.spec.faults import Faults
@@ -46,11 +47,17 @@ class Experiment(Spec):
     description: str | None = cosmetic_field(None)
     """A sentence for readers."""
     seed: int = Field(42, ge=0, lt=2**32)
-    """Of the model's initialisation, the order of the data, and random splits."""
+    """Sets `seeds.init` and `seeds.data`: a model's first weights and the order of its samples."""
+    seeds: Seeds = Seeds()
+    """The seeds one by one, for what `seed` should not set."""
     vars: dict[str, str | int | float | bool | None] = cosmetic_field({})
     """Values for `${name}` anywhere in `stages`."""
     stages: dict[str, Any] = Field(min_length=1)
     """The stages by name, each with its `kind`."""
+
+    def all_seeds(self) -> dict[str, int]:
+        """The seed of each name that holds for stages that do not state it themselves."""
+        return self.seeds.with_seed(self.seed)
 
     def in_order(self) -> list[str]:
         """The stages' names, each after those it refers to, else as written."""

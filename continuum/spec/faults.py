@@ -70,7 +70,7 @@ _SYNONYMS = {
 }
 """Choices by other programs' names, where the closest spelling would mislead."""
 _NUMBER = re.compile(r"[-+]?[0-9]*\.?[0-9]+([eE][-+]?[0-9]+)?")
-ONLY_HEAD = ("continuum", "seed", "vars", "extends")
+ONLY_HEAD = ("continuum", "seed", "seeds", "vars", "extends")
 """Keys at the top of a file that mean nothing further in."""
 NUM_KEYS = 100
 """About as many as a kind has, further in and all."""
@@ -241,6 +241,8 @@ class Faults:
 def _home_of(cls: type[Spec], name: str) -> str:
     """For a key at the top that belongs in stages, of which kinds, or the reverse; else empty."""
     if issubclass(cls, Stage):
+        if name in cls.refused:
+            return f"; {cls.refused[name]}"
         return "; it belongs at the top of the file, beside `stages`" if name in ONLY_HEAD else ""
     kinds = stage_kinds().items()
     homes = [kind for kind, model in kinds if name in field_names(model, ())]

@@ -23,7 +23,7 @@ MAX_UNKNOWN = 100
 MAX_PAIRS = 10_000
 """Stages of the file and of its bases whose names are compared."""
 _INDENT = "indent it as those below `stages`"
-HEAD = ("continuum", "name", "description", "seed", "vars", "stages", "extends")
+HEAD = ("continuum", "name", "description", "seed", "seeds", "vars", "stages", "extends")
 """Keys of a file: those of the experiment, and `extends`."""
 
 

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from continuum.architecture import Architecture
 from continuum.artifacts import Artifact, ModelWeights, TrainingCheckpoint
+from continuum.preflight.reading import read_by
 from continuum.preflight.sizes import bytes_per_parameter
 from continuum.recipe import Recipe
 from continuum.stage import DiskNeed, Forecast, PlanInput, Ref, Stage, StageContext
@@ -37,6 +38,7 @@ class Convert(Stage):
             disk=DiskNeed(size) if size else None,
             architecture=shape,
             peak_lr=parent.forecast.peak_lr,
+            reading=read_by(parent, self.from_),
         )
 
     def run(self, ctx: StageContext) -> ModelWeights:
@@ -51,4 +53,5 @@ class Convert(Stage):
             tokens_total=parent.tokens_total,
             vocabulary_digest=parent.vocabulary_digest,
             model_config_fields=parent.model_config_fields,
+            data_read=parent.data_read,
         )

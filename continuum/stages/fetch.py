@@ -104,6 +104,7 @@ class Fetch(Stage):
             facts={"files": len(origins)},
             problems=tuple(problems),
             max_text_bytes=None if problems else _sum_known(sizes),
+            has_lines=any(o.source.reading.format_of(o.name) == "jsonl" for o in origins),
         )
 
     def pins(self, artifact: Artifact) -> dict[str, str]:

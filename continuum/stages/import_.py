@@ -155,6 +155,7 @@ class Import(Stage):
             return Forecast(
                 facts={"files": len(found)},
                 max_text_bytes=sum(known) if len(known) == len(sizes) else None,
+                has_lines=any(self._reading.format_of(file.name) == "jsonl" for file in found),
             )
         return Forecast()
 

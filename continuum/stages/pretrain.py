@@ -1,6 +1,7 @@
 """kind: pretrain - train a freshly initialised LitGPT model on a tokenized dataset."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -19,6 +20,7 @@ from continuum.artifacts import Artifact, TokenizedDataset, TrainingCheckpoint
 from continuum.model_fields import wrong_value
 from continuum.optimizers import Optimizer
 from continuum.preflight import forecast_training
+from continuum.preflight.reading import begin_reading
 from continuum.recipe import (
     Evaluate,
     Recipe,
@@ -28,6 +30,7 @@ from continuum.recipe import (
     describe_mixture,
     training_problems,
 )
+from continuum.seeds import TrainingSeeds
 from continuum.stage import (
     UNIT,
     Forecast,
@@ -76,11 +79,21 @@ class Pretrain(Stage):
     """When gradients are infinite or NaN: `stop` the stage, or `skip` the step and count it."""
     evaluate: Evaluate | None = runtime_field(Evaluate())
     """Loss on the validation split; null does not evaluate."""
+    seed: int | None = Field(None, ge=0, lt=2**32)
+    """Sets `seeds.init` and `seeds.data` of this stage."""
+    seeds: TrainingSeeds = TrainingSeeds()
+    """The seeds one by one; those of the experiment where neither says otherwise."""
     runtime: Runtime = runtime_field(Runtime())
     """How the work is done."""
 
     produces: ClassVar[type[Artifact]] = TrainingCheckpoint
-    uses_seed: ClassVar[bool] = True
+    version: ClassVar[int] = 2
+    news: ClassVar[Mapping[int, tuple[str, ...]]] = {
+        2: (
+            "the order of the samples is keyed by the data's SHA-256, not by its place in the "
+            "mixture; the weights are drawn by seeds.init, the order by seeds.data",
+        )
+    }
     trains: ClassVar[bool] = True
     preload: ClassVar[str] = "training"
 
@@ -106,7 +119,9 @@ class Pretrain(Stage):
         return self._recipe()
 
     def forecast(self, inputs: Mapping[str, PlanInput], experiment_folder: Path) -> Forecast:
-        return forecast_training(self._recipe(), self.architecture(), inputs)
+        recipe = self._recipe()
+        forecast = forecast_training(recipe, self.architecture(), inputs)
+        return replace(forecast, reading=begin_reading(recipe, inputs))
 
     def run(self, ctx: StageContext) -> TrainingCheckpoint:
         from continuum.training.session import Origin, train
@@ -118,8 +133,9 @@ class Pretrain(Stage):
         return str(self.model.get("name", "")) if isinstance(self.model, dict) else self.model
 
     def _recipe(self) -> Recipe:
-        fields = {name: getattr(self, name) for name in Recipe.model_fields if name != "data"}
-        return Recipe(data=as_mixture(self.data), **fields)
+        own = Recipe.model_fields.keys() - {"data", "data_seed"}
+        fields = {name: getattr(self, name) for name in own}
+        return Recipe(data=as_mixture(self.data), data_seed=self.seeds.data, **fields)
 
 
 def _model_problems(model: str | dict[str, Any]) -> Iterator[Problem]:

@@ -1,6 +1,7 @@
 """kind: resume - go on with a finished stage's full state, towards a larger budget."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -10,6 +11,7 @@ from continuum.amounts import Steps, Tokens
 from continuum.architecture import Architecture
 from continuum.artifacts import Artifact, TrainingCheckpoint
 from continuum.preflight import forecast_training
+from continuum.preflight.reading import extend_reading, read_by
 from continuum.recipe import (
     BUDGET_FIELDS,
     Evaluate,
@@ -57,7 +59,14 @@ class Resume(Stage):
     """How the work is done; null does it as the parent does."""
 
     produces: ClassVar[type[Artifact]] = TrainingCheckpoint
-    uses_seed: ClassVar[bool] = True
+    version: ClassVar[int] = 2
+    news: ClassVar[Mapping[int, tuple[str, ...]]] = {
+        2: ("the samples go on in the order of the parent, which is keyed by the data's SHA-256",)
+    }
+    refused: ClassVar[Mapping[str, str]] = dict.fromkeys(
+        ("seed", "seeds"),
+        "a resume goes on in its parent's order of the samples, so its seed is the parent's",
+    )
     trains: ClassVar[bool] = True
     preload: ClassVar[str] = "training"
 
@@ -70,6 +79,10 @@ class Resume(Stage):
                 ("from",), f"{self.from_.stage!r} was not trained; retrain from it instead"
             )
 
+    def used_seeds(self, recipe: Spec | None) -> dict[str, int]:
+        seed = recipe.data_seed if isinstance(recipe, Recipe) else None
+        return {} if seed is None else {"data": seed}
+
     def recipe(self, parents: Mapping[str, Spec | None]) -> Recipe:
         return self._extend(parents[self.from_.stage])
 
@@ -81,12 +94,10 @@ class Resume(Stage):
         if isinstance(parent.artifact, TrainingCheckpoint):
             shape = Architecture(parent.artifact.model_config_fields)
             start_step = parent.artifact.step
-        return forecast_training(
-            self._extend(parent.recipe),
-            shape,
-            inputs,
-            start_step=self.from_.step or start_step,
-        )
+        recipe, start_step = self._extend(parent.recipe), self.from_.step or start_step
+        reading = extend_reading(recipe, inputs, read_by(parent, self.from_), start_step)
+        forecast = forecast_training(recipe, shape, inputs, start_step=start_step)
+        return replace(forecast, reading=reading)
 
     def run(self, ctx: StageContext) -> TrainingCheckpoint:
         from continuum.training.session import Origin, train

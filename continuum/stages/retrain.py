@@ -1,6 +1,7 @@
 """kind: retrain - train weights on; data, optimizer and counters are new."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -16,6 +17,7 @@ from continuum.artifacts import (
 )
 from continuum.optimizers import Optimizer
 from continuum.preflight import forecast_training
+from continuum.preflight.reading import begin_reading, read_by, reading_notes
 from continuum.recipe import (
     Evaluate,
     Recipe,
@@ -25,6 +27,7 @@ from continuum.recipe import (
     describe_mixture,
     training_problems,
 )
+from continuum.seeds import OrderSeeds
 from continuum.stage import (
     UNIT,
     Forecast,
@@ -47,6 +50,9 @@ class Retrain(Stage):
         json_schema_extra=describe_mixture
     )
     """A tokenized dataset, or a mixture `{new: 0.9, old: 0.1}` by shares of the samples."""
+    data_position: Literal["continue", "restart"] = "continue"
+    """Where to begin in data that the model was trained on before: `continue` after what was read,
+    if `seeds.data` and `sequence_length` are the same, or `restart` at the beginning."""
     max_tokens: Tokens | None = None
     """Training tokens of this stage; whole optimizer steps of them are taken."""
     max_steps: Steps | None = None
@@ -71,11 +77,23 @@ class Retrain(Stage):
     """When gradients are infinite or NaN: `stop` the stage, or `skip` the step and count it."""
     evaluate: Evaluate | None = runtime_field(Evaluate())
     """Loss on the validation splits; null does not evaluate."""
+    seed: int | None = Field(None, ge=0, lt=2**32)
+    """Sets `seeds.data` of this stage."""
+    seeds: OrderSeeds = OrderSeeds()
+    """The seeds one by one; those of the experiment where neither says otherwise."""
     runtime: Runtime = runtime_field(Runtime())
     """How the work is done."""
 
     produces: ClassVar[type[Artifact]] = TrainingCheckpoint
-    uses_seed: ClassVar[bool] = True
+    version: ClassVar[int] = 2
+    news: ClassVar[Mapping[int, tuple[str, ...]]] = {
+        2: (
+            "data that the model was trained on before is read on from where that ended "
+            "(data_position: continue)",
+            "the order of the samples is keyed by the data's SHA-256, not by its place in the "
+            "mixture, and drawn by seeds.data",
+        )
+    }
     trains: ClassVar[bool] = True
     preload: ClassVar[str] = "training"
 
@@ -90,7 +108,13 @@ class Retrain(Stage):
         shape = parent.forecast.architecture
         if isinstance(parent.artifact, Checkpoint):
             shape = Architecture(parent.artifact.model_config_fields)
-        forecast = forecast_training(self._recipe(), shape, inputs)
+        recipe, read = self._recipe(), read_by(parent, self.from_)
+        reading = begin_reading(recipe, inputs, read, self.data_position)
+        forecast = replace(
+            forecast_training(recipe, shape, inputs),
+            reading=reading,
+            notes=tuple(reading_notes(recipe, inputs, read, reading)),
+        )
         return forecast.with_problems(self._tokenizer_problems(inputs))
 
     def run(self, ctx: StageContext) -> TrainingCheckpoint:
@@ -102,6 +126,8 @@ class Retrain(Stage):
             weights=parent.path,
             tokens_before=parent.tokens_total,
             parent=parent.digest,
+            data_read=parent.data_read,
+            data_position=self.data_position,
         )
         return train(ctx, Recipe.model_validate(ctx.recipe, strict=False), origin)
 
@@ -122,5 +148,6 @@ class Retrain(Stage):
                 )
 
     def _recipe(self) -> Recipe:
-        fields = {name: getattr(self, name) for name in Recipe.model_fields if name != "data"}
-        return Recipe(data=as_mixture(self.data), **fields)
+        own = Recipe.model_fields.keys() - {"data", "data_seed"}
+        fields = {name: getattr(self, name) for name in own}
+        return Recipe(data=as_mixture(self.data), data_seed=self.seeds.data, **fields)

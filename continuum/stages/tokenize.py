@@ -18,6 +18,7 @@ from continuum.artifacts import (
 )
 from continuum.errors import PreflightError
 from continuum.preflight.dataset import dataset_need, dataset_warnings
+from continuum.seeds import SplitSeeds
 from continuum.sources.progress import ByteProgress
 from continuum.sources.source_files import MAX_UTF8_BYTES
 from continuum.stage import UNIT, Forecast, PlanInput, Problem, Ref, Spec, Stage, StageContext
@@ -35,7 +36,7 @@ class ByFraction(Spec):
         gt=0, lt=1, json_schema_extra={UNIT: "share of the text"}, examples=[0.05]
     )
     """Share of the text. Of each whole-file document (txt, md, py) its end, cut after a line; of
-    JSON lines, documents chosen by a hash of the experiment's seed, so nearly this share."""
+    JSON lines, documents chosen by a hash of `seeds.split`, so nearly this share."""
 
 
 class ByFiles(Spec):
@@ -92,11 +93,28 @@ class Tokenize(Stage):
     )
     """Where the validation text comes from. Required, because a loss on training text misleads:
     `{fraction: 0.05}`, `{files: [...]}`, `{corpus: stage}`, or `none`."""
+    seeds: SplitSeeds = SplitSeeds()
+    """The seed by which a `fraction` chooses among JSON lines; nothing else here is drawn."""
 
     produces: ClassVar[type[Artifact]] = TokenizedDataset
-    uses_seed: ClassVar[bool] = True
+    version: ClassVar[int] = 2
+    news: ClassVar[Mapping[int, tuple[str, ...]]] = {
+        2: ("a `fraction` of JSON lines is drawn by seeds.split, 0 unless stated, not by seed",)
+    }
+    refused: ClassVar[Mapping[str, str]] = {"seed": "what is drawn here is set by `seeds.split`"}
+
+    def seeded(self, defaults: Mapping[str, int], inputs: Mapping[str, PlanInput]) -> Stage:
+        corpus = inputs.get(str(self.corpus))
+        # Of a corpus that does not say, documents may be drawn.
+        has_lines = corpus is None or corpus.forecast.has_lines is not False
+        if isinstance(self.validation, ByFraction) and has_lines:
+            return super().seeded(defaults, inputs)
+        return self.model_copy(update={"seeds": SplitSeeds()})
 
     def problems(self, stages: Mapping[str, Stage]) -> Iterator[Problem]:
+        if self.seeds.split is not None and not isinstance(self.validation, ByFraction):
+            message = "'split' has no effect: only a `fraction` draws the documents that validate"
+            yield Problem(("seeds", "split"), message)
         if isinstance(self.validation, ByCorpus) and self.validation.corpus == self.corpus:
             yield Problem(
                 ("validation", "corpus"),
@@ -143,7 +161,7 @@ class Tokenize(Stage):
         total = sum(corpus.size_bytes for corpus in corpora)
         progress = ByteProgress(ctx.report, num_files=1, total=total)
         splits = write_splits(
-            self._parts(corpora, ctx.seed, _counter(progress)),
+            self._parts(corpora, ctx.seeds.get("split"), _counter(progress)),
             {split: ctx.output_dir / split for split in self._split_names()},
             method=method,
             marks=marks,
@@ -173,7 +191,7 @@ class Tokenize(Stage):
             refs.append(self.validation.corpus)
         return [ctx.artifact(ref) for ref in refs]
 
-    def _parts(self, corpora: list[Corpus], seed: int, on_bytes: OnBytes) -> Iterator[Part]:
+    def _parts(self, corpora: list[Corpus], seed: int | None, on_bytes: OnBytes) -> Iterator[Part]:
         corpus = corpora[0]
         validation = self.validation
         if isinstance(validation, ByFraction):

@@ -44,9 +44,13 @@ def whole_items(
 
 
 def by_fraction(
-    corpus: Corpus, fraction: float, *, seed: int, on_bytes: OnBytes | None = None
+    corpus: Corpus, fraction: float, *, seed: int | None, on_bytes: OnBytes | None = None
 ) -> Iterator[Part]:
-    """Each document divided, or chosen, so that about `fraction` of the text validates."""
+    """Each document divided, or chosen, so that about `fraction` of the text validates.
+
+    Args:
+        seed: Chooses among JSON lines; None where the corpus has none.
+    """
     for document in read_documents(corpus, on_bytes=on_bytes):
         if document.item.format == "jsonl":
             yield Part(_side(_draw(seed, document) < fraction), document.fragments)
@@ -125,7 +129,8 @@ def _nearest_place(text: str, target: int) -> int:
     return target
 
 
-def _draw(seed: int, document: Document) -> float:
+def _draw(seed: int | None, document: Document) -> float:
+    assert seed is not None, "the plan gives a seed to every corpus with JSON lines"
     text = f"{seed} {document.item.sha256} {document.position}"
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") / 2**64
 

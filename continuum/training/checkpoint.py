@@ -19,6 +19,7 @@ import torch
 import yaml
 from torch.distributed.checkpoint.api import CheckpointException
 
+from continuum.artifacts import DataPosition
 from continuum.best import best_step
 from continuum.disk import FULL, find_disk_error
 from continuum.errors import StageFailedError
@@ -55,6 +56,8 @@ class Companions:
     strategy: str = "single"
     resolved: dict[str, Any] | None = None
     """What `auto` became."""
+    data_read: Callable[[int], dict[str, DataPosition] | None] = lambda _: None
+    """Where training stands in each dataset at an optimizer step, by the dataset's digest."""
 
 
 def write_checkpoint(
@@ -263,6 +266,7 @@ def _fill(
         model_config_fields=companions.model_config_fields,
         parent=companions.parent,
         resolved=companions.resolved,
+        data_read=companions.data_read(values["step"]),
     ).sealed()
     fsync_tree(folder)
     write_json(folder / "manifest.json", manifest.model_dump(mode="json"))

@@ -2,7 +2,7 @@
 
 Reads litdata chunks by block number through litdata's own reader, in this process: a block of
 text is a memory-mapped copy, and loader workers would cost more than they give. The order is
-`SampleOrder`'s, so nothing about reading needs to be saved or restored.
+`SampleOrder`'s: of reading, only where a stage began needs to be saved.
 """
 
 from collections.abc import Iterator
@@ -108,9 +108,9 @@ class TrainingData:
         datasets, blocks = self._order.samples(start, start + self._global_batch_size)
         return list(zip(datasets.tolist(), blocks.tolist(), strict=True))
 
-    def epochs_after(self, step: int) -> list[float]:
-        """How often each dataset has been read after `step` optimizer steps."""
-        return self._order.epochs_after(step * self._global_batch_size)
+    def blocks_read(self, step: int) -> list[int]:
+        """Blocks of each dataset that have been read after `step` optimizer steps."""
+        return self._order.blocks_read(step * self._global_batch_size)
 
     def _stack(self, datasets: list[int], blocks: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
         rows = [

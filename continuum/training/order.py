@@ -1,11 +1,14 @@
-"""Which block is the n-th training sample: a pure function of (seed, weights, sizes, n).
+"""Which block is the n-th training sample: a pure function of seed, datasets, starts and n.
 
-Nothing about workers, ranks, micro-batches or restarts enters, so any process can compute any
-part of the order at any time. An epoch's shuffle is a Feistel network over the block numbers
-(a keyed bijection, as in format-preserving encryption: Black and Rogaway, "Ciphers with arbitrary
-finite domains", 2002), which needs no table and depends on no library's random stream. A mixture
-deals its samples by largest remainder, so every prefix of the run holds the stated shares to
-within one sample of each dataset.
+Nothing about workers, ranks, micro-batches, restarts or names enters, so any process can compute
+any part of the order at any time. A dataset is known by its digest, so its order is the same in
+every stage that has the same seed: a stage may begin where another one ended.
+
+An epoch's shuffle is a Feistel network over the block numbers (a keyed bijection, as in
+format-preserving encryption: Black and Rogaway, "Ciphers with arbitrary finite domains", 2002),
+which needs no table and depends on no library's random stream. A mixture deals its samples by
+largest remainder, so every prefix of the run holds the stated shares to within one sample of each
+dataset.
 """
 
 import math
@@ -66,13 +69,20 @@ class SampleOrder:
     num_blocks: tuple[int, ...]
     """Training blocks of each dataset."""
     weights: tuple[float, ...]
+    digests: tuple[str, ...]
+    """SHA-256 of each dataset, as hexadecimal."""
+    starts: tuple[int, ...] = ()
+    """Blocks of each dataset that were read in this order before; none unless said."""
 
     def __post_init__(self) -> None:
         quotas = _quotas(self.weights)
+        starts: Indices = np.array(self.starts or [0] * len(self.weights), dtype=np.int64)
+        object.__setattr__(self, "_starts", starts)
         object.__setattr__(self, "_quotas", quotas)
         object.__setattr__(self, "_pattern", _pattern(tuple(quotas.tolist())))
 
-    _quotas: Indices = None  # type: ignore[assignment]  # set in __post_init__
+    _starts: Indices = None  # type: ignore[assignment]  # set in __post_init__
+    _quotas: Indices = None  # type: ignore[assignment]
     _pattern: tuple[Indices, Indices] = None  # type: ignore[assignment]
 
     def samples(self, start: int, stop: int) -> tuple[Indices, Indices]:
@@ -80,26 +90,28 @@ class SampleOrder:
         positions = np.arange(start, stop, dtype=np.int64)
         period, within = np.divmod(positions, PERIOD)
         datasets = self._pattern[0][within]
-        draws = period * self._quotas[datasets] + self._pattern[1][within]
-        blocks = np.empty_like(draws)
+        draws = self._starts[datasets] + period * self._quotas[datasets] + self._pattern[1][within]
+        blocks: Indices = np.empty_like(draws, dtype=np.int64)
         for dataset, size in enumerate(self.num_blocks):
             chosen = datasets == dataset
             epochs, offsets = np.divmod(draws[chosen], size)
             blocks[chosen] = shuffled(offsets, size, self._keys(dataset, epochs))
         return datasets, blocks
 
-    def epochs_after(self, num_samples: int) -> list[float]:
-        """How often each dataset has been read after `num_samples` samples."""
+    def blocks_read(self, num_samples: int) -> list[int]:
+        """Blocks of each dataset that have been read after `num_samples` samples, starts included.
+
+        Beyond a dataset's size they go on counting.
+        """
         period, within = divmod(num_samples, PERIOD)
-        return [
-            float(period * self._quotas[d] + np.count_nonzero(self._pattern[0][:within] == d)) / n
-            for d, n in enumerate(self.num_blocks)
-        ]
+        ranks = np.bincount(self._pattern[0][:within], minlength=len(self.weights))
+        found: list[int] = (self._starts + period * self._quotas + ranks).tolist()
+        return found
 
     def _keys(self, dataset: int, epochs: Indices) -> NDArray[np.uint64]:
         base = np.array([self.seed & 0xFFFFFFFFFFFFFFFF], dtype=np.uint64)
         with np.errstate(over="ignore"):
-            base = _mix(_mix(base + _STEP) + np.uint64(dataset + 1) * _STEP)
+            base = _mix(_mix(base + _STEP) + np.uint64(int(self.digests[dataset][:16], 16)) * _STEP)
             return _mix(base + (epochs.astype(np.uint64) + np.uint64(1)) * _STEP)
 
 

@@ -1,13 +1,14 @@
 """A training stage from its recipe to its last checkpoint: set up, recover, fit, publish."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from lightning import Fabric
 
 from continuum.architecture import Architecture
-from continuum.artifacts import TrainingCheckpoint
+from continuum.artifacts import DataPosition, TrainingCheckpoint
 from continuum.best import without_notes
 from continuum.errors import StageFailedError
 from continuum.files import link_or_copy
@@ -21,6 +22,7 @@ from continuum.training.guards import DivergedError
 from continuum.training.loop import Task, fit
 from continuum.training.memory import keep_freed_memory, memory_warnings
 from continuum.training.metrics import MetricsLog
+from continuum.training.positions import Part, begin, mixture_of, positions_after
 from continuum.training.saving import Saver
 from continuum.training.schedule import learning_rate
 from continuum.training.setup import (
@@ -50,6 +52,10 @@ class Origin:
     """Training tokens behind `weights`."""
     parent: str | None = None
     """Digest of what `weights` or `state` is."""
+    data_read: Mapping[str, DataPosition] | None = None
+    """Where the training of `weights` stands in each dataset, by its digest."""
+    data_position: str = "continue"
+    """Whether to `continue` there, or to `restart`."""
 
 
 def train(ctx: StageContext, recipe: Recipe, origin: Origin) -> TrainingCheckpoint:
@@ -63,19 +69,27 @@ def train(ctx: StageContext, recipe: Recipe, origin: Origin) -> TrainingCheckpoi
         ctx.report({"event": "warning", "message": warning})
     if fabric.device.type == "cpu":
         keep_freed_memory()
-    fabric.seed_everything(ctx.seed, verbose=False)
+    assert recipe.data_seed is not None, "the planner fills it in"
+    # Only a new model draws numbers; the others' random state is to be the same each time too.
+    fabric.seed_everything(ctx.seeds.get("init", recipe.data_seed), verbose=False)
 
     datasets = open_datasets(ctx, recipe)
+    parts = mixture_of(recipe, datasets)
     share = Share(fabric.global_rank, fabric.world_size, recipe.runtime.micro_batch_size)
-    state = _begin(fabric, ctx, recipe, origin, resolved)
+    state = _begin(fabric, ctx, recipe, origin, resolved, parts)
     num_steps = _num_steps(recipe, datasets)
     rate = learning_rate(recipe, num_steps, start_step=state.step, start_lr=state.learning_rate)
-    data = training_data(ctx.seed, recipe, datasets, share)
+    recover(fabric, ctx, state, resolved)
+    # As the checkpoint has it, if there is one: it says where the stage began.
+    starts = {key: DataPosition(**fields) for key, fields in state.data_start.items()}
+    data = training_data(parts, recipe, starts, share)
     validation = validation_data(recipe, datasets, share)
     task = make_task(ctx, recipe, num_steps, rate, data, validation)
-    recover(fabric, ctx, state, resolved)
 
-    companions = _companions(recipe, origin, datasets, resolved)
+    companions = replace(
+        _companions(recipe, origin, parts, resolved),
+        data_read=lambda step: positions_after(parts, starts, data.blocks_read(step)),
+    )
     saver = Saver(fabric, ctx, recipe, companions, intervals_of(recipe, num_steps).keep_every)
     log = MetricsLog(
         ctx.run,
@@ -101,14 +115,21 @@ def train(ctx: StageContext, recipe: Recipe, origin: Origin) -> TrainingCheckpoi
 
 
 def _begin(
-    fabric: Fabric, ctx: StageContext, recipe: Recipe, origin: Origin, resolved: Resolved
+    fabric: Fabric,
+    ctx: StageContext,
+    recipe: Recipe,
+    origin: Origin,
+    resolved: Resolved,
+    parts: list[Part],
 ) -> TrainingState:
     """The state before the stage's first step: fresh, the parent's weights, or the parent's all."""
     is_fresh = origin.weights is None and origin.state is None
     fields = origin.model_config_fields
-    seed = ctx.seed if is_fresh else None
+    seed = ctx.seeds["init"] if is_fresh else None
     state = make_state(fabric, recipe, fields, resolved, seed=seed)
     state.tokens_before = origin.tokens_before
+    starts = begin(parts, recipe, origin.data_read, origin.data_position)
+    state.data_start = {digest: start.model_dump() for digest, start in starts.items()}
     if origin.weights is not None:
         load_model(state.model, load_weights(origin.weights))
     if origin.state is not None:
@@ -125,9 +146,9 @@ def _num_steps(recipe: Recipe, datasets: Datasets) -> int:
 
 
 def _companions(
-    recipe: Recipe, origin: Origin, datasets: Datasets, resolved: Resolved
+    recipe: Recipe, origin: Origin, parts: list[Part], resolved: Resolved
 ) -> Companions:
-    first = next(iter(datasets.values()))
+    first = parts[0].dataset
     return Companions(
         tokenizer_dir=first.path / "tokenizer",
         model_config_fields=origin.model_config_fields,
@@ -149,7 +170,7 @@ def _config(ctx: StageContext, recipe: Recipe, origin: Origin) -> dict[str, Any]
     return {
         "stage": ctx.run.stage_name,
         "fingerprint": ctx.run.record().fingerprint,
-        "seed": ctx.seed,
+        "seeds": dict(ctx.seeds),
         "model": origin.model_config_fields["name"],
         "inputs": {ref: artifact.digest for ref, artifact in ctx.inputs.items()},
         "recipe": fields,
@@ -209,4 +230,5 @@ def _final_artifact(
         vocabulary_digest=companions.vocabulary_digest,
         model_config_fields=companions.model_config_fields,
         metrics=final.manifest.metrics,
+        data_read=final.manifest.data_read,
     )

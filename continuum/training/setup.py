@@ -21,7 +21,7 @@ from continuum.training.groups import parameter_groups
 from continuum.training.initial import initialize_shards
 from continuum.training.litgpt import GPT, build_model, initialize_weights
 from continuum.training.loop import Task
-from continuum.training.order import SampleOrder
+from continuum.training.positions import Part, Positions, order_of
 from continuum.training.saving import tracked_metrics
 from continuum.training.schedule import LearningRate
 from continuum.training.shards import load_shards
@@ -44,22 +44,28 @@ def open_datasets(ctx: StageContext, recipe: Recipe) -> Datasets:
     return datasets
 
 
-def training_data(seed: int, recipe: Recipe, datasets: Datasets, share: Share) -> TrainingData:
+def training_data(
+    parts: list[Part], recipe: Recipe, starts: Positions, share: Share
+) -> TrainingData:
     """The training batches of this process.
+
+    Args:
+        starts: Where each dataset is read from at step 0.
 
     Raises:
         PreflightError: there are other blocks on disk than in the record, or none.
     """
     length = recipe.sequence_length
-    sources = [Blocks(d.path / "train", length, d.num_ids, ref) for ref, d in datasets.items()]
-    for (name, dataset), source in zip(datasets.items(), sources, strict=True):
-        expected = dataset.train.num_blocks(recipe.sequence_length)
-        if len(source) != expected or not expected:
+    data = [(part.ref, part.dataset) for part in parts]
+    sources = [Blocks(d.path / "train", length, d.num_ids, ref) for ref, d in data]
+    for part, source in zip(parts, sources, strict=True):
+        if len(source) != part.num_blocks or not part.num_blocks:
             raise PreflightError(
-                f"{name}: {len(source):,} training blocks of {recipe.sequence_length:,} tokens "
-                f"on disk, {expected:,} in the record; at least one is needed"
+                f"{part.ref}: {len(source):,} training blocks of {length:,} tokens "
+                f"on disk, {part.num_blocks:,} in the record; at least one is needed"
             )
-    order = SampleOrder(seed, tuple(len(s) for s in sources), tuple(recipe.data.values()))
+    assert recipe.data_seed is not None, "the planner fills it in"
+    order = order_of(parts, recipe.data_seed, starts)
     return TrainingData(sources, order, recipe.global_batch_size, share)
 
 

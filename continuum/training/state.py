@@ -1,9 +1,10 @@
 """What training knows at an optimizer step, and nothing that can be derived from it.
 
-The position in the data and the learning rate are pure functions of the step, so they are not
-state. A snapshot is tensors and plain values: `torch.load(weights_only=True)` reads it, and with
-it LitGPT's own converter and validator. It holds whole tensors by parameter name, whatever the
-strategy, so a run may go on with another number of processes.
+The position in the data and the learning rate are pure functions of the step and of where the
+stage began, so only that is state. A snapshot is tensors and plain values:
+`torch.load(weights_only=True)` reads it, and with it LitGPT's own converter and validator. It holds
+whole tensors by parameter name, whatever the strategy, so a run may go on with another number of
+processes.
 """
 
 import sys
@@ -31,6 +32,7 @@ SCALER = "grad_scaler"
 """Entry of a snapshot that only a run with precision 16-mixed has."""
 COUNTERS = (
     "step", "tokens_seen", "tokens_before", "learning_rate", "skipped_steps", "owes_evaluation",
+    "data_start",
 )  # fmt: skip
 
 
@@ -54,6 +56,8 @@ class TrainingState:
     """Those since the last that was taken; counted from nothing when a run goes on."""
     owes_evaluation: bool = False
     """Whether a stop broke off the evaluation of this step; it comes first when the run goes on."""
+    data_start: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Where each dataset was read from at step 0, by its digest: the fields of a `DataPosition`."""
     metrics: dict[str, float] = field(default_factory=dict)
     """The last losses, by name."""
     scaler: torch.amp.GradScaler | None = None

@@ -71,7 +71,7 @@ def _save_and_flush(fabric: Fabric, state: TrainingState, path: Path) -> None:
 def _saver(fabric: Fabric, recipe: Recipe, folder: Path) -> Saver:
     run = StageRun(folder / "runs" / "pretrain-000000000000")
     run.path.mkdir(parents=True)
-    ctx = StageContext(run=run, seed=1, inputs={}, save_steps=(), report=lambda event: None)
+    ctx = StageContext(run=run, seeds={}, inputs={}, save_steps=(), report=lambda event: None)
     companions = Companions(
         tokenizer_dir=tokenizer_folder(folder / "tokenizer"),
         model_config_fields=FIELDS,

@@ -51,7 +51,7 @@ def task_of(recipe: Recipe, folder: Path) -> Task:
     ids = np.random.default_rng(1).integers(0, FIELDS["vocab_size"], num_tokens)
     write_split(folder, ids.tolist(), chunk_tokens=num_tokens)
     blocks = Blocks(folder, SEQUENCE_LENGTH, FIELDS["vocab_size"])
-    order = SampleOrder(1, (len(blocks),), (1.0,))
+    order = SampleOrder(1, (len(blocks),), (1.0,), ("d" * 64,))
     return Task(
         num_steps=0,
         tokens_per_step=TOKENS_PER_STEP,

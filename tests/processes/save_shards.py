@@ -40,7 +40,7 @@ def main(folder: Path, tokenizer_dir: Path, name: str) -> None:
     before = digest(state.whole_tensors()["model"])
 
     run = StageRun(folder)
-    ctx = StageContext(run=run, seed=1, inputs={}, save_steps=(), report=lambda event: None)
+    ctx = StageContext(run=run, seeds={}, inputs={}, save_steps=(), report=lambda event: None)
     beside = replace(companions(tokenizer_dir), model_config_fields=fields)
     saver = Saver(fabric, ctx, recipe, beside, None)
     fabric.barrier()

@@ -155,10 +155,10 @@ def test_equal_inputs_make_equal_bytes(tokenizer_folder: Path, tmp_path: Path) -
             tmp_path,
             tokenizer_folder,
             {"books": corpus},
-            seed=seed,
+            split=split,
             validation={"fraction": 0.2},
         )
-        for seed in (1, 1, 2)
+        for split in (1, 1, 2)
     )
     assert first.digest == again.digest != other.digest
 

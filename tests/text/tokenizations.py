@@ -21,10 +21,10 @@ def make(folder: Path, **fields: Any) -> Tokenize:
 
 
 def tokenize(
-    folder: Path, tokenizer: Path, corpora: dict[str, Corpus], *, seed: int = 42, **fields: Any
+    folder: Path, tokenizer: Path, corpora: dict[str, Corpus], *, split: int = 0, **fields: Any
 ) -> TokenizedDataset:
     inputs: dict[str, Artifact] = {**corpora, "tokenizer": inspect_tokenizer(tokenizer)}
-    made = run_stage(make(folder, **fields), folder, inputs=inputs, seed=seed)
+    made = run_stage(make(folder, **fields), folder, inputs=inputs, seeds={"split": split})
     assert isinstance(made, TokenizedDataset)
     return made
 

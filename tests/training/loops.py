@@ -47,7 +47,7 @@ CONSTANT = Schedule(warmup_steps=0, min_lr=1e-2)
 
 def make_task(blocks: Blocks, micro: int = GLOBAL_BATCH, **changes: Any) -> Task:
     share = Share(0, 1, micro)
-    order = SampleOrder(1, (len(blocks),), (1.0,))
+    order = SampleOrder(1, (len(blocks),), (1.0,), ("d" * 64,))
     task = Task(
         num_steps=STEPS,
         tokens_per_step=PER_STEP,

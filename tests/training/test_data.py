@@ -24,7 +24,8 @@ Rows = list[list[int]]
 
 def training_data(sources: list[Blocks], share: Share, seed: int = 11) -> TrainingData:
     weights = (0.75, 0.25)[: len(sources)]
-    order = SampleOrder(seed, tuple(len(source) for source in sources), weights)
+    digests = ("1" * 64, "2" * 64)[: len(sources)]
+    order = SampleOrder(seed, tuple(len(source) for source in sources), weights, digests)
     return TrainingData(sources, order, GLOBAL_BATCH, share)
 
 
@@ -135,7 +136,7 @@ def test_a_step_over_the_border_of_two_epochs_reads_on(tmp_path: Path) -> None:
     assert len(read) == 40
     assert sorted(read[:20]) == sorted(read[20:]) == sorted(cut(ids))
     assert read[:20] != read[20:]
-    assert data.epochs_after(5) == [2.0]
+    assert data.blocks_read(5) == [40]
 
 
 def test_a_dataset_smaller_than_a_batch_is_read_more_than_once(tmp_path: Path) -> None:

@@ -1,4 +1,6 @@
+import hashlib
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -6,18 +8,25 @@ import pytest
 from continuum.training.order import PERIOD, SampleOrder, shuffled
 
 GOLDEN = [
-    806, 445, 502, 278, 534, 557, 82, 283, 315, 874,
-    965, 457, 318, 845, 159, 87, 823, 344, 897, 314,
+    560, 652, 937, 316, 233, 361, 357, 675, 74, 362,
+    471, 332, 832, 686, 393, 856, 242, 124, 731, 858,
 ]  # fmt: skip
 GOLDEN_DATASETS = [0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0]
 GOLDEN_MIXTURE = [
-    806, 445, 2, 502, 278, 534, 7, 557, 82, 283,
-    9, 315, 874, 965, 8, 457, 318, 845, 0, 159,
+    560, 652, 1, 937, 316, 233, 9, 361, 357, 675,
+    0, 74, 362, 471, 5, 332, 832, 686, 7, 393,
 ]  # fmt: skip
 
 
-def order(num_blocks: int = 50, seed: int = 1) -> SampleOrder:
-    return SampleOrder(seed, (num_blocks,), (1.0,))
+DIGESTS = tuple(hashlib.sha256(bytes([number])).hexdigest() for number in range(20))
+
+
+def order(num_blocks: int = 50, seed: int = 1, start: int = 0) -> SampleOrder:
+    return SampleOrder(seed, (num_blocks,), (1.0,), DIGESTS[:1], (start,))
+
+
+def mixed(seed: int, sizes: tuple[int, ...], weights: tuple[float, ...]) -> SampleOrder:
+    return SampleOrder(seed, sizes, weights, DIGESTS[: len(sizes)])
 
 
 def epoch(of: SampleOrder, number: int = 0) -> list[int]:
@@ -50,7 +59,7 @@ def test_seeds_differ() -> None:
 
 
 def test_two_datasets_of_one_size_are_shuffled_apart() -> None:
-    datasets, blocks = SampleOrder(1, (50, 50), (1.0, 1.0)).samples(0, 100)
+    datasets, blocks = mixed(1, (50, 50), (1.0, 1.0)).samples(0, 100)
     assert blocks[datasets == 0].tolist() != blocks[datasets == 1].tolist()
 
 
@@ -62,7 +71,7 @@ def test_a_shuffled_epoch_is_spread_evenly() -> None:
 
 @pytest.mark.parametrize("bounds", [(0, 1), (0, 7), (13, 13), (45, 55), (49, 151), (99, 120)])
 def test_any_part_can_be_computed_alone(bounds: tuple[int, int]) -> None:
-    mixture = SampleOrder(5, (50, 9), (0.7, 0.3))
+    mixture = mixed(5, (50, 9), (0.7, 0.3))
     whole_datasets, whole_blocks = mixture.samples(0, 200)
     datasets, blocks = mixture.samples(*bounds)
     assert np.array_equal(datasets, whole_datasets[slice(*bounds)])
@@ -70,7 +79,7 @@ def test_any_part_can_be_computed_alone(bounds: tuple[int, int]) -> None:
 
 
 def test_a_part_may_span_two_periods_of_the_mixture() -> None:
-    mixture = SampleOrder(5, (50, 9), (0.7, 0.3))
+    mixture = mixed(5, (50, 9), (0.7, 0.3))
     whole = mixture.samples(0, 2 * PERIOD + 10)[1]
     assert np.array_equal(
         mixture.samples(PERIOD - 3, PERIOD + 4)[1], whole[PERIOD - 3 : PERIOD + 4]
@@ -79,7 +88,7 @@ def test_a_part_may_span_two_periods_of_the_mixture() -> None:
 
 def test_each_dataset_of_a_mixture_is_read_in_whole_epochs() -> None:
     sizes = (50, 9, 31)
-    datasets, blocks = SampleOrder(5, sizes, (5.0, 2.0, 3.0)).samples(0, 3 * PERIOD)
+    datasets, blocks = mixed(5, sizes, (5.0, 2.0, 3.0)).samples(0, 3 * PERIOD)
     for dataset, size in enumerate(sizes):
         read = blocks[datasets == dataset]
         epochs = read[: len(read) // size * size].reshape(-1, size)
@@ -101,7 +110,7 @@ MIXTURES = [
 
 @pytest.mark.parametrize("weights", MIXTURES, ids=len)
 def test_every_prefix_holds_the_stated_shares_to_one_sample(weights: tuple[float, ...]) -> None:
-    datasets, _ = SampleOrder(1, (100,) * len(weights), weights).samples(0, PERIOD + 100)
+    datasets, _ = mixed(1, (100,) * len(weights), weights).samples(0, PERIOD + 100)
     length = np.arange(1, PERIOD + 101)
     for dataset, weight in enumerate(weights):
         share = weight / sum(weights)
@@ -112,17 +121,48 @@ def test_every_prefix_holds_the_stated_shares_to_one_sample(weights: tuple[float
 
 def test_weights_are_shares_of_their_sum() -> None:
     for samples in zip(
-        SampleOrder(1, (50, 9), (7.0, 3.0)).samples(0, 100),
-        SampleOrder(1, (50, 9), (0.7, 0.3)).samples(0, 100),
+        mixed(1, (50, 9), (7.0, 3.0)).samples(0, 100),
+        mixed(1, (50, 9), (0.7, 0.3)).samples(0, 100),
         strict=True,
     ):
         assert np.array_equal(*samples)
 
 
-def test_epochs_are_counted_for_each_dataset() -> None:
-    mixture = SampleOrder(1, (100, 10), (0.5, 0.5))
-    assert mixture.epochs_after(40) == [0.2, 2.0]
-    assert mixture.epochs_after(PERIOD + 40) == [50.2, 502.0]
+def test_blocks_are_counted_for_each_dataset() -> None:
+    mixture = mixed(1, (100, 10), (0.5, 0.5))
+    assert mixture.blocks_read(40) == [20, 20]
+    assert mixture.blocks_read(PERIOD + 40) == [5020, 5020]
+
+
+@pytest.mark.parametrize("start", [1, 30, 50, 137])
+def test_an_order_begun_further_on_is_the_rest_of_the_order(start: int) -> None:
+    whole = order().samples(0, 300)[1]
+    assert np.array_equal(order(start=start).samples(0, 300 - start)[1], whole[start:])
+    assert order(start=start).blocks_read(7) == [start + 7]
+
+
+def test_each_dataset_of_a_mixture_begins_where_it_is_told_to() -> None:
+    fresh = mixed(5, (50, 9), (0.7, 0.3))
+    begun = replace(fresh, starts=(3, 4))
+    datasets, blocks = fresh.samples(0, 200)
+    later_datasets, later_blocks = begun.samples(0, 100)
+    assert np.array_equal(later_datasets, datasets[:100])
+    for dataset, start in enumerate((3, 4)):
+        rest = blocks[datasets == dataset][start:]
+        later = later_blocks[later_datasets == dataset]
+        assert np.array_equal(later, rest[: len(later)])
+
+
+def test_a_dataset_is_read_in_one_order_whatever_is_beside_it() -> None:
+    alone = order(9).samples(0, 30)[1]
+    beside = SampleOrder(1, (50, 9), (0.5, 0.5), (DIGESTS[1], DIGESTS[0]))
+    datasets, blocks = beside.samples(0, 60)
+    assert np.array_equal(blocks[datasets == 1], alone)
+
+
+def test_datasets_of_equal_size_and_other_bytes_are_read_in_other_orders() -> None:
+    orders = {tuple(SampleOrder(1, (50,), (1.0,), (d,)).samples(0, 50)[1]) for d in DIGESTS}
+    assert len(orders) == len(DIGESTS)
 
 
 def test_a_seed_of_any_size_is_taken() -> None:
@@ -134,6 +174,6 @@ def test_a_seed_of_any_size_is_taken() -> None:
 def test_the_order_is_the_one_that_published_runs_were_trained_in() -> None:
     """A change here makes every recorded run unrepeatable: raise the kinds' `version` with it."""
     assert order(1000, seed=42).samples(0, 20)[1].tolist() == GOLDEN
-    datasets, blocks = SampleOrder(42, (1000, 10), (0.75, 0.25)).samples(0, 20)
+    datasets, blocks = mixed(42, (1000, 10), (0.75, 0.25)).samples(0, 20)
     assert datasets.tolist() == GOLDEN_DATASETS
     assert blocks.tolist() == GOLDEN_MIXTURE

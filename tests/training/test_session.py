@@ -129,7 +129,10 @@ def test_a_mixture_is_read_in_the_order_of_its_shares(trials: Trials) -> None:
         Blocks(trials.stage_run(name).output_dir / "train", 32, TOY_FIELDS["vocab_size"])
         for name in ("code_tokens", "tokens")
     ]
-    order = SampleOrder(7, tuple(len(source) for source in sources), (0.75, 0.25))
+    digests = [trials.stage_run(name).artifact().digest for name in ("code_tokens", "tokens")]
+    starts = (0, 30 * 8)  # its parent has read 240 blocks of tokens
+    sizes = tuple(len(source) for source in sources)
+    order = SampleOrder(7, sizes, (0.75, 0.25), tuple(digests), starts)
     data = TrainingData(sources, order, 8, Share(0, 1, 4))
     datasets = [dataset for step in range(12) for dataset, _ in data.sample_ids(step)]
     assert datasets.count(1) / len(datasets) == 0.25

@@ -1,0 +1,138 @@
+"""Which samples a stage reads after its ancestors: seen by losses, as the weights never change."""
+
+import shutil
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from continuum.artifacts import ModelWeights, TokenizedDataset, TrainingCheckpoint
+from tests.experiments import TOY_MODEL
+from tests.training.conftest import DATA_STAGES
+from tests.training.samples import Trials
+
+pytestmark = pytest.mark.filterwarnings("ignore:The given buffer is not writable")
+
+FROZEN: dict[str, Any] = {
+    "data": "tokens",
+    "sequence_length": 32,
+    "global_batch_size": 4,
+    "optimizer": {"name": "SGD", "lr": 1e-30},
+    "schedule": {"kind": "constant", "warmup": 0},
+    "evaluate": None,
+    "runtime": {"micro_batch_size": 4, "checkpoint": {"every": 4}},
+}
+"""A rate so small that no weight changes: a step's loss tells which samples it read."""
+HALF = {"tokens": 0.5, "code_tokens": 0.5}
+
+
+def pretrain(max_steps: int, **fields: Any) -> dict[str, Any]:
+    return {"kind": "pretrain", "model": TOY_MODEL, "max_steps": max_steps, **FROZEN, **fields}
+
+
+def retrain(parent: str, max_steps: int, **fields: Any) -> dict[str, Any]:
+    return {"kind": "retrain", "from": parent, "max_steps": max_steps, **FROZEN, **fields}
+
+
+FAMILY: dict[str, Any] = {
+    "whole": pretrain(20),
+    "begin": pretrain(6),
+    "longer": {
+        "kind": "resume", "from": "begin", "max_steps": 9, "schedule": {"kind": "constant"},
+    },
+    "weights": {"kind": "convert", "from": "longer"},
+    "child": retrain("weights", 5),
+    "grandchild": retrain("child", 4, seed=7),
+    "from_a_step": retrain("begin@step-4", 4),
+    "again": retrain("begin", 4, data_position="restart"),
+    "on_code": retrain("begin", 2, data="code_tokens"),
+    "back": retrain("on_code", 4, data=HALF),
+    "further": retrain("back", 3),
+    "seeded": retrain("begin", 4, seeds={"data": 8}),
+    "shorter": retrain("begin", 4, sequence_length=16),
+}  # fmt: skip
+ALL = (*DATA_STAGES, *FAMILY)
+
+
+def losses(trials: Trials, *stages: str) -> list[float]:
+    return [row["loss"] for stage in stages for row in trials.rows(stage) if "lr" in row]
+
+
+def position(trials: Trials, stage: str, data: str = "tokens") -> tuple[int, int, float]:
+    """Epoch, blocks and passes that a stage recorded."""
+    made, dataset = trials.stage_run(stage).artifact(), trials.stage_run(data).artifact()
+    assert isinstance(made, (TrainingCheckpoint, ModelWeights))
+    assert made.data_read is not None
+    found = made.data_read[dataset.digest]
+    return found.epoch, found.blocks_read, found.passes
+
+
+@pytest.fixture(scope="module")
+def family(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Trials:
+    """A pretraining and its descendants, all done."""
+    folder = tmp_path_factory.mktemp("family") / "toy"
+    shutil.copytree(data, folder)
+    trials = Trials(folder)
+    trials.write(only=DATA_STAGES, **FAMILY)
+    trials.carry_out().raise_for_failure()
+    return trials
+
+
+def test_a_family_reads_one_sequence_however_it_is_cut(family: Trials) -> None:
+    whole = losses(family, "whole")
+    assert len(set(whole)) == 20, "each step's loss is its own"
+    assert losses(family, "begin", "longer", "child") == whole[:14]
+    assert losses(family, "grandchild") == whole[14:18]
+
+
+def test_samples_of_a_retraining_are_none_of_its_parents(family: Trials) -> None:
+    lines = [
+        losses(family, "begin", "longer"),
+        losses(family, "child"),
+        losses(family, "grandchild"),
+    ]
+    for before, after in pairwise(lines):
+        assert not set(before) & set(after)
+
+
+def test_a_selected_step_is_read_on_from_its_own_position(family: Trials) -> None:
+    assert losses(family, "from_a_step") == losses(family, "whole")[4:8]
+
+
+def test_restart_reads_the_parents_samples_again(family: Trials) -> None:
+    assert losses(family, "again") == losses(family, "whole")[:4]
+
+
+def test_another_seed_reads_from_the_beginning_of_another_order(family: Trials) -> None:
+    assert not set(losses(family, "seeded")) & set(losses(family, "whole"))
+    assert position(family, "seeded")[:2] == (0, 16)
+
+
+def test_data_that_the_parent_did_not_read_is_read_on_too(family: Trials) -> None:
+    assert position(family, "on_code")[1] == 24
+    assert position(family, "back")[1] == 24 + 8
+    assert position(family, "back", "code_tokens")[1] == 8 + 8
+    assert losses(family, "further") == losses(family, "whole")[8:11]
+
+
+def test_passes_count_all_that_ancestors_read_in_whatever_order(family: Trials) -> None:
+    dataset = family.stage_run("tokens").artifact()
+    assert isinstance(dataset, TokenizedDataset)
+    blocks = dataset.train.num_blocks(32)
+    for stage, read in {"weights": 36, "grandchild": 72, "again": 40, "seeded": 40}.items():
+        assert position(family, stage)[2] == pytest.approx(read / blocks), stage
+    shorter = 24 / blocks + 16 / dataset.train.num_blocks(16)
+    assert position(family, "shorter") == (0, 16, pytest.approx(shorter))
+
+
+def test_a_stopped_retraining_goes_on_to_the_same_bytes(family: Trials, tmp_path: Path) -> None:
+    shutil.copytree(family.folder, tmp_path / "toy")
+    trials = Trials(tmp_path / "toy")
+    shutil.rmtree(trials.stage_run("child").path)
+    trials.write(only=DATA_STAGES, **FAMILY)
+    assert trials.carry_out(stop_at=2).outcomes["child"].status == "stopped"
+    trials.carry_out().raise_for_failure()
+    assert trials.state_bytes("child") == family.state_bytes("child")
+    assert position(trials, "child") == position(family, "child")
+    assert losses(trials, "child") == losses(family, "child")
