@@ -35,7 +35,7 @@ class Schedule(Spec):
     kind: Literal["cosine", "linear", "constant", "wsd", "inverse_sqrt"] = "cosine"
     """`wsd` is warm-up, stable, decay (linear over `decay`)."""
     warmup: Amount = Amount(percent=5)
-    """Length of the linear rise from zero to the peak."""
+    """Length of the linear rise to the peak; the first step is one of equal steps above zero."""
     min_lr: Rate = Field("10%", examples=[3e-5, "10%"])
     """Where `cosine`, `linear` and `wsd` end, the floor of `inverse_sqrt`: a learning rate, or a
     share of the peak."""

@@ -61,7 +61,10 @@ class Resume(Stage):
     produces: ClassVar[type[Artifact]] = TrainingCheckpoint
     version: ClassVar[int] = 2
     news: ClassVar[Mapping[int, tuple[str, ...]]] = {
-        2: ("the samples go on in the order of the parent, which is keyed by the data's SHA-256",)
+        2: (
+            "the samples go on in the order of the parent, which is keyed by the data's SHA-256",
+            "the first step of a warm-up to `peak` is above the rate that the parent ended at",
+        )
     }
     refused: ClassVar[Mapping[str, str]] = dict.fromkeys(
         ("seed", "seeds"),

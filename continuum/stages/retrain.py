@@ -92,6 +92,7 @@ class Retrain(Stage):
             "(data_position: continue)",
             "the order of the samples is keyed by the data's SHA-256, not by its place in the "
             "mixture, and drawn by seeds.data",
+            "the first step of a warm-up learns: its rate is peak / (warm-up + 1), no longer 0",
         )
     }
     trains: ClassVar[bool] = True

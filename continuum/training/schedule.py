@@ -11,7 +11,10 @@ from continuum.recipe import Recipe, ResumeSchedule, intervals_of
 class LearningRate:
     """A warm-up from `start_lr` to `peak_lr`, then a shape down to `final_lr`.
 
-    All positions are tokens seen by the stage; `tokens` beyond the end give the final rate.
+    All positions are tokens seen by the stage; `tokens` beyond the end give the final rate. Both
+    ends of a run lie outside it: the first step of a warm-up is one step above `start_lr`, and the
+    last step of a decay one step above `final_lr`, so that no step has a rate of zero and learns
+    nothing.
     """
 
     kind: str
@@ -27,12 +30,14 @@ class LearningRate:
     def at(self, tokens: int) -> float:
         """The rate for the optimizer step that begins after `tokens` tokens.
 
-        With a cosine this is LitGPT's `get_lr` (linear warm-up from zero, half a cosine down),
-        with tokens in the place of iterations.
+        With a cosine this is LitGPT's `get_lr` (linear warm-up, half a cosine down) for iteration
+        n + 1 of a warm-up of w + 1, with tokens in the place of iterations: LitGPT's own first
+        iteration has rate 0.
         """
         elapsed = tokens - self.start_tokens
         if elapsed < self.warmup_tokens:
-            return self.start_lr + (self.peak_lr - self.start_lr) * elapsed / self.warmup_tokens
+            share = (elapsed + self.tokens_per_step) / (self.warmup_tokens + self.tokens_per_step)
+            return self.start_lr + (self.peak_lr - self.start_lr) * share
         if self.kind == "inverse_sqrt":
             # Without a warm-up the first step is the scale, as in fairseq.
             scale = max(self.warmup_tokens, self.tokens_per_step) / max(elapsed, 1)
@@ -40,6 +45,11 @@ class LearningRate:
         if tokens > self.end_tokens:
             return self.final_lr
         return self.final_lr + (self.peak_lr - self.final_lr) * self._remaining(elapsed)
+
+    @property
+    def is_zero(self) -> bool:
+        """Whether every step has a rate of zero, so that nothing would be learned."""
+        return not self.peak_lr and not self.final_lr
 
     def _remaining(self, elapsed: int) -> float:
         """The share of the way from the final rate up to the peak, 1 at the end of warm-up."""

@@ -10,7 +10,7 @@ from lightning import Fabric
 from continuum.architecture import Architecture
 from continuum.artifacts import DataPosition, TrainingCheckpoint
 from continuum.best import without_notes
-from continuum.errors import StageFailedError
+from continuum.errors import PreflightError, StageFailedError
 from continuum.files import link_or_copy
 from continuum.recipe import Recipe, intervals_of
 from continuum.records import saved_checkpoint
@@ -79,6 +79,11 @@ def train(ctx: StageContext, recipe: Recipe, origin: Origin) -> TrainingCheckpoi
     state = _begin(fabric, ctx, recipe, origin, resolved, parts)
     num_steps = _num_steps(recipe, datasets)
     rate = learning_rate(recipe, num_steps, start_step=state.step, start_lr=state.learning_rate)
+    if rate.is_zero:
+        raise PreflightError(
+            f"schedule: the parent's last learning rate is 0 and {rate.kind} holds it there: no "
+            "step would learn anything; state `peak` and `warmup`"
+        )
     recover(fabric, ctx, state, resolved)
     # As the checkpoint has it, if there is one: it says where the stage began.
     starts = {key: DataPosition(**fields) for key, fields in state.data_start.items()}

@@ -34,10 +34,15 @@ def extended(fields: dict[str, Any], start_lr: float, start_step: int = 60) -> l
     return [rate.at(step * PER_STEP) for step in range(start_step, STEPS)]
 
 
+def rise(num_steps: int, low: float = 0.0, high: float = PEAK) -> list[float]:
+    """A warm-up of so many steps, neither its beginning nor the peak among them."""
+    return [low + (high - low) * step / (num_steps + 1) for step in range(1, num_steps + 1)]
+
+
 @pytest.mark.parametrize("warmup", [0, 1, 10, 99])
-def test_cosine_is_litgpts(warmup: int) -> None:
+def test_cosine_is_litgpts_of_an_iteration_later(warmup: int) -> None:
     found = rates({"kind": "cosine", "warmup": warmup, "min_lr": 1e-3})
-    expected = [get_lr(PEAK, step, warmup, STEPS, 1e-3) for step in range(STEPS)]
+    expected = [get_lr(PEAK, step + 1, warmup + 1, STEPS + 1, 1e-3) for step in range(STEPS)]
     assert found == pytest.approx(expected, rel=0, abs=1e-15)
 
 
@@ -46,7 +51,7 @@ def test_cosine_is_litgpts(warmup: int) -> None:
 )
 def test_a_warmup_may_be_steps_a_share_or_tokens(warmup: Any) -> None:
     found = rates({"kind": "constant", "warmup": warmup})
-    assert found == pytest.approx([PEAK * min(1, step / 20) for step in range(STEPS)], abs=1e-15)
+    assert found == pytest.approx(rise(20) + [PEAK] * 80, abs=1e-15)
 
 
 def test_linear_falls_in_a_line_to_min_lr() -> None:
@@ -57,7 +62,7 @@ def test_linear_falls_in_a_line_to_min_lr() -> None:
 
 def test_wsd_holds_and_then_falls_in_a_line() -> None:
     found = rates({"kind": "wsd", "warmup": 10, "decay": "25%", "min_lr": 0.0})
-    assert found[:10] == pytest.approx([PEAK * step / 10 for step in range(10)], abs=1e-15)
+    assert found[:10] == pytest.approx(rise(10), abs=1e-15)
     assert found[10:76] == [PEAK] * 66
     assert found[75:] == pytest.approx([PEAK * (1 - step / 25) for step in range(25)], abs=1e-15)
 
@@ -66,7 +71,7 @@ def test_inverse_sqrt_falls_with_the_root_of_the_tokens_down_to_its_floor() -> N
     found = rates({"kind": "inverse_sqrt", "warmup": 4, "min_lr": "25%"})
     expected = [PEAK * max(0.25, math.sqrt(4 / step)) for step in range(4, STEPS)]
     assert found[4:] == pytest.approx(expected, abs=1e-15)
-    assert found[:4] == pytest.approx([PEAK * step / 4 for step in range(4)], abs=1e-15)
+    assert found[:4] == pytest.approx(rise(4), abs=1e-15)
 
 
 def test_inverse_sqrt_without_a_warmup_falls_from_its_first_step() -> None:
@@ -98,6 +103,16 @@ def test_no_schedule_jumps(schedule: dict[str, Any]) -> None:
     assert max(abs(b - a) for a, b in itertools.pairwise(found)) <= steepest * (1 + 1e-9)
 
 
+@pytest.mark.parametrize("num_steps", [1, 2, STEPS])
+@pytest.mark.parametrize("warmup", [0, "5%", "100%"], ids=str)
+@pytest.mark.parametrize("schedule", [*KINDS[:3], {"kind": "wsd", "decay": 0}], ids=str)
+def test_every_step_learns(schedule: dict[str, Any], warmup: Any, num_steps: int) -> None:
+    floor = {} if schedule["kind"] == "constant" else {"min_lr": 0.0}
+    whole = Schedule.model_validate({**schedule, **floor, "warmup": warmup})
+    rate = learning_rate(make_recipe(schedule=whole, max_steps=num_steps), num_steps)
+    assert all(0 < rate.at(step * PER_STEP) <= PEAK for step in range(num_steps))
+
+
 PARENTS_LAST = 4e-3
 EXTENSIONS: list[dict[str, Any]] = [
     {"kind": "constant"},
@@ -110,11 +125,29 @@ EXTENSIONS: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("schedule", EXTENSIONS, ids=str)
-def test_an_extension_begins_exactly_where_the_parent_ended(schedule: dict[str, Any]) -> None:
+def test_an_extension_begins_where_the_parent_ended(schedule: dict[str, Any]) -> None:
     found = extended(schedule, PARENTS_LAST)
-    assert found[0] == PARENTS_LAST
+    is_rising = "peak" in schedule
+    assert found[0] == (rise(10, PARENTS_LAST, 8e-3)[0] if is_rising else PARENTS_LAST)
     steepest = max(8e-3 / 10, PARENTS_LAST / 40 * math.pi / 2, 8e-3 / 30 * math.pi / 2)
     assert max(abs(b - a) for a, b in itertools.pairwise(found)) <= steepest
+
+
+@pytest.mark.parametrize("schedule", EXTENSIONS, ids=str)
+def test_every_step_of_an_extension_learns(schedule: dict[str, Any]) -> None:
+    assert min(extended(schedule, PARENTS_LAST)) > 0
+    assert extended(schedule, PARENTS_LAST, start_step=STEPS - 1)[0] > 0
+
+
+def test_an_extension_that_holds_a_rate_of_zero_learns_nothing() -> None:
+    def extension(start_lr: float, **fields: Any) -> LearningRate:
+        recipe = make_recipe(schedule=ResumeSchedule.model_validate(fields), max_steps=STEPS)
+        return learning_rate(recipe, STEPS, start_step=60, start_lr=start_lr)
+
+    assert extension(0.0, kind="constant").is_zero
+    assert extension(0.0, kind="linear", to=0.0).is_zero
+    assert not extension(1e-9, kind="linear", to=0.0).is_zero
+    assert not extension(0.0, kind="constant", peak=1e-3, warmup=2).is_zero
 
 
 def test_a_constant_extension_holds_the_parents_last_rate_not_the_optimizers() -> None:
@@ -125,9 +158,8 @@ def test_a_constant_extension_holds_the_parents_last_rate_not_the_optimizers() -
 def test_an_extension_may_rise_to_a_peak_first() -> None:
     schedule = {"kind": "linear", "to": 0.0, "peak": 8e-3, "warmup": 10}
     found = extended(schedule, PARENTS_LAST)
-    rise = [PARENTS_LAST + (8e-3 - PARENTS_LAST) * step / 10 for step in range(10)]
     fall = [8e-3 * (1 - step / 30) for step in range(30)]
-    assert found == pytest.approx(rise + fall, abs=1e-15)
+    assert found == pytest.approx(rise(10, PARENTS_LAST, 8e-3) + fall, abs=1e-15)
 
 
 def test_a_share_as_warmup_of_an_extension_is_of_its_own_steps() -> None:

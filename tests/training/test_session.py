@@ -60,6 +60,13 @@ def test_an_extension_is_the_longer_run_to_the_last_bit(trials: Trials) -> None:
     assert [row["loss"] for row in trials.rows("longer") if "lr" in row] == theirs
 
 
+def test_a_stage_of_one_step_learns_from_it(trials: Trials) -> None:
+    trials.run(only=RETRAIN, retrain__max_steps=1)
+    before, after = trials.weights("longer"), trials.weights("retrain")
+    assert [name for name in before if torch.equal(after[name], before[name])] == []
+    assert [row["lr"] > 0 for row in trials.rows("retrain") if "lr" in row] == [True]
+
+
 def test_a_resume_from_a_selected_step_goes_on_from_there(trials: Trials) -> None:
     trials.run(
         only=RESUME,
@@ -93,7 +100,8 @@ def test_an_extension_of_an_extension_counts_all_steps(trials: Trials) -> None:
     trials.run(only=RESUME, again=again)
     rates = [row["lr"] for row in trials.rows("again") if "lr" in row]
     assert len(rates) == 10
-    assert rates[0] == [row["lr"] for row in trials.rows("longer") if "lr" in row][-1]
+    last = [row["lr"] for row in trials.rows("longer") if "lr" in row][-1]
+    assert rates[0] == pytest.approx(last + (4e-3 - last) / 5)
     assert rates[4] == max(rates) == 4e-3
     made = trials.checkpoint("again")
     assert (made.step, made.tokens_seen, made.tokens_total) == (40, 10_240, 10_240)
@@ -105,7 +113,7 @@ def test_a_retraining_keeps_the_weights_and_starts_the_rest_anew(trials: Trials)
     assert (made.step, made.tokens_seen) == (12, 12 * 256)
     assert made.tokens_total == made.tokens_seen + parent.tokens_total
     first, *_ = trials.rows("retrain")
-    assert (first["step"], first["lr"]) == (1, 0.0)
+    assert (first["step"], first["lr"]) == (1, 2.5e-3)  # half the peak, of a warm-up of one step
     assert first["tokens_total"] == parent.tokens_total + 256
     moments = trials.state("retrain")["optimizer"]["state"]["lm_head.weight"]
     assert float(moments["step"]) == 12
