@@ -112,7 +112,7 @@ def rank_main(run_path: Path, events_path: Path) -> int:
     result = _carry_out(run, report if rank == 0 else lambda _: None, asked, rank=rank)
     is_well = result["status"] in ("done", "stopped")
     if rank == 0 or not is_well:
-        report(result)
+        report({**result, "rank": rank})
     if not is_well:
         if result["status"] == "crashed" and not asked():
             signal.signal(signal.SIGTERM, signal.SIG_DFL)  # torchrun's, when a peer has died

@@ -1,6 +1,6 @@
 """How a stage gets its processes. One protocol, one file for each way."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -21,6 +21,11 @@ class Outcome:
     def of(error: ContinuumError) -> "Outcome":
         """The end of a stage that raised this."""
         return Outcome(error.stage_status, str(error))
+
+    @staticmethod
+    def told(result: Mapping[str, Any]) -> "Outcome":
+        """The end that a worker told of, by an event."""
+        return Outcome(result["status"], result["message"])
 
 
 class Launcher(Protocol):

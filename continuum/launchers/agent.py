@@ -76,9 +76,10 @@ def _torchrun(arguments: list[str], events: Path) -> None:
     except ChildFailedError as error:
         node = os.environ.get("SLURMD_NODENAME") or os.uname().nodename
         for rank, failure in error.failures.items():
-            message = f"rank {rank} on {node} {name_death(failure.exitcode)}"
-            by_signal = failure.exitcode < 0
-            append_event(events, {"event": "lost", "message": message, "by_signal": by_signal})
+            code = failure.exitcode
+            message = f"rank {rank} on {node} {name_death(code)}"
+            told = {"event": "lost", "rank": rank, "exit_code": code, "message": message}
+            append_event(events, told)
         sys.exit(1)
 
 

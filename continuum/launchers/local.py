@@ -5,22 +5,29 @@ milliseconds. Python's forkserver holds no threads and no CUDA context, so forki
 """
 
 import multiprocessing
+import os
 import signal
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from multiprocessing import connection, forkserver, resource_tracker
 from typing import Any
 
 from continuum import worker
 from continuum.launchers import OnEvent, Outcome
-from continuum.launchers.death import describe_death, name_death
+from continuum.launchers.death import describe_death, describe_late_death, name_death
 from continuum.runs import StageRun
+from continuum.safe_path import safe_environment
 from continuum.stopping import signals_held_back
 
 PRELOAD = "continuum.launchers.preload"
 """Not imported here: it makes the process that imports it deaf to signals."""
 PATIENCE_S = 5.0
 """How long a stage that has nothing to save may take to leave."""
+_starting_or_joining = threading.Lock()
+"""Whenever a process starts, Python polls the others that its parent started. The fork server tells
+an exit code once: of two threads that read it at the same time, one would take it for 255."""
 
 
 class LocalLauncher:
@@ -46,7 +53,8 @@ class LocalLauncher:
             if self._is_stopping:
                 return Outcome("stopped", "not started: the run is stopping")
             try:
-                process.start()
+                with _starting_or_joining:
+                    process.start()
             except (EOFError, ConnectionError):
                 return Outcome("killed", "the process that starts stages has died; run again")
             finally:
@@ -54,18 +62,19 @@ class LocalLauncher:
             self._running[process] = run
         try:
             result = _receive(receiver, process, on_event)
-            process.join()
+            connection.wait([process.sentinel])
         finally:
             with self._guard:
                 del self._running[process]
             receiver.close()
-        exit_code = process.exitcode
-        process.close()
-        if result is not None and exit_code == 0:
-            return Outcome(result["status"], result["message"])
+        exit_code = _join(process)
+        cause = f"the worker {name_death(exit_code)}"
+        if result is not None or run.is_complete:
+            ended = Outcome.told(result) if result is not None else Outcome("done")
+            is_late = exit_code != 0 and ended.status in ("done", "stopped")
+            return replace(ended, message=describe_late_death(cause)) if is_late else ended
         if self._is_stopping and exit_code == -signal.SIGKILL and not worker.is_stateful(run):
             return Outcome("stopped", "did not heed the stop and was killed; it starts over")
-        cause = f"the worker {name_death(exit_code)}"
         return Outcome("killed", describe_death(cause, run.log_path))
 
     def stop(self) -> None:
@@ -96,10 +105,32 @@ def _start_server() -> None:
     Slurm may signal every process of a job. Python's two servers are born deaf to that, and so
     are the workers, which listen as soon as they can act.
     """
-    with signals_held_back():
+    with signals_held_back(), _safe_environment():
         resource_tracker.ensure_running()
         with signals_held_back():  # Python has let SIGTERM through again.
             forkserver.ensure_running()
+
+
+@contextmanager
+def _safe_environment() -> Iterator[None]:
+    """Around the start of Python's servers, which take the environment as it is."""
+    before = dict(os.environ)
+    os.environ.clear()
+    os.environ.update(safe_environment(before))
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def _join(process: Any) -> int | None:
+    """The exit code of a process that has ended."""
+    with _starting_or_joining:
+        process.join()
+        exit_code: int | None = process.exitcode
+        process.close()
+    return exit_code
 
 
 def _receive(

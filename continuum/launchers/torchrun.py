@@ -13,14 +13,15 @@ import sys
 import threading
 import time
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from continuum.errors import PreflightError
 from continuum.launchers import OnEvent, Outcome, slurm_job
-from continuum.launchers.death import describe_death, name_death
+from continuum.launchers.death import describe_death, describe_late_death, name_death
 from continuum.runs import StageRun
+from continuum.safe_path import safe_environment
 from continuum.stopping import signals_held_back
 from continuum.worker import PARENT_VARIABLE
 
@@ -99,17 +100,17 @@ class TorchrunLauncher:
         finally:
             with self._guard:
                 del self._running[run]
+            was_asked = run.stop_request.exists()
             events.unlink(missing_ok=True)
             run.stop_request.unlink(missing_ok=True)
-        return _outcome(told, group.process.returncode, run)
+        return _outcome(told, group.process.returncode, run, was_asked=was_asked)
 
 
 def _start(command: list[str], log_path: Path, *, is_step: bool) -> _Group:
     # On several nodes it is Slurm's daemon that starts torchrun, not this process.
+    safe = safe_environment(dict(os.environ))
     environment = (
-        slurm_job.step_environment(os.environ)
-        if is_step
-        else {**os.environ, PARENT_VARIABLE: str(os.getpid())}
+        slurm_job.step_environment(safe) if is_step else {**safe, PARENT_VARIABLE: str(os.getpid())}
     )
     with log_path.open("ab") as log, signals_held_back():
         process = subprocess.Popen(
@@ -140,24 +141,30 @@ def _follow(
             time.sleep(POLL_S)
 
 
-def _outcome(ends: list[dict[str, Any]], exit_code: int, run: StageRun) -> Outcome:
+def _outcome(
+    ends: list[dict[str, Any]], exit_code: int, run: StageRun, *, was_asked: bool
+) -> Outcome:
     """What became of the stage, by the end that explains the others.
 
-    A rank that knows why it failed comes first: torchrun ends its peers. Then one that was killed:
-    its peers crash, and only tell that they lost it. Rank 0's good end counts when nothing else
-    was told.
+    What rank 0 has published stands, and so does the stop that was asked for: whoever dies after
+    that was leaving. Else a rank that knows why it failed comes first: torchrun ends its peers.
+    Then the first that died without a word: its peers crash and only tell that they lost it, or
+    torchrun ends them, last by SIGKILL.
     """
-    lost = [end["message"] for end in ends if end["event"] == "lost" and end["by_signal"]]
     results = [end for end in ends if end["event"] == "result"]
-    bad = [result for result in results if result["status"] != "done"]
-    known = [result for result in bad if result["status"] in ("failed", "refused", "damaged")]
-    if lost and not known:
-        return Outcome("killed", describe_death(lost[0], run.log_path))
-    if bad or (results and exit_code == 0):
-        first = [*known, *bad, *results][0]
-        return Outcome(first["status"], first["message"])
-    silent = [end["message"] for end in ends if end["event"] == "lost"]
-    cause = silent[0] if silent else f"the worker {name_death(exit_code)}"
+    lost = [end for end in ends if end["event"] == "lost"]
+    has_told = {result["rank"] for result in results}
+    dead = [end for end in lost if end["exit_code"] < 0 or end["rank"] not in has_told]
+    dead.sort(key=lambda end: end["exit_code"] == -signal.SIGTERM)
+    cause = dead[0]["message"] if dead else f"the worker {name_death(exit_code)}"
+    final = ("done", "stopped") if was_asked else ("done",)
+    good = [Outcome.told(result) for result in results if result["status"] in final]
+    if good or run.is_complete:
+        ended = good[0] if good else Outcome("done")
+        return replace(ended, message=describe_late_death(cause)) if exit_code != 0 else ended
+    known = [r for r in results if r["status"] in ("failed", "refused", "damaged")]
+    if known or (results and not dead):
+        return Outcome.told([*known, *results][0])
     return Outcome("killed", describe_death(cause, run.log_path))
 
 
