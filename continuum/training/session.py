@@ -71,7 +71,7 @@ def train(ctx: StageContext, recipe: Recipe, origin: Origin) -> TrainingCheckpoi
     num_steps = _num_steps(recipe, datasets)
     rate = learning_rate(recipe, num_steps, start_step=state.step, start_lr=state.learning_rate)
     data = training_data(ctx.seed, recipe, datasets, share)
-    validation = validation_data(recipe, datasets, share)
+    validation = validation_data(fabric, recipe, datasets, origin.model_config_fields)
     task = make_task(ctx, recipe, num_steps, rate, data, validation)
     recover(fabric, ctx, state, resolved)
 
