@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import Discriminator, Field, Tag, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
-from continuum.amounts import Amount, Period, Rate
+from continuum.amounts import COUNT_PATTERN, MAX_COUNT, Amount, Count, Period, Rate, Tokens
 from continuum.artifacts import TokenizedDataset
 from continuum.fields import UNIT, VALIDATION_LOSS, Precision, Ref, Spec, runtime_field
 from continuum.optimizers import Optimizer, optimizer_problems
+from continuum.records import with_sequences
 from continuum.spelling import closest
 from continuum.stage import Problem
 
@@ -74,15 +75,71 @@ class ResumeSchedule(Spec):
         return self
 
 
+DEFAULT_SEQUENCES = 80
+BATCHES = "evaluate_batches"
+"""The kind of the mistake of counting micro-batches, as an earlier release did."""
+Sequences = Annotated[
+    Count | Literal["all"],
+    WithJsonSchema(
+        {
+            "type": ["integer", "string"],
+            "minimum": 1,
+            "maximum": MAX_COUNT,
+            "pattern": f"{COUNT_PATTERN}|^all$",
+            UNIT: "sequences",
+            "examples": [80, "2k", "all"],
+        }
+    ),
+]
+"""A count of sequences, or `all`."""
+
+
 class Evaluate(Spec):
     """Loss on the validation split, during and after training."""
 
     every: Period | None = None
     """How often; null evaluates only at the end."""
-    batches: int = Field(20, ge=1, json_schema_extra={UNIT: "micro-batches"})
-    """Micro-batches of the validation split, always its first ones; fewer if it is smaller."""
+    sequences: Sequences | None = DEFAULT_SEQUENCES
+    """Sequences of each validation split, spread evenly over it: the same ones each time, whatever
+    the micro-batches; fewer if it is smaller, and `all` of them if it says so."""
+    tokens: Tokens | None = None
+    """The same by their tokens, instead of `sequences`."""
     final: bool = True
     """Whether to evaluate after the last step."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _counts_one_thing(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        if "batches" in value:
+            raise PydanticCustomError(
+                BATCHES, "'batches' is gone: evaluation counts sequences, whatever micro_batch_size is"
+            )
+        if value.get("tokens") is None:
+            return value
+        if value.get("sequences") is not None:
+            raise PydanticCustomError(
+                "evaluate_amount", "'tokens' and 'sequences' both say how much; keep one of them"
+            )
+        return {**value, "sequences": None}
+
+    @model_validator(mode="after")
+    def _counts_something(self) -> "Evaluate":
+        if self.sequences is None and self.tokens is None:
+            raise PydanticCustomError(
+                "evaluate_amount", "'sequences' is a number or `all`; or say 'tokens' instead"
+            )
+        return self
+
+    def num_sequences(self, num_blocks: int, sequence_length: int) -> int:
+        """Sequences that are evaluated of a split with `num_blocks` of them."""
+        if self.sequences == "all":
+            return num_blocks
+        if self.tokens is not None:
+            return min(num_blocks, math.ceil(self.tokens / sequence_length))
+        assert isinstance(self.sequences, int)
+        return min(num_blocks, self.sequences)
 
 
 class CheckpointPolicy(Spec):
@@ -138,6 +195,11 @@ def _schedule_tag(value: Any) -> str:
 
 class Recipe(Spec):
     """Everything training needs to know besides the parent's bytes."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_an_earlier_release(cls, value: Any) -> Any:
+        return with_sequences(value) if isinstance(value, dict) else value
 
     data: dict[Ref[TokenizedDataset], float]
     """Weight of each dataset by its reference; one dataset has weight 1."""

@@ -1,5 +1,6 @@
 """The documents a run folder holds: what was asked for, what it used, what a checkpoint is."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,6 +15,8 @@ from continuum.fingerprint import fingerprint, fingerprint_of_json
 
 STAGE_SCHEMA = "continuum.stage/1"
 ARTIFACT_SCHEMA = "continuum.artifact/1"
+EARLIER_MICRO_BATCH_SIZE = 4
+"""The default when a recorded evaluation counted micro-batches."""
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
@@ -154,6 +157,31 @@ def checkpoint_name(step: int) -> str:
 def is_checkpoint_name(name: str) -> bool:
     """Whether a folder may be a checkpoint, `step-00000123`; a copy made beside them is none."""
     return len(name) >= 13 and name.startswith("step-") and name[5:].isdecimal()
+
+
+def spec_as_now(record: StageRecord) -> dict[str, Any]:
+    """The stage of a record with the fields of this release."""
+    return with_sequences(record.spec, record.recipe)
+
+
+def with_sequences(
+    fields: Mapping[str, Any], recipe: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """A stage or a recipe whose evaluation counts sequences, where it counted micro-batches.
+
+    Args:
+        recipe: Where a stage inherits its `runtime` from, if it has none of its own.
+    """
+    evaluate = fields.get("evaluate")
+    if not isinstance(evaluate, dict) or "batches" not in evaluate:
+        return dict(fields)
+    runtime = fields.get("runtime") or (recipe or {}).get("runtime") or {}
+    size = runtime.get("micro_batch_size", EARLIER_MICRO_BATCH_SIZE)
+    batches = evaluate["batches"]
+    if not (isinstance(batches, int) and isinstance(size, int)):
+        return dict(fields)
+    rest = {key: value for key, value in evaluate.items() if key != "batches"}
+    return {**fields, "evaluate": {**rest, "sequences": batches * size}}
 
 
 def is_sealed_as_written(raw: bytes) -> bool:

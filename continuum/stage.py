@@ -30,7 +30,7 @@ from continuum.fields import (
     runtime_field,
     with_one_spelling,
 )
-from continuum.records import StageRecord
+from continuum.records import StageRecord, spec_as_now
 from continuum.runs import StageRun
 from continuum.seeds import complete_seeds
 from continuum.spelling import closest
@@ -311,7 +311,7 @@ def rebuild_stage(record: StageRecord) -> Stage:
     if cls is None:
         raise IntegrityError(f"stage {record.name!r}: there is no kind {record.kind!r} any more")
     try:
-        return cls.model_validate_json(json.dumps(record.spec))
+        return cls.model_validate_json(json.dumps(spec_as_now(record)))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"]))

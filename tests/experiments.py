@@ -10,7 +10,7 @@ TRAINING = {
     "sequence_length": 32,
     "global_batch_size": 8,
     "optimizer": {"lr": 5e-3, "weight_decay": 0.1},
-    "evaluate": {"every": 10, "batches": 2},
+    "evaluate": {"every": 10, "sequences": 8},
     "runtime": {"micro_batch_size": 4, "checkpoint": {"every": 5, "keep_last": 3}},
 }
 

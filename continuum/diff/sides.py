@@ -52,20 +52,20 @@ def open_side(text: str) -> Iterator[Side]:
         tree = Path(folder).resolve() / "tree"
         inside = _extract(revision, path, tree)
         try:
-            side = _side(text, inside)
+            side = _side(text, inside, is_earlier=True)
         except SpecError as error:
             # The reader knows the file by its revision, not by where it was put for a moment.
             raise error.renamed(f"{tree}/", f"{revision}:") from None
         yield side
 
 
-def _side(label: str, path: Path) -> Side:
+def _side(label: str, path: Path, *, is_earlier: bool = False) -> Side:
     spec = path / SPEC_NAME if path.is_dir() else path
     if not spec.is_file():
         raise UsageError(
             f"{label}: no such experiment; give a spec, its folder, or REV:PATH of either in Git"
         )
-    experiment = load_experiment(spec)
+    experiment = load_experiment(spec, is_earlier=is_earlier)
     folder = ExperimentFolder(spec.parent.resolve())
     return Side(label, make_plan(experiment, folder, DigestCache(folder.digest_cache_path)))
 

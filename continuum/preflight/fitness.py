@@ -147,7 +147,7 @@ def data_problems(
 
 
 def evaluation_problems(recipe: Recipe, name: str, num_blocks: int) -> Iterator[str]:
-    """Why a dataset's validation split cannot be evaluated: each process wants a batch of it.
+    """Why a dataset's validation split cannot be evaluated: it has no block.
 
     Args:
         num_blocks: Validation blocks of `recipe.sequence_length`, or no more than these.
@@ -156,17 +156,6 @@ def evaluation_problems(recipe: Recipe, name: str, num_blocks: int) -> Iterator[
         yield (
             f"dataset {name!r} has no validation block of sequence_length "
             f"{recipe.sequence_length:,}: enlarge its validation split, or say `evaluate: null`"
-        )
-        return
-    runtime = recipe.runtime
-    world_size = runtime.devices * runtime.num_nodes
-    num_batches = -(-num_blocks // runtime.micro_batch_size)
-    if num_batches < world_size:
-        yield (
-            f"dataset {name!r} has {num_blocks:,} validation block(s) of sequence_length "
-            f"{recipe.sequence_length:,}, which is {num_batches:,} micro-batch(es) of "
-            f"{runtime.micro_batch_size} for {world_size} processes: enlarge its validation "
-            "split, lower runtime.micro_batch_size, or say `evaluate: null`"
         )
 
 

@@ -13,6 +13,7 @@ from pydantic import BeforeValidator, Field, ValidationError, create_model
 from pydantic_core import PydanticKnownError
 
 from continuum.fields import Spec, cosmetic_field
+from continuum.records import with_sequences
 from continuum.seeds import Seeds
 from continuum.spec.compose import Composition, blame_variables, compose
 from continuum.spec.diagnostics import Diagnostic, SpecError
@@ -100,17 +101,22 @@ class Document:
         return faults.found[0]
 
 
-def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
+def load_experiment(
+    path: Path, overrides: Sequence[str] = (), *, is_earlier: bool = False
+) -> Experiment:
     """Read and check an experiment; see `load_document`."""
-    return load_document(path, overrides).experiment
+    return load_document(path, overrides, is_earlier=is_earlier).experiment
 
 
-def load_document(path: Path, overrides: Sequence[str] = ()) -> Document:
+def load_document(
+    path: Path, overrides: Sequence[str] = (), *, is_earlier: bool = False
+) -> Document:
     """Read and check an experiment, and keep where everything stands.
 
     Args:
         path: The YAML file.
         overrides: `PATH=VALUE` texts, as `--set` takes them.
+        is_earlier: Whether to read fields of an earlier release too.
 
     Raises:
         SpecError: with every mistake in the file, its bases and the overrides.
@@ -120,7 +126,7 @@ def load_document(path: Path, overrides: Sequence[str] = ()) -> Document:
     root = drop_nulls(composition.root, Experiment, composition.cleared)
     root = mend_stages(root, mild)
     faults = Faults(root)
-    written = _load_stages(root, path.parent.resolve(), faults)
+    written = _load_stages(root, path.parent.resolve(), faults, is_earlier=is_earlier)
     experiment = _load_head(root, written.stages, faults)
     sound = check_references(written, faults)
     problems = [
@@ -159,7 +165,7 @@ def _load_head(root: Node, stages: Mapping[str, Stage], faults: Faults) -> Exper
         return None
 
 
-def _load_stages(root: Node, folder: Path, faults: Faults) -> Written:
+def _load_stages(root: Node, folder: Path, faults: Faults, *, is_earlier: bool) -> Written:
     node = root.child("stages")
     if node is None:
         return Written({}, {})
@@ -180,19 +186,21 @@ def _load_stages(root: Node, folder: Path, faults: Faults) -> Written:
             message = f"stage {name!r} is in a base only: {own} has none so called"
             faults.add("E102", ("stages", name), message, at_key=True)
             continue
-        stage, references[name] = _load_stage(name, below, folder, faults)
+        stage, references[name] = _load_stage(name, below, folder, faults, is_earlier=is_earlier)
         if stage is not None:
             stages[name] = stage
     return Written(stages, references)
 
 
 def _load_stage(
-    name: str, node: Node, folder: Path, faults: Faults
+    name: str, node: Node, folder: Path, faults: Faults, *, is_earlier: bool
 ) -> tuple[Stage | None, References]:
     cls = _kind_of(name, node, faults)
     if cls is None:
         return None, {}
     plain, context = node.plain(), {"folder": folder}
+    if is_earlier:
+        plain = with_sequences(plain)
     try:
         stage = cls.model_validate(plain, context=context)
     except ValidationError as error:

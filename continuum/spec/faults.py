@@ -1,11 +1,14 @@
 """From Pydantic's errors to diagnostics: the right place, the user's words, a suggestion."""
 
+import math
 import re
+from typing import Any
 
 from pydantic import ValidationError
 
 from continuum.amounts import Amount
 from continuum.fields import Spec
+from continuum.recipe import BATCHES, Runtime
 from continuum.spec.diagnostics import MAX_MISTAKES, Diagnostic, SpecError
 from continuum.spec.keys import (
     Effort,
@@ -137,6 +140,8 @@ class Faults:
             self._add_not_among(cls, full, fault)
         elif fault.kind == "too_short" and self._length(full) >= fault.context["min_length"]:
             pass  # Pydantic counts the sound items; what is wrong with the others is told anyway
+        elif fault.kind == BATCHES:
+            self.add("E101", (*full, "batches"), self._describe_batches(where, fault), at_key=True)
         else:
             at = self._named_key(full, fault.message)
             meant = fault.context.get("suggestion")
@@ -213,6 +218,21 @@ class Faults:
         said = said.removeprefix("Input ")
         is_about_value = said.startswith("should")
         return f"{name} {said}, not {show(value)}" if is_about_value else f"{name}: {said}"
+
+    def _describe_batches(self, stage: KeyPath, fault: Fault) -> str:
+        """What to write instead of a number of micro-batches."""
+        product = "batches x micro_batch_size"
+        batches = self._node((*stage, *fault.path, "batches")).value
+        runtime = self._node(stage).child("runtime")
+        size = runtime.child("micro_batch_size") if runtime is not None else None
+        if size is None and self._node((*stage, "kind")).value != "resume":
+            sizes: list[Any] = [Runtime().micro_batch_size]
+        else:  # a resume's may be its parent's
+            sizes = [size.value] if size is not None else []
+        numbers = [value for value in (batches, *sizes) if type(value) is int]
+        if len(numbers) == 2:
+            return f"{fault.message}; write `sequences: {math.prod(numbers)}`, {product}"
+        return f"{fault.message}; write `sequences: N` with N = {product}"
 
     def _named_key(self, full: KeyPath, message: str) -> KeyPath:
         """A validator of a whole mapping quotes the key it is about first; go there."""

@@ -89,7 +89,7 @@ _RELATED: Mapping[str, Sequence[str]] = {
         "eval_steps", "eval_interval", "eval_every", "eval_freq", "evaluation_interval",
         "val_check_interval", "evals_per_epoch",
     ),
-    "evaluate.batches": ("eval_iters", "eval_batches", "limit_val_batches", "max_eval_batches"),
+    "evaluate.sequences": ("eval_iters", "eval_batches", "limit_val_batches", "max_eval_batches"),
     "evaluate": ("eval", "evaluation", "evaluation_strategy", "eval_strategy"),
     "checkpoint.every": (
         "save_steps", "save_interval", "save_every", "save_freq", "checkpoint_interval",

@@ -5,16 +5,17 @@ text is a memory-mapped copy, and loader workers would cost more than they give.
 `SampleOrder`'s: of reading, only where a stage began needs to be saved.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
 from lightning import Fabric
 from litdata.streaming import StreamingDataset, TokensLoader
 
 from continuum.errors import IntegrityError, PreflightError, how_to_make_again
+from continuum.preflight.logits import has_fused_loss
 from continuum.sources.token_chunks import read_chunk_folder
 from continuum.training.order import SampleOrder
 
@@ -134,25 +135,72 @@ def to_device(
     return moved
 
 
+@dataclass(frozen=True)
+class ValidationBatch:
+    """Some sequences of a validation split, for one process to evaluate."""
+
+    number: int | None
+    """Of the batch among all of the split; None for one that does not count."""
+    inputs: torch.Tensor
+    targets: torch.Tensor
+
+
 class ValidationData:
-    """The first blocks of a validation split, the same ones at every evaluation."""
+    """Sequences spread evenly over a validation split, the same ones at every evaluation.
 
-    def __init__(self, source: Blocks, num_batches: int, share: Share) -> None:
-        self._source = source
-        self._num_blocks = min(len(source), num_batches * share.micro_batch_size)
-        self._share = share
+    They are cut into the same batches whatever number of processes shares them and whatever
+    `micro_batch_size` is, so neither changes a bit of any batch's loss.
+    """
 
-    def batches(self) -> Iterator[tuple[torch.Tensor, torch.Tensor, int]]:
-        """This process's batches: inputs, targets, and how many of their rows count.
+    def __init__(
+        self, source: Blocks, num_sequences: int, *, rows: int, rank: int = 0, world_size: int = 1
+    ) -> None:
+        """Choose the sequences.
 
-        Every process gets the same number of batches, as sharded models need; one that has no row
-        left for a batch gets a row that does not count.
+        Args:
+            num_sequences: Fewer are taken of a smaller split.
+            rows: Sequences in a batch; the last one may have fewer.
         """
-        mine = np.arange(self._share.rank, self._num_blocks, self._share.world_size)
-        size = self._share.micro_batch_size
-        num_batches = -(-self._num_blocks // (size * self._share.world_size))
-        for first in range(0, num_batches * size, size):
-            chosen = mine[first : first + size]
-            numbers = chosen.tolist() or [0]
-            stacked = torch.stack([self._source.read(number) for number in numbers])
-            yield stacked[:, :-1].contiguous(), stacked[:, 1:].contiguous(), len(chosen)
+        blocks = spread(len(source), min(len(source), num_sequences))
+        self._source = source
+        self._batches = [blocks[first : first + rows] for first in range(0, len(blocks), rows)]
+        self._rank, self._world_size = rank, world_size
+
+    @property
+    def num_rows(self) -> list[int]:
+        """Sequences in each batch of the split."""
+        return [len(batch) for batch in self._batches]
+
+    def batches(self) -> Iterator[ValidationBatch]:
+        """This process's batches.
+
+        Every process gets the same number of batches, as sharded models need; one for which none
+        is left gets one that does not count.
+        """
+        for first in range(0, len(self._batches), self._world_size):
+            number = first + self._rank
+            counts = number < len(self._batches)
+            blocks = self._batches[number if counts else first]
+            stacked = torch.stack([self._source.read(block) for block in blocks])
+            inputs, targets = stacked[:, :-1].contiguous(), stacked[:, 1:].contiguous()
+            yield ValidationBatch(number if counts else None, inputs, targets)
+
+
+def spread(num_blocks: int, num_sequences: int) -> list[int]:
+    """The blocks in the middles of `num_sequences` equal parts of a split, in order."""
+    parts = 2 * num_sequences
+    return [(2 * part + 1) * num_blocks // parts for part in range(num_sequences)]
+
+
+def rows_at_once(fields: Mapping[str, Any], precision: str) -> int:
+    """Sequences that are evaluated in one forward pass of a model.
+
+    It hangs on the model alone, so that losses are the same for every `micro_batch_size`, and
+    takes no more memory than one sequence in training: that keeps the activations of every layer
+    for the backward pass, and this holds those of one layer at a time. Where training holds all
+    logits, a second sequence of them might be too much.
+
+    Args:
+        fields: LitGPT's `Config` as a dictionary.
+    """
+    return max(1, fields["n_layer"] // 2) if has_fused_loss(dict(fields), precision) else 1

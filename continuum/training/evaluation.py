@@ -1,6 +1,7 @@
 """Validation loss, over all processes, and broken off when the run is to stop."""
 
-from collections.abc import Callable, Iterable, Mapping
+import math
+from collections.abc import Callable, Mapping
 
 import torch
 from lightning import Fabric
@@ -8,9 +9,6 @@ from torch import nn
 
 from continuum.training.data import ValidationData, to_device
 from continuum.training.loss import next_token_loss
-
-Batch = tuple[torch.Tensor, torch.Tensor, int]
-"""Inputs, targets, and how many rows of them count."""
 
 
 def evaluate_all(
@@ -25,7 +23,7 @@ def evaluate_all(
     """
     losses: dict[str, float] = {}
     for name, split in validation.items():
-        loss = evaluate(fabric, model, split.batches(), should_stop)
+        loss = evaluate(fabric, model, split, should_stop)
         if loss is None:
             return None
         losses[name] = loss
@@ -38,23 +36,29 @@ def evaluate_all(
 def evaluate(
     fabric: Fabric,
     model: nn.Module,
-    batches: Iterable[Batch],
+    split: ValidationData,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> float | None:
-    """Mean loss over the batches of all processes, each row counting the same.
+    """Mean loss over the sequences of a split, each counting the same.
+
+    Each batch's loss has a place of its own and all are added in one order, so the sum is the same
+    however the batches were shared among processes.
 
     None when `should_stop` said so before the end.
     """
     model.eval()
-    sums = torch.zeros(2, device=fabric.device, dtype=torch.float64)
-    for inputs, targets, num_rows in batches:
+    num_rows = split.num_rows
+    own = torch.zeros(len(num_rows), device=fabric.device, dtype=torch.float64)
+    for batch in split.batches():
         if should_stop():
             model.train()
             return None
-        inputs, targets = to_device(fabric, inputs, targets)
+        inputs, targets = to_device(fabric, batch.inputs, batch.targets)
         loss = next_token_loss(model, inputs, targets)
-        sums += torch.stack((loss.double() * num_rows, torch.full_like(loss, num_rows).double()))
+        if batch.number is not None:
+            own[batch.number] = loss
     model.train()
-    total = fabric.all_reduce(sums, reduce_op="sum")
-    assert isinstance(total, torch.Tensor)
-    return float((total[0] / total[1]).item())
+    losses = fabric.all_reduce(own, reduce_op="sum")  # with zeros: each is of one process
+    assert isinstance(losses, torch.Tensor)
+    parts = [loss * rows for loss, rows in zip(losses.tolist(), num_rows, strict=True)]
+    return math.fsum(parts) / sum(num_rows)

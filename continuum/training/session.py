@@ -88,7 +88,7 @@ def train(ctx: StageContext, recipe: Recipe, origin: Origin) -> TrainingCheckpoi
     # As the checkpoint has it, if there is one: it says where the stage began.
     starts = {key: DataPosition(**fields) for key, fields in state.data_start.items()}
     data = training_data(parts, recipe, starts, share)
-    validation = validation_data(recipe, datasets, share)
+    validation = validation_data(fabric, recipe, datasets, origin.model_config_fields)
     task = make_task(ctx, recipe, num_steps, rate, data, validation)
 
     companions = replace(

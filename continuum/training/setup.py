@@ -15,7 +15,7 @@ from continuum.preflight.fitness import evaluation_problems
 from continuum.recipe import Recipe, intervals_of
 from continuum.stage import StageContext
 from continuum.training.checkpoint import put_aside, read_checkpoint
-from continuum.training.data import Blocks, Share, TrainingData, ValidationData
+from continuum.training.data import Blocks, Share, TrainingData, ValidationData, rows_at_once
 from continuum.training.fabric import Resolved, as_record
 from continuum.training.groups import parameter_groups
 from continuum.training.initial import initialize_shards
@@ -69,11 +69,16 @@ def training_data(
     return TrainingData(sources, order, recipe.global_batch_size, share)
 
 
-def validation_data(recipe: Recipe, datasets: Datasets, share: Share) -> dict[str, ValidationData]:
+def validation_data(
+    fabric: Fabric, recipe: Recipe, datasets: Datasets, fields: Mapping[str, Any]
+) -> dict[str, ValidationData]:
     """The validation batches of this process by dataset; empty when nothing is evaluated.
 
+    Args:
+        fields: LitGPT's `Config` as a dictionary.
+
     Raises:
-        PreflightError: a dataset has too few validation blocks for every process to get a batch.
+        PreflightError: a dataset has no validation block.
     """
     if recipe.evaluate is None:
         return {}
@@ -86,7 +91,13 @@ def validation_data(recipe: Recipe, datasets: Datasets, share: Share) -> dict[st
         for problem in evaluation_problems(recipe, name, len(source) if source else 0):
             raise PreflightError(problem)
         assert source is not None, "a split without blocks is a problem"
-        found[name] = ValidationData(source, recipe.evaluate.batches, share)
+        found[name] = ValidationData(
+            source,
+            recipe.evaluate.num_sequences(len(source), length),
+            rows=rows_at_once(fields, fabric.strategy.precision.precision),
+            rank=fabric.global_rank,
+            world_size=fabric.world_size,
+        )
     return found
 
 

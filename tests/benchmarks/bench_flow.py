@@ -39,7 +39,7 @@ stages:
     global_batch_size: 16
     precision: 32-true
     optimizer: {{name: AdamW, lr: 4e-4}}
-    evaluate: {{every: 5, batches: 4}}
+    evaluate: {{every: 5, sequences: 16}}
     runtime: {{accelerator: cpu, micro_batch_size: 4, checkpoint: {{every: 5}}}}
   longer:
     kind: resume
@@ -56,7 +56,7 @@ stages:
     global_batch_size: 16
     precision: 32-true
     optimizer: {{name: AdamW, lr: 4e-4}}
-    evaluate: {{every: 5, batches: 4}}
+    evaluate: {{every: 5, sequences: 16}}
     runtime: {{accelerator: cpu, micro_batch_size: 4, checkpoint: {{every: 5}}}}
 """
 LITGPT = {

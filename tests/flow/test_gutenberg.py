@@ -25,7 +25,7 @@ SMALLER = {
     "pretrain.sequence_length": 64,
     "pretrain.global_batch_size": 8,
     "pretrain.max_tokens": 8192,
-    "pretrain.evaluate": "{every: 8, batches: 2}",
+    "pretrain.evaluate": "{every: 8, sequences: 8}",
     "pretrain.optimizer.lr": 3e-3,
     "pretrain.runtime.accelerator": "cpu",
     "pretrain.runtime.micro_batch_size": 4,

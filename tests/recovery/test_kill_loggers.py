@@ -28,7 +28,7 @@ def write(folder: Path, *, processes: int = 1) -> None:
         only=(*FIRST_STAGES, "weights"),
         pretrain__max_steps=STEPS,
         pretrain__optimizer={"lr": 2e-2},
-        pretrain__evaluate={"every": 3, "batches": 2},
+        pretrain__evaluate={"every": 3, "sequences": 8},
         pretrain__runtime={
             "devices": processes,
             "micro_batch_size": 4,

@@ -108,7 +108,7 @@ def test_a_form_that_the_loader_takes_is_accepted(changes: dict[str, Any], tmp_p
 
 VARIABLES: dict[str, tuple[str, Any]] = {
     "a number": ("pretrain__optimizer__lr", 1e-3),
-    "a whole number": ("pretrain__evaluate__batches", 3),
+    "a whole number": ("pretrain__evaluate__sequences", 3),
     "a truth value": ("pretrain__evaluate__final", True),
     "a count": ("pretrain__sequence_length", "0.5k"),
     "an amount": ("pretrain__evaluate__every", "5%"),

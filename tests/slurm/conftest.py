@@ -29,7 +29,7 @@ def spec(num_nodes: int = 1, devices: int = 1, strategy: str = "auto", *, steps:
     return small_flow(
         only=FIRST_STAGES,
         pretrain__max_steps=steps,
-        pretrain__evaluate={"every": 200, "batches": 2},
+        pretrain__evaluate={"every": 200, "sequences": 4},
         pretrain__runtime=runtime,
     )
 

@@ -13,7 +13,7 @@ from continuum.best import best_step, without_notes
 from continuum.errors import PreflightError, StageFailedError
 from continuum.plan import Action
 from continuum.spec.diagnostics import SpecError
-from continuum.training.data import Blocks, Share, ValidationData
+from continuum.training.data import Blocks, ValidationData
 from continuum.training.evaluation import evaluate
 from continuum.training.litgpt import GPT, Config
 from continuum.training.weights import load_weights
@@ -22,13 +22,13 @@ from tests.training.samples import TOY_FIELDS, Trials, cpu_fabric, steps_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:The given buffer is not writable")
 
-EVERY, BATCHES, MICRO = 2, 2, 4
+EVERY, SEQUENCES = 2, 8
 SELECTED = {
-    "pretrain__optimizer": {"lr": 0.02},
+    "pretrain__optimizer": {"lr": 0.05},
     "pretrain__schedule": {"kind": "constant", "warmup": 0},
-    "pretrain__evaluate": {"every": EVERY, "batches": BATCHES},
+    "pretrain__evaluate": {"every": EVERY, "sequences": SEQUENCES},
     "pretrain__data": {"tokens": 0.6, "code_tokens": 0.4},
-    "pretrain__runtime": {"micro_batch_size": MICRO, "checkpoint": {"every": 3}},
+    "pretrain__runtime": {"micro_batch_size": 4, "checkpoint": {"every": 3}},
     "weights__from": "pretrain@best",
 }
 """A run whose best step is neither the last nor one that an interval says to save."""
@@ -78,8 +78,8 @@ def test_the_weights_have_the_loss_they_were_chosen_for(selected: Trials) -> Non
     gpt.load_state_dict(load_weights(selected.stage_run("weights").output_dir))
     folder = selected.stage_run("tokens").output_dir / "validation"
     blocks = Blocks(folder, 32, TOY_FIELDS["vocab_size"])
-    split = ValidationData(blocks, BATCHES, Share(0, 1, MICRO))
-    found = evaluate(cpu_fabric(), gpt, split.batches())
+    split = ValidationData(blocks, SEQUENCES, rows=4)
+    found = evaluate(cpu_fabric(), gpt, split)
     assert found == pytest.approx(min(losses(selected).values()), rel=1e-6)
 
 
@@ -161,7 +161,7 @@ def test_evaluate_is_identity_where_the_best_is_selected(selected: Trials) -> No
         selected.write(only=CONVERT, **{**SELECTED, **changes})
         return selected.plan().stages["pretrain"].fingerprint
 
-    other = {"every": EVERY, "batches": 3}
+    other = {"every": EVERY, "sequences": 12}
     chosen = fingerprint()
     assert fingerprint(pretrain__evaluate=other) != chosen
     assert fingerprint(pretrain__runtime={"micro_batch_size": 8}) == chosen

@@ -3,8 +3,16 @@ from pathlib import Path
 import pytest
 import torch
 
+from continuum.architecture import architecture
 from continuum.errors import IntegrityError
-from continuum.training.data import Blocks, Share, TrainingData, ValidationData
+from continuum.training.data import (
+    Blocks,
+    Share,
+    TrainingData,
+    ValidationData,
+    rows_at_once,
+    spread,
+)
 from continuum.training.order import SampleOrder
 from tests.training.samples import (
     LENGTH,
@@ -146,21 +154,60 @@ def test_a_dataset_smaller_than_a_batch_is_read_more_than_once(tmp_path: Path) -
     assert sorted(rows[:3]) == sorted(rows[3:6]) == sorted(cut(ids))
 
 
-def test_validation_is_the_first_blocks_each_time(sources: list[Blocks]) -> None:
-    data = ValidationData(sources[0], 3, Share(0, 1, 4))
-    first, again = ([batch[0].tolist() for batch in data.batches()] for _ in range(2))
+def evaluated(source: Blocks, num_sequences: int, **share: int) -> list[tuple[int, Rows]]:
+    """The number and the rows of each of a process's batches that counts."""
+    batches = ValidationData(source, num_sequences, **{"rows": 4, **share}).batches()
+    return [
+        (batch.number, torch.cat([batch.inputs, batch.targets[:, -1:]], dim=1).tolist())
+        for batch in batches
+        if batch.number is not None
+    ]
+
+
+@pytest.mark.parametrize(
+    ("num_blocks", "num_sequences", "blocks"),
+    [
+        (100, 4, [12, 37, 62, 87]),
+        (10, 3, [1, 5, 8]),
+        (7, 7, [0, 1, 2, 3, 4, 5, 6]),
+        (9, 8, [0, 1, 2, 3, 5, 6, 7, 8]),
+        (5, 1, [2]),
+    ],
+)
+def test_validation_is_spread_evenly_over_the_split(
+    num_blocks: int, num_sequences: int, blocks: list[int]
+) -> None:
+    assert spread(num_blocks, num_sequences) == blocks
+
+
+def test_every_evaluation_reads_the_same_blocks(sources: list[Blocks]) -> None:
+    first, again = (evaluated(sources[0], 12) for _ in range(2))
     assert first == again
-    expected = [sources[0].read(number)[:-1].tolist() for number in range(12)]
-    assert [row for batch in first for row in batch] == expected
+    expected = [sources[0].read(number).tolist() for number in spread(len(sources[0]), 12)]
+    assert [row for _, rows in first for row in rows] == expected
 
 
-def test_the_last_validation_batch_may_be_smaller(sources: list[Blocks]) -> None:
-    data = ValidationData(sources[1], 100, Share(0, 1, 4))
-    assert [rows for _, _, rows in data.batches()] == [4, 4, 2]
+def test_all_of_a_small_split_is_evaluated_and_the_last_batch_may_be_smaller(
+    sources: list[Blocks],
+) -> None:
+    assert len(sources[1]) == 10
+    assert ValidationData(sources[1], 100, rows=4).num_rows == [4, 4, 2]
+    assert [len(rows) for _, rows in evaluated(sources[1], 100)] == [4, 4, 2]
 
 
-def test_processes_evaluate_the_same_blocks_together(sources: list[Blocks]) -> None:
-    shares = [list(ValidationData(sources[0], 2, Share(r, 2, 4)).batches()) for r in (0, 1)]
-    alone = list(ValidationData(sources[0], 2, Share(0, 1, 4)).batches())
-    together = sorted(row for batches in shares for i, _, n in batches for row in i[:n].tolist())
-    assert together == sorted(row for inputs, _, _ in alone for row in inputs.tolist())
+@pytest.mark.parametrize("world_size", [2, 3, 8])
+def test_processes_share_the_very_batches_of_one(sources: list[Blocks], world_size: int) -> None:
+    shares = [evaluated(sources[0], 10, rank=r, world_size=world_size) for r in range(world_size)]
+    assert sorted(batch for share in shares for batch in share) == evaluated(sources[0], 10)
+
+
+def test_every_process_gets_as_many_batches_as_the_others(sources: list[Blocks]) -> None:
+    data = [ValidationData(sources[0], 10, rows=4, rank=r, world_size=2) for r in range(2)]
+    assert [len(list(each.batches())) for each in data] == [2, 2]
+
+
+def test_rows_of_an_evaluation_hang_on_the_model_alone() -> None:
+    fields = architecture("pythia-14m").fields
+    assert rows_at_once(fields, "32-true") == fields["n_layer"] // 2 == 3
+    assert rows_at_once({**fields, "n_layer": 1}, "32-true") == 1
+    assert rows_at_once({**fields, "final_logit_softcapping": 30.0}, "32-true") == 1

@@ -13,7 +13,7 @@ from continuum.errors import StageFailedError, StoppedError
 from continuum.records import CheckpointManifest, SavedCheckpoint
 from continuum.runs import StageRun
 from continuum.training.checkpoint import Retention
-from continuum.training.data import Blocks, Share, TrainingData, ValidationData
+from continuum.training.data import Blocks, TrainingData, ValidationBatch, ValidationData
 from continuum.training.guards import DivergedError
 from continuum.training.writer import BackgroundWriter
 from tests.training.loops import CONSTANT, STEPS, Recorder, make_task
@@ -91,7 +91,7 @@ def test_a_validation_loss_that_is_no_number_is_told(
 ) -> None:
     fabric = cpu_fabric()
     state = make_state(fabric)
-    split = {"tokens": ValidationData(blocks, 1, Share(0, 1, 4))}
+    split = {"tokens": ValidationData(blocks, 4, rows=4)}
     task = make_task(blocks, evaluate_every=2, validation=split, skips_nonfinite=skips, num_steps=2)
     head = state.model.get_submodule("lm_head")
     head.register_forward_hook(
@@ -140,10 +140,10 @@ class _StopsInEvaluation(ValidationData):
     """Real validation batches; tells when the second one is asked for."""
 
     def __init__(self, blocks: Blocks, asked: threading.Event) -> None:
-        super().__init__(blocks, 4, Share(0, 1, 4))
+        super().__init__(blocks, 16, rows=4)
         self._asked = asked
 
-    def batches(self) -> Iterator[tuple[torch.Tensor, torch.Tensor, int]]:
+    def batches(self) -> Iterator[ValidationBatch]:
         for number, batch in enumerate(super().batches()):
             if number == 1:
                 self._asked.set()

@@ -9,7 +9,7 @@ import pytest
 
 from continuum.errors import StageFailedError, StoppedError
 from continuum.runs import StageRun
-from continuum.training.data import Blocks, Share, ValidationData
+from continuum.training.data import Blocks, ValidationData
 from continuum.training.evaluation import evaluate
 from tests.training.loops import CONSTANT, PER_STEP, STEPS, WARM_COSINE, Recorder, make_task
 from tests.training.samples import FIELDS, assert_equal_tensors, cpu_fabric, make_state
@@ -83,7 +83,7 @@ def test_it_evaluates_when_due_and_at_the_end_if_asked(
     blocks: Blocks, recorder: Recorder, every: int | None, final: bool, steps: list[int]
 ) -> None:
     fabric = cpu_fabric()
-    split = {"tokens": ValidationData(blocks, 2, Share(0, 1, 4))}
+    split = {"tokens": ValidationData(blocks, 8, rows=4)}
     task = make_task(blocks, validation=split, evaluate_every=every, evaluate_final=final)
     recorder.fit(fabric, make_state(fabric), task)
     assert [row["step"] for row in recorder.rows("val_loss")] == steps
@@ -92,8 +92,8 @@ def test_it_evaluates_when_due_and_at_the_end_if_asked(
 def test_a_validation_loss_counts_every_row_the_same(blocks: Blocks) -> None:
     fabric = cpu_fabric()
     model = make_state(fabric).model
-    uneven = evaluate(fabric, model, ValidationData(blocks, 100, Share(0, 1, 64)).batches())
-    one_by_one = evaluate(fabric, model, ValidationData(blocks, 6400, Share(0, 1, 1)).batches())
+    uneven = evaluate(fabric, model, ValidationData(blocks, 6400, rows=64))
+    one_by_one = evaluate(fabric, model, ValidationData(blocks, 6400, rows=1))
     assert len(blocks) % 64
     assert uneven == pytest.approx(one_by_one, rel=1e-6)
     assert model.training
@@ -102,8 +102,8 @@ def test_a_validation_loss_counts_every_row_the_same(blocks: Blocks) -> None:
 def test_several_validation_sets_are_told_apart(blocks: Blocks, recorder: Recorder) -> None:
     fabric = cpu_fabric()
     splits = {
-        "old": ValidationData(blocks, 1, Share(0, 1, 4)),
-        "new": ValidationData(blocks, 8, Share(0, 1, 4)),
+        "old": ValidationData(blocks, 4, rows=4),
+        "new": ValidationData(blocks, 32, rows=4),
     }
     recorder.fit(
         fabric,

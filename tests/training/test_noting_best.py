@@ -10,7 +10,7 @@ from continuum.errors import StoppedError
 from continuum.records import CheckpointManifest, SavedCheckpoint
 from continuum.runs import StageRun
 from continuum.training.checkpoint import Companions, Retention, write_checkpoint
-from continuum.training.data import Blocks, Share, ValidationData
+from continuum.training.data import Blocks, ValidationData
 from tests.training.loops import Recorder, make_task
 from tests.training.samples import Write, cpu_fabric, make_state
 
@@ -37,7 +37,7 @@ def test_a_step_whose_evaluation_was_broken_off_is_saved_again_with_it(
         blocks,
         num_steps=7,
         evaluate_every=4,
-        validation={"tokens": ValidationData(blocks, 2, Share(0, 1, 4))},
+        validation={"tokens": ValidationData(blocks, 8, rows=4)},
         best_metrics=("val_loss",),
     )
     for asked in (lambda: state.step == 4, lambda: True):  # in the evaluation, then once more

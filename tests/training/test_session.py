@@ -178,7 +178,7 @@ def test_epochs_are_whole_steps_of_passes_over_the_data(trials: Trials, epochs: 
 
 def test_evaluating_does_not_change_training(trials: Trials) -> None:
     other = own_copy(trials, "silent")
-    trials.run(only=TRAIN, pretrain__evaluate={"every": 3, "batches": 4})
+    trials.run(only=TRAIN, pretrain__evaluate={"every": 3, "sequences": 16})
     other.run(only=TRAIN, **{"pretrain__evaluate": {"every": 100, "final": False}})
     assert_equal_tensors(trials.weights("pretrain"), other.weights("pretrain"))
     assert sum("val_loss" in row for row in trials.rows("pretrain")) == 7

@@ -79,7 +79,8 @@ class ResumeSchedule:
 @dataclass
 class Evaluate:
     every: Any = None
-    batches: int = 20
+    sequences: Any = 80
+    tokens: Any = None
     final: bool = True
 
 

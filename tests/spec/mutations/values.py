@@ -10,7 +10,7 @@ from tests.spec.mutations.mutant import Mutant, in_span, in_value, mistake, muta
 from tests.spec.mutations.typos import is_choice, is_reference
 
 COUNTS = ("max_tokens", "max_steps", "sequence_length", "global_batch_size")
-WHOLE = ("micro_batch_size", "log_every", "keep_last", "batches", "devices", "vocab_size", "seed")
+WHOLE = ("micro_batch_size", "log_every", "keep_last", "sequences", "devices", "vocab_size", "seed")
 REALS = ("lr", "max_norm", "epochs", "fraction", "weight_decay", "momentum", "eps", "to", "peak")
 AMOUNTS = ("every", "warmup", "decay", "keep_every")
 NUMBERS = (*COUNTS, *WHOLE, *REALS)
@@ -71,7 +71,7 @@ _value("half a unit", _named(*COUNTS), "300kk", "5 million", "1,000", "1M tokens
 _value("fraction of a count", _named(*COUNTS), "1.5", "0.3", "1.0001k")
 _value("comma for a decimal point", _named(*REALS), '"0,5"', "1,5e-3")
 _value("negative number", is_number, "-1", "-5", "-0.1")
-_value("zero", _named(*COUNTS, "devices", "batches", "log_every", "lr", "fraction"), "0")
+_value("zero", _named(*COUNTS, "devices", "sequences", "log_every", "lr", "fraction"), "0")
 _value("huge number", _named(*COUNTS, *WHOLE[-2:]), "1e30", "9" * 40, "99999999999999999999")
 _value("number beyond all", is_number, "1e999", ".inf", ".nan", "-.inf", "9" * 5000)
 _value("percentage above 100", _named("warmup", "min_lr", "decay"), "101%", "500%", "100.5 %")

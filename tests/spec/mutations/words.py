@@ -28,7 +28,7 @@ FOREIGN = {
     "runtime.compile": ("torch_compile",),
     "runtime.loggers": ("report_to", "logger_name"),
     "evaluate.every": ("eval_steps", "eval_interval"),
-    "evaluate.batches": ("eval_iters",),
+    "evaluate.sequences": ("eval_iters",),
     "precision": ("dtype", "torch_dtype", "mixed_precision"),
 }
 """What LitGPT, Axolotl, LLaMA-Factory, Hugging Face's Trainer and nanoGPT call our fields."""
@@ -42,7 +42,7 @@ TRAINING = ("pretrain", "retrain", "scratch", "further")
 PLACES = {
     "runtime": ("micro_batch_size", "log_every", "devices", "accelerator", "compile"),
     "optimizer": ("lr",),
-    "evaluate": ("batches",),
+    "evaluate": ("sequences",),
     "schedule": ("warmup", "min_lr"),
 }
 
