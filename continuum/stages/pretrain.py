@@ -82,9 +82,7 @@ class Pretrain(Stage):
     produces: ClassVar[type[Artifact]] = TrainingCheckpoint
     version: ClassVar[int] = 2
     news: ClassVar[Mapping[int, tuple[str, ...]]] = {
-        2: (
-            "the first step of a warm-up learns: its rate is peak / (warm-up + 1), no longer 0",
-        ),
+        2: ("the first step of a warm-up learns: its rate is peak / (warm-up + 1), no longer 0",),
     }
     uses_seed: ClassVar[bool] = True
     trains: ClassVar[bool] = True

@@ -59,9 +59,7 @@ class Resume(Stage):
     produces: ClassVar[type[Artifact]] = TrainingCheckpoint
     version: ClassVar[int] = 2
     news: ClassVar[Mapping[int, tuple[str, ...]]] = {
-        2: (
-            "the first step of a warm-up to `peak` is above the rate that the parent ended at",
-        ),
+        2: ("the first step of a warm-up to `peak` is above the rate that the parent ended at",),
     }
     uses_seed: ClassVar[bool] = True
     trains: ClassVar[bool] = True
