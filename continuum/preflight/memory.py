@@ -111,10 +111,7 @@ def estimate_memory(
     size = state_size(recipe, architecture)
     if architecture is None or size is None:
         return None
-    if strategy is None:
-        written = recipe.runtime.strategy
-        is_alone = _world_size(recipe) == 1
-        strategy = "single" if is_alone else "ddp" if written == "auto" else written
+    strategy = strategy or strategy_of(recipe)
     activations = _activation_bytes(recipe, architecture.fields)
     head = _head_bytes(recipe, architecture.fields, on_cpu=on_cpu)
     is_sharded = recipe.runtime.checkpoint.format == "sharded"
@@ -144,6 +141,12 @@ def host_doubts(
         return [problem], []
     doubt = estimate.doubt(memory.available_bytes, place)
     return [], [doubt] if doubt else []
+
+
+def strategy_of(recipe: Recipe) -> str:
+    """`single`, `ddp` or `fsdp`; of `auto` the one that needs no more than the other to save."""
+    written = recipe.runtime.strategy
+    return "single" if _world_size(recipe) == 1 else "ddp" if written == "auto" else written
 
 
 def _world_size(recipe: Recipe) -> int:

@@ -15,8 +15,9 @@ from continuum.preflight.fitness import (
     step_problems,
     vocabulary_doubts,
 )
-from continuum.preflight.host import host_now
+from continuum.preflight.host import Host, host_now
 from continuum.preflight.memory import estimate_memory, host_doubts
+from continuum.preflight.saving import saving_doubts, saving_need
 from continuum.preflight.sizes import state_size
 from continuum.recipe import Recipe, ResumeSchedule, intervals_of
 from continuum.stage import Forecast, PlanInput
@@ -28,6 +29,7 @@ def forecast_training(
     inputs: Mapping[str, PlanInput],
     *,
     start_step: int | None = 0,
+    host: Host | None = None,
 ) -> Forecast:
     """Steps, tokens, checkpoints and bytes of a training stage, and why it cannot work.
 
@@ -36,6 +38,7 @@ def forecast_training(
         architecture: The model's shape; None while an imported parent is not read yet.
         inputs: At least the datasets, by reference.
         start_step: A resume's first step; None while the parent is not known.
+        host: The machine that trains; None for this one.
     """
     datasets = {str(ref): inputs[ref] for ref in recipe.data}
     blocks = {ref: blocks_of(recipe, item, "train") for ref, item in datasets.items()}
@@ -49,7 +52,7 @@ def forecast_training(
         *missing_extras(recipe.runtime.loggers),
         *temporary_problems(recipe),
     ]
-    memory, tight, doubtful = _memory(recipe, architecture)
+    memory, tight, doubtful = _memory(recipe, architecture, host or host_now())
     problems += tight
     size = state_size(recipe, architecture)
     ends_at = num_steps if start_step is not None else None
@@ -76,17 +79,21 @@ def forecast_training(
 
 
 def _memory(
-    recipe: Recipe, architecture: Architecture | None
+    recipe: Recipe, architecture: Architecture | None, host: Host
 ) -> tuple[dict[str, int], list[str], list[str]]:
-    """The fact, the problems and the warnings about what one process holds in memory."""
-    host, accelerator = host_now(), recipe.runtime.accelerator
+    """The fact, the problems and the warnings about what processes hold in memory."""
+    accelerator = recipe.runtime.accelerator
     on_cpu = accelerator == "cpu" or (accelerator == "auto" and not host.has_cuda_device)
     estimate = estimate_memory(recipe, architecture, on_cpu=on_cpu)
-    if estimate is None:
+    need = saving_need(recipe, architecture, on_cpu=on_cpu)
+    if estimate is None or need is None:
         return {}, [], []
     facts = {"memory_bytes": estimate.total_bytes}
-    here = host.memory if on_cpu else None
-    return (facts, *host_doubts(recipe, estimate, here)) if here else (facts, [], [])
+    if on_cpu and host.memory is not None:
+        problems, warnings = host_doubts(recipe, estimate, host.memory)
+        if problems or warnings:  # what training does not find room for, saving does not either
+            return facts, problems, warnings
+    return (facts, *saving_doubts(recipe, need, host))
 
 
 def _num_steps(recipe: Recipe, blocks: Mapping[str, Bound | None]) -> int | None:

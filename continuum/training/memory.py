@@ -12,6 +12,7 @@ from continuum.architecture import Architecture
 from continuum.errors import PreflightError
 from continuum.preflight.host import host_memory
 from continuum.preflight.memory import estimate_memory
+from continuum.preflight.saving import saving_need
 from continuum.recipe import Recipe
 from continuum.training.fabric import Resolved
 
@@ -26,29 +27,40 @@ TRIM_THRESHOLD = (1 << 31) - 1
 def memory_warnings(
     fabric: Fabric, recipe: Recipe, fields: dict[str, Any], resolved: Resolved
 ) -> Iterator[str]:
-    """Doubts whether training fits into the device's memory, or the host's on a CPU.
+    """Doubts whether training fits into the device's memory, or the host's on a CPU, and whether
+    a save fits into the host's.
 
     Raises:
         PreflightError: it cannot.
     """
-    on_cpu = fabric.device.type != "cuda"
-    estimate = estimate_memory(
-        recipe, Architecture(fields), on_cpu=on_cpu, strategy=resolved.strategy
-    )
-    if estimate is None:
+    on_cpu, shape = fabric.device.type != "cuda", Architecture(fields)
+    estimate = estimate_memory(recipe, shape, on_cpu=on_cpu, strategy=resolved.strategy)
+    need = saving_need(recipe, shape, on_cpu=on_cpu, strategy=resolved.strategy)
+    if estimate is None or need is None:
         return
-    if on_cpu:
-        here = host_memory()
-        if here is None:
-            return
-        place, total, available = "this machine", here.total_bytes, here.available_bytes
-    else:
+    here = host_memory()
+    if not on_cpu:
         place = f"{fabric.device} ({resolved.device})"
         available, total = torch.cuda.mem_get_info(fabric.device)
+    elif here is not None:
+        place, total, available = "this machine", here.total_bytes, here.available_bytes
+    else:
+        return
     if problem := estimate.problem(total, place):
         raise PreflightError(problem)
+    if here is not None and _saves_here(recipe, fabric):
+        if problem := need.problem(here, "this machine"):
+            raise PreflightError(problem)
+        if not on_cpu and (doubt := need.doubt(here, "this machine")):
+            yield doubt
     if doubt := estimate.doubt(available, place):
         yield doubt
+
+
+def _saves_here(recipe: Recipe, fabric: Fabric) -> bool:
+    """Whether this process's node holds a copy of a checkpoint: rank 0's, or each its parts."""
+    is_first_node = fabric.global_rank < recipe.runtime.devices
+    return is_first_node or recipe.runtime.checkpoint.format == "sharded"
 
 
 def keep_freed_memory() -> None:

@@ -71,7 +71,7 @@ class Saver:
             self._save_sharded(state)
             return
         self._writer.wait()  # First, so that no two snapshots are in memory.
-        snapshot = state.snapshot()
+        snapshot = state.snapshot(is_writer=self._fabric.is_global_zero)
         if self._fabric.is_global_zero:
             self._writer.submit(snapshot)
 

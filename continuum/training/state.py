@@ -71,12 +71,18 @@ class TrainingState:
     def tokens_total(self) -> int:
         return self.tokens_before + self.tokens_seen
 
-    def snapshot(self) -> dict[str, Any]:
+    def snapshot(self, *, is_writer: bool = True) -> dict[str, Any]:
         """All of it, copied to the host; every process of a run must take part.
 
         With fsdp the tensors are gathered on rank 0 and the others' snapshots hold none.
+
+        Args:
+            is_writer: Whether it is kept; of a process that does not, nothing is copied.
         """
-        tensors = self.whole_tensors() if is_sharded(self.model) else self._own_tensors()
+        if is_sharded(self.model):
+            tensors = self.whole_tensors()
+        else:
+            tensors = self._own_tensors() if is_writer else {"model": {}, "optimizer": {}}
         tensors["optimizer"] = _sorted(tensors["optimizer"])
         state: dict[str, Any] = _canonical({**tensors, **self.plain_values()})
         if _uses_cuda():

@@ -5,6 +5,7 @@ import pytest
 
 from continuum.architecture import architecture
 from continuum.preflight import forecast_training
+from continuum.preflight.host import Host, HostMemory
 from continuum.recipe import ResumeSchedule, Schedule
 from continuum.stage import Forecast, PlanInput, Stage
 from continuum.stages.convert import Convert
@@ -212,3 +213,50 @@ def test_the_cost_of_a_stage_is_told() -> None:
     halved = forecast(precision="bf16-true", optimizer={"name": "SGD", "lr": 0.1}).facts
     assert halved["checkpoint_bytes"] == 2 * parameters
     assert resumed(40, max_steps=100).facts["flops"] == per_token * 60 * 32
+
+
+LLAMA = architecture("Llama-2-70b-hf")
+
+
+def forecast_70b(checkpoint_format: str, *, host_tb: float, **runtime: Any) -> Forecast:
+    """A plan of Llama-2-70b on the GPUs of a node with so much host memory."""
+    host_bytes = int(host_tb * 1e12)
+    recipe = make_recipe(
+        global_batch_size=1024,
+        runtime={
+            "accelerator": "cuda",
+            "devices": 8,
+            "strategy": "fsdp",
+            "micro_batch_size": 1,
+            "checkpoint": {"format": checkpoint_format},
+            **runtime,
+        },
+    )
+    host = Host(HostMemory(host_bytes, host_bytes), has_cuda_device=True)
+    return forecast_training(recipe, LLAMA, {"tokens": made()}, host=host)
+
+
+def test_a_70b_model_gathered_on_one_host_is_refused_and_in_parts_accepted() -> None:
+    (refusal,) = forecast_70b("full", host_tb=1.0).problems
+    assert "about 1.7 TB of a node's host memory" in refusal
+    assert "827.7 GB gathered on rank 0, 827.7 GB copied to be written" in refusal
+    assert "has 1.0 TB" in refusal
+    assert "runtime.checkpoint.format sharded" in refusal
+    accepted = forecast_70b("sharded", host_tb=1.0)
+    assert (accepted.problems, accepted.warnings) == ((), ())
+    assert forecast_70b("full", host_tb=2.0).problems == ()
+
+
+def test_the_parts_of_a_node_share_its_memory() -> None:
+    (refusal,) = forecast_70b("sharded", host_tb=0.5).problems
+    assert "827.7 GB copied to be written" in refusal
+    assert "more nodes" in refusal
+    on_four = forecast_70b("sharded", host_tb=0.5, num_nodes=4)
+    assert (on_four.problems, on_four.warnings) == ((), ())
+
+
+def test_a_machine_that_only_plans_a_70b_model_warns_of_its_host_memory() -> None:
+    planned = forecast_70b("full", host_tb=1.0, num_nodes=128)
+    assert planned.problems == ()
+    (warning,) = planned.warnings
+    assert "1.7 TB of a node's host memory" in warning
