@@ -7,13 +7,15 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Callable
+from importlib.metadata import distribution, version
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.commands import TIMEOUT_S, Cli, only
 from tests.experiments import FIRST_STAGES, small_flow
-from tests.flow.foreign_modules import PACKAGE, executed, plant, plant_checkout
+from tests.flow.foreign_modules import PACKAGE, SINGLE, executed, plant, plant_checkout
 
 MODULE = [sys.executable, "-m", "continuum"]
 SETTINGS = PACKAGE.parent / "pyproject.toml"
@@ -156,3 +158,50 @@ def test_absolute_entries_of_pythonpath_are_kept(tmp_path: Path) -> None:
 
 def test_a_checkout_that_is_installed_runs_from_its_own_folder() -> None:
     assert call(MODULE, "--version", folder=PACKAGE.parent).stdout.startswith("continuum ")
+
+
+def code_lines(folder: Path) -> list[dict[str, Any]]:
+    lines = only(folder, "runs/prose-*/attempts.jsonl").read_text(encoding="utf-8").splitlines()
+    return [line["packages"] for line in map(json.loads, lines) if line["event"] == "code"]
+
+
+def test_the_record_says_where_the_code_comes_from(
+    experiment: Callable[..., Path], cli: Cli
+) -> None:
+    folder = experiment(only=("prose",)).parent
+    told = cli("run", folder).stderr
+    (packages,) = code_lines(folder)
+    assert "warning" not in told
+    assert packages["continuum"]["origin"] == "editable"
+    assert packages["continuum"]["file"] == str(PACKAGE / "__init__.py")
+    assert packages["torch"]["version"] == version("torch")
+    assert (packages["litgpt"]["origin"], packages["litgpt"]["is_dirty"]) == ("installed", False)
+
+
+@pytest.mark.parametrize("options", [(), pytest.param(("--in-process",), marks=pytest.mark.slow)])
+def test_a_package_that_is_not_the_installed_one_is_named(
+    options: tuple[str, ...], experiment: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = experiment(only=("prose",)).parent
+    chosen = plant(tmp_path / "chosen", "litgpt") / "litgpt" / "__init__.py"
+    for name in SINGLE:
+        (tmp_path / "chosen" / name).unlink()
+    told = Cli({"PYTHONPATH": str(tmp_path / "chosen")})("run", folder, *options).stderr
+    assert f"prose: warning: litgpt is imported from {chosen}, not from where it is" in told
+    (packages,) = code_lines(folder)
+    assert packages["litgpt"] == {"file": str(chosen), "origin": "elsewhere"}
+
+
+def test_a_package_that_was_edited_where_it_is_installed_is_named(
+    experiment: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = experiment(only=("prose",)).parent
+    library = tmp_path / "library"
+    original = distribution("litgpt")
+    for name in ("litgpt", f"litgpt-{original.version}.dist-info"):
+        shutil.copytree(str(original.locate_file(name)), library / name)
+    with (library / "litgpt" / "constants.py").open("a", encoding="utf-8") as file:
+        file.write("# one more line\n")
+    told = Cli({"PYTHONPATH": str(library)})("run", folder).stderr
+    words = f"litgpt {original.version} was changed after it was installed: litgpt/constants.py"
+    assert f"prose: warning: {words}" in told
