@@ -18,6 +18,7 @@ from typing import Any
 
 from continuum import files
 from continuum.artifacts import Artifact, Checkpoint
+from continuum.code_origins import code_origins, doubts
 from continuum.disk import describe_disk_fault
 from continuum.errors import ContinuumError, IntegrityError, StoppedError, how_to_make_again
 from continuum.records import InputRecord
@@ -58,6 +59,7 @@ def run_stage(
         stage = rebuild_stage(record)
         if rank == 0:
             run.discard_unfinished()
+            _record_code(run, report)
         # Datasets that a resume inherits have no reference of its own.
         refs = {str(ref): ref for ref in stage.refs().values()}
         inputs = {i.ref: _find_input(run, i, refs.get(i.ref)) for i in record.inputs}
@@ -200,6 +202,15 @@ def is_stateful(run: StageRun) -> bool:
     """Whether a stop of this stage is worth waiting for: it saves, and the next run goes on."""
     kind = stage_kinds().get(run.record().kind)
     return kind is not None and kind.trains
+
+
+def _record_code(run: StageRun, report: Report) -> None:
+    """Note in the attempts what this process imports, and warn of what is not as installed."""
+    origins = code_origins()
+    packages = {name: o.model_dump(exclude_none=True) for name, o in origins.items()}
+    run.log_attempt("code", attempt=run.num_attempts, packages=packages)
+    for doubt in doubts(origins):
+        report({"event": "warning", "message": doubt})
 
 
 def _find_input(run: StageRun, item: InputRecord, ref: Any) -> Artifact:

@@ -9,6 +9,7 @@ import pytest
 
 from tests.commands import only
 from tests.experiments import small_flow
+from tests.flow.foreign_modules import executed, plant, plant_checkout
 from tests.slurm.cluster import GPUS_PER_NODE, NODES, Cluster
 from tests.slurm.conftest import spec
 from tests.slurm.jobs import submit
@@ -136,3 +137,15 @@ def test_a_job_without_the_environment_of_its_submitter_works(
     body = f"{exports}\nexec {sys.executable} -m continuum run {folder}"
     job = submit(slurm, folder, "--export=NONE", body=body)
     assert job.ends() == ("COMPLETED", 0), job.told()
+
+
+def test_ranks_of_a_job_import_what_is_installed(
+    slurm: Cluster, prepare: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """Not what lies where the job was submitted, or beside the spec."""
+    folder = plant(prepare(spec(2, steps=2)), "litgpt")
+    here = plant_checkout(plant(tmp_path / "here"))
+    body = f"cd {here} && exec {sys.executable} -m continuum run {folder}"
+    job = submit(slurm, folder, body=body)
+    assert job.ends() == ("COMPLETED", 0), job.told()
+    assert executed(folder, here) == []
