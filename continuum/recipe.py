@@ -114,7 +114,8 @@ class Evaluate(Spec):
             return value
         if "batches" in value:
             raise PydanticCustomError(
-                BATCHES, "'batches' is gone: evaluation counts sequences, whatever micro_batch_size is"
+                BATCHES,
+                "'batches' is gone: evaluation counts sequences, whatever micro_batch_size is",
             )
         if value.get("tokens") is None:
             return value
