@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
-from tests.commands import Cli
+from continuum.runs import StageRun
+from continuum.stage import rebuild_stage
+from tests.commands import Cli, only
 from tests.planning.conftest import write_spec
 from tests.planning.worlds import TINY
 
@@ -104,3 +106,18 @@ def test_a_seed_that_splits_nothing_is_refused(cli: Cli, folder: Path) -> None:
     given = (word for override in overrides for word in ("--set", override))
     told = cli("plan", folder, *given, expect=3).stderr
     assert "'split' has no effect: only a `fraction` draws the documents that validate" in told
+
+
+def test_a_record_with_one_seed_is_of_an_earlier_release(cli: Cli, folder: Path) -> None:
+    write_spec(folder, DATA)
+    cli("run", folder)
+    run = StageRun(only(folder, "runs/tokens-*"))
+    path = run.path / "stage.json"
+    document = json.loads(path.read_text(encoding="utf-8"))
+    assert document.pop("seeds") == {"split": 0}
+    del document["spec"]["seeds"]
+    document["seed"] = 1
+    path.write_text(json.dumps(document), encoding="utf-8")
+    record = run.record()
+    assert (record.seed, record.seeds) == (1, None)
+    assert rebuild_stage(record).kind == "tokenize"

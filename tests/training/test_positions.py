@@ -188,7 +188,8 @@ def test_passes_count_all_that_ancestors_read_in_whatever_order(family: Trials) 
     for stage, read in {"weights": 36, "grandchild": 72, "again": 40, "seeded": 40}.items():
         assert position(family, stage)[2] == pytest.approx(read / blocks), stage
     shorter = 24 / blocks + 16 / family.num_blocks("tokens", 16)
-    assert position(family, "shorter") == (0, 16, pytest.approx(shorter))
+    assert position(family, "shorter")[:2] == (0, 16)
+    assert position(family, "shorter")[2] == pytest.approx(shorter)
 
 
 def test_a_stopped_retraining_goes_on_to_the_same_bytes(family: Trials, tmp_path: Path) -> None:
