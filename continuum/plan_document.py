@@ -137,4 +137,5 @@ def _about(planned: PlannedStage) -> dict[str, Any]:
         "inputs": [str(ref) for ref in planned.refs],
         "problems": list(planned.forecast.problems),
         "warnings": list(planned.forecast.warnings),
+        "notes": list(planned.forecast.notes),
     }

@@ -283,4 +283,4 @@ def _what_is_there(run: StageRun) -> tuple[StageRecord | None, Artifact | None, 
 
 def _proved(forecast: Forecast) -> Forecast:
     """What is left of the doubts about a stage that has finished: nothing."""
-    return replace(forecast, problems=(), warnings=())
+    return replace(forecast, problems=(), warnings=(), notes=())

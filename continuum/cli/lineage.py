@@ -107,4 +107,7 @@ def _name(node: Node) -> str:
 
 
 def _tokens(facts: dict[str, Any]) -> str:
-    return f"{facts['tokens_seen']:,} tokens, {facts['tokens_total']:,} in all"
+    said = f"{facts['tokens_seen']:,} tokens, {facts['tokens_total']:,} in all"
+    epochs = (f"{number:g} x {name}" for name, number in facts.get("epochs", {}).items())
+    read = ", ".join(epochs)
+    return f"{said} ({read})" if read else said

@@ -108,6 +108,9 @@ def _show_plan(opened: Opened, made: Plan) -> None:
     if at_most:
         rest = f"; at most {at_most}" if at_most != sure else ""
         show_line(f"to do: {sure or 'nothing that is sure'}{rest}")
+    for planned in made:
+        for note in planned.forecast.notes:
+            show_line(f"{planned.name}: {note}")
     for finding in lint(opened.document, made):
         show_line(headline(finding), "yellow")
     for planned in made:

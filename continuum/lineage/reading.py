@@ -6,7 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from continuum.artifacts import Artifact, Checkpoint, Corpus, CorpusItem, TrainingCheckpoint
+from continuum.artifacts import (
+    Artifact,
+    Checkpoint,
+    Corpus,
+    CorpusItem,
+    DataPosition,
+    TokenizedDataset,
+    TrainingCheckpoint,
+)
 from continuum.best import best_step
 from continuum.errors import IntegrityError
 from continuum.files import write_json
@@ -48,6 +56,7 @@ def _graph_of(runs: Iterable[StageRun], plan: Plan) -> Graph:
             made = _nodes_of(run, record, checkpoints, artifact, is_current=run.name in current)
             nodes |= {node.id: node for node in made}
             read[run.name] = _RunRead.of(run, record, checkpoints, artifact)
+    nodes = _with_epochs(nodes)
     edges = {edge for run in read.values() for edge in _edges_of(run, read)}
     return Graph(
         experiment=plan.experiment.name,
@@ -178,6 +187,32 @@ def _edges_of(run: _RunRead, read: Mapping[str, _RunRead]) -> Iterator[Edge]:
                 yield Edge(source=node_id, relation="derived", target=parent_id)
 
 
+def _with_epochs(nodes: Mapping[str, Node]) -> dict[str, Node]:
+    """The nodes, where each model says how often it has read each dataset, by the dataset's name.
+
+    A dataset that is not among the nodes is called by the beginning of its digest.
+    """
+    datasets = [node for node in nodes.values() if node.type == TokenizedDataset.noun]
+    datasets.sort(key=lambda node: node.is_current)  # the last of equal ones gives the name
+    names = {node.sha256: node.stage for node in datasets}
+    found = dict(nodes)
+    for key, node in nodes.items():
+        if (read := node.facts.get("data_read")) is not None:
+            epochs = {
+                names.get(digest, digest[:12]): round(position["passes"], 3)
+                for digest, position in read.items()
+            }
+            found[key] = node.model_copy(update={"facts": {**node.facts, "epochs": epochs}})
+    return found
+
+
+def _data_read(read: Mapping[str, DataPosition] | None) -> dict[str, Any]:
+    """Where training stands in each dataset, if that is known."""
+    if read is None:
+        return {}
+    return {"data_read": {digest: position.model_dump() for digest, position in read.items()}}
+
+
 def _record_of(run: StageRun) -> StageRecord | None:
     """The run's record; None for a folder that is not ours and so no part of the ancestry."""
     try:
@@ -224,6 +259,7 @@ def _checkpoint_facts(saved: SavedCheckpoint) -> dict[str, Any]:
         "tokens_total": manifest.tokens_total,
         "metrics": manifest.metrics,
         "world_size": manifest.world_size,
+        **_data_read(manifest.data_read),
     }
 
 
@@ -242,4 +278,5 @@ def _artifact_facts(artifact: Artifact) -> dict[str, Any]:
     wanted = ("step", "tokens_seen", "tokens_total", "repo", "commit", "num_ids", "backend")
     facts = {name: getattr(artifact, name) for name in wanted if hasattr(artifact, name)}
     facts |= {"summary": artifact.summary()}
+    facts |= _data_read(artifact.data_read) if isinstance(artifact, Checkpoint) else {}
     return {name: value for name, value in facts.items() if value is not None}

@@ -7,8 +7,10 @@ LINT_CODES = {
         "A model sees its data more than once.",
         "A second pass teaches less than new text, and after about four passes nearly nothing "
         "(Muennighoff et al. 2023, Scaling Data-Constrained Language Models). Passes are counted "
-        "through `resume` and `retrain`, and are a lower bound until the dataset exists. Add text, "
-        "lower the budget, or allow it where it is meant.",
+        "through `resume` and `retrain`, and are a lower bound until the dataset exists. A "
+        "`retrain` that restarts, or has another data seed or sequence length than its model had, "
+        "reads text again before it has read all. Add text, lower the budget, or allow it where it "
+        "is meant.",
         "tokens: {kind: tokenize, corpus: one_book, …}   # about 200k tokens\n"
         "pretrain: {kind: pretrain, data: tokens, max_tokens: 1M, …}",
         "tokens: {kind: tokenize, corpus: one_book, …}\n"

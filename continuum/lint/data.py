@@ -45,9 +45,15 @@ def repeated_data(subject: Subject) -> Iterator[Finding]:
         seen = exposures[name]
         for dataset, own in seen.own.items():
             before = seen.before.get(dataset, 0.0)
+            restarts = _why_restarts(subject, training, dataset) if before else ""
             if own > ROUNDING or before <= ROUNDING < before + own:
                 path, at_key = _where(training, dataset)
                 yield Finding(path, _repetition(dataset, own, before), at_key=at_key)
+            elif restarts and before <= ROUNDING:
+                path, at_key = _where(training, dataset)
+                if restarts.startswith("data_position"):
+                    path, at_key = training.path("data_position"), False
+                yield Finding(path, _restart(dataset, own, before, restarts), at_key=at_key)
 
 
 def evaluation_on_training_data(subject: Subject) -> Iterator[Finding]:
@@ -131,14 +137,19 @@ def _own_passes(
 
 def _most_blocks(planned: PlannedStage, sequence_length: int) -> int | None:
     """Training blocks of a dataset: as many as it has, or no more than this; None if unknown."""
-    try:
-        artifact = planned.run.artifact() if planned.run.is_complete else None
-    except IntegrityError:  # the plan says so
-        artifact = None
-    if isinstance(artifact, TokenizedDataset):
+    artifact = _artifact(planned)
+    if artifact is not None:
         return artifact.train.num_blocks(sequence_length)
     tokens = planned.forecast.max_tokens.get("train")
     return None if tokens is None else tokens // (sequence_length + 1)
+
+
+def _artifact(planned: PlannedStage) -> TokenizedDataset | None:
+    try:
+        artifact = planned.run.artifact() if planned.run.is_complete else None
+    except IntegrityError:  # the plan says so
+        return None
+    return artifact if isinstance(artifact, TokenizedDataset) else None
 
 
 def _repetition(dataset: str, own: float, before: float) -> str:
@@ -149,6 +160,22 @@ def _repetition(dataset: str, own: float, before: float) -> str:
         text += f", {before:.3g} of them" if own <= ROUNDING else f", and {before:.3g} times"
         text += " in the stages before"
     return text
+
+
+def _restart(dataset: str, own: float, before: float, why: str) -> str:
+    return (
+        f"{dataset!r} is read from its beginning again, {own:.3g} times, after {before:.3g} times "
+        f"in the stages before: {why}"
+    )
+
+
+def _why_restarts(subject: Subject, training: Training, dataset: str) -> str:
+    """Why a stage reads a dataset from its beginning, which its model has read of before."""
+    planned = subject.plan.stages[dataset]
+    made = _artifact(planned)
+    reading = training.planned.forecast.reading
+    found = reading.get(made.digest if made is not None else dataset)
+    return found.restarts if found is not None else ""
 
 
 def _where(training: Training, dataset: str) -> tuple[KeyPath, bool]:

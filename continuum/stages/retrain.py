@@ -1,4 +1,4 @@
-"""kind: retrain - train weights on; data, optimizer and counters are new."""
+"""kind: retrain - train weights on; optimizer and counters are new, data is read on."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace

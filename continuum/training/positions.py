@@ -6,6 +6,7 @@ epoch lasts, so a stage begins where they ended, if it reads the same blocks in 
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from continuum.artifacts import DataPosition, TokenizedDataset
 from continuum.preflight.reading import why_restarts
@@ -64,6 +65,21 @@ def begin(
                 passes=before.passes if before else 0.0,
             )
     return starts
+
+
+def told(
+    parts: Iterable[Part], recipe: Recipe, read: Mapping[str, DataPosition] | None, how: str
+) -> dict[str, dict[str, Any]]:
+    """By the datasets' names, for the record: where they are read from, and why not further on."""
+    starts = begin(parts, recipe, read, how)
+    found: dict[str, dict[str, Any]] = {}
+    for part in parts:
+        digest = part.dataset.digest
+        before, start = (read or {}).get(digest), starts[digest]
+        why = before and why_restarts(recipe, before.seed, before.sequence_length, how)
+        place = {"sha256": digest, "epoch": start.epoch, "blocks_read": start.blocks_read}
+        found[part.ref] = {**place, **({"restarts": why} if why else {})}
+    return found
 
 
 def order_of(parts: list[Part], seed: int, starts: Mapping[str, DataPosition]) -> SampleOrder:

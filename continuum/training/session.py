@@ -22,7 +22,7 @@ from continuum.training.guards import DivergedError
 from continuum.training.loop import Task, fit
 from continuum.training.memory import keep_freed_memory, memory_warnings
 from continuum.training.metrics import MetricsLog
-from continuum.training.positions import Part, begin, mixture_of, positions_after
+from continuum.training.positions import Part, begin, mixture_of, positions_after, told
 from continuum.training.saving import Saver
 from continuum.training.schedule import learning_rate
 from continuum.training.setup import (
@@ -84,7 +84,10 @@ def train(ctx: StageContext, recipe: Recipe, origin: Origin) -> TrainingCheckpoi
             f"schedule: the parent's last learning rate is 0 and {rate.kind} holds it there: no "
             "step would learn anything; state `peak` and `warmup`"
         )
-    recover(fabric, ctx, state, resolved)
+    has_recovered = recover(fabric, ctx, state, resolved)
+    if origin.weights is not None and not has_recovered and fabric.is_global_zero:
+        begun = told(parts, recipe, origin.data_read, origin.data_position)
+        ctx.run.log_attempt("data_position", datasets=begun)
     # As the checkpoint has it, if there is one: it says where the stage began.
     starts = {key: DataPosition(**fields) for key, fields in state.data_start.items()}
     data = training_data(parts, recipe, starts, share)

@@ -93,6 +93,7 @@ class TrainingState:
         """Everything but the model and the optimizer; collective, for the RNG of every rank."""
         values = {name: getattr(self, name) for name in COUNTERS}
         values |= {"metrics": dict(self.metrics), "rng": _rng_of_all_ranks()}
+        values["data_start"] = _canonical(self.data_start)
         return values | ({SCALER: self.scaler.state_dict()} if self.scaler else {})
 
     def restore(self, snapshot: dict[str, Any], *, rank: int = 0) -> None:

@@ -25,7 +25,7 @@ def change_field(world: World, turn: Turn) -> str:
 
 def change_seed(world: World, turn: Turn) -> str:
     world.document["seed"] = world.rng.choice((1, 2))
-    seeded = ("tokenize", "pretrain", "resume")
+    seeded = ("pretrain", "resume")
     _touch(turn, {name for name, stage in world.stages.items() if stage["kind"] in seeded})
     return f"seed = {world.document['seed']}"
 

@@ -27,6 +27,7 @@ OTHER: dict[str, Any] = {
     "strategy": "ddp", "text_field": "content", "to": 1e-6, "tokenizer": "train_tokenizer_all",
     "url": "https://example.org/other.txt", "vocab_size": 600, "weight_decay": 0.3,
     "betas": [0.8, 0.9], "every": 70, "keep_every": 700, "min_lr": 1e-7, "warmup": 70,
+    "split": 8, "init": 8,
     "tokenize_fraction": 9.0, "tokenize_corpus": 9.0, "files": ["*.txt"], "decay": 70,
 }  # fmt: skip
 """Another valid value for each field, by the last part of its path."""
@@ -43,6 +44,7 @@ SPECIAL: dict[str, Any] = {
     "pretrain_best.model": "pythia-70m", "pretrain_best.data": "tokenize_files",
     "pretrain_best.optimizer.name": "Adam", "convert_best.from": "pretrain_best",
     "pretrain_all.model.name": "pythia-31m", "pretrain.data": "tokenize_files",
+    "pretrain_all.seeds.data": 8, "retrain_epochs.seeds.data": 8,
     "pretrain_epochs.data": "tokenize_files", "retrain.data": "tokenize_files",
     "retrain_epochs.data": "tokenize_files",
     "pretrain.optimizer.name": "Adam", "pretrain_all.optimizer.name": "AdamW",
@@ -55,7 +57,9 @@ SPECIAL: dict[str, Any] = {
     "import_weights.path": "weights-moved", "import_dataset.path": "dataset-moved",
 }  # fmt: skip
 """Where the field's name does not say what is valid, by the stage's name and the path."""
-EXCHANGED = {"stop": "skip", "skip": "stop", "full": "sharded", "sharded": "full"}
+EXCHANGED = {"stop": "skip", "skip": "stop", "full": "sharded", "sharded": "full",
+    "continue": "restart", "restart": "continue",
+}  # fmt: skip
 """Fields with two values."""
 NOT_ALONE = {"kind", "as", "format", "schedule.kind"}
 """Paths that cannot be changed alone: their other values want, or forbid, other fields."""
@@ -141,12 +145,21 @@ def test_evaluation_counts_where_the_best_is_selected_by_it(
 
 
 def test_the_seed_counts_where_it_is_used(golden: Path, fingerprints: dict[str, str]) -> None:
-    changed = fingerprints_of(golden, "seed=8")
+    used_by = {
+        "seed=8": {"pretrain", "pretrain_best", "retrain"},
+        "seeds.init=8": {"pretrain", "pretrain_best"},
+        "seeds.data=8": {"pretrain", "pretrain_best", "retrain"},
+        "seeds.split=8": {"tokenize_undecided"},
+        "stages.tokenize_lines.seeds.split=8": {"tokenize_lines"},
+    }
     stages = load_experiment(golden).stages
-    for name, stage in stages.items():
-        above = {ref.stage for ref in stage.refs().values()}
-        is_below_one = any(changed[parent] != fingerprints[parent] for parent in above)
-        assert (changed[name] != fingerprints[name]) is (stage.uses_seed or is_below_one), name
+    for override, used in used_by.items():
+        changed = fingerprints_of(golden, override)
+        for name, stage in stages.items():
+            above = {ref.stage for ref in stage.refs().values()}
+            is_below_one = any(changed[parent] != fingerprints[parent] for parent in above)
+            is_changed = changed[name] != fingerprints[name]
+            assert is_changed is (name in used or is_below_one), (override, name)
 
 
 def test_a_change_reaches_all_below_it_and_nothing_else(

@@ -248,6 +248,12 @@ class Trials:
         assert isinstance(artifact, TrainingCheckpoint)
         return artifact
 
+    def num_blocks(self, dataset: str, sequence_length: int = 32) -> int:
+        """Training blocks of a dataset."""
+        artifact = self.stage_run(dataset).artifact()
+        assert isinstance(artifact, TokenizedDataset)
+        return artifact.train.num_blocks(sequence_length)
+
     def rows(self, stage: str) -> list[dict[str, Any]]:
         """The lines of a stage's `metrics.jsonl`."""
         return read_metrics(self.stage_run(stage))

@@ -6,9 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from continuum.artifacts import ModelWeights, TokenizedDataset, TrainingCheckpoint
-from tests.experiments import TOY_MODEL
+from continuum.artifacts import ModelWeights, TrainingCheckpoint
+from continuum.lineage.reading import build_graph
+from continuum.runs import ExperimentFolder
+from tests.experiments import TOY_MODEL, small_stages
 from tests.training.conftest import DATA_STAGES
 from tests.training.samples import Trials
 
@@ -50,6 +53,12 @@ FAMILY: dict[str, Any] = {
     "back": retrain("on_code", 4, data=HALF),
     "further": retrain("back", 3),
     "seeded": retrain("begin", 4, seeds={"data": 8}),
+    "aaa_tokens": small_stages()["tokens"],
+    "mixed": pretrain(4, data=HALF),
+    "renamed": pretrain(4, data={"code_tokens": 2, "aaa_tokens": 2}),
+    "doubled": pretrain(4, data={"aaa_tokens": 0.5, "tokens": 0.5}),
+    "other_init": pretrain(4, seeds={"init": 8}),
+    "other_order": pretrain(4, seeds={"data": 8}),
     "shorter": retrain("begin", 4, sequence_length=16),
 }  # fmt: skip
 ALL = (*DATA_STAGES, *FAMILY)
@@ -109,6 +118,64 @@ def test_another_seed_reads_from_the_beginning_of_another_order(family: Trials) 
     assert position(family, "seeded")[:2] == (0, 16)
 
 
+def test_no_name_of_a_dataset_decides_a_sample(family: Trials) -> None:
+    assert family.stage_run("tokens").artifact().digest == (
+        family.stage_run("aaa_tokens").artifact().digest
+    )
+    assert losses(family, "mixed") == losses(family, "renamed")
+
+
+def test_a_dataset_under_two_names_is_one(family: Trials) -> None:
+    assert losses(family, "doubled") == losses(family, "whole")[:4]
+
+
+def test_seeds_do_one_thing_each(family: Trials) -> None:
+    whole, init, order = (family.state(stage) for stage in ("whole", "other_init", "other_order"))
+    drawn = "lm_head.weight"
+    assert torch.equal(order["model"][drawn], whole["model"][drawn])
+    assert not set(losses(family, "other_order")) & set(losses(family, "whole"))
+    assert not torch.equal(init["model"][drawn], whole["model"][drawn])
+    assert init["data_start"] == whole["data_start"]
+    record = family.stage_run("other_init").record()
+    assert (record.seeds, record.seed) == ({"init": 8, "data": 7}, None)
+    assert family.stage_run("tokens").record().seeds == {}
+
+
+def test_the_plan_says_where_it_reads_on_by_what_its_parents_recorded(
+    family: Trials, tmp_path: Path
+) -> None:
+    shutil.copytree(family.folder, tmp_path / "toy")
+    trials = Trials(tmp_path / "toy")
+    added = {"more": retrain("back", 3, data=HALF)}
+    trials.write(only=DATA_STAGES, **FAMILY, **added)
+    code, tokens = trials.num_blocks("code_tokens"), trials.num_blocks("tokens")
+    assert trials.plan().stages["more"].forecast.notes == (
+        f"data: code_tokens is read on after 16 of the {code:,} blocks of epoch 1; "
+        f"tokens is read on after 32 of the {tokens:,} blocks of epoch 1",
+    )
+
+
+def test_the_record_says_where_a_retraining_began(family: Trials) -> None:
+    def begun(stage: str) -> dict[str, Any]:
+        (line,) = (
+            it for it in family.stage_run(stage).attempts() if it["event"] == "data_position"
+        )
+        return {key: line["datasets"]["tokens"].get(key) for key in ("blocks_read", "restarts")}
+
+    assert begun("child") == {"blocks_read": 36, "restarts": None}
+    assert begun("again") == {"blocks_read": 0, "restarts": "data_position: restart"}
+    assert begun("seeded") == {"blocks_read": 0, "restarts": "its data seed was 7 and is 8"}
+
+
+def test_the_lineage_counts_passes_over_the_whole_ancestry(family: Trials) -> None:
+    graph = build_graph(ExperimentFolder(family.folder), family.plan())
+    (node,) = graph.find("back")
+    tokens, code = family.num_blocks("tokens"), family.num_blocks("code_tokens")
+    assert node.facts["epochs"] == {
+        "tokens": round(32 / tokens, 3), "code_tokens": round(16 / code, 3),
+    }  # fmt: skip
+
+
 def test_data_that_the_parent_did_not_read_is_read_on_too(family: Trials) -> None:
     assert position(family, "on_code")[1] == 24
     assert position(family, "back")[1] == 24 + 8
@@ -117,13 +184,12 @@ def test_data_that_the_parent_did_not_read_is_read_on_too(family: Trials) -> Non
 
 
 def test_passes_count_all_that_ancestors_read_in_whatever_order(family: Trials) -> None:
-    dataset = family.stage_run("tokens").artifact()
-    assert isinstance(dataset, TokenizedDataset)
-    blocks = dataset.train.num_blocks(32)
+    blocks = family.num_blocks("tokens")
     for stage, read in {"weights": 36, "grandchild": 72, "again": 40, "seeded": 40}.items():
         assert position(family, stage)[2] == pytest.approx(read / blocks), stage
-    shorter = 24 / blocks + 16 / dataset.train.num_blocks(16)
-    assert position(family, "shorter") == (0, 16, pytest.approx(shorter))
+    shorter = 24 / blocks + 16 / family.num_blocks("tokens", 16)
+    assert position(family, "shorter")[:2] == (0, 16)
+    assert position(family, "shorter")[2] == pytest.approx(shorter)
 
 
 def test_a_stopped_retraining_goes_on_to_the_same_bytes(family: Trials, tmp_path: Path) -> None:

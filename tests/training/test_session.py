@@ -277,8 +277,9 @@ def test_a_checkpoint_of_an_earlier_release_is_still_one(trials: Trials) -> None
     run = trials.stage_run("pretrain")
     path = run.checkpoint_dir(13) / "manifest.json"
     manifest = CheckpointManifest.model_validate_json(path.read_bytes())
-    earlier = manifest.model_copy(update={"resolved": None}).sealed()
-    path.write_text(earlier.model_dump_json(exclude={"resolved"}), encoding="utf-8")
+    later = ("resolved", "data_read")
+    earlier = manifest.model_copy(update=dict.fromkeys(later)).sealed()
+    path.write_text(earlier.model_dump_json(exclude=set(later)), encoding="utf-8")
     trials.carry_out().raise_for_failure()
     (recovered,) = [line for line in run.attempts() if line["event"] == "recovered"]
     assert (recovered["step"], recovered["exact"]) == (13, True)
