@@ -80,6 +80,10 @@ class Pretrain(Stage):
     """How the work is done."""
 
     produces: ClassVar[type[Artifact]] = TrainingCheckpoint
+    version: ClassVar[int] = 2
+    news: ClassVar[Mapping[int, tuple[str, ...]]] = {
+        2: ("the validation loss is that of sequences spread over the whole split",)
+    }
     uses_seed: ClassVar[bool] = True
     trains: ClassVar[bool] = True
     preload: ClassVar[str] = "training"

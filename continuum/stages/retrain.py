@@ -75,6 +75,10 @@ class Retrain(Stage):
     """How the work is done."""
 
     produces: ClassVar[type[Artifact]] = TrainingCheckpoint
+    version: ClassVar[int] = 2
+    news: ClassVar[Mapping[int, tuple[str, ...]]] = {
+        2: ("the validation loss is that of sequences spread over the whole split",)
+    }
     uses_seed: ClassVar[bool] = True
     trains: ClassVar[bool] = True
     preload: ClassVar[str] = "training"
@@ -101,6 +105,7 @@ class Retrain(Stage):
             parent.model_config_fields,
             weights=parent.path,
             tokens_before=parent.tokens_total,
+            tokens_before_known=parent.has_known_total,
             parent=parent.digest,
         )
         return train(ctx, Recipe.model_validate(ctx.recipe, strict=False), origin)
@@ -110,7 +115,7 @@ class Retrain(Stage):
         parent = inputs[self.from_].artifact
         if not isinstance(parent, Checkpoint) or parent.vocabulary_digest is None:
             return
-        for ref in as_mixture(self.data):
+        for ref in self._recipe().all_data:
             dataset = inputs[ref].artifact
             if (
                 isinstance(dataset, TokenizedDataset)
@@ -123,4 +128,6 @@ class Retrain(Stage):
 
     def _recipe(self) -> Recipe:
         fields = {name: getattr(self, name) for name in Recipe.model_fields if name != "data"}
+        if self.evaluate is not None and self.evaluate.at_start is None:
+            fields["evaluate"] = self.evaluate.model_copy(update={"at_start": True})
         return Recipe(data=as_mixture(self.data), **fields)
