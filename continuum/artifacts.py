@@ -159,6 +159,17 @@ class DataPosition(BaseModel):
     """Over the dataset through the whole ancestry, in whatever orders."""
 
 
+COUNTS = (
+    "step",
+    "tokens_seen",
+    "tokens_total",
+    "tokens_total_known",
+    "skipped_steps",
+    "skipped_tokens",
+)
+"""Fields of a checkpoint that count what the model was trained on."""
+
+
 class Checkpoint(Artifact):
     """A model in LitGPT's layout: `lit_model.pth`, `model_config.yaml`, the tokenizer's files."""
 
@@ -169,7 +180,14 @@ class Checkpoint(Artifact):
     tokens_seen: int = 0
     """Training tokens of the stage (a `resume` counts its parent's too)."""
     tokens_total: int = 0
-    """Training tokens through the whole ancestry."""
+    """Training tokens through the whole ancestry, as far as it is known."""
+    tokens_total_known: bool = True
+    """False if there may be more: how long weights were trained that were made elsewhere, nobody
+    says."""
+    skipped_steps: int | None = None
+    """Steps of the stage that were not taken (`on_nonfinite: skip`), None if that is not known."""
+    skipped_tokens: int | None = None
+    """Tokens of those steps, which are no training tokens."""
     vocabulary_digest: str | None = None
     """The tokenizer's; None when the checkpoint came without one."""
     model_config_fields: dict[str, Any]
@@ -177,6 +195,18 @@ class Checkpoint(Artifact):
     data_read: dict[str, DataPosition] | None = None
     """Where its training stands in each dataset, by the dataset's digest; None where that is not
     known, as of weights made elsewhere or by an earlier release."""
+
+    @property
+    def has_known_total(self) -> bool:
+        """Whether `tokens_total` is all; weights an earlier release took in say 0 and mean this."""
+        return self.tokens_total_known and (self.tokens_total > 0 or self.step > 0)
+
+    @property
+    def total_words(self) -> str:
+        """`tokens_total` for people."""
+        if self.has_known_total:
+            return f"{self.tokens_total:,} tokens"
+        return f"at least {self.tokens_total:,} tokens" if self.tokens_total else "unknown tokens"
 
 
 @artifact_type
@@ -191,7 +221,8 @@ class TrainingCheckpoint(Checkpoint):
     def summary(self) -> str:
         shown = {name: value for name, value in self.metrics.items() if "/" not in name}
         losses = ", ".join(f"{name} {value:.3f}" for name, value in sorted(shown.items()))
-        return f"step {self.step:,}, {self.tokens_seen:,} tokens" + (
+        skipped = f", {self.skipped_steps:,} steps skipped" if self.skipped_steps else ""
+        return f"step {self.step:,}, {self.tokens_seen:,} tokens{skipped}" + (
             f", {losses}" if losses else ""
         )
 
@@ -215,4 +246,4 @@ class ModelWeights(Checkpoint):
         return super().view(expected)
 
     def summary(self) -> str:
-        return f"{self.tokens_total:,} tokens in its ancestry"
+        return f"{self.total_words} in its ancestry"

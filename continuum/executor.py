@@ -257,8 +257,11 @@ def has_other_inputs(planned: PlannedStage, inputs: Mapping[str, Artifact]) -> b
     if not planned.run.is_begun:
         return False
     used = {item.ref: item.digest for item in planned.run.record().inputs}
+    observed = planned.stage.observed(planned.recipe)
     return any(
-        used.get(ref, artifact.digest) != artifact.digest for ref, artifact in inputs.items()
+        used.get(ref, artifact.digest) != artifact.digest
+        for ref, artifact in inputs.items()
+        if ref not in observed
     )
 
 

@@ -74,6 +74,10 @@ class Spec(BaseModel):
         """Every reference in the fields, by its place."""
         return self._refs
 
+    def observed_refs(self) -> frozenset[str]:
+        """The references that stand in runtime fields alone: inputs that change nothing made."""
+        return frozenset(map(str, self.refs().values())) - set(_made_from(self))
+
     @cached_property
     def _refs(self) -> dict[tuple[str | int, ...], "Ref[Any]"]:
         return dict(_find_refs(self, ()))
@@ -276,6 +280,20 @@ def _identity_of(value: Any) -> Any:
     if isinstance(value, dict):
         return {str(key): _identity_of(item) for key, item in value.items()}
     return value
+
+
+def _made_from(spec: Spec) -> Iterator[str]:
+    """The references in fields that are part of the identity."""
+    for name, info in type(spec).model_fields.items():
+        extra = info.json_schema_extra
+        if not isinstance(extra, dict) or extra.get(ROLE, "identity") == "identity":
+            value = getattr(spec, name)
+            found = _made_from(value) if isinstance(value, Spec) else _strings(value)
+            yield from found
+
+
+def _strings(value: Any) -> Iterator[str]:
+    return (str(ref) for _, ref in _find_refs(value, ()))
 
 
 def _find_refs(value: Any, path: tuple[str | int, ...]) -> Iterator[tuple[Any, Ref[Any]]]:

@@ -75,6 +75,9 @@ class _Candidate:
     name: str
     stage: Stage
     refs: tuple[Ref[Any], ...]
+    """All inputs."""
+    made_from: tuple[Ref[Any], ...]
+    """Those whose bytes count, without what is only evaluated on."""
     identity: dict[str, Any]
     run: StageRun
     forecast: Forecast
@@ -121,7 +124,9 @@ class _Planner:
         own_refs = {ref.stage for ref in stage.refs().values()}
         recipe = stage.recipe({parent: self.planned[parent].recipe for parent in own_refs})
         refs = input_refs(stage, recipe)
-        identity = self._identity(stage, refs)
+        observed = stage.observed(recipe)
+        made_from = tuple(ref for ref in refs if ref not in observed)
+        identity = self._identity(stage, made_from)
         if name in self._best_metrics:
             identity |= evaluation_identity(recipe)
         digest = fingerprint(identity)
@@ -134,7 +139,19 @@ class _Planner:
         self._artifacts[name] = artifact
         pins = self.lock.pins(name) if self.lock is not None else {}
         decision = self._decide(
-            _Candidate(name, stage, refs, identity, run, forecast, artifact, record, damage, pins)
+            _Candidate(
+                name,
+                stage,
+                refs,
+                made_from,
+                identity,
+                run,
+                forecast,
+                artifact,
+                record,
+                damage,
+                pins,
+            )
         )
         self.planned[name] = PlannedStage(
             name=name,
@@ -221,14 +238,14 @@ class _Planner:
         )
 
     def _made_again(self, it: _Candidate) -> tuple[Reason, ...]:
-        again = (ref for ref in it.refs if self.planned[ref.stage].is_made_again)
+        again = (ref for ref in it.made_from if self.planned[ref.stage].is_made_again)
         return tuple(UpstreamRunsAgain(str(ref)) for ref in again)
 
     def _changed_inputs(self, it: _Candidate) -> tuple[Reason, ...]:
         """Inputs that were made again, with other bytes, since the stage used them."""
         recorded = {item.ref: item.digest for item in it.record.inputs} if it.record else {}
         changed = []
-        for ref in it.refs:
+        for ref in it.made_from:
             artifact = self._input(ref).artifact
             if artifact is not None and recorded.get(str(ref), artifact.digest) != artifact.digest:
                 changed.append(InputChanged(str(ref), recorded[str(ref)], artifact.digest))

@@ -22,8 +22,6 @@ from continuum.records import with_sequences
 from continuum.spelling import closest
 from continuum.stage import Problem
 
-METRICS = (VALIDATION_LOSS, "loss")
-"""What a checkpoint is rated by; of several datasets, also `val_loss/DATASET`."""
 LEAST_LIKELY_SHARE = 1
 """In percent of the peak: a `min_lr` above it that comes to no less is a share without its sign."""
 MIN_SHARE = 1e-4
@@ -106,6 +104,13 @@ class Evaluate(Spec):
     """The same by their tokens, instead of `sequences`."""
     final: bool = True
     """Whether to evaluate after the last step."""
+    at_start: bool | None = runtime_field(None)
+    """Whether to evaluate before the first step too, as the first row of metrics.jsonl and never
+    the best; null does so in a `retrain` alone."""
+    # Not strict: below a validator of the whole mapping, a record's list is no tuple.
+    on: tuple[Ref[TokenizedDataset], ...] = runtime_field((), strict=False)
+    """More datasets whose validation splits are evaluated, as `val_loss/NAME`; nothing of them is
+    trained on, and another content of theirs makes no training run again."""
 
     @model_validator(mode="before")
     @classmethod
@@ -223,6 +228,16 @@ class Recipe(Spec):
     runtime: Runtime = runtime_field(Runtime())
 
     @property
+    def held_out(self) -> tuple[Ref[TokenizedDataset], ...]:
+        """Datasets outside the mixture that are evaluated."""
+        return self.evaluate.on if self.evaluate is not None else ()
+
+    @property
+    def all_data(self) -> tuple[Ref[TokenizedDataset], ...]:
+        """The datasets of the mixture and those outside it."""
+        return (*self.data, *self.held_out)
+
+    @property
     def tokens_per_step(self) -> int:
         return self.global_batch_size * self.sequence_length
 
@@ -316,14 +331,38 @@ def training_problems(stage: Any) -> Iterator[Problem]:
     yield from _mixture_problems(stage.data)
     yield from optimizer_problems(stage.optimizer)
     yield from _floor_problems(stage.schedule, stage.optimizer.lr)
-    yield from metric_problems(stage.runtime, as_mixture(stage.data))
+    yield from held_out_problems(stage.evaluate, as_mixture(stage.data))
+    yield from metric_problems(stage.runtime, evaluated_datasets(stage.data, stage.evaluate))
+
+
+def evaluated_datasets(data: Any, evaluate: Evaluate | None) -> tuple[str, ...]:
+    """The datasets that are evaluated, those of the mixture first."""
+    return tuple(map(str, (*as_mixture(data), *(evaluate.on if evaluate else ()))))
+
+
+def validation_metrics(datasets: Collection[str]) -> list[str]:
+    """The names of the losses on these datasets: the first one's, and of several each one's."""
+    several = datasets if len(datasets) > 1 else ()
+    return [VALIDATION_LOSS, *(f"{VALIDATION_LOSS}/{name}" for name in several)]
+
+
+def held_out_problems(evaluate: Evaluate | None, mixture: Collection[str]) -> Iterator[Problem]:
+    """Each dataset is evaluated once: those of the mixture are anyway."""
+    refs = evaluate.on if evaluate is not None else ()
+    for number, ref in enumerate(refs):
+        place = ("evaluate", "on", number)
+        if ref in mixture:
+            yield Problem(
+                place, f"{str(ref)!r} is in the data, which is evaluated anyway; remove it"
+            )
+        elif ref in refs[:number]:
+            yield Problem(place, f"{str(ref)!r} is named twice; remove one")
 
 
 def metric_problems(runtime: Runtime | None, datasets: Collection[str] | None) -> Iterator[Problem]:
     """A checkpoint is kept by a metric that there is; without `datasets`, theirs are not known."""
     metric = runtime.checkpoint.keep_best if runtime else None
-    several = datasets if datasets is not None and len(datasets) > 1 else ()
-    known = [*METRICS, *(f"{VALIDATION_LOSS}/{name}" for name in several)]
+    known = [*validation_metrics(datasets or ()), "loss"]
     is_of_dataset = datasets is None and str(metric).startswith(f"{VALIDATION_LOSS}/")
     if metric is not None and metric not in known and not is_of_dataset:
         place = ("runtime", "checkpoint", "keep_best")

@@ -1,6 +1,6 @@
 """The documents a run folder holds: what was asked for, what it used, what a checkpoint is."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -76,7 +76,16 @@ class CheckpointManifest(BaseModel):
 
     step: int
     tokens_seen: int
+    """Training tokens of the stage; those of skipped steps are none."""
     tokens_total: int
+    tokens_total_known: bool = True
+    """False if there may be more: weights made elsewhere are in the ancestry."""
+    skipped_steps: int | None = None
+    """Steps that were not taken (`on_nonfinite: skip`); None in one of an earlier release."""
+    skipped_tokens: int | None = None
+    """Tokens of those steps."""
+    skipped_in_a_row: int = 0
+    """Those of them since the last step that was taken."""
     world_size: int
     """Processes that trained it."""
     micro_batch_size: int = 1
@@ -110,6 +119,16 @@ class CheckpointManifest(BaseModel):
     def _own_digest(self) -> str:
         later = {name for name in ("resolved", "data_read") if getattr(self, name) is None}
         return fingerprint(self.model_dump(mode="json", exclude={"seal"} | later))
+
+
+def last_good(steps: Sequence[int], last_taken: int) -> int | None:
+    """The newest of the saved steps whose weights gave finite gradients, None when none did.
+
+    Args:
+        last_taken: The step after which every one was skipped. It may be what went wrong, so its
+            own checkpoint is no better than one saved during the skipped stretch.
+    """
+    return max((step for step in steps if step < last_taken), default=None)
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 
 from continuum.artifacts import Artifact, TrainingCheckpoint
 from continuum.best import best_step
-from continuum.fields import VALIDATION_LOSS, Ref, Spec
-from continuum.recipe import Recipe, intervals_of
+from continuum.fields import Ref, Spec
+from continuum.recipe import Recipe, evaluated_datasets, intervals_of, validation_metrics
 from continuum.runs import StageRun
 from continuum.spelling import did_you_mean
 from continuum.stage import PlanInput, select_checkpoint
@@ -99,9 +99,7 @@ def best_problems(
             f"{ref!r}: {ref.stage} takes {num_steps:,} steps and evaluates every {every:,}: "
             "never; evaluate more often"
         )
-    known = [VALIDATION_LOSS]
-    if len(recipe.data) > 1:
-        known += [f"{VALIDATION_LOSS}/{dataset}" for dataset in recipe.data]
+    known = validation_metrics(evaluated_datasets(recipe.data, recipe.evaluate))
     if metric not in known:
         hint = did_you_mean(metric, known)
         yield f"{ref!r}: {ref.stage} evaluates {', '.join(known)} and no {metric!r}{hint}"

@@ -17,7 +17,7 @@ from typing import Any, ClassVar, get_args
 from pydantic import ValidationError
 
 from continuum.architecture import Architecture
-from continuum.artifacts import Artifact, ArtifactT, Checkpoint, TrainingCheckpoint
+from continuum.artifacts import COUNTS, Artifact, ArtifactT, Checkpoint, TrainingCheckpoint
 from continuum.best import best_step
 from continuum.errors import IntegrityError
 from continuum.fields import (
@@ -284,6 +284,16 @@ class Stage(Spec):
         """
         return None
 
+    def observed(self, recipe: Spec | None) -> frozenset[str]:
+        """Inputs that are only looked at, by reference: other bytes of them make nothing anew.
+
+        Args:
+            recipe: The stage's complete recipe, if it trains.
+        """
+        inherited = recipe.observed_refs() if recipe is not None else frozenset()
+        made_from = {str(ref) for ref in self.refs().values()} - self.observed_refs()
+        return (self.observed_refs() | inherited) - made_from
+
     def forecast(self, inputs: Mapping[str, PlanInput], experiment_folder: Path) -> Forecast:
         """What the plan can say before the stage runs, from its inputs by reference."""
         return Forecast()
@@ -336,8 +346,7 @@ def select_checkpoint(artifact: Artifact, ref: Ref[Any], run: StageRun) -> Artif
                 update={
                     "path": saved.path,
                     **{
-                        name: getattr(saved.manifest, name)
-                        for name in ("step", "tokens_seen", "tokens_total", "files", "digest")
+                        name: getattr(saved.manifest, name) for name in (*COUNTS, "files", "digest")
                     },
                     "data_read": saved.manifest.data_read,
                     "metrics": saved.manifest.metrics,

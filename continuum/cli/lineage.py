@@ -87,7 +87,7 @@ def _label(node: Node) -> str:
     words = [f"[bold]{_name(node)}[/bold]", node.type]
     if node.type == "source":
         words = [f"[bold]{facts['source']}[/bold]", "source"]
-    if facts.get("tokens_total"):
+    if facts.get("tokens_seen"):
         words.append(_tokens(facts))
     elif node.type not in ("source", "run") and facts.get("summary"):
         words.append(str(facts["summary"]))
@@ -107,7 +107,10 @@ def _name(node: Node) -> str:
 
 
 def _tokens(facts: dict[str, Any]) -> str:
-    said = f"{facts['tokens_seen']:,} tokens, {facts['tokens_total']:,} in all"
+    total, skipped = facts["tokens_total"], facts.get("skipped_steps")
+    in_all = f"at least {total['at_least']:,}" if isinstance(total, dict) else f"{total:,}"
+    apart = f", {facts['skipped_tokens']:,} in {skipped:,} skipped steps" if skipped else ""
+    said = f"{facts['tokens_seen']:,} tokens, {in_all} in all{apart}"
     epochs = (f"{number:g} x {name}" for name, number in facts.get("epochs", {}).items())
     read = ", ".join(epochs)
     return f"{said} ({read})" if read else said

@@ -20,7 +20,7 @@ from continuum.errors import IntegrityError
 from continuum.files import write_json
 from continuum.lineage.graph import Edge, Graph, Node
 from continuum.plan import Plan
-from continuum.records import InputRecord, SavedCheckpoint, StageRecord
+from continuum.records import CheckpointManifest, InputRecord, SavedCheckpoint, StageRecord
 from continuum.runs import ExperimentFolder, StageRun
 
 SCHEMA = "continuum.lineage/1"
@@ -256,11 +256,24 @@ def _checkpoint_facts(saved: SavedCheckpoint) -> dict[str, Any]:
     return {
         "step": manifest.step,
         "tokens_seen": manifest.tokens_seen,
-        "tokens_total": manifest.tokens_total,
+        "tokens_total": _total(manifest.tokens_total, is_known=manifest.tokens_total_known),
+        **_skipped(manifest),
         "metrics": manifest.metrics,
         "world_size": manifest.world_size,
         **_data_read(manifest.data_read),
     }
+
+
+def _total(tokens: int, *, is_known: bool) -> int | dict[str, int]:
+    """Training tokens of an ancestry, as JSON."""
+    return tokens if is_known else {"at_least": tokens}
+
+
+def _skipped(model: CheckpointManifest | Checkpoint) -> dict[str, int]:
+    """Steps that were not taken and their tokens, where there are any."""
+    if not model.skipped_steps:
+        return {}
+    return {"skipped_steps": model.skipped_steps, "skipped_tokens": model.skipped_tokens or 0}
 
 
 def _best_facts(
@@ -277,6 +290,9 @@ def _best_facts(
 def _artifact_facts(artifact: Artifact) -> dict[str, Any]:
     wanted = ("step", "tokens_seen", "tokens_total", "repo", "commit", "num_ids", "backend")
     facts = {name: getattr(artifact, name) for name in wanted if hasattr(artifact, name)}
+    if isinstance(artifact, Checkpoint):
+        total = _total(artifact.tokens_total, is_known=artifact.has_known_total)
+        facts |= {"tokens_total": total, **_skipped(artifact)}
     facts |= {"summary": artifact.summary()}
     facts |= _data_read(artifact.data_read) if isinstance(artifact, Checkpoint) else {}
     return {name: value for name, value in facts.items() if value is not None}

@@ -63,7 +63,7 @@ def evaluation_on_training_data(subject: Subject) -> Iterator[Finding]:
     for name, training in subject.trainings.items():
         if training.recipe.evaluate is None:
             continue
-        for evaluated in sorted({ref.stage for ref in training.recipe.data} - told):
+        for evaluated in sorted({ref.stage for ref in training.recipe.all_data} - told):
             trained, source = _first_leak(subject, evaluated, exposures[name].datasets)
             if source is not None:
                 told.add(evaluated)
@@ -81,7 +81,7 @@ def missing_validation(subject: Subject) -> Iterator[Finding]:
         evaluate = training.path("evaluate")
         if training.recipe.evaluate is None or (is_inherited and not subject.is_written(evaluate)):
             continue
-        for ref in training.recipe.data:
+        for ref in training.recipe.all_data:
             stage = subject.plan.stages[ref.stage].stage
             if isinstance(stage, Tokenize) and stage.validation == "none":
                 yield Finding(

@@ -128,7 +128,7 @@ def data_problems(
             "tokenize all of them with the model's"
         )
     for ref, item in datasets.items():
-        bound = blocks[ref]
+        bound = blocks.get(ref)  # none of a dataset that is only evaluated
         if bound is not None and not bound.blocks:
             yield (
                 f"dataset {ref!r} has too few tokens for one block of sequence_length "

@@ -40,8 +40,8 @@ def forecast_training(
         start_step: A resume's first step; None while the parent is not known.
         host: The machine that trains; None for this one.
     """
-    datasets = {str(ref): inputs[ref] for ref in recipe.data}
-    blocks = {ref: blocks_of(recipe, item, "train") for ref, item in datasets.items()}
+    datasets = {str(ref): inputs[ref] for ref in recipe.all_data}
+    blocks = {str(ref): blocks_of(recipe, inputs[ref], "train") for ref in recipe.data}
     num_steps = _num_steps(recipe, blocks)
     problems = [
         *batch_problems(recipe),

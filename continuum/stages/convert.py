@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from continuum.architecture import Architecture
-from continuum.artifacts import Artifact, ModelWeights, TrainingCheckpoint
+from continuum.artifacts import COUNTS, Artifact, ModelWeights, TrainingCheckpoint
 from continuum.preflight.reading import read_by
 from continuum.preflight.sizes import bytes_per_parameter
 from continuum.recipe import Recipe
@@ -48,9 +48,7 @@ class Convert(Stage):
         return ModelWeights(
             path=ctx.output_dir,
             files=extract_weights(parent.path, ctx.output_dir),
-            step=parent.step,
-            tokens_seen=parent.tokens_seen,
-            tokens_total=parent.tokens_total,
+            **{name: getattr(parent, name) for name in COUNTS},
             vocabulary_digest=parent.vocabulary_digest,
             model_config_fields=parent.model_config_fields,
             data_read=parent.data_read,

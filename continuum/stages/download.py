@@ -133,6 +133,7 @@ class Download(Stage):
             tokenizer=tokenizer,
             vocabulary_digest=tokenizer.vocabulary_digest if tokenizer is not None else None,
             model_config_fields=read_architecture(folder / "model_config.yaml").fields,
+            tokens_total_known=False,
         )
 
     def _select(self, revision: HubRevision, partial_dir: Path) -> list[HubFile]:

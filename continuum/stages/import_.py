@@ -238,6 +238,7 @@ def _import_weights(folder: Path) -> ModelWeights:
         tokenizer=tokenizer,
         vocabulary_digest=tokenizer.vocabulary_digest if tokenizer is not None else None,
         model_config_fields=_architecture(folder / "model_config.yaml").fields,
+        tokens_total_known=False,
     )
 
 

@@ -93,6 +93,7 @@ class Pretrain(Stage):
             "the order of the samples is keyed by the data's SHA-256, not by its place in the "
             "mixture; the weights are drawn by seeds.init, the order by seeds.data",
             "the first step of a warm-up learns: its rate is peak / (warm-up + 1), no longer 0",
+            "the validation loss is that of sequences spread over the whole split",
         )
     }
     trains: ClassVar[bool] = True

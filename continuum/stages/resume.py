@@ -1,6 +1,6 @@
 """kind: resume - go on with a finished stage's full state, towards a larger budget."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -18,7 +18,9 @@ from continuum.recipe import (
     Recipe,
     ResumeSchedule,
     Runtime,
+    as_mixture,
     budget_problems,
+    held_out_problems,
     metric_problems,
 )
 from continuum.stage import (
@@ -64,6 +66,7 @@ class Resume(Stage):
         2: (
             "the samples go on in the order of the parent, which is keyed by the data's SHA-256",
             "the first step of a warm-up to `peak` is above the rate that the parent ended at",
+            "the validation loss is that of sequences spread over the whole split",
         )
     }
     refused: ClassVar[Mapping[str, str]] = dict.fromkeys(
@@ -76,6 +79,7 @@ class Resume(Stage):
     def problems(self, stages: Mapping[str, Stage]) -> Iterator[Problem]:
         yield from budget_problems(self)
         yield from metric_problems(self.runtime, None)
+        yield from held_out_problems(self.evaluate, _mixture_of(self, stages))
         parent = stages.get(self.from_.stage)  # none when the parent has mistakes of its own
         if parent and TrainingCheckpoint in parent.output_types() and not parent.trains:
             yield Problem(
@@ -116,6 +120,21 @@ class Resume(Stage):
         changes["schedule"] = self.schedule
         if self.evaluate is not None:
             changes["evaluate"] = self.evaluate
+        elif parent.evaluate is not None:  # which the parent's end was evaluated by
+            changes["evaluate"] = parent.evaluate.model_copy(update={"at_start": None})
         if self.runtime is not None:
             changes["runtime"] = self.runtime
         return parent.model_copy(update=changes)
+
+
+def _mixture_of(stage: Stage, stages: Mapping[str, Stage]) -> Collection[str]:
+    """The data that a chain of extensions began with; empty where it cannot be followed."""
+    known = set()
+    while isinstance(stage, Resume) and stage.from_.stage not in known:
+        known.add(stage.from_.stage)
+        parent = stages.get(stage.from_.stage)
+        if parent is None:
+            return ()
+        stage = parent
+    data = getattr(stage, "data", None)
+    return as_mixture(data) if data is not None else ()

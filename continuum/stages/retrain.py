@@ -93,6 +93,7 @@ class Retrain(Stage):
             "the order of the samples is keyed by the data's SHA-256, not by its place in the "
             "mixture, and drawn by seeds.data",
             "the first step of a warm-up learns: its rate is peak / (warm-up + 1), no longer 0",
+            "the validation loss is that of sequences spread over the whole split",
         )
     }
     trains: ClassVar[bool] = True
@@ -126,6 +127,7 @@ class Retrain(Stage):
             parent.model_config_fields,
             weights=parent.path,
             tokens_before=parent.tokens_total,
+            tokens_before_known=parent.has_known_total,
             parent=parent.digest,
             data_read=parent.data_read,
             data_position=self.data_position,
@@ -137,7 +139,7 @@ class Retrain(Stage):
         parent = inputs[self.from_].artifact
         if not isinstance(parent, Checkpoint) or parent.vocabulary_digest is None:
             return
-        for ref in as_mixture(self.data):
+        for ref in self._recipe().all_data:
             dataset = inputs[ref].artifact
             if (
                 isinstance(dataset, TokenizedDataset)
@@ -151,4 +153,6 @@ class Retrain(Stage):
     def _recipe(self) -> Recipe:
         own = Recipe.model_fields.keys() - {"data", "data_seed"}
         fields = {name: getattr(self, name) for name in own}
+        if self.evaluate is not None and self.evaluate.at_start is None:
+            fields["evaluate"] = self.evaluate.model_copy(update={"at_start": True})
         return Recipe(data=as_mixture(self.data), data_seed=self.seeds.data, **fields)

@@ -33,7 +33,7 @@ from continuum.files import (
     tree_digest,
     write_json,
 )
-from continuum.records import CheckpointManifest, SavedCheckpoint, read_manifest
+from continuum.records import CheckpointManifest, SavedCheckpoint, last_good, read_manifest
 from continuum.runs import StageRun
 from continuum.training.hashing_writer import HashingWriter
 from continuum.training.litgpt import Config, save_config
@@ -203,7 +203,7 @@ class Retention:
                 if self.keep_best in c.manifest.metrics
             ]
             kept |= {step for _, step in sorted(rated)[:1]}
-        return kept | self._best_steps(saved)
+        return kept | self._best_steps(saved) | _good_steps(saved)
 
     def _best_steps(self, saved: list[SavedCheckpoint]) -> set[int]:
         """What each of the last ones notes as the best: a recovery may go on from any of them."""
@@ -213,6 +213,16 @@ class Retention:
             for metric in self.best_metrics
         }
         return {step for step in noted if step is not None}
+
+
+def _good_steps(saved: list[SavedCheckpoint]) -> set[int]:
+    """While steps are skipped, the newest from before they were: it is what to go back to."""
+    newest = saved[-1].manifest if saved else None
+    if newest is None or not newest.skipped_in_a_row:
+        return set()
+    steps = [checkpoint.manifest.step for checkpoint in saved]
+    good = last_good(steps, newest.step - newest.skipped_in_a_row)
+    return set() if good is None else {good}
 
 
 def retain(run: StageRun, retention: Retention) -> list[SavedCheckpoint]:
@@ -252,10 +262,15 @@ def _fill(
     recipe = yaml.safe_dump(companions.recipe, sort_keys=False, allow_unicode=True)
     (folder / "hyperparameters.yaml").write_text(recipe, encoding="utf-8")
     files = hash_tree(folder, known=hashed)
+    learned = values["tokens_seen"] - values["skipped_tokens"]
     manifest = CheckpointManifest(
         step=values["step"],
-        tokens_seen=values["tokens_seen"],
-        tokens_total=values["tokens_before"] + values["tokens_seen"],
+        tokens_seen=learned,
+        tokens_total=values["tokens_before"] + learned,
+        tokens_total_known=values["tokens_before_known"],
+        skipped_steps=values["skipped_steps"],
+        skipped_tokens=values["skipped_tokens"],
+        skipped_in_a_row=values["skipped_in_a_row"],
         world_size=companions.world_size,
         micro_batch_size=companions.micro_batch_size,
         strategy=companions.strategy,

@@ -24,6 +24,16 @@ MIN_LOSS_SCALE = 1.0
 class DivergedError(StageFailedError):
     """The loss, its gradients or the weights are no numbers any more."""
 
+    def __init__(self, message: str, *, last_taken: int | None = None) -> None:
+        """Say what has diverged.
+
+        Args:
+            last_taken: The step before a stretch of skipped ones: what it left gives no finite
+                gradients, so only checkpoints of steps before it are good.
+        """
+        super().__init__(message)
+        self.last_taken = last_taken
+
 
 def finite(value: torch.Tensor, data: TrainingData, *, step: int, name: str = "loss") -> float:
     """The number in `value`, of optimizer step `step`, counted from one.
@@ -55,8 +65,14 @@ def note_skipped(state: TrainingState) -> None:
         raise DivergedError(
             f"the gradients of {state.skipped_in_a_row} steps in a row, up to step "
             f"{state.step + 1:,}, are no numbers, which is not the samples' fault: training has "
-            "diverged; lower optimizer.lr, lengthen schedule.warmup, or set max_norm"
+            "diverged; lower optimizer.lr, lengthen schedule.warmup, or set max_norm",
+            last_taken=last_taken(state),
         )
+
+
+def last_taken(state: TrainingState) -> int:
+    """The last step that was taken, asked while another is being skipped."""
+    return state.step + 1 - state.skipped_in_a_row
 
 
 def check_weights(fabric: Fabric, state: TrainingState) -> None:

@@ -27,6 +27,7 @@ from continuum.training.guards import (
     check_losses,
     check_weights,
     finite,
+    last_taken,
     note_skipped,
 )
 from continuum.training.loss import next_token_loss
@@ -52,6 +53,8 @@ class Task:
     validation: Mapping[str, ValidationData]
     """Validation splits by dataset, each evaluated by itself; the first is `val_loss`."""
     evaluate_final: bool
+    start_step: int = 0
+    """The step that the stage begins from, which no checkpoint of it is of."""
     checkpoint_minutes: float | None = None
     skips_nonfinite: bool = False
     """Whether a step with gradients that are no numbers is left out instead of ending the run."""
@@ -97,7 +100,8 @@ def fit(
     decisions = Decisions(fabric, should_stop, task.checkpoint_minutes)
     first_step = state.step + 1
     if state.owes_evaluation:
-        is_best = _evaluate(fabric, state, task, decisions, log=log, report=report)
+        with clock.paused():
+            is_best = _evaluate(fabric, state, task, decisions, log=log, report=report)
         _after_owed_evaluation(state, task, save, is_best=is_best)
     while state.step < task.num_steps:
         set_learning_rate(state, task.rate.at(state.tokens_seen))
@@ -106,6 +110,7 @@ def fit(
         take_step(state, norm)
         state.step += 1
         state.tokens_seen += task.tokens_per_step
+        state.skipped_tokens += task.tokens_per_step if norm is None else 0
         if state.step == first_step:
             check_ranks_agree(fabric, state.model)
 
@@ -138,7 +143,7 @@ def _after_owed_evaluation(
     """
     if state.owes_evaluation:
         raise StoppedError(_stopped(state.step))
-    if is_best or task.saves_at(state.step):
+    if state.step > task.start_step and (is_best or task.saves_at(state.step)):
         save(state)
 
 
@@ -161,7 +166,7 @@ def _log_step(
         state.metrics.pop("loss", None)
     row = {
         "tokens": state.tokens_seen,
-        "tokens_total": state.tokens_total,
+        "tokens_total": state.tokens_total if state.tokens_before_known else None,
         "loss": state.metrics.get("loss"),
         "lr": state.learning_rate,
         "grad_norm": None if norm is None else norm.item(),
@@ -194,9 +199,11 @@ def _evaluate(
     if losses is None:
         return False
     check_losses(losses, step=state.step, tolerates=task.skips_nonfinite, report=report)
-    state.metrics.update(losses)
     log.write(step=state.step, tokens=state.tokens_seen, **losses)
     report({"event": "evaluate", "step": state.step, **losses})
+    if state.step == task.start_step:
+        return False  # Of what the stage was given: no result of it, and never its best.
+    state.metrics.update(losses)
     return any([note_best(state.metrics, metric, state.step) for metric in task.best_metrics])
 
 
@@ -224,7 +231,8 @@ def take_step(state: TrainingState, norm: torch.Tensor | None) -> None:
         raise DivergedError(
             f"the gradients of step {state.step + 1:,} are no numbers in fp16, however little the "
             "loss is scaled: training has diverged; lower optimizer.lr, lengthen schedule.warmup, "
-            "set max_norm, or use precision bf16-mixed or 32-true"
+            "set max_norm, or use precision bf16-mixed or 32-true",
+            last_taken=last_taken(state),
         )
 
 

@@ -34,10 +34,10 @@ def mixture_of(recipe: Recipe, datasets: Mapping[str, TokenizedDataset]) -> list
     The samples hang on this order, so no name may decide it.
     """
     parts: dict[str, Part] = {}
-    weights = {str(ref): weight for ref, weight in recipe.data.items()}
-    for ref, dataset in datasets.items():
+    for ref, share in recipe.data.items():
+        dataset = datasets[ref]
         known = parts.get(dataset.digest)
-        weight = weights[ref] + (known.weight if known else 0.0)
+        weight = share + (known.weight if known else 0.0)
         num_blocks = dataset.train.num_blocks(recipe.sequence_length)
         parts[dataset.digest] = Part(known.ref if known else ref, dataset, weight, num_blocks)
     return sorted(parts.values(), key=lambda part: (-part.weight, part.dataset.digest))

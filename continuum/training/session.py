@@ -13,7 +13,7 @@ from continuum.best import without_notes
 from continuum.errors import PreflightError, StageFailedError
 from continuum.files import link_or_copy
 from continuum.recipe import Recipe, intervals_of
-from continuum.records import saved_checkpoint
+from continuum.records import last_good, saved_checkpoint
 from continuum.stage import StageContext
 from continuum.training.checkpoint import Companions, discard_damaged
 from continuum.training.data import Share
@@ -50,6 +50,8 @@ class Origin:
     """A training checkpoint whose full state goes on (`resume`)."""
     tokens_before: int = 0
     """Training tokens behind `weights`."""
+    tokens_before_known: bool = True
+    """False if there may be more of them."""
     parent: str | None = None
     """Digest of what `weights` or `state` is."""
     data_read: Mapping[str, DataPosition] | None = None
@@ -84,6 +86,9 @@ def train(ctx: StageContext, recipe: Recipe, origin: Origin) -> TrainingCheckpoi
             f"schedule: the parent's last learning rate is 0 and {rate.kind} holds it there: no "
             "step would learn anything; state `peak` and `warmup`"
         )
+    start_step = state.step
+    # Until something is saved: an attempt that saved nothing left nothing but a row, to be dropped.
+    state.owes_evaluation = recipe.evaluate is not None and bool(recipe.evaluate.at_start)
     has_recovered = recover(fabric, ctx, state, resolved)
     if origin.weights is not None and not has_recovered and fabric.is_global_zero:
         begun = told(parts, recipe, origin.data_read, origin.data_position)
@@ -92,7 +97,7 @@ def train(ctx: StageContext, recipe: Recipe, origin: Origin) -> TrainingCheckpoi
     starts = {key: DataPosition(**fields) for key, fields in state.data_start.items()}
     data = training_data(parts, recipe, starts, share)
     validation = validation_data(fabric, recipe, datasets, origin.model_config_fields)
-    task = make_task(ctx, recipe, num_steps, rate, data, validation)
+    task = make_task(ctx, recipe, num_steps, rate, data, validation, start_step)
 
     companions = replace(
         _companions(recipe, origin, parts, resolved),
@@ -138,6 +143,7 @@ def _begin(
     state.tokens_before = origin.tokens_before
     starts = begin(parts, recipe, origin.data_read, origin.data_position)
     state.data_start = {digest: start.model_dump() for digest, start in starts.items()}
+    state.tokens_before_known = origin.tokens_before_known
     if origin.weights is not None:
         load_model(state.model, load_weights(origin.weights))
     if origin.state is not None:
@@ -147,7 +153,8 @@ def _begin(
 
 
 def _num_steps(recipe: Recipe, datasets: Datasets) -> int:
-    num_blocks = sum(d.train.num_blocks(recipe.sequence_length) for d in datasets.values())
+    length = recipe.sequence_length
+    num_blocks = sum(datasets[ref].train.num_blocks(length) for ref in recipe.data)
     num_steps = recipe.num_steps(num_blocks)
     assert num_steps is not None
     return num_steps
@@ -209,9 +216,12 @@ def _fit(
             )
         except DivergedError as error:
             saver.wait()
-            saved = ctx.run.checkpoints()
-            last = f"step {saved[-1].manifest.step:,}" if saved else "none"
-            raise StageFailedError(f"{error}; the last good checkpoint: {last}") from error
+            steps = [checkpoint.manifest.step for checkpoint in ctx.run.checkpoints()]
+            last = max(steps, default=None)
+            if error.last_taken is not None:
+                last = last_good(steps, error.last_taken)
+            named = "none" if last is None else f"step {last:,}"
+            raise StageFailedError(f"{error}; the last good checkpoint: {named}") from error
         finally:
             saver.wait()
 
@@ -235,6 +245,9 @@ def _final_artifact(
         step=final.manifest.step,
         tokens_seen=final.manifest.tokens_seen,
         tokens_total=final.manifest.tokens_total,
+        tokens_total_known=final.manifest.tokens_total_known,
+        skipped_steps=final.manifest.skipped_steps,
+        skipped_tokens=final.manifest.skipped_tokens,
         vocabulary_digest=companions.vocabulary_digest,
         model_config_fields=companions.model_config_fields,
         metrics=final.manifest.metrics,

@@ -35,9 +35,9 @@ TOLD_BY_EVERY_MANIFEST = ("world_size", "micro_batch_size", "strategy")
 
 
 def open_datasets(ctx: StageContext, recipe: Recipe) -> Datasets:
-    """The recipe's datasets by reference, in its order."""
+    """The recipe's datasets by reference, in its order, then those it only evaluates."""
     datasets: Datasets = {}
-    for ref in recipe.data:
+    for ref in recipe.all_data:
         dataset = ctx.inputs[str(ref)]
         assert isinstance(dataset, TokenizedDataset)
         datasets[str(ref)] = dataset
@@ -108,8 +108,9 @@ def make_task(
     rate: LearningRate,
     data: TrainingData,
     validation: dict[str, ValidationData],
+    start_step: int,
 ) -> Task:
-    """What the loop is to do."""
+    """What the loop is to do, from the step that the stage begins from."""
     intervals = intervals_of(recipe, num_steps)
     return Task(
         num_steps=num_steps,
@@ -123,6 +124,7 @@ def make_task(
         data=data,
         validation=validation,
         evaluate_final=recipe.evaluate is not None and recipe.evaluate.final,
+        start_step=start_step,
         checkpoint_minutes=recipe.runtime.checkpoint.minutes,
         skips_nonfinite=recipe.on_nonfinite == "skip",
         best_metrics=tracked_metrics(ctx, recipe),

@@ -32,7 +32,7 @@ SCALER = "grad_scaler"
 """Entry of a snapshot that only a run with precision 16-mixed has."""
 COUNTERS = (
     "step", "tokens_seen", "tokens_before", "learning_rate", "skipped_steps", "owes_evaluation",
-    "data_start",
+    "data_start", "tokens_before_known", "skipped_tokens", "skipped_in_a_row",
 )  # fmt: skip
 
 
@@ -45,15 +45,19 @@ class TrainingState:
     step: int = 0
     """Optimizer steps taken, a resume's parent included."""
     tokens_seen: int = 0
-    """Tokens of those steps, over all processes."""
+    """Tokens of those steps, skipped ones included, over all processes."""
     tokens_before: int = 0
-    """Tokens in the ancestry of the weights the stage began from."""
+    """Training tokens in the ancestry of the weights the stage began from."""
+    tokens_before_known: bool = True
+    """False if there may be more of them: the ancestry begins with weights made elsewhere."""
     learning_rate: float = 0.0
     """Of the last step; an extension begins from it."""
     skipped_steps: int = 0
     """Steps whose gradients were not finite and were not taken (`on_nonfinite: skip`)."""
+    skipped_tokens: int = 0
+    """Tokens of those steps: the model learned nothing from them."""
     skipped_in_a_row: int = 0
-    """Those since the last that was taken; counted from nothing when a run goes on."""
+    """Steps skipped since the last that was taken."""
     owes_evaluation: bool = False
     """Whether a stop broke off the evaluation of this step; it comes first when the run goes on."""
     data_start: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -69,7 +73,8 @@ class TrainingState:
 
     @property
     def tokens_total(self) -> int:
-        return self.tokens_before + self.tokens_seen
+        """Training tokens through the whole ancestry, as far as it is known."""
+        return self.tokens_before + self.tokens_seen - self.skipped_tokens
 
     def snapshot(self, *, is_writer: bool = True) -> dict[str, Any]:
         """All of it, copied to the host; every process of a run must take part.
@@ -112,7 +117,9 @@ class TrainingState:
     def restore_plain_values(self, snapshot: dict[str, Any], *, rank: int = 0) -> None:
         """Counters, metrics, the loss scale, and the RNG of this rank, if the snapshot has them."""
         for name in COUNTERS:
-            setattr(self, name, snapshot[name])
+            setattr(self, name, snapshot.get(name, getattr(self, name)))
+        if "skipped_tokens" not in snapshot and self.step:  # of an earlier release
+            self.skipped_tokens = self.skipped_steps * self.tokens_seen // self.step
         self.metrics = dict(snapshot["metrics"])
         if self.scaler is not None and SCALER in snapshot:
             self.scaler.load_state_dict(snapshot[SCALER])

@@ -103,9 +103,7 @@ def _pretrain(training: Training) -> dict[str, Any]:
         "precision": training.precision,
         "optimizer": OPTIMIZER,
         "max_norm": 1.0,
-        "evaluate": None
-        if batches is None
-        else {"every": 1, "sequences": batches * training.micro_batch},
+        "evaluate": batches and {"every": 1, "sequences": batches * training.micro_batch},
         "runtime": {
             "accelerator": training.accelerator,
             "micro_batch_size": training.micro_batch,

@@ -76,6 +76,8 @@ def test_weights_may_come_without_a_tokenizer(tmp_path: Path) -> None:
     weights = take(tmp_path, "weights", path="model")
     assert isinstance(weights, ModelWeights)
     assert (weights.tokenizer, weights.vocabulary_digest) == (None, None)
+    assert (weights.tokens_total, weights.has_known_total) == (0, False)
+    assert weights.summary() == "unknown tokens in its ancestry"
 
 
 def test_a_training_checkpoint_is_to_be_converted_first(tmp_path: Path) -> None:

@@ -62,6 +62,7 @@ class Average(Stage):
             step=max(parent.step for parent in parents),
             tokens_seen=max(parent.tokens_seen for parent in parents),
             tokens_total=max(parent.tokens_total for parent in parents),
+            tokens_total_known=all(parent.has_known_total for parent in parents),
             vocabulary_digest=parents[0].vocabulary_digest,
             model_config_fields=parents[0].model_config_fields,
         )

@@ -13,7 +13,8 @@ from continuum.spec.experiment import load_experiment
 from tests.planning.golden_stages import SPEC, plan_with, prepare
 
 OTHER: dict[str, Any] = {
-    "accelerator": "cuda", "sequences": 9, "bos_token": "<s>", "compile": "on",
+    "accelerator": "cuda", "sequences": 9, "tokens": 9000, "on": ["tokenize"],
+    "bos_token": "<s>", "compile": "on",
     "corpus": "fetch_all", "description": "Other words.", "devices": 4,
     "document": "eos", "encoding": "cp1252", "eos_token": "</s>", "epochs": 1.75,
     "fraction": 0.25, "from": "pretrain_epochs", "global_batch_size": 32,

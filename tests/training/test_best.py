@@ -24,7 +24,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:The given buffer is not writable
 
 EVERY, SEQUENCES = 2, 8
 SELECTED = {
-    "pretrain__optimizer": {"lr": 0.05},
+    "pretrain__optimizer": {"lr": 0.2},
     "pretrain__schedule": {"kind": "constant", "warmup": 0},
     "pretrain__evaluate": {"every": EVERY, "sequences": SEQUENCES},
     "pretrain__data": {"tokens": 0.6, "code_tokens": 0.4},
@@ -110,7 +110,7 @@ def test_a_mixture_is_judged_by_the_dataset_that_is_named(trials: Trials) -> Non
 
 def test_a_resume_and_a_retraining_begin_from_it(trials: Trials) -> None:
     longer = {"from": "pretrain@best", "max_steps": 24, "schedule": {"kind": "constant"}}
-    retrain = {"from": "pretrain@best", "max_steps": 2, "evaluate": None}
+    retrain = {"from": "pretrain@best", "max_steps": 2, "evaluate": {"at_start": False}}
     trials.run(
         only=(*CONVERT, "longer", "retrain"),
         **SELECTED,

@@ -10,13 +10,13 @@ import pytest
 import torch
 
 from continuum.errors import StageFailedError, StoppedError
-from continuum.records import CheckpointManifest, SavedCheckpoint
+from continuum.records import CheckpointManifest, SavedCheckpoint, last_good
 from continuum.runs import StageRun
 from continuum.training.checkpoint import Retention
 from continuum.training.data import Blocks, TrainingData, ValidationBatch, ValidationData
-from continuum.training.guards import DivergedError
+from continuum.training.guards import MAX_SKIPPED_IN_A_ROW, DivergedError
 from continuum.training.writer import BackgroundWriter
-from tests.training.loops import CONSTANT, STEPS, Recorder, make_task
+from tests.training.loops import CONSTANT, PER_STEP, STEPS, Recorder, make_task
 from tests.training.samples import Write, assert_equal_tensors, cpu_fabric, make_state
 
 pytestmark = pytest.mark.filterwarnings("ignore:The given buffer is not writable")
@@ -70,6 +70,61 @@ def test_gradients_that_are_never_finite_are_not_skipped_for_ever(
         recorder.fit(fabric, state, task)
     assert recorder.rows("loss")[-1]["loss"] is None
     assert "loss" not in state.metrics, "the last step has none"
+
+
+def test_single_bad_steps_never_add_up_to_a_divergence(blocks: Blocks, recorder: Recorder) -> None:
+    fabric = cpu_fabric()
+    state, task = make_state(fabric), make_task(blocks, skips_nonfinite=True)
+    bad = range(1, STEPS, 2)
+    assert len(bad) > MAX_SKIPPED_IN_A_ROW
+    poison(state, bad)
+    recorder.fit(fabric, state, task)
+    assert (state.step, state.skipped_steps) == (STEPS, len(bad))
+    assert state.skipped_tokens == len(bad) * PER_STEP
+    assert state.tokens_total == state.tokens_seen - state.skipped_tokens
+
+
+def test_a_stretch_of_skipped_steps_is_as_long_after_a_stop_as_without(
+    blocks: Blocks, recorder: Recorder
+) -> None:
+    fabric = cpu_fabric()
+    state, task = make_state(fabric), make_task(blocks, skips_nonfinite=True)
+    poison(state, range(5, STEPS))
+    recorder.stop_after = 9
+    with pytest.raises(StoppedError):
+        recorder.fit(fabric, state, task)
+    fresh = make_state(fabric)
+    fresh.restore(state.snapshot())
+    poison(fresh, range(5, STEPS))
+    with pytest.raises(DivergedError, match="10 steps in a row, up to step 15") as caught:
+        recorder.fit_until(lambda: False, fabric, fresh, task)
+    assert caught.value.last_taken == 5
+
+
+@pytest.mark.parametrize(
+    ("saved", "last_taken", "good"),
+    [
+        ([2, 4, 6, 8, 10], 5, 4),
+        ([2, 4, 5, 6], 5, 4),  # step 5 may be what went wrong
+        ([5, 10], 5, None),
+        ([], 5, None),
+    ],
+)
+def test_the_last_good_checkpoint_is_from_before_the_explosion(
+    saved: list[int], last_taken: int, good: int | None
+) -> None:
+    assert last_good(saved, last_taken) == good
+
+
+def test_the_last_good_checkpoint_is_kept_while_steps_are_skipped(write: Write) -> None:
+    def skipping(step: int, in_a_row: int) -> SavedCheckpoint:
+        saved = write(step)
+        update = {"step": step, "skipped_in_a_row": in_a_row}
+        return SavedCheckpoint(saved.path, saved.manifest.model_copy(update=update))
+
+    saved = [skipping(*at) for at in ((3, 0), (4, 0), (5, 0), (6, 1), (7, 2), (8, 3))]
+    assert Retention(keep_last=2).keeps(saved) == {4, 7, 8}
+    assert Retention(keep_last=2).keeps(saved[:3]) == {4, 5}
 
 
 @pytest.mark.parametrize("skips", [False, True])
