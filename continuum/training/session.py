@@ -15,7 +15,7 @@ from continuum.recipe import Recipe, intervals_of
 from continuum.records import last_good, saved_checkpoint
 from continuum.stage import StageContext
 from continuum.training.checkpoint import Companions, discard_damaged
-from continuum.training.data import Share
+from continuum.training.data import Share, rows_at_once
 from continuum.training.fabric import Resolved, as_record, make_fabric, resolve
 from continuum.training.guards import DivergedError
 from continuum.training.loop import Task, fit
@@ -73,7 +73,8 @@ def train(ctx: StageContext, recipe: Recipe, origin: Origin) -> TrainingCheckpoi
     num_steps = _num_steps(recipe, datasets)
     rate = learning_rate(recipe, num_steps, start_step=state.step, start_lr=state.learning_rate)
     data = training_data(ctx.seed, recipe, datasets, share)
-    validation = validation_data(fabric, recipe, datasets, origin.model_config_fields)
+    rows = rows_at_once(origin.model_config_fields, resolved.precision)
+    validation = validation_data(recipe, datasets, share, rows)
     task = make_task(ctx, recipe, num_steps, rate, data, validation, state.step)
     # Until something is saved: an attempt that saved nothing left nothing but a row, to be dropped.
     state.owes_evaluation = recipe.evaluate is not None and bool(recipe.evaluate.at_start)
