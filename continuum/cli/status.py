@@ -76,9 +76,10 @@ def _progress(planned: PlannedStage) -> str:
     step = rows["step"]
     of = f"/{total:,}" if total else ""
     losses = "".join(f", {k} {rows[k]:.3f}" for k in ("loss", "val_loss") if rows.get(k))
+    skipped = f", {rows['skipped_steps']:,.0f} steps skipped" if rows.get("skipped_steps") else ""
     speed = f", {rows['tokens_per_s']:,.0f} tokens/s" if rows.get("tokens_per_s") else ""
     left = f", {timedelta(seconds=round(rows['eta_s']))} left" if rows.get("eta_s") else ""
-    return f"step {step:,.0f}{of}{losses}{speed}{left}"
+    return f"step {step:,.0f}{of}{losses}{skipped}{speed}{left}"
 
 
 def _last_rows(run: StageRun) -> dict[str, float]:

@@ -104,11 +104,17 @@ def has_finite_weights(fabric: Fabric, model: nn.Module) -> bool:
 
 
 def check_losses(
-    losses: Mapping[str, float], *, step: int, tolerates: bool, report: Callable[[Event], None]
+    losses: Mapping[str, float],
+    *,
+    step: int,
+    tolerates: bool,
+    is_start: bool,
+    report: Callable[[Event], None],
 ) -> None:
     """Tell of validation losses that are no numbers.
 
     Args:
+        is_start: Whether nothing was trained yet.
         tolerates: Whether a warning is enough (`on_nonfinite: skip`).
 
     Raises:
@@ -117,7 +123,9 @@ def check_losses(
     wrong = [f"{name} is {loss}" for name, loss in losses.items() if not math.isfinite(loss)]
     if not wrong:
         return
-    message = f"{', '.join(wrong)} at step {step:,}: training has diverged"
+    what = "the weights that it begins with are at fault" if is_start else "training has diverged"
+    message = f"{', '.join(wrong)} at step {step:,}: {what}"
     if not tolerates:
-        raise DivergedError(f"{message}; lower optimizer.lr, or lengthen schedule.warmup")
+        advice = "look at `from`" if is_start else "lower optimizer.lr, or lengthen schedule.warmup"
+        raise DivergedError(f"{message}; {advice}")
     report({"event": "warning", "message": message})

@@ -198,10 +198,17 @@ def _evaluate(
     state.owes_evaluation = losses is None
     if losses is None:
         return False
-    check_losses(losses, step=state.step, tolerates=task.skips_nonfinite, report=report)
+    is_start = state.step == task.start_step
+    check_losses(
+        losses,
+        step=state.step,
+        tolerates=task.skips_nonfinite,
+        is_start=is_start,
+        report=report,
+    )
     log.write(step=state.step, tokens=state.tokens_seen, **losses)
     report({"event": "evaluate", "step": state.step, **losses})
-    if state.step == task.start_step:
+    if is_start:
         return False  # Of what the stage was given: no result of it, and never its best.
     state.metrics.update(losses)
     return any([note_best(state.metrics, metric, state.step) for metric in task.best_metrics])

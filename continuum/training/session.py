@@ -16,7 +16,7 @@ from continuum.recipe import Recipe, intervals_of
 from continuum.records import last_good, saved_checkpoint
 from continuum.stage import StageContext
 from continuum.training.checkpoint import Companions, discard_damaged
-from continuum.training.data import Share
+from continuum.training.data import Share, rows_at_once
 from continuum.training.fabric import Resolved, as_record, make_fabric, resolve
 from continuum.training.guards import DivergedError
 from continuum.training.loop import Task, fit
@@ -96,7 +96,8 @@ def train(ctx: StageContext, recipe: Recipe, origin: Origin) -> TrainingCheckpoi
     # As the checkpoint has it, if there is one: it says where the stage began.
     starts = {key: DataPosition(**fields) for key, fields in state.data_start.items()}
     data = training_data(parts, recipe, starts, share)
-    validation = validation_data(fabric, recipe, datasets, origin.model_config_fields)
+    rows = rows_at_once(origin.model_config_fields, resolved.precision)
+    validation = validation_data(recipe, datasets, share, rows)
     task = make_task(ctx, recipe, num_steps, rate, data, validation, start_step)
 
     companions = replace(

@@ -15,7 +15,7 @@ from continuum.preflight.fitness import evaluation_problems
 from continuum.recipe import Recipe, intervals_of
 from continuum.stage import StageContext
 from continuum.training.checkpoint import put_aside, read_checkpoint
-from continuum.training.data import Blocks, Share, TrainingData, ValidationData, rows_at_once
+from continuum.training.data import Blocks, Share, TrainingData, ValidationData
 from continuum.training.fabric import Resolved, as_record
 from continuum.training.groups import parameter_groups
 from continuum.training.initial import initialize_shards
@@ -70,12 +70,12 @@ def training_data(
 
 
 def validation_data(
-    fabric: Fabric, recipe: Recipe, datasets: Datasets, fields: Mapping[str, Any]
+    recipe: Recipe, datasets: Datasets, share: Share, rows: int
 ) -> dict[str, ValidationData]:
     """The validation batches of this process by dataset; empty when nothing is evaluated.
 
     Args:
-        fields: LitGPT's `Config` as a dictionary.
+        rows: Sequences in a batch.
 
     Raises:
         PreflightError: a dataset has no validation block.
@@ -94,9 +94,9 @@ def validation_data(
         found[name] = ValidationData(
             source,
             recipe.evaluate.num_sequences(len(source), length),
-            rows=rows_at_once(fields, fabric.strategy.precision.precision),
-            rank=fabric.global_rank,
-            world_size=fabric.world_size,
+            rows=rows,
+            rank=share.rank,
+            world_size=share.world_size,
         )
     return found
 

@@ -36,23 +36,20 @@ def dataset(tmp_path: Path) -> TokenizedDataset:
 def test_every_process_gets_its_rows_of_the_validation_split(
     dataset: TokenizedDataset, world_size: int, micro: int
 ) -> None:
-    runtime = {"devices": world_size, "micro_batch_size": micro}
-    recipe = make_recipe(evaluate={}, runtime=runtime)
+    recipe = make_recipe(evaluate={})
     for rank in range(world_size):
-        split = validation_data(recipe, {"tokens": dataset}, Share(rank, world_size, micro))
-        rows = [number for _, _, number in split["tokens"].batches()]
-        assert sum(rows) == 4 // world_size
+        share = Share(rank, world_size, micro)
+        split = validation_data(recipe, {"tokens": dataset}, share, rows=1)
+        counted = [batch for batch in split["tokens"].batches() if batch.number is not None]
+        assert sum(len(batch.inputs) for batch in counted) == 4 // world_size
 
 
-def test_a_validation_split_too_small_for_the_processes_is_refused_at_run_time(
+def test_a_dataset_without_a_validation_block_is_refused_at_run_time(
     dataset: TokenizedDataset,
 ) -> None:
-    recipe = make_recipe(evaluate={}, runtime={"devices": 4, "micro_batch_size": 2})
-    with pytest.raises(PreflightError, match=r"which is 2 micro-batch\(es\) of 2 for 4 processes"):
-        validation_data(recipe, {"tokens": dataset}, Share(0, 4, 2))
     bare = dataset.model_copy(update={"validation": None})
     with pytest.raises(PreflightError, match="has no validation block of sequence_length 8"):
-        validation_data(recipe, {"tokens": bare}, Share(0, 4, 2))
+        validation_data(make_recipe(evaluate={}), {"tokens": bare}, Share(0, 4, 2), rows=1)
 
 
 @pytest.mark.parametrize(
