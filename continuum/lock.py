@@ -76,6 +76,24 @@ class Lock(BaseModel):
         locked = self.stages.get(stage)
         return dict(locked.pins) if locked is not None else {}
 
+    def renamed(self, known_by: Mapping[str, tuple[str, ...]]) -> "Lock":
+        """This lock with today's names: a stage that is called otherwise now keeps its entry.
+
+        Args:
+            known_by: The fingerprints that each stage of the spec may have been locked with.
+        """
+        stays = {n for n, it in self.stages.items() if it.fingerprint in known_by.get(n, ())}
+        free = {it.fingerprint: name for name, it in self.stages.items() if name not in stays}
+        moved: dict[str, str] = {}
+        for name in known_by.keys() - stays:
+            before = next((free[known] for known in known_by[name] if known in free), name)
+            if before != name and before not in moved.values():
+                moved[name] = before
+        gone = {*moved.values(), *moved}
+        entries = {moved_to: self.stages[before] for moved_to, before in moved.items()}
+        kept = {name: it for name, it in self.stages.items() if name not in gone}
+        return self.model_copy(update={"stages": {**kept, **entries}})
+
     def with_pins(self, stage: str, pins: Mapping[str, str]) -> "Lock":
         """This lock with other pins for a stage that is in it, whose result they disown."""
         entry = self.stages[stage].model_copy(update={"pins": dict(pins), "artifact": None})

@@ -20,7 +20,10 @@ def update_lock(plan: Plan, settled: Container[str]) -> None:
     complete = (p for p in plan if p.name in settled)
     finished = [Finished(p.name, p.stage, p.fingerprint, p.run) for p in complete]
     name = plan.experiment.name
-    lock = renew_lock(read_lock(path), name, list(plan.stages), finished)
+    before = read_lock(path)
+    if before is not None:
+        before = before.renamed({p.name: (p.fingerprint,) for p in plan})
+    lock = renew_lock(before, name, list(plan.stages), finished)
     if lock is not None:
         write_lock(path, lock)
 

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from continuum.architecture import Architecture
 from continuum.artifacts import Artifact, ArtifactT, Checkpoint, TrainingCheckpoint
-from continuum.best import best_step
+from continuum.best import best_of, best_step
 from continuum.errors import IntegrityError
 from continuum.fields import (
     UNIT,
@@ -52,6 +52,7 @@ __all__ = [
     "rebuild_stage",
     "runtime_field",
     "select_checkpoint",
+    "selected_step",
     "stage_kinds",
     "with_one_spelling",
 ]
@@ -186,6 +187,14 @@ class Stage(Spec):
     """Whether it may begin while the models it reads are verified: nothing it makes is kept when
     they turn out to be damaged."""
 
+    def identity_with(self, recipe: Spec | None) -> dict[str, Any]:
+        """What identifies the stage beside its inputs, in the one form of all its spellings.
+
+        Args:
+            recipe: The complete recipe, if the stage trains.
+        """
+        return self.identity()
+
     @abstractmethod
     def run(self, ctx: StageContext) -> Artifact:
         """Make the artifact below `ctx.run`; heavy imports belong in here."""
@@ -269,12 +278,13 @@ def select_checkpoint(artifact: Artifact, ref: Ref[Any], run: StageRun) -> Artif
     """The artifact a reference means: the run's own, or the checkpoint it selects.
 
     None when the selected step is not there, or no evaluation gave a finite number.
+
+    Raises:
+        IntegrityError: a line of metrics.jsonl, which is asked for the best, is none.
     """
     if not isinstance(artifact, Checkpoint) or (ref.step is None and ref.metric is None):
         return artifact
-    step = ref.step
-    if ref.metric is not None and isinstance(artifact, TrainingCheckpoint):
-        step = best_step(artifact.metrics, ref.metric)
+    step = selected_step(artifact, ref, run)
     for saved in run.checkpoints():
         if saved.manifest.step == step:
             return artifact.model_copy(
@@ -288,6 +298,20 @@ def select_checkpoint(artifact: Artifact, ref: Ref[Any], run: StageRun) -> Artif
                 }
             )
     return None
+
+
+def selected_step(artifact: Artifact, ref: Ref[Any], run: StageRun) -> int | None:
+    """The step a reference selects of a finished run: as it says, or the best by its metric.
+
+    A run that did not note its best, since nobody had asked for it, has evaluated all the same.
+    """
+    if ref.metric is None or not isinstance(artifact, TrainingCheckpoint):
+        return ref.step
+    noted = best_step(artifact.metrics, ref.metric)
+    if noted is not None:
+        return noted
+    best = best_of(run.metrics(), ref.metric)
+    return None if best is None else best[1]
 
 
 def _register(module: Any) -> None:

@@ -18,6 +18,7 @@ from continuum.recipe import (
     Runtime,
     budget_problems,
     metric_problems,
+    training_identity,
 )
 from continuum.stage import (
     UNIT,
@@ -57,6 +58,14 @@ class Resume(Stage):
     """How the work is done; null does it as the parent does."""
 
     produces: ClassVar[type[Artifact]] = TrainingCheckpoint
+    version: ClassVar[int] = 2
+    news: ClassVar[Mapping[int, tuple[str, ...]]] = {
+        2: (
+            "hyperparameters.yaml names datasets by their digests and is in one form for all "
+            "spellings",
+            "losses are in a checkpoint's manifest alone, no longer among the bytes of its state",
+        )
+    }
     uses_seed: ClassVar[bool] = True
     trains: ClassVar[bool] = True
     preload: ClassVar[str] = "training"
@@ -69,6 +78,10 @@ class Resume(Stage):
             yield Problem(
                 ("from",), f"{self.from_.stage!r} was not trained; retrain from it instead"
             )
+
+    def identity_with(self, recipe: Spec | None) -> dict[str, Any]:
+        assert isinstance(recipe, Recipe), "it trains"
+        return training_identity(self.identity(), recipe)
 
     def recipe(self, parents: Mapping[str, Spec | None]) -> Recipe:
         return self._extend(parents[self.from_.stage])

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -23,6 +23,7 @@ from continuum.recipe import (
     Schedule,
     as_mixture,
     describe_mixture,
+    training_identity,
     training_problems,
 )
 from continuum.stage import (
@@ -75,12 +76,24 @@ class Retrain(Stage):
     """How the work is done."""
 
     produces: ClassVar[type[Artifact]] = TrainingCheckpoint
+    version: ClassVar[int] = 2
+    news: ClassVar[Mapping[int, tuple[str, ...]]] = {
+        2: (
+            "hyperparameters.yaml names datasets by their digests and is in one form for all "
+            "spellings",
+            "losses are in a checkpoint's manifest alone, no longer among the bytes of its state",
+        )
+    }
     uses_seed: ClassVar[bool] = True
     trains: ClassVar[bool] = True
     preload: ClassVar[str] = "training"
 
     def problems(self, stages: Mapping[str, Stage]) -> Iterator[Problem]:
         yield from training_problems(self)
+
+    def identity_with(self, recipe: Spec | None) -> dict[str, Any]:
+        assert isinstance(recipe, Recipe), "it trains"
+        return training_identity(self.identity(), recipe)
 
     def recipe(self, parents: Mapping[str, Spec | None]) -> Recipe:
         return self._recipe()
