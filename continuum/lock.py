@@ -56,6 +56,9 @@ class LockedStage(BaseModel):
     """What sources that may move turned out to be: a Hub revision's commit, a URL's SHA-256."""
     metrics: dict[str, float] = {}
     """The last losses, by name."""
+    precision: str | None = None
+    """What it was trained in: `auto` hangs on the machine. Absent in a lock of an earlier release
+    and for a stage that does not train."""
     versions: dict[str, str | None] = {}
     """Where they differ from the experiment's."""
 
@@ -103,7 +106,7 @@ class Lock(BaseModel):
         """The file's text, the same for the same content."""
         document = self.model_dump(mode="json")
         for entry in document["stages"].values():
-            for name in ("artifact", "pins", "metrics", "versions"):
+            for name in ("artifact", "pins", "metrics", "precision", "versions"):
                 if not entry[name]:
                     del entry[name]
         body = yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=1000)
@@ -221,6 +224,7 @@ def _locked(item: Finished) -> LockedStage:
         artifact=artifact.digest,
         pins=dict(sorted(item.stage.pins(artifact).items())),
         metrics=_metrics(artifact),
+        precision=item.run.precision(),
     )
 
 

@@ -154,6 +154,7 @@ class _Planner:
             pins=pins,
             save_steps=self._selected.get(name, ()),
             best_metrics=self._best_metrics.get(name, ()),
+            earlier=identity.earlier,
             archive=decision.archive,
             from_step=decision.from_step,
         )

@@ -266,8 +266,7 @@ def evaluation_identity(recipe: Recipe) -> dict[str, Any]:
     if recipe.evaluate.every is not None:
         num_steps, per_step = recipe.num_steps(None), recipe.tokens_per_step
         found["every"] = _part(recipe.evaluate.every, num_steps, per_step)
-    # What is evaluated besides decides nothing.
-    return {name: value for name, value in found.items() if name not in ("on", "at_start")}
+    return found
 
 
 def _part(amount: Amount, num_steps: int | None, tokens_per_step: int) -> dict[str, Any]:

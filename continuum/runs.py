@@ -122,6 +122,11 @@ class StageRun:
         path = self.path / "resolved.json"
         return read_object(path, "remove it, and `auto` is decided anew") if path.is_file() else {}
 
+    def precision(self) -> str | None:
+        """What `precision` became; None before a training began. Raises IntegrityError."""
+        found = self.resolved().get("precision")
+        return found if isinstance(found, str) else None
+
     def keep_resolved(self, values: dict[str, Any]) -> None:
         """Record what `auto` became, once."""
         if not (self.path / "resolved.json").exists():

@@ -61,7 +61,7 @@ class LockChange:
 
     stage: str
     """Empty for the versions of the whole experiment."""
-    what: Literal["version", "pin", "metric", "artifact"]
+    what: Literal["version", "pin", "metric", "precision", "artifact"]
     name: str
     old: str | float | None
     new: str | float | None
@@ -136,7 +136,10 @@ def compare(before: Side, after: Side) -> Diff:
             if not change.path.startswith("stages.")
         ),
         stages=(*stages, *(_stage_diff(old, name, new, None) for name in gone)),
-        lock=tuple(_lock_changes(old.lock, new.lock, names)),
+        lock=(
+            *_lock_changes(old.lock, new.lock, names),
+            *_precision_changes(old, new, names),
+        ),
     )
 
 
@@ -238,9 +241,24 @@ def _lock_changes(
         yield from _changes(name, "artifact", *digests)
 
 
+def _precision_changes(
+    before: Plan, after: Plan, former: Mapping[str, str]
+) -> Iterator[LockChange]:
+    """What `precision` became on each side, by its runs or else by its lock, where both know."""
+    for name, was in former.items():
+        old, new = _precision(before, was), _precision(after, name)
+        if old is not None and new is not None:
+            yield from _changes(name, "precision", {"precision": old}, {"precision": new})
+
+
+def _precision(plan: Plan, name: str) -> str | None:
+    locked = plan.lock.stages.get(name) if plan.lock is not None else None
+    return plan.stages[name].run.precision() or (locked.precision if locked is not None else None)
+
+
 def _changes(
     stage: str,
-    what: Literal["version", "pin", "metric", "artifact"],
+    what: Literal["version", "pin", "metric", "precision", "artifact"],
     old: Mapping[str, Any],
     new: Mapping[str, Any],
 ) -> Iterator[LockChange]:

@@ -8,7 +8,7 @@ import pytest
 
 from continuum.errors import PreflightError
 from continuum.plan import Action
-from tests.training.samples import Trials, own_copy, steps_of
+from tests.training.samples import Trials, steps_of
 from tests.training.test_best import CONVERT, SELECTED, losses, lowest, model
 
 pytestmark = pytest.mark.filterwarnings("ignore:The given buffer is not writable")
@@ -80,14 +80,13 @@ def test_an_interrupted_training_still_knows_what_it_evaluated(trials: Trials) -
     assert model(trials, "weights").step == lowest(losses(trials))
 
 
-def test_who_looks_on_and_who_selects_changes_no_byte(finished: Trials, trials: Trials) -> None:
+def test_who_looks_on_and_who_selects_changes_no_byte(
+    finished: Trials, copied: Trials, trials: Trials
+) -> None:
     quiet: dict[str, Any] = {**PLAIN, "pretrain__evaluate": None}
     trials.run(only=ALONE, **quiet)
-    selecting = own_copy(finished, "selecting")
-    shutil.rmtree(selecting.stage_run("pretrain").path)
-    selecting.run(only=CONVERT, **SELECTED)
-    digests = [
-        it.stage_run("pretrain").artifact().digest for it in (finished, trials, selecting)
-    ]
-    assert len(set(digests)) == 1
-    assert steps_of(selecting.stage_run("pretrain").checkpoints()) != [18, 20]
+    shutil.rmtree(copied.stage_run("pretrain").path)
+    copied.run(only=CONVERT, **SELECTED)
+    assert steps_of(copied.stage_run("pretrain").checkpoints()) != [18, 20], "the best is kept"
+    runs = [it.stage_run("pretrain") for it in (finished, trials, copied)]
+    assert len({run.artifact().digest for run in runs}) == 1
