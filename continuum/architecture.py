@@ -103,12 +103,29 @@ def architecture(name: str, overrides: dict[str, Any] | None = None) -> Architec
     for key in overrides:
         if key not in known or key in {"name", "hf_config"}:
             raise ValueError(f"LitGPT's model config has no field {key!r}")
+    overrides = {key: _as_kept(getattr(base, key), value) for key, value in overrides.items()}
     derived = {} if not overrides else _fields_to_derive_again(base, overrides)
     try:
         config = module.Config.from_name(name, **{**derived, **overrides})
     except (AssertionError, TypeError, ValueError, ZeroDivisionError) as error:
         raise _explain(error, {**asdict(base), **derived, **overrides}) from None
     return Architecture(asdict(config))
+
+
+def model_identity(name: str, overrides: dict[str, Any]) -> dict[str, Any]:
+    """A model in the one form of all ways to say it: LitGPT's own name of the config, and every
+    field that differs from it, derived ones too.
+
+    Raises:
+        ValueError: as `architecture`.
+    """
+    base, made = architecture(name).fields, architecture(name, overrides).fields
+    return {"name": base["name"], **{k: v for k, v in made.items() if v != base[k]}}
+
+
+def _as_kept(usual: Any, value: Any) -> Any:
+    """A field's value as LitGPT's configs hold it: `1` and `1.0` are one share, and one text."""
+    return float(value) if type(usual) is float and type(value) is int else value
 
 
 def config_field_names() -> tuple[str, ...]:

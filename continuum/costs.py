@@ -72,7 +72,7 @@ def _cost(planned: PlannedStage, speed: _Speed | None, history: History) -> Cost
     if "tokens" in figures and speed is not None:
         seconds, basis = figures["tokens"] / speed.tokens_per_s, speed.basis
     elif "tokens" not in figures:
-        seconds, basis = _earlier_duration(history.runs_of(planned.name))
+        seconds, basis = _earlier_duration(history.runs_of(planned.run.stage_name))
     if seconds is not None:
         figures["seconds"] = seconds
     return Cost(figures, basis, is_certain=planned.action is not Action.CHECK)
@@ -103,7 +103,8 @@ def _speeds(plan: Plan, history: History) -> dict[str, _Speed]:
     """How fast each model trains: as in the stage's own runs, else as in those it came from."""
     speeds: dict[str, _Speed] = {}
     for planned in plan:
-        own = (_Speed(s, r.name) for r in history.runs_of(planned.name) if (s := _tokens_per_s(r)))
+        runs = history.runs_of(planned.run.stage_name)
+        own = (_Speed(s, r.name) for r in runs if (s := _tokens_per_s(r)))
         parents = (speeds[ref.stage] for ref in planned.refs if ref.stage in speeds)
         speed = next(own, None) or next(parents, None)
         if speed is not None:

@@ -24,7 +24,7 @@ from continuum.provenance import capture_provenance
 from continuum.records import InputRecord, StageRecord
 from continuum.results import RunResult
 from continuum.runs import ExperimentFolder
-from continuum.selection import why_gone
+from continuum.selection import as_recorded, why_gone
 from continuum.spec.experiment import Experiment
 from continuum.stage import PlanInput, select_checkpoint
 
@@ -161,7 +161,7 @@ class _Execution:
     def _try(self, planned: PlannedStage) -> Outcome:
         try:
             inputs = self._gather(planned)
-            gives_way = planned.archive or has_other_inputs(planned, inputs)
+            gives_way = planned.archive or has_other_inputs(planned, inputs, self._plan)
             if planned.action is Action.CHECK and not gives_way:
                 return Outcome("reused", "its inputs came out with the same bytes")
             if gives_way:
@@ -202,12 +202,14 @@ class _Execution:
         """The artifacts of the inputs, and the plan's checks once more, now with exact numbers."""
         inputs: dict[str, Artifact] = {}
         seen: dict[str, PlanInput] = {}
+        fingerprints = {p.name: p.fingerprint for p in self._plan}
         for ref in planned.refs:
             parent = self._plan.stages[ref.stage]
             made = parent.run.artifact()
-            artifact = select_checkpoint(made, ref, parent.run)
+            recorded = as_recorded(ref, parent.run, fingerprints)
+            artifact = select_checkpoint(made, recorded, parent.run)
             if artifact is None:
-                raise StageFailedError(why_gone(ref, made, parent.run))
+                raise StageFailedError(why_gone(recorded, made, parent.run))
             inputs[str(ref)] = artifact
             view = artifact.view(ref.expects)
             seen[str(ref)] = PlanInput(parent.stage, parent.forecast, view, parent.recipe)
@@ -252,17 +254,19 @@ class _Execution:
         )
 
 
-def has_other_inputs(planned: PlannedStage, inputs: Mapping[str, Artifact]) -> bool:
+def has_other_inputs(planned: PlannedStage, inputs: Mapping[str, Artifact], plan: Plan) -> bool:
     """Whether the run in the folder, finished or not, began with other bytes than these."""
     if not planned.run.is_begun:
         return False
-    used = {item.ref: item.digest for item in planned.run.record().inputs}
+    record = planned.run.record()
     observed = planned.stage.observed(planned.recipe)
-    return any(
-        used.get(ref, artifact.digest) != artifact.digest
-        for ref, artifact in inputs.items()
-        if ref not in observed
-    )
+    for ref in planned.refs:
+        used = record.input(ref, plan.stages[ref.stage].fingerprint)
+        if used is None or str(ref) in observed:
+            continue
+        if used.digest != inputs[str(ref)].digest:
+            return True
+    return False
 
 
 def _step_of(artifact: Artifact) -> int | None:

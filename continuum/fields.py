@@ -60,7 +60,10 @@ class Spec(BaseModel):
     """Whether people write and read it as one word, which `str()` gives."""
 
     def identity(self) -> dict[str, Any]:
-        """The fields that decide what is made, with defaults filled in and None left out."""
+        """The fields that decide what is made, with defaults filled in and None left out.
+
+        References are still `Ref`s in it: their names are not identity, see `continuum.identity`.
+        """
         payload = {}
         for name, info in type(self).model_fields.items():
             extra = info.json_schema_extra
@@ -146,7 +149,7 @@ def _values_of(value: Any, path: str, role: str) -> Iterator[FieldValue]:
         for index, item in enumerate(value):
             yield from _values_of(item, f"{path}.{index}", role)
     elif value is not None:
-        yield FieldValue(path, _identity_of(value), role)
+        yield FieldValue(path, _plain(_identity_of(value)), role)
 
 
 class LocalPath(str):
@@ -274,11 +277,12 @@ def _identity_of(value: Any) -> Any:
     if isinstance(value, LocalPath):
         return None
     if isinstance(value, str):
-        return str(value)
+        return value if isinstance(value, Ref) else str(value)
     if isinstance(value, (tuple, list)):
         return [_identity_of(item) for item in value]
     if isinstance(value, dict):
-        return {str(key): _identity_of(item) for key, item in value.items()}
+        keys = (key if isinstance(key, Ref) else str(key) for key in value)
+        return dict(zip(keys, map(_identity_of, value.values()), strict=True))
     return value
 
 
@@ -294,6 +298,13 @@ def _made_from(spec: Spec) -> Iterator[str]:
 
 def _strings(value: Any) -> Iterator[str]:
     return (str(ref) for _, ref in _find_refs(value, ()))
+
+
+def _plain(value: Any) -> Any:
+    """A value of an identity with references as the texts they are."""
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Ref) else value
 
 
 def _find_refs(value: Any, path: tuple[str | int, ...]) -> Iterator[tuple[Any, Ref[Any]]]:

@@ -56,6 +56,9 @@ class LockedStage(BaseModel):
     """What sources that may move turned out to be: a Hub revision's commit, a URL's SHA-256."""
     metrics: dict[str, float] = {}
     """The last losses, by name."""
+    precision: str | None = None
+    """What it was trained in: `auto` hangs on the machine. Absent in a lock of an earlier release
+    and for a stage that does not train."""
     versions: dict[str, str | None] = {}
     """Where they differ from the experiment's."""
 
@@ -76,6 +79,24 @@ class Lock(BaseModel):
         locked = self.stages.get(stage)
         return dict(locked.pins) if locked is not None else {}
 
+    def renamed(self, known_by: Mapping[str, tuple[str, ...]]) -> "Lock":
+        """This lock with today's names: a stage that is called otherwise now keeps its entry.
+
+        Args:
+            known_by: The fingerprints that each stage of the spec may have been locked with.
+        """
+        stays = {n for n, it in self.stages.items() if it.fingerprint in known_by.get(n, ())}
+        free = {it.fingerprint: name for name, it in self.stages.items() if name not in stays}
+        moved: dict[str, str] = {}
+        for name in known_by.keys() - stays:
+            before = next((free[known] for known in known_by[name] if known in free), name)
+            if before != name and before not in moved.values():
+                moved[name] = before
+        gone = {*moved.values(), *moved}
+        entries = {moved_to: self.stages[before] for moved_to, before in moved.items()}
+        kept = {name: it for name, it in self.stages.items() if name not in gone}
+        return self.model_copy(update={"stages": {**kept, **entries}})
+
     def with_pins(self, stage: str, pins: Mapping[str, str]) -> "Lock":
         """This lock with other pins for a stage that is in it, whose result they disown."""
         entry = self.stages[stage].model_copy(update={"pins": dict(pins), "artifact": None})
@@ -85,7 +106,7 @@ class Lock(BaseModel):
         """The file's text, the same for the same content."""
         document = self.model_dump(mode="json")
         for entry in document["stages"].values():
-            for name in ("artifact", "pins", "metrics", "versions"):
+            for name in ("artifact", "pins", "metrics", "precision", "versions"):
                 if not entry[name]:
                     del entry[name]
         body = yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=1000)
@@ -203,6 +224,7 @@ def _locked(item: Finished) -> LockedStage:
         artifact=artifact.digest,
         pins=dict(sorted(item.stage.pins(artifact).items())),
         metrics=_metrics(artifact),
+        precision=item.run.precision(),
     )
 
 

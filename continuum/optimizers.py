@@ -36,6 +36,24 @@ _MOMENTS = {
     "Adagrad": 1, "Adadelta": 2, "RMSprop": 1, "SGD": 0,
 }  # fmt: skip
 """Tensors of a parameter's size that each keeps; a test compares with torch."""
+_BETAS = {"betas": (0.9, 0.999)}
+OPTIMIZER_DEFAULTS: dict[str, dict[str, Any]] = {
+    "AdamW": {**_BETAS, "eps": 1e-8, "weight_decay": 1e-2},
+    "Adam": {**_BETAS, "eps": 1e-8, "weight_decay": 0.0},
+    "NAdam": {**_BETAS, "eps": 1e-8, "weight_decay": 0.0, "momentum_decay": 4e-3},
+    "RAdam": {**_BETAS, "eps": 1e-8, "weight_decay": 0.0},
+    "Adamax": {**_BETAS, "eps": 1e-8, "weight_decay": 0.0},
+    "Adagrad": {
+        "lr_decay": 0.0, "initial_accumulator_value": 0.0, "eps": 1e-10, "weight_decay": 0.0,
+    },
+    "Adadelta": {"rho": 0.9, "eps": 1e-6, "weight_decay": 0.0},
+    "RMSprop": {"alpha": 0.99, "eps": 1e-8, "weight_decay": 0.0, "momentum": 0.0},
+    "SGD": {"momentum": 0.0, "dampening": 0.0, "weight_decay": 0.0},
+}  # fmt: skip
+"""What torch takes for the numbers that are not given; a test compares with torch. Its switches
+are off, `foreach` and `fused` undecided."""
+_UNDECIDED = ("foreach", "fused")
+"""Switches that are neither on nor off unless they are given."""
 _ONE_MORE = ("amsgrad", "centered", "momentum")
 """Arguments that make it keep another."""
 SWITCHES = (
@@ -108,9 +126,25 @@ class Optimizer(Spec):
     """Parameters that `weight_decay` leaves alone; null decays all, as LitGPT does."""
 
     @property
+    def given(self) -> dict[str, Any]:
+        """The arguments as they are written, right or wrong."""
+        return dict(self.model_extra or {})
+
+    @property
     def arguments(self) -> dict[str, Any]:
-        """The arguments for torch besides the learning rate."""
-        return {name: _as_floats(value) for name, value in (self.model_extra or {}).items()}
+        """The arguments for torch besides the learning rate, without those that it takes anyway.
+
+        Numbers are floats, as torch keeps what it is given among a checkpoint's bytes.
+        """
+        given = {name: _as_floats(name, value) for name, value in self.given.items()}
+        usual = OPTIMIZER_DEFAULTS.get(self.name, {})
+        return {
+            name: value
+            for name, value in given.items()
+            if value is not None
+            and value != usual.get(name)
+            and not (value is False and name not in _UNDECIDED)
+        }
 
     @property
     def num_moments(self) -> int:
@@ -118,8 +152,9 @@ class Optimizer(Spec):
         return _MOMENTS[self.name] + sum(bool(self.arguments.get(name)) for name in _ONE_MORE)
 
     def identity(self) -> dict[str, Any]:
-        arguments = {key: v for key, v in self.arguments.items() if v is not None}
-        return {**super().identity(), **with_one_spelling(arguments)}
+        exempt = {"no_weight_decay": sorted(set(self.no_weight_decay or ()))}
+        found = {**super().identity(), **exempt, **with_one_spelling(self.arguments)}
+        return {name: value for name, value in found.items() if value != []}
 
 
 def optimizer_problems(optimizer: Optimizer) -> Iterator[Problem]:
@@ -131,16 +166,16 @@ def optimizer_problems(optimizer: Optimizer) -> Iterator[Problem]:
             closest(optimizer.name, OPTIMIZER_ARGUMENTS),
         )
         return
-    for name in optimizer.arguments:
+    for name in optimizer.given:
         if name not in known:
             yield Problem(
                 ("optimizer", name),
                 f"{optimizer.name} has no argument {name!r}",
                 closest(name, (*known, "lr", "name", "no_weight_decay")),
             )
-        elif (wanted := _wanted_argument(name, optimizer.arguments[name])) is not None:
+        elif (wanted := _wanted_argument(name, optimizer.given[name])) is not None:
             yield Problem(("optimizer", name), f"{name} should be {wanted}")
-    given = {name: value for name, value in optimizer.arguments.items() if name in known}
+    given = {name: value for name, value in optimizer.given.items() if name in known}
     yield from _combination_problems(given)
 
 
@@ -180,11 +215,13 @@ def _wanted_argument(name: str, value: Any) -> str | None:
     return None if _is_number(value) and value >= 0 else "a number, at least 0"
 
 
-def _as_floats(value: Any) -> Any:
-    """A list with its zeros as floats: torch takes no other among betas."""
-    if not isinstance(value, tuple | list):
+def _as_floats(name: str, value: Any) -> Any:
+    """A number as a float and a list as a tuple of them, as torch's own defaults are."""
+    if name in SWITCHES:
         return value
-    return tuple(0.0 if _is_number(item) and item == 0 else item for item in value)
+    if isinstance(value, tuple | list):
+        return tuple(float(item) if _is_number(item) else item for item in value)
+    return float(value) if _is_number(value) else value
 
 
 def _is_above_zero(value: Any) -> bool:

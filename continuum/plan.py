@@ -64,6 +64,8 @@ class PlannedStage:
     """Steps of it that other stages select."""
     best_metrics: tuple[str, ...] = ()
     """Metrics by which other stages select its best checkpoint."""
+    earlier: str | None = None
+    """The fingerprint that an earlier release gave it, where it meant the same."""
     archive: bool = False
     """Whether what lies in the run folder must give way first."""
     from_step: int | None = None

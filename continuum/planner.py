@@ -12,8 +12,8 @@ from continuum.artifacts import Artifact
 from continuum.digest_cache import DigestCache
 from continuum.errors import IntegrityError, UsageError
 from continuum.files import find_damage
-from continuum.fingerprint import fingerprint
 from continuum.history import History, explain_change, stage_of
+from continuum.identity import Identity, find_runs, identify, same_data_problems
 from continuum.lock import read_lock
 from continuum.plan import NOTHING_MORE, Action, Plan, PlannedStage, Request
 from continuum.preflight.disk import DiskBudget
@@ -27,6 +27,7 @@ from continuum.reasons import (
     NeverRun,
     PinChanged,
     Reason,
+    Renamed,
     UpstreamRunsAgain,
     WaitsFor,
     changed_fields,
@@ -34,10 +35,11 @@ from continuum.reasons import (
 from continuum.records import StageRecord
 from continuum.runs import ExperimentFolder, StageRun
 from continuum.selection import (
-    evaluation_identity,
+    as_recorded,
+    best_problems_of,
+    gone_problems,
     selected_metrics,
     selected_steps,
-    selection_problems,
 )
 from continuum.spec.experiment import Experiment
 from continuum.spelling import did_you_mean
@@ -78,7 +80,7 @@ class _Candidate:
     """All inputs."""
     made_from: tuple[Ref[Any], ...]
     """Those whose bytes count, without what is only evaluated on."""
-    identity: dict[str, Any]
+    identity: Identity
     run: StageRun
     forecast: Forecast
     artifact: Artifact | None
@@ -116,23 +118,26 @@ class _Planner:
         self._selected = selected_steps(experiment.stages)
         self._disk = DiskBudget()
         self._best_metrics = selected_metrics(experiment.stages)
+        self._stages: dict[str, Stage] = {}
+        self._identities: dict[str, Identity] = {}
+        for name in experiment.in_order():
+            self._stages[name] = experiment.stages[name].seeded(
+                experiment.all_seeds(), experiment.stages, folder.path
+            )
+            self._identities[name] = self._identity(self._stages[name])
+        self._runs = find_runs(folder, self._identities)
+        if self.lock is not None:
+            known_by = {name: it.known_by for name, it in self._identities.items()}
+            self.lock = self.lock.renamed(known_by)
 
     def add(self, name: str) -> None:
-        stage: Stage = self._experiment.stages[name]
-        own_inputs = {str(ref): self._input(ref) for ref in stage.refs().values()}
-        stage = stage.seeded(self._experiment.all_seeds(), own_inputs)
-        own_refs = {ref.stage for ref in stage.refs().values()}
-        recipe = stage.recipe({parent: self.planned[parent].recipe for parent in own_refs})
-        refs = input_refs(stage, recipe)
-        observed = stage.observed(recipe)
+        stage, identity, run = self._stages[name], self._identities[name], self._runs[name]
+        refs = identity.refs
+        observed = stage.observed(identity.recipe)
         made_from = tuple(ref for ref in refs if ref not in observed)
-        identity = self._identity(stage, made_from)
-        if name in self._best_metrics:
-            identity |= evaluation_identity(recipe)
-        digest = fingerprint(identity)
-        run = self._folder.run(name, digest)
         inputs = {str(ref): self._input(ref) for ref in refs}
         forecast = stage.forecast(inputs, self._folder.path)
+        forecast = forecast.with_problems(same_data_problems(identity.recipe, self._identities))
         forecast = forecast.with_problems(self._selection_problems(refs))
         forecast = self._disk.claim(forecast, run, self._selected.get(name, ()))
         record, artifact, damage = _what_is_there(run)
@@ -153,51 +158,81 @@ class _Planner:
                 pins,
             )
         )
+        if record is not None and record.fingerprint == identity.earlier:
+            decision, run = self._with_earlier(name, decision, run)
         self.planned[name] = PlannedStage(
             name=name,
             stage=stage,
-            recipe=recipe,
+            recipe=identity.recipe,
             refs=refs,
-            fingerprint=digest,
-            identity=identity,
+            fingerprint=identity.fingerprint,
+            identity=identity.payload,
             run=run,
             action=decision.action,
-            reasons=decision.reasons,
+            reasons=(*decision.reasons, *_renamed(name, run)),
             forecast=forecast if decision.action is not Action.REUSE else _proved(forecast),
             pins=pins,
             save_steps=self._selected.get(name, ()),
             best_metrics=self._best_metrics.get(name, ()),
+            earlier=identity.earlier,
             archive=decision.archive,
             from_step=decision.from_step,
         )
 
-    def _identity(self, stage: Stage, refs: tuple[Ref[Any], ...]) -> dict[str, Any]:
+    def _identity(self, stage: Stage) -> Identity:
+        parents = {ref.stage for ref in stage.refs().values()}
+        recipe = stage.recipe({name: self._identities[name].recipe for name in parents})
+        refs = input_refs(stage, recipe)
         local = {
             name: self._digests.sha256(path)
             for name, path in stage.local_inputs(self._folder.path).items()
         }
-        payload: dict[str, Any] = {
-            "version": stage.version,
-            "stage": stage.identity(),
-            "inputs": {str(ref): self.planned[ref.stage].fingerprint for ref in refs},
-        }
-        payload |= {"files": local} if local else {}
-        return payload
+        around: dict[str, Any] = {"files": local} if local else {}
+        return identify(stage, refs, recipe, self._identities, around)
+
+    def _with_earlier(
+        self, name: str, decision: _Decision, run: StageRun
+    ) -> tuple[_Decision, StageRun]:
+        """A run of an earlier release is reused as it is, or left alone and made anew beside it."""
+        if decision.action in (Action.REUSE, Action.BLOCKED):
+            return decision, run
+        new = self._folder.run(name, self._identities[name].fingerprint)
+        return _Decision(Action.RUN, decision.reasons), new
 
     def _input(self, ref: Ref[Any]) -> PlanInput:
         parent = self.planned[ref.stage]
         artifact = self._artifacts[ref.stage]
         if artifact is not None:
-            artifact = select_checkpoint(artifact, ref, parent.run)
+            artifact = select_checkpoint(artifact, self._as_recorded(ref), parent.run)
         view = artifact.view(ref.expects) if artifact is not None else None
         return PlanInput(parent.stage, parent.forecast, view, parent.recipe)
 
     def _selection_problems(self, refs: tuple[Ref[Any], ...]) -> Iterator[str]:
         for ref in refs:
             parent = self.planned[ref.stage]
-            made = None if parent.archive else self._artifacts[ref.stage]
-            yield from selection_problems(ref, self._input(ref), made, parent.run)
+            # What is made anew has no past: what it will be asked for is known when it begins.
+            run = None if parent.action is Action.RUN else parent.run
+            made = self._artifacts[ref.stage]
+            recorded = ref if made is None else self._as_recorded(ref)
+            yield from best_problems_of(ref, self._input(ref), run)
+            if made is not None and run is not None:
+                yield from gone_problems(recorded, made, run)
+            if parent.action is Action.RECOVER:
+                yield from self._renamed_problems(ref)
             yield from parent.step_problems(ref)
+
+    def _as_recorded(self, ref: Ref[Any]) -> Ref[Any]:
+        known = {name: it.fingerprint for name, it in self._identities.items()}
+        return as_recorded(ref, self.planned[ref.stage].run, known)
+
+    def _renamed_problems(self, ref: Ref[Any]) -> Iterator[str]:
+        """Half of the losses under one name and half under another have no best."""
+        recorded = self._as_recorded(ref)
+        if recorded != ref:
+            yield (
+                f"{ref!r}: {ref.stage} was interrupted when the dataset had another name "
+                f"({recorded.metric}); give it that name until {ref.stage} is complete"
+            )
 
     def _decide(self, it: _Candidate) -> _Decision:
         if it.artifact is not None and it.name not in self._request.rerun:
@@ -243,19 +278,26 @@ class _Planner:
 
     def _changed_inputs(self, it: _Candidate) -> tuple[Reason, ...]:
         """Inputs that were made again, with other bytes, since the stage used them."""
-        recorded = {item.ref: item.digest for item in it.record.inputs} if it.record else {}
         changed = []
         for ref in it.made_from:
             artifact = self._input(ref).artifact
-            if artifact is not None and recorded.get(str(ref), artifact.digest) != artifact.digest:
-                changed.append(InputChanged(str(ref), recorded[str(ref)], artifact.digest))
+            known_by = self._identities[ref.stage].fingerprint
+            used = it.record.input(ref, known_by) if it.record is not None else None
+            if artifact is not None and used is not None and used.digest != artifact.digest:
+                changed.append(InputChanged(str(ref), used.digest, artifact.digest))
         return tuple(changed)
 
     def _why_new(self, it: _Candidate) -> tuple[Reason, ...]:
         latest = self._history.latest(it.name)
         if latest is None:
             return (NeverRun(),)
-        return explain_change(latest, it.stage, it.identity)
+        return explain_change(latest, it.stage, it.identity, self._identities)
+
+
+def _renamed(name: str, run: StageRun) -> Iterator[Reason]:
+    """That the stage had another name when its run began."""
+    if run.is_begun and run.stage_name != name:
+        yield Renamed(run.stage_name)
 
 
 def _changed_pins(it: _Candidate, artifact: Artifact) -> Iterator[Reason]:

@@ -47,6 +47,38 @@ class NeverRun(Reason):
 
 
 @dataclass(frozen=True)
+class NewVersion(Reason):
+    """A later continuum makes something else from the same spec, or records it otherwise."""
+
+    kind: str
+    old: int
+    """Version of the kind when it ran."""
+    new: int
+    news: tuple[str, ...]
+    """What is made otherwise."""
+
+    code: ClassVar[str] = "new-version"
+
+    def __str__(self) -> str:
+        if self.old == self.new:
+            return "new version of continuum's records"
+        told = f": {'; '.join(self.news)}" if self.news else ""
+        return f"new version of the kind {self.kind}{told}"
+
+
+@dataclass(frozen=True)
+class Renamed(Reason):
+    """The stage had another name when it ran, which its folder keeps; the work is the same."""
+
+    old: str
+
+    code: ClassVar[str] = "renamed"
+
+    def __str__(self) -> str:
+        return f"renamed: it ran as {self.old}"
+
+
+@dataclass(frozen=True)
 class FieldChanged(Reason):
     """A field differs from that of the latest earlier run of the stage."""
 
@@ -54,7 +86,8 @@ class FieldChanged(Reason):
     old: Any
     new: Any
     role: str
-    """`identity`: another result; `runtime`: the same work done in another way."""
+    """`identity`: another result; `runtime`: the same work done in another way; `spelling`: the
+    same said in another way."""
 
     code: ClassVar[str] = "field-changed"
 
@@ -189,8 +222,8 @@ class WaitsFor(Reason):
 
 
 REASONS = (
-    Complete, NeverRun, FieldChanged, InputChanged, UpstreamChanged, UpstreamRunsAgain,
-    PinChanged, Interrupted, ArtifactDamaged, Forced, CannotWork, WaitsFor,
+    Complete, NeverRun, NewVersion, Renamed, FieldChanged, InputChanged, UpstreamChanged,
+    UpstreamRunsAgain, PinChanged, Interrupted, ArtifactDamaged, Forced, CannotWork, WaitsFor,
 )  # fmt: skip
 
 

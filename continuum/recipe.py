@@ -6,7 +6,7 @@ epochs) is compiled to whole optimizer steps here, once, for the plan and for th
 """
 
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Annotated, Any, Literal
@@ -14,7 +14,16 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, Tag, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
-from continuum.amounts import COUNT_PATTERN, MAX_COUNT, Amount, Count, Period, Rate, Tokens
+from continuum.amounts import (
+    COUNT_PATTERN,
+    MAX_COUNT,
+    Amount,
+    Count,
+    Period,
+    Rate,
+    Tokens,
+    rate_of,
+)
 from continuum.artifacts import TokenizedDataset
 from continuum.fields import UNIT, VALIDATION_LOSS, Precision, Ref, Spec, runtime_field
 from continuum.optimizers import Optimizer, optimizer_problems
@@ -297,13 +306,63 @@ BUDGET_FIELDS = ("max_tokens", "max_steps", "epochs")
 
 
 def as_mixture(data: Any) -> dict[Ref[TokenizedDataset], float]:
-    """A `data` field as weights by reference; a single dataset has weight 1.
+    """A `data` field as shares by reference, which are 1 together: 7 : 3 is 0.7 : 0.3.
 
     The largest share comes first, and equal ones by name: the samples hang on the order, and the
     order of keys in YAML means nothing.
     """
     weights = dict(data) if isinstance(data, dict) else {data: 1.0}
+    if all(0 < weight < math.inf for weight in weights.values()):
+        # By the digits as written: 0.7 / (0.7 + 0.2 + 0.1) as floats is not 0.7.
+        exact = {ref: Fraction(str(weight)) for ref, weight in weights.items()}
+        weights = {ref: float(weight / sum(exact.values())) for ref, weight in exact.items()}
     return dict(sorted(weights.items(), key=lambda item: (-item[1], item[0])))
+
+
+def training_identity(fields: Mapping[str, Any], recipe: Recipe) -> dict[str, Any]:
+    """What identifies a training stage, in the one form of all the ways to say the same.
+
+    Budgets and parts of the run are whole optimizer steps wherever that hangs on no data, shares
+    are 1 together, and learning rates are numbers.
+
+    Args:
+        fields: The identity of the stage, or of the recipe itself, as it is spelled.
+        recipe: The complete recipe.
+    """
+    found = {name: value for name, value in fields.items() if name not in BUDGET_FIELDS}
+    num_steps = recipe.num_steps(None)
+    found |= {"epochs": recipe.epochs} if num_steps is None else {"max_steps": num_steps}
+    if "data" in found:
+        found["data"] = dict(recipe.data)
+    extends = isinstance(recipe.schedule, ResumeSchedule)
+    schedule = dict(found["schedule"])
+    for name in {"warmup", "decay"} & schedule.keys():
+        # A share of an extension is one of its own steps, which hang on where the parent ended.
+        length = None if extends else num_steps
+        schedule[name] = _part(getattr(recipe.schedule, name), length, recipe.tokens_per_step)
+    if isinstance(recipe.schedule, Schedule):
+        floor = schedule.pop("min_lr")
+        if recipe.schedule.kind != "constant":
+            schedule["min_lr"] = rate_of(floor, recipe.optimizer.lr)
+    return {**found, "schedule": schedule}
+
+
+def evaluation_identity(recipe: Recipe) -> dict[str, Any]:
+    """When and on how much a stage that trains by this recipe evaluates, in one form."""
+    if recipe.evaluate is None:
+        return {}
+    found = recipe.evaluate.identity()
+    if recipe.evaluate.every is not None:
+        num_steps, per_step = recipe.num_steps(None), recipe.tokens_per_step
+        found["every"] = _part(recipe.evaluate.every, num_steps, per_step)
+    return found
+
+
+def _part(amount: Amount, num_steps: int | None, tokens_per_step: int) -> dict[str, Any]:
+    """A part of a run, in optimizer steps where they are known without the data."""
+    if amount.percent and num_steps is None:
+        return {"percent": amount.percent}
+    return {"steps": amount.in_steps(num_steps or 0, tokens_per_step)}
 
 
 def describe_mixture(schema: dict[str, Any]) -> None:

@@ -68,6 +68,20 @@ class StageRecord(BaseModel):
     provenance: dict[str, Any]
     """Versions, Git commit, host: facts about where the record was made."""
 
+    def input(self, ref: str, fingerprint: str) -> InputRecord | None:
+        """What was used of an input, whatever its stage was called then; None if that is unknown.
+
+        Args:
+            ref: As the spec says it now.
+            fingerprint: Of the stage it refers to.
+        """
+        selector = ref.partition("@")[2]
+        same = [item for item in self.inputs if item.fingerprint == fingerprint]
+        by_name = [item for item in self.inputs if item.ref == ref]
+        alike = [item for item in same if item.ref.partition("@")[2] == selector]
+        found = [*(item for item in by_name if item in same), *alike, *by_name]
+        return found[0] if found else None
+
 
 class CheckpointManifest(BaseModel):
     """`manifest.json` of a training checkpoint, written after all its other files."""

@@ -122,6 +122,11 @@ class StageRun:
         path = self.path / "resolved.json"
         return read_object(path, "remove it, and `auto` is decided anew") if path.is_file() else {}
 
+    def precision(self) -> str | None:
+        """What `precision` became; None before a training began. Raises IntegrityError."""
+        found = self.resolved().get("precision")
+        return found if isinstance(found, str) else None
+
     def keep_resolved(self, values: dict[str, Any]) -> None:
         """Record what `auto` became, once."""
         if not (self.path / "resolved.json").exists():
@@ -134,6 +139,10 @@ class StageRun:
     def attempts(self) -> list[dict[str, Any]]:
         """The lines of `attempts.jsonl`, oldest first; raises IntegrityError."""
         return files.read_json_lines(self.path / "attempts.jsonl", key="event")
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """The rows of `metrics.jsonl`, oldest first; raises IntegrityError."""
+        return files.read_json_lines(self.metrics_path, key="step")
 
     @property
     def num_attempts(self) -> int:
@@ -264,8 +273,12 @@ class ExperimentFolder:
 
     def runs(self) -> list[StageRun]:
         """All run folders that have begun, by name."""
-        found = (StageRun(self.runs_dir / name) for name in _names_in(self.runs_dir))
-        return [run for run in found if "-" in run.name and run.is_begun]
+        found = (StageRun(self.runs_dir / name) for name in self.run_names())
+        return [run for run in found if run.is_begun]
+
+    def run_names(self) -> list[str]:
+        """The names in `runs/` that a run folder may have, sorted."""
+        return [name for name in _names_in(self.runs_dir) if "-" in name]
 
     def prepare(self) -> None:
         """Make `runs/` and the `.gitignore` that keeps it out of Git."""

@@ -1,19 +1,28 @@
-"""What `@best` asks of the stage it selects from.
+"""What is asked of a stage by one that selects a checkpoint of it, and why that cannot be had.
 
 Which checkpoint is best hangs on when and on how much the stage evaluates. So `evaluate`, which
-else only observes, is part of the identity of a stage that another one selects `@best` from.
+else only observes, is part of the identity of whoever selects `@best`: it is answered from what
+was evaluated and saved, and nothing is trained again for it.
 """
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
+from pydantic import ValidationError
+
 from continuum.artifacts import Artifact, TrainingCheckpoint
-from continuum.best import best_step
+from continuum.errors import IntegrityError
 from continuum.fields import Ref, Spec
-from continuum.recipe import Recipe, evaluated_datasets, intervals_of, validation_metrics
+from continuum.recipe import (
+    Recipe,
+    evaluated_datasets,
+    evaluation_identity,
+    intervals_of,
+    validation_metrics,
+)
 from continuum.runs import StageRun
 from continuum.spelling import did_you_mean
-from continuum.stage import PlanInput, select_checkpoint
+from continuum.stage import PlanInput, select_checkpoint, selected_step
 
 ValueT = TypeVar("ValueT", int, str)
 
@@ -40,41 +49,74 @@ def _selected(
     return {name: tuple(sorted(values)) for name, values in found.items()}
 
 
-def evaluation_identity(recipe: Spec | None) -> dict[str, Any]:
-    """What a stage's evaluation adds to its identity once `@best` selects from it."""
-    evaluate = recipe.evaluate if isinstance(recipe, Recipe) else None
-    return {"evaluate": evaluate.identity()} if evaluate is not None else {}
+def as_recorded(ref: Ref[Any], run: StageRun, fingerprints: Mapping[str, str]) -> Ref[Any]:
+    """The reference with the name that the metric's dataset had when the selected stage ran.
+
+    Args:
+        run: Of the selected stage.
+        fingerprints: Of the stages by their names of today.
+    """
+    metric, _, dataset = (ref.metric or "").partition("/")
+    if not dataset or not run.is_begun:
+        return ref
+    used = run.record().input(dataset, fingerprints.get(dataset, ""))
+    if used is None or used.ref == dataset:
+        return ref
+    found: Ref[Any] = type(ref)(f"{ref.stage}@best:{metric}/{used.ref}")
+    found.expects = ref.expects
+    return found
 
 
-def selection_problems(
-    ref: Ref[Any], parent: PlanInput, artifact: Artifact | None, run: StageRun
-) -> Iterator[str]:
-    """Why the selected checkpoint cannot be had.
+def best_problems_of(ref: Ref[Any], parent: PlanInput, run: StageRun | None) -> Iterator[str]:
+    """Why the selected stage has no best checkpoint, or not the one that is asked for.
 
     Args:
         parent: The selected stage.
-        artifact: What it made; None while it has not.
-        run: Its run folder.
+        run: Its run folder; None where it is made anew.
     """
     if ref.metric is not None and isinstance(parent.recipe, Recipe):
         yield from best_problems(ref, ref.metric, parent.recipe, parent.forecast.num_steps)
-    if artifact is not None and select_checkpoint(artifact, ref, run) is None:
+        if run is not None and run.is_begun:
+            yield from _evaluated_otherwise(ref, parent.recipe, run)
+
+
+def gone_problems(ref: Ref[Any], artifact: Artifact, run: StageRun) -> Iterator[str]:
+    """That a finished stage does not have the selected checkpoint."""
+    if select_checkpoint(artifact, ref, run) is None:
         yield why_gone(ref, artifact, run)
 
 
 def why_gone(ref: Ref[Any], artifact: Artifact, run: StageRun) -> str:
     """Why a finished stage does not have the selected checkpoint."""
-    step = ref.step
+    step, remedy = selected_step(artifact, ref, run), ""
     if ref.metric is not None and isinstance(artifact, TrainingCheckpoint):
-        step = best_step(artifact.metrics, ref.metric)
         if step is None:
             return (
                 f"{ref!r}: {ref.stage} is complete, and no {ref.metric} of it was a finite number"
             )
+        remedy = (
+            f"; select one of these, as in {ref.stage}@step-{artifact.step}, or "
+            f"`continuum run --rerun {ref.stage}` trains it again and keeps the best"
+        )
     steps = ", ".join(str(checkpoint.manifest.step) for checkpoint in run.checkpoints())
     return (
-        f"{ref!r}: {ref.stage} is complete and kept no checkpoint of step {step}; there are {steps}"
+        f"{ref!r}: {ref.stage} is complete and kept no checkpoint of step {step}"
+        f"{' (the best)' if remedy else ''}; there are {steps}{remedy}"
     )
+
+
+def _evaluated_otherwise(ref: Ref[Any], recipe: Recipe, run: StageRun) -> Iterator[str]:
+    """That a run was evaluated in another way than the one by which the best is asked for."""
+    try:
+        before = Recipe.model_validate(run.record().recipe, strict=False)
+    except (IntegrityError, ValidationError):
+        return  # Of an earlier release: what it evaluated is not known.
+    if evaluation_identity(before) != evaluation_identity(recipe):
+        yield (
+            f"{ref!r}: {ref.stage} was evaluated otherwise in runs/{run.name} than `evaluate` "
+            "says now, so its best is another question; say `evaluate` as it was then, or "
+            f"`continuum run --rerun {ref.stage}`"
+        )
 
 
 def step_problems(ref: Ref[Any], steps: range) -> Iterator[str]:

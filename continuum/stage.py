@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from continuum.architecture import Architecture
 from continuum.artifacts import COUNTS, Artifact, ArtifactT, Checkpoint, TrainingCheckpoint
-from continuum.best import best_step
+from continuum.best import best_of, best_step
 from continuum.errors import IntegrityError
 from continuum.fields import (
     UNIT,
@@ -54,6 +54,7 @@ __all__ = [
     "rebuild_stage",
     "runtime_field",
     "select_checkpoint",
+    "selected_step",
     "stage_kinds",
     "with_one_spelling",
 ]
@@ -124,8 +125,6 @@ class Forecast:
     """What else the plan states, in words."""
     max_text_bytes: int | None = None
     """Of a corpus: no more bytes of text than this."""
-    has_lines: bool | None = None
-    """Of a corpus: whether some file of it is JSON lines, each a document of its own."""
     max_tokens: Mapping[str, int] = field(default_factory=dict)
     """Of a dataset: no more tokens than this in each split (`train`, `validation`)."""
     has_validation: bool | None = None
@@ -221,24 +220,38 @@ class Stage(Spec):
     """Whether it may begin while the models it reads are verified: nothing it makes is kept when
     they turn out to be damaged."""
 
+    def identity_with(self, recipe: Spec | None) -> dict[str, Any]:
+        """What identifies the stage beside its inputs, in the one form of all its spellings.
+
+        Args:
+            recipe: The complete recipe, if the stage trains.
+        """
+        return self.identity()
+
     @abstractmethod
     def run(self, ctx: StageContext) -> Artifact:
         """Make the artifact below `ctx.run`; heavy imports belong in here."""
 
-    def seeded(self, defaults: Mapping[str, int], inputs: Mapping[str, PlanInput]) -> "Stage":
+    def seeded(
+        self, defaults: Mapping[str, int], stages: Mapping[str, "Stage"], experiment_folder: Path
+    ) -> "Stage":
         """This stage with each seed it uses filled in, which is the form its identity is of.
 
         A kind that draws random numbers has a field `seeds`, whose type holds the seeds it uses.
 
         Args:
             defaults: The experiment's seeds by name.
-            inputs: What the stage's own fields refer to.
+            stages: All stages of the experiment.
         """
         own = getattr(self, "seeds", None)
         if not isinstance(own, Spec):
             return self
         seeds = complete_seeds(own, getattr(self, "seed", None), defaults)
         return self.model_copy(update={"seed": None, "seeds": seeds})
+
+    def has_lines(self, experiment_folder: Path) -> bool | None:
+        """Whether documents of the corpus it makes may be JSON lines; None where not known."""
+        return None
 
     def used_seeds(self, recipe: Spec | None) -> dict[str, int]:
         """The seeds that decide what it makes, by name, once it is `seeded`."""
@@ -334,12 +347,13 @@ def select_checkpoint(artifact: Artifact, ref: Ref[Any], run: StageRun) -> Artif
     """The artifact a reference means: the run's own, or the checkpoint it selects.
 
     None when the selected step is not there, or no evaluation gave a finite number.
+
+    Raises:
+        IntegrityError: a line of metrics.jsonl, which is asked for the best, is none.
     """
     if not isinstance(artifact, Checkpoint) or (ref.step is None and ref.metric is None):
         return artifact
-    step = ref.step
-    if ref.metric is not None and isinstance(artifact, TrainingCheckpoint):
-        step = best_step(artifact.metrics, ref.metric)
+    step = selected_step(artifact, ref, run)
     for saved in run.checkpoints():
         if saved.manifest.step == step:
             return artifact.model_copy(
@@ -353,6 +367,20 @@ def select_checkpoint(artifact: Artifact, ref: Ref[Any], run: StageRun) -> Artif
                 }
             )
     return None
+
+
+def selected_step(artifact: Artifact, ref: Ref[Any], run: StageRun) -> int | None:
+    """The step a reference selects of a finished run: as it says, or the best by its metric.
+
+    A run that did not note its best, since nobody had asked for it, has evaluated all the same.
+    """
+    if ref.metric is None or not isinstance(artifact, TrainingCheckpoint):
+        return ref.step
+    noted = best_step(artifact.metrics, ref.metric)
+    if noted is not None:
+        return noted
+    best = best_of(run.metrics(), ref.metric)
+    return None if best is None else best[1]
 
 
 def _register(module: Any) -> None:

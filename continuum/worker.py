@@ -21,6 +21,7 @@ from continuum.artifacts import Artifact, Checkpoint
 from continuum.code_origins import code_origins, doubts
 from continuum.disk import describe_disk_fault
 from continuum.errors import ContinuumError, IntegrityError, StoppedError, how_to_make_again
+from continuum.fields import Ref
 from continuum.records import InputRecord
 from continuum.runs import StageRun
 from continuum.stage import StageContext, rebuild_stage, select_checkpoint, stage_kinds
@@ -216,6 +217,8 @@ def _record_code(run: StageRun, report: Report) -> None:
 def _find_input(run: StageRun, item: InputRecord, ref: Any) -> Artifact:
     source = StageRun(run.path.parent / item.run)
     artifact = source.artifact()
+    if ref is not None and ref.metric is not None:
+        ref = Ref(f"{ref.stage}@step-{item.step}")  # The best was found when the plan was made.
     selected = select_checkpoint(artifact, ref, source) if ref is not None else artifact
     if selected is None:
         raise IntegrityError(f"{item.ref}: the selected checkpoint is gone from {source.path}")

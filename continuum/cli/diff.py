@@ -19,10 +19,17 @@ STYLES = {
     "added": "bold green",
     "removed": "bold red",
     "again": "bold yellow",
+    "renamed": "cyan",
     "reused": "cyan",
     "same": "dim",
 }
-ROLE_STYLES = {"identity": "bold", "runtime": "cyan", "cosmetic": "dim", "location": "dim"}
+ROLE_STYLES = {
+    "identity": "bold",
+    "runtime": "cyan",
+    "cosmetic": "dim",
+    "location": "dim",
+    "spelling": "dim",
+}
 SideArgument = Annotated[
     str,
     typer.Argument(help="A spec, its folder, or REV:PATH of either in Git.", show_default=False),
@@ -77,7 +84,8 @@ def _table(found: Diff) -> Table:
 
 
 def _why(stage: StageDiff) -> Text:
-    lines = [_change(change.path, str(change), change.role) for change in stage.changes]
+    lines = [Text(f"renamed: {stage.was} -> {stage.name}")] if stage.was else []
+    lines += [_change(change.path, str(change), change.role) for change in stage.changes]
     lines += [Text(str(cause)) for cause in stage.causes]
     return Text("\n").join(lines)
 

@@ -46,7 +46,7 @@ def _upgrade(opened: Opened, names: list[str]) -> None:
             hint = did_you_mean(name, known)
             raise UsageError(f"--upgrade {name}: there is no stage of this name{hint}")
     path = opened.folder.pins_path
-    locked = read_lock(path)
+    locked = opened.plan().lock
     if locked is None:
         raise UsageError(f"{path}: there is no lock to upgrade; `continuum run` writes it")
     for name in names:

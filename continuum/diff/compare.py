@@ -8,9 +8,9 @@ from continuum.costs import KEPT
 from continuum.diff.sides import Side
 from continuum.fields import field_values
 from continuum.fingerprint import ABSENT
-from continuum.history import explain_identities
+from continuum.history import explain_identities, explain_inputs, told_apart
 from continuum.lock import Lock
-from continuum.plan import PlannedStage
+from continuum.plan import Plan, PlannedStage
 from continuum.reasons import (
     FieldChanged,
     Reason,
@@ -18,7 +18,7 @@ from continuum.reasons import (
 )
 
 SCHEMA = "continuum.diff/1"
-Status = Literal["added", "removed", "again", "reused", "same"]
+Status = Literal["added", "removed", "again", "renamed", "reused", "same"]
 """`again`: the same stage with another identity; `reused`: changed only in how it is done."""
 SUMMED = ("tokens", "flops", "disk_bytes")
 DOES_WORK = ("added", "again")
@@ -39,6 +39,8 @@ class StageDiff:
     """Tokens, steps, FLOPs, bytes: what is known."""
     after: Mapping[str, int | float]
     parents: tuple[str, ...]
+    was: str | None = None
+    """Its name on the first side, where that was another one."""
 
     def as_json(self) -> dict[str, Any]:
         """The stage's part of the document."""
@@ -46,6 +48,7 @@ class StageDiff:
             "name": self.name,
             "kind": self.kind,
             "status": self.status,
+            "was": self.was,
             "changes": [change.as_json() for change in self.changes],
             "causes": [cause.as_json() for cause in self.causes],
             "cost": {"before": dict(self.before), "after": dict(self.after)},
@@ -58,7 +61,7 @@ class LockChange:
 
     stage: str
     """Empty for the versions of the whole experiment."""
-    what: Literal["version", "pin", "metric", "artifact"]
+    what: Literal["version", "pin", "metric", "precision", "artifact"]
     name: str
     old: str | float | None
     new: str | float | None
@@ -121,8 +124,9 @@ class Diff:
 def compare(before: Side, after: Side) -> Diff:
     """What changes from one side to the other."""
     old, new = before.plan, after.plan
-    stages = [_stage_diff(old.stages.get(planned.name), planned) for planned in new]
-    gone = [p for p in old if p.name not in new.stages]
+    names = _former_names(old, new)
+    stages = [_stage_diff(old, names.get(p.name), new, p.name) for p in new]
+    gone = [p.name for p in old if p.name not in names.values()]
     return Diff(
         before=before.label,
         after=after.label,
@@ -131,12 +135,37 @@ def compare(before: Side, after: Side) -> Diff:
             for change in changed_fields(old.experiment, new.experiment)
             if not change.path.startswith("stages.")
         ),
-        stages=(*stages, *(_stage_diff(planned, None) for planned in gone)),
-        lock=tuple(_lock_changes(old.lock, new.lock)),
+        stages=(*stages, *(_stage_diff(old, name, new, None) for name in gone)),
+        lock=(
+            *_lock_changes(old.lock, new.lock, names),
+            *_precision_changes(old, new, names),
+        ),
     )
 
 
-def _stage_diff(old: PlannedStage | None, new: PlannedStage | None) -> StageDiff:
+def _former_names(before: Plan, after: Plan) -> dict[str, str]:
+    """What the stages of the second side are called on the first, by what they are called now.
+
+    One that is there with another fingerprint is the same stage, changed, unless a stage of
+    another name is what it was.
+    """
+    found = {p.name: p.name for p in after if _fingerprint(before, p.name) == p.fingerprint}
+    free = {p.fingerprint: p.name for p in before if p.name not in found}
+    for planned in after:
+        if planned.name not in found and planned.fingerprint in free:
+            found[planned.name] = free.pop(planned.fingerprint)
+    taken = set(found.values())
+    changed = {p.name: p.name for p in after if p.name not in found and p.name in before.stages}
+    return found | {name: former for name, former in changed.items() if former not in taken}
+
+
+def _fingerprint(plan: Plan, name: str) -> str | None:
+    return plan.stages[name].fingerprint if name in plan.stages else None
+
+
+def _stage_diff(before: Plan, former: str | None, after: Plan, name: str | None) -> StageDiff:
+    old = before.stages[former] if former is not None else None
+    new = after.stages[name] if name is not None else None
     either = new or old
     assert either is not None, "a stage is on one side at least"
     changes: tuple[FieldChanged, ...] = ()
@@ -145,9 +174,14 @@ def _stage_diff(old: PlannedStage | None, new: PlannedStage | None) -> StageDiff
         status: Status = "removed" if new is None else "added"
     else:
         changes = tuple(_field_changes(old, new))
-        causes = tuple(explain_identities(old.identity, new.identity, with_stage=False))
         is_same = old.fingerprint == new.fingerprint
-        status = "again" if not is_same else "reused" if changes else "same"
+        if not is_same:
+            causes = (
+                *explain_inputs(_inputs(before, old), _inputs(after, new)),
+                *explain_identities(old.identity, new.identity, with_stage=False),
+            )
+        unchanged: Status = "reused" if changes else "same"
+        status = "again" if not is_same else "renamed" if former != name else unchanged
     return StageDiff(
         name=either.name,
         kind=either.stage.kind,
@@ -157,12 +191,17 @@ def _stage_diff(old: PlannedStage | None, new: PlannedStage | None) -> StageDiff
         before=_figures(old),
         after=_figures(new),
         parents=tuple(dict.fromkeys(ref.stage for ref in either.refs)),
+        was=former if status == "renamed" else None,
     )
+
+
+def _inputs(plan: Plan, planned: PlannedStage) -> dict[str, tuple[str, ...]]:
+    return {str(ref): (plan.stages[ref.stage].fingerprint,) for ref in planned.refs}
 
 
 def _field_changes(old: PlannedStage, new: PlannedStage) -> Iterator[FieldChanged]:
     if type(old.stage) is type(new.stage):
-        yield from changed_fields(old.stage, new.stage)
+        yield from told_apart(changed_fields(old.stage, new.stage), old.identity, new.identity)
         return
     yield FieldChanged("kind", old.stage.kind, new.stage.kind, "identity")
     for item in field_values(new.stage):
@@ -186,8 +225,12 @@ def _sum(figures: Iterable[Mapping[str, int | float]]) -> dict[str, int | float]
     return sums
 
 
-def _lock_changes(old: Lock | None, new: Lock | None) -> Iterator[LockChange]:
-    before, after = (lock.stages if lock is not None else {} for lock in (old, new))
+def _lock_changes(
+    old: Lock | None, new: Lock | None, former: Mapping[str, str]
+) -> Iterator[LockChange]:
+    before, after = (dict(lock.stages) if lock is not None else {} for lock in (old, new))
+    today = {was: name for name, was in former.items()}
+    before = {today.get(name, name): entry for name, entry in before.items()}
     versions = (lock.versions if lock is not None else {} for lock in (old, new))
     yield from _changes("", "version", *versions)
     for name in dict.fromkeys((*after, *before)):
@@ -198,9 +241,24 @@ def _lock_changes(old: Lock | None, new: Lock | None) -> Iterator[LockChange]:
         yield from _changes(name, "artifact", *digests)
 
 
+def _precision_changes(
+    before: Plan, after: Plan, former: Mapping[str, str]
+) -> Iterator[LockChange]:
+    """What `precision` became on each side, by its runs or else by its lock, where both know."""
+    for name, was in former.items():
+        old, new = _precision(before, was), _precision(after, name)
+        if old is not None and new is not None:
+            yield from _changes(name, "precision", {"precision": old}, {"precision": new})
+
+
+def _precision(plan: Plan, name: str) -> str | None:
+    locked = plan.lock.stages.get(name) if plan.lock is not None else None
+    return plan.stages[name].run.precision() or (locked.precision if locked is not None else None)
+
+
 def _changes(
     stage: str,
-    what: Literal["version", "pin", "metric", "artifact"],
+    what: Literal["version", "pin", "metric", "precision", "artifact"],
     old: Mapping[str, Any],
     new: Mapping[str, Any],
 ) -> Iterator[LockChange]:

@@ -11,6 +11,7 @@ WORDS = {
     "added": "new",
     "removed": "removed",
     "again": "runs again",
+    "renamed": "renamed",
     "reused": "reused",
     "same": "unchanged",
 }
@@ -18,6 +19,7 @@ COLOURS = {
     "added": "fill:#d4f4dd,stroke:#1a7f37,color:#000",
     "removed": "fill:#eeeeee,stroke:#888888,color:#000,stroke-dasharray:4",
     "again": "fill:#ffe2d1,stroke:#bc4c00,color:#000",
+    "renamed": "fill:#ddf4ff,stroke:#0969da,color:#000",
     "reused": "fill:#ddf4ff,stroke:#0969da,color:#000",
     "same": "fill:#ffffff,stroke:#888888,color:#000",
 }
@@ -33,7 +35,7 @@ def summary(diff: Diff) -> str:
     if diff.is_empty:
         return "nothing differs"
     work = [stage.name for stage in diff.work]
-    reused = sum(stage.status in ("reused", "same") for stage in diff.stages)
+    reused = sum(stage.status in ("renamed", "reused", "same") for stage in diff.stages)
     words = f"{len(work)} stage(s) to run: {', '.join(work)}" if work else "no stage runs again"
     cost = cost_in_words(diff.work_cost())
     change = cost_in_words(diff.total_change(), signed=True)
@@ -92,6 +94,7 @@ def _stage_table(diff: Diff) -> Iterator[str]:
     for stage in affected:
         why = [str(change) for change in stage.changes if change.role == "identity"]
         why += [str(cause) for cause in stage.causes]
+        why += [f"renamed: {stage.was} -> {stage.name}"] if stage.was else []
         cost = cost_in_words(dict(stage.after)) if stage.status in DOES_WORK else ""
         cells = (f"`{stage.name}`", WORDS[stage.status], "<br>".join(map(_escape, why)), cost)
         yield f"| {' | '.join(cells)} |"

@@ -15,11 +15,11 @@ from continuum.artifacts import (
     TokenizedDataset,
     TrainingCheckpoint,
 )
-from continuum.best import best_step
+from continuum.best import best_of, best_step
 from continuum.errors import IntegrityError
 from continuum.files import write_json
 from continuum.lineage.graph import Edge, Graph, Node
-from continuum.plan import Plan
+from continuum.plan import Plan, PlannedStage
 from continuum.records import CheckpointManifest, InputRecord, SavedCheckpoint, StageRecord
 from continuum.runs import ExperimentFolder, StageRun
 
@@ -46,14 +46,14 @@ def build_ancestry(plan: Plan) -> Graph:
 
 
 def _graph_of(runs: Iterable[StageRun], plan: Plan) -> Graph:
-    current = {planned.run.name for planned in plan}
+    current = {planned.run.name: planned for planned in plan}
     nodes: dict[str, Node] = {}
     read: dict[str, _RunRead] = {}
     for run in runs:
         record = _record_of(run)
         if record is not None:
             checkpoints, artifact = run.checkpoints(), _artifact_of(run)
-            made = _nodes_of(run, record, checkpoints, artifact, is_current=run.name in current)
+            made = _nodes_of(run, record, checkpoints, artifact, current.get(run.name))
             nodes |= {node.id: node for node in made}
             read[run.name] = _RunRead.of(run, record, checkpoints, artifact)
     nodes = _with_epochs(nodes)
@@ -127,11 +127,13 @@ def _nodes_of(
     record: StageRecord,
     checkpoints: Sequence[SavedCheckpoint],
     artifact: Artifact | None,
-    *,
-    is_current: bool,
+    planned: PlannedStage | None,
 ) -> Iterator[Node]:
+    """The nodes of a run, which go by the name that its stage has now, if it has one."""
     path = f"runs/{run.name}"
-    common = {"stage": record.name, "is_current": is_current}
+    name = planned.name if planned is not None else record.name
+    common: dict[str, Any] = {"stage": name, "is_current": planned is not None}
+    best = _best_steps(run, record, artifact, planned)
     yield Node(id=f"run:{run.name}", type="run", path=path, facts=_run_facts(run, record), **common)
     for saved in checkpoints:
         is_final = isinstance(artifact, Checkpoint) and saved.manifest.step == artifact.step
@@ -143,7 +145,7 @@ def _nodes_of(
             facts={
                 **_checkpoint_facts(saved),
                 "is_final": is_final,
-                **_best_facts(saved, record, artifact),
+                **_best_facts(saved, best),
             },
             **common,
         )
@@ -276,14 +278,23 @@ def _skipped(model: CheckpointManifest | Checkpoint) -> dict[str, int]:
     return {"skipped_steps": model.skipped_steps, "skipped_tokens": model.skipped_tokens or 0}
 
 
-def _best_facts(
-    saved: SavedCheckpoint, record: StageRecord, artifact: Artifact | None
-) -> dict[str, Any]:
-    """By which metrics a finished run's checkpoint is the one that `@best` selects."""
+def _best_steps(
+    run: StageRun, record: StageRecord, artifact: Artifact | None, planned: PlannedStage | None
+) -> dict[str, int | None]:
+    """Of a finished run: the step that `@best` selects, by each metric that one has asked for."""
     if not isinstance(artifact, TrainingCheckpoint):
         return {}
-    step = saved.manifest.step
-    best_by = [m for m in record.best_metrics if best_step(artifact.metrics, m) == step]
+    found = {metric: best_step(artifact.metrics, metric) for metric in record.best_metrics}
+    since = set(planned.best_metrics) - found.keys() if planned is not None else set()
+    for metric in sorted(since):
+        best = best_of(run.metrics(), metric)
+        found[metric] = best_step(artifact.metrics, metric) or (best[1] if best else None)
+    return found
+
+
+def _best_facts(saved: SavedCheckpoint, best: Mapping[str, int | None]) -> dict[str, Any]:
+    """By which metrics a finished run's checkpoint is the one that `@best` selects."""
+    best_by = [metric for metric, step in best.items() if step == saved.manifest.step]
     return {"best_by": best_by} if best_by else {}
 
 

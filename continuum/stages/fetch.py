@@ -104,8 +104,18 @@ class Fetch(Stage):
             facts={"files": len(origins)},
             problems=tuple(problems),
             max_text_bytes=None if problems else _sum_known(sizes),
-            has_lines=any(o.source.reading.format_of(o.name) == "jsonl" for o in origins),
         )
+
+    def has_lines(self, experiment_folder: Path) -> bool | None:
+        try:
+            origins = [
+                origin
+                for index, source in enumerate(self.sources)
+                for origin in _origins(index, source, experiment_folder)
+            ]
+            return any(o.source.reading.format_of(o.name) == "jsonl" for o in origins)
+        except PreflightError:  # the forecast says so
+            return None
 
     def pins(self, artifact: Artifact) -> dict[str, str]:
         assert isinstance(artifact, Corpus), "a fetch makes a corpus"

@@ -14,6 +14,7 @@ from continuum.architecture import (
     architecture,
     config_field_names,
     describe_model,
+    model_identity,
     suggest_model,
 )
 from continuum.artifacts import Artifact, TokenizedDataset, TrainingCheckpoint
@@ -28,6 +29,7 @@ from continuum.recipe import (
     Schedule,
     as_mixture,
     describe_mixture,
+    training_identity,
     training_problems,
 )
 from continuum.seeds import TrainingSeeds
@@ -94,6 +96,9 @@ class Pretrain(Stage):
             "mixture; the weights are drawn by seeds.init, the order by seeds.data",
             "the first step of a warm-up learns: its rate is peak / (warm-up + 1), no longer 0",
             "the validation loss is that of sequences spread over the whole split",
+            "hyperparameters.yaml names datasets by their digests and is in one form for all "
+            "spellings",
+            "losses are in a checkpoint's manifest alone, no longer among the bytes of its state",
         )
     }
     trains: ClassVar[bool] = True
@@ -103,9 +108,10 @@ class Pretrain(Stage):
         yield from training_problems(self)
         yield from _model_problems(self.model)
 
-    def identity(self) -> dict[str, Any]:
-        payload = super().identity()
-        return {**payload, "model": with_one_spelling(payload["model"])}
+    def identity_with(self, recipe: Spec | None) -> dict[str, Any]:
+        assert isinstance(recipe, Recipe), "it trains"
+        fields = {**self.identity(), "model": with_one_spelling(self._model_identity())}
+        return training_identity(fields, recipe)
 
     def architecture(self) -> Architecture:
         """The model's shape.
@@ -113,9 +119,7 @@ class Pretrain(Stage):
         Raises:
             ValueError: LitGPT has no such model or field, or the values do not fit together.
         """
-        overrides = dict(self.model) if isinstance(self.model, dict) else {}
-        overrides.pop("name", None)
-        return architecture(self._model_name(), overrides)
+        return architecture(self._model_name(), self._model_overrides())
 
     def recipe(self, parents: Mapping[str, Spec | None]) -> Recipe:
         return self._recipe()
@@ -133,6 +137,13 @@ class Pretrain(Stage):
 
     def _model_name(self) -> str:
         return str(self.model.get("name", "")) if isinstance(self.model, dict) else self.model
+
+    def _model_overrides(self) -> dict[str, Any]:
+        replaced = self.model.items() if isinstance(self.model, dict) else ()
+        return {key: value for key, value in replaced if key != "name"}
+
+    def _model_identity(self) -> dict[str, Any]:
+        return model_identity(self._model_name(), self._model_overrides())
 
     def _recipe(self) -> Recipe:
         own = Recipe.model_fields.keys() - {"data", "data_seed"}

@@ -22,6 +22,7 @@ from continuum.recipe import (
     budget_problems,
     held_out_problems,
     metric_problems,
+    training_identity,
 )
 from continuum.stage import (
     UNIT,
@@ -67,6 +68,9 @@ class Resume(Stage):
             "the samples go on in the order of the parent, which is keyed by the data's SHA-256",
             "the first step of a warm-up to `peak` is above the rate that the parent ended at",
             "the validation loss is that of sequences spread over the whole split",
+            "hyperparameters.yaml names datasets by their digests and is in one form for all "
+            "spellings",
+            "losses are in a checkpoint's manifest alone, no longer among the bytes of its state",
         )
     }
     refused: ClassVar[Mapping[str, str]] = dict.fromkeys(
@@ -89,6 +93,10 @@ class Resume(Stage):
     def used_seeds(self, recipe: Spec | None) -> dict[str, int]:
         seed = recipe.data_seed if isinstance(recipe, Recipe) else None
         return {} if seed is None else {"data": seed}
+
+    def identity_with(self, recipe: Spec | None) -> dict[str, Any]:
+        assert isinstance(recipe, Recipe), "it trains"
+        return training_identity(self.identity(), recipe)
 
     def recipe(self, parents: Mapping[str, Spec | None]) -> Recipe:
         return self._extend(parents[self.from_.stage])

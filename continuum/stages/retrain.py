@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -25,6 +25,7 @@ from continuum.recipe import (
     Schedule,
     as_mixture,
     describe_mixture,
+    training_identity,
     training_problems,
 )
 from continuum.seeds import OrderSeeds
@@ -94,6 +95,9 @@ class Retrain(Stage):
             "mixture, and drawn by seeds.data",
             "the first step of a warm-up learns: its rate is peak / (warm-up + 1), no longer 0",
             "the validation loss is that of sequences spread over the whole split",
+            "hyperparameters.yaml names datasets by their digests and is in one form for all "
+            "spellings",
+            "losses are in a checkpoint's manifest alone, no longer among the bytes of its state",
         )
     }
     trains: ClassVar[bool] = True
@@ -101,6 +105,10 @@ class Retrain(Stage):
 
     def problems(self, stages: Mapping[str, Stage]) -> Iterator[Problem]:
         yield from training_problems(self)
+
+    def identity_with(self, recipe: Spec | None) -> dict[str, Any]:
+        assert isinstance(recipe, Recipe), "it trains"
+        return training_identity(self.identity(), recipe)
 
     def recipe(self, parents: Mapping[str, Spec | None]) -> Recipe:
         return self._recipe()

@@ -103,12 +103,13 @@ class Tokenize(Stage):
     }
     refused: ClassVar[Mapping[str, str]] = {"seed": "what is drawn here is set by `seeds.split`"}
 
-    def seeded(self, defaults: Mapping[str, int], inputs: Mapping[str, PlanInput]) -> Stage:
-        corpus = inputs.get(str(self.corpus))
+    def seeded(
+        self, defaults: Mapping[str, int], stages: Mapping[str, Stage], experiment_folder: Path
+    ) -> Stage:
         # Of a corpus that does not say, documents may be drawn.
-        has_lines = corpus is None or corpus.forecast.has_lines is not False
-        if isinstance(self.validation, ByFraction) and has_lines:
-            return super().seeded(defaults, inputs)
+        may_draw = stages[self.corpus].has_lines(experiment_folder) is not False
+        if isinstance(self.validation, ByFraction) and may_draw:
+            return super().seeded(defaults, stages, experiment_folder)
         return self.model_copy(update={"seeds": SplitSeeds()})
 
     def problems(self, stages: Mapping[str, Stage]) -> Iterator[Problem]:

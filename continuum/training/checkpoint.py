@@ -48,7 +48,7 @@ class Companions:
     tokenizer_dir: Path
     model_config_fields: dict[str, Any]
     recipe: dict[str, Any]
-    """Written as `hyperparameters.yaml`, LitGPT's name for it."""
+    """Written as `hyperparameters.yaml`, LitGPT's name for it; without any stage's name."""
     vocabulary_digest: str | None
     parent: str | None
     world_size: int
@@ -70,8 +70,13 @@ def write_checkpoint(
     """
     temporary = begin_checkpoint(run, snapshot["step"])
     with cleaned_up(temporary, run.checkpoint_dir(snapshot["step"])):
-        written = save_hashed(snapshot, temporary / WEIGHTS_FILE)
+        written = save_hashed(without_metrics(snapshot), temporary / WEIGHTS_FILE)
         return finish_checkpoint(run, temporary, snapshot, companions, (written,))
+
+
+def without_metrics(values: dict[str, Any]) -> dict[str, Any]:
+    """A state as it is written: its losses are in the manifest, which hangs on who looks on."""
+    return {name: value for name, value in values.items() if name != "metrics"}
 
 
 def begin_checkpoint(run: StageRun, step: int) -> Path:

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any
 
 from continuum.errors import StageFailedError, StoppedError
-from continuum.files import append_json_line, read_json_lines, write_text
+from continuum.files import append_json_line, write_text
 from continuum.runs import StageRun
 from continuum.training.loggers.mirror import Mirror
 from continuum.training.loggers.series import Outcome, Series, Subject, environment, subject_of
@@ -136,7 +136,7 @@ def read_metrics(run: StageRun) -> list[dict[str, Any]]:
     Raises:
         IntegrityError: a line is none of ours.
     """
-    return read_json_lines(run.metrics_path, key="step")
+    return run.metrics()
 
 
 def _finite(value: float | int | None) -> float | int | None:

@@ -16,6 +16,7 @@ from continuum.training.checkpoint import (
     finish_checkpoint,
     retain,
     save_hashed,
+    without_metrics,
     write_checkpoint,
 )
 from continuum.training.shard_files import PLAIN_FILE
@@ -105,7 +106,7 @@ class Saver:
             shards = write_shards(folder, snapshot, self._group)
             if not self._fabric.is_global_zero:
                 return
-            written = save_hashed(values, folder / PLAIN_FILE)
+            written = save_hashed(without_metrics(values), folder / PLAIN_FILE)
             assert (folder / SHARDS_DIR).is_dir()
             files = hash_tree(folder, (written, *shards))
         finish_checkpoint(run, folder, values, self._companions, files)

@@ -9,10 +9,10 @@ from lightning import Fabric
 
 from continuum.architecture import Architecture
 from continuum.artifacts import DataPosition, TrainingCheckpoint
-from continuum.best import without_notes
+from continuum.best import best_of, best_step, note_as_best
 from continuum.errors import PreflightError, StageFailedError
 from continuum.files import link_or_copy
-from continuum.recipe import Recipe, intervals_of
+from continuum.recipe import Recipe, intervals_of, training_identity
 from continuum.records import last_good, saved_checkpoint
 from continuum.stage import StageContext
 from continuum.training.checkpoint import Companions, discard_damaged
@@ -21,7 +21,7 @@ from continuum.training.fabric import Resolved, as_record, make_fabric, resolve
 from continuum.training.guards import DivergedError
 from continuum.training.loop import Task, fit
 from continuum.training.memory import keep_freed_memory, memory_warnings
-from continuum.training.metrics import MetricsLog
+from continuum.training.metrics import MetricsLog, read_metrics
 from continuum.training.positions import Part, begin, mixture_of, positions_after, told
 from continuum.training.saving import Saver
 from continuum.training.schedule import learning_rate
@@ -149,7 +149,7 @@ def _begin(
         load_model(state.model, load_weights(origin.weights))
     if origin.state is not None:
         restore(fabric, state, origin.state)
-        state.metrics = without_notes(state.metrics)
+        state.metrics = {}  # What was measured, and best, in a parent says nothing of this stage.
     return state
 
 
@@ -168,8 +168,7 @@ def _companions(
     return Companions(
         tokenizer_dir=first.path / "tokenizer",
         model_config_fields=origin.model_config_fields,
-        # What was learned, not how: the same weights are the same bytes, whatever the runtime.
-        recipe=recipe.model_dump(mode="json", exclude_none=True, exclude={"evaluate", "runtime"}),
+        recipe=as_hyperparameters(recipe, parts),
         vocabulary_digest=first.vocabulary_digest,
         parent=origin.parent,
         world_size=resolved.world_size,
@@ -177,6 +176,31 @@ def _companions(
         strategy=resolved.strategy,
         resolved=as_record(resolved),
     )
+
+
+def as_hyperparameters(recipe: Recipe, parts: list[Part]) -> dict[str, Any]:
+    """What was learned, not how, in one form for all spellings and names.
+
+    So the same weights are the same bytes, whatever the runtime and whatever a dataset is called.
+    """
+    fields = training_identity(recipe.identity(), recipe)
+    fields["data"] = {part.dataset.digest: part.weight for part in parts}
+    return {name: fields[name] for name in sorted(fields.keys() - {"evaluate"})}
+
+
+def _note_earlier_best(fabric: Fabric, ctx: StageContext, state: TrainingState, task: Task) -> None:
+    """Note the best of what earlier attempts evaluated, which did not know it would be asked for.
+
+    Every process takes part, since the best decides what is saved.
+    """
+    if not task.best_metrics:
+        return
+    unknown = [m for m in task.best_metrics if best_step(state.metrics, m) is None]
+    rows = read_metrics(ctx.run) if fabric.is_global_zero and unknown else []
+    found = {metric: best_of(rows, metric) for metric in unknown}
+    for metric, best in fabric.broadcast(found).items():
+        if best is not None:
+            note_as_best(state.metrics, metric, *best)
 
 
 def _config(ctx: StageContext, recipe: Recipe, origin: Origin) -> dict[str, Any]:
@@ -205,6 +229,7 @@ def _fit(
     """Run the loop; what it has handed over is on disk when this returns or raises."""
     with log:
         log.continue_from(state.step, owes_evaluation=state.owes_evaluation)
+        _note_earlier_best(fabric, ctx, state, task)
         try:
             fit(
                 fabric,

@@ -164,10 +164,7 @@ def _set_up(
 ) -> tuple[nn.Module, torch.optim.Optimizer]:
     compiled = torch.compile(model) if resolved.compile else model
     wrapped = fabric.setup(compiled)  # type: ignore[arg-type]  # a compiled module is a module
-    arguments = {
-        key: tuple(value) if isinstance(value, list) else value
-        for key, value in recipe.optimizer.arguments.items()
-    }
+    arguments = recipe.optimizer.arguments
     cls = getattr(torch.optim, recipe.optimizer.name)
     if _can_be_fused(fabric, cls) and not arguments.keys() & {"foreach", "differentiable"}:
         arguments = {"fused": True, **arguments}
@@ -232,6 +229,7 @@ def recover(fabric: Fabric, ctx: StageContext, state: TrainingState, resolved: R
         return False
     name, manifest = found
     restore(fabric, state, ctx.run.checkpoints_dir / name)
+    state.metrics = dict(manifest["metrics"])
     if fabric.is_global_zero:
         why = list(inexactness(manifest, resolved))
         ctx.report({"event": "recovered", "step": state.step, "exact": not why})

@@ -115,12 +115,15 @@ class TrainingState:
         self.restore_plain_values(snapshot, rank=rank)
 
     def restore_plain_values(self, snapshot: dict[str, Any], *, rank: int = 0) -> None:
-        """Counters, metrics, the loss scale, and the RNG of this rank, if the snapshot has them."""
+        """Counters, the loss scale, and the RNG of this rank; the metrics if they are there.
+
+        What is written of a state leaves them to the checkpoint's manifest.
+        """
         for name in COUNTERS:
             setattr(self, name, snapshot.get(name, getattr(self, name)))
         if "skipped_tokens" not in snapshot and self.step:  # of an earlier release
             self.skipped_tokens = self.skipped_steps * self.tokens_seen // self.step
-        self.metrics = dict(snapshot["metrics"])
+        self.metrics = dict(snapshot.get("metrics", {}))
         if self.scaler is not None and SCALER in snapshot:
             self.scaler.load_state_dict(snapshot[SCALER])
         if rank < len(snapshot["rng"]):

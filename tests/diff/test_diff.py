@@ -170,6 +170,25 @@ def test_added_and_removed_stages(repository: Repository) -> None:
     assert (found["added"], found["removed"]) == (["early"], ["weights"])
 
 
+def test_a_rename_is_told_as_one(repository: Repository) -> None:
+    text = repository.spec.read_text()
+    text = text.replace("  tokens:", "  words:").replace("data: tokens", "data: words")
+    text = text.replace("  weights:", "  final_weights:")
+    repository.spec.write_text(text.replace("max_steps: 20", "max_tokens: 5120"))
+    repository.commit()
+    document = repository.document()
+    renamed = {s["name"]: s["was"] for s in document["stages"] if s["status"] == "renamed"}
+    assert renamed == {"words": "tokens", "final_weights": "weights"}
+    assert document["run_again"] == []
+    assert not {"added", "removed", "again"} & by_status(document).keys()
+    assert ("data", "tokens", "words", "spelling") in changes(document, "pretrain")
+    assert ("max_steps", 20, "(absent)", "spelling") in changes(document, "pretrain")
+    told = repository.diff()
+    assert "renamed: tokens -> words" in told
+    assert "no stage runs again; 6 reused" in told
+    assert "renamed: tokens" in repository.diff("--md").replace("\\", "")
+
+
 def test_the_cost_is_that_of_the_work_and_of_the_change(repository: Repository) -> None:
     reshape(repository)
     repository.commit()

@@ -1,5 +1,6 @@
 """`--locked`: nothing else than what continuum.lock says, before the run and after it."""
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -38,6 +39,54 @@ def edit_lock(*keys: str, to: object) -> Change:
         path.write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
 
     return change
+
+
+def test_a_rename_is_no_deviation(folder: Path, cli: Cli) -> None:
+    edit("tokenizer:", "bpe:")(folder)
+    cli(*RUN, folder)
+
+
+def test_what_auto_became_is_part_of_what_is_locked(
+    crashed: Path, tmp_path: Path, cli: Cli
+) -> None:
+    folder, other = tmp_path / "one", tmp_path / "other"
+    shutil.copytree(crashed, folder)
+    run(folder).raise_for_failure()
+    locked = yaml.safe_load((folder / "continuum.lock").read_text())["stages"]
+    assert {name: it.get("precision") for name, it in locked.items() if "precision" in it} == {
+        "pretrain": "32-true", "longer": "32-true",
+    }  # fmt: skip
+    cli(*RUN, folder)
+    shutil.copytree(folder, other)
+    edit_lock("stages", "pretrain", "precision", to="bf16-mixed")(folder)
+    told = cli(*RUN, folder, expect=6).stderr
+    assert "pretrain: its precision is 32-true here, not bf16-mixed" in told
+    shutil.rmtree(next((folder / "runs").glob("pretrain-*")))
+    assert (
+        "its precision is 32-true here"
+        in cli(*RUN, folder, expect=6, environment={"CUDA_VISIBLE_DEVICES": ""}).stderr
+    ), "said before anything is trained"
+    changes = json.loads(cli("diff", folder, other, "--json").stdout)["lock"]
+    assert changes == [
+        {
+            "stage": "pretrain", "what": "precision", "name": "precision",
+            "old": "bf16-mixed", "new": "32-true",
+        }
+    ]  # fmt: skip
+    edit_lock("stages", "pretrain", "precision", to=None)(folder)
+    shutil.rmtree(folder / "runs")
+    shutil.copytree(other / "runs", folder / "runs")
+    cli(*RUN, folder)
+
+
+def test_two_folders_whose_runs_became_other_precisions_differ(
+    crashed: Path, tmp_path: Path, cli: Cli
+) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(crashed, other)
+    path = next((other / "runs").glob("pretrain-*")) / "resolved.json"
+    path.write_text(path.read_text().replace("32-true", "bf16-mixed"), encoding="utf-8")
+    assert "precision 32-true -> bf16-mixed" in cli("diff", crashed, other).stdout
 
 
 def add_a_stage(folder: Path) -> None:

@@ -21,7 +21,9 @@ from continuum.reasons import (
     InputChanged,
     Interrupted,
     NeverRun,
+    NewVersion,
     PinChanged,
+    Renamed,
     UpstreamChanged,
     UpstreamRunsAgain,
     WaitsFor,
@@ -136,8 +138,8 @@ CASES = [
         no_book,
     ),
 ]  # fmt: skip
-TOLD_ELSEWHERE = {PinChanged}
-"""In a test of its own below."""
+TOLD_ELSEWHERE = {PinChanged, NewVersion, Renamed}
+"""In a test of its own below, in `test_upgrade` and in `test_renames`."""
 
 
 def test_every_reason_has_a_case() -> None:

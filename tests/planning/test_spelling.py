@@ -1,12 +1,15 @@
 """Two ways to write one experiment have one fingerprint; what has no single spelling raises."""
 
+import inspect
 import math
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from continuum.fingerprint import ABSENT, FieldChange, canonical_json, diff_payloads, fingerprint
+from continuum.optimizers import OPTIMIZER_ARGUMENTS, OPTIMIZER_DEFAULTS, Optimizer
 from tests.planning.golden_stages import plan_with, prepare
 
 SPELLINGS = [
@@ -64,6 +67,11 @@ def test_a_count_has_one_meaning(one: str, other: str, tmp_path: Path) -> None:
         ("min_lr: 10%", "min_lr: 10.0%"),
         ("min_lr: 10%", "min_lr: 10 %"),
         ("min_lr: 0", "min_lr: 0.0"),
+        ("min_lr: 50%", "min_lr: 1.5e-4"),
+        ("warmup: 5%", "warmup: 100"),
+        ("warmup: 100", "warmup: {tokens: 204_800}"),
+        ("warmup: 0", "warmup: 0%"),
+        ("kind: wsd, decay: 10%", "kind: wsd, decay: 200"),
     ],
 )
 def test_a_part_of_a_run_has_one_meaning(one: str, other: str, tmp_path: Path) -> None:
@@ -100,6 +108,68 @@ def test_numbers_of_free_fields_have_one_meaning(one: str, other: str, tmp_path:
 )
 def test_a_default_written_out_changes_nothing(defaults: str, tmp_path: Path) -> None:
     assert_same(tmp_path, STAGE, STAGE + defaults)
+
+
+MIXED = "{tokenize_fraction: 0.75, tokenize_corpus: 0.25}"
+SAME = [
+    (MIXED, "{tokenize_fraction: 3, tokenize_corpus: 1}"),
+    (MIXED, "{tokenize_fraction: 0.3, tokenize_corpus: 0.1}"),
+    ("max_steps: 2000", "max_tokens: 4_096_000"),
+    ("max_steps: 2000", "max_tokens: 4_097_000"),  # whole steps of them are taken
+    ("name: pythia-14m, n_layer", "name: EleutherAI/pythia-14m, n_layer"),
+    ("n_layer: 2,", "n_layer: 2, n_embd: 128,"),
+    ("n_layer: 2,", "n_layer: 2, rope_base: 10000,"),
+    ("lr: 3e-4,", "lr: 3e-4, name: AdamW, amsgrad: false, maximize: false,"),
+    ("lr: 3e-4,", "lr: 3e-4, fused: null, differentiable: false,"),
+    ("lr: 3e-4,", "lr: 3e-4, no_weight_decay: [],"),
+    ("eps: 1e-8, ", ""),
+]
+
+
+@pytest.mark.parametrize(("one", "other"), SAME)
+def test_what_means_the_same_is_the_same(one: str, other: str, tmp_path: Path) -> None:
+    assert one in STAGE
+    assert_same(tmp_path, STAGE, STAGE.replace(one, other))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (MIXED, "{tokenize_fraction: 0.25, tokenize_corpus: 0.75}"),
+        ("max_steps: 2000", "max_tokens: 4_098_048"),
+        ("n_layer: 2,", "n_layer: 2, n_embd: 256,"),
+        ("eps: 1e-8, ", "eps: 1e-7, "),
+        ("lr: 3e-4,", "lr: 3e-4, name: Adam,"),
+        ("lr: 3e-4,", "lr: 3e-4, foreach: false,"),
+    ],
+)
+def test_what_means_something_else_is_another(one: str, other: str, tmp_path: Path) -> None:
+    assert one in STAGE
+    stages = (STAGE, STAGE.replace(one, other))
+    assert len({stage_fingerprint(tmp_path / str(n), it) for n, it in enumerate(stages)}) == 2
+
+
+def test_one_dataset_is_a_mixture_of_it_alone(tmp_path: Path) -> None:
+    data = ("tokenize_fraction", "{tokenize_fraction: 1.0}", "{tokenize_fraction: 7}")
+    assert_same(tmp_path, *(STAGE.replace(MIXED, it) for it in data))
+
+
+def test_a_model_by_its_name_alone_has_no_other_fields(tmp_path: Path) -> None:
+    models = ("pythia-14m", "{name: pythia-14m}", "{name: pythia-14m, n_layer: 6}")
+    written = "{name: pythia-14m, n_layer: 2, rotary_percentage: 1}"
+    assert written in STAGE
+    assert_same(tmp_path, *(STAGE.replace(written, it) for it in models))
+
+
+@pytest.mark.parametrize("name", OPTIMIZER_ARGUMENTS)
+def test_the_defaults_of_an_optimizer_are_torchs(name: str) -> None:
+    accepted = inspect.signature(getattr(torch.optim, name)).parameters
+    for argument in OPTIMIZER_ARGUMENTS[name]:
+        default = accepted[argument].default
+        optimizer = Optimizer.model_validate({"name": name, "lr": 1e-3, argument: default})
+        assert optimizer.arguments == {}, argument
+        if default not in (None, False):
+            assert OPTIMIZER_DEFAULTS[name][argument] == default
 
 
 def test_an_argument_that_is_null_is_one_left_out(tmp_path: Path) -> None:

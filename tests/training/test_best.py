@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from continuum.artifacts import Checkpoint
-from continuum.best import best_step, without_notes
+from continuum.best import best_step
 from continuum.errors import PreflightError, StageFailedError
 from continuum.plan import Action
 from continuum.spec.diagnostics import SpecError
@@ -156,19 +156,22 @@ def test_a_damaged_newest_checkpoint_takes_no_best_one_with_it(
     assert model(trials, "weights").step == lowest(losses(selected))
 
 
-def test_evaluate_is_identity_where_the_best_is_selected(selected: Trials) -> None:
-    def fingerprint(**changes: Any) -> str:
+def test_evaluate_is_identity_of_who_selects_the_best_and_of_nobody_else(selected: Trials) -> None:
+    def fingerprints(**changes: Any) -> tuple[str, str]:
         selected.write(only=CONVERT, **{**SELECTED, **changes})
-        return selected.plan().stages["pretrain"].fingerprint
+        stages = selected.plan().stages
+        return stages["pretrain"].fingerprint, stages["weights"].fingerprint
 
     other = {"every": EVERY, "sequences": 12}
-    chosen = fingerprint()
-    assert fingerprint(pretrain__evaluate=other) != chosen
-    assert fingerprint(pretrain__runtime={"micro_batch_size": 8}) == chosen
-    plain = fingerprint(weights__from="pretrain")
-    assert plain != chosen
-    assert fingerprint(weights__from="pretrain", pretrain__evaluate=other) == plain
-    fingerprint()
+    pretrain, weights = fingerprints()
+    assert fingerprints(pretrain__evaluate=other)[0] == pretrain
+    assert fingerprints(pretrain__evaluate=other)[1] != weights
+    assert fingerprints(pretrain__runtime={"micro_batch_size": 8}) == (pretrain, weights)
+    plain = fingerprints(weights__from="pretrain")
+    assert plain[0] == pretrain
+    assert plain[1] != weights
+    assert fingerprints(weights__from="pretrain", pretrain__evaluate=other) == plain
+    fingerprints()
 
 
 def test_a_resume_selects_by_the_evaluation_it_inherits(selected: Trials) -> None:
@@ -177,11 +180,11 @@ def test_a_resume_selects_by_the_evaluation_it_inherits(selected: Trials) -> Non
         tail = {"kind": "convert", "from": "longer@best"}
         selected.write(only=(*CONVERT, "longer"), **changes, tail=tail)
         planned = selected.plan().stages
-        return planned["pretrain"].fingerprint, planned["longer"].fingerprint
+        return planned["longer"].fingerprint, planned["tail"].fingerprint
 
-    (first, longer), (second, other) = fingerprints(2), fingerprints(4)
+    (first, tail), (second, other) = fingerprints(2), fingerprints(4)
     assert first == second
-    assert longer != other
+    assert tail != other
     selected.write(only=CONVERT, **SELECTED)
 
 
@@ -230,16 +233,6 @@ def test_a_best_checkpoint_that_is_gone_is_told_and_no_other_is_taken(copied: Tr
         copied.carry_out()
 
 
-def test_a_stage_whose_losses_were_no_numbers_has_no_best(copied: Trials) -> None:
-    shutil.rmtree(copied.stage_run("weights").path)
-    path = copied.stage_run("pretrain").path / "artifact.json"
-    document = json.loads(path.read_text())
-    document["artifact"]["metrics"] = without_notes(document["artifact"]["metrics"])
-    path.write_text(json.dumps(document))
-    with pytest.raises(PreflightError, match="no val_loss of it was a finite number"):
-        copied.carry_out()
-
-
 def test_a_policy_of_keeping_the_best_saves_it_too(trials: Trials) -> None:
     trials.run(
         only=(*DATA_STAGES, "pretrain"),
@@ -249,17 +242,19 @@ def test_a_policy_of_keeping_the_best_saves_it_too(trials: Trials) -> None:
     assert lowest(losses(trials)) in steps_of(trials.stage_run("pretrain").checkpoints())
 
 
+OVERFLOWING = {
+    **SELECTED,
+    "pretrain__optimizer": {"name": "SGD", "lr": 1e30},
+    "pretrain__on_nonfinite": "skip",
+    "pretrain__max_norm": None,
+    "pretrain__max_steps": 9,
+}
+"""Weights so large that every loss overflows, in steps that are skipped."""
+
+
 def test_a_run_that_never_had_a_finite_loss_fails_its_user_in_words(trials: Trials) -> None:
-    """Weights so large that every loss overflows, in steps that are skipped."""
-    trials.write(
-        only=CONVERT,
-        **{
-            **SELECTED,
-            "pretrain__optimizer": {"name": "SGD", "lr": 1e30},
-            "pretrain__on_nonfinite": "skip",
-            "pretrain__max_norm": None,
-            "pretrain__max_steps": 9,
-        },
-    )
+    trials.write(only=CONVERT, **OVERFLOWING)
     with pytest.raises(StageFailedError, match="no val_loss of it was a finite number"):
         trials.carry_out().raise_for_failure()
+    with pytest.raises(PreflightError, match="no val_loss of it was a finite number"):
+        trials.carry_out()

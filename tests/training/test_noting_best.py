@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from continuum.best import best_step, note_best, without_notes
+from continuum.best import best_of, best_step, note_best
 from continuum.errors import StoppedError
 from continuum.records import CheckpointManifest, SavedCheckpoint
 from continuum.runs import StageRun
@@ -25,7 +25,20 @@ def test_the_earliest_of_equals_is_best_and_what_is_no_number_never() -> None:
         noted.append(note_best(metrics, "val_loss", step))
     assert noted == [False, False, True, True, False, False, False, False]
     assert best_step(metrics, "val_loss") == 3
-    assert without_notes(metrics) == {"val_loss": 2.5}
+
+
+def test_without_a_note_the_rows_say_which_evaluation_was_the_best() -> None:
+    rows: list[dict[str, Any]] = [
+        {"step": 0, "val_loss": 1.0},  # of what the stage began from
+        {"step": 1, "loss": 0.5},
+        {"step": 2, "val_loss": 3.0},
+        {"step": 4, "val_loss": None},
+        {"step": 6, "val_loss": 2.0, "val_loss/code": 4.0},
+        {"step": 8, "val_loss": 2.0},
+    ]
+    assert best_of(rows, "val_loss") == (2.0, 6)
+    assert best_of(rows, "val_loss/code") == (4.0, 6)
+    assert best_of(rows[:2], "val_loss") is None
 
 
 def test_a_step_whose_evaluation_was_broken_off_is_saved_again_with_it(
