@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from continuum.errors import IntegrityError
+from continuum.fields import Spec
 from continuum.fingerprint import ABSENT, diff_payloads
 from continuum.identity import Identity
 from continuum.reasons import (
@@ -67,6 +68,7 @@ def explain_change(
     before = stage_of(earlier)
     fields: list[FieldChanged] = []
     if before is not None and before.kind == stage.kind:
+        before = _with_seeds(before, earlier, stage)
         changes = told_apart(changed_fields(before, stage), earlier.identity, now.payload)
         fields = [change for change in changes if change.role == "identity"]
     reasons = (
@@ -79,6 +81,15 @@ def explain_change(
         *explain_identities(earlier.identity, now.payload, with_stage=not fields),
     )
     return reasons or (NewVersion(stage.kind, stage.version, stage.version, ()),)
+
+
+def _with_seeds(before: Stage, earlier: StageRecord, now: Stage) -> Stage:
+    """The stage of a release that had one seed for everything, with each that is used now."""
+    own, used = getattr(before, "seeds", None), getattr(now, "seeds", None)
+    if earlier.seed is None or not isinstance(own, Spec) or not isinstance(used, Spec):
+        return before
+    seeds = dict.fromkeys(used.model_dump(exclude_none=True), earlier.seed)
+    return before.model_copy(update={"seeds": own.model_copy(update=seeds)})
 
 
 def _new_version(earlier: StageRecord, stage: Stage) -> Iterator[Reason]:
@@ -149,7 +160,13 @@ def explain_identities(
             # All files of a stage, on one side alone, have no digest in common.
             digests = (value if isinstance(value, str) else None for value in (old, new))
             yield InputChanged(rest or "its local files", *digests)
-        elif part in ("version", "payload", "inputs", "stage"):
+        elif part in (
+            "version",
+            "payload",
+            "inputs",
+            "stage",
+            "seed",
+        ):  # the seed of the first form
             is_told = (part == "stage" and with_stage) or ".evaluate." in rest
             if is_told and _has_same_form(earlier, now):
                 yield FieldChanged(rest, change.old, change.new, "identity")
