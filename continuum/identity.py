@@ -7,6 +7,7 @@ was. Its run folder may carry the older name: it is found by the fingerprint.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from continuum.errors import IntegrityError
@@ -144,38 +145,62 @@ def same_data_problems(recipe: Spec | None, above: Mapping[str, Identity]) -> It
             )
 
 
-def find_runs(folder: ExperimentFolder, identities: Mapping[str, Identity]) -> dict[str, StageRun]:
-    """The run folder of each stage, whether it exists or not.
+class RunFinder:
+    """Finds the run folder of each stage of an experiment, whatever it was called when it ran."""
 
-    A folder that carries the stage's own name comes first, then one of the same fingerprint whose
-    name no other stage has a claim to: the stage was called so when it ran.
-    """
-    found = {name: folder.run(name, it.fingerprint) for name, it in identities.items()}
-    missing = [name for name, run in found.items() if not run.is_begun]
-    claimed = {
-        folder.run(name, known).name for name, it in identities.items() for known in it.known_by
-    }
-    lying = _by_ending(folder.run_names()) if missing else {}
-    for name in missing:
-        it = identities[name]
-        candidates = [folder.run(name, known).name for known in it.known_by]
-        for known in it.known_by:
-            others = lying.get(known[:FINGERPRINT_LETTERS], ())
-            candidates += (other for other in others if other not in claimed)
-        runs = (StageRun(folder.runs_dir / candidate) for candidate in candidates)
-        chosen = next((run for run in runs if run.is_begun and _is_of(run, it)), None)
-        if chosen is not None:
-            found[name] = chosen
-            claimed.add(chosen.name)
-    return found
+    def __init__(self, folder: ExperimentFolder, stages: Mapping[str, Stage]) -> None:
+        self._folder = folder
+        self._stages = stages
+        self._found: dict[str, Identity] = {}
+        self._taken: dict[str, str] = {}
+        """Folders' names, by the names of the stages that they were found for."""
 
+    def find(self, name: str, it: Identity) -> StageRun:
+        """The stage's run folder, whether it exists or not.
 
-def _by_ending(names: Iterable[str]) -> dict[str, list[str]]:
-    """Names of run folders by the fingerprint that they end with."""
-    found: dict[str, list[str]] = {}
-    for name in names:
-        found.setdefault(name[-FINGERPRINT_LETTERS:], []).append(name)
-    return found
+        A folder that carries the stage's own name comes first, then one of the same fingerprint
+        whose name no other stage has a claim to.
+        """
+        self._found[name] = it
+        found = self._find(name, it)
+        self._taken[name] = found.name
+        return found
+
+    def _find(self, name: str, it: Identity) -> StageRun:
+        own = [self._folder.run(name, known) for known in it.known_by]
+        endings = [known[:FINGERPRINT_LETTERS] for known in it.known_by]
+        taken = self._taken.values()
+        if own[0].name in taken:  # by a stage that means the same: the folder it would have had
+            (other,) = (stage for stage, run in self._taken.items() if run == own[0].name)
+            return self._folder.run(other, it.fingerprint)
+        if own[0].is_begun:
+            return own[0]
+        others = (
+            StageRun(self._folder.runs_dir / n) for e in endings for n in self._lying.get(e, ())
+        )
+        for run in (*own, *others):
+            is_free = run.name not in taken and not self._is_claimed(name, run)
+            if is_free and run.is_begun and _is_of(run, it):
+                return run
+        return own[0]
+
+    def _is_claimed(self, name: str, run: StageRun) -> bool:
+        """Whether the stage that has the folder's name now is the one that ran in it."""
+        other = run.stage_name
+        if other == name or other not in self._stages:
+            return False
+        found = self._found.get(other)
+        if found is None:  # Its turn is still to come: it is, if it is spelled as this one is.
+            return self._stages[other].identity() == self._stages[name].identity()
+        return any(run.name == self._folder.run(other, known).name for known in found.known_by)
+
+    @cached_property
+    def _lying(self) -> dict[str, list[str]]:
+        """Names of run folders by the fingerprint that they end with."""
+        found: dict[str, list[str]] = {}
+        for name in self._folder.run_names():
+            found.setdefault(name[-FINGERPRINT_LETTERS:], []).append(name)
+        return found
 
 
 def _is_of(run: StageRun, it: Identity) -> bool:

@@ -79,6 +79,17 @@ class Lock(BaseModel):
         locked = self.stages.get(stage)
         return dict(locked.pins) if locked is not None else {}
 
+    def entry(self, stage: str, known_by: tuple[str, ...]) -> LockedStage | None:
+        """What is locked of a stage, under whatever name; else what is under its own.
+
+        Args:
+            known_by: The fingerprints that it may have been locked with.
+        """
+        own = self.stages.get(stage)
+        if own is not None and own.fingerprint in known_by:
+            return own
+        return next((it for it in self.stages.values() if it.fingerprint in known_by), own)
+
     def renamed(self, known_by: Mapping[str, tuple[str, ...]]) -> "Lock":
         """This lock with today's names: a stage that is called otherwise now keeps its entry.
 

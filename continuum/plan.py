@@ -104,7 +104,7 @@ class Plan:
     stages: Mapping[str, PlannedStage]
     request: Request = NOTHING_MORE
     lock: Lock | None = None
-    """As it was read; None when there is none."""
+    """As it was read, under today's names; None when there is none."""
 
     def __iter__(self) -> Iterator[PlannedStage]:
         return iter(self.stages.values())

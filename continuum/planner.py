@@ -13,8 +13,8 @@ from continuum.digest_cache import DigestCache
 from continuum.errors import IntegrityError, UsageError
 from continuum.files import find_damage
 from continuum.history import History, explain_change, stage_of
-from continuum.identity import Identity, find_runs, identify, same_data_problems
-from continuum.lock import read_lock
+from continuum.identity import Identity, RunFinder, identify, same_data_problems
+from continuum.lock import Lock, read_lock
 from continuum.plan import NOTHING_MORE, Action, Plan, PlannedStage, Request
 from continuum.preflight.disk import DiskBudget
 from continuum.reasons import (
@@ -67,7 +67,7 @@ def make_plan(
     planner = _Planner(experiment, folder, digests, request)
     for name in experiment.in_order():
         planner.add(name)
-    return Plan(experiment, folder, planner.planned, request, planner.lock)
+    return Plan(experiment, folder, planner.planned, request, planner.lock_of_today())
 
 
 @dataclass(frozen=True)
@@ -118,31 +118,29 @@ class _Planner:
         self._selected = selected_steps(experiment.stages)
         self._disk = DiskBudget()
         self._best_metrics = selected_metrics(experiment.stages)
-        self._stages: dict[str, Stage] = {}
         self._identities: dict[str, Identity] = {}
-        for name in experiment.in_order():
-            self._stages[name] = experiment.stages[name].seeded(
-                experiment.all_seeds(), experiment.stages, folder.path
-            )
-            self._identities[name] = self._identity(self._stages[name])
-        self._runs = find_runs(folder, self._identities)
-        if self.lock is not None:
-            known_by = {name: it.known_by for name, it in self._identities.items()}
-            self.lock = self.lock.renamed(known_by)
+        self._fingerprints: dict[str, str] = {}
+        self._finder = RunFinder(folder, experiment.stages)
 
     def add(self, name: str) -> None:
-        stage, identity, run = self._stages[name], self._identities[name], self._runs[name]
-        refs = identity.refs
-        observed = stage.observed(identity.recipe)
+        stages, folder = self._experiment.stages, self._folder.path
+        stage: Stage = stages[name].seeded(self._experiment.all_seeds(), stages, folder)
+        own_refs = {ref.stage for ref in stage.refs().values()}
+        recipe = stage.recipe({parent: self.planned[parent].recipe for parent in own_refs})
+        refs = input_refs(stage, recipe)
+        observed = stage.observed(recipe)
         made_from = tuple(ref for ref in refs if ref not in observed)
+        identity = self._identify(name, stage, refs, recipe)
+        run = self._finder.find(name, identity)
         inputs = {str(ref): self._input(ref) for ref in refs}
         forecast = stage.forecast(inputs, self._folder.path)
-        forecast = forecast.with_problems(same_data_problems(identity.recipe, self._identities))
+        forecast = forecast.with_problems(same_data_problems(recipe, self._identities))
         forecast = forecast.with_problems(self._selection_problems(refs))
         forecast = self._disk.claim(forecast, run, self._selected.get(name, ()))
+        locked = self.lock.entry(name, identity.known_by) if self.lock is not None else None
         record, artifact, damage = _what_is_there(run)
         self._artifacts[name] = artifact
-        pins = self.lock.pins(name) if self.lock is not None else {}
+        pins = dict(locked.pins) if locked is not None else {}
         decision = self._decide(
             _Candidate(
                 name,
@@ -163,7 +161,7 @@ class _Planner:
         self.planned[name] = PlannedStage(
             name=name,
             stage=stage,
-            recipe=identity.recipe,
+            recipe=recipe,
             refs=refs,
             fingerprint=identity.fingerprint,
             identity=identity.payload,
@@ -179,16 +177,22 @@ class _Planner:
             from_step=decision.from_step,
         )
 
-    def _identity(self, stage: Stage) -> Identity:
-        parents = {ref.stage for ref in stage.refs().values()}
-        recipe = stage.recipe({name: self._identities[name].recipe for name in parents})
-        refs = input_refs(stage, recipe)
+    def _identify(
+        self, name: str, stage: Stage, refs: tuple[Ref[Any], ...], recipe: Spec | None
+    ) -> Identity:
         local = {
             name: self._digests.sha256(path)
             for name, path in stage.local_inputs(self._folder.path).items()
         }
         around: dict[str, Any] = {"files": local} if local else {}
-        return identify(stage, refs, recipe, self._identities, around)
+        found = identify(stage, refs, recipe, self._identities, around)
+        self._identities[name], self._fingerprints[name] = found, found.fingerprint
+        return found
+
+    def lock_of_today(self) -> Lock | None:
+        """The lock with the names that the stages have now."""
+        known_by = {name: it.known_by for name, it in self._identities.items()}
+        return self.lock.renamed(known_by) if self.lock is not None else None
 
     def _with_earlier(
         self, name: str, decision: _Decision, run: StageRun
@@ -222,8 +226,7 @@ class _Planner:
             yield from parent.step_problems(ref)
 
     def _as_recorded(self, ref: Ref[Any]) -> Ref[Any]:
-        known = {name: it.fingerprint for name, it in self._identities.items()}
-        return as_recorded(ref, self.planned[ref.stage].run, known)
+        return as_recorded(ref, self.planned[ref.stage].run, self._fingerprints)
 
     def _renamed_problems(self, ref: Ref[Any]) -> Iterator[str]:
         """Half of the losses under one name and half under another have no best."""

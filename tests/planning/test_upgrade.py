@@ -77,7 +77,9 @@ def test_an_old_folder_can_be_verified_and_shown(old: Path, cli: Cli) -> None:
     cli("verify", old)
     cli("status", old)
     lock = yaml.safe_load((old / "continuum.lock").read_text(encoding="utf-8"))
-    assert "step 4" in cli("lineage", old, lock["stages"]["pretrain"]["artifact"][:12]).stdout
+    assert (
+        "pretrain@step-4" in cli("lineage", old, lock["stages"]["pretrain"]["artifact"][:12]).stdout
+    )
 
 
 def test_the_weights_of_an_old_run_can_be_imported(old: Path) -> None:
