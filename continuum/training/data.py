@@ -200,6 +200,9 @@ def rows_at_once(fields: Mapping[str, Any], precision: str) -> int:
     for the backward pass, and this holds those of one layer at a time. Where training holds all
     logits, a second sequence of them might be too much.
 
+    Measured on a CPU, pythia-14m's 3 cost 111 ms a sequence of 256 tokens, where 1
+    costs 132 and 4 cost 114.
+
     Args:
         fields: LitGPT's `Config` as a dictionary.
     """
