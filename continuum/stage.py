@@ -143,6 +143,11 @@ class StageContext:
     """What the lock says sources that may move are; see `Stage.pins`."""
     should_stop: Callable[[], bool] = lambda: False
     """Whether the user asked to stop; looked at between optimizer steps."""
+    files: Mapping[str, str | None] | None = None
+    """SHA-256 of the stage's local files when the plan was made, by their names in
+    `Stage.local_inputs`; None where no plan was made."""
+    prove_inputs: Callable[[], None] = lambda: None
+    """Raises IntegrityError when an input was changed after it was verified."""
 
     @property
     def output_dir(self) -> Path:
@@ -153,6 +158,21 @@ class StageContext:
     @property
     def experiment_folder(self) -> Path:
         return self.run.experiment_folder
+
+    def check_files(self, used: Mapping[str, str]) -> None:
+        """Compare the local bytes that were used, by name, with those that the plan saw.
+
+        Raises:
+            IntegrityError: they differ, and the result would bear the fingerprint of another.
+        """
+        planned = self.files if self.files is not None else used
+        for name in sorted(planned.keys() | used.keys()):
+            if planned.get(name) != used.get(name):
+                what = "added" if name not in planned else "changed" if name in used else "removed"
+                raise IntegrityError(
+                    f"{name} was {what} after the plan was made, so the result would not be what "
+                    "was planned; run again to plan with the files as they are now"
+                )
 
     def artifact(self, ref: Ref[ArtifactT]) -> ArtifactT:
         """The artifact a reference leads to, as the type the field asks for."""
@@ -182,6 +202,9 @@ class Stage(Spec):
     preload: ClassVar[str] = ""
     """The module of `continuum/launchers/preload/` that is imported once for all workers, since it
     takes seconds, when a stage of this kind is to run."""
+    checks_local_inputs: ClassVar[bool] = False
+    """Whether `run` gives the digests of the local bytes it uses to `StageContext.check_files`;
+    of other kinds, the local files are hashed again before the result is published."""
     begins_unverified: ClassVar[bool] = False
     """Whether it may begin while the models it reads are verified: nothing it makes is kept when
     they turn out to be damaged."""

@@ -74,6 +74,7 @@ class Fetch(Stage):
     """The files of the corpus, in this order; a file named twice is there twice."""
 
     produces: ClassVar[type[Artifact]] = Corpus
+    checks_local_inputs: ClassVar[bool] = True
 
     def problems(self, stages: Mapping[str, Stage]) -> Iterator[Problem]:
         for index, source in enumerate(self.sources):
@@ -88,7 +89,7 @@ class Fetch(Stage):
                 found = source.local_files(experiment_folder)
             except PreflightError:  # the forecast says so
                 continue
-            inputs |= {f"{index}/{file.name}": file.path for file in found}
+            inputs |= {_input_name(index, file.name): file.path for file in found}
         return inputs
 
     def forecast(self, inputs: Mapping[str, PlanInput], experiment_folder: Path) -> Forecast:
@@ -139,12 +140,16 @@ class Fetch(Stage):
         partial_dir = ctx.run.path / PARTIAL_DIR
         corpus = Corpus(path=ctx.output_dir, items=())
         items = []
+        copied: dict[str, str] = {}
         for number, origin in enumerate(origins):
             kept = ctx.output_dir / kept_name(number, origin.name)
             _bring(origin, kept, partial_dir, progress.update, ctx.pins)
             items.append(origin.item(kept))
+            if origin.path is not None:
+                copied[origin.input_name] = items[-1].sha256
             check_item(corpus, items[-1])
             progress.next_file()
+        ctx.check_files(copied)
         corpus = corpus.model_copy(update={"items": tuple(items)})
         check_not_empty(corpus)
         progress.finish()
@@ -164,6 +169,11 @@ class _Origin:
     path: Path | None
     """None when it is on the web."""
 
+    @property
+    def input_name(self) -> str:
+        """Of a local file, in `Fetch.local_inputs`."""
+        return _input_name(self.index, self.name)
+
     def size_bytes(self) -> int | None:
         return self.path.stat().st_size if self.path is not None else None
 
@@ -174,6 +184,10 @@ class _Origin:
     def item(self, kept: Path) -> CorpusItem:
         label = self.source.url if self.source.url is not None else self.name
         return self.source.reading.item(kept, source=label, name=self.name)
+
+
+def _input_name(index: int, name: str) -> str:
+    return f"{index}/{name}"
 
 
 def _origins(index: int, source: Source, experiment_folder: Path) -> list[_Origin]:

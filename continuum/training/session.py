@@ -68,6 +68,7 @@ def train(ctx: StageContext, recipe: Recipe, origin: Origin) -> TrainingCheckpoi
     datasets = open_datasets(ctx, recipe)
     share = Share(fabric.global_rank, fabric.world_size, recipe.runtime.micro_batch_size)
     state = _begin(fabric, ctx, recipe, origin, resolved)
+    ctx.prove_inputs()
     num_steps = _num_steps(recipe, datasets)
     rate = learning_rate(recipe, num_steps, start_step=state.step, start_lr=state.learning_rate)
     data = training_data(ctx.seed, recipe, datasets, share)

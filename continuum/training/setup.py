@@ -15,7 +15,7 @@ from continuum.preflight.fitness import evaluation_problems
 from continuum.recipe import Recipe, intervals_of
 from continuum.stage import StageContext
 from continuum.training.checkpoint import put_aside, read_checkpoint
-from continuum.training.data import Blocks, Share, TrainingData, ValidationData
+from continuum.training.data import Share, TrainingData, ValidationData, open_split
 from continuum.training.fabric import Resolved, as_record
 from continuum.training.groups import parameter_groups
 from continuum.training.initial import initialize_shards
@@ -51,7 +51,7 @@ def training_data(seed: int, recipe: Recipe, datasets: Datasets, share: Share) -
         PreflightError: there are other blocks on disk than in the record, or none.
     """
     length = recipe.sequence_length
-    sources = [Blocks(d.path / "train", length, d.num_ids, ref) for ref, d in datasets.items()]
+    sources = [open_split(d, "train", length, ref) for ref, d in datasets.items()]
     for (name, dataset), source in zip(datasets.items(), sources, strict=True):
         expected = dataset.train.num_blocks(recipe.sequence_length)
         if len(source) != expected or not expected:
@@ -75,8 +75,8 @@ def validation_data(recipe: Recipe, datasets: Datasets, share: Share) -> dict[st
     for name, dataset in datasets.items():
         split = dataset.validation
         has_blocks = split is not None and split.num_blocks(recipe.sequence_length) > 0
-        folder, length = dataset.path / "validation", recipe.sequence_length
-        source = Blocks(folder, length, dataset.num_ids, name) if has_blocks else None
+        length = recipe.sequence_length
+        source = open_split(dataset, "validation", length, name) if has_blocks else None
         for problem in evaluation_problems(recipe, name, len(source) if source else 0):
             raise PreflightError(problem)
         assert source is not None, "a split without blocks is a problem"
