@@ -131,6 +131,8 @@ class _Planner:
         record, artifact, damage = _what_is_there(run)
         self._artifacts[name] = artifact
         pins = self.lock.pins(name) if self.lock is not None else {}
+        forecast = replace(forecast, texts=stage.texts(identity.get("files", {}), pins))
+        forecast = replace(forecast, texts=PlanInput(stage, forecast, artifact).texts)
         decision = self._decide(
             _Candidate(name, stage, refs, identity, run, forecast, artifact, record, damage, pins)
         )

@@ -17,7 +17,7 @@ from typing import Any, ClassVar, get_args
 from pydantic import ValidationError
 
 from continuum.architecture import Architecture
-from continuum.artifacts import Artifact, ArtifactT, Checkpoint, TrainingCheckpoint
+from continuum.artifacts import Artifact, ArtifactT, Checkpoint, Corpus, TrainingCheckpoint
 from continuum.best import best_step
 from continuum.errors import IntegrityError
 from continuum.fields import (
@@ -47,6 +47,7 @@ __all__ = [
     "Spec",
     "Stage",
     "StageContext",
+    "Text",
     "closest",
     "cosmetic_field",
     "rebuild_stage",
@@ -85,6 +86,22 @@ class DiskNeed:
 
 
 @dataclass(frozen=True)
+class Text:
+    """A file of a corpus."""
+
+    source: str
+    """How it is called: see `CorpusItem.source`."""
+    sha256: str | None = None
+    """None while its bytes are not known."""
+
+    def is_same(self, other: "Text") -> bool:
+        """By the bytes where they are known, else by the name."""
+        if self.sha256 is None or other.sha256 is None:
+            return self.source == other.source
+        return self.sha256 == other.sha256
+
+
+@dataclass(frozen=True)
 class Forecast:
     """What is known of a stage's result before it is made; None means not known yet."""
 
@@ -95,6 +112,8 @@ class Forecast:
     warnings: tuple[str, ...] = ()
     max_text_bytes: int | None = None
     """Of a corpus: no more bytes of text than this."""
+    texts: tuple[Text, ...] = ()
+    """Of a corpus: its files, as far as they are known."""
     max_tokens: Mapping[str, int] = field(default_factory=dict)
     """Of a dataset: no more tokens than this in each split (`train`, `validation`)."""
     has_validation: bool | None = None
@@ -123,6 +142,13 @@ class PlanInput:
     artifact: Artifact | None
     recipe: Spec | None = None
     """The complete recipe, if the stage trains."""
+
+    @property
+    def texts(self) -> tuple[Text, ...]:
+        """Of a corpus: its files, as far as they are known."""
+        if isinstance(self.artifact, Corpus):
+            return tuple(Text(item.source, item.sha256) for item in self.artifact.items)
+        return self.forecast.texts
 
 
 @dataclass(frozen=True)
@@ -220,6 +246,15 @@ class Stage(Spec):
     def local_inputs(self, experiment_folder: Path) -> dict[str, Path]:
         """Local files whose bytes are part of the identity, by a name that is too."""
         return {}
+
+    def texts(self, files: Mapping[str, str | None], pins: Mapping[str, str]) -> tuple[Text, ...]:
+        """The files of the corpus that it makes, as far as they are known before.
+
+        Args:
+            files: SHA-256 of its local inputs.
+            pins: What the lock says its sources are.
+        """
+        return ()
 
     def pins(self, artifact: Artifact) -> dict[str, str]:
         """What each source that may move was when `artifact` was made, by how the spec names it.

@@ -45,7 +45,6 @@ def run(folder: Path, approve: Callable[[Plan], None] | None = None) -> RunResul
         owner,
         lambda _: InProcessLauncher(),
         lambda *_: None,
-        StopRule(),
         approve=approve,
     )
 

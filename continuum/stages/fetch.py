@@ -18,7 +18,7 @@ from continuum.sources.local_files import LocalFile, copy_file, find_files, find
 from continuum.sources.progress import ByteProgress
 from continuum.sources.source_files import Reading, format_of, is_text_encoding, kept_name
 from continuum.sources.transfer import OnProgress, Remote, download
-from continuum.stage import Forecast, LocalPath, PlanInput, Problem, Spec, Stage, StageContext
+from continuum.stage import Forecast, LocalPath, PlanInput, Problem, Spec, Stage, StageContext, Text
 
 PLACES = ("url", "path", "python")
 PARTIAL_DIR = "partial"
@@ -106,6 +106,19 @@ class Fetch(Stage):
             problems=tuple(problems),
             max_text_bytes=None if problems else _sum_known(sizes),
         )
+
+    def texts(self, files: Mapping[str, str | None], pins: Mapping[str, str]) -> tuple[Text, ...]:
+        found: list[Text] = []
+        for index, source in enumerate(self.sources):
+            if source.url is not None:
+                found.append(Text(source.url, source.sha256 or pins.get(source.url)))
+                continue
+            start = _input_name(index, "")
+            local = [
+                Text(n.removeprefix(start), d) for n, d in files.items() if n.startswith(start)
+            ]
+            found += local or [Text(str(source.path or source.python))]
+        return tuple(found)
 
     def pins(self, artifact: Artifact) -> dict[str, str]:
         assert isinstance(artifact, Corpus), "a fetch makes a corpus"

@@ -30,6 +30,7 @@ from continuum.stage import (
     Ref,
     Stage,
     StageContext,
+    Text,
     runtime_field,
 )
 from continuum.stages.download import TOKENIZER_NAMES, VOCABULARY_NAMES
@@ -90,6 +91,13 @@ class Import(Stage):
             return {file.name: file.path for file in self._files(experiment_folder)}
         except PreflightError:  # the forecast says so
             return {}
+
+    def texts(self, files: Mapping[str, str | None], pins: Mapping[str, str]) -> tuple[Text, ...]:
+        if self.as_ != "corpus":
+            return ()
+        return tuple(Text(name, digest) for name, digest in files.items()) or (
+            Text(str(self.path)),
+        )
 
     def forecast(self, inputs: Mapping[str, PlanInput], experiment_folder: Path) -> Forecast:
         try:
