@@ -3,13 +3,16 @@
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from continuum.artifacts import Artifact
 from continuum.digest_cache import DigestCache
-from continuum.errors import IntegrityError
+from continuum.errors import ContinuumError, IntegrityError
 from continuum.executor import run_experiment
 from continuum.files import hash_tree
 from continuum.inputs import ProvedFiles
@@ -19,12 +22,16 @@ from continuum.planner import make_plan
 from continuum.reasons import InputChanged
 from continuum.results import RunResult
 from continuum.runs import ExperimentFolder, StageRun
+from continuum.sources.token_chunks import read_chunk_folder
 from continuum.spec.experiment import load_experiment
+from continuum.text.encoding import Encoded, check_ids
+from continuum.training.data import Blocks
 from continuum.worker import run_stage
 from tests.commands import Cli, only
 from tests.experiments import FIRST_STAGES, small_flow
 from tests.planning.conftest import Write, small  # noqa: F401  # a fixture
 from tests.planning.worlds import text_of
+from tests.training.samples import write_split
 
 pytestmark = pytest.mark.filterwarnings("ignore:The given buffer is not writable")
 BEGUN_LONG_AGO = 1_000_000_000.0
@@ -36,17 +43,15 @@ def flip(path: Path) -> None:
     path.write_bytes(data)
 
 
-def run(folder: Path, approve: Callable[[Plan], None] | None = None) -> RunResult:
+def run(
+    folder: Path,
+    approve: Callable[[Plan], None] | None = None,
+    observe: Callable[[str, dict[str, Any]], None] = lambda *_: None,
+) -> RunResult:
     """Carry the experiment out in this process; `approve` acts between the plan and the work."""
     experiment = load_experiment(folder / "experiment.yaml", ())
-    owner = ExperimentFolder(folder)
-    return run_experiment(
-        experiment,
-        owner,
-        lambda _: InProcessLauncher(),
-        lambda *_: None,
-        approve=approve,
-    )
+    owner, launcher = ExperimentFolder(folder), InProcessLauncher()
+    return run_experiment(experiment, owner, lambda _: launcher, observe, approve=approve)
 
 
 def plan_of(folder: Path) -> Plan:
@@ -165,6 +170,20 @@ def test_the_command_refuses_an_overwritten_chunk(data: Path, cli: Cli) -> None:
     assert not list(data.glob("runs/pretrain-*/artifact.json"))
 
 
+@pytest.mark.parametrize("name", ["train/chunk-*.bin", "tokenizer/tokenizer.json"])
+def test_token_data_that_changes_while_it_is_trained_on_is_noticed(data: Path, name: str) -> None:
+    path = only(data, f"runs/tokens-*/output/{name}")
+
+    def damage(stage: str, event: dict[str, Any]) -> None:
+        if stage == "pretrain" and event["event"] == "saved" and event["step"] == 5:
+            flip(path)
+
+    outcome = run(data, observe=damage).outcomes["pretrain"]
+    assert outcome.status == "damaged"
+    assert path.name in outcome.message
+    assert not list(data.glob("runs/pretrain-*/checkpoints/step-*10"))
+
+
 @pytest.mark.parametrize("stage", ["tokens", "tokenizer"])
 def test_a_corpus_with_other_bytes_is_not_read(data: Path, stage: str) -> None:
     shutil.rmtree(only(data, f"runs/{stage}-*"))
@@ -231,3 +250,23 @@ def test_local_files_that_change_after_the_plan_are_refused(
     assert "run again" in outcome.message
     assert not list(folder.glob("runs/book-*/artifact.json"))
     assert run(folder).outcomes["book"].status == "done"
+
+
+# Tokens that no tokenizer gave.
+
+
+@pytest.mark.parametrize("num_ids", [9, 10])
+def test_an_id_equal_to_the_vocabulary_is_refused_wherever_tokens_are_checked(
+    tmp_path: Path, num_ids: int
+) -> None:
+    ids = np.arange(10, dtype=np.uint32)  # The largest is 9: one too many for 9 ids.
+    write_split(tmp_path, ids.tolist())
+    encoded = Encoded(ids, np.array([10], dtype=np.int64))
+    checks: list[Callable[[], object]] = [
+        lambda: Blocks(tmp_path, 9, num_ids).read(0),
+        lambda: read_chunk_folder(tmp_path).check(num_ids),
+        lambda: check_ids(encoded, num_ids),
+    ]
+    for check in checks:
+        with pytest.raises(ContinuumError) if num_ids == 9 else nullcontext():
+            check()

@@ -140,6 +140,11 @@ def _companions(
         micro_batch_size=resolved.micro_batch_size,
         strategy=resolved.strategy,
         resolved=as_record(resolved),
+        tokenizer_sha256={
+            file.path.removeprefix("tokenizer/"): file.sha256
+            for file in first.files
+            if file.path.startswith("tokenizer/")
+        },
     )
 
 
