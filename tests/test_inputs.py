@@ -126,7 +126,7 @@ def test_a_file_from_the_future_is_still_proved(tmp_path: Path) -> None:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Text, tokenizer, tokens and a short training, all done."""
     folder = tmp_path_factory.mktemp("finished")
-    spec = small_flow(only=FIRST_STAGES, pretrain__max_steps=10)
+    spec = small_flow(only=FIRST_STAGES, pretrain__max_steps=10, pretrain__runtime__log_every=1)
     (folder / "experiment.yaml").write_text(spec, encoding="utf-8")
     run(folder)
     return folder
@@ -175,13 +175,13 @@ def test_token_data_that_changes_while_it_is_trained_on_is_noticed(data: Path, n
     path = only(data, f"runs/tokens-*/output/{name}")
 
     def damage(stage: str, event: dict[str, Any]) -> None:
-        if stage == "pretrain" and event["event"] == "saved" and event["step"] == 5:
+        if stage == "pretrain" and event["event"] == "train" and event["step"] == 1:
             flip(path)
 
     outcome = run(data, observe=damage).outcomes["pretrain"]
     assert outcome.status == "damaged"
     assert path.name in outcome.message
-    assert not list(data.glob("runs/pretrain-*/checkpoints/step-*10"))
+    assert not list(data.glob("runs/pretrain-*/checkpoints/step-*"))
 
 
 @pytest.mark.parametrize("stage", ["tokens", "tokenizer"])
