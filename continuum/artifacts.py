@@ -117,6 +117,35 @@ class Split(BaseModel):
         return sum(tokens // (sequence_length + 1) for tokens in self.chunk_tokens)
 
 
+class LeakedDocument(BaseModel):
+    """A document that validates and trains: where it is, on each side."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    validation: str
+    training: str
+
+    def __str__(self) -> str:
+        is_once = self.validation == self.training
+        return self.validation + ("" if is_once else f" (in training: {self.training})")
+
+
+class Overlap(BaseModel):
+    """Validation documents whose exact text is that of a training document."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    num_documents: int
+    examples: tuple[LeakedDocument, ...] = ()
+
+    def describe(self, num_validation: int) -> str:
+        """What is wrong, in a sentence without its end."""
+        return (
+            f"{self.num_documents:,} of {num_validation:,} validation document(s) are training "
+            f"documents too, word for word: {'; '.join(map(str, self.examples))}"
+        )
+
+
 @artifact_type
 class TokenizedDataset(Artifact):
     """Token chunks in litdata's `TokensLoader` format: `path/train`, `path/validation`.
@@ -137,10 +166,20 @@ class TokenizedDataset(Artifact):
     """`bos`, `eos`, `both` or `none`: what marks the documents' ends."""
     backend: str
     """The library that made the tokens: `gigatoken` or `tokenizers`."""
+    overlap: Overlap | None = None
+    """Between the splits; None where nobody looked, or nothing validates."""
+
+    def leaks(self) -> str | None:
+        """What validates although it trains, in words; None if nothing is known to."""
+        if self.overlap is None or self.validation is None or not self.overlap.num_documents:
+            return None
+        return self.overlap.describe(self.validation.num_documents)
 
     def summary(self) -> str:
         validation = f" + {self.validation.num_tokens:,} validation" if self.validation else ""
-        return f"{self.train.num_tokens:,} tokens{validation}"
+        leaked = self.overlap.num_documents if self.overlap else 0
+        doubt = f" ({leaked:,} of its documents train too)" if leaked else ""
+        return f"{self.train.num_tokens:,} tokens{validation}{doubt}"
 
 
 class DataPosition(BaseModel):

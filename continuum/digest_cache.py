@@ -9,16 +9,10 @@ import os
 import time
 from pathlib import Path
 
-from continuum.files import sha256_file, write_json
+from continuum.files import sha256_file, stamp, write_json
 
 SETTLED_S = 2.0
 """Age of a file's last change from which its digest is remembered; FAT's clock ticks so slowly."""
-
-
-def stamp(status: os.stat_result) -> str:
-    """What tells a file from any other, and from itself after a change."""
-    times = f"{status.st_mtime_ns}:{status.st_ctime_ns}"
-    return f"{status.st_dev}:{status.st_ino}:{status.st_size}:{times}"
 
 
 def is_settled(status: os.stat_result) -> bool:

@@ -48,6 +48,12 @@ def sha256_file(path: Path) -> str:
     return digest.hexdigest()
 
 
+def stamp(status: os.stat_result) -> str:
+    """What tells a file from any other, and from itself after a change."""
+    times = f"{status.st_mtime_ns}:{status.st_ctime_ns}"
+    return f"{status.st_dev}:{status.st_ino}:{status.st_size}:{times}"
+
+
 def hash_tree(folder: Path, known: Iterable[FileDigest] = ()) -> tuple[FileDigest, ...]:
     """Digests of all files below `folder`, sorted by their relative path.
 

@@ -141,6 +141,9 @@ class _Planner:
         record, artifact, damage = _what_is_there(run)
         self._artifacts[name] = artifact
         pins = dict(locked.pins) if locked is not None else {}
+        files = identity.payload.get("files", {})
+        forecast = replace(forecast, texts=stage.texts(files, pins))
+        forecast = replace(forecast, texts=PlanInput(stage, forecast, artifact).texts)
         decision = self._decide(
             _Candidate(
                 name,

@@ -17,7 +17,14 @@ from typing import Any, ClassVar, get_args
 from pydantic import ValidationError
 
 from continuum.architecture import Architecture
-from continuum.artifacts import COUNTS, Artifact, ArtifactT, Checkpoint, TrainingCheckpoint
+from continuum.artifacts import (
+    COUNTS,
+    Artifact,
+    ArtifactT,
+    Checkpoint,
+    Corpus,
+    TrainingCheckpoint,
+)
 from continuum.best import best_of, best_step
 from continuum.errors import IntegrityError
 from continuum.fields import (
@@ -49,6 +56,7 @@ __all__ = [
     "Spec",
     "Stage",
     "StageContext",
+    "Text",
     "closest",
     "cosmetic_field",
     "rebuild_stage",
@@ -113,6 +121,22 @@ class Reading:
 
 
 @dataclass(frozen=True)
+class Text:
+    """A file of a corpus."""
+
+    source: str
+    """How it is called: see `CorpusItem.source`."""
+    sha256: str | None = None
+    """None while its bytes are not known."""
+
+    def is_same(self, other: "Text") -> bool:
+        """By the bytes where they are known, else by the name."""
+        if self.sha256 is None or other.sha256 is None:
+            return self.source == other.source
+        return self.sha256 == other.sha256
+
+
+@dataclass(frozen=True)
 class Forecast:
     """What is known of a stage's result before it is made; None means not known yet."""
 
@@ -125,6 +149,8 @@ class Forecast:
     """What else the plan states, in words."""
     max_text_bytes: int | None = None
     """Of a corpus: no more bytes of text than this."""
+    texts: tuple[Text, ...] = ()
+    """Of a corpus: its files, as far as they are known."""
     max_tokens: Mapping[str, int] = field(default_factory=dict)
     """Of a dataset: no more tokens than this in each split (`train`, `validation`)."""
     has_validation: bool | None = None
@@ -157,6 +183,13 @@ class PlanInput:
     recipe: Spec | None = None
     """The complete recipe, if the stage trains."""
 
+    @property
+    def texts(self) -> tuple[Text, ...]:
+        """Of a corpus: its files, as far as they are known."""
+        if isinstance(self.artifact, Corpus):
+            return tuple(Text(item.source, item.sha256) for item in self.artifact.items)
+        return self.forecast.texts
+
 
 @dataclass(frozen=True)
 class StageContext:
@@ -177,6 +210,11 @@ class StageContext:
     """What the lock says sources that may move are; see `Stage.pins`."""
     should_stop: Callable[[], bool] = lambda: False
     """Whether the user asked to stop; looked at between optimizer steps."""
+    files: Mapping[str, str | None] | None = None
+    """SHA-256 of the stage's local files when the plan was made, by their names in
+    `Stage.local_inputs`; None where no plan was made."""
+    prove_inputs: Callable[[], None] = lambda: None
+    """Raises IntegrityError when an input was changed after it was verified."""
 
     @property
     def output_dir(self) -> Path:
@@ -187,6 +225,21 @@ class StageContext:
     @property
     def experiment_folder(self) -> Path:
         return self.run.experiment_folder
+
+    def check_files(self, used: Mapping[str, str]) -> None:
+        """Compare the local bytes that were used, by name, with those that the plan saw.
+
+        Raises:
+            IntegrityError: they differ, and the result would bear the fingerprint of another.
+        """
+        planned = self.files if self.files is not None else used
+        for name in sorted(planned.keys() | used.keys()):
+            if planned.get(name) != used.get(name):
+                what = "added" if name not in planned else "changed" if name in used else "removed"
+                raise IntegrityError(
+                    f"{name} was {what} after the plan was made, so the result would not be what "
+                    "was planned; run again to plan with the files as they are now"
+                )
 
     def artifact(self, ref: Ref[ArtifactT]) -> ArtifactT:
         """The artifact a reference leads to, as the type the field asks for."""
@@ -216,6 +269,9 @@ class Stage(Spec):
     preload: ClassVar[str] = ""
     """The module of `continuum/launchers/preload/` that is imported once for all workers, since it
     takes seconds, when a stage of this kind is to run."""
+    checks_local_inputs: ClassVar[bool] = False
+    """Whether `run` gives the digests of the local bytes it uses to `StageContext.check_files`;
+    of other kinds, the local files are hashed again before the result is published."""
     begins_unverified: ClassVar[bool] = False
     """Whether it may begin while the models it reads are verified: nothing it makes is kept when
     they turn out to be damaged."""
@@ -265,6 +321,15 @@ class Stage(Spec):
     def local_inputs(self, experiment_folder: Path) -> dict[str, Path]:
         """Local files whose bytes are part of the identity, by a name that is too."""
         return {}
+
+    def texts(self, files: Mapping[str, str | None], pins: Mapping[str, str]) -> tuple[Text, ...]:
+        """The files of the corpus that it makes, as far as they are known before.
+
+        Args:
+            files: SHA-256 of its local inputs.
+            pins: What the lock says its sources are.
+        """
+        return ()
 
     def pins(self, artifact: Artifact) -> dict[str, str]:
         """What each source that may move was when `artifact` was made, by how the spec names it.

@@ -16,12 +16,13 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-from continuum import files
-from continuum.artifacts import Artifact, Checkpoint
+from continuum.artifacts import Artifact
 from continuum.code_origins import code_origins, doubts
 from continuum.disk import describe_disk_fault
-from continuum.errors import ContinuumError, IntegrityError, StoppedError, how_to_make_again
+from continuum.errors import ContinuumError, IntegrityError, StoppedError
 from continuum.fields import Ref
+from continuum.files import sha256_file
+from continuum.inputs import ProvedFiles, verify_inputs
 from continuum.records import InputRecord
 from continuum.runs import StageRun
 from continuum.stage import StageContext, rebuild_stage, select_checkpoint, stage_kinds
@@ -64,6 +65,8 @@ def run_stage(
         # Datasets that a resume inherits have no reference of its own.
         refs = {str(ref): ref for ref in stage.refs().values()}
         inputs = {i.ref: _find_input(run, i, refs.get(i.ref)) for i in record.inputs}
+        reads_models = rank == 0 or os.environ.get("LOCAL_RANK") == "0"
+        inputs_proof = _InputsProof(inputs, is_training=stage.trains, reads_models=reads_models)
         ctx = StageContext(
             run=run,
             seeds=record.seeds or {},
@@ -74,14 +77,23 @@ def run_stage(
             recipe=record.recipe,
             pins=record.pins,
             should_stop=should_stop,
+            files=record.identity.get("files", {}),
+            prove_inputs=inputs_proof.again,
         )
         if stage.begins_unverified:
-            with _verified_meanwhile(inputs):
+            with _verified_meanwhile(inputs_proof):
                 artifact = stage.run(ctx)
         else:
-            _verify(inputs, reads=rank == 0)
+            inputs_proof.first()
             artifact = stage.run(ctx)
-        return run.complete(artifact) if rank == 0 else artifact
+        if rank != 0:
+            return artifact
+        if not stage.trains:  # Training has used them long ago, and said so.
+            inputs_proof.again()
+        if not stage.checks_local_inputs:
+            local = stage.local_inputs(ctx.experiment_folder)
+            ctx.check_files({name: sha256_file(path) for name, path in local.items()})
+        return run.complete(artifact)
 
 
 def main(run_path: str, events: Connection) -> None:
@@ -227,29 +239,39 @@ def _find_input(run: StageRun, item: InputRecord, ref: Any) -> Artifact:
     return selected
 
 
-def _verify(inputs: Mapping[str, Artifact], *, reads: bool = True) -> None:
-    """Weights begin a long run: every byte is read again; data is checked by presence and size.
+class _InputsProof:
+    """The proof that a stage's inputs are what their records say, before and after their use."""
 
-    Args:
-        reads: False where another process reads: then presence and size must do.
+    def __init__(
+        self, inputs: Mapping[str, Artifact], *, is_training: bool, reads_models: bool
+    ) -> None:
+        """Nothing is read yet.
 
-    Raises:
-        IntegrityError: an input is not what its record says.
-    """
-    for ref, artifact in inputs.items():
-        is_model = isinstance(artifact, Checkpoint)
-        damage = files.find_damage(artifact.path, artifact.files, read=is_model and reads)
-        if damage:
-            raise IntegrityError(
-                f"{ref}: {artifact.path} is damaged: {damage[0]}; {how_to_make_again(ref)}"
-            )
+        Args:
+            reads_models: Of the processes on a node, one does.
+        """
+        self._inputs = inputs
+        self._is_training = is_training
+        self._reads_models = reads_models
+        self._proved: tuple[ProvedFiles, ...] = ()
+
+    def first(self) -> None:
+        """Read what the stage is about to read; raises IntegrityError."""
+        self._proved = verify_inputs(
+            self._inputs, is_training=self._is_training, reads_models=self._reads_models
+        )
+
+    def again(self) -> None:
+        """Raise IntegrityError if a file was changed after it was read."""
+        for files in self._proved:
+            files.prove_again()
 
 
 @contextmanager
-def _verified_meanwhile(inputs: Mapping[str, Artifact]) -> Iterator[None]:
+def _verified_meanwhile(proof: _InputsProof) -> Iterator[None]:
     """Verify in a thread; damage is what is told, whatever else went wrong because of it."""
     with ThreadPoolExecutor(1) as pool:
-        verifying = pool.submit(_verify, inputs)
+        verifying = pool.submit(proof.first)
         try:
             yield
         finally:

@@ -12,9 +12,9 @@ from typing import NamedTuple
 from pydantic import ValidationError
 
 from continuum.artifacts import Artifact
-from continuum.digest_cache import is_settled, stamp
+from continuum.digest_cache import is_settled
 from continuum.errors import IntegrityError
-from continuum.files import find_damage, find_wrong_sizes, tree_digest
+from continuum.files import find_damage, find_wrong_sizes, stamp, tree_digest
 from continuum.lineage.whole import (
     Finished,
     Listing,

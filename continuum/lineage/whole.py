@@ -43,7 +43,7 @@ class Sealed(NamedTuple):
     """A checkpoint's manifest whose seal was right."""
 
     mark: str
-    """Tells the very file that was read, see `digest_cache.stamp`."""
+    """Tells the very file that was read, see `files.stamp`."""
     listing: Listing
 
 

@@ -60,8 +60,8 @@ LINT_CODES = {
         "A model is evaluated on text that it was trained on.",
         "The validation text of a dataset is training text of another that the model, or one it "
         "descends from, has seen. The loss on it falls by learning it by heart. Compared are the "
-        "sources of the corpora and how `validation` divides them; copies under other names are "
-        "not seen through.",
+        "files of the corpora, by their SHA-256 where it is known, and how `validation` divides "
+        "them; and in a dataset that is made, the documents of its two sides.",
         "old: {kind: tokenize, corpus: books, validation: {fraction: 0.05}, …}\n"
         "new: {kind: tokenize, corpus: books, validation: {fraction: 0.1}, …}\n"
         "pretrain: {kind: pretrain, data: old, …}\n"

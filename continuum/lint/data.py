@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from continuum.artifacts import TokenizedDataset
 from continuum.errors import IntegrityError
 from continuum.lint.subject import Finding, Subject, Training
-from continuum.lint.texts import leaking_source, training_part, validation_part
+from continuum.lint.texts import leaking_text, training_part, validation_part
 from continuum.plan import PlannedStage
 from continuum.recipe import BUDGET_FIELDS, Recipe, ResumeSchedule
 from continuum.spec.keys import KeyPath
@@ -71,6 +71,12 @@ def evaluation_on_training_data(subject: Subject) -> Iterator[Finding]:
                     _evaluation_path(subject, training, evaluated),
                     f"the validation text of {evaluated!r} is training text of {trained!r} too "
                     f"({source}): the loss on it shows what was learned by heart",
+                )
+            elif leaks := _recorded_leaks(subject.plan.stages[evaluated]):
+                told.add(evaluated)
+                yield Finding(
+                    _evaluation_path(subject, training, evaluated),
+                    f"in {evaluated!r}, {leaks}: the loss on them shows what was learned by heart",
                 )
 
 
@@ -201,11 +207,17 @@ def _evaluation_path(subject: Subject, training: Training, dataset: str) -> KeyP
 
 def _first_leak(subject: Subject, evaluated: str, trained: Iterable[str]) -> tuple[str, str | None]:
     """A dataset that trains on text the other validates on, and that text; None if none does."""
-    stages = subject.document.experiment.stages
-    validation = validation_part(stages, stages[evaluated])
+    stages = subject.plan.stages
+    validation = validation_part(stages, evaluated)
     for name in sorted(trained) if validation is not None else ():
-        training = training_part(stages, stages[name])
-        source = leaking_source(training, validation) if training and validation else None
+        training = training_part(stages, name)
+        source = leaking_text(training, validation) if training and validation else None
         if source is not None:
             return name, source
     return "", None
+
+
+def _recorded_leaks(planned: PlannedStage) -> str | None:
+    """Documents on both sides of a finished dataset, in words."""
+    dataset = _artifact(planned)
+    return dataset.leaks() if dataset is not None else None

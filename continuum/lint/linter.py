@@ -21,7 +21,7 @@ RULES = (
     Rule("W003", unpinned_revisions, depends_on_folder=True),
     Rule("W004", literal_secrets),
     Rule("W005", risen_rates),
-    Rule("W006", evaluation_on_training_data),
+    Rule("W006", evaluation_on_training_data, depends_on_folder=True),
     Rule("W007", full_disk, depends_on_folder=True),
     Rule("W008", nothing_to_resume_from),
     Rule("W009", idle_resumes),

@@ -1,13 +1,12 @@
-"""Which texts a dataset trains and validates on, as far as the spec tells."""
+"""Which texts a dataset trains and validates on, as far as the plan knows them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 
-from continuum.stage import Stage
-from continuum.stages.fetch import Fetch, Source
-from continuum.stages.import_ import Import
+from continuum.plan import PlannedStage
+from continuum.stage import Text
 from continuum.stages.tokenize import ByCorpus, ByFiles, ByFraction, Tokenize
 
 WILDCARDS = "*?["
@@ -17,51 +16,63 @@ WILDCARDS = "*?["
 class Part:
     """A part of a corpus: all of it, or one side of a division."""
 
-    sources: frozenset[str]
-    """The texts by where they come from."""
+    texts: tuple[Text, ...]
     fraction: float | None = None
     """Of each text, this much at its end is for validation."""
     files: tuple[str, ...] | None = None
     """The texts of these names or globs are for validation."""
 
 
-def training_part(stages: Mapping[str, Stage], stage: Stage) -> Part | None:
-    """What a dataset trains on; None where the spec does not tell."""
+def training_part(stages: Mapping[str, PlannedStage], name: str) -> Part | None:
+    """What a dataset trains on; None where the plan does not know."""
+    stage = stages[name].stage
     if not isinstance(stage, Tokenize):
         return None
-    sources = _sources(stages, stage.corpus.stage)
+    texts = _texts(stages, stage.corpus.stage)
     if isinstance(stage.validation, ByFraction):
-        return Part(sources, fraction=stage.validation.fraction)
+        return Part(texts, fraction=stage.validation.fraction)
     if isinstance(stage.validation, ByFiles):
-        return Part(sources, files=stage.validation.files)
-    return Part(sources)
+        return Part(texts, files=stage.validation.files)
+    return Part(texts)
 
 
-def validation_part(stages: Mapping[str, Stage], stage: Stage) -> Part | None:
-    """What a dataset validates on; None where there is nothing, or the spec does not tell."""
+def validation_part(stages: Mapping[str, PlannedStage], name: str) -> Part | None:
+    """What a dataset validates on; None where there is nothing, or the plan does not know."""
+    stage = stages[name].stage
     if not isinstance(stage, Tokenize) or stage.validation == "none":
         return None
     if isinstance(stage.validation, ByCorpus):
-        return Part(_sources(stages, stage.validation.corpus.stage))
-    return training_part(stages, stage)
+        return Part(_texts(stages, stage.validation.corpus.stage))
+    return training_part(stages, name)
 
 
-def leaking_source(training: Part, validation: Part) -> str | None:
-    """A text of which some is in both, each part on its own side; None if there is none."""
-    for source in sorted(training.sources & validation.sources):
-        if _leaks(source, training, validation):
-            return source
+def leaking_text(training: Part, validation: Part) -> str | None:
+    """A text of which some is in both, each part on its own side; None if there is none.
+
+    A copy is named beside what it is a copy of.
+    """
+    by_digest: dict[str | None, list[Text]] = {}
+    by_name: dict[str, list[Text]] = {}
+    for text in training.texts:
+        by_digest.setdefault(text.sha256, []).append(text)
+        by_name.setdefault(text.source, []).append(text)
+    for text in sorted(validation.texts, key=lambda it: it.source):
+        alike = by_digest.get(text.sha256, []) if text.sha256 else []
+        for trained in (*by_name.get(text.source, []), *alike):
+            if text.is_same(trained) and _leaks(trained.source, text.source, training, validation):
+                is_copy = trained.source != text.source
+                return f"{text.source}, a copy of {trained.source}" if is_copy else text.source
     return None
 
 
-def _leaks(source: str, training: Part, validation: Part) -> bool:
+def _leaks(trained: str, validated: str, training: Part, validation: Part) -> bool:
     if training.fraction is not None and validation.fraction is not None:
         return validation.fraction > training.fraction
-    if any(wildcard in source for wildcard in WILDCARDS):
+    if trained == validated and any(wildcard in trained for wildcard in WILDCARDS):
         held_out, wanted = training.files or (), validation.files
         return not held_out or wanted is None or not all(_matches(p, held_out) for p in wanted)
-    is_held_out = training.files is not None and _matches(source, training.files)
-    is_wanted = validation.files is None or _matches(source, validation.files)
+    is_held_out = training.files is not None and _matches(trained, training.files)
+    is_wanted = validation.files is None or _matches(validated, validation.files)
     return is_wanted and not is_held_out
 
 
@@ -70,14 +81,5 @@ def _matches(source: str, patterns: tuple[str, ...]) -> bool:
     return any(name == p or fnmatchcase(name, p) for name in names for p in patterns)
 
 
-def _sources(stages: Mapping[str, Stage], corpus: str) -> frozenset[str]:
-    stage = stages[corpus]
-    if isinstance(stage, Fetch):
-        return frozenset(_source(source) for source in stage.sources)
-    if isinstance(stage, Import):
-        return frozenset({str(stage.path)})
-    return frozenset({f"corpus {corpus!r}"})
-
-
-def _source(source: Source) -> str:
-    return str(source.path or source.url or source.python)
+def _texts(stages: Mapping[str, PlannedStage], corpus: str) -> tuple[Text, ...]:
+    return stages[corpus].forecast.texts or (Text(f"corpus {corpus!r}"),)

@@ -18,7 +18,7 @@ from continuum.sources.local_files import LocalFile, copy_file, find_files, find
 from continuum.sources.progress import ByteProgress
 from continuum.sources.source_files import Reading, format_of, is_text_encoding, kept_name
 from continuum.sources.transfer import OnProgress, Remote, download
-from continuum.stage import Forecast, LocalPath, PlanInput, Problem, Spec, Stage, StageContext
+from continuum.stage import Forecast, LocalPath, PlanInput, Problem, Spec, Stage, StageContext, Text
 
 PLACES = ("url", "path", "python")
 PARTIAL_DIR = "partial"
@@ -74,6 +74,7 @@ class Fetch(Stage):
     """The files of the corpus, in this order; a file named twice is there twice."""
 
     produces: ClassVar[type[Artifact]] = Corpus
+    checks_local_inputs: ClassVar[bool] = True
 
     def problems(self, stages: Mapping[str, Stage]) -> Iterator[Problem]:
         for index, source in enumerate(self.sources):
@@ -88,7 +89,7 @@ class Fetch(Stage):
                 found = source.local_files(experiment_folder)
             except PreflightError:  # the forecast says so
                 continue
-            inputs |= {f"{index}/{file.name}": file.path for file in found}
+            inputs |= {_input_name(index, file.name): file.path for file in found}
         return inputs
 
     def forecast(self, inputs: Mapping[str, PlanInput], experiment_folder: Path) -> Forecast:
@@ -116,6 +117,19 @@ class Fetch(Stage):
             return any(o.source.reading.format_of(o.name) == "jsonl" for o in origins)
         except PreflightError:  # the forecast says so
             return None
+
+    def texts(self, files: Mapping[str, str | None], pins: Mapping[str, str]) -> tuple[Text, ...]:
+        found: list[Text] = []
+        for index, source in enumerate(self.sources):
+            if source.url is not None:
+                found.append(Text(source.url, source.sha256 or pins.get(source.url)))
+                continue
+            start = _input_name(index, "")
+            local = [
+                Text(n.removeprefix(start), d) for n, d in files.items() if n.startswith(start)
+            ]
+            found += local or [Text(str(source.path or source.python))]
+        return tuple(found)
 
     def pins(self, artifact: Artifact) -> dict[str, str]:
         assert isinstance(artifact, Corpus), "a fetch makes a corpus"
@@ -150,12 +164,16 @@ class Fetch(Stage):
         partial_dir = ctx.run.path / PARTIAL_DIR
         corpus = Corpus(path=ctx.output_dir, items=())
         items = []
+        copied: dict[str, str] = {}
         for number, origin in enumerate(origins):
             kept = ctx.output_dir / kept_name(number, origin.name)
             _bring(origin, kept, partial_dir, progress.update, ctx.pins)
             items.append(origin.item(kept))
+            if origin.path is not None:
+                copied[origin.input_name] = items[-1].sha256
             check_item(corpus, items[-1])
             progress.next_file()
+        ctx.check_files(copied)
         corpus = corpus.model_copy(update={"items": tuple(items)})
         check_not_empty(corpus)
         progress.finish()
@@ -175,6 +193,11 @@ class _Origin:
     path: Path | None
     """None when it is on the web."""
 
+    @property
+    def input_name(self) -> str:
+        """Of a local file, in `Fetch.local_inputs`."""
+        return _input_name(self.index, self.name)
+
     def size_bytes(self) -> int | None:
         return self.path.stat().st_size if self.path is not None else None
 
@@ -185,6 +208,10 @@ class _Origin:
     def item(self, kept: Path) -> CorpusItem:
         label = self.source.url if self.source.url is not None else self.name
         return self.source.reading.item(kept, source=label, name=self.name)
+
+
+def _input_name(index: int, name: str) -> str:
+    return f"{index}/{name}"
 
 
 def _origins(index: int, source: Source, experiment_folder: Path) -> list[_Origin]:

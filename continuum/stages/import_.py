@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 from yaml import YAMLError
@@ -16,7 +16,7 @@ from continuum.artifacts import (
     TokenizerFiles,
 )
 from continuum.errors import PreflightError
-from continuum.files import link_or_copy
+from continuum.files import FileDigest, hash_file, hash_tree, link_or_copy
 from continuum.runs import ExperimentFolder
 from continuum.sources.local_files import LocalFile, copy_file, find_files, find_folder_files
 from continuum.sources.progress import ByteProgress
@@ -30,6 +30,7 @@ from continuum.stage import (
     Ref,
     Stage,
     StageContext,
+    Text,
     runtime_field,
 )
 from continuum.stages.download import TOKENIZER_NAMES, VOCABULARY_NAMES
@@ -66,6 +67,8 @@ class Import(Stage):
     """Hard-link the files instead of copying them, where the disk can. Saves room, but an edit of
     the original in place then damages the artifact."""
 
+    checks_local_inputs: ClassVar[bool] = True
+
     def output_types(self) -> tuple[type[Artifact], ...]:
         return TYPES[self.as_]
 
@@ -89,6 +92,13 @@ class Import(Stage):
         except PreflightError:  # the forecast says so
             return {}
 
+    def texts(self, files: Mapping[str, str | None], pins: Mapping[str, str]) -> tuple[Text, ...]:
+        if self.as_ != "corpus":
+            return ()
+        return tuple(Text(name, digest) for name, digest in files.items()) or (
+            Text(str(self.path)),
+        )
+
     def forecast(self, inputs: Mapping[str, PlanInput], experiment_folder: Path) -> Forecast:
         try:
             return self._forecast(experiment_folder)
@@ -107,10 +117,19 @@ class Import(Stage):
         total = sum(file.path.stat().st_size for file in found)
         progress = ByteProgress(ctx.report, num_files=len(found), total=total)
         is_corpus = self.as_ == "corpus"
+        kept: dict[str, FileDigest] = {}
         for number, file in enumerate(found):
             name = kept_name(number, file.name) if is_corpus else file.name
             self._keep(file.path, ctx.output_dir / name, progress)
+            kept[file.name] = hash_file(ctx.output_dir / name, ctx.output_dir)
         progress.finish()
+        ctx.check_files({name: file.sha256 for name, file in kept.items()})
+        artifact = self._artifact(ctx, found)
+        # Of a linked file, what was compared is published, whatever becomes of the original.
+        listed = hash_tree(ctx.output_dir, known=kept.values())
+        return artifact.model_copy(update={"files": listed})
+
+    def _artifact(self, ctx: StageContext, found: list[LocalFile]) -> Artifact:
         if self.as_ == "tokenizer":
             return _import_tokenizer(ctx.output_dir)
         if self.as_ == "weights":

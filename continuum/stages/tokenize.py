@@ -147,6 +147,7 @@ class Tokenize(Stage):
     def run(self, ctx: StageContext) -> TokenizedDataset:
         from continuum.text.dataset import write_splits
         from continuum.text.encoding import choose_method
+        from continuum.text.overlap import OverlapFinder
         from continuum.text.packing import token_dtype
         from continuum.text.sampling import sample_texts
         from continuum.text.tokenizing import TOKENIZER_FILES
@@ -161,18 +162,22 @@ class Tokenize(Stage):
         _warn(ctx, method.remarks)
         total = sum(corpus.size_bytes for corpus in corpora)
         progress = ByteProgress(ctx.report, num_files=1, total=total)
-        splits = write_splits(
-            self._parts(corpora, ctx.seeds.get("split"), _counter(progress)),
-            {split: ctx.output_dir / split for split in self._split_names()},
-            method=method,
-            marks=marks,
-            num_ids=tokenizer.num_ids,
-        )
+        folders = {split: ctx.output_dir / split for split in self._split_names()}
+        parts = self._parts(corpora, ctx.seeds.get("split"), _counter(progress))
+        with OverlapFinder(ctx.run.path) as finder:
+            splits = write_splits(
+                finder.watch(parts) if "validation" in folders else parts,
+                folders,
+                method=method,
+                marks=marks,
+                num_ids=tokenizer.num_ids,
+            )
+            overlap = finder.result() if "validation" in folders else None
         progress.finish()
         _warn(ctx, method.late_remarks())
         self._check_splits(splits)
         _copy_tokenizer(tokenizer.path, ctx.output_dir / "tokenizer", TOKENIZER_FILES)
-        return TokenizedDataset(
+        made = TokenizedDataset(
             path=ctx.output_dir,
             train=splits["train"],
             validation=splits.get("validation"),
@@ -181,7 +186,11 @@ class Tokenize(Stage):
             vocabulary_digest=tokenizer.vocabulary_digest,
             document=self.document,
             backend=method.encoder.name,
+            overlap=overlap,
         )
+        if leaks := made.leaks():
+            _warn(ctx, (f"{leaks}; the validation loss measures memorization of them",))
+        return made
 
     def _split_names(self) -> tuple[SplitName, ...]:
         return ("train",) if self.validation == "none" else ("train", "validation")

@@ -9,7 +9,7 @@ different sides.
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 from typing import Literal
@@ -30,6 +30,8 @@ class Part:
 
     split: SplitName
     fragments: Iterator[str]
+    document: Document | None = None
+    """Whose text it is."""
 
 
 def whole_items(
@@ -40,7 +42,7 @@ def whole_items(
 ) -> Iterator[Part]:
     """Each document on the side of its item."""
     for document in read_documents(corpus, on_bytes=on_bytes):
-        yield Part(_side(is_validation(document.item)), document.fragments)
+        yield Part(_side(is_validation(document.item)), document.fragments, document)
 
 
 def by_fraction(
@@ -53,10 +55,12 @@ def by_fraction(
     """
     for document in read_documents(corpus, on_bytes=on_bytes):
         if document.item.format == "jsonl":
-            yield Part(_side(_draw(seed, document) < fraction), document.fragments)
+            side = _side(_draw(seed, document) < fraction)
+            yield Part(side, document.fragments, document)
             continue
         num_chars = count_chars(corpus, document.item)
-        yield from divide(document.fragments, num_chars, fraction)
+        for part in divide(document.fragments, num_chars, fraction):
+            yield replace(part, document=document)
 
 
 def matches(item: CorpusItem, pattern: str) -> bool:

@@ -9,9 +9,9 @@ every byte is read again and compared.
 import math
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from torch.distributed.checkpoint.api import CheckpointException
 from continuum.artifacts import DataPosition
 from continuum.best import best_step
 from continuum.disk import FULL, find_disk_error
-from continuum.errors import StageFailedError
+from continuum.errors import IntegrityError, StageFailedError
 from continuum.files import (
     FileDigest,
     find_damage,
@@ -58,6 +58,8 @@ class Companions:
     """What `auto` became."""
     data_read: Callable[[int], dict[str, DataPosition] | None] = lambda _: None
     """Where training stands in each dataset at an optimizer step, by the dataset's digest."""
+    tokenizer_sha256: Mapping[str, str] = field(default_factory=dict)
+    """Of the tokenizer's files, by name, as the dataset's record has them."""
 
 
 def write_checkpoint(
@@ -267,6 +269,12 @@ def _fill(
     recipe = yaml.safe_dump(companions.recipe, sort_keys=False, allow_unicode=True)
     (folder / "hyperparameters.yaml").write_text(recipe, encoding="utf-8")
     files = hash_tree(folder, known=hashed)
+    for file in files:
+        if companions.tokenizer_sha256.get(file.path, file.sha256) != file.sha256:
+            raise IntegrityError(
+                f"{companions.tokenizer_dir / file.path} was changed during the training, and no "
+                "checkpoint is written with it; run the stage that made the dataset with --rerun"
+            )
     learned = values["tokens_seen"] - values["skipped_tokens"]
     manifest = CheckpointManifest(
         step=values["step"],

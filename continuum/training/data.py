@@ -2,11 +2,14 @@
 
 Reads litdata chunks by block number through litdata's own reader, in this process: a block of
 text is a memory-mapped copy, and loader workers would cost more than they give. The order is
-`SampleOrder`'s: of reading, only where a stage began needs to be saved.
+`SampleOrder`'s: of reading, only where a stage began needs to be saved. A chunk is hashed before
+its first block is used, and what is used of it later is surely of the same bytes.
 """
 
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,9 @@ import torch
 from lightning import Fabric
 from litdata.streaming import StreamingDataset, TokensLoader
 
+from continuum.artifacts import TokenizedDataset
 from continuum.errors import IntegrityError, PreflightError, how_to_make_again
+from continuum.inputs import ProvedFiles
 from continuum.preflight.logits import has_fused_loss
 from continuum.sources.token_chunks import read_chunk_folder
 from continuum.training.order import SampleOrder
@@ -23,37 +28,55 @@ from continuum.training.order import SampleOrder
 class Blocks:
     """The blocks of one split: `sequence_length + 1` tokens each, by number."""
 
-    def __init__(self, folder: Path, sequence_length: int, num_ids: int, ref: str = "data") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        sequence_length: int,
+        num_ids: int,
+        ref: str = "data",
+        *,
+        proved: ProvedFiles | None = None,
+    ) -> None:
         """Open the split in `folder`.
 
         Args:
             num_ids: Of the tokenizer: every token is below.
             ref: The dataset's name, for messages.
+            proved: Hashes the files before they are used, by their names below the dataset's
+                folder; None for a folder that has no record.
 
         Raises:
-            IntegrityError: its index cannot be read.
+            IntegrityError: its index is not the recorded one, or cannot be read.
         """
+        self._proved = proved
+        self._index = f"{folder.name}/index.json"
+        if proved is not None:
+            proved.prove([self._index])
         try:
-            self._num_blocks = read_chunk_folder(folder).split().num_blocks(sequence_length)
+            chunks = read_chunk_folder(folder).chunks
         except PreflightError as error:
             raise IntegrityError(f"{ref}: {error}; {how_to_make_again(ref)}") from error
+        self._chunks = [f"{folder.name}/{chunk.name}" for chunk in chunks]
+        self._opened: set[str] = set()
+        width = sequence_length + 1
+        self._ends = list(accumulate(chunk.num_tokens // width for chunk in chunks))
         self._dataset = StreamingDataset(
-            str(folder), item_loader=TokensLoader(block_size=sequence_length + 1), shuffle=False
+            str(folder), item_loader=TokensLoader(block_size=width), shuffle=False
         )
-        self._width = sequence_length + 1
+        self._width = width
         self._folder, self._num_ids, self._ref = folder, num_ids, ref
 
     def __len__(self) -> int:
         """Of all processes together, unlike a StreamingDataset's."""
-        return self._num_blocks
+        return self._ends[-1]
 
     def read(self, number: int) -> torch.Tensor:
         """Block `number` as int64, shape (sequence_length + 1,).
 
         Raises:
-            IntegrityError: it holds what is no token.
+            IntegrityError: it holds what is no token, or its chunk is not the recorded one.
         """
-        block = torch.as_tensor(self._dataset[number]).to(torch.int64)
+        block = self._read(number)
         assert block.numel() == self._width
         least, most = (int(it) for it in block.aminmax())
         if least < 0 or most >= self._num_ids:
@@ -63,6 +86,29 @@ class Blocks:
                 f"{self._num_ids:,} ids; {how_to_make_again(self._ref)}"
             )
         return block
+
+    def _read(self, number: int) -> torch.Tensor:
+        if self._proved is None:
+            return torch.as_tensor(self._dataset[number]).to(torch.int64)
+        files = (self._index, self._chunks[bisect_right(self._ends, number)])
+        if files[1] not in self._opened:
+            self._proved.prove(files)
+            self._opened.add(files[1])
+        while True:
+            block = torch.as_tensor(self._dataset[number]).to(torch.int64)
+            if self._proved.are_unchanged(*files):
+                return block
+            self._proved.prove(files)
+
+
+def open_split(dataset: TokenizedDataset, split: str, sequence_length: int, ref: str) -> Blocks:
+    """The blocks of `train` or `validation`, each held against the dataset's record when read.
+
+    Raises:
+        IntegrityError: the split's index is not the recorded one.
+    """
+    proved = ProvedFiles(ref, dataset.path, dataset.files)
+    return Blocks(dataset.path / split, sequence_length, dataset.num_ids, ref, proved=proved)
 
 
 @dataclass(frozen=True)

@@ -79,6 +79,7 @@ def train(ctx: StageContext, recipe: Recipe, origin: Origin) -> TrainingCheckpoi
     parts = mixture_of(recipe, datasets)
     share = Share(fabric.global_rank, fabric.world_size, recipe.runtime.micro_batch_size)
     state = _begin(fabric, ctx, recipe, origin, resolved, parts)
+    ctx.prove_inputs()
     num_steps = _num_steps(recipe, datasets)
     rate = learning_rate(recipe, num_steps, start_step=state.step, start_lr=state.learning_rate)
     if rate.is_zero:
@@ -175,6 +176,11 @@ def _companions(
         micro_batch_size=resolved.micro_batch_size,
         strategy=resolved.strategy,
         resolved=as_record(resolved),
+        tokenizer_sha256={
+            file.path.removeprefix("tokenizer/"): file.sha256
+            for file in first.files
+            if file.path.startswith("tokenizer/")
+        },
     )
 
 

@@ -15,7 +15,7 @@ from continuum.preflight.fitness import evaluation_problems
 from continuum.recipe import Recipe, intervals_of
 from continuum.stage import StageContext
 from continuum.training.checkpoint import put_aside, read_checkpoint
-from continuum.training.data import Blocks, Share, TrainingData, ValidationData
+from continuum.training.data import Share, TrainingData, ValidationData, open_split
 from continuum.training.fabric import Resolved, as_record
 from continuum.training.groups import parameter_groups
 from continuum.training.initial import initialize_shards
@@ -57,7 +57,7 @@ def training_data(
     """
     length = recipe.sequence_length
     data = [(part.ref, part.dataset) for part in parts]
-    sources = [Blocks(d.path / "train", length, d.num_ids, ref) for ref, d in data]
+    sources = [open_split(dataset, "train", length, ref) for ref, dataset in data]
     for part, source in zip(parts, sources, strict=True):
         if len(source) != part.num_blocks or not part.num_blocks:
             raise PreflightError(
@@ -86,8 +86,8 @@ def validation_data(
     for name, dataset in datasets.items():
         split = dataset.validation
         has_blocks = split is not None and split.num_blocks(recipe.sequence_length) > 0
-        folder, length = dataset.path / "validation", recipe.sequence_length
-        source = Blocks(folder, length, dataset.num_ids, name) if has_blocks else None
+        length = recipe.sequence_length
+        source = open_split(dataset, "validation", length, name) if has_blocks else None
         for problem in evaluation_problems(recipe, name, len(source) if source else 0):
             raise PreflightError(problem)
         assert source is not None, "a split without blocks is a problem"

@@ -157,3 +157,51 @@ def test_texts_that_are_not_there_yet_are_not_taken_for_the_same(tmp_path: Path)
     one.write_text("the same", encoding="utf-8")
     two.write_text("another", encoding="utf-8")
     assert warnings_of(path) == ()
+
+
+LEAKING = """
+continuum: 1
+name: lint
+stages:
+  old: {kind: fetch, sources: [{path: old.txt}]}
+  new: {kind: fetch, sources: [{path: new.txt}]}
+  held: {kind: import, as: corpus, path: held}
+  tokenizer: {kind: train_tokenizer, corpus: old, vocab_size: 320}
+  first: {kind: tokenize, corpus: old, tokenizer: tokenizer, validation: none}
+  second: {kind: tokenize, corpus: new, tokenizer: tokenizer, validation: {corpus: held}}
+  pretrain:
+    kind: pretrain
+    model: {name: pythia-14m, n_layer: 1, n_embd: 16, n_head: 2, vocab_size: 320}
+    data: first
+    max_steps: 5
+    sequence_length: 8
+    global_batch_size: 4
+    optimizer: {lr: 1e-3}
+    evaluate: null
+  retrain:
+    kind: retrain
+    from: pretrain
+    data: second
+    max_steps: 5
+    sequence_length: 8
+    global_batch_size: 4
+    optimizer: {lr: 1e-3}
+"""
+
+
+def test_a_copy_of_what_an_ancestor_trained_on_is_seen_by_its_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "experiment.yaml"
+    path.write_text(LEAKING, encoding="utf-8")
+    (tmp_path / "held").mkdir()
+    copy = tmp_path / "held" / "copy.txt"
+    for name in ("old", "new"):
+        (tmp_path / f"{name}.txt").write_text(f"the {name} book\n" * 99, encoding="utf-8")
+    copy.write_bytes((tmp_path / "old.txt").read_bytes())
+    (told,) = [w.message for w in warnings_of(path) if w.code == "W006"]
+    assert "validation text of 'second' is training text of 'first' too" in told
+    assert "(copy.txt, a copy of old.txt)" in told
+    copy.write_text("text of its own", encoding="utf-8")
+    assert [w for w in warnings_of(path) if w.code == "W006"] == []
+    copy.write_bytes((tmp_path / "new.txt").read_bytes())
+    (told,) = [w.message for w in warnings_of(path) if w.code == "W006"]
+    assert "is training text of 'second' too (copy.txt, a copy of new.txt)" in told

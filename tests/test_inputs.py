@@ -1,0 +1,272 @@
+"""What a stage reads is what was recorded and planned, or the stage is refused."""
+
+import os
+import shutil
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from continuum.artifacts import Artifact
+from continuum.digest_cache import DigestCache
+from continuum.errors import ContinuumError, IntegrityError
+from continuum.executor import run_experiment
+from continuum.files import hash_tree
+from continuum.inputs import ProvedFiles
+from continuum.launchers.inprocess import InProcessLauncher
+from continuum.plan import Plan
+from continuum.planner import make_plan
+from continuum.reasons import InputChanged
+from continuum.results import RunResult
+from continuum.runs import ExperimentFolder, StageRun
+from continuum.sources.token_chunks import read_chunk_folder
+from continuum.spec.experiment import load_experiment
+from continuum.text.encoding import Encoded, check_ids
+from continuum.training.data import Blocks
+from continuum.worker import run_stage
+from tests.commands import Cli, only
+from tests.experiments import FIRST_STAGES, small_flow
+from tests.planning.conftest import Write, small  # noqa: F401  # a fixture
+from tests.planning.worlds import text_of
+from tests.training.samples import write_split
+
+pytestmark = pytest.mark.filterwarnings("ignore:The given buffer is not writable")
+BEGUN_LONG_AGO = 1_000_000_000.0
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def run(
+    folder: Path,
+    approve: Callable[[Plan], None] | None = None,
+    observe: Callable[[str, dict[str, Any]], None] = lambda *_: None,
+) -> RunResult:
+    """Carry the experiment out in this process; `approve` acts between the plan and the work."""
+    experiment = load_experiment(folder / "experiment.yaml", ())
+    owner, launcher = ExperimentFolder(folder), InProcessLauncher()
+    return run_experiment(experiment, owner, lambda _: launcher, observe, approve=approve)
+
+
+def plan_of(folder: Path) -> Plan:
+    owner = ExperimentFolder(folder)
+    experiment = load_experiment(folder / "experiment.yaml", ())
+    return make_plan(experiment, owner, DigestCache(owner.digest_cache_path))
+
+
+def run_of(folder: Path, stage: str) -> StageRun:
+    return StageRun(only(folder, f"runs/{stage}-*"))
+
+
+def republish(run: StageRun) -> Artifact:
+    """Make another whole artifact, of the same sizes, of what the run has made."""
+    made = run.artifact()
+    flip(made.path / made.files[0].path)
+    return run.complete(made.model_copy(update={"files": (), "digest": ""}))
+
+
+# The stamps of files.
+
+
+def prepared(folder: Path) -> tuple[Path, ProvedFiles]:
+    (folder / "a").write_bytes(b"recorded")
+    os.utime(folder / "a", (BEGUN_LONG_AGO, BEGUN_LONG_AGO))
+    return folder / "a", ProvedFiles("tokens@final", folder, hash_tree(folder))
+
+
+def test_changed_bytes_are_refused_by_name_with_what_to_do(tmp_path: Path) -> None:
+    path, proved = prepared(tmp_path)
+    proved.prove(["a"])
+    flip(path)
+    with pytest.raises(IntegrityError, match=r"tokens@final: .* a has other bytes.*--rerun tokens"):
+        proved.prove(["a"])
+    with pytest.raises(IntegrityError, match="a has other bytes"):
+        proved.prove_again()
+
+
+def test_a_file_that_was_never_read_is_not_proved(tmp_path: Path) -> None:
+    _, proved = prepared(tmp_path)
+    assert not proved.are_unchanged("a")
+    with pytest.raises(IntegrityError, match="b is not in its record"):
+        proved.prove(["b"])
+
+
+def test_an_edit_of_the_same_size_and_time_is_seen(tmp_path: Path) -> None:
+    path, proved = prepared(tmp_path)
+    before = path.stat()
+    while not proved.are_unchanged("a"):  # A file of this moment can change without a trace.
+        proved.prove(["a"])
+    flip(path)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert not proved.are_unchanged("a")
+
+
+def test_a_touched_file_of_the_same_bytes_is_proved_anew(tmp_path: Path) -> None:
+    path, proved = prepared(tmp_path)
+    proved.prove(["a"])
+    path.touch()
+    assert not proved.are_unchanged("a")
+    proved.prove(["a"])
+
+
+def test_a_file_from_the_future_is_still_proved(tmp_path: Path) -> None:
+    path, proved = prepared(tmp_path)
+    os.utime(path, (2**32, 2**32))
+    proved.prove(["a"])
+    assert proved.are_unchanged("a")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Text, tokenizer, tokens and a short training, all done."""
+    folder = tmp_path_factory.mktemp("finished")
+    spec = small_flow(only=FIRST_STAGES, pretrain__max_steps=10, pretrain__runtime__log_every=1)
+    (folder / "experiment.yaml").write_text(spec, encoding="utf-8")
+    run(folder)
+    return folder
+
+
+@pytest.fixture
+def data(finished: Path, tmp_path: Path) -> Path:
+    """The same folder with the training still to do."""
+    folder = shutil.copytree(finished, tmp_path / "data")
+    shutil.rmtree(only(folder, "runs/pretrain-*"))
+    return folder
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "train/chunk-*.bin",
+        "validation/chunk-*.bin",
+        "train/index.json",
+        "tokenizer/tokenizer.json",
+        "tokenizer/tokenizer_config.json",
+    ],
+)
+def test_training_refuses_token_data_with_other_bytes(data: Path, name: str) -> None:
+    path = only(data, f"runs/tokens-*/output/{name}")
+    if path.suffix == ".bin":
+        path.write_bytes(path.read_bytes()[:64] + b"\1\0" * ((path.stat().st_size - 64) // 2))
+    else:
+        flip(path)
+    outcome = run(data).outcomes["pretrain"]
+    assert outcome.status == "damaged"
+    assert f"{path.parent.name}/{path.name} has other bytes than recorded" in outcome.message
+    assert "`continuum run --rerun tokens` makes it again" in outcome.message
+
+
+def test_the_command_refuses_an_overwritten_chunk(data: Path, cli: Cli) -> None:
+    path = only(data, "runs/tokens-*/output/train/chunk-*.bin")
+    path.write_bytes(path.read_bytes()[:64] + b"\1\0" * ((path.stat().st_size - 64) // 2))
+    told = cli("run", data, expect=8).stderr
+    assert f"train/{path.name} has other bytes than recorded" in told
+    assert not list(data.glob("runs/pretrain-*/artifact.json"))
+
+
+@pytest.mark.parametrize("name", ["train/chunk-*.bin", "tokenizer/tokenizer.json"])
+def test_token_data_that_changes_while_it_is_trained_on_is_noticed(data: Path, name: str) -> None:
+    path = only(data, f"runs/tokens-*/output/{name}")
+
+    def damage(stage: str, event: dict[str, Any]) -> None:
+        if stage == "pretrain" and event["event"] == "train" and event["step"] == 1:
+            flip(path)
+
+    outcome = run(data, observe=damage).outcomes["pretrain"]
+    assert outcome.status == "damaged"
+    assert path.name in outcome.message
+    assert not list(data.glob("runs/pretrain-*/checkpoints/step-*"))
+
+
+@pytest.mark.parametrize("stage", ["tokens", "tokenizer"])
+def test_a_corpus_with_other_bytes_is_not_read(data: Path, stage: str) -> None:
+    shutil.rmtree(only(data, f"runs/{stage}-*"))
+    flip(only(data, "runs/prose-*/output/*"))
+    outcome = run(data).outcomes[stage]
+    assert outcome.status == "damaged"
+    assert (
+        "topics.py has other bytes than recorded; `continuum run --rerun prose`" in outcome.message
+    )
+
+
+# Between the plan and the work.
+
+
+def test_a_replaced_input_is_refused_by_the_worker(data: Path) -> None:
+    tokens = run_of(data, "tokens")
+
+    run(data)
+    (run_of(data, "pretrain").path / "artifact.json").unlink()
+    republish(tokens)
+    with pytest.raises(IntegrityError, match="was replaced since the plan was made"):
+        run_stage(run_of(data, "pretrain"), lambda _: None)
+
+
+def test_an_input_of_the_same_size_and_other_bytes_runs_the_stage_again(data: Path) -> None:
+    run(data)
+    assert not plan_of(data).has_work
+    old = run_of(data, "tokenizer").artifact()
+    new = republish(run_of(data, "tokenizer"))
+    assert [f.size_bytes for f in new.files] == [f.size_bytes for f in old.files]
+    (reason,) = plan_of(data).stages["tokens"].reasons
+    assert reason == InputChanged("tokenizer", old.digest, new.digest)
+
+
+@pytest.mark.parametrize("change", ["changed", "removed", "added"])
+@pytest.mark.parametrize("kind", ["fetch", "import", "linked import"])
+def test_local_files_that_change_after_the_plan_are_refused(
+    small: Write,  # noqa: F811  # the fixture
+    kind: str,
+    change: str,
+) -> None:
+    stages = {
+        "fetch": {"kind": "fetch", "sources": [{"path": "in/*.txt"}]},
+        "import": {"kind": "import", "path": "in", "as": "corpus"},
+        "linked import": {"kind": "import", "path": "in", "as": "corpus", "link": True},
+    }
+    folder = small(book=stages[kind], tokenizer=None, notes=None)
+    (folder / "in").mkdir()
+    for name in ("a.txt", "b.txt"):
+        (folder / "in" / name).write_bytes(text_of("book", 0))
+
+    def act(plan: Plan) -> None:
+        if change == "changed":
+            (folder / "in/a.txt").write_bytes(text_of("book", 1))
+        elif change == "removed":
+            (folder / "in/a.txt").unlink()
+        else:
+            (folder / "in/c.txt").write_bytes(text_of("book", 1))
+
+    outcome = run(folder, act).outcomes["book"]
+    assert outcome.status == "damaged"
+    changed = "c.txt" if change == "added" else "a.txt"
+    assert f"{changed} was {change} after the plan was made" in outcome.message
+    assert "run again" in outcome.message
+    assert not list(folder.glob("runs/book-*/artifact.json"))
+    assert run(folder).outcomes["book"].status == "done"
+
+
+# Tokens that no tokenizer gave.
+
+
+@pytest.mark.parametrize("num_ids", [9, 10])
+def test_an_id_equal_to_the_vocabulary_is_refused_wherever_tokens_are_checked(
+    tmp_path: Path, num_ids: int
+) -> None:
+    ids = np.arange(10, dtype=np.uint32)  # The largest is 9: one too many for 9 ids.
+    write_split(tmp_path, ids.tolist())
+    encoded = Encoded(ids, np.array([10], dtype=np.int64))
+    checks: list[Callable[[], object]] = [
+        lambda: Blocks(tmp_path, 9, num_ids).read(0),
+        lambda: read_chunk_folder(tmp_path).check(num_ids),
+        lambda: check_ids(encoded, num_ids),
+    ]
+    for check in checks:
+        with pytest.raises(ContinuumError) if num_ids == 9 else nullcontext():
+            check()

@@ -1,0 +1,94 @@
+"""Documents on both sides of a dataset are counted and named, however they are named or split."""
+
+from pathlib import Path
+from typing import Any
+
+from continuum.artifacts import LeakedDocument, Overlap, TokenizedDataset
+from continuum.text.tokenizing import inspect_tokenizer
+from tests.support import run_stage
+from tests.text.samples import json_lines, prose, write_corpus
+from tests.text.tokenizations import make, tokenize
+
+
+def leaked(validation: str, training: str) -> LeakedDocument:
+    return LeakedDocument(validation=validation, training=training)
+
+
+def test_copies_under_other_names_are_found(trained_tokenizer: Path, tmp_path: Path) -> None:
+    files = {"a.txt": "one text", "b.txt": "another", "copy.md": "one text"}
+    corpora = {"books": write_corpus(tmp_path / "c", files)}
+    validation = {"files": ("copy.md",)}
+    made = tokenize(tmp_path, trained_tokenizer, corpora, validation=validation)
+    assert made.overlap == Overlap(num_documents=1, examples=(leaked("copy.md", "a.txt"),))
+    assert "(1 of its documents train too)" in made.summary()
+
+
+def test_a_line_of_another_corpus_is_compared_with_a_file(
+    trained_tokenizer: Path, tmp_path: Path
+) -> None:
+    corpora = {
+        "books": write_corpus(tmp_path / "c", {"a.txt": "one text", "b.txt": "two"}),
+        "held": write_corpus(tmp_path / "d", {"h.jsonl": json_lines(["new", "one text", "two"])}),
+    }
+    made = tokenize(tmp_path, trained_tokenizer, corpora, validation={"corpus": "held"})
+    examples = (leaked("h.jsonl, document 2", "a.txt"), leaked("h.jsonl, document 3", "b.txt"))
+    assert made.overlap == Overlap(num_documents=2, examples=examples)
+
+
+def test_equal_lines_that_a_fraction_puts_on_both_sides_are_found(
+    trained_tokenizer: Path, tmp_path: Path
+) -> None:
+    corpora = {"books": write_corpus(tmp_path / "c", {"a.jsonl": json_lines(["same"] * 200)})}
+    made = tokenize(tmp_path, trained_tokenizer, corpora, validation={"fraction": 0.5})
+    assert made.overlap is not None
+    assert made.validation is not None
+    assert made.overlap.num_documents == made.validation.num_documents > 1
+    assert len(made.overlap.examples) == 5
+
+
+def test_a_divided_text_that_trains_elsewhere_as_a_whole_is_found(
+    trained_tokenizer: Path, tmp_path: Path
+) -> None:
+    text = prose()[:20_000]
+    files = {"a.txt": text, "b.jsonl": json_lines([text, "x", "y", "z"])}
+    corpora = {"books": write_corpus(tmp_path / "c", files)}
+    made = tokenize(tmp_path, trained_tokenizer, corpora, validation={"fraction": 0.05})
+    assert made.overlap == Overlap(
+        num_documents=1, examples=(leaked("a.txt", "b.jsonl, document 1"),)
+    )
+
+
+def test_copies_of_a_divided_text_are_no_leak(trained_tokenizer: Path, tmp_path: Path) -> None:
+    text = prose()[:20_000]
+    corpora = {"books": write_corpus(tmp_path / "c", {"a.txt": text, "b.txt": text})}
+    made = tokenize(tmp_path, trained_tokenizer, corpora, validation={"fraction": 0.05})
+    assert made.overlap == Overlap(num_documents=0)
+
+
+def test_without_validation_nothing_is_said(trained_tokenizer: Path, tmp_path: Path) -> None:
+    corpora = {"books": write_corpus(tmp_path / "c", {"a.txt": "one", "b.txt": "one"})}
+    assert tokenize(tmp_path, trained_tokenizer, corpora).overlap is None
+
+
+def test_a_leak_is_a_warning_of_the_run(trained_tokenizer: Path, tmp_path: Path) -> None:
+    corpus = write_corpus(tmp_path / "c", {"a.txt": "one", "b.txt": "one"})
+    events: list[dict[str, Any]] = []
+    made = run_stage(
+        make(tmp_path, validation={"files": ("b.txt",)}),
+        tmp_path,
+        inputs={"books": corpus, "tokenizer": inspect_tokenizer(trained_tokenizer)},
+        events=events,
+    )
+    assert isinstance(made, TokenizedDataset)
+    (told,) = [e["message"] for e in events if "word for word" in e.get("message", "")]
+    assert told.startswith("1 of 1 validation document(s) are training documents too")
+    assert "b.txt (in training: a.txt)" in told
+
+
+def test_a_record_of_an_earlier_release_says_nothing_of_leaks(
+    trained_tokenizer: Path, tmp_path: Path
+) -> None:
+    corpora = {"books": write_corpus(tmp_path / "c", {"a.txt": "one", "b.txt": "two"})}
+    made = tokenize(tmp_path, trained_tokenizer, corpora, validation={"files": ("b.txt",)})
+    fields = made.model_dump(exclude={"overlap"})
+    assert TokenizedDataset.model_validate(fields).leaks() is None
