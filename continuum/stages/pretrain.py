@@ -8,6 +8,7 @@ from pydantic import Field
 
 from continuum.amounts import Count, Steps, Tokens
 from continuum.architecture import (
+    TIED,
     Architecture,
     MisfitError,
     architecture,
@@ -47,7 +48,9 @@ from continuum.stage import (
 class Pretrain(Stage):
     kind: Literal["pretrain"] = "pretrain"
     model: str | dict[str, Any] = Field(json_schema_extra=describe_model)
-    """A LitGPT config name, or `{name: pythia-14m, n_layer: 4}` with fields of it replaced."""
+    """A LitGPT config name, or `{name: pythia-14m, n_layer: 4}` with fields of it replaced;
+    `tied` beside them says whether the embedding and the output layer are one tensor, which is as
+    in the model of this name on the Hub unless stated."""
     data: Ref[TokenizedDataset] | dict[Ref[TokenizedDataset], float] = Field(
         json_schema_extra=describe_mixture
     )
@@ -82,7 +85,10 @@ class Pretrain(Stage):
     produces: ClassVar[type[Artifact]] = TrainingCheckpoint
     version: ClassVar[int] = 2
     news: ClassVar[Mapping[int, tuple[str, ...]]] = {
-        2: ("the first step of a warm-up learns: its rate is peak / (warm-up + 1), no longer 0",),
+        2: (
+            "the first step of a warm-up learns: its rate is peak / (warm-up + 1), no longer 0",
+            "embeddings that are tied in the model of this name on the Hub stay one tensor",
+        ),
     }
     uses_seed: ClassVar[bool] = True
     trains: ClassVar[bool] = True
@@ -94,7 +100,10 @@ class Pretrain(Stage):
 
     def identity(self) -> dict[str, Any]:
         payload = super().identity()
-        return {**payload, "model": with_one_spelling(payload["model"])}
+        model = with_one_spelling(payload["model"])
+        if isinstance(model, dict) and model.get(TIED) == architecture(self._model_name()).tied:
+            model.pop(TIED)  # as it would be unless stated
+        return {**payload, "model": model}
 
     def architecture(self) -> Architecture:
         """The model's shape.
@@ -104,7 +113,8 @@ class Pretrain(Stage):
         """
         overrides = dict(self.model) if isinstance(self.model, dict) else {}
         overrides.pop("name", None)
-        return architecture(self._model_name(), overrides)
+        tied = overrides.pop(TIED, None)
+        return architecture(self._model_name(), overrides, tied=tied)
 
     def recipe(self, parents: Mapping[str, Spec | None]) -> Recipe:
         return self._recipe()
@@ -116,7 +126,8 @@ class Pretrain(Stage):
         from continuum.training.session import Origin, train
 
         recipe = Recipe.model_validate(ctx.recipe, strict=False)
-        return train(ctx, recipe, Origin(self.architecture().fields))
+        shape = self.architecture()
+        return train(ctx, recipe, Origin(shape.fields, tied=shape.tied))
 
     def _model_name(self) -> str:
         return str(self.model.get("name", "")) if isinstance(self.model, dict) else self.model
@@ -132,7 +143,11 @@ def _model_problems(model: str | dict[str, Any]) -> Iterator[Problem]:
         message = "model needs the 'name' of a LitGPT config, as in {name: pythia-14m, n_layer: 4}"
         yield Problem(("model",), message)
         return
-    overrides = {k: v for k, v in model.items() if k != "name"} if isinstance(model, dict) else {}
+    overrides = dict(model) if isinstance(model, dict) else {}
+    overrides.pop("name", None)
+    tied = overrides.pop(TIED, False)
+    if not isinstance(tied, bool):
+        yield Problem(("model", TIED), f"{TIED} should be true or false")
     try:
         fields = architecture(name).fields
     except ValueError as error:
@@ -151,7 +166,7 @@ def _model_problems(model: str | dict[str, Any]) -> Iterator[Problem]:
 
 
 def _override_problems(key: str, value: Any, fields: Mapping[str, Any]) -> Iterator[Problem]:
-    known = config_field_names()
+    known = (TIED, *config_field_names())
     if key not in known:
         yield Problem(
             ("model", key), f"LitGPT's model config has no field {key!r}", closest(key, known)

@@ -77,7 +77,10 @@ class Retrain(Stage):
     produces: ClassVar[type[Artifact]] = TrainingCheckpoint
     version: ClassVar[int] = 2
     news: ClassVar[Mapping[int, tuple[str, ...]]] = {
-        2: ("the first step of a warm-up learns: its rate is peak / (warm-up + 1), no longer 0",),
+        2: (
+            "the first step of a warm-up learns: its rate is peak / (warm-up + 1), no longer 0",
+            "embeddings that are tied in the model of this name on the Hub stay one tensor",
+        ),
     }
     uses_seed: ClassVar[bool] = True
     trains: ClassVar[bool] = True
@@ -93,7 +96,7 @@ class Retrain(Stage):
         parent = inputs[self.from_]
         shape = parent.forecast.architecture
         if isinstance(parent.artifact, Checkpoint):
-            shape = Architecture(parent.artifact.model_config_fields)
+            shape = Architecture(parent.artifact.model_config_fields, parent.artifact.is_tied)
         forecast = forecast_training(self._recipe(), shape, inputs)
         return forecast.with_problems(self._tokenizer_problems(inputs))
 
@@ -103,6 +106,7 @@ class Retrain(Stage):
         parent = ctx.artifact(self.from_)
         origin = Origin(
             parent.model_config_fields,
+            tied=parent.is_tied,
             weights=parent.path,
             tokens_before=parent.tokens_total,
             parent=parent.digest,

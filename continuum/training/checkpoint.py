@@ -53,6 +53,7 @@ class Companions:
     world_size: int
     micro_batch_size: int = 1
     strategy: str = "single"
+    tied: bool = False
     resolved: dict[str, Any] | None = None
     """What `auto` became."""
 
@@ -261,6 +262,7 @@ def _fill(
         metrics={k: v for k, v in values["metrics"].items() if math.isfinite(v)},
         vocabulary_digest=companions.vocabulary_digest,
         model_config_fields=companions.model_config_fields,
+        tied=companions.tied,
         parent=companions.parent,
         resolved=companions.resolved,
     ).sealed()

@@ -34,6 +34,7 @@ from continuum.training.setup import (
     validation_data,
 )
 from continuum.training.state import TrainingState, load_model
+from continuum.training.tied import check_tied
 from continuum.training.weights import load_weights
 
 
@@ -42,6 +43,8 @@ class Origin:
     """What a training stage begins from."""
 
     model_config_fields: dict[str, Any]
+    tied: bool = False
+    """Whether the embedding and the output layer are one tensor."""
     weights: Path | None = None
     """A folder whose weights are taken (`retrain`); counters and optimizer start anew."""
     state: Path | None = None
@@ -54,12 +57,12 @@ class Origin:
 
 def train(ctx: StageContext, recipe: Recipe, origin: Origin) -> TrainingCheckpoint:
     """Carry a training stage out, from its newest whole checkpoint if it has any."""
-    num_parameters = Architecture(origin.model_config_fields).num_parameters()
-    resolved = resolve(recipe, ctx.run.resolved(), num_parameters)
+    shape = Architecture(origin.model_config_fields, origin.tied)
+    resolved = resolve(recipe, ctx.run.resolved(), shape.num_parameters())
     fabric = make_fabric(resolved, recipe.runtime)
     if fabric.is_global_zero:
         ctx.run.keep_resolved(as_record(resolved))
-    for warning in memory_warnings(fabric, recipe, origin.model_config_fields, resolved):
+    for warning in memory_warnings(fabric, recipe, shape, resolved):
         ctx.report({"event": "warning", "message": warning})
     if fabric.device.type == "cpu":
         keep_freed_memory()
@@ -112,9 +115,11 @@ def _begin(
     is_fresh = origin.weights is None and origin.state is None
     fields = origin.model_config_fields
     seed = ctx.seed if is_fresh else None
-    state = make_state(fabric, recipe, fields, resolved, seed=seed)
+    state = make_state(fabric, recipe, fields, resolved, seed=seed, tied=origin.tied)
     state.tokens_before = origin.tokens_before
     if origin.weights is not None:
+        if origin.tied:
+            check_tied(origin.weights)
         load_model(state.model, load_weights(origin.weights))
     if origin.state is not None:
         restore(fabric, state, origin.state)
@@ -136,6 +141,7 @@ def _companions(
     return Companions(
         tokenizer_dir=first.path / "tokenizer",
         model_config_fields=origin.model_config_fields,
+        tied=origin.tied,
         # What was learned, not how: the same weights are the same bytes, whatever the runtime.
         recipe=recipe.model_dump(mode="json", exclude_none=True, exclude={"evaluate", "runtime"}),
         vocabulary_digest=first.vocabulary_digest,
@@ -213,5 +219,6 @@ def _final_artifact(
         tokens_total=final.manifest.tokens_total,
         vocabulary_digest=companions.vocabulary_digest,
         model_config_fields=companions.model_config_fields,
+        tied=companions.tied,
         metrics=final.manifest.metrics,
     )
