@@ -34,7 +34,7 @@ from continuum.training.setup import (
     validation_data,
 )
 from continuum.training.state import TrainingState, load_model
-from continuum.training.tied import check_tied
+from continuum.training.tied import check_loaded
 from continuum.training.weights import load_weights
 
 
@@ -118,9 +118,10 @@ def _begin(
     state = make_state(fabric, recipe, fields, resolved, seed=seed, tied=origin.tied)
     state.tokens_before = origin.tokens_before
     if origin.weights is not None:
+        weights = load_weights(origin.weights)
         if origin.tied:
-            check_tied(origin.weights)
-        load_model(state.model, load_weights(origin.weights))
+            check_loaded(weights, origin.weights)
+        load_model(state.model, weights)
     if origin.state is not None:
         restore(fabric, state, origin.state)
         state.metrics = without_notes(state.metrics)

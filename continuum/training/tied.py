@@ -47,12 +47,16 @@ def with_head(weights: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_tied(folder: Path) -> None:
-    """Compare the two matrices of weights that are to become one tensor.
+    """Compare the two matrices in a folder of weights that are to become one tensor.
 
     Raises:
         PreflightError: they differ, so that one of them would be lost.
     """
-    weights = load_weights(folder)
+    check_loaded(load_weights(folder), folder)
+
+
+def check_loaded(weights: Mapping[str, torch.Tensor], folder: Path) -> None:
+    """The same of weights that are loaded from the folder."""
     if not _are_equal(weights[EMBEDDING], weights[HEAD]):
         raise PreflightError(
             f"{folder / WEIGHTS_FILE}: {EMBEDDING} and {HEAD} differ, and the model's embeddings "
@@ -62,6 +66,8 @@ def check_tied(folder: Path) -> None:
 
 
 def _are_equal(one: torch.Tensor, other: torch.Tensor) -> bool:
+    if one is other:
+        return True
     if one.shape != other.shape or one.dtype != other.dtype:
         return False
     pairs = zip(torch.split(one, COMPARED_ROWS), torch.split(other, COMPARED_ROWS), strict=True)
