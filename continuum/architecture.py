@@ -16,13 +16,19 @@ from typing import Any
 
 from continuum.model_fields import field_schema
 from continuum.spelling import closest
+from continuum.tied_embeddings import tied_on_hub
+
+TIED = "tied"
+"""The key beside the fields of LitGPT's `Config` that says whether the embeddings are tied."""
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """A model's shape: the fields of LitGPT's `Config`."""
+    """A model's shape: the fields of LitGPT's `Config`, and what that has no field for."""
 
     fields: dict[str, Any]
+    tied: bool = False
+    """Whether the embedding and the output layer are one tensor."""
 
     @property
     def name(self) -> str:
@@ -44,7 +50,14 @@ class Architecture:
         Counts LitGPT's `GPT` as its modules are built (`litgpt/model.py`); tests compare it with
         the real model for LitGPT's configs.
         """
-        return _count_parameters(self.fields) if _is_counted(self.fields) else None
+        if not _is_counted(self.fields):
+            return None
+        return _count_parameters(self.fields) - self.tied * self.embedding_size
+
+    @property
+    def embedding_size(self) -> int:
+        """Numbers in the embedding."""
+        return int(self.fields["n_embd"]) * self.padded_vocab_size
 
     def training_flops_per_token(self, sequence_length: int) -> int | None:
         """Floating point operations of forward and backward for one token; None as above.
@@ -86,8 +99,13 @@ def accepted_model_names() -> tuple[str, ...]:
     return tuple(dict.fromkeys((*model_names(), *plain, *full)))
 
 
-def architecture(name: str, overrides: dict[str, Any] | None = None) -> Architecture:
+def architecture(
+    name: str, overrides: dict[str, Any] | None = None, *, tied: bool | None = None
+) -> Architecture:
     """The architecture of a LitGPT config name with fields replaced.
+
+    Args:
+        tied: Whether its embeddings are tied; None for what the named model is on the Hub.
 
     Raises:
         ValueError: the name or a field is unknown.
@@ -109,7 +127,7 @@ def architecture(name: str, overrides: dict[str, Any] | None = None) -> Architec
         config = module.Config.from_name(name, **{**derived, **overrides})
     except (AssertionError, TypeError, ValueError, ZeroDivisionError) as error:
         raise _explain(error, {**asdict(base), **derived, **overrides}) from None
-    return Architecture(asdict(config))
+    return Architecture(asdict(config), tied_on_hub(config.name) if tied is None else tied)
 
 
 def model_identity(name: str, overrides: dict[str, Any]) -> dict[str, Any]:
@@ -145,7 +163,12 @@ def describe_model(schema: dict[str, Any]) -> None:
     usual = asdict(_config_module().Config())
     replaced = {name: field_schema(name, usual[name]) for name in config_field_names()}
     named = {
-        "name": {"anyOf": [_names_schema()], "description": "The LitGPT config to start from."}
+        "name": {"anyOf": [_names_schema()], "description": "The LitGPT config to start from."},
+        TIED: {
+            "type": "boolean",
+            "description": "Whether the embedding and the output layer are one tensor; unless "
+            "stated, as in the model of this name on the Hub.",
+        },
     }
     schema["anyOf"] = [
         _names_schema(),
@@ -169,9 +192,17 @@ def suggest_model(name: str) -> str | None:
     return closest(name, model_names())
 
 
-def read_architecture(model_config: Path) -> Architecture:
-    """The architecture in a checkpoint's `model_config.yaml`."""
-    return Architecture(asdict(_config_module().Config.from_file(model_config)))
+def read_architecture(model_config: Path, *, tied: bool | None = None) -> Architecture:
+    """The architecture in a checkpoint's `model_config.yaml`.
+
+    Args:
+        tied: Whether its embeddings are tied; None for what a `config.json` beside it says, or what
+            the model of this name is on the Hub.
+    """
+    config = _config_module().Config.from_file(model_config)
+    if tied is None:
+        tied = tied_on_hub(config.name, model_config.parent)
+    return Architecture(asdict(config), tied)
 
 
 @cache

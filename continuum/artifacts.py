@@ -11,6 +11,7 @@ from typing import Any, ClassVar, TypeVar
 from pydantic import BaseModel, ConfigDict
 
 from continuum.files import FileDigest
+from continuum.tied_embeddings import tied_on_hub
 
 
 class Artifact(BaseModel):
@@ -234,6 +235,14 @@ class Checkpoint(Artifact):
     data_read: dict[str, DataPosition] | None = None
     """Where its training stands in each dataset, by the dataset's digest; None where that is not
     known, as of weights made elsewhere or by an earlier release."""
+    tied: bool | None = None
+    """Whether embedding and output layer are one tensor, which LitGPT's `Config` does not say;
+    None in a record of an earlier release."""
+
+    @property
+    def is_tied(self) -> bool:
+        """Whether to go on with one tensor for both; earlier releases trained two of any model."""
+        return bool(self.tied)
 
     @property
     def has_known_total(self) -> bool:
@@ -276,6 +285,13 @@ class ModelWeights(Checkpoint):
     commit: str | None = None
     tokenizer: TokenizerFiles | None = None
     """Set when the folder holds a whole tokenizer too."""
+
+    @property
+    def is_tied(self) -> bool:
+        """As above; weights of an earlier release that were never trained are as on the Hub."""
+        if self.tied is None and not self.step:
+            return tied_on_hub(str(self.model_config_fields["name"]), self.path)
+        return bool(self.tied)
 
     def view(self, expected: type[Artifact]) -> Artifact | None:
         if expected is TokenizerFiles and self.tokenizer is not None:

@@ -109,6 +109,8 @@ class CheckpointManifest(BaseModel):
     metrics: dict[str, float]
     vocabulary_digest: str | None
     model_config_fields: dict[str, Any]
+    tied: bool | None = None
+    """Whether embedding and output layer are one tensor; None in one of an earlier release."""
     parent: str | None
     """Digest of the checkpoint or weights the stage began from; None for a fresh model."""
     resolved: dict[str, Any] | None = None
@@ -131,7 +133,8 @@ class CheckpointManifest(BaseModel):
             return False
 
     def _own_digest(self) -> str:
-        later = {name for name in ("resolved", "data_read") if getattr(self, name) is None}
+        optional = ("resolved", "data_read", "tied")
+        later = {name for name in optional if getattr(self, name) is None}
         return fingerprint(self.model_dump(mode="json", exclude={"seal"} | later))
 
 

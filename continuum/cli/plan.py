@@ -143,6 +143,10 @@ def _size(facts: Mapping[str, object], cost: Mapping[str, int | float]) -> str:
         words.append(f"{facts['checkpoints']} checkpoints{' of ' + size if size else ''}")
     if "weights_bytes" in facts:
         words.append(format_bytes(facts["weights_bytes"]))
+    if "tied_embeddings" in facts:
+        words.append(
+            "tied embeddings" if facts["tied_embeddings"] == "yes" else "untied embeddings"
+        )
     if "flops" in cost:
         words.append(format_flops(cost["flops"]))
     if "memory_bytes" in cost:

@@ -118,7 +118,7 @@ def estimate_memory(
     snapshot = size.checkpoint_bytes // (_world_size(recipe) if is_sharded else 1)
     return MemoryEstimate(
         base_bytes=PROCESS_BYTES if on_cpu else CUDA_CONTEXT_BYTES,
-        state_bytes=_state_bytes(recipe, architecture.fields, size, strategy),
+        state_bytes=_state_bytes(recipe, architecture, size, strategy),
         activation_bytes=int((activations + head) * (HELD_BY_MALLOC if on_cpu else 1)),
         snapshot_bytes=snapshot if on_cpu else 0,
         num_processes=recipe.runtime.devices if on_cpu else 1,
@@ -153,11 +153,11 @@ def _world_size(recipe: Recipe) -> int:
     return recipe.runtime.devices * recipe.runtime.num_nodes
 
 
-def _state_bytes(recipe: Recipe, c: dict[str, Any], size: StateSize, strategy: str) -> int:
+def _state_bytes(recipe: Recipe, architecture: Architecture, size: StateSize, strategy: str) -> int:
     whole = size.weights_bytes + size.gradients_bytes + size.moments_bytes
     if strategy == "fsdp":
-        outer = 2 * c["n_embd"] * c["padded_vocab_size"]
-        block = (size.num_parameters - outer) // c["n_layer"]
+        outer = (2 - architecture.tied) * architecture.embedding_size
+        block = (size.num_parameters - outer) // architecture.fields["n_layer"]
         gathered = (outer + block) * bytes_per_parameter(recipe.precision)
         return whole // _world_size(recipe) + 2 * int(gathered)
     return whole + size.gradients_bytes * (strategy == "ddp")

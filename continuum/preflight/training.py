@@ -21,6 +21,7 @@ from continuum.preflight.saving import saving_doubts, saving_need
 from continuum.preflight.sizes import state_size
 from continuum.recipe import Recipe, ResumeSchedule, intervals_of
 from continuum.stage import Forecast, PlanInput
+from continuum.tied_embeddings import TIED_NAMES
 
 
 def forecast_training(
@@ -62,6 +63,7 @@ def forecast_training(
     return Forecast(
         facts={
             **_facts(recipe, num_steps, start_step, blocks),
+            **_tying(architecture),
             **_costs(recipe, architecture, num_steps, start_step),
             **memory,
         },
@@ -118,6 +120,13 @@ def _warnings(recipe: Recipe, num_steps: int | None, start_step: int | None) -> 
             f"max_tokens is not a whole number of {recipe.tokens_per_step:,}-token steps; "
             f"the last {rest:,} tokens are not trained on"
         )
+
+
+def _tying(architecture: Architecture | None) -> dict[str, str]:
+    """Whether embeddings are tied, where they are, or could be expected to be."""
+    if architecture is None or not (architecture.tied or architecture.name in TIED_NAMES):
+        return {}
+    return {"tied_embeddings": "yes" if architecture.tied else "no"}
 
 
 def _costs(

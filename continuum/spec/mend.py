@@ -7,7 +7,7 @@ be missing too, and what stands below it would go unchecked until the next attem
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from continuum.architecture import config_field_names
+from continuum.architecture import TIED, config_field_names
 from continuum.optimizers import OPTIMIZER_ARGUMENTS, Optimizer
 from continuum.spec.diagnostics import MAX_MISTAKES, Diagnostic, SpecError
 from continuum.spec.foreign import same_names
@@ -212,7 +212,7 @@ def _open_keys(cls: type[Stage], path: KeyPath, node: Node) -> Sequence[str]:
         name = node.child("name")
         given = str(name.value) if name is not None else Optimizer.model_fields["name"].default
         return OPTIMIZER_ARGUMENTS.get(nearest(given, OPTIMIZER_ARGUMENTS) or "", ())
-    return ("name", *config_field_names()) if path == ("model",) else ()
+    return ("name", TIED, *config_field_names()) if path == ("model",) else ()
 
 
 def _slips(node: Node, known: Sequence[str], required: Sequence[str]) -> Mapping[str, str]:

@@ -29,7 +29,7 @@ class Convert(Stage):
         parent = inputs[self.from_]
         shape = parent.forecast.architecture
         if isinstance(parent.artifact, TrainingCheckpoint):
-            shape = Architecture(parent.artifact.model_config_fields)
+            shape = Architecture(parent.artifact.model_config_fields, parent.artifact.is_tied)
         parameters = shape.num_parameters() if shape else None
         precision = parent.recipe.precision if isinstance(parent.recipe, Recipe) else "auto"
         size = parameters and parameters * bytes_per_parameter(precision)
@@ -52,4 +52,5 @@ class Convert(Stage):
             vocabulary_digest=parent.vocabulary_digest,
             model_config_fields=parent.model_config_fields,
             data_read=parent.data_read,
+            tied=parent.is_tied,
         )

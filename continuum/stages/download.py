@@ -57,6 +57,10 @@ class Download(Stage):
     model: str | None = Field(None, json_schema_extra=describe_model_name)
     """LitGPT's name for the model, where the repository's name is not one; weights need it."""
 
+    tied: bool | None = None
+    """For weights: whether the embedding and the output layer are one tensor. Default: what the
+    repository's `config.json` says."""
+
     @property
     def wants_weights(self) -> bool:
         return self.files != "tokenizer"
@@ -81,6 +85,8 @@ class Download(Stage):
     def problems(self, stages: Mapping[str, Stage]) -> Iterator[Problem]:
         if self.model is not None and not self.wants_weights:
             yield Problem(("model",), "a tokenizer is not converted; leave out `model`")
+        if self.tied is not None and not self.wants_weights:
+            yield Problem(("tied",), "a tokenizer has no embeddings; leave out `tied`")
         if self.wants_weights and self._architecture() is None:
             field = "repo" if self.model is None else "model"
             closest = suggest_model(self.model_name)
@@ -125,15 +131,16 @@ class Download(Stage):
         if not self.wants_weights:
             assert tokenizer is not None, "something was asked for"
             return tokenizer
-        _convert(folder, self.model_name)
+        shape = _convert(folder, self.model_name, self.tied)
         return ModelWeights(
             path=folder,
             repo=revision.repo,
             commit=revision.commit,
             tokenizer=tokenizer,
             vocabulary_digest=tokenizer.vocabulary_digest if tokenizer is not None else None,
-            model_config_fields=read_architecture(folder / "model_config.yaml").fields,
+            model_config_fields=shape.fields,
             tokens_total_known=False,
+            tied=shape.tied,
         )
 
     def _select(self, revision: HubRevision, partial_dir: Path) -> list[HubFile]:
@@ -146,7 +153,7 @@ class Download(Stage):
 
     def _architecture(self) -> Architecture | None:
         try:
-            return architecture(self.model_name)
+            return architecture(self.model_name, tied=self.tied)
         except ValueError:
             return None
 
@@ -199,12 +206,17 @@ def _inspect(folder: Path, revision: HubRevision) -> TokenizerFiles:
     return inspect_tokenizer(folder, repo=revision.repo, commit=revision.commit)
 
 
-def _convert(folder: Path, model_name: str) -> None:
+def _convert(folder: Path, model_name: str, tied: bool | None) -> Architecture:
     from continuum.training.litgpt import check_weights, convert_hf_weights
+    from continuum.training.tied import check_tied
 
     convert_hf_weights(folder, model_name)
     check_weights(folder)
+    shape = read_architecture(folder / "model_config.yaml", tied=tied)
+    if shape.tied:
+        check_tied(folder)
     for pattern in (*WEIGHT_PATTERNS, *map(re.escape, INDEX_NAMES)):
         for path in folder.iterdir():
             if re.fullmatch(pattern, path.name):
                 path.unlink()
+    return shape

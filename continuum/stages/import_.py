@@ -36,6 +36,8 @@ from continuum.stage import (
 from continuum.stages.download import TOKENIZER_NAMES, VOCABULARY_NAMES
 
 WEIGHT_NAMES = ("lit_model.pth", "model_config.yaml")
+HUB_CONFIG = "config.json"
+"""Taken in with weights where it is there: LitGPT's config does not say whether they are tied."""
 SPLIT_FOLDERS = {"train": ("train",), "validation": ("validation", "val")}
 TYPES: dict[str, tuple[type[Artifact], ...]] = {
     "tokenizer": (TokenizerFiles,),
@@ -63,6 +65,9 @@ class Import(Stage):
     """For `corpus`: the text's encoding, as Python names it; never guessed."""
     text_field: str | None = Field(None, examples=["text", "content"])
     """For `corpus` in `jsonl`: the key that holds the text; `text` unless stated."""
+    tied: bool | None = None
+    """For `weights`: whether the embedding and the output layer are one tensor. Default: what
+    `config.json` beside them says, or what the model of this name is on the Hub."""
     link: bool = runtime_field(False)
     """Hard-link the files instead of copying them, where the disk can. Saves room, but an edit of
     the original in place then damages the artifact."""
@@ -82,6 +87,8 @@ class Import(Stage):
             for name in ("format", "text_field"):
                 if getattr(self, name) is not None:
                     yield Problem((name,), f"only a corpus has a {name}, not {self.as_}")
+        if self.as_ != "weights" and self.tied is not None:
+            yield Problem(("tied",), f"only weights have tied embeddings or not, not {self.as_}")
         if not is_text_encoding(self.encoding):
             suggestion = "utf-8, latin-1, cp1252 …"
             yield Problem(("encoding",), f"Python knows no encoding {self.encoding!r}", suggestion)
@@ -133,7 +140,7 @@ class Import(Stage):
         if self.as_ == "tokenizer":
             return _import_tokenizer(ctx.output_dir)
         if self.as_ == "weights":
-            return _import_weights(ctx.output_dir)
+            return _import_weights(ctx.output_dir, self.tied)
         if self.as_ == "corpus":
             return _import_corpus(ctx.output_dir, found, self._reading)
         assert self.tokenizer is not None, "checked when the spec was loaded"
@@ -155,7 +162,8 @@ class Import(Stage):
             raise PreflightError(f"{self.path} is not a folder (looked for {root})")
         if self.as_ == "dataset":
             return _dataset_files(root)
-        names = TOKENIZER_NAMES if self.as_ == "tokenizer" else (*WEIGHT_NAMES, *TOKENIZER_NAMES)
+        weights_too = (*WEIGHT_NAMES, HUB_CONFIG, *TOKENIZER_NAMES)
+        names = TOKENIZER_NAMES if self.as_ == "tokenizer" else weights_too
         needed = () if self.as_ == "tokenizer" else WEIGHT_NAMES
         return _present(root, names, needed)
 
@@ -163,7 +171,7 @@ class Import(Stage):
         found = self._files(experiment_folder)
         if self.as_ == "weights":
             (config,) = (file for file in found if file.name == "model_config.yaml")
-            return Forecast(architecture=_architecture(config.path))
+            return Forecast(architecture=_architecture(config.path, self.tied))
         if self.as_ == "dataset":
             folders = _split_folders(self.path.resolve(experiment_folder))
             return Forecast(
@@ -192,9 +200,9 @@ class Import(Stage):
         progress.next_file()
 
 
-def _architecture(model_config: Path) -> Architecture:
+def _architecture(model_config: Path, tied: bool | None) -> Architecture:
     try:
-        return read_architecture(model_config)
+        return read_architecture(model_config, tied=tied)
     # What LitGPT's reader raises for a file that is no config of its own.
     except (AssertionError, AttributeError, OSError, TypeError, ValueError, YAMLError) as error:
         raise PreflightError(
@@ -252,18 +260,23 @@ def _import_tokenizer(folder: Path) -> TokenizerFiles:
     return inspect_tokenizer(folder)
 
 
-def _import_weights(folder: Path) -> ModelWeights:
+def _import_weights(folder: Path, tied: bool | None) -> ModelWeights:
     from continuum.training.litgpt import check_weights
+    from continuum.training.tied import check_tied
 
     check_weights(folder)
+    shape = _architecture(folder / "model_config.yaml", tied)
+    if shape.tied:
+        check_tied(folder)
     has_tokenizer = any((folder / name).is_file() for name in VOCABULARY_NAMES)
     tokenizer = _import_tokenizer(folder) if has_tokenizer else None
     return ModelWeights(
         path=folder,
         tokenizer=tokenizer,
         vocabulary_digest=tokenizer.vocabulary_digest if tokenizer is not None else None,
-        model_config_fields=_architecture(folder / "model_config.yaml").fields,
+        model_config_fields=shape.fields,
         tokens_total_known=False,
+        tied=shape.tied,
     )
 
 

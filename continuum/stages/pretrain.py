@@ -9,6 +9,7 @@ from pydantic import Field
 
 from continuum.amounts import Count, Steps, Tokens
 from continuum.architecture import (
+    TIED,
     Architecture,
     MisfitError,
     architecture,
@@ -52,7 +53,9 @@ from continuum.stage import (
 class Pretrain(Stage):
     kind: Literal["pretrain"] = "pretrain"
     model: str | dict[str, Any] = Field(json_schema_extra=describe_model)
-    """A LitGPT config name, or `{name: pythia-14m, n_layer: 4}` with fields of it replaced."""
+    """A LitGPT config name, or `{name: pythia-14m, n_layer: 4}` with fields of it replaced;
+    `tied` beside them says whether the embedding and the output layer are one tensor, which is as
+    in the model of this name on the Hub unless stated."""
     data: Ref[TokenizedDataset] | dict[Ref[TokenizedDataset], float] = Field(
         json_schema_extra=describe_mixture
     )
@@ -96,6 +99,7 @@ class Pretrain(Stage):
             "mixture; the weights are drawn by seeds.init, the order by seeds.data",
             "the first step of a warm-up learns: its rate is peak / (warm-up + 1), no longer 0",
             "the validation loss is that of sequences spread over the whole split",
+            "embeddings that are tied in the model of this name on the Hub stay one tensor",
             "hyperparameters.yaml names datasets by their digests and is in one form for all "
             "spellings",
             "losses are in a checkpoint's manifest alone, no longer among the bytes of its state",
@@ -119,7 +123,7 @@ class Pretrain(Stage):
         Raises:
             ValueError: LitGPT has no such model or field, or the values do not fit together.
         """
-        return architecture(self._model_name(), self._model_overrides())
+        return architecture(self._model_name(), self._model_overrides(), tied=self._tied())
 
     def recipe(self, parents: Mapping[str, Spec | None]) -> Recipe:
         return self._recipe()
@@ -133,17 +137,25 @@ class Pretrain(Stage):
         from continuum.training.session import Origin, train
 
         recipe = Recipe.model_validate(ctx.recipe, strict=False)
-        return train(ctx, recipe, Origin(self.architecture().fields))
+        shape = self.architecture()
+        return train(ctx, recipe, Origin(shape.fields, tied=shape.tied))
 
     def _model_name(self) -> str:
         return str(self.model.get("name", "")) if isinstance(self.model, dict) else self.model
 
     def _model_overrides(self) -> dict[str, Any]:
         replaced = self.model.items() if isinstance(self.model, dict) else ()
-        return {key: value for key, value in replaced if key != "name"}
+        return {key: value for key, value in replaced if key not in ("name", TIED)}
+
+    def _tied(self) -> bool | None:
+        return self.model.get(TIED) if isinstance(self.model, dict) else None
 
     def _model_identity(self) -> dict[str, Any]:
-        return model_identity(self._model_name(), self._model_overrides())
+        name, tied = self._model_name(), self._tied()
+        found = model_identity(name, self._model_overrides())
+        # As it would be unless stated.
+        is_own = tied is None or tied == architecture(name).tied
+        return found if is_own else {**found, TIED: tied}
 
     def _recipe(self) -> Recipe:
         own = Recipe.model_fields.keys() - {"data", "data_seed"}
@@ -157,7 +169,11 @@ def _model_problems(model: str | dict[str, Any]) -> Iterator[Problem]:
         message = "model needs the 'name' of a LitGPT config, as in {name: pythia-14m, n_layer: 4}"
         yield Problem(("model",), message)
         return
-    overrides = {k: v for k, v in model.items() if k != "name"} if isinstance(model, dict) else {}
+    overrides = dict(model) if isinstance(model, dict) else {}
+    overrides.pop("name", None)
+    tied = overrides.pop(TIED, False)
+    if not isinstance(tied, bool):
+        yield Problem(("model", TIED), f"{TIED} should be true or false")
     try:
         fields = architecture(name).fields
     except ValueError as error:
@@ -176,7 +192,7 @@ def _model_problems(model: str | dict[str, Any]) -> Iterator[Problem]:
 
 
 def _override_problems(key: str, value: Any, fields: Mapping[str, Any]) -> Iterator[Problem]:
-    known = config_field_names()
+    known = (TIED, *config_field_names())
     if key not in known:
         yield Problem(
             ("model", key), f"LitGPT's model config has no field {key!r}", closest(key, known)

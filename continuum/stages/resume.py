@@ -107,7 +107,7 @@ class Resume(Stage):
         if self.from_.metric is not None:
             start_step = None  # Which step is best shows when the parent has been trained.
         if isinstance(parent.artifact, TrainingCheckpoint):
-            shape = Architecture(parent.artifact.model_config_fields)
+            shape = Architecture(parent.artifact.model_config_fields, parent.artifact.is_tied)
             start_step = parent.artifact.step
         recipe, start_step = self._extend(parent.recipe), self.from_.step or start_step
         reading = extend_reading(recipe, inputs, read_by(parent, self.from_), start_step)
@@ -118,7 +118,12 @@ class Resume(Stage):
         from continuum.training.session import Origin, train
 
         parent = ctx.artifact(self.from_)
-        origin = Origin(parent.model_config_fields, state=parent.path, parent=parent.digest)
+        origin = Origin(
+            parent.model_config_fields,
+            tied=parent.is_tied,
+            state=parent.path,
+            parent=parent.digest,
+        )
         return train(ctx, Recipe.model_validate(ctx.recipe, strict=False), origin)
 
     def _extend(self, parent: Spec | None) -> Recipe:

@@ -95,6 +95,7 @@ class Retrain(Stage):
             "mixture, and drawn by seeds.data",
             "the first step of a warm-up learns: its rate is peak / (warm-up + 1), no longer 0",
             "the validation loss is that of sequences spread over the whole split",
+            "embeddings that are tied in the model of this name on the Hub stay one tensor",
             "hyperparameters.yaml names datasets by their digests and is in one form for all "
             "spellings",
             "losses are in a checkpoint's manifest alone, no longer among the bytes of its state",
@@ -117,7 +118,7 @@ class Retrain(Stage):
         parent = inputs[self.from_]
         shape = parent.forecast.architecture
         if isinstance(parent.artifact, Checkpoint):
-            shape = Architecture(parent.artifact.model_config_fields)
+            shape = Architecture(parent.artifact.model_config_fields, parent.artifact.is_tied)
         recipe, read = self._recipe(), read_by(parent, self.from_)
         reading = begin_reading(recipe, inputs, read, self.data_position)
         forecast = replace(
@@ -133,6 +134,7 @@ class Retrain(Stage):
         parent = ctx.artifact(self.from_)
         origin = Origin(
             parent.model_config_fields,
+            tied=parent.is_tied,
             weights=parent.path,
             tokens_before=parent.tokens_total,
             tokens_before_known=parent.has_known_total,

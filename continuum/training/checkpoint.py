@@ -54,6 +54,7 @@ class Companions:
     world_size: int
     micro_batch_size: int = 1
     strategy: str = "single"
+    tied: bool = False
     resolved: dict[str, Any] | None = None
     """What `auto` became."""
     data_read: Callable[[int], dict[str, DataPosition] | None] = lambda _: None
@@ -292,6 +293,7 @@ def _fill(
         metrics={k: v for k, v in values["metrics"].items() if math.isfinite(v)},
         vocabulary_digest=companions.vocabulary_digest,
         model_config_fields=companions.model_config_fields,
+        tied=companions.tied,
         parent=companions.parent,
         resolved=companions.resolved,
         data_read=companions.data_read(values["step"]),

@@ -29,6 +29,7 @@ from torch.distributed.fsdp import fully_shard
 from continuum.errors import PreflightError
 from continuum.preflight.fitness import scaler_problems
 from continuum.recipe import Recipe, Runtime
+from continuum.training.tied import has_tied_embeddings, tie_embeddings
 
 BYTES_PER_PARAMETER_IN_TRAINING = 16
 """fp32 weights, gradients and Adam's two moments."""
@@ -173,7 +174,10 @@ def _shard(model: nn.Module, mesh: DeviceMesh) -> nn.Module:
         fully_shard(block, mesh=data_parallel)
     fully_shard(core, mesh=data_parallel)
     on_cuda = mesh.device_type == "cuda"
+    is_tied = has_tied_embeddings(core)
     core.to_empty(device=torch.device("cuda", torch.cuda.current_device()) if on_cuda else "cpu")
+    if is_tied:
+        tie_embeddings(core)  # emptied one after the other, they have become two tensors
     core.reset_parameters()
     return model
 

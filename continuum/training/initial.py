@@ -14,6 +14,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from continuum.errors import PreflightError
 from continuum.training.litgpt import GPT, initialize_weights
 from continuum.training.state import unwrap
+from continuum.training.tied import HEAD, has_tied_embeddings
 
 
 def initialize_shards(fabric: Fabric, model: nn.Module, template: GPT, seed: int) -> None:
@@ -29,9 +30,12 @@ def initialize_shards(fabric: Fabric, model: nn.Module, template: GPT, seed: int
     # On the meta device this draws nothing; it tells each module how its weights begin.
     initialize_weights(fabric, template, n_layer=config.n_layer, n_embd=config.n_embd)
     fabric.seed_everything(seed, verbose=False)
-    shards = dict(unwrap(model).named_parameters())
+    core = unwrap(model)
+    shards = dict(core.named_parameters())
     with torch.no_grad():
         for name, whole in _drawn(template, fabric.device):
+            if name == HEAD and has_tied_embeddings(core):
+                continue  # the embedding's values are the start of both
             shards[name].copy_(_as(shards[name], whole))
 
 

@@ -3,7 +3,6 @@
 import ctypes
 import resource
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 from lightning import Fabric
@@ -25,7 +24,7 @@ TRIM_THRESHOLD = (1 << 31) - 1
 
 
 def memory_warnings(
-    fabric: Fabric, recipe: Recipe, fields: dict[str, Any], resolved: Resolved
+    fabric: Fabric, recipe: Recipe, shape: Architecture, resolved: Resolved
 ) -> Iterator[str]:
     """Doubts whether training fits into the device's memory, or the host's on a CPU, and whether
     a save fits into the host's.
@@ -33,7 +32,7 @@ def memory_warnings(
     Raises:
         PreflightError: it cannot.
     """
-    on_cpu, shape = fabric.device.type != "cuda", Architecture(fields)
+    on_cpu = fabric.device.type != "cuda"
     estimate = estimate_memory(recipe, shape, on_cpu=on_cpu, strategy=resolved.strategy)
     need = saving_need(recipe, shape, on_cpu=on_cpu, strategy=resolved.strategy)
     if estimate is None or need is None:

@@ -36,6 +36,7 @@ from continuum.training.setup import (
     validation_data,
 )
 from continuum.training.state import TrainingState, load_model
+from continuum.training.tied import check_loaded
 from continuum.training.weights import load_weights
 
 
@@ -44,6 +45,8 @@ class Origin:
     """What a training stage begins from."""
 
     model_config_fields: dict[str, Any]
+    tied: bool = False
+    """Whether the embedding and the output layer are one tensor."""
     weights: Path | None = None
     """A folder whose weights are taken (`retrain`); counters and optimizer start anew."""
     state: Path | None = None
@@ -62,12 +65,12 @@ class Origin:
 
 def train(ctx: StageContext, recipe: Recipe, origin: Origin) -> TrainingCheckpoint:
     """Carry a training stage out, from its newest whole checkpoint if it has any."""
-    num_parameters = Architecture(origin.model_config_fields).num_parameters()
-    resolved = resolve(recipe, ctx.run.resolved(), num_parameters)
+    shape = Architecture(origin.model_config_fields, origin.tied)
+    resolved = resolve(recipe, ctx.run.resolved(), shape.num_parameters())
     fabric = make_fabric(resolved, recipe.runtime)
     if fabric.is_global_zero:
         ctx.run.keep_resolved(as_record(resolved))
-    for warning in memory_warnings(fabric, recipe, origin.model_config_fields, resolved):
+    for warning in memory_warnings(fabric, recipe, shape, resolved):
         ctx.report({"event": "warning", "message": warning})
     if fabric.device.type == "cpu":
         keep_freed_memory()
@@ -141,13 +144,16 @@ def _begin(
     is_fresh = origin.weights is None and origin.state is None
     fields = origin.model_config_fields
     seed = ctx.seeds["init"] if is_fresh else None
-    state = make_state(fabric, recipe, fields, resolved, seed=seed)
+    state = make_state(fabric, recipe, fields, resolved, seed=seed, tied=origin.tied)
     state.tokens_before = origin.tokens_before
     starts = begin(parts, recipe, origin.data_read, origin.data_position)
     state.data_start = {digest: start.model_dump() for digest, start in starts.items()}
     state.tokens_before_known = origin.tokens_before_known
     if origin.weights is not None:
-        load_model(state.model, load_weights(origin.weights))
+        weights = load_weights(origin.weights)
+        if origin.tied:
+            check_loaded(weights, origin.weights)
+        load_model(state.model, weights)
     if origin.state is not None:
         restore(fabric, state, origin.state)
         state.metrics = {}  # What was measured, and best, in a parent says nothing of this stage.
@@ -169,6 +175,7 @@ def _companions(
     return Companions(
         tokenizer_dir=first.path / "tokenizer",
         model_config_fields=origin.model_config_fields,
+        tied=origin.tied,
         recipe=as_hyperparameters(recipe, parts),
         vocabulary_digest=first.vocabulary_digest,
         parent=origin.parent,
@@ -282,6 +289,7 @@ def _final_artifact(
         skipped_tokens=final.manifest.skipped_tokens,
         vocabulary_digest=companions.vocabulary_digest,
         model_config_fields=companions.model_config_fields,
+        tied=companions.tied,
         metrics=final.manifest.metrics,
         data_read=final.manifest.data_read,
     )

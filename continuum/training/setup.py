@@ -26,6 +26,7 @@ from continuum.training.saving import tracked_metrics
 from continuum.training.schedule import LearningRate
 from continuum.training.shards import load_shards
 from continuum.training.state import TrainingState, is_sharded
+from continuum.training.tied import tie_embeddings
 from continuum.training.verification import newest_verified
 from continuum.training.weights import SHARDS_DIR
 
@@ -138,12 +139,15 @@ def make_state(
     resolved: Resolved,
     *,
     seed: int | None,
+    tied: bool = False,
 ) -> TrainingState:
     """Model and optimizer, set up for the strategy, at step zero.
 
     Args:
         fields: LitGPT's `Config` as a dictionary.
         seed: Of the weights' random start; None when they are loaded next.
+        tied: Whether embedding and output layer are one tensor, which begins as the embedding
+            does: all other weights are those of the untied start.
     """
     model = build_model(fabric, fields, recipe.sequence_length)
     is_sharded = resolved.strategy == "fsdp"
@@ -151,6 +155,8 @@ def make_state(
         # Again, since building the model may have drawn random numbers.
         fabric.seed_everything(seed, verbose=False)
         initialize_weights(fabric, model, n_layer=model.config.n_layer, n_embd=model.config.n_embd)
+    if tied:
+        tie_embeddings(model)
     wrapped, optimizer = _set_up(fabric, model, recipe, resolved)
     if seed is not None and is_sharded:
         template = build_model(fabric, fields, recipe.sequence_length)

@@ -12,6 +12,7 @@ from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.checkpoint.state_dict_loader import load
 
+from continuum.training.tied import with_head
 from continuum.training.weights import SHARDS_DIR
 
 PLAIN_FILE = "training_state.pth"
@@ -39,7 +40,7 @@ def read_whole(folder: Path, *, with_optimizer: bool = True) -> dict[str, Any]:
     load(flat, checkpoint_id=folder / SHARDS_DIR, no_dist=True)
     plain: dict[str, Any] = torch.load(folder / PLAIN_FILE, weights_only=True)
     groups = plain.pop("param_groups")
-    return {"model": below(flat, MODEL), "optimizer": nested(flat, groups), **plain}
+    return {"model": with_head(below(flat, MODEL)), "optimizer": nested(flat, groups), **plain}
 
 
 def read_model(folder: Path) -> dict[str, Any]:

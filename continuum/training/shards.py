@@ -27,6 +27,7 @@ from continuum.training.state import (
     unwrap,
     unwrap_optimizer,
 )
+from continuum.training.tied import has_tied_embeddings, with_head, without_head
 from continuum.training.weights import SHARDS_DIR
 
 
@@ -42,7 +43,9 @@ def snapshot_shards(state: TrainingState) -> ShardSnapshot:
     """This process's part, copied to the host: training may go on. Collective, for the RNG."""
     core = unwrap(state.model)
     named = by_name(unwrap_optimizer(state.optimizer), state.names)
-    flat: dict[str, Any] = {MODEL + name: value for name, value in core.state_dict().items()}
+    weights = core.state_dict()
+    weights = without_head(weights) if has_tied_embeddings(core) else weights
+    flat: dict[str, Any] = {MODEL + name: value for name, value in weights.items()}
     flat |= {OPTIMIZER + name: value for name, value in _leaves(named["state"])}
     tensors = BlockingAsyncStager().stage(flat)
     return ShardSnapshot(tensors, {**state.plain_values(), "param_groups": named["param_groups"]})
@@ -95,7 +98,7 @@ def load_shards(folder: Path, state: TrainingState, *, rank: int) -> None:
         )
     load(flat, checkpoint_id=folder / SHARDS_DIR)
     plain = torch.load(folder / PLAIN_FILE, weights_only=True)
-    core.load_state_dict(below(flat, MODEL))
+    core.load_state_dict(with_head(below(flat, MODEL)))
     optimizer = unwrap_optimizer(state.optimizer)
     named = nested(flat, plain["param_groups"])
     optimizer.load_state_dict(by_index(named, optimizer, state.names))

@@ -24,6 +24,7 @@ from torch.distributed.checkpoint.state_dict import (
 from torch.distributed.fsdp import FSDPModule
 from torch.nn.parallel import DistributedDataParallel
 
+from continuum.training.tied import has_tied_embeddings, with_head, without_head
 from continuum.training.weights import strip_wrapping
 
 WRAPPED = ("_forward_module", "_orig_mod")
@@ -89,7 +90,12 @@ class TrainingState:
         else:
             tensors = self._own_tensors() if is_writer else {"model": {}, "optimizer": {}}
         tensors["optimizer"] = _sorted(tensors["optimizer"])
+        is_tied = has_tied_embeddings(unwrap(self.model))
+        if is_tied:
+            tensors["model"] = without_head(tensors["model"])
         state: dict[str, Any] = _canonical({**tensors, **self.plain_values()})
+        if is_tied:
+            state["model"] = with_head(state["model"])
         if _uses_cuda():
             torch.cuda.synchronize()  # The copies to the host were only begun.
         return state

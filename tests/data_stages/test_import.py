@@ -71,6 +71,36 @@ def test_weights_come_with_their_config_and_tokenizer(tokenizer_dir: Path, tmp_p
     assert "notes.txt" not in {file.path for file in weights.files}
 
 
+def write_hub_config(folder: Path, *, tied: bool) -> None:
+    text = json.dumps({"model_type": "gpt_neox", "tie_word_embeddings": tied})
+    (folder / "config.json").write_text(text)
+
+
+def test_config_json_says_whether_weights_are_tied(tmp_path: Path) -> None:
+    write_litgpt_weights(tmp_path / "model")
+    write_hub_config(tmp_path / "model", tied=True)
+    planned = importing(tmp_path, "weights", path="model").forecast({}, tmp_path).architecture
+    assert planned is not None
+    assert planned.tied
+    with pytest.raises(PreflightError, match="differ, and the model's embeddings are to be tied"):
+        take(tmp_path, "weights", path="model")
+    path = tmp_path / "model" / "lit_model.pth"
+    state = torch.load(path, weights_only=True)
+    torch.save({**state, "lm_head.weight": state["transformer.wte.weight"]}, path)
+    weights = take(tmp_path, "weights", path="model")
+    assert isinstance(weights, ModelWeights)
+    assert weights.is_tied
+    assert "config.json" in {file.path for file in weights.files}
+
+
+def test_weights_that_were_trained_apart_are_taken_when_that_is_stated(tmp_path: Path) -> None:
+    write_litgpt_weights(tmp_path / "model")
+    write_hub_config(tmp_path / "model", tied=True)
+    weights = take(tmp_path, "weights", path="model", tied=False)
+    assert isinstance(weights, ModelWeights)
+    assert (weights.tied, weights.is_tied) == (False, False)
+
+
 def test_weights_may_come_without_a_tokenizer(tmp_path: Path) -> None:
     write_litgpt_weights(tmp_path / "model")
     weights = take(tmp_path, "weights", path="model")

@@ -9,7 +9,13 @@ from tests.commands import only
 from tests.experiments import FIRST_STAGES, small_flow
 
 
-def spec(kind: str = "single", *, steps: int = 12, stages: tuple[str, ...] = FIRST_STAGES) -> str:
+def spec(
+    kind: str = "single",
+    *,
+    steps: int = 12,
+    stages: tuple[str, ...] = FIRST_STAGES,
+    **changes: Any,
+) -> str:
     """The small pretraining as one process, or as two under a strategy."""
     runtime: dict[str, Any] = {
         "micro_batch_size": 2,
@@ -20,7 +26,7 @@ def spec(kind: str = "single", *, steps: int = 12, stages: tuple[str, ...] = FIR
         runtime |= {"devices": 2, "strategy": "ddp" if kind == "ddp" else "fsdp"}
     if kind == "sharded":
         runtime["checkpoint"] = {**runtime["checkpoint"], "format": "sharded"}
-    return small_flow(only=stages, pretrain__max_steps=steps, pretrain__runtime=runtime)
+    return small_flow(only=stages, pretrain__max_steps=steps, pretrain__runtime=runtime, **changes)
 
 
 def losses(folder: Path) -> list[float]:

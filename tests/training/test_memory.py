@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from continuum.architecture import architecture
+from continuum.architecture import Architecture, architecture
 from continuum.errors import PreflightError
 from continuum.preflight.host import HostMemory, has_cuda_device, host_memory
 from continuum.preflight.memory import MemoryEstimate, estimate_memory, host_doubts
@@ -127,8 +127,8 @@ def test_a_model_too_large_for_this_machine_is_refused_before_it_is_built() -> N
     shape = architecture("pythia-12b", {"n_layer": int(layers), "n_embd": 8192, "n_head": 64})
     recipe, fabric = make_recipe(), cpu_fabric()
     with pytest.raises(PreflightError, match="and this machine has"):
-        list(memory_warnings(fabric, recipe, shape.fields, resolve(recipe, {})))
-    assert list(memory_warnings(fabric, recipe, FIELDS, resolve(recipe, {}))) == []
+        list(memory_warnings(fabric, recipe, shape, resolve(recipe, {})))
+    assert list(memory_warnings(fabric, recipe, Architecture(FIELDS), resolve(recipe, {}))) == []
 
 
 @pytest.mark.gpu
@@ -140,7 +140,7 @@ def test_a_model_too_large_for_the_device_is_refused_before_it_is_built() -> Non
     resolved = resolve(recipe, {})
     fabric = make_fabric(resolved, recipe.runtime)
     with pytest.raises(PreflightError, match=r"and cuda:0 .* has"):
-        list(memory_warnings(fabric, recipe, shape.fields, resolved))
+        list(memory_warnings(fabric, recipe, shape, resolved))
 
 
 @pytest.fixture
