@@ -58,7 +58,7 @@ MUTANTS = (
         "continuum/training/loop.py",
         "    state.skipped_in_a_row = 0\n",
         "",
-        (GUARDS, "-k", "skipped"),
+        (GUARDS, "-k", "add_up or skipped"),
     ),
     Mutant(
         "an id equal to the vocabulary's size is written",
@@ -72,21 +72,21 @@ MUTANTS = (
         "continuum/training/data.py",
         "if least < 0 or most >= self._num_ids:",
         "if least < 0 or most > self._num_ids:",
-        ("tests/training/test_data.py", "-k", "id or token"),
+        ("tests/training/test_token_range.py",),
     ),
     Mutant(
         "a checkpoint's manifest is written before its files are on disk",
         "continuum/training/checkpoint.py",
         "    fsync_tree(folder)\n",
         "",
-        ("tests", "-k", "fsync or flushed"),
+        ("tests/recovery/test_flushed.py",),
     ),
     Mutant(
         "an artifact is published before its files are on disk",
         "continuum/runs.py",
         "        files.fsync_tree(artifact.path)\n",
         "",
-        ("tests", "-k", "fsync or flushed"),
+        ("tests/recovery/test_flushed.py",),
     ),
     Mutant(
         "a silent rank's exit code is not told",
