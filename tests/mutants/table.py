@@ -37,7 +37,7 @@ MUTANTS = (
         "continuum/planner.py",
         "if artifact is not None and recorded.get(",
         "if artifact is None and recorded.get(",
-        ("tests/planning", "-k", "input or bytes"),
+        ("tests", "-k", "same_size_and_other_bytes or other_bytes_of_the_best"),
     ),
     Mutant(
         "the worker accepts a replaced input",
@@ -122,7 +122,7 @@ MUTANTS = (
         "continuum/training/guards.py",
         "if not math.isfinite(number):",
         "if math.isnan(number):",
-        (GUARDS, LOOP),
+        ("tests/training/test_finite.py",),
     ),
     Mutant(
         "NaN among the weights passes",
