@@ -1,0 +1,235 @@
+"""The mutants: a file, its text and what replaces it, and the tests that kill it."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One change that a test must notice."""
+
+    name: str
+    """What is broken, as one would say it."""
+    file: str
+    old: str
+    """Occurs exactly once in the file."""
+    new: str
+    tests: tuple[str, ...]
+    """pytest's arguments."""
+
+
+LEAVING = "tests/processes/test_leaving.py"
+SAFE_PATH = "tests/flow/test_safe_path.py"
+LOOP = "tests/training/test_loop.py"
+GUARDS = "tests/training/test_guards.py"
+CHECKPOINT = "tests/training/test_checkpoint.py"
+
+MUTANTS = (
+    # Those that an audit found alive.
+    Mutant(
+        "the worker's lock is ignored",
+        "continuum/worker.py",
+        "with run.worker_lock() if rank == 0 else nullcontext():",
+        "with nullcontext():",
+        (LEAVING, "-k", "waits_for_the_one"),
+    ),
+    Mutant(
+        "the plan does not notice inputs with other bytes",
+        "continuum/planner.py",
+        "if artifact is not None and recorded.get(",
+        "if artifact is None and recorded.get(",
+        ("tests", "-k", "same_size_and_other_bytes or other_bytes_of_the_best"),
+    ),
+    Mutant(
+        "the worker accepts a replaced input",
+        "continuum/worker.py",
+        "if selected.digest != item.digest:",
+        "if not selected.digest:",
+        ("tests", "-k", "replaced"),
+    ),
+    Mutant(
+        "a worker that dies while leaving undoes its result",
+        "continuum/launchers/local.py",
+        "if result is not None or run.is_complete:",
+        "if result is not None and exit_code == 0:",
+        (LEAVING, "-k", "dies_while_leaving and worker"),
+    ),
+    Mutant(
+        "skipped steps in a row are never counted anew",
+        "continuum/training/loop.py",
+        "    state.skipped_in_a_row = 0\n",
+        "",
+        (GUARDS, "-k", "add_up or skipped"),
+    ),
+    Mutant(
+        "an id equal to the vocabulary's size is written",
+        "continuum/text/encoding.py",
+        "int(encoded.ids.max()) >= num_ids",
+        "int(encoded.ids.max()) > num_ids",
+        ("tests/text/test_encoding.py", "-k", "beyond"),
+    ),
+    Mutant(
+        "an id equal to the vocabulary's size is trained on",
+        "continuum/training/data.py",
+        "if least < 0 or most >= self._num_ids:",
+        "if least < 0 or most > self._num_ids:",
+        ("tests/training/test_token_range.py",),
+    ),
+    Mutant(
+        "a checkpoint's manifest is written before its files are on disk",
+        "continuum/training/checkpoint.py",
+        "    fsync_tree(folder)\n",
+        "",
+        ("tests/recovery/test_flushed.py",),
+    ),
+    Mutant(
+        "an artifact is published before its files are on disk",
+        "continuum/runs.py",
+        "        files.fsync_tree(artifact.path)\n",
+        "",
+        ("tests/recovery/test_flushed.py",),
+    ),
+    Mutant(
+        "a silent rank's exit code is not told",
+        "continuum/launchers/torchrun.py",
+        'or end["rank"] not in has_told]',
+        "]",
+        (LEAVING, "-k", "without_a_word"),
+    ),
+    # The loop.
+    Mutant(
+        "gradients are summed over micro-batches, not averaged",
+        "continuum/training/loop.py",
+        "fabric.backward(loss / data.num_micro_batches)",
+        "fabric.backward(loss)",
+        (LOOP, "tests/training/test_parity.py"),
+    ),
+    Mutant(
+        "a stop after the last step loses the result",
+        "continuum/training/loop.py",
+        "(due.stop and state.step < task.num_steps)",
+        "due.stop",
+        (LOOP, "-k", "too_late"),
+    ),
+    Mutant(
+        "a stop ends the run without saving its step",
+        "continuum/training/loop.py",
+        "or due.save or is_best or stop:",
+        "or due.save or is_best:",
+        (LOOP, "-k", "stop"),
+    ),
+    Mutant(
+        "an infinite loss passes for a number",
+        "continuum/training/guards.py",
+        "if not math.isfinite(number):",
+        "if math.isnan(number):",
+        ("tests/training/test_finite.py",),
+    ),
+    Mutant(
+        "NaN among the weights passes",
+        "continuum/training/guards.py",
+        "isfinite().logical_not().sum()",
+        "isinf().sum()",
+        (GUARDS, "-k", "weights"),
+    ),
+    Mutant(
+        "too many skipped steps in a row are not the end",
+        "continuum/training/guards.py",
+        "state.skipped_in_a_row >= MAX_SKIPPED_IN_A_ROW",
+        "state.skipped_in_a_row > 2 * MAX_SKIPPED_IN_A_ROW",
+        (GUARDS, "-k", "for_ever"),
+    ),
+    # Checkpoints and records.
+    Mutant(
+        "the first checkpoints are kept, not the last",
+        "continuum/training/checkpoint.py",
+        "kept = set(steps[-self.keep_last :])",
+        "kept = set(steps[: self.keep_last])",
+        (CHECKPOINT, GUARDS, "-k", "kept"),
+    ),
+    Mutant(
+        "a recovery looks at the sizes of a checkpoint's files alone",
+        "continuum/training/checkpoint.py",
+        "return find_damage(folder, files, read=True)",
+        "return find_damage(folder, files, read=False)",
+        (CHECKPOINT, "-k", "damaged"),
+    ),
+    Mutant(
+        "a changed manifest is believed",
+        "continuum/records.py",
+        "if not (is_sealed_as_written(raw) or manifest.is_sealed):",
+        "if not raw:",
+        (CHECKPOINT, "-k", "believed"),
+    ),
+    Mutant(
+        "a later equal loss takes the place of the best",
+        "continuum/best.py",
+        "value >= metrics.get(",
+        "value > metrics.get(",
+        ("tests/training/test_noting_best.py",),
+    ),
+    Mutant(
+        "of a damaged file only its size counts",
+        "continuum/files.py",
+        "elif sha256 != file.sha256:",
+        "elif not sha256:",
+        ("tests/test_files.py", "-k", "damage"),
+    ),
+    Mutant(
+        "two runs write one folder",
+        "continuum/runs.py",
+        "RUN_LOCK_TIMEOUT_S) as is_ours:\n            if not is_ours:",
+        "RUN_LOCK_TIMEOUT_S) as is_ours:\n            if False:",
+        ("tests/planning/test_folders.py", "-k", "one_writer"),
+    ),
+    # Plans and fingerprints.
+    Mutant(
+        "a recovery is planned from the oldest checkpoint",
+        "continuum/planner.py",
+        "saved[-1].manifest.step",
+        "saved[0].manifest.step",
+        ("tests/planning/test_reasons.py", "-k", "interrupted"),
+    ),
+    Mutant(
+        "a stage below one that runs again is reused unseen",
+        "continuum/planner.py",
+        "return _Decision(Action.CHECK, again)",
+        "return _Decision(Action.REUSE, again)",
+        ("tests/planning/test_reasons.py", "-k", "says_why"),
+    ),
+    Mutant(
+        "NaN has a fingerprint",
+        "continuum/fingerprint.py",
+        "if not math.isfinite(value):",
+        "if math.isinf(value):",
+        ("tests/planning/test_spelling.py",),
+    ),
+    Mutant(
+        "every epoch has the same order",
+        "continuum/training/order.py",
+        "(epochs.astype(np.uint64) + np.uint64(1)) * _STEP",
+        "(epochs.astype(np.uint64) * np.uint64(0) + np.uint64(1)) * _STEP",
+        ("tests/training/test_order.py", "-k", "epochs"),
+    ),
+    # Processes.
+    Mutant(
+        "`python -m continuum` imports from the current folder",
+        "continuum/safe_path.py",
+        "        del sys.path[0]\n",
+        "        pass\n",
+        (SAFE_PATH, "-k", "python_m and server"),
+    ),
+    Mutant(
+        "workers import from the current folder",
+        "continuum/safe_path.py",
+        'safe = {**environment, SAFE_PATH: "1"}',
+        "safe = dict(environment)",
+        (SAFE_PATH, "-k", "experiments_folder and server"),
+    ),
+    Mutant(
+        "a package that is not the installed one is not told of",
+        "continuum/code_origins.py",
+        "if home.resolve() not in Path(file).resolve().parents:",
+        "if not file:",
+        (SAFE_PATH, "-k", "not_the_installed_one"),
+    ),
+)
