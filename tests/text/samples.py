@@ -4,7 +4,7 @@ import gzip
 import json
 import pydoc_data.topics
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +64,7 @@ def json_lines(texts: Iterable[str], **fields: Any) -> str:
     return "".join(json.dumps({"text": text, **fields}) + "\n" for text in texts)
 
 
-def write_corpus(folder: Path, files: dict[str, str | bytes], **fields: Any) -> Corpus:
+def write_corpus(folder: Path, files: Mapping[str, str | bytes], **fields: Any) -> Corpus:
     """A corpus of these files; format and compression by name, other item fields for all."""
     folder.mkdir(parents=True, exist_ok=True)
     return Corpus(
