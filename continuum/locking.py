@@ -9,18 +9,20 @@ from continuum.plan import Plan
 from continuum.provenance import package_versions
 
 
-def update_lock(plan: Plan, settled: Container[str]) -> None:
+def update_lock(plan: Plan, settled: Container[str], *, reseals: bool = False) -> None:
     """Write `continuum.lock` from the stages that are settled; the others keep their entries.
 
     Args:
         settled: Names of the stages that are complete and up to date. An artifact that was to be
             made again, and was not reached, is neither.
+        reseals: See `renew_lock`.
     """
     path = plan.folder.pins_path
     complete = (p for p in plan if p.name in settled)
     finished = [Finished(p.name, p.stage, p.fingerprint, p.run) for p in complete]
     name = plan.experiment.name
-    lock = renew_lock(read_lock(path), name, list(plan.stages), finished)
+    order = list(plan.stages)
+    lock = renew_lock(read_lock(path), name, order, finished, reseals=reseals)
     if lock is not None:
         write_lock(path, lock)
 

@@ -14,7 +14,7 @@ from continuum.errors import IntegrityError, UsageError
 from continuum.files import find_damage
 from continuum.fingerprint import fingerprint
 from continuum.history import History, explain_change, stage_of
-from continuum.lock import read_lock
+from continuum.lock import LockedStage, read_lock
 from continuum.plan import NOTHING_MORE, Action, Plan, PlannedStage, Request
 from continuum.preflight.disk import DiskBudget
 from continuum.reasons import (
@@ -128,7 +128,7 @@ class _Planner:
         forecast = stage.forecast(inputs, self._folder.path)
         forecast = forecast.with_problems(self._selection_problems(refs))
         forecast = self._disk.claim(forecast, run, self._selected.get(name, ()))
-        record, artifact, damage = _what_is_there(run)
+        record, artifact, damage = _what_is_there(run, self._locked(name))
         self._artifacts[name] = artifact
         pins = self.lock.pins(name) if self.lock is not None else {}
         decision = self._decide(
@@ -151,6 +151,9 @@ class _Planner:
             archive=decision.archive,
             from_step=decision.from_step,
         )
+
+    def _locked(self, name: str) -> LockedStage | None:
+        return self.lock.stages.get(name) if self.lock is not None else None
 
     def _identity(self, stage: Stage, refs: tuple[Ref[Any], ...]) -> dict[str, Any]:
         local = {
@@ -265,7 +268,9 @@ def input_refs(stage: Stage, recipe: Spec | None) -> tuple[Ref[Any], ...]:
     return tuple(refs.values())
 
 
-def _what_is_there(run: StageRun) -> tuple[StageRecord | None, Artifact | None, list[str]]:
+def _what_is_there(
+    run: StageRun, locked: LockedStage | None
+) -> tuple[StageRecord | None, Artifact | None, list[str]]:
     """A run's record, what it made if that is finished and whole, and else what is wrong."""
     if not run.is_complete and not run.is_begun:
         return None, None, []
@@ -275,8 +280,12 @@ def _what_is_there(run: StageRun) -> tuple[StageRecord | None, Artifact | None, 
             return record, None, []
         artifact = run.artifact()
         damage = find_damage(artifact.path, artifact.files, read=False)
+        damage += [f"{name} {how}" for name, how in run.changed_records()]
+        seal = run.seal()
     except IntegrityError as error:
         return None, None, [str(error)]
+    if locked is not None and locked.disowns(record.fingerprint, record.made_at, seal):
+        damage.append("artifact.json was sealed anew: continuum.lock has another seal of this run")
     return record, (None if damage else artifact), damage
 
 
