@@ -23,6 +23,7 @@ from typing import Any
 from continuum import files
 from continuum.artifacts import ARTIFACT_TYPES, Artifact
 from continuum.errors import FolderInUseError, IntegrityError
+from continuum.placing import put_back_replaced
 from continuum.records import (
     ARTIFACT_SCHEMA,
     STAGE_SCHEMA,
@@ -253,8 +254,12 @@ class StageRun:
         files.fsync_folder(self.path.parent)
 
     def discard_unfinished(self) -> None:
-        """Remove what an interrupted attempt left in `output/`, and unpublished checkpoints."""
+        """Remove what an interrupted attempt left in `output/`, and unpublished checkpoints.
+
+        A checkpoint that was about to be replaced is put back.
+        """
         shutil.rmtree(self.output_dir, ignore_errors=True)
+        put_back_replaced(self.checkpoints_dir)
         for leftover in self.checkpoints_dir.glob(".*.tmp"):
             shutil.rmtree(leftover, ignore_errors=True)
 

@@ -8,7 +8,7 @@ from typing import Any
 from continuum.sealed_records import read_records
 from continuum.seals import sealed
 
-Edit = Callable[[dict[str, Any]], None]
+Edit = Callable[[dict[str, Any]], object]
 
 
 def forge(path: Path, edit: Edit) -> None:
