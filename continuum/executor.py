@@ -4,7 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from graphlib import TopologicalSorter
@@ -13,7 +13,7 @@ from typing import Any
 from continuum.artifacts import Artifact, TrainingCheckpoint
 from continuum.digest_cache import DigestCache
 from continuum.disk import tell_disk_fault
-from continuum.errors import ContinuumError, PreflightError, StageFailedError
+from continuum.errors import ContinuumError, IntegrityError, PreflightError, StageFailedError
 from continuum.launchers import Launcher, Outcome
 from continuum.lineage.reading import write_lineage
 from continuum.locking import check_locked, update_lock
@@ -23,7 +23,7 @@ from continuum.preflight.disk import DiskBudget
 from continuum.provenance import capture_provenance
 from continuum.records import InputRecord, StageRecord
 from continuum.results import RunResult
-from continuum.runs import ExperimentFolder
+from continuum.runs import ExperimentFolder, StageRun
 from continuum.selection import as_recorded, why_gone
 from continuum.spec.experiment import Experiment
 from continuum.stage import PlanInput, select_checkpoint
@@ -164,9 +164,10 @@ class _Execution:
             gives_way = planned.archive or has_other_inputs(planned, inputs, self._plan)
             if planned.action is Action.CHECK and not gives_way:
                 return Outcome("reused", "its inputs came out with the same bytes")
+            replaces = self._replaced_seals(planned, gives_way=gives_way)
             if gives_way:
                 planned.run.archive()
-            planned.run.begin(self._record(planned, inputs))
+            planned.run.begin(self._record(planned, inputs, replaces))
             with self._accelerator if planned.stage.trains else nullcontext():
                 if self._stopping_since is not None:
                     return Outcome("stopped", "not started: the run was stopped")
@@ -223,7 +224,22 @@ class _Execution:
             self._observe(planned.name, {"event": "warning", "message": warning})
         return inputs
 
-    def _record(self, planned: PlannedStage, inputs: dict[str, Artifact]) -> StageRecord:
+    def _replaced_seals(self, planned: PlannedStage, *, gives_way: bool) -> tuple[str, ...]:
+        """Seals by which others know what lay in the run's place before, its own among them."""
+        earlier = _record_or_none(planned.run)
+        seals = set(earlier.replaces) if earlier is not None else set()
+        if gives_way:
+            with suppress(IntegrityError):
+                seals |= {seal for seal in (planned.run.seal(),) if seal}
+            for other in self._plan:
+                record = _record_or_none(other.run)
+                used = record.inputs if record is not None else ()
+                seals |= {item.seal for item in used if item.run == planned.run.name and item.seal}
+        return tuple(sorted(seals))
+
+    def _record(
+        self, planned: PlannedStage, inputs: dict[str, Artifact], replaces: tuple[str, ...]
+    ) -> StageRecord:
         return StageRecord(
             name=planned.name,
             kind=planned.stage.kind,
@@ -242,6 +258,7 @@ class _Execution:
                     fingerprint=self._plan.stages[ref.stage].fingerprint,
                     digest=inputs[str(ref)].digest,
                     step=_step_of(inputs[str(ref)]),
+                    seal=self._plan.stages[ref.stage].run.seal(),
                 )
                 for ref in planned.refs
             ),
@@ -249,6 +266,7 @@ class _Execution:
             best_metrics=planned.best_metrics,
             pins=dict(planned.pins),
             overrides=self._plan.request.overrides,
+            replaces=replaces,
             made_at=_now(),
             provenance=self._provenance,
         )
@@ -267,6 +285,14 @@ def has_other_inputs(planned: PlannedStage, inputs: Mapping[str, Artifact], plan
         if used.digest != inputs[str(ref)].digest:
             return True
     return False
+
+
+def _record_or_none(run: StageRun) -> StageRecord | None:
+    """The record of a run that has begun; None where there is none that can be read."""
+    try:
+        return run.record() if run.is_begun else None
+    except IntegrityError:
+        return None
 
 
 def _step_of(artifact: Artifact) -> int | None:

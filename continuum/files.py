@@ -39,12 +39,14 @@ class FileDigest(BaseModel):
     sha256: str
 
 
-def sha256_file(path: Path) -> str:
-    """The SHA-256 of a file's bytes, as hexadecimal."""
+def sha256_file(path: Path, num_bytes: int | None = None) -> str:
+    """The SHA-256 of a file's bytes, or of its first ones, as hexadecimal."""
     digest = hashlib.sha256()
+    left = num_bytes
     with path.open("rb") as file:
-        while chunk := file.read(BUFFER_BYTES):
+        while chunk := file.read(BUFFER_BYTES if left is None else min(left, BUFFER_BYTES)):
             digest.update(chunk)
+            left = None if left is None else left - len(chunk)
     return digest.hexdigest()
 
 

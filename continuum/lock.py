@@ -52,6 +52,10 @@ class LockedStage(BaseModel):
     """Of its spec and everything above it."""
     artifact: str | None = None
     """SHA-256 over the files it made; absent after an upgrade, until it is made again."""
+    seal: str | None = None
+    """Of the record of the run that made it; absent where an earlier release did."""
+    made_at: str | None = None
+    """When that very run began: the same results made elsewhere have another seal."""
     pins: dict[str, str] = {}
     """What sources that may move turned out to be: a Hub revision's commit, a URL's SHA-256."""
     metrics: dict[str, float] = {}
@@ -61,6 +65,16 @@ class LockedStage(BaseModel):
     and for a stage that does not train."""
     versions: dict[str, str | None] = {}
     """Where they differ from the experiment's."""
+
+    def disowns(self, fingerprint: str, made_at: str, seal: str | None) -> bool:
+        """True if a finished run is the one this was written of, and has another record now."""
+        is_this = (fingerprint, made_at) == (self.fingerprint, self.made_at)
+        return is_this and self.seal is not None and seal != self.seal
+
+    def has_results_of(self, other: "LockedStage") -> bool:
+        """True if both are of equal work with an equal end, whoever did it and when."""
+        names = ("fingerprint", "artifact", "pins", "metrics")
+        return all(getattr(self, name) == getattr(other, name) for name in names)
 
 
 class Lock(BaseModel):
@@ -110,14 +124,16 @@ class Lock(BaseModel):
 
     def with_pins(self, stage: str, pins: Mapping[str, str]) -> "Lock":
         """This lock with other pins for a stage that is in it, whose result they disown."""
-        entry = self.stages[stage].model_copy(update={"pins": dict(pins), "artifact": None})
+        disowned = dict.fromkeys(("artifact", "seal", "made_at"))
+        entry = self.stages[stage].model_copy(update={"pins": dict(pins), **disowned})
         return self.model_copy(update={"stages": {**self.stages, stage: entry}})
 
     def as_yaml(self) -> str:
         """The file's text, the same for the same content."""
         document = self.model_dump(mode="json")
         for entry in document["stages"].values():
-            for name in ("artifact", "pins", "metrics", "precision", "versions"):
+            optional = ("artifact", "seal", "made_at", "pins", "metrics", "precision", "versions")
+            for name in optional:
                 if not entry[name]:
                     del entry[name]
         body = yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=1000)
@@ -183,13 +199,20 @@ def parse_lock(text: str, name: str) -> Lock:
 
 
 def renew_lock(
-    old: Lock | None, experiment: str, order: Iterable[str], finished: Iterable[Finished]
+    old: Lock | None,
+    experiment: str,
+    order: Iterable[str],
+    finished: Iterable[Finished],
+    *,
+    reseals: bool = False,
 ) -> Lock | None:
     """The lock after a run: entries of what is finished, earlier ones of what is not.
 
     Args:
         order: The names of all stages of the spec; others are dropped.
         finished: The complete ones.
+        reseals: True takes the seals of these runs even where others came to the same results:
+            the file would else change with every machine that the experiment runs on.
 
     Returns:
         None when there is nothing to lock.
@@ -203,7 +226,11 @@ def renew_lock(
     stages = {}
     for name in order:
         if name in complete:
-            entry = _locked(complete[name])
+            entry = _locked(complete[name], records[name].made_at)
+            is_known = not reseals and name in before and before[name].seal is not None
+            if is_known and before[name].has_results_of(entry):
+                kept = {"seal": before[name].seal, "made_at": before[name].made_at}
+                entry = entry.model_copy(update=kept)
             own = _versions(records[name].provenance)
         elif name in before:
             entry = before[name]
@@ -228,11 +255,13 @@ def write_lock(path: Path, lock: Lock) -> None:
         write_text(path, text)
 
 
-def _locked(item: Finished) -> LockedStage:
-    artifact = item.run.artifact()
+def _locked(item: Finished, made_at: str) -> LockedStage:
+    artifact, seal = item.run.artifact(), item.run.seal()
     return LockedStage(
         fingerprint=item.fingerprint,
         artifact=artifact.digest,
+        seal=seal,
+        made_at=made_at if seal else None,
         pins=dict(sorted(item.stage.pins(artifact).items())),
         metrics=_metrics(artifact),
         precision=item.run.precision(),

@@ -15,12 +15,13 @@ ON_CPU, ON_CUDA = ("32-true",), ("bf16-mixed", "16-mixed")
 """What `precision: auto` becomes; on CUDA it hangs on the device."""
 
 
-def update_lock(plan: Plan, settled: Container[str]) -> None:
+def update_lock(plan: Plan, settled: Container[str], *, reseals: bool = False) -> None:
     """Write `continuum.lock` from the stages that are settled; the others keep their entries.
 
     Args:
         settled: Names of the stages that are complete and up to date. An artifact that was to be
             made again, and was not reached, is neither.
+        reseals: See `renew_lock`.
     """
     path = plan.folder.pins_path
     complete = (p for p in plan if p.name in settled)
@@ -29,7 +30,7 @@ def update_lock(plan: Plan, settled: Container[str]) -> None:
     before = read_lock(path)
     if before is not None:
         before = before.renamed({p.name: (p.fingerprint,) for p in plan})
-    lock = renew_lock(before, name, list(plan.stages), finished)
+    lock = renew_lock(before, name, list(plan.stages), finished, reseals=reseals)
     if lock is not None:
         write_lock(path, lock)
 

@@ -14,7 +14,7 @@ from continuum.errors import IntegrityError, UsageError
 from continuum.files import find_damage
 from continuum.history import History, explain_change, stage_of
 from continuum.identity import Identity, RunFinder, identify, same_data_problems
-from continuum.lock import Lock, read_lock
+from continuum.lock import Lock, LockedStage, read_lock
 from continuum.plan import NOTHING_MORE, Action, Plan, PlannedStage, Request
 from continuum.preflight.disk import DiskBudget
 from continuum.reasons import (
@@ -138,7 +138,7 @@ class _Planner:
         forecast = forecast.with_problems(self._selection_problems(refs))
         forecast = self._disk.claim(forecast, run, self._selected.get(name, ()))
         locked = self.lock.entry(name, identity.known_by) if self.lock is not None else None
-        record, artifact, damage = _what_is_there(run)
+        record, artifact, damage = _what_is_there(run, locked)
         self._artifacts[name] = artifact
         pins = dict(locked.pins) if locked is not None else {}
         files = identity.payload.get("files", {})
@@ -331,7 +331,9 @@ def input_refs(stage: Stage, recipe: Spec | None) -> tuple[Ref[Any], ...]:
     return tuple(refs.values())
 
 
-def _what_is_there(run: StageRun) -> tuple[StageRecord | None, Artifact | None, list[str]]:
+def _what_is_there(
+    run: StageRun, locked: LockedStage | None
+) -> tuple[StageRecord | None, Artifact | None, list[str]]:
     """A run's record, what it made if that is finished and whole, and else what is wrong."""
     if not run.is_complete and not run.is_begun:
         return None, None, []
@@ -341,8 +343,12 @@ def _what_is_there(run: StageRun) -> tuple[StageRecord | None, Artifact | None, 
             return record, None, []
         artifact = run.artifact()
         damage = find_damage(artifact.path, artifact.files, read=False)
+        damage += [f"{name} {how}" for name, how in run.changed_records()]
+        seal = run.seal()
     except IntegrityError as error:
         return None, None, [str(error)]
+    if locked is not None and locked.disowns(record.fingerprint, record.made_at, seal):
+        damage.append("artifact.json was sealed anew: continuum.lock has another seal of this run")
     return record, (None if damage else artifact), damage
 
 

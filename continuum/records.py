@@ -10,8 +10,10 @@ from pydantic_core import from_json
 
 from continuum.artifacts import DataPosition
 from continuum.errors import IntegrityError
+from continuum.figures import short_digest
 from continuum.files import FileDigest, find_damage
-from continuum.fingerprint import fingerprint, fingerprint_of_json
+from continuum.fingerprint import fingerprint_of_json
+from continuum.seals import is_sealed, sealed
 
 STAGE_SCHEMA = "continuum.stage/1"
 ARTIFACT_SCHEMA = "continuum.artifact/1"
@@ -34,6 +36,8 @@ class InputRecord(BaseModel):
     """Of the files used; for a selected checkpoint, of that checkpoint."""
     step: int | None = None
     """Of a training checkpoint: the optimizer step it was saved at."""
+    seal: str | None = None
+    """Of the record of the run that made it; None where an earlier release wrote either."""
 
 
 class StageRecord(BaseModel):
@@ -63,6 +67,9 @@ class StageRecord(BaseModel):
     """What the lock said sources that may move are, when the work began."""
     overrides: tuple[str, ...] = ()
     """`PATH=VALUE` texts of the command line that were applied to the spec."""
+    replaces: tuple[str, ...] = ()
+    """Seals of earlier finished runs, as they and others recorded them, that this was made in the
+    place of. In every record since runs are sealed."""
     made_at: str = ""
     """When the record was written, ISO 8601 in UTC."""
     provenance: dict[str, Any]
@@ -81,6 +88,11 @@ class StageRecord(BaseModel):
         alike = [item for item in same if item.ref.partition("@")[2] == selector]
         found = [*(item for item in by_name if item in same), *alike, *by_name]
         return found[0] if found else None
+
+    @property
+    def is_of_sealed_run(self) -> bool:
+        """True if the release that wrote it seals what it finishes."""
+        return "replaces" in self.model_fields_set
 
 
 class CheckpointManifest(BaseModel):
@@ -122,20 +134,17 @@ class CheckpointManifest(BaseModel):
 
     def sealed(self) -> "CheckpointManifest":
         """This manifest with its seal."""
-        return self.model_copy(update={"seal": self._own_digest()})
+        return self.model_copy(update={"seal": sealed(self._fields())["seal"]})
 
     @property
     def is_sealed(self) -> bool:
         """Whether the fields are those that were sealed."""
-        try:
-            return self.seal == self._own_digest()
-        except TypeError:  # of a number that is none, which was never sealed
-            return False
+        return is_sealed(self._fields())
 
-    def _own_digest(self) -> str:
+    def _fields(self) -> dict[str, Any]:
         optional = ("resolved", "data_read", "tied")
         later = {name for name in optional if getattr(self, name) is None}
-        return fingerprint(self.model_dump(mode="json", exclude={"seal"} | later))
+        return self.model_dump(mode="json", exclude=later)
 
 
 def last_good(steps: Sequence[int], last_taken: int) -> int | None:
@@ -226,9 +235,7 @@ def is_sealed_as_written(raw: bytes) -> bool:
     A manifest of an earlier release lacks fields that were added since; the model fills them in,
     and is slower.
     """
-    document: dict[str, Any] = from_json(raw)
-    seal: str | None = document.pop("seal", None)
-    return seal == fingerprint_of_json(document)
+    return is_sealed(from_json(raw))
 
 
 def read_document(path: Path, schema: str) -> dict[str, Any]:
@@ -246,6 +253,20 @@ def read_document(path: Path, schema: str) -> dict[str, Any]:
     if not isinstance(document, dict) or document.pop("schema", None) != schema:
         raise IntegrityError(f"{path} is not a {schema} document")
     return document
+
+
+def check_fingerprint(record: StageRecord, path: Path) -> None:
+    """See that a record's fingerprint is that of the identity in it.
+
+    Raises:
+        IntegrityError: either was edited; `path` is told.
+    """
+    own = fingerprint_of_json(record.identity)
+    if own != record.fingerprint:
+        raise IntegrityError(
+            f"{path} was changed after it was written: its identity has the fingerprint "
+            f"{short_digest(own)}, not {short_digest(record.fingerprint)}"
+        )
 
 
 def read_object(path: Path, remedy: str) -> dict[str, Any]:

@@ -5,7 +5,8 @@
         attempts.jsonl    a line for each start and each end of a process
         resolved.json     what `auto` became; a recovery keeps it
         log.txt  metrics.jsonl  checkpoints/  output/
-        artifact.json     written last: its existence is the one meaning of "complete"
+        artifact.json     written last: its existence is the one meaning of "complete";
+                          seals itself and the records above
 
 Status is derived from these files and stored nowhere else.
 """
@@ -22,11 +23,13 @@ from typing import Any
 from continuum import files
 from continuum.artifacts import ARTIFACT_TYPES, Artifact
 from continuum.errors import FolderInUseError, IntegrityError
+from continuum.placing import put_back_replaced
 from continuum.records import (
     ARTIFACT_SCHEMA,
     STAGE_SCHEMA,
     SavedCheckpoint,
     StageRecord,
+    check_fingerprint,
     checkpoint_name,
     is_checkpoint_name,
     parsed,
@@ -34,6 +37,8 @@ from continuum.records import (
     read_object,
     saved_checkpoint,
 )
+from continuum.sealed_records import SealedRecords, find_changes, find_other_seals, read_records
+from continuum.seals import is_sealed, sealed
 
 FINGERPRINT_LETTERS = 12
 WORKER_LOCK_TIMEOUT_S = 30.0
@@ -105,6 +110,7 @@ class StageRun:
     def begin(self, record: StageRecord) -> None:
         """Write `stage.json`, anew for each attempt: how the work is done may have changed."""
         self.path.mkdir(parents=True, exist_ok=True)
+        files.fsync_folder(self.path.parent)
         document = {"schema": STAGE_SCHEMA, **record.model_dump(mode="json")}
         files.write_json(self.path / "stage.json", document)
 
@@ -112,10 +118,18 @@ class StageRun:
         """The stage's record.
 
         Raises:
-            IntegrityError: `stage.json` is missing or not one of ours.
+            IntegrityError: `stage.json` is missing, not one of ours, or not that of the
+                fingerprint in the folder's name.
         """
         path = self.path / "stage.json"
-        return parsed(StageRecord, read_document(path, STAGE_SCHEMA), path)
+        record = parsed(StageRecord, read_document(path, STAGE_SCHEMA), path)
+        check_fingerprint(record, path)
+        own = record.fingerprint[:FINGERPRINT_LETTERS]
+        if self.name.rpartition("-")[2] != own:
+            raise IntegrityError(
+                f"{self.path} was copied or renamed: its record has the fingerprint {own}"
+            )
+        return record
 
     def resolved(self) -> dict[str, Any]:
         """What `auto` became in the first attempt, empty before it; raises IntegrityError."""
@@ -149,10 +163,18 @@ class StageRun:
         return sum(line["event"] == "started" for line in self.attempts())
 
     def checkpoints(self) -> list[SavedCheckpoint]:
-        """The published checkpoints, oldest first; folders without a manifest are not any."""
+        """The published checkpoints, oldest first; folders without a manifest are not any.
+
+        Nor are, once the run is finished, others than it ended with.
+        """
         folder = self.checkpoints_dir
-        found = [saved_checkpoint(folder / name) for name in self.checkpoint_names()]
-        return sorted((c for c in found if c), key=lambda c: c.manifest.step)
+        found = [c for c in (saved_checkpoint(folder / n) for n in self.checkpoint_names()) if c]
+        then = self.sealed_records()
+        if then is not None:
+            now = {c.path.name: c.manifest.seal for c in found}
+            others = {name for name, _ in find_other_seals(then, now)}
+            found = [c for c in found if c.path.name not in others]
+        return sorted(found, key=lambda c: c.manifest.step)
 
     def checkpoint_names(self) -> list[str]:
         """The names of the published checkpoints' folders, sorted, whole or not."""
@@ -170,20 +192,22 @@ class StageRun:
         )
         fields = published.model_dump(mode="json")
         fields["path"] = published.path.relative_to(self.path).as_posix()
-        files.write_json(
-            self.path / "artifact.json",
-            {"schema": ARTIFACT_SCHEMA, "type": type(artifact).__name__, "artifact": fields},
-        )
+        document = {
+            "schema": ARTIFACT_SCHEMA,
+            "type": type(artifact).__name__,
+            "artifact": fields,
+            "records": read_records(self.path).model_dump(mode="json"),
+        }
+        files.write_json(self.path / "artifact.json", sealed(document))
         return published
 
     def artifact(self) -> Artifact:
         """What the run made.
 
         Raises:
-            IntegrityError: `artifact.json` is missing or not one of ours.
+            IntegrityError: `artifact.json` is missing, not one of ours, or not as it was sealed.
         """
-        path = self.path / "artifact.json"
-        document = read_document(path, ARTIFACT_SCHEMA)
+        path, document = self.path / "artifact.json", self._artifact_document()
         cls = ARTIFACT_TYPES.get(document.get("type", ""))
         if cls is None:
             raise IntegrityError(
@@ -193,16 +217,58 @@ class StageRun:
         artifact = parsed(cls, document.get("artifact"), path)
         return artifact.model_copy(update={"path": self.path / artifact.path})
 
+    def seal(self) -> str | None:
+        """The seal of `artifact.json`; None where there is none; raises IntegrityError."""
+        return self._artifact_document().get("seal") if self.is_complete else None
+
+    def sealed_records(self) -> SealedRecords | None:
+        """The records that `artifact.json` seals; None where it seals none.
+
+        Raises:
+            IntegrityError: it is not one of ours, or not as it was sealed.
+        """
+        then = self._artifact_document().get("records") if self.is_complete else None
+        return then and parsed(SealedRecords, then, self.path / "artifact.json")
+
+    def changed_records(self, *, read: bool = False) -> list[tuple[str, str]]:
+        """What in the records of a finished run is not as it was at its end: which, and how.
+
+        Args:
+            read: True also reads `metrics.jsonl`, which may be large.
+
+        Raises:
+            IntegrityError: `artifact.json` or `stage.json` cannot be read.
+        """
+        then = self.sealed_records()
+        if then is None:
+            is_stripped = self.is_complete and self.record().is_of_sealed_run
+            return [("artifact.json", "has lost its seal")] if is_stripped else []
+        return list(find_changes(self.path, then, read=read))
+
+    def _artifact_document(self) -> dict[str, Any]:
+        path = self.path / "artifact.json"
+        document = read_document(path, ARTIFACT_SCHEMA)
+        has_seal = "seal" in document or "records" in document
+        if has_seal and not is_sealed({"schema": ARTIFACT_SCHEMA, **document}):
+            raise IntegrityError(f"{path} was changed after it was written")
+        return document
+
     def archive(self) -> None:
         """Put the folder aside, whole, so that the stage can be made again in its place."""
         archive = self.path.parent / ".archive"
         archive.mkdir(exist_ok=True)
         targets = (archive / f"{self.name}.{number}" for number in itertools.count(1))
         self.path.replace(next(target for target in targets if not target.exists()))
+        files.fsync_folder(archive)
+        files.fsync_folder(self.path.parent)
 
     def discard_unfinished(self) -> None:
-        """Remove what an interrupted attempt left in `output/`, and unpublished checkpoints."""
+        """Remove what an interrupted attempt left in `output/`, and unpublished checkpoints.
+
+        A checkpoint that was about to be replaced is put back.
+        """
         shutil.rmtree(self.output_dir, ignore_errors=True)
+        put_back_replaced(self.checkpoints_dir)
         for leftover in self.checkpoints_dir.glob(".*.tmp"):
             shutil.rmtree(leftover, ignore_errors=True)
 
@@ -282,7 +348,9 @@ class ExperimentFolder:
 
     def prepare(self) -> None:
         """Make `runs/` and the `.gitignore` that keeps it out of Git."""
-        self.runs_dir.mkdir(parents=True, exist_ok=True)
+        if not self.runs_dir.is_dir():
+            self.runs_dir.mkdir(parents=True, exist_ok=True)
+            files.fsync_folder(self.path)
         ignore = self.path / ".gitignore"
         if not ignore.exists():
             files.write_text(ignore, "runs/\n")

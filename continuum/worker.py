@@ -234,7 +234,8 @@ def _find_input(run: StageRun, item: InputRecord, ref: Any) -> Artifact:
     selected = select_checkpoint(artifact, ref, source) if ref is not None else artifact
     if selected is None:
         raise IntegrityError(f"{item.ref}: the selected checkpoint is gone from {source.path}")
-    if selected.digest != item.digest:
+    is_resealed = item.seal is not None and source.seal() != item.seal
+    if selected.digest != item.digest or is_resealed:
         raise IntegrityError(f"{item.ref}: {source.path} was replaced since the plan was made")
     return selected
 

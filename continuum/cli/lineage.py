@@ -33,6 +33,8 @@ def lineage(
     # Only a checkpoint or a digest may be one of an earlier spec: then every run has to be read.
     is_of_now = node is None or node in plan.stages
     graph = build_ancestry(plan) if is_of_now else build_graph(opened.folder, plan)
+    for damaged in (n for n in graph.nodes if "damage" in n.facts):
+        typer.echo(f"warning: {damaged.path} is left out: {damaged.facts['damage']}", err=True)
     console = results()
     for found in _wanted(graph, node):
         console.print(draw(graph, found), highlight=False)

@@ -32,7 +32,7 @@ def lock(
             _upgrade(opened, stages or list(opened.experiment.stages))
             return
         plan = opened.plan()
-        update_lock(plan, plan.reused)
+        update_lock(plan, plan.reused, reseals=True)
         written = read_lock(opened.folder.pins_path)
     if written is None:
         raise UsageError(f"{opened.folder.path}: nothing was made yet; `continuum run` makes it")

@@ -11,6 +11,7 @@ from continuum.cli.columns import Columns
 from continuum.cli.console import results
 from continuum.files import read_json_lines
 from continuum.plan import Action, PlannedStage
+from continuum.reasons import ArtifactDamaged
 from continuum.runs import StageRun
 
 REDRAW_S = 1.0
@@ -56,6 +57,8 @@ def _state(planned: PlannedStage, is_running: bool) -> str:
         return "complete"
     if planned.action is Action.BLOCKED:
         return "blocked"
+    if any(isinstance(reason, ArtifactDamaged) for reason in planned.reasons):
+        return "damaged"
     if not planned.run.is_begun:
         return "not begun"
     attempts = planned.run.attempts()

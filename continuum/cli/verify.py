@@ -14,6 +14,8 @@ from continuum.lineage.verify import Verified, verify_folder
 from continuum.runs import ExperimentFolder
 
 SCHEMA = "continuum.verify/1"
+MAX_NAMES = 3
+"""Runs that are named in one line; the JSON document names all."""
 
 
 def verify(
@@ -45,3 +47,17 @@ def _print(found: Verified, *, fast: bool) -> None:
         f"{found.num_runs:,} runs, {found.num_checkpoints:,} checkpoints, "
         f"{format_bytes(found.num_bytes)} looked at, {how}"
     )
+    _print_runs(
+        found.not_proved,
+        "consistent, not proved (neither continuum.lock nor a run made "
+        "from it has its seal; `continuum lock` records it)",
+    )
+    _print_runs(found.not_sealed, "not sealed (made by an earlier release)")
+
+
+def _print_runs(names: tuple[str, ...], what: str) -> None:
+    """Name the runs that something is true of, the first ones by name."""
+    if names:
+        more = f" and {len(names) - MAX_NAMES:,} more" if len(names) > MAX_NAMES else ""
+        shown = ", ".join(f"runs/{name}" for name in names[:MAX_NAMES])
+        show_line(f"{what}: {shown}{more}", "yellow")

@@ -23,8 +23,9 @@ from continuum.lineage.whole import (
     WholeRecords,
     listing_of,
 )
-from continuum.records import CheckpointManifest, is_sealed_as_written
+from continuum.records import CheckpointManifest, StageRecord, is_sealed_as_written
 from continuum.runs import StageRun
+from continuum.sealed_records import RECORDS, find_other_seals, seals_of_checkpoints
 
 CHANGED = "was changed after it was written"
 
@@ -37,9 +38,8 @@ class Look(NamedTuple):
     """Recorded, of all that was looked at."""
     problems: list[tuple[str, str]]
     """What is not as recorded, and how: `("artifact", "x.txt is missing")`."""
-    digest: str | None
-    """Of what the run made; None while it has not, or where the record cannot be read."""
-    inputs: tuple[UsedInput, ...]
+    finished: Finished | None
+    """None while the run has not, or where its records cannot be read."""
     whole: WholeRecords | None
     """To be remembered; None when that is nothing new."""
 
@@ -57,7 +57,7 @@ def look_at(run: StageRun, known: WholeRecords, *, is_fast: bool) -> Look:
         at_run.checkpoint(name)
     at_run.finished()
     whole = at_run.whole if at_run.whole != known else None
-    return Look(len(names), at_run.num_bytes, at_run.problems, at_run.digest, at_run.inputs, whole)
+    return Look(len(names), at_run.num_bytes, at_run.problems, at_run.done, whole)
 
 
 class _RunLook:
@@ -66,13 +66,13 @@ class _RunLook:
     def __init__(self, run: StageRun, known: WholeRecords, *, is_fast: bool) -> None:
         self.problems: list[tuple[str, str]] = []
         self.num_bytes = 0
-        self.digest: str | None = None
-        self.inputs: tuple[UsedInput, ...] = ()
+        self.done: Finished | None = None
         self.whole = WholeRecords()
         self._run = run
         self._root = str(run.path)
         self._known = known
         self._is_fast = is_fast
+        self._has_new_checkpoints = False
 
     def checkpoint(self, name: str) -> None:
         """Look at a checkpoint's manifest and files."""
@@ -83,28 +83,44 @@ class _RunLook:
                 self.whole.checkpoints[name] = known
                 self._compare(name, folder, known.listing)
             else:
+                self._has_new_checkpoints = True
                 self._read_manifest(name, Path(folder), status)
         except (OSError, ValidationError):
             self.problems.append((name, "its manifest.json cannot be read"))
 
     def finished(self) -> None:
         """Look at what the run made and what it used, once it has an artifact."""
-        paths = (f"{self._root}/artifact.json", f"{self._root}/stage.json")
-        try:
-            statuses = [os.stat(path) for path in paths]  # noqa: PTH116
-        except FileNotFoundError:
+        statuses = [_status(f"{self._root}/{name}") for name in ("artifact.json", *RECORDS)]
+        if statuses[0] is None:
+            self._record()  # It may be that of another folder.
             return
-        mark, known = " ".join(map(stamp, statuses)), self._known.finished
-        if known is not None and known.mark == mark:
-            self.whole.finished = known
-            self.digest, self.inputs = known.digest, known.inputs
+        mark, known = " ".join(stamp(it) if it else "-" for it in statuses), self._known.finished
+        is_same = known is not None and known.mark == mark and not self._has_new_checkpoints
+        if known is not None and is_same:
+            self.whole.finished = self.done = known
             self._compare("artifact", f"{self._root}/{known.folder}", known.listing)
             return
-        artifact, used = self._artifact(), self._used()
-        if artifact is not None and used is not None and all(map(is_settled, statuses)):
-            folder = artifact.path.relative_to(self._run.path).as_posix()
-            listing = listing_of(artifact.files)
-            self.whole.finished = Finished(mark, folder, listing, artifact.digest, used)
+        num_problems = len(self.problems)
+        artifact, record = self._artifact(), self._record()
+        if artifact is None or record is None:
+            return
+        self._compare_records()
+        folder = artifact.path.relative_to(self._run.path).as_posix()
+        used = tuple(UsedInput(it.ref, it.run, it.digest, it.seal) for it in record.inputs)
+        self.done = Finished(
+            mark, folder, listing_of(artifact.files), artifact.digest, used,
+            record.fingerprint, record.made_at, self._run.seal(), record.replaces,
+        )  # fmt: skip
+        is_whole = len(self.problems) == num_problems
+        if is_whole and all(it is None or is_settled(it) for it in statuses):
+            self.whole.finished = self.done
+
+    def _compare_records(self) -> None:
+        """Compare with the records at the end of the run; a fast look does not read metrics."""
+        self.problems += self._run.changed_records(read=not self._is_fast)
+        then = self._run.sealed_records()
+        if then is not None:
+            self.problems += find_other_seals(then, seals_of_checkpoints(self._run.path))
 
     def _compare(self, what: str, folder: str, listing: Listing) -> None:
         self.num_bytes += listing.num_bytes
@@ -126,9 +142,8 @@ class _RunLook:
         try:
             artifact = self._run.artifact()
         except (IntegrityError, ValidationError) as error:
-            self._tell("artifact", [_first_line(error)])
+            self._tell("artifact", [self._first_line(error)])
             return None
-        self.digest = artifact.digest
         self.num_bytes += sum(file.size_bytes for file in artifact.files)
         self._tell("artifact", find_damage(artifact.path, artifact.files, read=not self._is_fast))
         if tree_digest(artifact.files) == artifact.digest:
@@ -136,19 +151,23 @@ class _RunLook:
         self._tell("artifact", [f"artifact.json {CHANGED}"])
         return None
 
-    def _used(self) -> tuple[UsedInput, ...] | None:
-        """The inputs as the run recorded them; None where the record is not whole."""
+    def _record(self) -> StageRecord | None:
+        """The run's record; None where it is not whole."""
         try:
-            record = self._run.record()
+            return self._run.record()
         except (IntegrityError, ValidationError) as error:
-            self._tell("stage.json", [_first_line(error)])
+            self._tell("stage.json", [self._first_line(error)])
             return None
-        self.inputs = tuple(UsedInput(it.ref, it.run, it.digest) for it in record.inputs)
-        return self.inputs
 
     def _tell(self, what: str, problems: Iterable[str]) -> None:
         self.problems += ((what, problem) for problem in problems)
 
+    def _first_line(self, error: Exception) -> str:
+        return str(error).splitlines()[0].replace(f"{self._root}/", "")
 
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0]
+
+def _status(path: str) -> os.stat_result | None:
+    try:
+        return os.stat(path)  # noqa: PTH116
+    except FileNotFoundError:
+        return None

@@ -50,9 +50,13 @@ def _graph_of(runs: Iterable[StageRun], plan: Plan) -> Graph:
     nodes: dict[str, Node] = {}
     read: dict[str, _RunRead] = {}
     for run in runs:
-        record = _record_of(run)
-        if record is not None:
-            checkpoints, artifact = run.checkpoints(), _artifact_of(run)
+        try:
+            record, artifact = _whole(run)
+            checkpoints = run.checkpoints()
+        except IntegrityError as error:
+            node = _damaged(run, str(error), is_current=run.name in current)
+            nodes[node.id] = node
+        else:
             made = _nodes_of(run, record, checkpoints, artifact, current.get(run.name))
             nodes |= {node.id: node for node in made}
             read[run.name] = _RunRead.of(run, record, checkpoints, artifact)
@@ -223,12 +227,28 @@ def _record_of(run: StageRun) -> StageRecord | None:
         return None
 
 
-def _artifact_of(run: StageRun) -> Artifact | None:
-    """What the run made; None where that is nothing yet, or is not readable any more."""
-    try:
-        return run.artifact() if run.is_complete else None
-    except IntegrityError:
-        return None
+def _whole(run: StageRun) -> tuple[StageRecord, Artifact | None]:
+    """The run's record and what it made, if anything yet.
+
+    Raises:
+        IntegrityError: a record is not as it was written, so that nothing in it is to be believed.
+    """
+    record, artifact = run.record(), run.artifact() if run.is_complete else None
+    for name, how in run.changed_records():
+        raise IntegrityError(f"{run.path / name} {how}")
+    return record, artifact
+
+
+def _damaged(run: StageRun, problem: str, *, is_current: bool) -> Node:
+    """What can be said of a run whose records are not as they were written."""
+    return Node(
+        id=f"run:{run.name}",
+        type="run",
+        stage=run.stage_name,
+        path=f"runs/{run.name}",
+        is_current=is_current,
+        facts={"damage": problem.replace(f"{run.experiment_folder}/", "")},
+    )
 
 
 def _checkpoint_id(run: StageRun, saved: SavedCheckpoint) -> str:

@@ -19,7 +19,7 @@ from continuum.files import FileDigest, write_text
 
 MIN_REMEMBERED = 500
 """Runs of a folder from which on remembering pays."""
-SCHEMA = "continuum.whole/1"
+SCHEMA = "continuum.whole/2"
 
 
 class Listing(NamedTuple):
@@ -37,6 +37,7 @@ class UsedInput(NamedTuple):
     ref: str
     run: str
     digest: str
+    seal: str | None
 
 
 class Sealed(NamedTuple):
@@ -48,15 +49,19 @@ class Sealed(NamedTuple):
 
 
 class Finished(NamedTuple):
-    """The `stage.json` and `artifact.json` of a finished run."""
+    """The `stage.json` and `artifact.json` of a finished run, and what the latter seals."""
 
     mark: str
-    """Tells both files."""
+    """Tells all these files but the checkpoints' manifests."""
     folder: str
     """That holds the artifact's files, below the run's."""
     listing: Listing
     digest: str
     inputs: tuple[UsedInput, ...]
+    fingerprint: str
+    made_at: str
+    seal: str | None
+    replaces: tuple[str, ...]
 
 
 @dataclass
@@ -93,9 +98,12 @@ class WholeCache:
         checkpoints, finished = self._runs[run]
         found = WholeRecords({k: Sealed(m, self._listings[n]) for k, (m, n) in checkpoints.items()})
         if finished is not None:
-            mark, folder, number, digest, inputs = finished
+            mark, folder, number, digest, inputs, fingerprint, made_at, seal, replaces = finished
             used = tuple(UsedInput(*item) for item in inputs)
-            found.finished = Finished(mark, folder, self._listings[number], digest, used)
+            found.finished = Finished(
+                mark, folder, self._listings[number], digest, used,
+                fingerprint, made_at, seal, tuple(replaces),
+            )  # fmt: skip
         return found
 
     def save(self, runs: Mapping[str, WholeRecords | None]) -> None:
@@ -134,5 +142,5 @@ def _as_json(found: WholeRecords, numbers: dict[Listing, int]) -> list[Any]:
 
     checkpoints = {name: [it.mark, number(it.listing)] for name, it in found.checkpoints.items()}
     it = found.finished
-    finished = [it.mark, it.folder, number(it.listing), it.digest, it.inputs] if it else None
+    finished = [it.mark, it.folder, number(it.listing), *it[3:]] if it else None
     return [checkpoints, finished]

@@ -33,6 +33,7 @@ from continuum.files import (
     tree_digest,
     write_json,
 )
+from continuum.placing import put_in_place
 from continuum.records import CheckpointManifest, SavedCheckpoint, last_good, read_manifest
 from continuum.runs import StageRun
 from continuum.training.hashing_writer import HashingWriter
@@ -93,6 +94,7 @@ def begin_checkpoint(run: StageRun, step: int) -> Path:
     with cleaned_up(temporary, final):
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
+        fsync_folder(run.path)  # `checkpoints/` may be new
     return temporary
 
 
@@ -115,7 +117,7 @@ def finish_checkpoint(
     final = run.checkpoint_dir(values["step"])
     with cleaned_up(temporary, final):
         manifest = _fill(temporary, values, companions, hashed)
-        _publish(temporary, final)
+        put_in_place(temporary, final)
     return SavedCheckpoint(final, manifest)
 
 
@@ -316,16 +318,3 @@ def save_hashed(values: dict[str, Any], path: Path) -> FileDigest:
         file.flush()
         os.fsync(file.fileno())
     return FileDigest(path=path.name, size_bytes=writer.size_bytes, sha256=writer.sha256)
-
-
-def _publish(temporary: Path, final: Path) -> None:
-    """Rename into place; what lies there gives way."""
-    if final.exists():
-        replaced = final.with_name(f".{final.name}.replaced.tmp")
-        remove_tree(replaced)
-        final.replace(replaced)
-        temporary.replace(final)
-        remove_tree(replaced)
-    else:
-        temporary.replace(final)
-    fsync_folder(final.parent)

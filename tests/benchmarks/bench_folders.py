@@ -5,12 +5,15 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from continuum.digest_cache import SETTLED_S
+from continuum.fingerprint import fingerprint
 from continuum.records import CheckpointManifest
+from continuum.seals import sealed
 from tests.benchmarks.chains import write_chain
 from tests.benchmarks.commands import continuum, measure, wall_s
 from tests.benchmarks.rows import Row, Setting, benchmark, paired
@@ -68,10 +71,20 @@ def fill(folder: Path, num_runs: int) -> None:
     (model,) = folder.glob("runs/s0-*")
     record = json.loads((model / "stage.json").read_text())
     checkpoints = _checkpoints(model, folder / "runs" / ".models")
+    artifact = json.loads((model / "artifact.json").read_text())
+    artifact["records"]["checkpoints"] = _seals(checkpoints)
     for number in range(num_runs):
-        fingerprint = hashlib.sha256(str(number).encode()).hexdigest()
-        run = folder / "runs" / f"s0-{fingerprint[:12]}"
-        _copy_run(model, run, checkpoints, {**record, "fingerprint": fingerprint})
+        identity = identity_of(record, number)
+        own = fingerprint(identity)
+        run = folder / "runs" / f"s0-{own[:12]}"
+        _copy_run(
+            model, run, checkpoints, {**record, "identity": identity, "fingerprint": own}, artifact
+        )
+
+
+def identity_of(record: Mapping[str, Any], number: int) -> dict[str, Any]:
+    """That of one of the copies, of which each has another seed."""
+    return {**record["identity"], "seed": -1 - number}
 
 
 def _checkpoints(model: Path, target: Path) -> list[Path]:
@@ -92,13 +105,33 @@ def _checkpoints(model: Path, target: Path) -> list[Path]:
     return made
 
 
+def _seals(checkpoints: Sequence[Path]) -> dict[str, str]:
+    manifests = {
+        path.name: json.loads((path / "manifest.json").read_text()) for path in checkpoints
+    }
+    return {name: manifest["seal"] for name, manifest in manifests.items()}
+
+
 def _copy_run(
-    model: Path, run: Path, checkpoints: Sequence[Path], record: dict[str, object]
+    model: Path,
+    run: Path,
+    checkpoints: Sequence[Path],
+    record: dict[str, Any],
+    artifact: dict[str, Any],
 ) -> None:
     """The records anew, the large files as links: what is measured reads records alone."""
     run.mkdir()
-    (run / "stage.json").write_text(json.dumps(record))
-    for name in ("attempts.jsonl", "resolved.json", "artifact.json"):
+    text = json.dumps(record).encode()
+    (run / "stage.json").write_bytes(text)
+    own = {
+        "path": "stage.json",
+        "size_bytes": len(text),
+        "sha256": hashlib.sha256(text).hexdigest(),
+    }
+    files = [own, *(it for it in artifact["records"]["files"] if it["path"] != "stage.json")]
+    records = {**artifact["records"], "files": files}
+    (run / "artifact.json").write_text(json.dumps(sealed({**artifact, "records": records})))
+    for name in ("attempts.jsonl", "resolved.json", "metrics.jsonl"):
         os.link(model / name, run / name)
     _link_files(model / "output", run / "output")
     for checkpoint in checkpoints:

@@ -1,5 +1,6 @@
 """Many runs in one folder: records found whole are remembered, and damage is seen all the same."""
 
+import json
 import os
 import shutil
 import time
@@ -9,13 +10,12 @@ from pathlib import Path
 import pytest
 
 from continuum.digest_cache import SETTLED_S
-from tests.benchmarks.bench_folders import CHECKPOINTS_EACH, fill
+from continuum.fingerprint import fingerprint
+from tests.benchmarks.bench_folders import CHECKPOINTS_EACH, fill, identity_of
 from tests.benchmarks.chains import write_chain
 from tests.commands import Cli, only
 
 NUM_RUNS = 600
-OLD = "s0-5feceb66ffc8"
-"""One of the runs that `fill` makes, of no spec."""
 CACHE = "runs/.whole.json"
 
 
@@ -26,6 +26,15 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
     fill(folder, NUM_RUNS)
     time.sleep(SETTLED_S)
     return folder
+
+
+def one_of(large: Path) -> str:
+    """One of the runs that `fill` makes, of no spec."""
+    current = only(large / "runs", "s1-*")
+    record = json.loads((current / "stage.json").read_text())
+    (parent,) = (used["run"] for used in record["inputs"] if used["run"].startswith("s0-"))
+    first = json.loads((large / "runs" / parent / "stage.json").read_text())
+    return f"s0-{fingerprint(identity_of(first, 0))[:12]}"
 
 
 def rewrite(path: Path, old: str, new: str) -> None:
@@ -89,22 +98,24 @@ sys.addaudithook(hook)
 def test_damage_is_seen_though_all_was_whole_before(
     large: Path, damage: Callable[[Path], None], told: str
 ) -> None:
-    run, kept = large / "runs" / OLD, large / "kept"
+    old = one_of(large)
+    run, kept = large / "runs" / old, large / "kept"
     Cli()("verify", large, "--fast")
     shutil.copytree(run, kept, copy_function=os.link)
     try:
         damage(run)
-        assert f"runs/{OLD}: {told}" in Cli()("verify", large, "--fast", expect=8).stdout
+        assert f"runs/{old}: {told}" in Cli()("verify", large, "--fast", expect=8).stdout
     finally:
         shutil.rmtree(run)
         kept.rename(run)
 
 
 def test_the_lineage_of_what_is_now_opens_no_other_run(large: Path) -> None:
+    old = one_of(large)
     ancestry = Cli({"PYTHONPATH": _recorder(large)})("lineage", large).stdout
     assert ancestry.startswith("s1@step-4  training checkpoint")
-    assert f"runs/{OLD}/stage.json" not in (large / "opened.txt").read_text()
-    assert Cli()("lineage", large, f"{OLD}@step-3").stdout.startswith("s0@step-3  training check")
+    assert f"runs/{old}/stage.json" not in (large / "opened.txt").read_text()
+    assert Cli()("lineage", large, f"{old}@step-3").stdout.startswith("s0@step-3  training check")
 
 
 def test_a_plan_reads_a_local_file_once(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from tests.commands import Cli, only
 from tests.experiments import FIRST_STAGES, small_flow
+from tests.forging import Edit, forge, seal_anew
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +89,69 @@ def test_damage_is_found_where_it_is(
     assert {p: p.stat().st_mtime_ns for p in copied.rglob("*")} == before
 
 
+FORGERIES: dict[str, tuple[str, Edit, str]] = {
+    "the tokens": (
+        "artifact.json", lambda it: it["artifact"].update(tokens_total=1),
+        "artifact: artifact.json was changed",
+    ),
+    "a metric": (
+        "artifact.json", lambda it: it["artifact"]["metrics"].update(val_loss=0.1),
+        "artifact: artifact.json was changed",
+    ),
+    "a commit": (
+        "stage.json", lambda it: it["provenance"].update(git={"commit": "0" * 40}),
+        "stage.json: was changed",
+    ),
+    "an input": (
+        "stage.json", lambda it: it["inputs"][0].update(digest="0" * 64),
+        "stage.json: was changed",
+    ),
+    "the device": (
+        "resolved.json", lambda it: it.update(device="NVIDIA H100"),
+        "resolved.json: was changed",
+    ),
+    "a checkpoint's loss": (
+        "checkpoints/step-00000010/manifest.json", lambda it: it["metrics"].update(val_loss=0.1),
+        "step-00000010: manifest.json was changed",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("file", "edit", "told"), FORGERIES.values(), ids=FORGERIES)
+def test_a_forged_record_of_a_training_is_found(
+    copied: Path, cli: Cli, file: str, edit: Edit, told: str
+) -> None:
+    forge(only(copied, f"runs/pretrain-*/{file}"), edit)
+    assert told in cli("verify", copied, "--fast", expect=8).stdout
+
+
+def test_a_forged_loss_is_found_in_the_metrics(copied: Path, cli: Cli) -> None:
+    path = only(copied, "runs/pretrain-*/metrics.jsonl")
+    loss = json.loads(path.read_text().splitlines()[3])["loss"]
+    edit(str(loss), str(loss)[:-1] + ("1" if str(loss)[-1] != "1" else "2"))(path)
+    told = cli("verify", copied, expect=8).stdout
+    assert "metrics.jsonl: was changed after the run was finished" in told
+    path.write_text(path.read_text() + '{"step": 21, "loss": 0.1}\n')
+    cli("verify", copied, "--fast", expect=8)
+
+
+def test_a_checkpoint_sealed_anew_is_none_of_those_the_run_ended_with(
+    copied: Path, cli: Cli
+) -> None:
+    run = only(copied, "runs/pretrain-*")
+    manifest = run / "checkpoints/step-00000010/manifest.json"
+    kept = (run / "artifact.json").read_bytes()
+    forge(manifest, lambda it: it.update(tokens_total=1))
+    seal_anew(run)
+    (run / "artifact.json").write_bytes(kept)
+    told = cli("verify", copied, "--fast", expect=8).stdout
+    assert "step-00000010: its manifest.json was changed after the run was finished" in told
+    selected = cli("plan", copied, "--set", "stages.pretrain.max_steps=20").stdout
+    assert "reuse" in selected
+    assert "tokens_total" not in cli("lineage", copied, "pretrain@step-20").stdout
+    cli("lineage", copied, "pretrain@step-10", expect=2)
+
+
 def test_an_input_that_is_gone_is_told(copied: Path, cli: Cli) -> None:
     shutil.rmtree(only(copied, "runs/tokenizer-*"))
     found = json.loads(cli("verify", copied, "--json", expect=8).stdout)["findings"]
@@ -95,10 +159,10 @@ def test_an_input_that_is_gone_is_told(copied: Path, cli: Cli) -> None:
 
 
 def test_what_was_made_again_with_other_bytes_is_told(copied: Path, cli: Cli) -> None:
-    record = only(copied, "runs/pretrain-*/stage.json")
-    document = json.loads(record.read_text())
-    document["inputs"][0]["digest"] = "0" * 64
-    record.write_text(json.dumps(document))
+    run = only(copied, "runs/pretrain-*")
+    forge(run / "stage.json", lambda record: record["inputs"][0].update(digest="0" * 64))
+    seal_anew(run)
+    (copied / "continuum.lock").unlink()
     found = json.loads(cli("verify", copied, "--json", expect=8).stdout)["findings"]
     assert [f["what"] for f in found] == ["input tokens"]
     assert "now holds other bytes" in found[0]["problem"]

@@ -48,7 +48,15 @@ def test_a_run_locks_what_it_made_in_the_order_of_the_spec(small: Write) -> None
     assert (document["continuum_lock"], document["experiment"]) == (1, "small")
     assert document["versions"] == package_versions()
     assert list(document["stages"].items()) == [
-        (name, {"fingerprint": planned.fingerprint, "artifact": artifacts_of(plan)[name]})
+        (
+            name,
+            {
+                "fingerprint": planned.fingerprint,
+                "artifact": artifacts_of(plan)[name],
+                "seal": planned.run.seal(),
+                "made_at": planned.run.record().made_at,
+            },
+        )
         for name, planned in plan.stages.items()
     ]
 
@@ -70,12 +78,13 @@ def test_a_small_change_is_a_small_diff(small: Write) -> None:
     edit("vocab_size: 270", "vocab_size: 280")(folder)
     run(folder)
     new = locked(folder)["stages"]
-    assert changed_lines(before, lock_text(folder)) == [
-        f"-     fingerprint: {old['tokenizer']['fingerprint']}",
-        f"-     artifact: {old['tokenizer']['artifact']}",
-        f"+     fingerprint: {new['tokenizer']['fingerprint']}",
-        f"+     artifact: {new['tokenizer']['artifact']}",
-    ]
+    keys = ("fingerprint", "artifact", "seal", "made_at")
+    told = [line.replace("'", "") for line in changed_lines(before, lock_text(folder))]
+    assert sorted(told) == sorted(
+        f"{sign}     {key}: {entries['tokenizer'][key]}"
+        for sign, entries in (("-", old), ("+", new))
+        for key in keys
+    )
 
 
 def test_a_stage_that_leaves_the_spec_leaves_the_lock(small: Write) -> None:
@@ -86,7 +95,9 @@ def test_a_stage_that_leaves_the_spec_leaves_the_lock(small: Write) -> None:
     run(folder)
     gone = changed_lines(before, lock_text(folder))
     keys = [line.split(":")[0] for line in gone]
-    assert keys == ["-   notes", "-     fingerprint", "-     artifact"]
+    assert keys == [
+        "-   notes", "-     fingerprint", "-     artifact", "-     seal", "-     made_at"
+    ]  # fmt: skip
 
 
 def test_a_run_that_breaks_off_leaves_the_lock(small: Write) -> None:
