@@ -83,6 +83,8 @@ class CheckpointManifest(BaseModel):
     """Digest of the checkpoint or weights the stage began from; None for a fresh model."""
     resolved: dict[str, Any] | None = None
     """What `auto` became in the attempt that wrote it; None in one of an earlier release."""
+    numerics: dict[str, Any] | None = None
+    """Libraries, processor, threads and environment of that attempt; None of an earlier release."""
     seal: str = ""
     """SHA-256 over all the other fields, so that damage to this very file is noticed."""
 
@@ -99,7 +101,7 @@ class CheckpointManifest(BaseModel):
             return False
 
     def _own_digest(self) -> str:
-        later = {"resolved"} if self.resolved is None else set()
+        later = {name for name in ("resolved", "numerics") if getattr(self, name) is None}
         return fingerprint(self.model_dump(mode="json", exclude={"seal"} | later))
 
 

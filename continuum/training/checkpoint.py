@@ -55,6 +55,8 @@ class Companions:
     strategy: str = "single"
     resolved: dict[str, Any] | None = None
     """What `auto` became."""
+    numerics: dict[str, Any] | None = None
+    """What the last bit may hang on; see `training.numerics`."""
 
 
 def write_checkpoint(
@@ -263,6 +265,7 @@ def _fill(
         model_config_fields=companions.model_config_fields,
         parent=companions.parent,
         resolved=companions.resolved,
+        numerics=companions.numerics,
     ).sealed()
     fsync_tree(folder)
     write_json(folder / "manifest.json", manifest.model_dump(mode="json"))

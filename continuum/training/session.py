@@ -21,6 +21,7 @@ from continuum.training.guards import DivergedError
 from continuum.training.loop import Task, fit
 from continuum.training.memory import keep_freed_memory, memory_warnings
 from continuum.training.metrics import MetricsLog
+from continuum.training.numerics import numerics
 from continuum.training.saving import Saver
 from continuum.training.schedule import learning_rate
 from continuum.training.setup import (
@@ -73,9 +74,10 @@ def train(ctx: StageContext, recipe: Recipe, origin: Origin) -> TrainingCheckpoi
     data = training_data(ctx.seed, recipe, datasets, share)
     validation = validation_data(recipe, datasets, share)
     task = make_task(ctx, recipe, num_steps, rate, data, validation)
-    recover(fabric, ctx, state, resolved)
+    found = numerics(ctx.run.record().kind)
+    recover(fabric, ctx, state, resolved, found)
 
-    companions = _companions(recipe, origin, datasets, resolved)
+    companions = _companions(recipe, origin, datasets, resolved, found)
     saver = Saver(fabric, ctx, recipe, companions, intervals_of(recipe, num_steps).keep_every)
     log = MetricsLog(
         ctx.run,
@@ -125,7 +127,11 @@ def _num_steps(recipe: Recipe, datasets: Datasets) -> int:
 
 
 def _companions(
-    recipe: Recipe, origin: Origin, datasets: Datasets, resolved: Resolved
+    recipe: Recipe,
+    origin: Origin,
+    datasets: Datasets,
+    resolved: Resolved,
+    found: dict[str, Any],
 ) -> Companions:
     first = next(iter(datasets.values()))
     return Companions(
@@ -139,6 +145,7 @@ def _companions(
         micro_batch_size=resolved.micro_batch_size,
         strategy=resolved.strategy,
         resolved=as_record(resolved),
+        numerics=found,
     )
 
 
