@@ -111,8 +111,8 @@ def _table(rows: Sequence[Row]) -> Table:
             f"{row.ours_value:.4g} {row.unit}",
             f"{row.ratio:.3g}",
             f"{sign} {row.target:g}",
-            "met" if row.is_met else "MISSED",
-            row.note,
+            row.verdict,
+            "; ".join(filter(None, (row.note, str(row.quiet or "")))),
         )
     return table
 

@@ -1,17 +1,18 @@
 """The whole flow, from texts to retrained weights, against LitGPT's commands for the same."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from continuum.runs import ExperimentFolder
 from tests.benchmarks.commands import continuum, measure
-from tests.benchmarks.rows import Row, Setting, benchmark
+from tests.benchmarks.quiet import Quiet, watched
+from tests.benchmarks.rows import Row, Setting, benchmark, in_turns
 from tests.benchmarks.texts import tokenizer_folder
 from tests.text.samples import books
 
-FIRST_TOKENS, LONGER_TOKENS = 32_768, 49_152
 VALIDATION_SHARE = 0.1
 EXPERIMENT = """\
 continuum: 1
@@ -72,19 +73,103 @@ LITGPT = {
 }
 
 
+@dataclass(frozen=True)
+class Flow:
+    """What is trained, by both sides alike."""
+
+    first_tokens: int
+    """Of pretraining, and of retraining."""
+    longer_tokens: int
+    """Of the total to which the pretraining is resumed."""
+
+    def __str__(self) -> str:
+        first, longer = f"{self.first_tokens:,}", f"{self.longer_tokens:,}"
+        return f"pretrain {first}, resume to {longer}, convert, retrain {first} tokens; pythia-14m"
+
+
+SHORT = Flow(32_768, 49_152)
+LONG = Flow(409_600, 606_208)
+"""A million tokens in all: what starts and compiles weighs less."""
+ROUNDS = 3
+TARGETS = {"flow": 0.45, "flow/warm": 0.7, "flow/long": 1.0}
+
+
 @benchmark("flow")
 def bench_flow(setting: Setting) -> Sequence[Row]:
     """Pretrain, resume, convert, retrain: the five LitGPT commands, and `continuum run`."""
     if setting.quick:  # Minutes, most of them LitGPT's imports and compiling.
         return []
-    tokenizer = tokenizer_folder(setting.work_dir)
-    texts = [_write_book(setting.work_dir / f"book{n}", text) for n, text in enumerate(_two())]
-    ours = _with_continuum(setting.work_dir / "ours", tokenizer, *texts)
-    theirs = _with_litgpt(setting.work_dir / "litgpt", tokenizer, *texts)
-    what = "pretrain 32,768, resume to 49,152, convert, retrain 32,768 tokens; pythia-14m"
-    split = ", ".join(f"{name} {s:.1f}" for name, s in stage_seconds(setting.work_dir / "ours"))
-    note = f"one run of each; seconds of ours by stage: {split}"
-    return [Row("flow", what, "litgpt, four commands", theirs, ours, "s", 0.45, note=note)]
+    return flow_rows(setting, SHORT, LONG, ROUNDS)
+
+
+def flow_rows(setting: Setting, short: Flow, long: Flow, rounds: int) -> list[Row]:
+    """The short flow with LitGPT's compile cache empty, then warm; the long one with a warm one."""
+    sides = _Sides(setting.work_dir)
+    cold, warm = sides.litgpt(short, is_warm=False), sides.litgpt(short, is_warm=True)
+    with watched() as watch:
+        cold()  # fills the cache that stays warm
+        cold_s, warm_s, ours_s = in_turns([cold, warm, sides.ours(short)], rounds, warm_up=False)
+    split = ", ".join(f"{name} {s:.1f}" for name, s in stage_seconds(sides.newest))
+    told = f"medians of {rounds} in turns; seconds of our last by stage: {split}"
+    with watched() as long_watch:
+        runs = [sides.litgpt(long, is_warm=True), sides.ours(long)]
+        long_s, long_ours_s = in_turns(runs, 1, warm_up=False)
+    return [
+        _row("flow", short, "compile cache empty", cold_s, ours_s, told, watch.quiet),
+        _row("flow/warm", short, "compile cache warm", warm_s, ours_s, told, watch.quiet),
+        _row(
+            "flow/long", long, "compile cache warm", long_s, long_ours_s, "one run of each",
+            long_watch.quiet,
+        ),
+    ]  # fmt: skip
+
+
+def _row(
+    name: str, flow: Flow, cache: str, theirs: float, ours: float, note: str, quiet: Quiet
+) -> Row:
+    reference = f"litgpt, four commands, {cache}"
+    return Row(name, str(flow), reference, theirs, ours, "s", TARGETS[name], note=note, quiet=quiet)
+
+
+class _Sides:
+    """Runs of both sides on the same texts, each in a new folder."""
+
+    def __init__(self, work_dir: Path) -> None:
+        self._work_dir = work_dir
+        self._tokenizer = tokenizer_folder(work_dir)
+        self._texts = [_write_book(work_dir / f"book{n}", text) for n, text in enumerate(_two())]
+        self._number = 0
+        self.newest = work_dir
+        """The folder of our last run."""
+
+    def ours(self, flow: Flow) -> Callable[[], float]:
+        """Seconds of `continuum run`."""
+
+        def run() -> float:
+            self.newest = self._folder("ours")
+            return _with_continuum(self.newest, flow, self._tokenizer, *self._texts)
+
+        return run
+
+    def litgpt(self, flow: Flow, *, is_warm: bool) -> Callable[[], float]:
+        """Seconds of LitGPT's commands; those that are not warm compile everything.
+
+        The first of them fills the cache of the warm ones.
+        """
+        warm = self._work_dir / "compiled"
+
+        def run() -> float:
+            folder = self._folder("litgpt")
+            cache = warm if is_warm or not warm.exists() else folder / "compiled"
+            return _with_litgpt(folder, flow, cache, self._tokenizer, *self._texts)
+
+        return run
+
+    def _folder(self, side: str) -> Path:
+        self._number += 1
+        folder = self._work_dir / f"{side}{self._number}"
+        folder.mkdir()
+        return folder
 
 
 def stage_seconds(folder: Path) -> list[tuple[str, float]]:
@@ -114,31 +199,35 @@ def _write_book(folder: Path, text: str) -> Path:
     return folder
 
 
-def _with_continuum(folder: Path, tokenizer: Path, first: Path, second: Path) -> float:
-    folder.mkdir()
+def _with_continuum(folder: Path, flow: Flow, tokenizer: Path, first: Path, second: Path) -> float:
     text = EXPERIMENT.format(
         tokenizer=tokenizer,
         first=first,
         second=second,
-        first_tokens=FIRST_TOKENS,
-        longer_tokens=LONGER_TOKENS,
+        first_tokens=flow.first_tokens,
+        longer_tokens=flow.longer_tokens,
     )
     (folder / "experiment.yaml").write_text(text, encoding="utf-8")
     return measure(continuum("run", folder)).wall_s
 
 
-def _with_litgpt(folder: Path, tokenizer: Path, first: Path, second: Path) -> float:
-    folder.mkdir()
+def _with_litgpt(
+    folder: Path, flow: Flow, cache: Path, tokenizer: Path, first: Path, second: Path
+) -> float:
     out = [folder / name for name in ("pretrain", "longer", "weights", "retrain")]
     state = out[0] / "final" / "lit_model.pth"
     commands = (
-        _pretrain(tokenizer, first, out[0], FIRST_TOKENS),
-        _pretrain(tokenizer, first, out[1], LONGER_TOKENS, "--resume", state),
+        _pretrain(tokenizer, first, out[0], flow.first_tokens),
+        _pretrain(tokenizer, first, out[1], flow.longer_tokens, "--resume", state),
         ["convert_pretrained_checkpoint", out[1] / "final", out[2]],
-        _pretrain(tokenizer, second, out[3], FIRST_TOKENS, "--initial_checkpoint_dir", out[2]),
+        _pretrain(tokenizer, second, out[3], flow.first_tokens, "--initial_checkpoint_dir", out[2]),
     )
     litgpt = Path(sys.executable).with_name("litgpt")
-    return sum(measure([litgpt, *command], cwd=folder).wall_s for command in commands)
+    environment = {"TORCHINDUCTOR_CACHE_DIR": str(cache), "TRITON_CACHE_DIR": str(cache / "triton")}
+    return sum(
+        measure([litgpt, *command], cwd=folder, environment=environment).wall_s
+        for command in commands
+    )
 
 
 def _pretrain(

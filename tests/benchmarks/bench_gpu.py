@@ -70,7 +70,8 @@ def train(training: Training, folder: Path, rounds: int) -> tuple[list[Turn], li
         paced("train_litgpt", *litgpts, errors=folder / "litgpt.txt") as theirs,
         paced("train_ours", ours, errors=folder / "ours.txt") as own,
     ):
-        return take_turns(theirs, own, rounds, WARM_UP)
+        reference, found = take_turns([theirs, own], rounds, WARM_UP)
+    return reference, found
 
 
 def rows_of(

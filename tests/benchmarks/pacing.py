@@ -1,4 +1,4 @@
-"""Two trainings that take turns, a step of one and a step of the other, each in its own process.
+"""Trainings that take turns, a step of one and a step of the next, each in its own process.
 
 Speeds on a shared machine change within seconds, so whole runs beside each other say little. Here
 each process stops after every step and waits for its next turn; what it tells of a turn is how
@@ -9,7 +9,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -81,22 +81,21 @@ class Paced:
         return Turn(**json.loads(line))
 
 
-def take_turns(
-    theirs: Paced, ours: Paced, rounds: int, warm_up: int
-) -> tuple[list[Turn], list[Turn]]:
-    """A step or an evaluation of one, then the same of the other; first now one, now the other.
+def take_turns(processes: Sequence[Paced], rounds: int, warm_up: int) -> list[list[Turn]]:
+    """A step or an evaluation of each, then of each again; who begins changes.
 
     Args:
         warm_up: Turns before the `rounds` that count.
     """
-    turns: dict[Paced, list[Turn]] = {theirs: [], ours: []}
+    turns: dict[Paced, list[Turn]] = {process: [] for process in processes}
     for number in range(warm_up + rounds):
-        for process in (theirs, ours) if number % 4 < 2 else (ours, theirs):
+        for process in processes if number % 4 < 2 else reversed(processes):
             turn = process.turn()
             if number >= warm_up:
                 turns[process].append(turn)
-    assert [t.what for t in turns[theirs]] == [t.what for t in turns[ours]]
-    return turns[theirs], turns[ours]
+    found = list(turns.values())
+    assert all([t.what for t in each] == [t.what for t in found[0]] for each in found)
+    return found
 
 
 @contextmanager

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.benchmarks.quiet import Quiet
+
 
 @dataclass(frozen=True)
 class Row:
@@ -25,6 +27,8 @@ class Row:
     more_is_better: bool = False
     note: str = ""
     """Circumstances, or why the target is missed."""
+    quiet: Quiet | None = None
+    """Of a row that needs a quiet machine: whether it had one. Else there is no verdict."""
     is_absolute: bool = False
     """Whether the reference is a limit in seconds: then another machine has another ratio, and it
     is not compared with a stored one."""
@@ -39,9 +43,21 @@ class Row:
         """Whether the target is."""
         return self.ratio >= self.target if self.more_is_better else self.ratio <= self.target
 
+    @property
+    def has_verdict(self) -> bool:
+        """Whether the ratio says something: another's load does not decide about us."""
+        return self.quiet is None or self.quiet.is_quiet
+
+    @property
+    def verdict(self) -> str:
+        """In words."""
+        if not self.has_verdict:
+            return "not quiet: no verdict"
+        return "met" if self.is_met else "MISSED"
+
     def is_regression(self, baseline: float, tolerance: float) -> bool:
         """Whether the ratio is worse than a stored one by more than the tolerance."""
-        if self.is_absolute:
+        if self.is_absolute or not self.has_verdict:
             return False
         if self.more_is_better:
             return self.ratio < baseline * (1 - tolerance)
@@ -49,6 +65,8 @@ class Row:
 
     def better_of(self, other: "Row") -> "Row":
         """The one whose ratio is better: noise of the machine only makes a measurement worse."""
+        if self.has_verdict != other.has_verdict:
+            return self if self.has_verdict else other
         is_better = other.ratio > self.ratio if self.more_is_better else other.ratio < self.ratio
         return other if is_better else self
 
@@ -64,7 +82,9 @@ class Row:
             "ratio": self.ratio,
             "target": self.target,
             "more_is_better": self.more_is_better,
-            "is_met": self.is_met,
+            "is_met": self.is_met if self.has_verdict else None,
+            "verdict": self.verdict,
+            "quiet": None if self.quiet is None else str(self.quiet),
             "is_absolute": self.is_absolute,
             "note": self.note,
         }
