@@ -138,10 +138,11 @@ def _environment() -> dict[str, str]:
 
 def _cuda() -> dict[str, Any]:
     """Of CUDA, only where this process trains on it: an unused driver changes nothing."""
-    if not (torch.cuda.is_available() and torch.cuda.is_initialized()):
+    cuda: Any = torch.cuda
+    cudnn: Any = torch.backends.cudnn
+    if not (cuda.is_available() and cuda.is_initialized()):
         return {}
-    properties = torch.cuda.get_device_properties(torch.cuda.current_device())
-    cudnn = torch.backends.cudnn
+    properties = cuda.get_device_properties(cuda.current_device())
     return {
         "gpu": properties.name,
         "capability": f"{properties.major}.{properties.minor}",
@@ -151,7 +152,7 @@ def _cuda() -> dict[str, Any]:
         "cudnn": cudnn.version(),
         "cudnn_benchmark": cudnn.benchmark,
         "cudnn_deterministic": cudnn.deterministic,
-        "nccl": ".".join(map(str, torch.cuda.nccl.version())) if dist.is_nccl_available() else None,
+        "nccl": ".".join(map(str, cuda.nccl.version())) if dist.is_nccl_available() else None,
     }
 
 
