@@ -150,11 +150,19 @@ def _keep(folder: ExperimentFolder, parts: dict[str, dict[str, Any]]) -> dict[st
     for name, part in parts.items():
         facts = {key: value for key, value in part.items() if key not in ("content", "ending")}
         if "content" in part:
-            digest = hashlib.sha256(part["content"]).hexdigest()
-            path = folder.environment_dir / f"{digest}.{part['ending']}"
-            if not path.exists():
-                write_bytes(path, part["content"])
-            facts["file"] = path.relative_to(folder.path).as_posix()
+            path = folder.environment_dir / f"{_sha256(part['content'])}.{part['ending']}"
+            try:
+                if not path.exists():
+                    write_bytes(path, part["content"])
+                facts["file"] = path.relative_to(folder.path).as_posix()
+            except (
+                OSError
+            ) as error:  # what is wrong with the disk is told by what has to be written
+                facts["unknown"] = f"not written: {error.strerror}"
         if facts:
             found[name] = facts
     return found
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
