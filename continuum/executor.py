@@ -2,12 +2,13 @@
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from graphlib import TopologicalSorter
+from pathlib import Path
 from typing import Any
 
 from continuum.artifacts import Artifact, TrainingCheckpoint
@@ -56,12 +57,14 @@ def run_experiment(
     stop: StopRule = StopRule(),  # a frozen value
     request: Request = NOTHING_MORE,
     approve: Callable[[Plan], None] | None = None,
+    spec_files: Sequence[Path] = (),
 ) -> RunResult:
     """Plan and carry out, as the only writer of the folder.
 
     Args:
         make_launcher: Called only when there is something to do.
         approve: Told the plan before anything starts; raises to refuse it.
+        spec_files: The spec and its bases, of which the record says whether Git has them.
 
     Raises:
         PreflightError: the plan has problems; nothing was started.
@@ -83,7 +86,8 @@ def run_experiment(
         if plan.has_work:
             launcher = make_launcher(plan)
             try:
-                _Execution(result, launcher, observe, stop).carry_out()
+                provenance = capture_provenance(folder, spec_files)
+                _Execution(result, launcher, observe, stop, provenance).carry_out()
             finally:
                 launcher.close()
         try:
@@ -100,7 +104,12 @@ class _Execution:
     """The state of one carrying out: what has ended, and who holds the accelerator."""
 
     def __init__(
-        self, result: RunResult, launcher: Launcher, observe: Observer, stop: StopRule
+        self,
+        result: RunResult,
+        launcher: Launcher,
+        observe: Observer,
+        stop: StopRule,
+        provenance: dict[str, Any],
     ) -> None:
         self._result = result
         self._plan = result.plan
@@ -110,7 +119,7 @@ class _Execution:
         self._stopping_since: float | None = None
         self._has_killed = False
         self._accelerator = threading.Lock()
-        self._provenance = capture_provenance(result.plan.folder.path)
+        self._provenance = provenance
 
     def carry_out(self) -> None:
         """Run what needs running; a failure keeps only the stages below it from starting."""

@@ -142,13 +142,18 @@ def find_wrong_sizes(folder: str, sizes: Iterable[tuple[str, int]]) -> dict[str,
 
 
 def write_text(path: Path, text: str) -> None:
+    """Write a whole file in UTF-8 or none; see `write_bytes`."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
     """Write a whole file or none: beside its place, flushed to disk, renamed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with _named(path):
         try:
-            with temporary.open("w", encoding="utf-8", newline="") as file:
-                file.write(text)
+            with temporary.open("wb") as file:
+                file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(path)

@@ -1,62 +1,168 @@
-"""Where a record was made: versions, Git commit, machine. Captured once for each invocation."""
+"""Where a record was made: versions, Git commit, machine. Captured once for each invocation.
 
+What cannot be known is recorded as null, with the reason under `unknown`. What is long lies once
+below `runs/.environment/`, in files that are named by their SHA-256; the record names them.
+"""
+
+import hashlib
+import json
+import os
 import platform
-import subprocess
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from continuum.files import write_bytes
+from continuum.git import Checkout, GitError, NoRepositoryError, checkout_of, run_git_long
+from continuum.installed import installed_version, installed_versions, own_origin
+from continuum.lint.secrets import redacted
 from continuum.processors import num_processors
+from continuum.runs import ExperimentFolder
 
 PACKAGES = (
     "continuum", "litgpt", "torch", "lightning", "litdata", "tokenizers", "gigatoken", "numpy",
 )  # fmt: skip
 """Those whose version can change what is made."""
-GIT_TIMEOUT_S = 10.0
+MAX_PATCH_BYTES = 1_000_000
+"""Of a longer patch the digest alone is kept."""
 
 
-def capture_provenance(folder: Path) -> dict[str, Any]:
-    """Versions, the commit of the repository that holds `folder`, and the machine."""
+def capture_provenance(folder: ExperimentFolder, files: Sequence[Path] = ()) -> dict[str, Any]:
+    """Versions, the commit of the repository that holds `folder`, and the machine.
+
+    The distributions and the patch of what is not committed are written below `runs/`.
+
+    Args:
+        files: The spec and its bases: each is told by itself.
+    """
+    return {**describe_environment(folder.path, files), **_keep(folder, _long_parts(folder.path))}
+
+
+def describe_environment(folder: Path, files: Sequence[Path] = ()) -> dict[str, Any]:
+    """The short part of the record; writes nothing."""
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
         "host": platform.node(),
         "num_cpus": num_processors(),
         "versions": package_versions(),
-        "git": _git(folder),
+        "continuum": own_origin(),
+        "git": describe_git(folder, files),
     }
 
 
 def package_versions() -> dict[str, str | None]:
     """The installed versions of what can change a result; None for what is not installed."""
-    return {name: _version(name) for name in PACKAGES}
+    return {name: installed_version(name) for name in PACKAGES}
 
 
-def _version(package: str) -> str | None:
+def describe_git(folder: Path, files: Sequence[Path] = ()) -> dict[str, Any] | None:
+    """The commit, whether tracked files differ from it, and each of `files`; None outside Git.
+
+    What Git cannot say is null, and `unknown` has the reasons.
+    """
     try:
-        return version(package)
-    except PackageNotFoundError:
+        checkout = checkout_of(folder)
+    except NoRepositoryError:
         return None
+    except GitError as error:
+        return {"commit": None, "is_dirty": None, "unknown": str(error)}
+    found: dict[str, Any] = {"commit": None, "is_dirty": None}
+    reasons = []
+    for name, ask in (("commit", checkout.commit), ("is_dirty", checkout.is_dirty)):
+        try:
+            found[name] = ask()
+        except GitError as error:
+            reasons.append(str(error))
+    if reasons:
+        found["unknown"] = "; ".join(reasons)
+    if files:
+        found["files"] = {_relative(path, folder): _file_state(path) for path in files}
+    return found
 
 
-def _git(folder: Path) -> dict[str, Any] | None:
-    """The commit and whether tracked files differ from it; None outside a repository."""
-    commit = _run_git(folder, "rev-parse", "HEAD")
-    if commit is None:
-        return None
-    changes = _run_git(folder, "status", "--porcelain", "--untracked-files=no")
-    return {"commit": commit.strip(), "is_dirty": bool(changes and changes.strip())}
+def _relative(path: Path, folder: Path) -> str:
+    relative = os.path.relpath(path.resolve(), folder.resolve())
+    return os.fsencode(relative).decode("utf-8", "backslashreplace")
 
 
-def _run_git(folder: Path, *arguments: str) -> str | None:
+def _file_state(path: Path) -> dict[str, Any]:
+    """Whether Git tracks a file, and whether its bytes are those of the commit.
+
+    The bytes are compared, not the index: that can be told to leave a changed file unseen.
+    """
+    real = path.resolve()
+    state: dict[str, Any] = {"tracked": None, "clean": None}
     try:
-        done = subprocess.run(
-            ["git", "-C", str(folder), *arguments],
-            capture_output=True,
-            text=True,
-            timeout=GIT_TIMEOUT_S,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout
+        checkout = checkout_of(real.parent)
+        name = os.path.relpath(real, checkout.root.resolve())
+        state["tracked"] = bool(checkout.git("ls-files", "-z", "--", name))
+        state["clean"] = _committed_blob(checkout, name) == _blob(checkout, name)
+    except NoRepositoryError:
+        return {"tracked": False, "clean": False}
+    except GitError as error:
+        state["unknown"] = str(error)
+    return state
+
+
+def _committed_blob(checkout: Checkout, name: str) -> str | None:
+    listed = checkout.git("ls-tree", "-z", "--full-tree", "HEAD", "--", name)
+    return listed.partition(b"\t")[0].split()[2].decode() if listed else None
+
+
+def _blob(checkout: Checkout, name: str) -> str:
+    return checkout.git("hash-object", "--", name).decode().strip()
+
+
+def _long_parts(folder: Path) -> dict[str, dict[str, Any]]:
+    distributions = json.dumps(installed_versions(), indent=1).encode()
+    return {
+        "distributions": {"content": distributions, "ending": "json"},
+        "patch": _patch(folder),
+    }
+
+
+def _patch(folder: Path) -> dict[str, Any]:
+    """What is changed and not committed in the whole checkout, without its secrets."""
+    try:
+        checkout = checkout_of(folder)
+        options = ("--no-ext-diff", "--no-textconv", "--no-color", "--full-index")
+        arguments = ("diff", *options, "HEAD", "--")
+        printed = run_git_long(checkout.root, *arguments, keep_bytes=MAX_PATCH_BYTES)
+    except NoRepositoryError:
+        return {}
+    except GitError as error:
+        return {"unknown": str(error)}
+    if not printed.size_bytes:
+        return {}
+    facts: dict[str, Any] = {"sha256": printed.sha256, "size_bytes": printed.size_bytes}
+    if printed.text is None:
+        return facts
+    text, num_secrets = redacted(printed.text.decode("utf-8", "surrogateescape"))
+    if num_secrets:
+        facts["num_redacted"] = num_secrets
+    return {**facts, "content": text.encode("utf-8", "surrogateescape"), "ending": "patch"}
+
+
+def _keep(folder: ExperimentFolder, parts: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """The parts as the record names them, their contents in files of their own."""
+    found: dict[str, Any] = {}
+    for name, part in parts.items():
+        facts = {key: value for key, value in part.items() if key not in ("content", "ending")}
+        if "content" in part:
+            path = folder.environment_dir / f"{_sha256(part['content'])}.{part['ending']}"
+            try:
+                if not path.exists():
+                    write_bytes(path, part["content"])
+                facts["file"] = path.relative_to(folder.path).as_posix()
+            except (
+                OSError
+            ) as error:  # what is wrong with the disk is told by what has to be written
+                facts["unknown"] = f"not written: {error.strerror}"
+        if facts:
+            found[name] = facts
+    return found
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

@@ -129,6 +129,8 @@ class CheckpointManifest(BaseModel):
     """What `auto` became in the attempt that wrote it; None in one of an earlier release."""
     data_read: dict[str, DataPosition] | None = None
     """Where training stands in each dataset, by its digest; None in one of an earlier release."""
+    numerics: dict[str, Any] | None = None
+    """Libraries, processor, threads and environment of that attempt; None of an earlier release."""
     seal: str = ""
     """SHA-256 over all the other fields, so that damage to this very file is noticed."""
 
@@ -142,7 +144,7 @@ class CheckpointManifest(BaseModel):
         return is_sealed(self._fields())
 
     def _fields(self) -> dict[str, Any]:
-        optional = ("resolved", "data_read", "tied")
+        optional = ("resolved", "data_read", "tied", "numerics")
         later = {name for name in optional if getattr(self, name) is None}
         return self.model_dump(mode="json", exclude=later)
 

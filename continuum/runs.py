@@ -330,6 +330,11 @@ class ExperimentFolder:
         return self.runs_dir / ".digests.json"
 
     @property
+    def environment_dir(self) -> Path:
+        """Long parts of the records of where runs were made, each named by its SHA-256."""
+        return self.runs_dir / ".environment"
+
+    @property
     def whole_cache_path(self) -> Path:
         return self.runs_dir / ".whole.json"
 

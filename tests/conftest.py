@@ -14,6 +14,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 from continuum.processors import num_processors
 from tests.commands import Cli
 from tests.experiments import small_flow
+from tests.shipped import copy_shipped
 
 MAX_WORKERS = 4
 SHARED_DATA = Path(__file__).parent.parent.parent / "shared" / "data"
@@ -77,6 +78,12 @@ def experiment(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture
+def shipped(tmp_path: Path) -> Path:
+    """A folder with the repository's experiments and configs, as if none had been run."""
+    return copy_shipped(tmp_path / "shipped")
 
 
 @pytest.fixture

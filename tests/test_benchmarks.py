@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,9 @@ import torch
 from continuum.architecture import architecture
 from tests.benchmarks import bench_gpu
 from tests.benchmarks.baseline import Baseline
-from tests.benchmarks.rows import Row, in_turns
+from tests.benchmarks.bench_limit import limit_row
+from tests.benchmarks.quiet import Quiet, watched
+from tests.benchmarks.rows import Row, Setting, in_turns
 
 ROW = Row("speed/plan", "plan", "dvc", 2.0, 1.0, "s", 0.5)
 ROOT = Path(__file__).parents[1]
@@ -79,6 +82,48 @@ def test_the_worse_of_several_runs_may_be_kept(
         Baseline(path, quick=True).store([row], keep_worse=True)
         found.append(json.loads(path.read_text())["quick"][ROW.name])
     assert found == stored
+
+
+NOISY = Quiet(load_before=3.0, load_after=4.0, stolen=0.3, others=0.5)
+
+
+def test_load_decides_nothing_about_a_row_that_needs_a_quiet_machine(tmp_path: Path) -> None:
+    noisy = replace(ROW, ours_value=9.0, quiet=NOISY)
+    assert noisy.verdict == "not quiet: no verdict"
+    assert noisy.as_json()["is_met"] is None
+    baseline = Baseline(tmp_path / "baseline.json", quick=True)
+    baseline.store([ROW])
+    baseline.store([noisy])
+    assert baseline.regressions([noisy]) == []
+    assert baseline.regressions([replace(noisy, quiet=None)]) != []
+    quiet = replace(ROW, ours_value=1.1, quiet=replace(NOISY, stolen=0.0, others=0.05))
+    assert quiet.verdict == "MISSED"
+    assert noisy.better_of(quiet) is quiet.better_of(noisy) is quiet
+    assert str(NOISY) == "not quiet: load 3.0 to 4.0, stolen 30.0%, others 50.0%"
+
+
+def test_a_machine_on_which_others_compute_is_not_quiet() -> None:
+    """Children that were waited for are the benchmark's own; those that go on are others."""
+    burn = [sys.executable, "-c", "while True: pass"]
+    others = [subprocess.Popen(burn) for _ in range(os.cpu_count() or 1)]
+    try:
+        with watched() as watch:
+            time.sleep(1.0)
+    finally:
+        for process in others:
+            process.kill()
+            process.wait()
+    assert not watch.quiet.is_quiet
+    if watch.quiet.others is not None:
+        assert watch.quiet.others > 0.5
+
+
+def test_the_limit_is_the_rate_of_the_models_own_products(tmp_path: Path) -> None:
+    setting = Setting(tmp_path, quick=True, peers_dir=tmp_path, rounds=1)
+    row = limit_row(setting, "pythia-14m", 16, rounds=1)
+    assert row.unit == "GFLOP/s"
+    assert 0 < row.ratio < 1.5
+    assert row.quiet is not None
 
 
 def test_measurements_take_turns_and_the_first_of_each_does_not_count() -> None:
@@ -152,6 +197,7 @@ def test_a_peer_that_cannot_be_installed_is_a_failure_and_the_other_rows_stand(
     assert row["ratio"] == row["ours_value"] / row["reference_value"] > 0
     assert (row["name"], row["unit"], row["target"]) == ("hashing", "s", 1.15)
     assert row["is_met"] == (row["ratio"] <= 1.15)
+    assert (row["verdict"] in ("met", "MISSED"), row["quiet"]) == (True, None)
 
 
 def test_a_row_that_got_worse_is_measured_again_and_fails_the_check(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.commands import Cli
+from tests.shipped import NAMES
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -47,7 +48,19 @@ def test_the_experiment_and_the_commands_on_it_work(
 def test_the_setup_commands_are_what_ci_runs() -> None:
     assert BASH[0].startswith("pip install -e . && continuum run experiments/quickstart/")
     assert BASH[1].strip() == "pip install -e '.[dev]' && pytest"
-    assert 'eval "$test_command"' in (ROOT / ".ci/run").read_text(encoding="utf-8")
+    script = (ROOT / ".ci/run").read_text(encoding="utf-8")
+    run, test = (script.index(f'eval "${name}_command"') for name in ("run", "test"))
+    assert run < test
+
+
+def test_what_a_run_leaves_of_the_shipped_experiments_is_ignored() -> None:
+    if not (ROOT / ".git").exists():
+        pytest.skip("this is no checkout")
+    made = ("runs/x/stage.json", "continuum.lock", "lineage.json", ".gitignore")
+    paths = [f"experiments/{name}/{file}" for name in NAMES for file in made]
+    command = ["git", "check-ignore", "--no-index", *paths]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.split() == paths
 
 
 @pytest.mark.parametrize("command", ["ruff check", "ruff format --check"])

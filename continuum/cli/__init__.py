@@ -50,6 +50,7 @@ COMMANDS = {
     "status": "Show every stage's state, progress and last losses, from the folder's files.",
     "logs": "Print a stage's log, or its metrics; with -f from another terminal while it runs.",
     "lineage": "Print the ancestry of what the experiment made, from the end to the sources.",
+    "doctor": "Show the environment and what an experiment misses here; exit 4 when there is any.",
     "init": "Write a commented experiment.yaml, with a schema beside it for the editor.",
     "explain": "Explain a code, a field or a kind of the spec; without an argument, list all.",
     "schema": "Print the JSON Schema of experiment.yaml and of the bases it may extend.",

@@ -68,6 +68,7 @@ def run(
             stop,
             request,
             None if agreed is None else agreed.check,
+            opened.document.composition.files,
         )
     _ignore_signals()
     if as_json:

@@ -1,6 +1,6 @@
 """The two sides of a comparison: a spec, a folder, or either as a Git revision has it."""
 
-import subprocess
+import os
 import tarfile
 import tempfile
 from collections.abc import Iterator
@@ -11,6 +11,7 @@ from typing import Any
 
 from continuum.digest_cache import DigestCache
 from continuum.errors import UsageError
+from continuum.git import GitError, run_git
 from continuum.plan import Plan
 from continuum.planner import make_plan
 from continuum.runs import ExperimentFolder
@@ -75,28 +76,27 @@ def _extract(revision: str, path: str, tree: Path) -> Path:
 
     The whole tree, because a spec extends files and reads data that lie anywhere in it.
     """
-    root = _git("rev-parse", "--show-toplevel").decode().strip()
-    prefix = _git("rev-parse", "--show-prefix").decode().strip() if path.startswith("./") else ""
-    _git("rev-parse", "--verify", "--quiet", f"{revision}^{{tree}}", what=revision)
+    here = Path.cwd()
+    root = Path(_name(_git(here, "rev-parse", "--show-toplevel")))
+    prefix = _name(_git(here, "rev-parse", "--show-prefix")) if path.startswith("./") else ""
+    _git(here, "rev-parse", "--verify", "--quiet", f"{revision}^{{tree}}", what=revision)
     archive = tree.with_suffix(".tar")
-    _git("-C", root, "archive", "--format=tar", f"--output={archive}", revision)
+    _git(root, "archive", "--format=tar", f"--output={archive}", revision)
     with tarfile.open(archive) as tar:
         tar.extractall(tree, **SAFELY)
     archive.unlink()
     return tree / prefix / path
 
 
-def _git(*arguments: str, what: str = "") -> bytes:
+def _name(printed: bytes) -> str:
+    return os.fsdecode(printed.removesuffix(b"\n"))
+
+
+def _git(folder: Path, *arguments: str, what: str = "") -> bytes:
     try:
-        done = subprocess.run(
-            ["git", *arguments], capture_output=True, timeout=GIT_TIMEOUT_S, check=False
-        )
-    except FileNotFoundError:
-        raise UsageError("a REV:PATH needs `git`, which is not installed") from None
-    except subprocess.TimeoutExpired:
-        raise UsageError(f"git {arguments[0]} took more than {GIT_TIMEOUT_S:g} s") from None
-    if done.returncode:
-        said = done.stderr.decode(errors="replace").strip().splitlines()
-        detail = said[0] if said else "there is no such revision"
-        raise UsageError(f"{what or 'git ' + arguments[0]}: {detail}")
-    return done.stdout
+        return run_git(folder, *arguments, timeout_s=GIT_TIMEOUT_S)
+    except GitError as error:
+        command, _, reason = str(error).partition(": ")
+        if reason.startswith("exit code"):  # of a command that was asked to be quiet
+            reason = "there is no such revision"
+        raise UsageError(f"{what or command}: {reason}") from None

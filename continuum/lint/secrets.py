@@ -27,6 +27,16 @@ _SECRET_KEY = re.compile(
     r"(?:^|[_-])(?:password|passwd|pwd|secret|token|credentials?|(?:api|access|private)[_-]?key)$",
     re.IGNORECASE,
 )
+_PRIVATE_KEY = re.compile(
+    r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL
+)
+_ASSIGNED = re.compile(
+    r"""(?P<key>\b[\w-]*(?:password|passwd|pwd|secret|token|credentials?|(?:api|access|private)[_-]?key)
+        ["']?[ \t]*[:=][ \t]*)
+        (?:"[^"\n]{6,}"|'[^'\n]{6,}'|[^\s"'(){}\[\],.$]{8,}(?=\s|$))""",
+    re.IGNORECASE | re.VERBOSE,
+)
+"""A text that is given to a name of a secret: quoted, or a bare word of YAML or a shell."""
 _VARIABLE = re.compile(r"\$\{[^${}]*\}")
 
 
@@ -42,6 +52,16 @@ def literal_secrets(subject: Subject) -> Iterator[Finding]:
                 "environment (HF_TOKEN for the Hub)",
                 is_secret=True,
             )
+
+
+def redacted(text: str) -> tuple[str, int]:
+    """A text without what looks like a secret, and how many were taken out."""
+    text, total = _PRIVATE_KEY.subn("<a private key>", text)
+    for kind, pattern in KNOWN_SECRETS.items():
+        text, number = re.subn(pattern, f"<{kind}>", text)
+        total += number
+    text, number = _ASSIGNED.subn(lambda found: f"{found['key']}<a secret>", text)
+    return text, total + number
 
 
 def _kind_of(path: KeyPath, text: str) -> str | None:

@@ -62,6 +62,8 @@ class Companions:
     """Where training stands in each dataset at an optimizer step, by the dataset's digest."""
     tokenizer_sha256: Mapping[str, str] = field(default_factory=dict)
     """Of the tokenizer's files, by name, as the dataset's record has them."""
+    numerics: dict[str, Any] | None = None
+    """What the last bit may hang on; see `training.numerics`."""
 
 
 def write_checkpoint(
@@ -299,6 +301,7 @@ def _fill(
         parent=companions.parent,
         resolved=companions.resolved,
         data_read=companions.data_read(values["step"]),
+        numerics=companions.numerics,
     ).sealed()
     fsync_tree(folder)
     write_json(folder / "manifest.json", manifest.model_dump(mode="json"))

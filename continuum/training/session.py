@@ -22,6 +22,7 @@ from continuum.training.guards import DivergedError
 from continuum.training.loop import Task, fit
 from continuum.training.memory import keep_freed_memory, memory_warnings
 from continuum.training.metrics import MetricsLog, read_metrics
+from continuum.training.numerics import numerics
 from continuum.training.positions import Part, begin, mixture_of, positions_after, told
 from continuum.training.saving import Saver
 from continuum.training.schedule import learning_rate
@@ -93,7 +94,8 @@ def train(ctx: StageContext, recipe: Recipe, origin: Origin) -> TrainingCheckpoi
     start_step = state.step
     # Until something is saved: an attempt that saved nothing left nothing but a row, to be dropped.
     state.owes_evaluation = recipe.evaluate is not None and bool(recipe.evaluate.at_start)
-    has_recovered = recover(fabric, ctx, state, resolved)
+    found = numerics(ctx.run.record().kind)
+    has_recovered = recover(fabric, ctx, state, resolved, found)
     if origin.weights is not None and not has_recovered and fabric.is_global_zero:
         begun = told(parts, recipe, origin.data_read, origin.data_position)
         ctx.run.log_attempt("data_position", datasets=begun)
@@ -105,7 +107,7 @@ def train(ctx: StageContext, recipe: Recipe, origin: Origin) -> TrainingCheckpoi
     task = make_task(ctx, recipe, num_steps, rate, data, validation, start_step)
 
     companions = replace(
-        _companions(recipe, origin, parts, resolved),
+        _companions(recipe, origin, parts, resolved, found),
         data_read=lambda step: positions_after(parts, starts, data.blocks_read(step)),
     )
     saver = Saver(fabric, ctx, recipe, companions, intervals_of(recipe, num_steps).keep_every)
@@ -169,7 +171,11 @@ def _num_steps(recipe: Recipe, datasets: Datasets) -> int:
 
 
 def _companions(
-    recipe: Recipe, origin: Origin, parts: list[Part], resolved: Resolved
+    recipe: Recipe,
+    origin: Origin,
+    parts: list[Part],
+    resolved: Resolved,
+    found: dict[str, Any],
 ) -> Companions:
     first = parts[0].dataset
     return Companions(
@@ -188,6 +194,7 @@ def _companions(
             for file in first.files
             if file.path.startswith("tokenizer/")
         },
+        numerics=found,
     )
 
 

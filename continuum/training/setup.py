@@ -21,6 +21,7 @@ from continuum.training.groups import parameter_groups
 from continuum.training.initial import initialize_shards
 from continuum.training.litgpt import GPT, build_model, initialize_weights
 from continuum.training.loop import Task
+from continuum.training.numerics import changes
 from continuum.training.positions import Part, Positions, order_of
 from continuum.training.saving import tracked_metrics
 from continuum.training.schedule import LearningRate
@@ -204,18 +205,27 @@ def restore(fabric: Fabric, state: TrainingState, folder: Path) -> None:
         state.restore(read_checkpoint(folder), rank=fabric.global_rank)
 
 
-def inexactness(manifest: Mapping[str, Any], resolved: Resolved) -> Iterator[str]:
+def inexactness(
+    manifest: Mapping[str, Any], resolved: Resolved, found: Mapping[str, Any]
+) -> Iterator[str]:
     """Why a run that goes on from a checkpoint need not come to the same bytes as one unbroken."""
     now = as_record(resolved)
     before = manifest["resolved"] or {key: manifest[key] for key in TOLD_BY_EVERY_MANIFEST}
     for key, value in before.items():
         if key in now and now[key] != value:
             yield f"{key} was {value} and is {now[key]}"
+    yield from changes(manifest["numerics"], found)
     if resolved.accelerator == "cuda" and not resolved.deterministic:
         yield "a GPU promises no equal bytes without runtime.deterministic"
 
 
-def recover(fabric: Fabric, ctx: StageContext, state: TrainingState, resolved: Resolved) -> bool:
+def recover(
+    fabric: Fabric,
+    ctx: StageContext,
+    state: TrainingState,
+    resolved: Resolved,
+    found_here: Mapping[str, Any],
+) -> bool:
     """Go on from the run's newest whole checkpoint, if it has one.
 
     Every byte is read first, and rank 0 decides; what was passed over, and whether the
@@ -237,7 +247,7 @@ def recover(fabric: Fabric, ctx: StageContext, state: TrainingState, resolved: R
     restore(fabric, state, ctx.run.checkpoints_dir / name)
     state.metrics = dict(manifest["metrics"])
     if fabric.is_global_zero:
-        why = list(inexactness(manifest, resolved))
+        why = list(inexactness(manifest, resolved, found_here))
         ctx.report({"event": "recovered", "step": state.step, "exact": not why})
         ctx.run.log_attempt("recovered", step=state.step, exact=not why, why=why)
     return True

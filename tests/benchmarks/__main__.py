@@ -3,10 +3,9 @@
     python -m tests.benchmarks [--quick] [--only NAME …] [--json] [--check | --store [--keep-worse]]
 
 `--check` compares with baseline.json and exits 1 when a ratio got worse by more than 25 %, and is
-so when it is measured once more. A row that needs a quiet machine and had none gets no verdict and
-is no regression: it says what disturbed it. `--store` writes it, and with `--keep-worse` only what
-is worse than stored. Ratios of quick runs and full ones are kept apart. A benchmark that fails is
-told at the end, and exits 1; the others' rows stand.
+so when it is measured once more. `--store` writes it, and with `--keep-worse` only what is worse
+than stored. Ratios of quick runs and full ones are kept apart. A benchmark that fails is told at
+the end, and exits 1; the others' rows stand.
 """
 
 import argparse
@@ -17,7 +16,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -25,7 +23,6 @@ from rich.table import Table
 
 import tests.benchmarks as package
 from tests.benchmarks.baseline import Baseline
-from tests.benchmarks.machine import watched
 from tests.benchmarks.rows import Row, Setting, benchmark
 
 SCHEMA = "continuum.benchmarks/1"
@@ -86,9 +83,7 @@ def _run(names: Sequence[str], *, quick: bool) -> tuple[list[Row], list[str]]:
         with tempfile.TemporaryDirectory(prefix="continuum-bench-") as folder:
             setting = Setting(Path(folder), quick, peers, rounds=3 if quick else 5)
             try:
-                with watched() as noise:
-                    found = benchmark.found[name](setting)
-                rows += [replace(row, noise=noise[0]) for row in found]
+                rows += benchmark.found[name](setting)
             except Exception as error:  # one that fails must not take the others' figures along
                 failures.append(f"{name}: {type(error).__name__}: {error}")
         print(f"{name}: {time.perf_counter() - start:.0f} s", file=sys.stderr, flush=True)
@@ -117,7 +112,7 @@ def _table(rows: Sequence[Row]) -> Table:
             f"{row.ratio:.3g}",
             f"{sign} {row.target:g}",
             row.verdict,
-            "; ".join(filter(None, (row.note, str(row.noise) if row.is_disturbed else ""))),
+            "; ".join(filter(None, (row.note, str(row.quiet or "")))),
         )
     return table
 

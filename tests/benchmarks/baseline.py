@@ -46,7 +46,7 @@ class Baseline:
         for row in rows:
             stored = self._ratios.get(row.name)
             is_kept = keep_worse and stored is not None and not row.is_regression(stored, 0.0)
-            if not (row.is_absolute or row.is_disturbed or is_kept):
+            if row.has_verdict and not row.is_absolute and not is_kept:
                 self._ratios[row.name] = float(f"{row.ratio:.3g}")
         text = json.dumps(self._all, indent=2, sort_keys=True) + "\n"
         self._path.write_text(text, encoding="utf-8")

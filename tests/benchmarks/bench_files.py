@@ -26,19 +26,7 @@ def bench_hashing(setting: Setting) -> Sequence[Row]:
     reference, ours = paired(plain, hashing, setting.rounds)
     what = f"hashing while writing {size >> 20} MiB"
     note = "a processor hashes 1.8 GB/s: a faster disk, or a busy second processor, waits for it"
-    return [
-        Row(
-            "hashing",
-            what,
-            "plain write + fsync",
-            reference,
-            ours,
-            "s",
-            1.15,
-            note=note,
-            needs_quiet=True,
-        )
-    ]
+    return [Row("hashing", what, "plain write + fsync", reference, ours, "s", 1.15, note=note)]
 
 
 def _write(path: Path, size: int, *, hashed: bool) -> float:

@@ -1,21 +1,15 @@
-"""The whole flow, from texts to retrained weights, against LitGPT's commands for the same.
+"""The whole flow, from texts to retrained weights, against LitGPT's commands for the same."""
 
-Both sides take turns. LitGPT compiles its model in each command; what it compiled is kept between
-commands and between runs, so it is measured with an empty cache and with a full one.
-"""
-
-import os
-import shutil
-import statistics
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from continuum.runs import ExperimentFolder
 from tests.benchmarks.commands import continuum, measure
-from tests.benchmarks.rows import Row, Setting, benchmark
+from tests.benchmarks.quiet import Quiet, watched
+from tests.benchmarks.rows import Row, Setting, benchmark, in_turns
 from tests.benchmarks.texts import tokenizer_folder
 from tests.text.samples import books
 
@@ -46,8 +40,8 @@ stages:
     global_batch_size: 16
     precision: 32-true
     optimizer: {{name: AdamW, lr: 4e-4}}
-    evaluate: {{every: {every}, sequences: 16}}
-    runtime: {{accelerator: cpu, micro_batch_size: 4, checkpoint: {{every: {every}}}}}
+    evaluate: {{every: 5, sequences: 16}}
+    runtime: {{accelerator: cpu, micro_batch_size: 4, checkpoint: {{every: 5}}}}
   longer:
     kind: resume
     from: pretrain
@@ -63,13 +57,15 @@ stages:
     global_batch_size: 16
     precision: 32-true
     optimizer: {{name: AdamW, lr: 4e-4}}
-    evaluate: {{every: {every}, sequences: 16}}
-    runtime: {{accelerator: cpu, micro_batch_size: 4, checkpoint: {{every: {every}}}}}
+    evaluate: {{every: 5, sequences: 16}}
+    runtime: {{accelerator: cpu, micro_batch_size: 4, checkpoint: {{every: 5}}}}
 """
 LITGPT = {
     "train.global_batch_size": 16,
     "train.micro_batch_size": 4,
     "train.max_seq_length": 256,
+    "train.save_interval": 5,
+    "eval.interval": 5,
     "eval.max_iters": 4,
     "precision": "32-true",
     "devices": 1,
@@ -77,98 +73,103 @@ LITGPT = {
 }
 
 
-ROUNDS = 3
-
-
 @dataclass(frozen=True)
 class Flow:
-    """How much is trained, and how often it is evaluated and saved, in optimizer steps."""
+    """What is trained, by both sides alike."""
 
-    first_tokens: int = 32_768
-    longer_tokens: int = 49_152
-    every: int = 5
+    first_tokens: int
+    """Of pretraining, and of retraining."""
+    longer_tokens: int
+    """Of the total to which the pretraining is resumed."""
 
     def __str__(self) -> str:
-        return (
-            f"pretrain {self.first_tokens:,}, resume to {self.longer_tokens:,}, convert, retrain "
-            f"{self.first_tokens:,} tokens; pythia-14m"
-        )
+        first, longer = f"{self.first_tokens:,}", f"{self.longer_tokens:,}"
+        return f"pretrain {first}, resume to {longer}, convert, retrain {first} tokens; pythia-14m"
 
 
-SHORT = Flow()
-LONG = Flow(first_tokens=393_216, longer_tokens=655_360, every=48)
-"""A million tokens: what comes before and between the steps weighs less."""
-
-
-@dataclass(frozen=True)
-class _Material:
-    """What both sides read, and where they write."""
-
-    folder: Path
-    tokenizer: Path
-    texts: tuple[Path, Path]
+SHORT = Flow(32_768, 49_152)
+LONG = Flow(409_600, 606_208)
+"""A million tokens in all: what starts and compiles weighs less."""
+ROUNDS = 3
+TARGETS = {"flow": 0.45, "flow/warm": 0.7, "flow/long": 1.0}
 
 
 @benchmark("flow")
 def bench_flow(setting: Setting) -> Sequence[Row]:
-    """Pretrain, resume, convert, retrain: the four LitGPT commands, and `continuum run`."""
+    """Pretrain, resume, convert, retrain: the five LitGPT commands, and `continuum run`."""
     if setting.quick:  # Minutes, most of them LitGPT's imports and compiling.
         return []
-    books = [_write_book(setting.work_dir / f"book{n}", text) for n, text in enumerate(_two())]
-    material = _Material(setting.work_dir, tokenizer_folder(setting.work_dir), (books[0], books[1]))
-    sides: dict[str, list[float]] = {"ours": [], "cold": [], "warm": []}
-    for number in range(ROUNDS):
-        for side in sides if number % 2 == 0 else reversed(sides):
-            sides[side].append(_measure(side, material, SHORT))
-    ours, cold, warm = (statistics.median(found) for found in sides.values())
-    split = ", ".join(f"{name} {s:.1f}" for name, s in stage_seconds(setting.work_dir / "ours"))
-    note = f"seconds of ours by stage: {split}"
-    row = Row(
-        "flow", str(SHORT), "litgpt, four commands", cold, ours, "s", 0.45, note=note,
-        needs_quiet=True,
-    )  # fmt: skip
-    warm_row = replace(
-        row, name="flow/warm-cache", reference="litgpt, all compiled before", reference_value=warm,
-        note="",
-    )  # fmt: skip
-    return [row, warm_row]
+    return flow_rows(setting, SHORT, LONG, ROUNDS)
 
 
-@benchmark("flow-long")
-def bench_long_flow(setting: Setting) -> Sequence[Row]:
-    """The same with a million tokens, once each, everything of LitGPT's compiled before."""
-    if setting.quick:
-        return []
-    books = [_write_book(setting.work_dir / f"book{n}", text) for n, text in enumerate(_two())]
-    material = _Material(setting.work_dir, tokenizer_folder(setting.work_dir), (books[0], books[1]))
-    _measure("warm", material, SHORT)
-    theirs, ours = _measure("warm", material, LONG), _measure("ours", material, LONG)
-    reference = "litgpt, all compiled before"
+def flow_rows(setting: Setting, short: Flow, long: Flow, rounds: int) -> list[Row]:
+    """The short flow with LitGPT's compile cache empty, then warm; the long one with a warm one."""
+    sides = _Sides(setting.work_dir)
+    cold, warm = sides.litgpt(short, is_warm=False), sides.litgpt(short, is_warm=True)
+    with watched() as watch:
+        cold()  # fills the cache that stays warm
+        cold_s, warm_s, ours_s = in_turns([cold, warm, sides.ours(short)], rounds, warm_up=False)
+    split = ", ".join(f"{name} {s:.1f}" for name, s in stage_seconds(sides.newest))
+    told = f"medians of {rounds} in turns; seconds of our last by stage: {split}"
+    with watched() as long_watch:
+        runs = [sides.litgpt(long, is_warm=True), sides.ours(long)]
+        long_s, long_ours_s = in_turns(runs, 1, warm_up=False)
     return [
-        Row(
-            "flow-long", str(LONG), reference, theirs, ours, "s", 0.8, note="one run of each",
-            needs_quiet=True,
-        )
+        _row("flow", short, "compile cache empty", cold_s, ours_s, told, watch.quiet),
+        _row("flow/warm", short, "compile cache warm", warm_s, ours_s, told, watch.quiet),
+        _row(
+            "flow/long", long, "compile cache warm", long_s, long_ours_s, "one run of each",
+            long_watch.quiet,
+        ),
     ]  # fmt: skip
 
 
-def _measure(side: str, material: _Material, flow: Flow) -> float:
-    """Seconds of one side, which begins without anything that it made before.
+def _row(
+    name: str, flow: Flow, cache: str, theirs: float, ours: float, note: str, quiet: Quiet
+) -> Row:
+    reference = f"litgpt, four commands, {cache}"
+    return Row(name, str(flow), reference, theirs, ours, "s", TARGETS[name], note=note, quiet=quiet)
 
-    LitGPT's token data lie beside the texts, so it gets texts of its own each time.
-    """
-    folder = material.folder / side
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    texts = [shutil.copytree(t, folder / "texts" / t.name) for t in material.texts]
-    if side == "ours":
-        return _with_continuum(folder, material.tokenizer, texts[0], texts[1], flow)
-    cache = material.folder / "compiled" if side == "warm" else folder / "compiled"
-    environment = {"TORCHINDUCTOR_CACHE_DIR": str(cache)}
-    if side == "warm" and not cache.exists():
-        _with_litgpt(folder, material.tokenizer, texts[0], texts[1], flow, environment)
-        return _measure(side, material, flow)
-    return _with_litgpt(folder, material.tokenizer, texts[0], texts[1], flow, environment)
+
+class _Sides:
+    """Runs of both sides on the same texts, each in a new folder."""
+
+    def __init__(self, work_dir: Path) -> None:
+        self._work_dir = work_dir
+        self._tokenizer = tokenizer_folder(work_dir)
+        self._texts = [_write_book(work_dir / f"book{n}", text) for n, text in enumerate(_two())]
+        self._number = 0
+        self.newest = work_dir
+        """The folder of our last run."""
+
+    def ours(self, flow: Flow) -> Callable[[], float]:
+        """Seconds of `continuum run`."""
+
+        def run() -> float:
+            self.newest = self._folder("ours")
+            return _with_continuum(self.newest, flow, self._tokenizer, *self._texts)
+
+        return run
+
+    def litgpt(self, flow: Flow, *, is_warm: bool) -> Callable[[], float]:
+        """Seconds of LitGPT's commands; those that are not warm compile everything.
+
+        The first of them fills the cache of the warm ones.
+        """
+        warm = self._work_dir / "compiled"
+
+        def run() -> float:
+            folder = self._folder("litgpt")
+            cache = warm if is_warm or not warm.exists() else folder / "compiled"
+            return _with_litgpt(folder, flow, cache, self._tokenizer, *self._texts)
+
+        return run
+
+    def _folder(self, side: str) -> Path:
+        self._number += 1
+        folder = self._work_dir / f"{side}{self._number}"
+        folder.mkdir()
+        return folder
 
 
 def stage_seconds(folder: Path) -> list[tuple[str, float]]:
@@ -198,55 +199,47 @@ def _write_book(folder: Path, text: str) -> Path:
     return folder
 
 
-def _with_continuum(folder: Path, tokenizer: Path, first: Path, second: Path, flow: Flow) -> float:
+def _with_continuum(folder: Path, flow: Flow, tokenizer: Path, first: Path, second: Path) -> float:
     text = EXPERIMENT.format(
         tokenizer=tokenizer,
         first=first,
         second=second,
         first_tokens=flow.first_tokens,
         longer_tokens=flow.longer_tokens,
-        every=flow.every,
     )
     (folder / "experiment.yaml").write_text(text, encoding="utf-8")
     return measure(continuum("run", folder)).wall_s
 
 
 def _with_litgpt(
-    folder: Path,
-    tokenizer: Path,
-    first: Path,
-    second: Path,
-    flow: Flow,
-    environment: Mapping[str, str],
+    folder: Path, flow: Flow, cache: Path, tokenizer: Path, first: Path, second: Path
 ) -> float:
     out = [folder / name for name in ("pretrain", "longer", "weights", "retrain")]
     state = out[0] / "final" / "lit_model.pth"
-    settings = {"train.save_interval": flow.every, "eval.interval": flow.every}
-    begin = {**settings, "train.max_tokens": flow.first_tokens}
-    longer = {**settings, "train.max_tokens": flow.longer_tokens}
     commands = (
-        _pretrain(tokenizer, first, out[0], begin),
-        _pretrain(tokenizer, first, out[1], longer, "--resume", state),
+        _pretrain(tokenizer, first, out[0], flow.first_tokens),
+        _pretrain(tokenizer, first, out[1], flow.longer_tokens, "--resume", state),
         ["convert_pretrained_checkpoint", out[1] / "final", out[2]],
-        _pretrain(tokenizer, second, out[3], begin, "--initial_checkpoint_dir", out[2]),
+        _pretrain(tokenizer, second, out[3], flow.first_tokens, "--initial_checkpoint_dir", out[2]),
     )
     litgpt = Path(sys.executable).with_name("litgpt")
+    environment = {"TORCHINDUCTOR_CACHE_DIR": str(cache), "TRITON_CACHE_DIR": str(cache / "triton")}
     return sum(
-        measure([litgpt, *command], cwd=folder, environment={**os.environ, **environment}).wall_s
+        measure([litgpt, *command], cwd=folder, environment=environment).wall_s
         for command in commands
     )
 
 
 def _pretrain(
-    tokenizer: Path, texts: Path, out: Path, more: Mapping[str, int], *words: str | Path
+    tokenizer: Path, texts: Path, out: Path, max_tokens: int, *more: str | Path
 ) -> list[str | Path]:
     settings = {
         **LITGPT,
-        **more,
         "data.train_data_path": texts / "train",
         "data.val_data_path": texts / "validation",
+        "train.max_tokens": max_tokens,
         "tokenizer_dir": tokenizer,
         "out_dir": out,
     }
-    given = [str(word) for key, value in settings.items() for word in (f"--{key}", value)]
-    return ["pretrain", "pythia-14m", *given, *words]
+    words = [str(word) for key, value in settings.items() for word in (f"--{key}", value)]
+    return ["pretrain", "pythia-14m", *words, *more]

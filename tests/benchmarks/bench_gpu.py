@@ -71,7 +71,7 @@ def train(training: Training, folder: Path, rounds: int) -> tuple[list[Turn], li
         paced("train_ours", ours, errors=folder / "ours.txt") as own,
     ):
         reference, found = take_turns([theirs, own], rounds, WARM_UP)
-        return reference, found
+    return reference, found
 
 
 def rows_of(

@@ -52,9 +52,7 @@ def bench_checkpoint(setting: Setting) -> Sequence[Row]:
     reference, value = paired(synchronous, ours, setting.rounds)
     saver.wait()
     what = f"step-loop pause of a checkpoint, {MODEL}"
-    return [
-        Row("checkpoint", what, "fabric.save + fsync", reference, value, "s", 0.3, needs_quiet=True)
-    ]
+    return [Row("checkpoint", what, "fabric.save + fsync", reference, value, "s", 0.3)]
 
 
 def _take_steps(fabric: Fabric, state: TrainingState, task: Task) -> None:

@@ -3,13 +3,12 @@
 import os
 import shutil
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 
-from tests.benchmarks.gemm import flops_of_turn
 from tests.benchmarks.pacing import Turn, paced, take_turns
+from tests.benchmarks.quiet import Quiet, watched
 from tests.benchmarks.rows import Row, Setting, benchmark
 from tests.benchmarks.training_spec import (
     EVALUATION_BATCHES,
@@ -23,22 +22,18 @@ from tests.benchmarks.training_spec import (
 WARM_UP = 2
 """Turns that do not count: the first step and the first evaluation, which are compiled."""
 LITGPT = "litgpt.pretrain.main"
-EAGER = {"TORCHDYNAMO_DISABLE": "1"}
-"""torch.compile gives back what it is given."""
 SPAWNED = (
     "LitGPT spawns its loader's workers each time; where it need not tokenize, it forks them, and "
     "0.53 to 0.79 was seen: the products of matrices are most of it then"
 )
-LIMIT = replace(ON_CPU, model="pythia-160m", evaluation_batches=None)
-LIMIT_QUICK = replace(ON_CPU, evaluation_batches=None)
-
-Sides = dict[str, list[Turn]]
-"""The turns of `ours`, of LitGPT `eager` and, where there is a C++ compiler, `compiled`."""
 
 
 @benchmark("training")
 def bench_training(setting: Setting) -> Sequence[Row]:
-    """Steps and evaluations of the same training, in turns; then what each process has taken."""
+    """Steps and evaluations of the same training, in turns; then what each process has taken.
+
+    LitGPT trains compiled, as its command does where there is a C++ compiler, and eager.
+    """
     folder = write_training(setting.work_dir / "ours")
     tokenizer = tokenizer_of(folder)
     compiles = shutil.which(os.environ.get("CXX", "g++")) is not None
@@ -47,52 +42,29 @@ def bench_training(setting: Setting) -> Sequence[Row]:
         texts = write_texts(setting.work_dir / "warm")
         warm = (texts, tokenizer, ON_CPU.as_json())
         _warm_compile_cache(warm, setting.work_dir / "warm.txt")
-    sides = {"compiled": {}, "eager": EAGER} if compiles else {"eager": EAGER}
-    with ExitStack() as stack:
-        processes = {}
-        for name, environment in sides.items():
-            texts = write_texts(setting.work_dir / name)
-            litgpts = (texts, tokenizer, ON_CPU.as_json())
-            errors = setting.work_dir / f"{name}.txt"
-            litgpt = paced("train_litgpt", *litgpts, errors=errors, environment=environment)
-            processes[name] = stack.enter_context(litgpt)
-        ours = paced("train_ours", folder, errors=setting.work_dir / "ours.txt")
-        processes["ours"] = stack.enter_context(ours)
-        found = take_turns(list(processes.values()), 2 * setting.rounds, WARM_UP)
-    turns = dict(zip(processes, found, strict=True))
-    return [*_speeds(turns), *_others(turns)]
-
-
-@benchmark("limit")
-def bench_limit(setting: Setting) -> Sequence[Row]:
-    """The share of the machine's rate of matrix products that training reaches, in turns.
-
-    What is missing to one is everything besides them: norms, activations, the loss, the optimizer.
-    """
-    training = LIMIT_QUICK if setting.quick else LIMIT
-    folder = write_training(setting.work_dir / "ours", training)
-    errors = setting.work_dir / "errors.txt"
-    with (
-        paced("gemm", training.as_json(), errors=errors) as products,
-        paced("train_ours", folder, errors=setting.work_dir / "ours.txt") as ours,
-    ):
-        found = take_turns([products, ours], setting.rounds, WARM_UP)
-    flops = flops_of_turn(training)
-    reference, own = (flops / _median(turns, "train", _wall_s) / 1e9 for turns in found)
-    what = f"rate of the products in training {training.model}"
-    return [
-        Row(
-            "limit",
-            what,
-            "its matrix products alone",
-            reference,
-            own,
-            "GFLOP/s",
-            0.8,
-            more_is_better=True,
-            needs_quiet=True,
-        )
-    ]
+    ways: dict[str, dict[str, str]] = {"compiled": {}} if compiles else {}
+    ways["eager"] = {"TORCHDYNAMO_DISABLE": "1"}
+    with watched() as watch, ExitStack() as stack:
+        processes = [
+            stack.enter_context(
+                paced(
+                    "train_litgpt",
+                    write_texts(setting.work_dir / way),
+                    tokenizer,
+                    ON_CPU.as_json(),
+                    errors=setting.work_dir / f"{way}.txt",
+                    environment=environment,
+                )
+            )
+            for way, environment in ways.items()
+        ]
+        errors = setting.work_dir / "ours.txt"
+        processes.append(stack.enter_context(paced("train_ours", folder, errors=errors)))
+        *theirs, ours = take_turns(processes, 2 * setting.rounds, WARM_UP)
+    rows: list[Row] = []
+    for way, turns in zip(ways, theirs, strict=True):
+        rows += _speed_rows(way, turns, ours, watch.quiet)
+    return [*rows, *_other_rows(next(iter(ways)), theirs[0], ours, watch.quiet)]
 
 
 def _warm_compile_cache(litgpts: Sequence[Path | str], errors: Path) -> None:
@@ -102,68 +74,66 @@ def _warm_compile_cache(litgpts: Sequence[Path | str], errors: Path) -> None:
             process.turn()
 
 
-def _median(turns: Sequence[Turn], what: str, figure: Callable[[Turn], float]) -> float:
-    return statistics.median(figure(turn) for turn in turns if turn.what == what)
+def _medians(
+    what: str, figure: Callable[[Turn], float], *sides: Sequence[Turn]
+) -> tuple[float, ...]:
+    """The median turn of each side."""
+    return tuple(
+        statistics.median(figure(turn) for turn in turns if turn.what == what) for turns in sides
+    )
 
 
-def _wall_s(turn: Turn) -> float:
-    return turn.wall_s
+def _speed_rows(
+    way: str, theirs: Sequence[Turn], ours: Sequence[Turn], quiet: Quiet
+) -> Iterator[Row]:
+    """Training against LitGPT in one way, in wall time and in CPU time.
+
+    The row against the compiled one has the name under which its ratios were stored before.
+    CPU time hangs on the load of others far less; it needs no quiet machine.
+    """
+    suffix = "" if way == "compiled" else f"-{way}"
+    wall = _medians("train", lambda turn: turn.wall_s, theirs, ours)
+    cpu = _medians("train", lambda turn: turn.cpu_s, theirs, ours)
+    for name, unit, seconds, seen in (
+        ("speed", "tokens/s", wall, quiet),
+        ("cpu", "tokens/CPU s", cpu, None),
+    ):
+        yield Row(
+            f"training/{name}{suffix}",
+            f"training of {MODEL}, steady, {'wall' if name == 'speed' else 'CPU'} time",
+            f"{LITGPT}, {way}",
+            ON_CPU.tokens_per_turn / seconds[0],
+            ON_CPU.tokens_per_turn / seconds[1],
+            unit,
+            1.1,
+            more_is_better=True,
+            quiet=seen,
+        )
 
 
-def _cpu_s(turn: Turn) -> float:
-    return turn.cpu_s
-
-
-def _speeds(sides: Sides) -> list[Row]:
-    """Tokens a second against each side of LitGPT, by the clock and by processor time."""
-    names = {"compiled": "training/speed", "eager": "training/speed-eager"}
-    rows = []
-    for side in (name for name in names if name in sides):
-        for suffix, unit, figure in (("", "s", _wall_s), ("-cpu", "s of a processor", _cpu_s)):
-            theirs, ours = (
-                ON_CPU.tokens_per_turn / _median(sides[name], "train", figure)
-                for name in (side, "ours")
-            )
-            row = Row(
-                names[side] + suffix,
-                f"training of {MODEL}, steady",
-                f"{LITGPT}, {side}",
-                theirs,
-                ours,
-                f"tokens/{unit}",
-                1.1,
-                more_is_better=True,
-                needs_quiet=True,
-            )
-            rows.append(row)
-    return rows
-
-
-def _others(sides: Sides) -> list[Row]:
-    """Memory and evaluation, against LitGPT as its users run it: compiled where it can be."""
-    side = "compiled" if "compiled" in sides else "eager"
-    reference, ours = sides[side], sides["ours"]
-    theirs_s, ours_s = (_median(turns, "evaluate", _wall_s) for turns in (reference, ours))
-    cpu = _median(ours, "evaluate", _cpu_s) / _median(reference, "evaluate", _cpu_s)
-    return [
-        Row(
-            "training/memory",
-            f"peak memory of training {MODEL}",
-            f"{LITGPT}, {side}",
-            reference[-1].peak_bytes / 1e6,
-            ours[-1].peak_bytes / 1e6,
-            "MB",
-            0.7,
-        ),
-        Row(
-            "training/evaluation",
-            f"evaluation of {EVALUATION_BATCHES} batches",
-            f"{LITGPT}, its loaders",
-            theirs_s,
-            ours_s,
-            "s",
-            0.25,
-            note=f"CPU time {cpu:.2f} x; {SPAWNED}",
-            needs_quiet=True,
-        ),
-    ]
+def _other_rows(
+    way: str, theirs: Sequence[Turn], ours: Sequence[Turn], quiet: Quiet
+) -> Iterator[Row]:
+    """Memory and evaluation; against LitGPT as its command runs here."""
+    yield Row(
+        "training/memory",
+        f"peak memory of training {MODEL}",
+        f"{LITGPT}, {way}",
+        theirs[-1].peak_bytes / 1e6,
+        ours[-1].peak_bytes / 1e6,
+        "MB",
+        0.7,
+    )
+    cpu = _medians("evaluate", lambda turn: turn.cpu_s, theirs, ours)
+    wall = _medians("evaluate", lambda turn: turn.wall_s, theirs, ours)
+    yield Row(
+        "training/evaluation",
+        f"evaluation of {EVALUATION_BATCHES} batches",
+        f"{LITGPT}, {way}, its loaders",
+        wall[0],
+        wall[1],
+        "s",
+        0.25,
+        note=f"CPU time {cpu[1] / cpu[0]:.2f} x; {SPAWNED}",
+        quiet=quiet,
+    )

@@ -1,24 +1,20 @@
 """What the loop costs besides its operations: logging apart, next to nothing."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from time import process_time
 from typing import Any
 
 import torch
 
-from continuum.runs import StageRun
-from continuum.training.loop import fit
 from continuum.training.loss import next_token_loss
-from continuum.training.metrics import MetricsLog
 from continuum.training.state import unwrap, unwrap_optimizer
 from tests.benchmarks.rows import Row, Setting, benchmark, paired
 from tests.benchmarks.training_parts import (
     FIELDS,
     TOKENS_PER_STEP,
     begin,
+    fit_steps,
     small_steps,
-    task_of,
-    until,
 )
 from tests.benchmarks.training_spec import MICRO_BATCH, SEQUENCE_LENGTH
 
@@ -54,28 +50,10 @@ def bench_loop(setting: Setting) -> Sequence[Row]:
     ]
 
 
-def _fit(setting: Setting) -> Any:
+def _fit(setting: Setting) -> Callable[[], float]:
     recipe = small_steps()
     fabric, state = begin(recipe)
-    task = task_of(recipe, setting.work_dir / "tokens")
-    run = StageRun(setting.work_dir / "runs" / "pretrain-000000000000")
-    run.path.mkdir(parents=True)
-    log = MetricsLog(run, attempt=1)
-
-    def take_steps() -> float:
-        start = process_time()
-        fit(
-            fabric,
-            state,
-            until(task, state.step + STEPS),
-            log=log,
-            save=lambda state: None,
-            report=lambda event: None,
-            should_stop=lambda: False,
-        )
-        return process_time() - start
-
-    return take_steps
+    return fit_steps(setting, fabric, state, recipe, clock=process_time, steps=STEPS)
 
 
 def _bare() -> Any:

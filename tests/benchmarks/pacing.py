@@ -82,7 +82,7 @@ class Paced:
 
 
 def take_turns(processes: Sequence[Paced], rounds: int, warm_up: int) -> list[list[Turn]]:
-    """A step or an evaluation of each in turn, forwards, then backwards; the turns of each.
+    """A step or an evaluation of each, then of each again; who begins changes.
 
     Args:
         warm_up: Turns before the `rounds` that count.
@@ -93,8 +93,9 @@ def take_turns(processes: Sequence[Paced], rounds: int, warm_up: int) -> list[li
             turn = process.turn()
             if number >= warm_up:
                 turns[process].append(turn)
-    assert len({tuple(turn.what for turn in found) for found in turns.values()}) == 1
-    return list(turns.values())
+    found = list(turns.values())
+    assert all([t.what for t in each] == [t.what for t in found[0]] for each in found)
+    return found
 
 
 @contextmanager

@@ -2,11 +2,11 @@
 
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks.machine import Noise
+from tests.benchmarks.quiet import Quiet
 
 
 @dataclass(frozen=True)
@@ -27,13 +27,11 @@ class Row:
     more_is_better: bool = False
     note: str = ""
     """Circumstances, or why the target is missed."""
+    quiet: Quiet | None = None
+    """Of a row that needs a quiet machine: whether it had one. Else there is no verdict."""
     is_absolute: bool = False
     """Whether the reference is a limit in seconds: then another machine has another ratio, and it
     is not compared with a stored one."""
-    needs_quiet: bool = False
-    """Whether a busy machine makes the ratio another one."""
-    noise: Noise | None = None
-    """What disturbed the measurement; None where the machine was not watched."""
 
     @property
     def ratio(self) -> float:
@@ -46,20 +44,20 @@ class Row:
         return self.ratio >= self.target if self.more_is_better else self.ratio <= self.target
 
     @property
-    def is_disturbed(self) -> bool:
-        """True if it needed a quiet machine and had none: then it says nothing."""
-        return self.needs_quiet and self.noise is not None and not self.noise.is_quiet
+    def has_verdict(self) -> bool:
+        """Whether the ratio says something: another's load does not decide about us."""
+        return self.quiet is None or self.quiet.is_quiet
 
     @property
     def verdict(self) -> str:
-        """`met`, `MISSED`, or none."""
-        if self.is_disturbed:
+        """In words."""
+        if not self.has_verdict:
             return "not quiet: no verdict"
         return "met" if self.is_met else "MISSED"
 
     def is_regression(self, baseline: float, tolerance: float) -> bool:
         """Whether the ratio is worse than a stored one by more than the tolerance."""
-        if self.is_absolute or self.is_disturbed:
+        if self.is_absolute or not self.has_verdict:
             return False
         if self.more_is_better:
             return self.ratio < baseline * (1 - tolerance)
@@ -67,8 +65,8 @@ class Row:
 
     def better_of(self, other: "Row") -> "Row":
         """The one whose ratio is better: noise of the machine only makes a measurement worse."""
-        if self.is_disturbed != other.is_disturbed:
-            return other if self.is_disturbed else self
+        if self.has_verdict != other.has_verdict:
+            return self if self.has_verdict else other
         is_better = other.ratio > self.ratio if self.more_is_better else other.ratio < self.ratio
         return other if is_better else self
 
@@ -84,11 +82,10 @@ class Row:
             "ratio": self.ratio,
             "target": self.target,
             "more_is_better": self.more_is_better,
-            "is_met": self.is_met,
-            "is_absolute": self.is_absolute,
+            "is_met": self.is_met if self.has_verdict else None,
             "verdict": self.verdict,
-            "needs_quiet": self.needs_quiet,
-            "noise": None if self.noise is None else asdict(self.noise),
+            "quiet": None if self.quiet is None else str(self.quiet),
+            "is_absolute": self.is_absolute,
             "note": self.note,
         }
 

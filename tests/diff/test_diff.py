@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -282,6 +283,19 @@ def test_outside_a_repository_a_revision_is_refused(
     monkeypatch.chdir(tmp_path)
     done = Cli()("diff", "HEAD:a", "HEAD:b", expect=2)
     assert "not a git repository" in done.stderr
+
+
+def test_a_hook_of_another_repository_changes_nothing(
+    repository: Repository, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    repository.edit("max_steps: 30", "max_steps: 40")
+    repository.commit()
+    expected = repository.diff()
+    other = tmp_path_factory.mktemp("other")
+    subprocess.run(["git", "init", "-q", str(other)], check=True)
+    variables = {"GIT_DIR": str(other / ".git"), "GIT_WORK_TREE": str(other)}
+    inside = Repository(repository.path, Cli(environment=variables))
+    assert inside.diff() == expected
 
 
 def test_diff_imports_no_torch(repository: Repository) -> None:

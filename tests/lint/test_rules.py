@@ -97,15 +97,15 @@ def test_hundreds_of_stages_are_linted_in_a_moment(tmp_path: Path) -> None:
     assert [warning.code for warning in found] == ["W009"] * 400
 
 
-def test_the_quickstart_repeats_some_data_and_is_clean_otherwise() -> None:
-    found = warnings_of(ROOT / "experiments" / "quickstart" / "experiment.yaml")
+def test_the_quickstart_repeats_some_data_and_is_clean_otherwise(shipped: Path) -> None:
+    found = warnings_of(shipped / "experiments" / "quickstart" / "experiment.yaml")
     assert {(warning.code, warning.path) for warning in found} == {
         ("W001", "stages.retrain.data.prose_tokens")
     }
 
 
-def test_the_large_experiment_pins_nothing_and_is_clean_otherwise() -> None:
-    found = warnings_of(ROOT / "experiments" / "pythia-160m-gutenberg" / "experiment.yaml")
+def test_the_large_experiment_pins_nothing_and_is_clean_otherwise(shipped: Path) -> None:
+    found = warnings_of(shipped / "experiments" / "pythia-160m-gutenberg" / "experiment.yaml")
     assert {warning.code for warning in found} == {"W003"}
     assert len(found) == 5
 

@@ -22,11 +22,11 @@ from continuum.planner import make_plan
 from continuum.runs import ExperimentFolder
 from continuum.spec.experiment import load_experiment
 from continuum.stages.fetch import Fetch
+from tests.shipped import copy_shipped
 
 HERE = Path(__file__).parent
 SPEC = HERE / "golden" / "experiment.yaml"
 GOLDEN = HERE / "golden.json"
-SHIPPED = HERE.parent.parent / "experiments"
 BOOK = "A fixed text.\n"
 INDEX = {
     "config": {"data_format": ["no_header_tensor:16"], "item_loader": "TokensLoader"},
@@ -63,9 +63,10 @@ def plan_with(spec: Path, *overrides: str) -> Plan:
 def current_fingerprints() -> dict[str, dict[str, str]]:
     """What this release makes of the golden experiment and of the shipped ones."""
     with tempfile.TemporaryDirectory() as folder:
-        found = {"golden": _fingerprints(plan_with(prepare(Path(folder))))}
-    for spec in sorted(SHIPPED.glob("*/experiment.yaml")):
-        found[spec.parent.name] = _fingerprints(plan_with(spec, *_without_local_texts(spec)))
+        found = {"golden": _fingerprints(plan_with(prepare(Path(folder) / "golden")))}
+        shipped = copy_shipped(Path(folder))
+        for spec in sorted(shipped.glob("experiments/*/experiment.yaml")):
+            found[spec.parent.name] = _fingerprints(plan_with(spec, *_without_local_texts(spec)))
     return found
 
 

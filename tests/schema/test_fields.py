@@ -16,7 +16,6 @@ from continuum.spec.keys import field_at
 from continuum.spec.manual import Field, all_fields, all_kinds
 from continuum.spec.schema import experiment_schema
 from continuum.stage import stage_kinds
-from tests.schema.documents import ROOT
 
 ROLES = {"identity", "runtime", "cosmetic"}
 FIELDS = all_fields()
@@ -62,8 +61,8 @@ def test_whatever_lies_below_runtime_is_runtime() -> None:
     assert {field.role for field in FIELDS if field.path == "schedule.warmup.steps"} == {"identity"}
 
 
-def test_the_roles_are_those_that_fingerprints_go_by() -> None:
-    path = ROOT / "experiments" / "quickstart" / "experiment.yaml"
+def test_the_roles_are_those_that_fingerprints_go_by(shipped: Path) -> None:
+    path = shipped / "experiments" / "quickstart" / "experiment.yaml"
     for stage in load_experiment(path).stages.values():
         told = {
             field.path

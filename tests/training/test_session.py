@@ -17,6 +17,7 @@ from continuum.stage import rebuild_stage
 from continuum.stages.pretrain import Pretrain
 from continuum.training.data import Blocks, Share, TrainingData
 from continuum.training.litgpt import GPT, Config, loss_of_logits
+from continuum.training.numerics import changes, numerics
 from continuum.training.order import SampleOrder
 from tests.training.conftest import DATA_STAGES
 from tests.training.samples import TOY_FIELDS, Trials, assert_equal_tensors, steps_of
@@ -272,18 +273,62 @@ def test_what_may_change_the_bytes_is_said_when_a_run_goes_on(
     assert told.startswith(why)
 
 
+@pytest.mark.parametrize(
+    ("section", "name", "value", "why"),
+    [
+        ("versions", "litgpt", "0.5.1", "versions: litgpt was 0.5.1 and is "),
+        ("versions", "litdata", "0.2.1", "versions: litdata was 0.2.1 and is "),
+        ("versions", "continuum", "0.0.1", "versions: continuum was 0.0.1 and is "),
+        ("kinds", "pretrain", 0, "kinds: pretrain was 0 and is "),
+        ("libraries", "torch", "ATLAS", "libraries: torch was ATLAS and is "),
+        ("processor", "model", "Z80", "processor: model was Z80 and is "),
+        ("processor", "instructions", "SSE2", "processor: instructions was SSE2 and is "),
+        ("threads", "between", 99, "threads: between was 99 and is "),
+        ("settings", "deterministic", True, "settings: deterministic was True and is False"),
+        ("settings", "matmul_precision", "medium", "settings: matmul precision was medium and is "),
+        ("environment", "MKL_CBWR", "COMPATIBLE", "MKL_CBWR was COMPATIBLE and is unset"),
+        ("cuda", "driver", "1.0", "cuda: driver was 1.0 and is unset"),
+    ],
+    ids=lambda value: str(value) if isinstance(value, str) and " " not in value else "",
+)
+def test_what_a_checkpoint_was_computed_by_is_compared(
+    section: str, name: str, value: Any, why: str
+) -> None:
+    now = numerics("pretrain")
+    assert [*changes(now, now)] == []
+    (told,) = changes({**now, section: {**now[section], name: value}}, now)
+    assert told.startswith(why)
+
+
+def test_an_environment_that_changes_numbers_makes_a_recovery_inexact(
+    trials: Trials, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trials.write(only=TRAIN)
+    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "0")
+    trials.carry_out(stop_at=13)
+    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "1")
+    monkeypatch.setenv("TORCH_HOME", "elsewhere")
+    trials.carry_out().raise_for_failure()
+    run = trials.stage_run("pretrain")
+    (recovered,) = [line for line in run.attempts() if line["event"] == "recovered"]
+    assert not recovered["exact"]
+    assert recovered["why"] == ["NVIDIA_TF32_OVERRIDE was 0 and is 1"]
+
+
 def test_a_checkpoint_of_an_earlier_release_is_still_one(trials: Trials) -> None:
     trials.write(only=TRAIN)
     trials.carry_out(stop_at=13)
     run = trials.stage_run("pretrain")
     path = run.checkpoint_dir(13) / "manifest.json"
     manifest = CheckpointManifest.model_validate_json(path.read_bytes())
-    later = ("resolved", "data_read")
+    later = ("resolved", "data_read", "numerics")
     earlier = manifest.model_copy(update=dict.fromkeys(later)).sealed()
     path.write_text(earlier.model_dump_json(exclude=set(later)), encoding="utf-8")
     trials.carry_out().raise_for_failure()
     (recovered,) = [line for line in run.attempts() if line["event"] == "recovered"]
-    assert (recovered["step"], recovered["exact"]) == (13, True)
+    assert (recovered["step"], recovered["exact"]) == (13, False)
+    (told,) = recovered["why"]
+    assert "are not known of the attempt before" in told
 
 
 def test_damaged_weights_of_a_parent_are_told_with_what_to_do(trials: Trials) -> None:

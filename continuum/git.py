@@ -1,0 +1,175 @@
+"""Git, asked about one folder: no locks taken, nothing of a hook's environment, names as bytes.
+
+Git sets variables such as GIT_DIR for the hooks it runs; they would answer for another repository
+than the folder's own. What Git cannot say is an error with its reason, never an empty answer.
+"""
+
+import hashlib
+import os
+import re
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+TIMEOUT_S = 10.0
+LOCAL_VARIABLES = (
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_CONFIG", "GIT_CONFIG_PARAMETERS", "GIT_CONFIG_COUNT",
+    "GIT_OBJECT_DIRECTORY", "GIT_DIR", "GIT_WORK_TREE", "GIT_IMPLICIT_WORK_TREE", "GIT_GRAFT_FILE",
+    "GIT_INDEX_FILE", "GIT_NO_REPLACE_OBJECTS", "GIT_REPLACE_REF_BASE", "GIT_PREFIX",
+    "GIT_INTERNAL_SUPER_PREFIX", "GIT_SHALLOW_FILE", "GIT_COMMON_DIR",
+)  # fmt: skip
+"""What `git rev-parse --local-env-vars` lists, for a Git that does not answer."""
+OUTSIDE = "not a git repository (or any"
+"""How Git begins to say that no folder above is one; a broken repository is told otherwise."""
+_ABSOLUTE = re.compile(r"'/(?:[^'\n]*/)?([^'/\n]+)/?'|(?<![\w.])/(?:[^\s'\":]*/)?([^\s'\":/]+)")
+
+
+class GitError(Exception):
+    """Git gave no answer; the message names the command and the reason, without absolute paths."""
+
+
+class NoRepositoryError(GitError):
+    """The folder is in no repository."""
+
+
+@dataclass(frozen=True)
+class Checkout:
+    """The work tree that holds a folder."""
+
+    root: Path
+
+    def git(self, *arguments: str) -> bytes:
+        """What a command prints; raises GitError."""
+        return run_git(self.root, *arguments)
+
+    def commit(self) -> str:
+        """The commit that is checked out.
+
+        Raises:
+            GitError: there is none yet, or Git cannot read it.
+        """
+        try:
+            return self.git("rev-parse", "--verify", "--quiet", "HEAD^{commit}").decode().strip()
+        except GitError as error:
+            raise GitError(f"{error} (HEAD names no commit)") from None
+
+    def is_dirty(self) -> bool:
+        """Whether tracked files differ from the commit; raises GitError."""
+        return bool(self.git("status", "--porcelain=v1", "-z", "--untracked-files=no"))
+
+
+def checkout_of(folder: Path) -> Checkout:
+    """The work tree that holds a folder.
+
+    Raises:
+        NoRepositoryError: there is none.
+        GitError: Git cannot say.
+    """
+    try:
+        root = run_git(folder, "rev-parse", "--show-toplevel")
+    except NoRepositoryError:
+        raise
+    except GitError as error:
+        above = (folder.resolve(), *folder.resolve().parents)
+        if not any((place / ".git").exists() for place in above):
+            raise NoRepositoryError(str(error)) from None
+        raise
+    return Checkout(Path(os.fsdecode(root.removesuffix(b"\n"))))
+
+
+def run_git(folder: Path, *arguments: str, timeout_s: float = TIMEOUT_S) -> bytes:
+    """What a command of Git prints, asked in `folder`; raises GitError."""
+    command, what = _command(folder, arguments), f"git {arguments[0]}"
+    try:
+        done = subprocess.run(
+            command, capture_output=True, timeout=timeout_s, check=False, env=git_environment()
+        )
+    except subprocess.TimeoutExpired:
+        raise GitError(f"{what}: no answer within {timeout_s:g} s") from None
+    except OSError as error:
+        raise GitError(f"{what}: {_why_not_started(error)}") from None
+    if done.returncode:
+        raise _refusal(what, done.stderr, done.returncode)
+    return done.stdout
+
+
+@dataclass(frozen=True)
+class LongOutput:
+    """What a command printed; of more than is kept, only the digest and the size."""
+
+    sha256: str
+    size_bytes: int
+    text: bytes | None
+
+
+def run_git_long(folder: Path, *arguments: str, keep_bytes: int) -> LongOutput:
+    """What a command prints, that may be more than memory should hold; raises GitError."""
+    what, digest, size, kept = f"git {arguments[0]}", hashlib.sha256(), 0, b""
+    with tempfile.TemporaryFile() as printed:
+        try:
+            done = subprocess.run(
+                _command(folder, arguments),
+                stdout=printed,
+                stderr=subprocess.PIPE,
+                timeout=TIMEOUT_S,
+                check=False,
+                env=git_environment(),
+            )
+        except subprocess.TimeoutExpired:
+            raise GitError(f"{what}: no answer within {TIMEOUT_S:g} s") from None
+        except OSError as error:
+            raise GitError(f"{what}: {_why_not_started(error)}") from None
+        if done.returncode:
+            raise _refusal(what, done.stderr, done.returncode)
+        printed.seek(0)
+        while part := printed.read(1 << 20):
+            digest.update(part)
+            size += len(part)
+            kept = kept + part if size <= keep_bytes else b""
+    return LongOutput(digest.hexdigest(), size, kept if size <= keep_bytes else None)
+
+
+def git_environment() -> dict[str, str]:
+    """The environment without what a hook's Git says of its own repository; messages in English."""
+    own = {name: value for name, value in os.environ.items() if name not in local_variables()}
+    return {**own, "LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0"}
+
+
+@cache
+def local_variables() -> frozenset[str]:
+    """The variables by which Git names one repository, as the installed Git lists them."""
+    try:
+        listed = subprocess.run(
+            ["git", "rev-parse", "--local-env-vars"],
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_S,
+            check=True,
+        ).stdout.split()
+    except (OSError, subprocess.SubprocessError):
+        listed = []
+    return frozenset({*LOCAL_VARIABLES, *listed})
+
+
+def _command(folder: Path, arguments: tuple[str, ...]) -> list[str]:
+    # A file system monitor is a program that the repository names; nothing here needs one.
+    options = ["--no-optional-locks", "--literal-pathspecs", "-c", "core.fsmonitor=false"]
+    return ["git", *options, "-C", str(folder), *arguments]
+
+
+def _why_not_started(error: OSError) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "git is not installed"
+    return error.strerror or type(error).__name__
+
+
+def _refusal(what: str, said: bytes, code: int) -> GitError:
+    lines = said.decode(errors="backslashreplace").strip().splitlines()
+    reasons = [line for line in lines if line.startswith(("fatal:", "error:"))] or lines
+    reason = reasons[0] if reasons else f"exit code {code}"
+    reason = _ABSOLUTE.sub(lambda found: found[1] or found[2], reason)
+    reason = reason.removeprefix("fatal: ").removeprefix("error: ")
+    kind = NoRepositoryError if reason.startswith(OUTSIDE) else GitError
+    return kind(f"{what}: {reason}")

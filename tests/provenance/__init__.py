@@ -1,0 +1,1 @@
+"""What the record says of where it was made."""
