@@ -56,18 +56,21 @@ def run_experiment(
     stop: StopRule = StopRule(),  # a frozen value
     request: Request = NOTHING_MORE,
     approve: Callable[[Plan], None] | None = None,
+    *,
+    unsafe_locks: bool = False,
 ) -> RunResult:
     """Plan and carry out, as the only writer of the folder.
 
     Args:
         make_launcher: Called only when there is something to do.
         approve: Told the plan before anything starts; raises to refuse it.
+        unsafe_locks: See `ExperimentFolder.lock`.
 
     Raises:
         PreflightError: the plan has problems; nothing was started.
         FolderInUseError: another process is writing the folder.
     """
-    with folder.lock():
+    with folder.lock(unsafe=unsafe_locks):
         folder.stop_request.unlink(missing_ok=True)
         digests = DigestCache(folder.digest_cache_path)
         plan = make_plan(experiment, folder, digests, request)
