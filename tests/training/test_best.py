@@ -17,6 +17,7 @@ from continuum.training.data import Blocks, Share, ValidationData
 from continuum.training.evaluation import evaluate
 from continuum.training.litgpt import GPT, Config
 from continuum.training.weights import load_weights
+from tests.forging import forge, seal_anew
 from tests.training.conftest import DATA_STAGES
 from tests.training.samples import TOY_FIELDS, Trials, cpu_fabric, steps_of
 
@@ -232,10 +233,13 @@ def test_a_best_checkpoint_that_is_gone_is_told_and_no_other_is_taken(copied: Tr
 
 def test_a_stage_whose_losses_were_no_numbers_has_no_best(copied: Trials) -> None:
     shutil.rmtree(copied.stage_run("weights").path)
-    path = copied.stage_run("pretrain").path / "artifact.json"
-    document = json.loads(path.read_text())
-    document["artifact"]["metrics"] = without_notes(document["artifact"]["metrics"])
-    path.write_text(json.dumps(document))
+    run = copied.stage_run("pretrain").path
+    forge(
+        run / "artifact.json",
+        lambda it: it["artifact"].update(metrics=without_notes(it["artifact"]["metrics"])),
+    )
+    seal_anew(run)
+    (copied.folder / "continuum.lock").unlink()
     with pytest.raises(PreflightError, match="no val_loss of it was a finite number"):
         copied.carry_out()
 
