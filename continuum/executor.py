@@ -58,6 +58,8 @@ def run_experiment(
     request: Request = NOTHING_MORE,
     approve: Callable[[Plan], None] | None = None,
     spec_files: Sequence[Path] = (),
+    *,
+    unsafe_locks: bool = False,
 ) -> RunResult:
     """Plan and carry out, as the only writer of the folder.
 
@@ -65,12 +67,13 @@ def run_experiment(
         make_launcher: Called only when there is something to do.
         approve: Told the plan before anything starts; raises to refuse it.
         spec_files: The spec and its bases, of which the record says whether Git has them.
+        unsafe_locks: See `ExperimentFolder.lock`.
 
     Raises:
         PreflightError: the plan has problems; nothing was started.
         FolderInUseError: another process is writing the folder.
     """
-    with folder.lock():
+    with folder.lock(unsafe=unsafe_locks):
         folder.stop_request.unlink(missing_ok=True)
         digests = DigestCache(folder.digest_cache_path)
         plan = make_plan(experiment, folder, digests, request)

@@ -6,7 +6,6 @@ itself survive a power cut.
 """
 
 import errno
-import fcntl
 import hashlib
 import json
 import os
@@ -251,41 +250,6 @@ def link_or_copy(source: Path, target: Path) -> None:
         os.link(source, target)
     except OSError:
         shutil.copy2(source, target)
-
-
-def is_locked(path: Path) -> bool:
-    """Whether a process holds the lock file (`FileLock`, which is flock(2)).
-
-    Looks read-only and shared: that needs no permission to write and hinders no other look.
-    """
-    try:
-        lock = os.open(path, os.O_RDONLY)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(lock)
-    return False
-
-
-@contextmanager
-def locked(path: Path, timeout_s: float = 0.0) -> Iterator[bool]:
-    """Hold a lock that the kernel gives back when its holder dies; whether it could be had."""
-    from filelock import FileLock, Timeout  # a plan holds no lock, and need not wait for it
-
-    lock = FileLock(path, timeout=timeout_s)
-    try:
-        lock.acquire()
-    except Timeout:
-        yield False
-        return
-    try:
-        yield True
-    finally:
-        lock.release()
 
 
 @contextmanager

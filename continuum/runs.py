@@ -20,9 +20,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from continuum import files
+from continuum import files, flock
 from continuum.artifacts import ARTIFACT_TYPES, Artifact
-from continuum.errors import FolderInUseError, IntegrityError
+from continuum.errors import FolderInUseError, IntegrityError, PreflightError
 from continuum.placing import put_back_replaced
 from continuum.records import (
     ARTIFACT_SCHEMA,
@@ -274,8 +274,12 @@ class StageRun:
 
     @contextmanager
     def worker_lock(self) -> Iterator[None]:
-        """Held by the process that carries the stage out, so that two never do at once."""
-        with files.locked(self.path / ".lock", WORKER_LOCK_TIMEOUT_S) as is_ours:
+        """Held by the process that carries the stage out, so that two never do at once.
+
+        Where there are no locks, the run that started it was told to do without.
+        """
+        path = self.path / ".lock"
+        with flock.locked(path, WORKER_LOCK_TIMEOUT_S, is_needed=False) as is_ours:
             if not is_ours:
                 raise FolderInUseError(
                     f"{self.path}: another process still works on this stage; "
@@ -322,8 +326,22 @@ class ExperimentFolder:
             return "another process"
 
     def is_locked(self) -> bool:
-        """Whether a run holds the folder now."""
-        return files.is_locked(self.runs_dir / ".lock")
+        """Whether a run holds the folder now; False where that cannot be known."""
+        try:
+            return flock.is_locked(self.runs_dir / ".lock")
+        except flock.NoLocksError:
+            return False
+
+    def check_locks(self) -> None:
+        """See that the folder's lock keeps all others out.
+
+        Raises:
+            PreflightError: the file system has no locks, or some that hold on one machine only.
+        """
+        weakness = flock.weakness_of_locks(self.runs_dir)
+        if weakness is not None:
+            raise PreflightError(f"{self.path}: {weakness}, {flock.ADVICE}")
+        flock.is_locked(self.runs_dir / ".lock")
 
     @property
     def digest_cache_path(self) -> Path:
@@ -361,14 +379,21 @@ class ExperimentFolder:
             files.write_text(ignore, "runs/\n")
 
     @contextmanager
-    def lock(self) -> Iterator[None]:
+    def lock(self, *, unsafe: bool = False) -> Iterator[None]:
         """Be the only writer of this folder.
+
+        Args:
+            unsafe: True takes what locks the file system has, be there none at all.
 
         Raises:
             FolderInUseError: another process is; its number and host are named.
+            PreflightError: the locks of the file system would not keep others out.
         """
+        if not unsafe:
+            self.check_locks()
         self.prepare()
-        with files.locked(self.runs_dir / ".lock", RUN_LOCK_TIMEOUT_S) as is_ours:
+        path = self.runs_dir / ".lock"
+        with flock.locked(path, RUN_LOCK_TIMEOUT_S, is_needed=not unsafe) as is_ours:
             if not is_ours:
                 raise FolderInUseError(
                     f"{self.path}: in use by {self.describe_owner()}; "

@@ -35,6 +35,13 @@ Rerun = Annotated[
 Locked = Annotated[
     bool, typer.Option("--locked", help="Refuse whatever deviates from continuum.lock.")
 ]
+UnsafeLocks = Annotated[
+    bool,
+    typer.Option(
+        "--unsafe-locks",
+        help="Write though the file system's locks do not keep other machines out.",
+    ),
+]
 
 
 @dataclass(frozen=True)

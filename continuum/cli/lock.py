@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from continuum.cli.arguments import Opened, Spec, open_experiment
+from continuum.cli.arguments import Opened, Spec, UnsafeLocks, open_experiment
 from continuum.errors import UsageError
 from continuum.figures import short_digest
 from continuum.lock import Lock, read_lock, write_lock
@@ -22,12 +22,13 @@ def lock(
         bool,
         typer.Option("--upgrade", help="Ask the sources what they are now; uses the network."),
     ] = False,
+    unsafe_locks: UnsafeLocks = False,
 ) -> None:
     """Write continuum.lock from what the folder's runs used and made."""
     opened = open_experiment(spec, None)
     if stages and not upgrade:
         raise UsageError("stages are named together with --upgrade")
-    with opened.folder.lock():
+    with opened.folder.lock(unsafe=unsafe_locks):
         if upgrade:
             _upgrade(opened, stages or list(opened.experiment.stages))
             return

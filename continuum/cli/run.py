@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from continuum.cli.arguments import Locked, Overrides, Rerun, Spec, open_experiment
+from continuum.cli.arguments import Locked, Overrides, Rerun, Spec, UnsafeLocks, open_experiment
 from continuum.cli.columns import Columns, Styled
 from continuum.cli.console import Verbosity, print_json, verbosity
 from continuum.cli.progress import PlainProgress, Progress, SilentProgress
@@ -51,6 +51,7 @@ def run(
     grace: Annotated[
         float, typer.Option("--grace", help="Seconds a stopping stage may take to save.")
     ] = 120.0,
+    unsafe_locks: UnsafeLocks = False,
 ) -> None:
     """Run an experiment; what is complete is reused, what was interrupted goes on."""
     request = Request(tuple(overrides or ()), frozenset(rerun or ()), locked)
@@ -69,6 +70,7 @@ def run(
             request,
             None if agreed is None else agreed.check,
             opened.document.composition.files,
+            unsafe_locks=unsafe_locks,
         )
     _ignore_signals()
     if as_json:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from continuum.cli.arguments import Spec, experiment_file
-from continuum.errors import StageFailedError
+from continuum.errors import PreflightError, StageFailedError
 from continuum.files import write_text
 from continuum.runs import ExperimentFolder
 
@@ -22,6 +22,7 @@ def stop(
     """Ask the run that holds this folder to save at the next step boundary and end."""
     folder = ExperimentFolder(experiment_file(spec).parent.resolve())
     if not folder.is_locked():
+        _check_locks(folder)
         typer.echo("nothing is running here")
         return
     owner = folder.describe_owner()
@@ -35,3 +36,18 @@ def stop(
             raise StageFailedError(f"{owner} has not ended after {wait:g} s; it may still save")
         time.sleep(POLL_S)
     typer.echo("stopped; `continuum run` goes on from there")
+
+
+def _check_locks(folder: ExperimentFolder) -> None:
+    """See that a run would be known of, wherever it goes on.
+
+    Raises:
+        PreflightError: it would not.
+    """
+    try:
+        folder.check_locks()
+    except PreflightError as error:
+        raise PreflightError(
+            f"{error}\nwhether a run goes on elsewhere cannot be known here; "
+            f"{folder.describe_owner()} was the last: send it SIGTERM there"
+        ) from None
