@@ -90,10 +90,12 @@ class Blocks:
     def _read(self, number: int) -> torch.Tensor:
         if self._proved is None:
             return torch.as_tensor(self._dataset[number]).to(torch.int64)
-        files = (self._index, self._chunks[bisect_right(self._ends, number)])
-        if files[1] not in self._opened:
+        chunk = self._chunks[bisect_right(self._ends, number)]
+        files = [chunk]
+        if chunk not in self._opened:
+            files.append(self._index)  # litdata has read it by the end of the first read
             self._proved.prove(files)
-            self._opened.add(files[1])
+            self._opened.add(chunk)
         while True:
             block = torch.as_tensor(self._dataset[number]).to(torch.int64)
             if self._proved.are_unchanged(*files):

@@ -15,7 +15,7 @@ def leaked(validation: str, training: str) -> LeakedDocument:
 
 
 def test_copies_under_other_names_are_found(trained_tokenizer: Path, tmp_path: Path) -> None:
-    files = {"a.txt": "one text", "b.txt": "another", "copy.md": "one text"}
+    files: dict[str, str | bytes] = {"a.txt": "one text", "b.txt": "another", "copy.md": "one text"}
     corpora = {"books": write_corpus(tmp_path / "c", files)}
     validation = {"files": ("copy.md",)}
     made = tokenize(tmp_path, trained_tokenizer, corpora, validation=validation)
@@ -50,7 +50,7 @@ def test_a_divided_text_that_trains_elsewhere_as_a_whole_is_found(
     trained_tokenizer: Path, tmp_path: Path
 ) -> None:
     text = prose()[:20_000]
-    files = {"a.txt": text, "b.jsonl": json_lines([text, "x", "y", "z"])}
+    files: dict[str, str | bytes] = {"a.txt": text, "b.jsonl": json_lines([text, "x", "y", "z"])}
     corpora = {"books": write_corpus(tmp_path / "c", files)}
     made = tokenize(tmp_path, trained_tokenizer, corpora, validation={"fraction": 0.05})
     assert made.overlap == Overlap(
