@@ -79,14 +79,14 @@ MUTANTS = (
         "continuum/training/checkpoint.py",
         "    fsync_tree(folder)\n",
         "",
-        ("tests/recovery/test_flushed.py",),
+        ("tests/recovery/test_durability.py",),
     ),
     Mutant(
         "an artifact is published before its files are on disk",
         "continuum/runs.py",
         "        files.fsync_tree(artifact.path)\n",
         "",
-        ("tests/recovery/test_flushed.py",),
+        ("tests/recovery/test_durability.py",),
     ),
     Mutant(
         "a silent rank's exit code is not told",
