@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import Any
 
 from continuum.errors import IntegrityError
-from continuum.fields import Ref, Spec
+from continuum.fields import Ref, Spec, field_values
 from continuum.fingerprint import canonical_json, fingerprint
 from continuum.recipe import Recipe, evaluation_identity
 from continuum.runs import FINGERPRINT_LETTERS, ExperimentFolder, StageRun
@@ -191,7 +191,7 @@ class RunFinder:
             return False
         found = self._found.get(other)
         if found is None:  # Its turn is still to come: it is, if it is spelled as this one is.
-            return self._stages[other].identity() == self._stages[name].identity()
+            return _spelled(self._stages[other]) == _spelled(self._stages[name])
         return any(run.name == self._folder.run(other, known).name for known in found.known_by)
 
     @cached_property
@@ -201,6 +201,12 @@ class RunFinder:
         for name in self._folder.run_names():
             found.setdefault(name[-FINGERPRINT_LETTERS:], []).append(name)
         return found
+
+
+def _spelled(stage: Stage) -> dict[str, Any]:
+    """All that a spec says of what a stage makes, local paths too."""
+    told = field_values(stage)
+    return {it.path: it.value for it in told if it.role in ("identity", "location")}
 
 
 def _is_of(run: StageRun, it: Identity) -> bool:
