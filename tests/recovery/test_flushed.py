@@ -23,8 +23,18 @@ def calls(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[tuple[st
     spec = small_flow(only=FIRST_STAGES, pretrain__max_steps=2, pretrain__evaluate=None)
     (folder / "experiment.yaml").write_text(spec, encoding="utf-8")
     log = folder / "calls"
-    trace = ["strace", "-f", "-y", "-qq", "--seccomp-bpf", "-e", "trace=fsync,rename", "-o", log]
-    command = [sys.executable, "-m", "continuum", "run", folder, "--in-process"]
+    trace = [
+        "strace",
+        "-f",
+        "-y",
+        "-qq",
+        "--seccomp-bpf",
+        "-e",
+        "trace=fsync,rename",
+        "-o",
+        str(log),
+    ]
+    command = [sys.executable, "-m", "continuum", "run", str(folder), "--in-process"]
     subprocess.run([*trace, *command], check=True, capture_output=True, timeout=TIMEOUT_S)
     found = map(TRACED.search, log.read_text(encoding="utf-8").splitlines())
     return folder, [(call.lastgroup or "", call[call.lastgroup or 0]) for call in found if call]
