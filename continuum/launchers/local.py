@@ -8,7 +8,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from multiprocessing import connection, forkserver, resource_tracker
@@ -18,7 +18,7 @@ from continuum import worker
 from continuum.launchers import OnEvent, Outcome
 from continuum.launchers.death import describe_death, describe_late_death, name_death
 from continuum.runs import StageRun
-from continuum.safe_path import safe_environment
+from continuum.safe_path import SAFE_PATH, SEARCH_PATH, safe_environment
 from continuum.stopping import signals_held_back
 
 PRELOAD = "continuum.launchers.preload"
@@ -115,13 +115,21 @@ def _start_server() -> None:
 def _safe_environment() -> Iterator[None]:
     """Around the start of Python's servers, which take the environment as it is."""
     before = dict(os.environ)
-    os.environ.clear()
-    os.environ.update(safe_environment(before))
+    safe = safe_environment(before)
+    changed = [name for name in (SAFE_PATH, SEARCH_PATH) if safe.get(name) != before.get(name)]
+    _set_variables({name: safe.get(name) for name in changed})
     try:
         yield
     finally:
-        os.environ.clear()
-        os.environ.update(before)
+        _set_variables({name: before.get(name) for name in changed})
+
+
+def _set_variables(values: Mapping[str, str | None]) -> None:
+    for name, value in values.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
 
 
 def _join(process: Any) -> int | None:

@@ -186,7 +186,8 @@ def test_a_package_that_is_not_the_installed_one_is_named(
     chosen = plant(tmp_path / "chosen", "litgpt") / "litgpt" / "__init__.py"
     for name in SINGLE:
         (tmp_path / "chosen" / name).unlink()
-    told = Cli({"PYTHONPATH": str(tmp_path / "chosen")})("run", folder, *options).stderr
+    path = f"{tmp_path / 'chosen'}:{PACKAGE.parent}"
+    told = Cli({"PYTHONPATH": path})("run", folder, *options).stderr
     assert f"prose: warning: litgpt is imported from {chosen}, not from where it is" in told
     (packages,) = code_lines(folder)
     assert packages["litgpt"] == {"file": str(chosen), "origin": "elsewhere"}
@@ -202,6 +203,6 @@ def test_a_package_that_was_edited_where_it_is_installed_is_named(
         shutil.copytree(str(original.locate_file(name)), library / name)
     with (library / "litgpt" / "constants.py").open("a", encoding="utf-8") as file:
         file.write("# one more line\n")
-    told = Cli({"PYTHONPATH": str(library)})("run", folder).stderr
+    told = Cli({"PYTHONPATH": f"{library}:{PACKAGE.parent}"})("run", folder).stderr
     words = f"litgpt {original.version} was changed after it was installed: litgpt/constants.py"
     assert f"prose: warning: {words}" in told
