@@ -108,5 +108,5 @@ def test_smollm2_takes_the_steps_of_transformers(tmp_path: Path) -> None:
     fabric, state = begin(shape, seed=None)
     load_model(state.model, load_weights(tmp_path))
     for ours, expected in losses_of_both(fabric, state, theirs):
-        assert ours == pytest.approx(expected, abs=1e-5)
+        assert ours == pytest.approx(expected, rel=1e-5)  # of 11.9: the tokens are random
     assert_alike(state, shape, theirs, atol=1e-4)
