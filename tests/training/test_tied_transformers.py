@@ -57,7 +57,7 @@ def losses_of_both(fabric: Any, state: TrainingState, theirs: Any) -> list[tuple
         fabric.backward(ours)
         logits = theirs(input_ids=inputs).logits
         expected = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
-        expected.backward()
+        expected.backward()  # type: ignore[no-untyped-call]  # torch has no annotation here
         for each in (state.optimizer, optimizer):
             each.step()
             each.zero_grad()
