@@ -57,7 +57,7 @@ def losses_of_both(fabric: Any, state: TrainingState, theirs: Any) -> list[tuple
         fabric.backward(ours)
         logits = theirs(input_ids=inputs).logits
         expected = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
-        expected.backward()  # type: ignore[no-untyped-call]
+        expected.backward()  # type: ignore[no-untyped-call]  # torch has no annotation here
         for each in (state.optimizer, optimizer):
             each.step()
             each.zero_grad()
@@ -108,5 +108,5 @@ def test_smollm2_takes_the_steps_of_transformers(tmp_path: Path) -> None:
     fabric, state = begin(shape, seed=None)
     load_model(state.model, load_weights(tmp_path))
     for ours, expected in losses_of_both(fabric, state, theirs):
-        assert ours == pytest.approx(expected, abs=1e-5)
+        assert ours == pytest.approx(expected, rel=1e-5)  # of 11.9: the tokens are random
     assert_alike(state, shape, theirs, atol=1e-4)
