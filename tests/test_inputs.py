@@ -65,7 +65,11 @@ def run_of(folder: Path, stage: str) -> StageRun:
 
 
 def republish(run: StageRun) -> Artifact:
-    """Make another whole artifact, of the same sizes, of what the run has made."""
+    """Make another whole artifact, of the same sizes, of what the run has made.
+
+    The lock goes: it would tell that the run was sealed anew.
+    """
+    (run.experiment_folder / "continuum.lock").unlink()
     made = run.artifact()
     flip(made.path / made.files[0].path)
     return run.complete(made.model_copy(update={"files": (), "digest": ""}))

@@ -35,14 +35,14 @@ MUTANTS = (
     Mutant(
         "the plan does not notice inputs with other bytes",
         "continuum/planner.py",
-        "if artifact is not None and recorded.get(",
-        "if artifact is None and recorded.get(",
+        "if artifact is not None and used is not None and used.digest",
+        "if artifact is None and used is not None and used.digest",
         ("tests", "-k", "same_size_and_other_bytes or other_bytes_of_the_best"),
     ),
     Mutant(
         "the worker accepts a replaced input",
         "continuum/worker.py",
-        "if selected.digest != item.digest:",
+        "if selected.digest != item.digest or is_resealed:",
         "if not selected.digest:",
         ("tests", "-k", "replaced"),
     ),
@@ -177,8 +177,8 @@ MUTANTS = (
     Mutant(
         "two runs write one folder",
         "continuum/runs.py",
-        "RUN_LOCK_TIMEOUT_S) as is_ours:\n            if not is_ours:",
-        "RUN_LOCK_TIMEOUT_S) as is_ours:\n            if False:",
+        "RUN_LOCK_TIMEOUT_S, is_needed=not unsafe) as is_ours:\n            if not is_ours:",
+        "RUN_LOCK_TIMEOUT_S, is_needed=not unsafe) as is_ours:\n            if False:",
         ("tests/planning/test_folders.py", "-k", "one_writer"),
     ),
     # Plans and fingerprints.

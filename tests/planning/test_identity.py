@@ -38,6 +38,8 @@ SPECIAL: dict[str, Any] = {
     "resume_epochs.from": "pretrain_all", "resume_all.from": "pretrain_all@step-700",
     "tokenize.tokenizer": "train_tokenizer_all", "import_dataset.tokenizer": "train_tokenizer",
     "tokenize_corpus.validation.corpus": "fetch_all", "tokenize.validation": {"fraction": 0.5},
+    "download_tied.files": "all", "download_tied.model": "pythia-70m",
+    "import_weights_untied.path": "weights-moved",
     "download_tokenizer.files": "all", "download_all.files": "weights",
     "download_all.model": "pythia-70m", "download_tokenizer.repo": "EleutherAI/pythia-70m",
     "fetch_all.sources.0.format": None, "import_corpus.format": "txt",
@@ -176,7 +178,7 @@ def test_bytes_of_local_files_count(golden: Path, tmp_path: Path) -> None:
     (tmp_path / "weights" / "lit_model.pth").write_text("other weights", encoding="utf-8")
     after = fingerprints_of(tmp_path / SPEC.name)
     others = {name for name in before if after[name] != before[name]}
-    assert others == {"fetch_all", "import_corpus", "import_weights"}
+    assert others == {"fetch_all", "import_corpus", "import_weights", "import_weights_untied"}
 
 
 def test_neither_the_place_nor_the_machine_counts(

@@ -69,13 +69,13 @@ def test_a_forged_attempt_is_found_and_the_end_of_the_process_is_none(
 ) -> None:
     attempts = only(finished, BOOK) / "attempts.jsonl"
     lines = attempts.read_text().splitlines(keepends=True)
-    assert [json.loads(line)["event"] for line in lines] == ["started", "ended"]
+    assert [json.loads(line)["event"] for line in lines] == ["started", "code", "ended"]
     assert findings(cli, finished) == []
-    attempts.write_text(lines[0].replace('"attempt": 1', '"attempt": 7') + lines[1])
+    attempts.write_text(lines[0].replace('"attempt": 1', '"attempt": 7') + "".join(lines[1:]))
     assert findings(cli, finished) == [
         ("book", "attempts.jsonl was changed after the run was finished")
     ]
-    attempts.write_text(lines[0] + lines[1] + lines[0])
+    attempts.write_text("".join([*lines, lines[0]]))
     assert "has an attempt that began after" in findings(cli, finished)[0][1]
 
 

@@ -106,7 +106,8 @@ def test_no_exit_code_is_lost_among_stages_side_by_side(
     number: int, fetched: StageRun, launcher: LocalLauncher
 ) -> None:
     record = fetched.record()
-    runs = [StageRun(fetched.path.with_name(f"prose-{n:012d}")) for n in range(number)]
+    folders = [fetched.experiment_folder.with_name(f"toy-{n}") for n in range(number)]
+    runs = [StageRun(folder / "runs" / fetched.name) for folder in folders]
     begun_at = time.monotonic()
 
     def launch(run: StageRun) -> Outcome:

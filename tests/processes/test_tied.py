@@ -27,7 +27,14 @@ def tied_spec(kind: str = "single") -> str:
     )
 
 
-@pytest.mark.parametrize("kind", ["ddp", "fsdp", "sharded"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param("ddp", marks=pytest.mark.slow),
+        "fsdp",
+        pytest.param("sharded", marks=pytest.mark.slow),
+    ],
+)
 def test_processes_train_a_tied_model_as_one_does(
     kind: str, prepare: Callable[..., Path], cli: Cli
 ) -> None:

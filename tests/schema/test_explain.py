@@ -114,7 +114,7 @@ def test_choices_are_listed(say: Say) -> None:
 
 def test_a_kind_is_told_with_its_fields(say: Say) -> None:
     shown = say("retrain")
-    assert shown.startswith("retrain (a kind of stage): Train weights on; data, optimizer and")
+    assert shown.startswith("retrain (a kind of stage): Train weights on; optimizer and counters")
     assert "sequence_length              Tokens in a training sequence. (required)" in shown
     assert told(say, "stages.retrain")["kinds"][0]["fields"][:3] == ["kind", "description", "from"]
 

@@ -24,8 +24,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:The given buffer is not writable
 
 EVERY, SEQUENCES = 2, 8
 SELECTED = {
-    "pretrain__optimizer": {"lr": 0.2},
-    "pretrain__schedule": {"kind": "constant", "warmup": 0},
+    "pretrain__optimizer": {"lr": 1.0},
+    "pretrain__schedule": {"kind": "constant", "warmup": "100%"},
     "pretrain__evaluate": {"every": EVERY, "sequences": SEQUENCES},
     "pretrain__data": {"tokens": 0.6, "code_tokens": 0.4},
     "pretrain__runtime": {"micro_batch_size": 4, "checkpoint": {"every": 3}},

@@ -65,7 +65,7 @@ def test_where_the_best_was_not_kept_the_plan_says_so_and_nothing_starts(copied:
 
 
 def test_the_best_of_another_evaluation_is_another_question(copied: Trials) -> None:
-    copied.write(only=CONVERT, **{**CHOOSING, "pretrain__evaluate": {"every": 4, "batches": 2}})
+    copied.write(only=CONVERT, **{**CHOOSING, "pretrain__evaluate": {"every": 4, "sequences": 8}})
     with pytest.raises(PreflightError, match="was evaluated otherwise in runs/pretrain-"):
         copied.carry_out()
 

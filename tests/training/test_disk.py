@@ -1,5 +1,6 @@
 """What a plan says of the disk: how much lies there at once, and what does not fit."""
 
+import gc
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -108,6 +109,7 @@ def disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
 
     yield mount
     for folder in made:
+        gc.collect()  # What is still memory-mapped keeps the disk busy.
         subprocess.run(["umount", folder], check=True)
 
 

@@ -6,6 +6,7 @@ import torch
 
 from continuum.artifacts import TokenizedDataset
 from continuum.errors import PreflightError
+from continuum.files import hash_tree
 from continuum.training.data import Blocks, Share
 from continuum.training.fabric import make_fabric, resolve
 from continuum.training.loop import accumulate_gradients, clip_gradients, take_step
@@ -29,7 +30,8 @@ def dataset(tmp_path: Path) -> TokenizedDataset:
     """A dataset with four validation blocks on disk."""
     tokens = token_stream(4 * (LENGTH + 1))
     write_split(tmp_path / "validation", tokens)
-    return make_dataset(validation=len(tokens)).model_copy(update={"path": tmp_path})
+    made = {"path": tmp_path, "files": hash_tree(tmp_path)}
+    return make_dataset(validation=len(tokens)).model_copy(update=made)
 
 
 @pytest.mark.parametrize(("world_size", "micro"), [(2, 2), (4, 1), (1, 4)])
