@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-TIMEOUT_S = 240.0
+TIMEOUT_S = 600.0
 
 
 @dataclass

@@ -80,6 +80,7 @@ def test_the_tree_names_every_module_and_folder() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_the_shipped_quickstart_runs_and_learns(tmp_path: Path) -> None:
     source = (ROOT / "experiments/quickstart/experiment.yaml").read_text(encoding="utf-8")
     (tmp_path / "experiment.yaml").write_text(source, encoding="utf-8")
