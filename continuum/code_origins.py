@@ -8,8 +8,6 @@ import base64
 import csv
 import hashlib
 import json
-import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from functools import cache
@@ -21,13 +19,14 @@ from urllib.parse import unquote, urlparse
 
 from pydantic import BaseModel, ConfigDict
 
+from continuum.git import GitError, run_git
+
 PACKAGES = (
     "continuum", "litgpt", "torch", "lightning", "litdata", "tokenizers", "gigatoken", "numpy",
 )  # fmt: skip
 """Those whose code can change what is made."""
 TOO_LARGE = ("torch", "numpy")
 """Thousands of files, which are not read for each run: whether they were changed is unknown."""
-GIT_TIMEOUT_S = 10.0
 
 
 class CodeOrigin(BaseModel):
@@ -119,13 +118,9 @@ def _edited(installed: Distribution) -> tuple[bool | None, str | None]:
 
 def _uncommitted(folder: Path) -> tuple[bool | None, str | None]:
     """Whether a tracked or new file below `folder` differs from the commit, and which."""
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")}
-    command = ["git", "-C", str(folder), "status", "--porcelain", "-z", "--no-renames", "--", "."]
     try:
-        done = subprocess.run(
-            command, capture_output=True, timeout=GIT_TIMEOUT_S, check=True, env=environment
-        )
-    except (OSError, subprocess.SubprocessError):
+        found = run_git(folder, "status", "--porcelain=v1", "-z", "--no-renames", "--", ".")
+    except GitError:
         return None, None
-    first = done.stdout.partition(b"\0")[0].decode(errors="backslashreplace")
+    first = found.partition(b"\0")[0].decode(errors="backslashreplace")
     return (True, first[3:]) if first else (False, None)

@@ -12,6 +12,7 @@ import tempfile
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import IO
 
 TIMEOUT_S = 10.0
 LOCAL_VARIABLES = (
@@ -81,18 +82,7 @@ def checkout_of(folder: Path) -> Checkout:
 
 def run_git(folder: Path, *arguments: str, timeout_s: float = TIMEOUT_S) -> bytes:
     """What a command of Git prints, asked in `folder`; raises GitError."""
-    command, what = _command(folder, arguments), f"git {arguments[0]}"
-    try:
-        done = subprocess.run(
-            command, capture_output=True, timeout=timeout_s, check=False, env=git_environment()
-        )
-    except subprocess.TimeoutExpired:
-        raise GitError(f"{what}: no answer within {timeout_s:g} s") from None
-    except OSError as error:
-        raise GitError(f"{what}: {_why_not_started(error)}") from None
-    if done.returncode:
-        raise _refusal(what, done.stderr, done.returncode)
-    return done.stdout
+    return _run(folder, arguments, timeout_s, subprocess.PIPE).stdout
 
 
 @dataclass(frozen=True)
@@ -106,29 +96,38 @@ class LongOutput:
 
 def run_git_long(folder: Path, *arguments: str, keep_bytes: int) -> LongOutput:
     """What a command prints, that may be more than memory should hold; raises GitError."""
-    what, digest, size, kept = f"git {arguments[0]}", hashlib.sha256(), 0, b""
+    digest, size, kept = hashlib.sha256(), 0, b""
     with tempfile.TemporaryFile() as printed:
-        try:
-            done = subprocess.run(
-                _command(folder, arguments),
-                stdout=printed,
-                stderr=subprocess.PIPE,
-                timeout=TIMEOUT_S,
-                check=False,
-                env=git_environment(),
-            )
-        except subprocess.TimeoutExpired:
-            raise GitError(f"{what}: no answer within {TIMEOUT_S:g} s") from None
-        except OSError as error:
-            raise GitError(f"{what}: {_why_not_started(error)}") from None
-        if done.returncode:
-            raise _refusal(what, done.stderr, done.returncode)
+        _run(folder, arguments, TIMEOUT_S, printed)
         printed.seek(0)
         while part := printed.read(1 << 20):
             digest.update(part)
             size += len(part)
             kept = kept + part if size <= keep_bytes else b""
     return LongOutput(digest.hexdigest(), size, kept if size <= keep_bytes else None)
+
+
+def _run(
+    folder: Path, arguments: tuple[str, ...], timeout_s: float, stdout: int | IO[bytes]
+) -> subprocess.CompletedProcess[bytes]:
+    """Run a command of Git to its end; raises GitError."""
+    command, what = _command(folder, arguments), f"git {arguments[0]}"
+    try:
+        done = subprocess.run(
+            command,
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+            timeout=timeout_s,
+            check=False,
+            env=git_environment(),
+        )
+    except subprocess.TimeoutExpired:
+        raise GitError(f"{what}: no answer within {timeout_s:g} s") from None
+    except OSError as error:
+        raise GitError(f"{what}: {_why_not_started(error)}") from None
+    if done.returncode:
+        raise _refusal(what, done.stderr, done.returncode)
+    return done
 
 
 def git_environment() -> dict[str, str]:

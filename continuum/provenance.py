@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from continuum.code_origins import PACKAGES
 from continuum.files import write_bytes
 from continuum.git import Checkout, GitError, NoRepositoryError, checkout_of, run_git_long
 from continuum.installed import installed_version, installed_versions, own_origin
@@ -19,10 +20,6 @@ from continuum.lint.secrets import redacted
 from continuum.processors import num_processors
 from continuum.runs import ExperimentFolder
 
-PACKAGES = (
-    "continuum", "litgpt", "torch", "lightning", "litdata", "tokenizers", "gigatoken", "numpy",
-)  # fmt: skip
-"""Those whose version can change what is made."""
 MAX_PATCH_BYTES = 1_000_000
 """Of a longer patch the digest alone is kept."""
 
