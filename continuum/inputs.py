@@ -74,8 +74,8 @@ class ProvedFiles:
         except OSError:
             return ""
         age = time.time() - max(status.st_mtime, status.st_ctime)
-        # A server whose clock is ahead writes times that are still to come.
-        return "" if 0 <= age < SETTLED_S else stamp(status)
+        # Times that are still to come, as a server whose clock is ahead writes them, are as good.
+        return "" if abs(age) < SETTLED_S else stamp(status)
 
     def _refuse(self, damage: str) -> None:
         remedy = how_to_make_again(self._ref)
