@@ -36,6 +36,18 @@ LEAST_LIKELY_SHARE = 1
 MIN_SHARE = 1e-4
 """The smallest share a mixture can hold: one sample of `training.order.PERIOD`."""
 
+TRAINING_NEWS = (
+    "the validation loss is that of sequences spread over the whole split",
+    "hyperparameters.yaml names datasets by their digests and is in one form for all spellings",
+    "losses are in a checkpoint's manifest alone, no longer among the bytes of its state",
+)
+"""What version 2 of every kind that trains makes otherwise."""
+NEW_SCHEDULE_NEWS = (
+    "the first step of a warm-up learns: its rate is peak / (warm-up + 1), no longer 0",
+    "embeddings that are tied in the model of this name on the Hub stay one tensor",
+)
+"""The same of the kinds that begin with a schedule and an optimizer of their own."""
+
 
 class Schedule(Spec):
     """The learning rate over the run, a pure function of the tokens seen."""

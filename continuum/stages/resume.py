@@ -14,6 +14,7 @@ from continuum.preflight import forecast_training
 from continuum.preflight.reading import extend_reading, read_by
 from continuum.recipe import (
     BUDGET_FIELDS,
+    TRAINING_NEWS,
     Evaluate,
     Recipe,
     ResumeSchedule,
@@ -67,10 +68,7 @@ class Resume(Stage):
         2: (
             "the samples go on in the order of the parent, which is keyed by the data's SHA-256",
             "the first step of a warm-up to `peak` is above the rate that the parent ended at",
-            "the validation loss is that of sequences spread over the whole split",
-            "hyperparameters.yaml names datasets by their digests and is in one form for all "
-            "spellings",
-            "losses are in a checkpoint's manifest alone, no longer among the bytes of its state",
+            *TRAINING_NEWS,
         )
     }
     refused: ClassVar[Mapping[str, str]] = dict.fromkeys(

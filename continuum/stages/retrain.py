@@ -19,6 +19,8 @@ from continuum.optimizers import Optimizer
 from continuum.preflight import forecast_training
 from continuum.preflight.reading import begin_reading, read_by, reading_notes
 from continuum.recipe import (
+    NEW_SCHEDULE_NEWS,
+    TRAINING_NEWS,
     Evaluate,
     Recipe,
     Runtime,
@@ -93,12 +95,8 @@ class Retrain(Stage):
             "(data_position: continue)",
             "the order of the samples is keyed by the data's SHA-256, not by its place in the "
             "mixture, and drawn by seeds.data",
-            "the first step of a warm-up learns: its rate is peak / (warm-up + 1), no longer 0",
-            "the validation loss is that of sequences spread over the whole split",
-            "embeddings that are tied in the model of this name on the Hub stay one tensor",
-            "hyperparameters.yaml names datasets by their digests and is in one form for all "
-            "spellings",
-            "losses are in a checkpoint's manifest alone, no longer among the bytes of its state",
+            *NEW_SCHEDULE_NEWS,
+            *TRAINING_NEWS,
         )
     }
     trains: ClassVar[bool] = True
