@@ -152,9 +152,7 @@ def _keep(folder: ExperimentFolder, parts: dict[str, dict[str, Any]]) -> dict[st
                 if not path.exists():
                     write_bytes(path, part["content"])
                 facts["file"] = path.relative_to(folder.path).as_posix()
-            except (
-                OSError
-            ) as error:  # what is wrong with the disk is told by what has to be written
+            except OSError as error:  # the stage has to write, too, and says more of the disk
                 facts["unknown"] = f"not written: {error.strerror}"
         if facts:
             found[name] = facts

@@ -364,6 +364,8 @@ def evaluation_identity(recipe: Recipe) -> dict[str, Any]:
     if recipe.evaluate is None:
         return {}
     found = recipe.evaluate.identity()
+    if (tokens := found.pop("tokens", None)) is not None:
+        found["sequences"] = math.ceil(tokens / recipe.sequence_length)
     if recipe.evaluate.every is not None:
         num_steps, per_step = recipe.num_steps(None), recipe.tokens_per_step
         found["every"] = _part(recipe.evaluate.every, num_steps, per_step)

@@ -166,6 +166,8 @@ def test_evaluate_is_identity_of_who_selects_the_best_and_of_nobody_else(selecte
     pretrain, weights = fingerprints()
     assert fingerprints(pretrain__evaluate=other)[0] == pretrain
     assert fingerprints(pretrain__evaluate=other)[1] != weights
+    by_tokens = {"every": EVERY, "tokens": SEQUENCES * 32}
+    assert fingerprints(pretrain__evaluate=by_tokens) == (pretrain, weights)
     assert fingerprints(pretrain__runtime={"micro_batch_size": 8}) == (pretrain, weights)
     plain = fingerprints(weights__from="pretrain")
     assert plain[0] == pretrain
