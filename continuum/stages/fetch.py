@@ -93,13 +93,7 @@ class Fetch(Stage):
         return inputs
 
     def forecast(self, inputs: Mapping[str, PlanInput], experiment_folder: Path) -> Forecast:
-        origins: list[_Origin] = []
-        problems: list[str] = []
-        for index, source in enumerate(self.sources):
-            try:
-                origins += _origins(index, source, experiment_folder)
-            except PreflightError as error:
-                problems.append(f"sources[{index}].{source.place}: {error}")
+        origins, problems = self._find(experiment_folder)
         sizes = [origin.max_text_bytes() for origin in origins]
         return Forecast(
             facts={"files": len(origins)},
@@ -108,15 +102,10 @@ class Fetch(Stage):
         )
 
     def has_lines(self, experiment_folder: Path) -> bool | None:
-        try:
-            origins = [
-                origin
-                for index, source in enumerate(self.sources)
-                for origin in _origins(index, source, experiment_folder)
-            ]
-            return any(o.source.reading.format_of(o.name) == "jsonl" for o in origins)
-        except PreflightError:  # the forecast says so
+        origins, problems = self._find(experiment_folder)
+        if problems:
             return None
+        return any(o.source.reading.format_of(o.name) == "jsonl" for o in origins)
 
     def texts(self, files: Mapping[str, str | None], pins: Mapping[str, str]) -> tuple[Text, ...]:
         found: list[Text] = []
@@ -145,6 +134,17 @@ class Fetch(Stage):
                 pins[url] = sha256_file(arrived)
                 arrived.unlink()
         return pins
+
+    def _find(self, experiment_folder: Path) -> tuple[list["_Origin"], list[str]]:
+        """The files of all sources, and why those of some cannot be listed."""
+        origins: list[_Origin] = []
+        problems: list[str] = []
+        for index, source in enumerate(self.sources):
+            try:
+                origins += _origins(index, source, experiment_folder)
+            except PreflightError as error:
+                problems.append(f"sources[{index}].{source.place}: {error}")
+        return origins, problems
 
     def _urls_that_may_change(self) -> list[str]:
         """Those whose bytes the spec does not state itself, each once."""
