@@ -19,7 +19,7 @@ from continuum.training.tied import check_tied
 from continuum.training.weights import load_weights
 from tests.training.samples import make_recipe
 
-transformers = pytest.importorskip("transformers", reason="pip install transformers")
+transformers = pytest.importorskip("transformers", reason="pip install -e '.[reference]'")
 MAKE_SMOLLM2 = Path(__file__).parents[3] / "shared/models/make_smollm2.py"
 TINY = {
     "n_layer": 2, "n_head": 4, "n_embd": 32, "n_query_groups": 2, "head_size": 8,
