@@ -16,6 +16,7 @@ from continuum.records import CheckpointManifest
 from continuum.seals import sealed
 from tests.benchmarks.chains import write_chain
 from tests.benchmarks.commands import continuum, measure, wall_s
+from tests.benchmarks.quiet import watched
 from tests.benchmarks.rows import Row, Setting, benchmark, paired
 
 NUM_RUNS, NUM_RUNS_QUICK = 10_000, 1_000
@@ -38,18 +39,30 @@ def bench_folder(setting: Setting) -> Sequence[Row]:
     first_s = wall_s(continuum("verify", "--fast", whole))
     rows = []
     for command in COMMANDS:
-        small, large = paired(
-            partial(wall_s, continuum(*command, tenth)),
-            partial(wall_s, continuum(*command, whole)),
-            1 if setting.quick else 3,
-        )
+        with watched() as watch:
+            small, large = paired(
+                partial(wall_s, continuum(*command, tenth)),
+                partial(wall_s, continuum(*command, whole)),
+                1 if setting.quick else 3,
+            )
         name = f"folder/{command[0]}"
         size = f"{num_runs:,} runs, {num_runs * CHECKPOINTS_EACH:,} checkpoints"
         what = f"{' '.join(command)}: {size}"
         note = f"{measure(continuum(*command, whole)).cpu_s:.1f} s of processor time"
         if command[0] == "verify":
             note += f"; {first_s:.1f} s the first time, which reads every record"
-        limit = Row(name, what, "the limit", LIMIT_S, large, "s", 1.0, note=note, is_absolute=True)
+        limit = Row(
+            name,
+            what,
+            "the limit",
+            LIMIT_S,
+            large,
+            "s",
+            1.0,
+            note=note,
+            is_absolute=True,
+            quiet=watch.quiet,
+        )
         growth = Row(f"{name}-growth", what, "a tenth of them", small, large, "s", 13.0)
         rows += [limit, growth]
     return rows

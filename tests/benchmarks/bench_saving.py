@@ -15,6 +15,7 @@ from continuum.training.loop import Task, accumulate_gradients, clip_gradients, 
 from continuum.training.saving import Saver
 from continuum.training.state import TrainingState
 from tests.benchmarks.commands import now
+from tests.benchmarks.quiet import watched
 from tests.benchmarks.rows import Row, Setting, benchmark, paired
 from tests.benchmarks.training_parts import FIELDS, begin, small_steps, task_of
 from tests.benchmarks.training_spec import MODEL
@@ -49,10 +50,22 @@ def bench_checkpoint(setting: Setting) -> Sequence[Row]:
         saver.save(state)
         return now() - start
 
-    reference, value = paired(synchronous, ours, setting.rounds)
-    saver.wait()
+    with watched() as watch:
+        reference, value = paired(synchronous, ours, setting.rounds)
+        saver.wait()
     what = f"step-loop pause of a checkpoint, {MODEL}"
-    return [Row("checkpoint", what, "fabric.save + fsync", reference, value, "s", 0.3)]
+    return [
+        Row(
+            "checkpoint",
+            what,
+            "fabric.save + fsync",
+            reference,
+            value,
+            "s",
+            0.3,
+            quiet=watch.quiet,
+        )
+    ]
 
 
 def _take_steps(fabric: Fabric, state: TrainingState, task: Task) -> None:
