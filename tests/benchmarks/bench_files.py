@@ -6,7 +6,6 @@ from pathlib import Path
 
 from continuum.training.hashing_writer import HashingWriter
 from tests.benchmarks.commands import now
-from tests.benchmarks.quiet import watched
 from tests.benchmarks.rows import Row, Setting, benchmark, paired
 
 BLOCK = os.urandom(1 << 22)
@@ -24,23 +23,10 @@ def bench_hashing(setting: Setting) -> Sequence[Row]:
     def hashing() -> float:
         return _write(path, size, hashed=True)
 
-    with watched() as watch:
-        reference, ours = paired(plain, hashing, setting.rounds)
+    reference, ours = paired(plain, hashing, setting.rounds)
     what = f"hashing while writing {size >> 20} MiB"
     note = "a processor hashes 1.8 GB/s: a faster disk, or a busy second processor, waits for it"
-    return [
-        Row(
-            "hashing",
-            what,
-            "plain write + fsync",
-            reference,
-            ours,
-            "s",
-            1.15,
-            note=note,
-            quiet=watch.quiet,
-        )
-    ]
+    return [Row("hashing", what, "plain write + fsync", reference, ours, "s", 1.15, note=note)]
 
 
 def _write(path: Path, size: int, *, hashed: bool) -> float:
