@@ -352,6 +352,12 @@ class ExperimentFolder:
         """Long parts of the records of where runs were made, each named by its SHA-256."""
         return self.runs_dir / ".environment"
 
+    def environment_files(self) -> list[Path]:
+        """Those parts, without what a killed run had begun to write."""
+        folder = self.environment_dir
+        found = sorted(folder.iterdir()) if folder.is_dir() else []
+        return [path for path in found if not path.name.startswith(".")]
+
     @property
     def whole_cache_path(self) -> Path:
         return self.runs_dir / ".whole.json"

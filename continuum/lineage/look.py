@@ -5,7 +5,7 @@ call of the system for the record and one for each file: paths are texts here, n
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -154,10 +154,20 @@ class _RunLook:
     def _record(self) -> StageRecord | None:
         """The run's record; None where it is not whole."""
         try:
-            return self._run.record()
+            record = self._run.record()
         except (IntegrityError, ValidationError) as error:
             self._tell("stage.json", [self._first_line(error)])
             return None
+        self._tell("stage.json", self._missing_parts(record))
+        return record
+
+    def _missing_parts(self, record: StageRecord) -> Iterator[str]:
+        """Files that the record names for what is too long to be in it."""
+        folder = self._run.experiment_folder
+        for part in record.provenance.values():
+            file = part.get("file") if isinstance(part, dict) else None
+            if file is not None and not (folder / file).is_file():
+                yield f"names {file}, which is missing"
 
     def _tell(self, what: str, problems: Iterable[str]) -> None:
         self.problems += ((what, problem) for problem in problems)

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from continuum.errors import IntegrityError
-from continuum.lineage.look import look_at
+from continuum.files import sha256_file
+from continuum.lineage.look import CHANGED, look_at
 from continuum.lineage.spread import spread
 from continuum.lineage.whole import Finished, UsedInput, WholeCache
 from continuum.lock import LockedStage, read_lock
@@ -22,7 +23,7 @@ class Finding:
     """Something that is not as it was recorded."""
 
     run: str
-    """The run folder's name."""
+    """The run folder's name; `.environment` for what the records of several runs share."""
     what: str
     """`artifact`, `step-00000500`, `stage.json`, `input pretrain` …"""
     problem: str
@@ -58,6 +59,7 @@ def verify_folder(folder: ExperimentFolder, *, fast: bool) -> Verified:
     witnesses = _Witnesses(folder.runs_dir, done)
     witnesses.hear_the_lock(lock.stages if lock is not None else {})
     witnesses.hear_the_runs()
+    environment = list(_environment_findings(folder))
     wrong = {run.name for run, look in zip(runs, looks, strict=True) if look.problems}
     wrong |= {finding.run for finding in witnesses.findings}
     sound = {name: it for name, it in done.items() if it is not None and name not in wrong}
@@ -69,10 +71,22 @@ def verify_folder(folder: ExperimentFolder, *, fast: bool) -> Verified:
             *(Finding(run.name, *told) for run, look in zip(runs, looks, strict=True)
               for told in look.problems),
             *witnesses.findings,
+            *environment,
         ),
         tuple(n for n, it in sound.items() if it.seal and n not in witnesses.proved),
         tuple(n for n, it in sound.items() if not it.seal),
     )  # fmt: skip
+
+
+def _environment_findings(folder: ExperimentFolder) -> Iterator[Finding]:
+    """Files below `runs/.environment/` that are not what their names, their SHA-256, say."""
+    for path in folder.environment_files():
+        try:
+            problem = None if sha256_file(path) == path.stem else CHANGED
+        except OSError as error:
+            problem = f"cannot be read: {error.strerror}"
+        if problem:
+            yield Finding(folder.environment_dir.name, path.name, problem)
 
 
 class _Witnesses:

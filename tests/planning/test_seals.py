@@ -202,3 +202,21 @@ def test_the_lineage_shows_nothing_of_a_forged_record(finished: Path, cli: Cli) 
     assert "holy.txt" not in shown.stdout
     assert "warning: runs/book-" in shown.stderr
     assert "artifact.json was changed after it was written" in shown.stderr
+
+
+def test_what_is_installed_cannot_be_edited_unnoticed(finished: Path, cli: Cli) -> None:
+    listed = only(finished, "runs/.environment/*.json")
+    listed.with_name(f".{listed.name}.1.tmp").write_bytes(b"[")  # left by a killed run
+    assert findings(cli, finished) == []
+    edited = listed.read_bytes().replace(b'"torch": "', b'"torch": "9')
+    assert edited != listed.read_bytes()
+    listed.write_bytes(edited)
+    what = f"{listed.name} was changed after it was written"
+    assert findings(cli, finished, "--fast") == [(".environment", what)]
+
+
+def test_a_list_of_what_was_installed_that_is_gone_is_told(finished: Path, cli: Cli) -> None:
+    listed = only(finished, "runs/.environment/*.json")
+    listed.unlink()
+    told = f"stage.json names runs/.environment/{listed.name}, which is missing"
+    assert set(findings(cli, finished)) == {(run, told) for run in ("book", "notes", "tokenizer")}
