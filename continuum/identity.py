@@ -153,7 +153,7 @@ class RunFinder:
         self._stages = stages
         self._found: dict[str, Identity] = {}
         self._taken: dict[str, str] = {}
-        """Folders' names, by the names of the stages that they were found for."""
+        """The names of stages, by the names of the folders that were found for them."""
 
     def find(self, name: str, it: Identity) -> StageRun:
         """The stage's run folder, whether it exists or not.
@@ -163,23 +163,22 @@ class RunFinder:
         """
         self._found[name] = it
         found = self._find(name, it)
-        self._taken[name] = found.name
+        self._taken.setdefault(found.name, name)
         return found
 
     def _find(self, name: str, it: Identity) -> StageRun:
         own = [self._folder.run(name, known) for known in it.known_by]
         endings = [known[:FINGERPRINT_LETTERS] for known in it.known_by]
-        taken = self._taken.values()
-        if own[0].name in taken:  # by a stage that means the same: the folder it would have had
-            (other,) = (stage for stage, run in self._taken.items() if run == own[0].name)
-            return self._folder.run(other, it.fingerprint)
+        taken_by = self._taken.get(own[0].name)
+        if taken_by is not None:  # a stage that means the same: the folder it would have had
+            return self._folder.run(taken_by, it.fingerprint)
         if own[0].is_begun:
             return own[0]
         others = (
             StageRun(self._folder.runs_dir / n) for e in endings for n in self._lying.get(e, ())
         )
         for run in (*own, *others):
-            is_free = run.name not in taken and not self._is_claimed(name, run)
+            is_free = run.name not in self._taken and not self._is_claimed(name, run)
             if is_free and run.is_begun and _is_of(run, it):
                 return run
         return own[0]

@@ -81,7 +81,8 @@ class Resume(Stage):
     def problems(self, stages: Mapping[str, Stage]) -> Iterator[Problem]:
         yield from budget_problems(self)
         yield from metric_problems(self.runtime, None)
-        yield from held_out_problems(self.evaluate, _mixture_of(self, stages))
+        if self.evaluate is not None and self.evaluate.on:  # a chain is only followed for it
+            yield from held_out_problems(self.evaluate, _mixture_of(self, stages))
         parent = stages.get(self.from_.stage)  # none when the parent has mistakes of its own
         if parent and TrainingCheckpoint in parent.output_types() and not parent.trains:
             yield Problem(
