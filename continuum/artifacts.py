@@ -118,6 +118,10 @@ class Split(BaseModel):
         return sum(tokens // (sequence_length + 1) for tokens in self.chunk_tokens)
 
 
+DOCUMENTS = "documents"
+"""The folder of a dataset that lists the digests of its documents."""
+
+
 class LeakedDocument(BaseModel):
     """A document that validates and trains: where it is, on each side."""
 
@@ -139,11 +143,13 @@ class Overlap(BaseModel):
     num_documents: int
     examples: tuple[LeakedDocument, ...] = ()
 
-    def describe(self, num_validation: int) -> str:
-        """What is wrong, in a sentence without its end."""
+    def describe(self, num_validation: int, of: str = "") -> str:
+        """What is wrong, in a sentence without its end; the training documents may be of another
+        dataset."""
+        owner = f" of {of}" if of else ""
         return (
             f"{self.num_documents:,} of {num_validation:,} validation document(s) are training "
-            f"documents too, word for word: {'; '.join(map(str, self.examples))}"
+            f"documents{owner} too, word for word: {'; '.join(map(str, self.examples))}"
         )
 
 
@@ -169,6 +175,12 @@ class TokenizedDataset(Artifact):
     """The library that made the tokens: `gigatoken` or `tokenizers`."""
     overlap: Overlap | None = None
     """Between the splits; None where nobody looked, or nothing validates."""
+
+    @property
+    def documents_dir(self) -> Path:
+        """The digests of its documents, see `continuum.text.overlap`; not there in a dataset of
+        an earlier release."""
+        return self.path / DOCUMENTS
 
     def leaks(self) -> str | None:
         """What validates although it trains, in words; None if nothing is known to."""

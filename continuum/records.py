@@ -67,6 +67,9 @@ class StageRecord(BaseModel):
     """What the lock said sources that may move are, when the work began."""
     overrides: tuple[str, ...] = ()
     """`PATH=VALUE` texts of the command line that were applied to the spec."""
+    leaks: tuple[str, ...] = ()
+    """What validates a model that was trained on it, here or before, as far as it was known when
+    the work began."""
     replaces: tuple[str, ...] = ()
     """Seals of earlier finished runs, as they and others recorded them, that this was made in the
     place of. In every record since runs are sealed."""

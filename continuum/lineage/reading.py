@@ -270,6 +270,7 @@ def _run_facts(run: StageRun, record: StageRecord) -> dict[str, Any]:
         "versions": record.provenance.get("versions", {}),
         "device": resolved.get("device"),
         "precision": resolved.get("precision"),
+        **({"leaks": record.leaks} if record.leaks else {}),
     }
 
 

@@ -1,12 +1,10 @@
 """Rules about the data: W001 seen again, W006 trained and evaluated on, W010 no validation."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from continuum.artifacts import TokenizedDataset
-from continuum.errors import IntegrityError
+from continuum.lint.leaks import dataset_of, datasets_trained_on, find_leaks
 from continuum.lint.subject import Finding, Subject, Training
-from continuum.lint.texts import leaking_text, training_part, validation_part
 from continuum.plan import PlannedStage
 from continuum.recipe import BUDGET_FIELDS, Recipe, ResumeSchedule
 from continuum.spec.keys import KeyPath
@@ -26,8 +24,6 @@ class Exposure:
     """In the stage itself."""
     own_steps: int = 0
     start_step: int = 0
-    datasets: frozenset[str] = frozenset()
-    """All it was trained on, those of unknown size included."""
 
     def until(self, step: int | None) -> dict[str, float]:
         """Passes when the stage is at a step; None is its end."""
@@ -58,26 +54,12 @@ def repeated_data(subject: Subject) -> Iterator[Finding]:
 
 def evaluation_on_training_data(subject: Subject) -> Iterator[Finding]:
     """Datasets whose validation text the model was trained on, here or before; each told once."""
-    exposures = _exposures(subject)
+    trained_on = datasets_trained_on(subject.plan)
     told: set[str] = set()
     for name, training in subject.trainings.items():
-        if training.recipe.evaluate is None:
-            continue
-        for evaluated in sorted({ref.stage for ref in training.recipe.all_data} - told):
-            trained, source = _first_leak(subject, evaluated, exposures[name].datasets)
-            if source is not None:
-                told.add(evaluated)
-                yield Finding(
-                    _evaluation_path(subject, training, evaluated),
-                    f"the validation text of {evaluated!r} is training text of {trained!r} too "
-                    f"({source}): the loss on it shows what was learned by heart",
-                )
-            elif leaks := _recorded_leaks(subject.plan.stages[evaluated]):
-                told.add(evaluated)
-                yield Finding(
-                    _evaluation_path(subject, training, evaluated),
-                    f"in {evaluated!r}, {leaks}: the loss on them shows what was learned by heart",
-                )
+        for leak in find_leaks(subject.plan, trained_on, name, but=told):
+            told.add(leak.evaluated)
+            yield Finding(_evaluation_path(subject, training, leak.evaluated), leak.message)
 
 
 def missing_validation(subject: Subject) -> Iterator[Finding]:
@@ -103,14 +85,12 @@ def _exposures(subject: Subject) -> dict[str, Exposure]:
     found: dict[str, Exposure] = {}
     for planned in subject.plan:
         before: dict[str, float] = {}
-        datasets: set[str] = set()
         for ref in subject.parents(planned.name):
-            datasets |= found[ref.stage].datasets
             for dataset, passes in found[ref.stage].until(ref.step).items():
                 before[dataset] = max(passes, before.get(dataset, 0.0))
         training = subject.trainings.get(planned.name)
         if training is None:
-            found[planned.name] = Exposure(before, {}, datasets=frozenset(datasets))
+            found[planned.name] = Exposure(before, {})
             continue
         own_steps = training.num_steps or 0
         found[planned.name] = Exposure(
@@ -118,7 +98,6 @@ def _exposures(subject: Subject) -> dict[str, Exposure]:
             dict(_own_passes(subject, training, before)),
             own_steps,
             (planned.forecast.num_steps or 0) - own_steps,
-            frozenset(datasets | {ref.stage for ref in training.recipe.data}),
         )
     return found
 
@@ -143,19 +122,11 @@ def _own_passes(
 
 def _most_blocks(planned: PlannedStage, sequence_length: int) -> int | None:
     """Training blocks of a dataset: as many as it has, or no more than this; None if unknown."""
-    artifact = _artifact(planned)
+    artifact = dataset_of(planned)
     if artifact is not None:
         return artifact.train.num_blocks(sequence_length)
     tokens = planned.forecast.max_tokens.get("train")
     return None if tokens is None else tokens // (sequence_length + 1)
-
-
-def _artifact(planned: PlannedStage) -> TokenizedDataset | None:
-    try:
-        artifact = planned.run.artifact() if planned.run.is_complete else None
-    except IntegrityError:  # the plan says so
-        return None
-    return artifact if isinstance(artifact, TokenizedDataset) else None
 
 
 def _repetition(dataset: str, own: float, before: float) -> str:
@@ -178,7 +149,7 @@ def _restart(dataset: str, own: float, before: float, why: str) -> str:
 def _why_restarts(subject: Subject, training: Training, dataset: str) -> str:
     """Why a stage reads a dataset from its beginning, which its model has read of before."""
     planned = subject.plan.stages[dataset]
-    made = _artifact(planned)
+    made = dataset_of(planned)
     reading = training.planned.forecast.reading
     found = reading.get(made.digest if made is not None else dataset)
     return found.restarts if found is not None else ""
@@ -203,21 +174,3 @@ def _evaluation_path(subject: Subject, training: Training, dataset: str) -> KeyP
     if subject.is_written(training.path("data", dataset)):
         return training.path("data", dataset)
     return training.path("data")
-
-
-def _first_leak(subject: Subject, evaluated: str, trained: Iterable[str]) -> tuple[str, str | None]:
-    """A dataset that trains on text the other validates on, and that text; None if none does."""
-    stages = subject.plan.stages
-    validation = validation_part(stages, evaluated)
-    for name in sorted(trained) if validation is not None else ():
-        training = training_part(stages, name)
-        source = leaking_text(training, validation) if training and validation else None
-        if source is not None:
-            return name, source
-    return "", None
-
-
-def _recorded_leaks(planned: PlannedStage) -> str | None:
-    """Documents on both sides of a finished dataset, in words."""
-    dataset = _artifact(planned)
-    return dataset.leaks() if dataset is not None else None

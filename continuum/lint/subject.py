@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import Any
 
 from continuum.artifacts import Checkpoint
+from continuum.lint.leaks import models_of
 from continuum.plan import Plan, PlannedStage
 from continuum.recipe import Recipe
 from continuum.spec.diagnostics import OVERRIDE, Diagnostic
@@ -78,9 +79,7 @@ class Subject:
 
     def parents(self, name: str) -> Iterator[Ref[Checkpoint]]:
         """The references to the models that a stage starts from."""
-        for ref in self.refs[name]:
-            if issubclass(ref.expects, Checkpoint):
-                yield ref
+        return models_of(self.plan.stages[name])
 
     def is_written(self, path: KeyPath) -> bool:
         """Whether the document has a value there."""

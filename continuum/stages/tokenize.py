@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Discriminator, Field, Tag
 
 from continuum.artifacts import (
+    DOCUMENTS,
     Artifact,
     Corpus,
     CorpusItem,
@@ -147,14 +148,14 @@ class Tokenize(Stage):
     def run(self, ctx: StageContext) -> TokenizedDataset:
         from continuum.text.dataset import write_splits
         from continuum.text.encoding import choose_method
-        from continuum.text.overlap import OverlapFinder
+        from continuum.text.overlap import DocumentList, Listed, find_overlap
         from continuum.text.packing import token_dtype
         from continuum.text.sampling import sample_texts
         from continuum.text.tokenizing import TOKENIZER_FILES
 
         tokenizer = ctx.artifact(self.tokenizer)
         marks = document_marks(tokenizer, self.document)
-        corpora = self._corpora(ctx)
+        corpora = [ctx.artifact(ref) for ref in self.corpora]
         if problem := _file_problem(corpora[0], self.validation):
             raise PreflightError(problem)
         sample = [text for corpus in corpora for text in sample_texts(corpus)]
@@ -164,15 +165,17 @@ class Tokenize(Stage):
         progress = ByteProgress(ctx.report, num_files=1, total=total)
         folders = {split: ctx.output_dir / split for split in self._split_names()}
         parts = self._parts(corpora, ctx.seeds.get("split"), _counter(progress))
-        with OverlapFinder(ctx.run.path) as finder:
+        texts = [item for corpus in corpora for item in corpus.items]
+        listed = Listed(ctx.output_dir / DOCUMENTS, texts)
+        with DocumentList(listed.folder, listed.texts) as documents:
             splits = write_splits(
-                finder.watch(parts) if "validation" in folders else parts,
+                documents.watch(parts),
                 folders,
                 method=method,
                 marks=marks,
                 num_ids=tokenizer.num_ids,
             )
-            overlap = finder.result() if "validation" in folders else None
+        overlap = find_overlap(listed, listed) if "validation" in folders else None
         progress.finish()
         _warn(ctx, method.late_remarks())
         self._check_splits(splits)
@@ -195,11 +198,11 @@ class Tokenize(Stage):
     def _split_names(self) -> tuple[SplitName, ...]:
         return ("train",) if self.validation == "none" else ("train", "validation")
 
-    def _corpora(self, ctx: StageContext) -> list[Corpus]:
-        refs = [self.corpus]
-        if isinstance(self.validation, ByCorpus):
-            refs.append(self.validation.corpus)
-        return [ctx.artifact(ref) for ref in refs]
+    @property
+    def corpora(self) -> tuple[Ref[Corpus], ...]:
+        """That which trains, and that which validates if it is another."""
+        other = (self.validation.corpus,) if isinstance(self.validation, ByCorpus) else ()
+        return (self.corpus, *other)
 
     def _parts(self, corpora: list[Corpus], seed: int | None, on_bytes: OnBytes) -> Iterator[Part]:
         corpus = corpora[0]

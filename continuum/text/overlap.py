@@ -1,17 +1,19 @@
-"""Documents that are in both splits of a dataset, found by their digests while it is written.
+"""Documents that validate and train, found by their digests, in one dataset or between two.
 
-The digests go to files without a name, so memory holds a slice of them, however many there are,
-and a killed run leaves nothing. A divided document is on both sides by intent; what is looked for
-among the training documents is the part of it that validates, and the whole of it.
+A dataset lists the digests of its documents in its folder `documents`, written in slices, so that
+memory holds one of them, however many documents there are: `train.rows`, each slice sorted, is
+searched for the rows of `validation.rows`. No name is in them, so what is read under another name
+makes the same bytes; a text is told by its place among those of the corpora. A divided document is
+on both sides by intent; what is looked for among the training documents is the part of it that
+validates, and the whole of it.
 """
 
 import hashlib
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import IO, Any
 
 import numpy as np
@@ -21,28 +23,34 @@ from continuum.artifacts import CorpusItem, LeakedDocument, Overlap
 from continuum.text.reading import Document
 from continuum.text.splitting import Part
 
-ROW = struct.Struct("<QQII")
-ROWS = np.dtype([("key", "<u8"), ("whole", "<u8"), ("item", "<u4"), ("position", "<u4")])
-"""A document's digest, that of the whole of a divided one, and where it is."""
-SLICE = 1 << 22
-"""Rows in memory at a time, of each split."""
+TRAIN = np.dtype([("key", "<u8"), ("item", "<u4"), ("position", "<u4")])
+"""The first eight bytes of a document's SHA-256, and where it is."""
+VALIDATION = np.dtype([("key", "<u8"), ("whole", "<u8"), ("item", "<u4"), ("position", "<u4")])
+"""The same, with the digest of the whole of a divided document."""
+SLICE = 1 << 20
+"""Rows of a sorted slice, and in memory at a time."""
 NUM_EXAMPLES = 5
 
 
-class OverlapFinder:
-    """Notes the documents that pass, and says afterwards which are on both sides."""
+class DocumentList:
+    """Notes the documents that pass."""
 
-    def __init__(self, folder: Path) -> None:
-        """The notes are kept on the disk of `folder`, which must be there."""
-        self._items: list[CorpusItem] = []
+    def __init__(self, folder: Path, texts: Sequence[CorpusItem]) -> None:
+        """The list is written to `folder`, which is made.
+
+        Args:
+            texts: All that the documents are in, those that train before those that validate.
+        """
+        folder.mkdir(parents=True)
+        self._numbers = {id(text): number for number, text in enumerate(texts)}
+        self._files: dict[str, _Rows] = {}
         with ExitStack() as stack:
-            self._files: dict[str, IO[bytes]] = {
-                split: stack.enter_context(TemporaryFile(dir=folder))
-                for split in ("train", "validation")
-            }
+            for split, dtype in (("train", TRAIN), ("validation", VALIDATION)):
+                file = stack.enter_context((folder / f"{split}.rows").open("wb"))
+                self._files[split] = _Rows(file, dtype)
             self._closing = stack.pop_all()
 
-    def __enter__(self) -> "OverlapFinder":
+    def __enter__(self) -> "DocumentList":
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -73,41 +81,81 @@ class OverlapFinder:
             if not is_empty:
                 self._note(part.split, part.document, own.digest(), whole.digest())
             beginning = (part.document, own)
-
-    def result(self) -> Overlap:
-        """The validation documents whose text is that of a training document too."""
-        count = 0
-        examples: list[LeakedDocument] = []
-        for rows in self._slices("validation"):
-            is_leaked = np.zeros(len(rows), dtype=bool)
-            for trained in self._slices("train"):
-                found = np.isin(rows["key"], trained["key"]) | np.isin(
-                    rows["whole"], trained["key"]
-                )
-                new = np.flatnonzero(found & ~is_leaked)[: NUM_EXAMPLES - len(examples)]
-                examples += (self._example(rows[index], trained) for index in new)
-                is_leaked |= found
-            count += int(is_leaked.sum())
-        return Overlap(num_documents=count, examples=tuple(examples))
+        for rows in self._files.values():
+            rows.flush()
 
     def _note(self, split: str, document: Document, own: bytes, whole: bytes) -> None:
-        if not self._items or self._items[-1] is not document.item:
-            self._items.append(document.item)
-        keys = (int.from_bytes(digest[:8], "little") for digest in (own, whole))
-        self._files[split].write(ROW.pack(*keys, len(self._items) - 1, document.position))
+        place = (self._numbers[id(document.item)], document.position)
+        keys = [int.from_bytes(digest[:8], "little") for digest in (own, whole)]
+        self._files[split].add(*(keys[:1] if split == "train" else keys), *place)
 
-    def _slices(self, split: str) -> Iterator[NDArray[Any]]:
-        file = self._files[split]
-        file.seek(0)
-        while raw := file.read(SLICE * ROW.size):
-            yield np.frombuffer(raw, dtype=ROWS)
 
-    def _example(self, row: Any, trained: NDArray[Any]) -> LeakedDocument:
-        is_same = (trained["key"] == row["key"]) | (trained["key"] == row["whole"])
-        other = trained[int(np.argmax(is_same))]
-        return LeakedDocument(validation=self._place(row), training=self._place(other))
+@dataclass
+class _Rows:
+    """Rows on their way to a file: those that train in sorted slices, others in their order."""
 
-    def _place(self, row: Any) -> str:
-        item = self._items[int(row["item"])]
-        number = f", document {int(row['position']) + 1:,}" if item.format == "jsonl" else ""
-        return f"{item.source}{number}"
+    file: IO[bytes]
+    dtype: np.dtype[Any]
+    waiting: bytearray = field(default_factory=bytearray)
+
+    def add(self, *values: int) -> None:
+        self.waiting += struct.pack("<QII" if self.dtype is TRAIN else "<QQII", *values)
+        if len(self.waiting) == SLICE * self.dtype.itemsize:
+            self.flush()
+
+    def flush(self) -> None:
+        rows = np.frombuffer(bytes(self.waiting), dtype=self.dtype)
+        if self.dtype is TRAIN:
+            rows = rows[np.argsort(rows["key"], kind="stable")]
+        self.file.write(rows.tobytes())
+        self.file.flush()
+        self.waiting.clear()
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A list of documents, and what they are in."""
+
+    folder: Path
+    texts: Sequence[CorpusItem]
+    """As they were given to `DocumentList`; empty where that is not known any more."""
+
+    def place(self, row: Any) -> str:
+        """Where a row's document is, for people."""
+        number, position = int(row["item"]), int(row["position"])
+        if not self.texts:
+            return f"document {position + 1:,} of text {number + 1:,}"
+        text = self.texts[number]
+        return text.source + (f", document {position + 1:,}" if text.format == "jsonl" else "")
+
+
+def find_overlap(training: Listed, validation: Listed) -> Overlap | None:
+    """The documents that validate in one list and train in the other, which may be the same.
+
+    None where one is not there, as in a dataset of an earlier release.
+    """
+    if not (training.folder.is_dir() and validation.folder.is_dir()):
+        return None
+    count = 0
+    examples: list[LeakedDocument] = []
+    for rows in _slices(validation.folder / "validation.rows", VALIDATION):
+        is_leaked = np.zeros(len(rows), dtype=bool)
+        found = np.zeros(len(rows), dtype=TRAIN)
+        for trained in _slices(training.folder / "train.rows", TRAIN):
+            keys = np.ascontiguousarray(trained["key"])
+            for key in ("key", "whole"):
+                at = np.minimum(np.searchsorted(keys, rows[key]), len(keys) - 1)
+                is_new = (keys[at] == rows[key]) & ~is_leaked
+                found[is_new] = trained[at[is_new]]
+                is_leaked |= is_new
+        for number in np.flatnonzero(is_leaked)[: NUM_EXAMPLES - len(examples)]:
+            places = validation.place(rows[number]), training.place(found[number])
+            examples.append(LeakedDocument(validation=places[0], training=places[1]))
+        count += int(is_leaked.sum())
+    return Overlap(num_documents=count, examples=tuple(examples))
+
+
+def _slices(path: Path, dtype: np.dtype[Any]) -> Iterator[NDArray[Any]]:
+    with path.open("rb") as file:
+        while raw := file.read(SLICE * dtype.itemsize):
+            yield np.frombuffer(raw, dtype=dtype)

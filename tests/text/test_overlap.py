@@ -3,7 +3,11 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pytest
+
 from continuum.artifacts import LeakedDocument, Overlap, TokenizedDataset
+from continuum.text.overlap import TRAIN, Listed, find_overlap
 from continuum.text.tokenizing import inspect_tokenizer
 from tests.support import run_stage
 from tests.text.samples import json_lines, prose, write_corpus
@@ -92,3 +96,57 @@ def test_a_record_of_an_earlier_release_says_nothing_of_leaks(
     made = tokenize(tmp_path, trained_tokenizer, corpora, validation={"files": ("b.txt",)})
     fields = made.model_dump(exclude={"overlap"})
     assert TokenizedDataset.model_validate(fields).leaks() is None
+
+
+def test_documents_of_two_datasets_are_compared(trained_tokenizer: Path, tmp_path: Path) -> None:
+    text = prose()[:20_000]
+    lines = json_lines(["new", "both", "divided", ""])
+    held = {
+        "books": write_corpus(tmp_path / "c", {"a.txt": "own", "d.txt": text}),
+        "held": write_corpus(tmp_path / "d", {"h.jsonl": lines, "h.txt": "twice"}),
+    }
+    trained = {"books": write_corpus(tmp_path / "e", {"t.jsonl": json_lines(["x", text, "both"])})}
+    lists = []
+    for number, (corpora, validation) in enumerate(
+        ((held, {"corpus": "held"}), (trained, None), (held, {"fraction": 0.05}))
+    ):
+        folder = tmp_path / f"made{number}"
+        options = {"validation": validation} if validation else {}
+        made = tokenize(folder, trained_tokenizer, corpora, **options)
+        used = list(corpora.values())[: 2 if number == 0 else 1]
+        lists.append(Listed(made.documents_dir, [it for corpus in used for it in corpus.items]))
+    told = find_overlap(lists[1], lists[0])
+    examples = (leaked("h.jsonl, document 2", "t.jsonl, document 3"),)
+    assert told == Overlap(num_documents=1, examples=examples)
+    examples = (leaked("d.txt", "t.jsonl, document 2"),)  # its end validates, all of it trains
+    assert find_overlap(lists[1], lists[2]) == Overlap(num_documents=1, examples=examples)
+    assert find_overlap(lists[0], lists[1]) == Overlap(num_documents=0)
+    nameless = find_overlap(Listed(lists[1].folder, ()), lists[0])
+    assert nameless is not None
+    assert nameless.examples[0].training == "document 3 of text 1"
+    assert find_overlap(Listed(tmp_path / "nowhere", ()), lists[0]) is None
+
+
+def test_a_list_of_documents_does_not_hang_on_names_or_on_the_size_of_its_slices(
+    trained_tokenizer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = []
+    for number, name in enumerate(("a.jsonl", "b.jsonl")):
+        if number:
+            monkeypatch.setattr("continuum.text.overlap.SLICE", 3)
+        texts = json_lines([f"text {n % 9}" for n in range(20)])
+        corpora = {
+            "books": write_corpus(tmp_path / name / "c", {name: texts}),
+            "held": write_corpus(tmp_path / name / "d", {name: texts[: len(texts) // 2]}),
+        }
+        made.append(
+            tokenize(tmp_path / name, trained_tokenizer, corpora, validation={"corpus": "held"})
+        )
+    assert made[0].overlap is not None
+    assert made[1].overlap is not None
+    assert made[0].overlap.num_documents == made[1].overlap.num_documents == 10
+    rows = [np.fromfile(it.documents_dir / "train.rows", dtype=TRAIN) for it in made]
+    assert sorted(rows[0].tolist()) == sorted(rows[1].tolist())
+    assert rows[0].tolist() != rows[1].tolist()
+    held = [(it.documents_dir / "validation.rows").read_bytes() for it in made]
+    assert held[0] == held[1]
