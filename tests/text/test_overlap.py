@@ -108,11 +108,10 @@ def test_documents_of_two_datasets_are_compared(trained_tokenizer: Path, tmp_pat
     trained = {"books": write_corpus(tmp_path / "e", {"t.jsonl": json_lines(["x", text, "both"])})}
     lists = []
     for number, (corpora, validation) in enumerate(
-        ((held, {"corpus": "held"}), (trained, None), (held, {"fraction": 0.05}))
+        ((held, {"corpus": "held"}), (trained, "none"), (held, {"fraction": 0.05}))
     ):
         folder = tmp_path / f"made{number}"
-        options = {"validation": validation} if validation else {}
-        made = tokenize(folder, trained_tokenizer, corpora, **options)
+        made = tokenize(folder, trained_tokenizer, corpora, validation=validation)
         used = list(corpora.values())[: 2 if number == 0 else 1]
         lists.append(Listed(made.documents_dir, [it for corpus in used for it in corpus.items]))
     told = find_overlap(lists[1], lists[0])
