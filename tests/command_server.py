@@ -11,8 +11,10 @@ descriptors, for stdout, for stderr, and for the number and the exit code of the
 import importlib
 import json
 import os
+import pkgutil
 import socket
 import sys
+from multiprocessing import forkserver, resource_tracker
 from typing import Any
 
 MAX_REQUEST_BYTES = 1 << 20
@@ -24,6 +26,9 @@ def serve(requests: socket.socket) -> dict[str, Any] | None:
         raw, descriptors, _, _ = socket.recv_fds(requests, MAX_REQUEST_BYTES, 3)
         if not raw:
             return None
+        asked: dict[str, Any] = json.loads(raw)
+        if asked["arguments"][:1] == ["run"]:
+            forkserver.ensure_running()  # It imports while the command begins.
         if os.fork() == 0:  # it waits for the command, the server for the next request
             stdout, stderr, told = descriptors
             command = os.fork()
@@ -33,7 +38,6 @@ def serve(requests: socket.socket) -> dict[str, Any] | None:
                 for descriptor, number in ((stdout, 1), (stderr, 2)):
                     os.dup2(descriptor, number)
                     os.close(descriptor)
-                asked: dict[str, Any] = json.loads(raw)
                 return asked
             os.write(told, f"{command}\n".encode())
             os.close(stdout)
@@ -57,6 +61,14 @@ def _reap() -> None:
 
 def _become(asked: dict[str, Any]) -> None:
     """Begin as `python -m continuum` would with these arguments."""
+    if os.environ == asked["environment"]:
+        # The server is no child of this process, so that it lives is not for it to ask.
+        forkserver._forkserver.ensure_running = (  # type: ignore[method-assign]
+            resource_tracker.ensure_running
+        )
+        forkserver.ensure_running = resource_tracker.ensure_running
+    else:  # The server's is another: this command has its own.
+        vars(forkserver._forkserver).update(vars(forkserver.ForkServer()))
     os.environ.clear()
     os.environ.update(asked["environment"])
     os.chdir(asked["folder"])
@@ -72,10 +84,14 @@ def _become(asked: dict[str, Any]) -> None:
 if __name__ == "__main__":
     import continuum.__main__ as command
     from continuum import cli
+    from continuum.launchers import preload
+    from continuum.launchers.local import PRELOAD
 
     for name in cli.COMMANDS:
         importlib.import_module(f"{cli.__name__}.{name}")
     assert not {"torch", "numpy", "huggingface_hub"} & sys.modules.keys(), "no light commands"
+    names = [name for _, name, _ in pkgutil.iter_modules(preload.__path__, f"{PRELOAD}.")]
+    forkserver.set_forkserver_preload([PRELOAD, *names])
     asked = serve(socket.socket(fileno=int(sys.argv[1])))
     if asked is not None:
         _become(asked)
