@@ -182,6 +182,7 @@ def test_an_unknown_name_is_told_with_those_there_are() -> None:
     assert {"help", "chain-dvc", "folder", "hashing"} <= set(done.stderr.splitlines())
 
 
+@pytest.mark.slow
 def test_a_peer_that_cannot_be_installed_is_a_failure_and_the_other_rows_stand(
     tmp_path: Path,
 ) -> None:
@@ -211,6 +212,7 @@ def test_a_row_that_got_worse_is_measured_again_and_fails_the_check(tmp_path: Pa
     assert "hashing while writing" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_check_passes_on_what_was_just_stored(tmp_path: Path) -> None:
     baseline = tmp_path / "baseline.json"
     baseline.write_text(json.dumps({"quick": {"hashing": 1000.0}, "full": {"hashing": 0.01}}))

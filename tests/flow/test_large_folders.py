@@ -28,13 +28,13 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def one_of(large: Path) -> str:
+def one_of(large: Path, number: int = 0) -> str:
     """One of the runs that `fill` makes, of no spec."""
     current = only(large / "runs", "s1-*")
     record = json.loads((current / "stage.json").read_text())
     (parent,) = (used["run"] for used in record["inputs"] if used["run"].startswith("s0-"))
     first = json.loads((large / "runs" / parent / "stage.json").read_text())
-    return f"s0-{fingerprint(identity_of(first, 0))[:12]}"
+    return f"s0-{fingerprint(identity_of(first, number))[:12]}"
 
 
 def rewrite(path: Path, old: str, new: str) -> None:
@@ -76,38 +76,50 @@ sys.addaudithook(hook)
     return f"{place}:{os.environ.get('PYTHONPATH', '')}"
 
 
-@pytest.mark.parametrize(
-    ("damage", "told"),
-    [
-        (lambda run: only(run, "checkpoints/*2/lit_model.pth").unlink(),
-         "step-00000002: lit_model.pth is missing"),
-        (lambda run: rewrite(only(run, "checkpoints/*2/manifest.json"), '"tokens_seen": 64',
-                             '"tokens_seen": 65'),
-         "step-00000002: manifest.json was changed after it was written"),
-        (lambda run: only(run, "checkpoints/*2/manifest.json").unlink(),
-         "step-00000002: its manifest.json cannot be read"),
-        (lambda run: rewrite(run / "artifact.json", '"size_bytes": 2', '"size_bytes": 3'),
-         "artifact: artifact.json was changed after it was written"),
-        (lambda run: only(run, "output/lit_model.pth").unlink(),
-         "artifact: lit_model.pth is missing"),
-        (lambda run: rewrite(run / "stage.json", '"name": "s0"', '"mane": "s0"'),
-         "stage.json: "),
-    ],
-    ids=["file", "manifest", "no manifest", "artifact", "output", "record"],
-)  # fmt: skip
-def test_damage_is_seen_though_all_was_whole_before(
-    large: Path, damage: Callable[[Path], None], told: str
-) -> None:
-    old = one_of(large)
-    run, kept = large / "runs" / old, large / "kept"
+DAMAGES: list[tuple[Callable[[Path], None], str]] = [
+    (
+        lambda run: only(run, "checkpoints/*2/lit_model.pth").unlink(),
+        "step-00000002: lit_model.pth is missing",
+    ),
+    (
+        lambda run: rewrite(
+            only(run, "checkpoints/*2/manifest.json"), '"tokens_seen": 64', '"tokens_seen": 65'
+        ),
+        "step-00000002: manifest.json was changed after it was written",
+    ),
+    (
+        lambda run: only(run, "checkpoints/*2/manifest.json").unlink(),
+        "step-00000002: its manifest.json cannot be read",
+    ),
+    (
+        lambda run: rewrite(run / "artifact.json", '"size_bytes": 2', '"size_bytes": 3'),
+        "artifact: artifact.json was changed after it was written",
+    ),
+    (
+        lambda run: only(run, "output/lit_model.pth").unlink(),
+        "artifact: lit_model.pth is missing",
+    ),
+    (lambda run: rewrite(run / "stage.json", '"name": "s0"', '"mane": "s0"'), "stage.json: "),
+]
+
+
+def test_damage_is_seen_though_all_was_whole_before(large: Path) -> None:
+    """Each in another run, so that one command finds them all."""
     Cli()("verify", large, "--fast")
-    shutil.copytree(run, kept, copy_function=os.link)
+    runs = [large / "runs" / one_of(large, number) for number in range(len(DAMAGES))]
+    kept = [large / f"kept{number}" for number in range(len(DAMAGES))]
+    for run, copy in zip(runs, kept, strict=True):
+        shutil.copytree(run, copy, copy_function=os.link)
     try:
-        damage(run)
-        assert f"runs/{old}: {told}" in Cli()("verify", large, "--fast", expect=8).stdout
+        for run, (damage, _) in zip(runs, DAMAGES, strict=True):
+            damage(run)
+        found = Cli()("verify", large, "--fast", expect=8).stdout
     finally:
-        shutil.rmtree(run)
-        kept.rename(run)
+        for run, copy in zip(runs, kept, strict=True):
+            shutil.rmtree(run)
+            copy.rename(run)
+    for run, (_, told) in zip(runs, DAMAGES, strict=True):
+        assert f"runs/{run.name}: {told}" in found
 
 
 def test_the_lineage_of_what_is_now_opens_no_other_run(large: Path) -> None:

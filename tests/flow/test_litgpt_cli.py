@@ -82,14 +82,15 @@ def pretrain(folder: Path, tokens: Path, *arguments: object, sequence_length: in
     return [float(row["loss"]) for row in csv.DictReader(rows) if row["loss"]]
 
 
-@pytest.mark.parametrize("stage", ["weights", "retrain"])
+@pytest.mark.parametrize("stage", ["weights", pytest.param("retrain", marks=pytest.mark.slow)])
 def test_litgpt_validates_the_checkpoint(
     outputs: dict[str, Path], tmp_path: Path, stage: str
 ) -> None:
     assert "All validation checks passed" in litgpt(tmp_path, "validate", outputs[stage])
 
 
-@pytest.mark.parametrize("stage", ["weights", pytest.param("retrain", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["weights", "retrain"])
 def test_litgpt_generates_with_the_checkpoint(
     outputs: dict[str, Path], tmp_path: Path, stage: str
 ) -> None:
@@ -110,6 +111,7 @@ def test_litgpt_converts_a_training_checkpoint_to_the_same_tensors(
     assert len({tuple(sorted(path.name for path in folder.iterdir())) for folder in made}) == 1
 
 
+@pytest.mark.slow
 def test_litgpt_pretrains_on_the_tokens(outputs: dict[str, Path], tmp_path: Path) -> None:
     losses = pretrain(tmp_path, outputs["tokens"], sequence_length=64)
     assert len(losses) == 4
@@ -118,6 +120,7 @@ def test_litgpt_pretrains_on_the_tokens(outputs: dict[str, Path], tmp_path: Path
     assert losses[-1] < losses[0] - 0.5
 
 
+@pytest.mark.slow
 def test_litgpt_goes_on_with_the_converted_weights(
     outputs: dict[str, Path], tmp_path: Path
 ) -> None:

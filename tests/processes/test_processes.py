@@ -14,10 +14,8 @@ from tests.commands import Cli, kill_group, only, wait_until
 from tests.experiments import FIRST_STAGES
 from tests.processes.pairs import attempts, final_state, losses, ranks_of, spec
 
-STRATEGIES = ("ddp", "fsdp")
 
-
-@pytest.mark.parametrize("kind", STRATEGIES)
+@pytest.mark.parametrize("kind", [pytest.param("ddp", marks=pytest.mark.slow), "fsdp"])
 def test_two_processes_learn_what_one_does(
     kind: str, alone: Path, prepare: Callable[..., Path], cli: Cli
 ) -> None:

@@ -106,13 +106,8 @@ def check(found: Curves, wanted: Curves) -> None:
     assert found["loss"] == pytest.approx(same, rel=1e-5)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        name if name == "micro_batch_size" else pytest.param(name, marks=pytest.mark.slow)
-        for name in QUICK
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", QUICK)
 def test_another_way_to_work_gives_the_same_losses(
     name: str, base: Path, played: Callable[[dict[str, Any]], Curves]
 ) -> None:

@@ -31,7 +31,7 @@ def tied_spec(kind: str = "single") -> str:
     "kind",
     [
         pytest.param("ddp", marks=pytest.mark.slow),
-        "fsdp",
+        pytest.param("fsdp", marks=pytest.mark.slow),
         pytest.param("sharded", marks=pytest.mark.slow),
     ],
 )

@@ -31,6 +31,7 @@ def test_nothing_is_missing_for_a_small_experiment(
     assert cli("doctor").stdout.endswith("nothing is missing\n")
 
 
+@pytest.mark.slow
 def test_what_a_spec_asks_for_and_this_machine_has_not_is_told(
     experiment: Callable[..., Path], tmp_path: Path
 ) -> None:

@@ -46,6 +46,7 @@ def test_a_read_only_folder_can_be_looked_at_and_is_not_run(
     assert outputs(folder) == outputs(unbroken)
 
 
+@pytest.mark.slow
 def test_a_folder_locked_during_a_run_ends_it_in_words(
     unbroken: Path, disk: SmallDisk, cli: Cli
 ) -> None:

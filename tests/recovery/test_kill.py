@@ -76,6 +76,7 @@ def test_a_killed_pretraining_ends_with_the_same_bytes(
     assert losses(prepared) == losses(unbroken)
 
 
+@pytest.mark.slow
 def test_a_kill_while_a_checkpoint_is_written_leaves_the_one_before(
     unbroken: Path, prepared: Path, cli: Cli
 ) -> None:
@@ -86,6 +87,7 @@ def test_a_kill_while_a_checkpoint_is_written_leaves_the_one_before(
     assert final_weights(prepared) == final_weights(unbroken)
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_is_passed_over(unbroken: Path, prepared: Path, cli: Cli) -> None:
     kill_group(run_until(prepared, lambda: has_checkpoint(prepared, 3)))
     newest = max(prepared.glob(f"{CHECKPOINTS}/step-*"))
@@ -116,7 +118,14 @@ def test_a_worker_does_not_outlive_its_run(prepared: Path) -> None:
     wait_until(lambda: not Path(f"/proc/{worker}").exists(), timeout_s=10)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
+@pytest.mark.parametrize(
+    "number",
+    [
+        signal.SIGTERM,
+        pytest.param(signal.SIGINT, marks=pytest.mark.slow),
+        pytest.param(signal.SIGUSR1, marks=pytest.mark.slow),
+    ],
+)
 def test_a_stopped_run_saves_first_and_says_run_me_again(
     number: signal.Signals, unbroken: Path, prepared: Path, cli: Cli
 ) -> None:

@@ -87,6 +87,7 @@ def test_a_killed_run_is_one_run_in_every_logger(
         assert best(prepared) == best(unbroken)
 
 
+@pytest.mark.slow
 def test_what_wandb_would_upload_is_one_run(unbroken: Path) -> None:
     folder = only(unbroken, "runs/pretrain-*/loggers/wandb/wandb")
     done = subprocess.run(

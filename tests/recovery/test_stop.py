@@ -46,7 +46,7 @@ def stop_command(process: subprocess.Popen[str], folder: Path) -> None:
 
 STOPS = [
     pytest.param(signal_run, marks=pytest.mark.slow),
-    signal_all,
+    pytest.param(signal_all, marks=pytest.mark.slow),
     pytest.param(interrupt_all, marks=pytest.mark.slow),
     stop_command,
 ]
@@ -124,7 +124,7 @@ def test_a_download_from_a_silent_server_is_stopped(tmp_path: Path) -> None:
             thread.join()
 
 
-@pytest.mark.parametrize("stage", ["tokenizer", "tokens"])
+@pytest.mark.parametrize("stage", [pytest.param("tokenizer", marks=pytest.mark.slow), "tokens"])
 def test_a_stopped_stage_without_state_starts_over(stage: str, tmp_path: Path, cli: Cli) -> None:
     folder = tmp_path / "toy"
     folder.mkdir()

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.text.samples import messy_text, prose, write_corpus
 
 MEASURE = """
@@ -49,6 +51,7 @@ def measure(folder: Path, tokenizer: Path, copies: int) -> tuple[int, int]:
     return num_tokens, peak_mb
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_corpus(trained_tokenizer: Path, tmp_path: Path) -> None:
     small_tokens, small_mb = measure(tmp_path / "small", trained_tokenizer, copies=12)
     large_tokens, large_mb = measure(tmp_path / "large", trained_tokenizer, copies=60)
