@@ -1,7 +1,7 @@
 """Fixtures for all tests: small experiments on real files, carried out by the real command."""
 
 import os
-from collections import Counter
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from tests.experiments import small_flow
 from tests.shipped import copy_shipped
 
 MAX_WORKERS = 4
+SECONDS_A_DAY = 86_400
 SHARED_DATA = Path(__file__).parent.parent.parent / "shared" / "data"
 
 
@@ -26,7 +27,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--pair-runs", type=int, default=3, help="runs of two processes, one by one")
     parser.addoption("--fuzz-cases", type=int, default=2000, help="inputs that fuzzing tries")
     parser.addoption("--fuzz-seed", type=int, default=0, help="which inputs fuzzing tries")
-    parser.addoption("--one-in", type=int, default=1, help="of each test's cases, one in so many")
+    parser.addoption("--one-in", type=int, default=1, help="run one test in so many")
+    parser.addoption(
+        "--turn",
+        type=int,
+        default=int(time.time() // SECONDS_A_DAY),
+        help="which of them: by default others each day, so that all have their turn",
+    )
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -41,19 +48,20 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
         option.dist, option.loadscopereorder = "loadfile", False
 
 
+def pytest_report_header(config: pytest.Config) -> str | None:
+    """Which share of the tests is run, so that it can be run again."""
+    share, turn = config.getoption("--one-in"), config.getoption("--turn")
+    return f"one test in {share}: --turn {turn % share}" if share > 1 else None
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what `--one-in` does not want: the first case of each test is always run."""
-    share, cases = config.getoption("--one-in"), Counter[tuple[Path, str]]()
-    chosen: list[pytest.Item] = []
-    left_out: list[pytest.Item] = []
-    for item in items:
-        test = (item.path, item.name.partition("[")[0])
-        (left_out if cases[test] % share else chosen).append(item)
-        cases[test] += 1
+    """Leave out what `--one-in` does not want today."""
+    share, turn = config.getoption("--one-in"), config.getoption("--turn")
+    left_out = [item for number, item in enumerate(items) if (number + turn) % share]
     if left_out:
         config.hook.pytest_deselected(items=left_out)
-        items[:] = chosen
+        items[:] = [item for number, item in enumerate(items) if not (number + turn) % share]
 
 
 @pytest.fixture(autouse=True)
