@@ -10,10 +10,12 @@ descriptors, for stdout, for stderr, and for the number and the exit code of the
 
 import importlib
 import json
+import multiprocessing
 import os
 import pkgutil
 import socket
 import sys
+import tempfile
 from multiprocessing import forkserver, resource_tracker
 from typing import Any
 
@@ -69,6 +71,8 @@ def _become(asked: dict[str, Any]) -> None:
         forkserver.ensure_running = resource_tracker.ensure_running
     else:  # The server's is another: this command has its own.
         vars(forkserver._forkserver).update(vars(forkserver.ForkServer()))
+        multiprocessing.current_process()._config.pop("tempdir", None)
+        tempfile.tempdir = None
     os.environ.clear()
     os.environ.update(asked["environment"])
     os.chdir(asked["folder"])

@@ -143,6 +143,7 @@ def test_measurements_take_turns_and_the_first_of_each_does_not_count() -> None:
     assert (found, "".join(called)) == ([2, 4], "abab" + "ba" + "ab")
 
 
+@pytest.mark.slow
 def test_without_a_gpu_its_benchmark_says_so_and_yields_nothing() -> None:
     if torch.cuda.is_available():
         pytest.skip("a GPU is here")
@@ -202,6 +203,7 @@ def test_a_peer_that_cannot_be_installed_is_a_failure_and_the_other_rows_stand(
     assert (row["verdict"] in ("met", "MISSED"), row["quiet"]) == (True, None)
 
 
+@pytest.mark.slow
 def test_a_row_that_got_worse_is_measured_again_and_fails_the_check(tmp_path: Path) -> None:
     baseline = tmp_path / "baseline.json"
     baseline.write_text(json.dumps({"quick": {"hashing": 0.01}, "full": {}}))

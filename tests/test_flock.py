@@ -110,7 +110,14 @@ def test_this_machine_has_locks_to_trust(tmp_path: Path) -> None:
     assert weakness_of_locks(tmp_path) is None
 
 
-@pytest.mark.parametrize("error", ["ENOLCK", "ENOSYS", "EOPNOTSUPP"])
+@pytest.mark.parametrize(
+    "error",
+    [
+        "ENOLCK",
+        pytest.param("ENOSYS", marks=pytest.mark.slow),
+        pytest.param("EOPNOTSUPP", marks=pytest.mark.slow),
+    ],
+)
 def test_a_file_system_without_locks_is_not_written_to_unless_one_says_so(
     small: Write,
     cli: Cli,

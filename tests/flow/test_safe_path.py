@@ -87,11 +87,12 @@ def script(tmp_path: Path) -> list[str]:
     ("options", "devices"),
     [
         ((), 1),
-        pytest.param(("--in-process",), 1, marks=pytest.mark.slow),
-        pytest.param((), 2, marks=pytest.mark.slow),
+        (("--in-process",), 1),
+        ((), 2),
     ],
     ids=["fork server", "in process", "torchrun"],
 )
+@pytest.mark.slow
 def test_python_m_runs_what_is_installed(
     options: tuple[str, ...],
     devices: int,

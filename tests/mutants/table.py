@@ -93,7 +93,7 @@ MUTANTS = (
         "continuum/launchers/torchrun.py",
         'or end["rank"] not in has_told]',
         "]",
-        (LEAVING, "-k", "without_a_word"),
+        (LEAVING, "-k", "without_a_word", "-m", "slow"),
     ),
     # The loop.
     Mutant(

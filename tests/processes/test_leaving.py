@@ -79,6 +79,7 @@ def test_a_rank_that_dies_while_leaving_does_not_undo_what_is_published(
     assert only(folder, "runs/pretrain-*/artifact.json").is_file()
 
 
+@pytest.mark.slow
 def test_a_rank_that_ends_without_a_word_is_named_with_its_exit_code(
     extended: Cli, tmp_path: Path
 ) -> None:

@@ -97,6 +97,7 @@ def test_a_stopped_group_saves_and_goes_on(prepare: Callable[..., Path], cli: Cl
     assert "pretrain: stopped after step" in told
 
 
+@pytest.mark.slow
 def test_a_rank_that_fails_takes_the_stage_down_with_its_own_words(
     prepare: Callable[..., Path], cli: Cli
 ) -> None:
@@ -136,6 +137,7 @@ def test_weights_of_shards_are_converted_whole(prepare: Callable[..., Path], cli
     assert not only(folder, "runs/longer-*/output").joinpath("lit_model.pth").exists()
 
 
+@pytest.mark.slow
 def test_several_nodes_without_a_slurm_job_are_refused(
     prepare: Callable[..., Path], cli: Cli
 ) -> None:

@@ -18,6 +18,7 @@ def asked(cli: Cli, *arguments: object, expect: int = 0) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_nothing_is_missing_for_a_small_experiment(
     experiment: Callable[..., Path], cli: Cli
 ) -> None:

@@ -64,7 +64,6 @@ MOMENTS = [
 ]
 ALL_STAGES = (*FIRST_STAGES, "weights")
 DATA_STAGES = ("prose", "tokenizer", "tokens")
-QUICK = ("a checkpoint's state",)
 
 
 @pytest.fixture(scope="module")
@@ -159,13 +158,8 @@ def check_whole(folder: Path, unbroken: Path, remade: str) -> None:
         } - {remade}
 
 
-@pytest.mark.parametrize(
-    "moment",
-    [
-        pytest.param(m, id=m.name, marks=[] if m.name in QUICK else [pytest.mark.slow])
-        for m in MOMENTS
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", MOMENTS, ids=lambda it: it.name)
 def test_a_disk_that_is_full_loses_nothing(
     moment: Moment, unbroken: Path, disk: SmallDisk, cli: Cli
 ) -> None:

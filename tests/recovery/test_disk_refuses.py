@@ -30,6 +30,7 @@ def immutable(folder: Path) -> Iterator[None]:
         subprocess.run(["chattr", "-i", folder], check=True)
 
 
+@pytest.mark.slow
 def test_a_read_only_folder_can_be_looked_at_and_is_not_run(
     unbroken: Path, disk: SmallDisk, cli: Cli
 ) -> None:

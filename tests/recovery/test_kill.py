@@ -118,14 +118,8 @@ def test_a_worker_does_not_outlive_its_run(prepared: Path) -> None:
     wait_until(lambda: not Path(f"/proc/{worker}").exists(), timeout_s=10)
 
 
-@pytest.mark.parametrize(
-    "number",
-    [
-        signal.SIGTERM,
-        pytest.param(signal.SIGINT, marks=pytest.mark.slow),
-        pytest.param(signal.SIGUSR1, marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
 def test_a_stopped_run_saves_first_and_says_run_me_again(
     number: signal.Signals, unbroken: Path, prepared: Path, cli: Cli
 ) -> None:

@@ -124,7 +124,8 @@ def test_a_download_from_a_silent_server_is_stopped(tmp_path: Path) -> None:
             thread.join()
 
 
-@pytest.mark.parametrize("stage", [pytest.param("tokenizer", marks=pytest.mark.slow), "tokens"])
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["tokenizer", "tokens"])
 def test_a_stopped_stage_without_state_starts_over(stage: str, tmp_path: Path, cli: Cli) -> None:
     folder = tmp_path / "toy"
     folder.mkdir()

@@ -146,7 +146,14 @@ def completion(shell: str, typed: str) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+@pytest.mark.parametrize(
+    "shell",
+    [
+        "bash",
+        pytest.param("zsh", marks=pytest.mark.slow),
+        pytest.param("fish", marks=pytest.mark.slow),
+    ],
+)
 def test_the_shell_completes_commands_and_options(shell: str) -> None:
     offered = completion(shell, "continuum ")
     assert all(command in offered for command in COMMANDS)

@@ -78,8 +78,10 @@ class _Events(list[dict[str, Any]]):
 
 @pytest.mark.parametrize(
     ("logger", "environment"),
-    [("mlflow", MLFLOW_AT_NOBODY), ("wandb", WANDB_AT_NOBODY)],
-    ids=["mlflow", "wandb"],
+    [
+        pytest.param("mlflow", MLFLOW_AT_NOBODY, id="mlflow"),
+        pytest.param("wandb", WANDB_AT_NOBODY, id="wandb", marks=pytest.mark.slow),
+    ],
 )
 def test_a_server_that_does_not_answer_does_not_hold_up_a_run(
     trials: Trials, logger: str, environment: dict[str, str]
