@@ -71,7 +71,7 @@ def _become(asked: dict[str, Any]) -> None:
         forkserver.ensure_running = resource_tracker.ensure_running
     else:  # The server's is another: this command has its own.
         vars(forkserver._forkserver).update(vars(forkserver.ForkServer()))
-        multiprocessing.current_process()._config.pop("tempdir", None)
+        vars(multiprocessing.current_process())["_config"].pop("tempdir", None)
         tempfile.tempdir = None
     os.environ.clear()
     os.environ.update(asked["environment"])
