@@ -61,7 +61,8 @@ LINT_CODES = {
         "The validation text of a dataset is training text of another that the model, or one it "
         "descends from, has seen. The loss on it falls by learning it by heart. Compared are the "
         "files of the corpora, by their SHA-256 where it is known, and how `validation` divides "
-        "them; and in a dataset that is made, the documents of its two sides.",
+        "them; and once datasets are made, their documents, by SHA-256. What was found when a "
+        "stage began is in its `stage.json`.",
         "old: {kind: tokenize, corpus: books, validation: {fraction: 0.05}, …}\n"
         "new: {kind: tokenize, corpus: books, validation: {fraction: 0.1}, …}\n"
         "pretrain: {kind: pretrain, data: old, …}\n"
