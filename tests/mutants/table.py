@@ -216,7 +216,7 @@ MUTANTS = (
         "continuum/safe_path.py",
         "        del sys.path[0]\n",
         "        pass\n",
-        (SAFE_PATH, "-k", "python_m and server"),
+        (SAFE_PATH, "-k", "python_m and server", "-m", "slow"),
     ),
     Mutant(
         "workers import from the current folder",
