@@ -17,7 +17,7 @@ from continuum.disk import tell_disk_fault
 from continuum.errors import ContinuumError, IntegrityError, PreflightError, StageFailedError
 from continuum.launchers import Launcher, Outcome
 from continuum.lineage.reading import write_lineage
-from continuum.lint.leaks import datasets_trained_on, find_leaks
+from continuum.lint.leaks import LeakFinder
 from continuum.locking import check_locked, update_lock
 from continuum.plan import NOTHING_MORE, Action, Plan, PlannedStage, Request
 from continuum.planner import make_plan
@@ -124,7 +124,7 @@ class _Execution:
         self._has_killed = False
         self._accelerator = threading.Lock()
         self._provenance = provenance
-        self._trained_on = datasets_trained_on(self._plan)
+        self._leaks = LeakFinder(self._plan)
 
     def carry_out(self) -> None:
         """Run what needs running; a failure keeps only the stages below it from starting."""
@@ -280,9 +280,7 @@ class _Execution:
             best_metrics=planned.best_metrics,
             pins=dict(planned.pins),
             overrides=self._plan.request.overrides,
-            leaks=tuple(
-                it.message for it in find_leaks(self._plan, self._trained_on, planned.name)
-            ),
+            leaks=tuple(leak.message for leak in self._leaks.find(planned.name)),
             replaces=replaces,
             made_at=_now(),
             provenance=self._provenance,

@@ -59,7 +59,6 @@ def verify_folder(folder: ExperimentFolder, *, fast: bool) -> Verified:
     witnesses = _Witnesses(folder.runs_dir, done)
     witnesses.hear_the_lock(lock.stages if lock is not None else {})
     witnesses.hear_the_runs()
-    environment = list(_environment_findings(folder))
     wrong = {run.name for run, look in zip(runs, looks, strict=True) if look.problems}
     wrong |= {finding.run for finding in witnesses.findings}
     sound = {name: it for name, it in done.items() if it is not None and name not in wrong}
@@ -71,7 +70,7 @@ def verify_folder(folder: ExperimentFolder, *, fast: bool) -> Verified:
             *(Finding(run.name, *told) for run, look in zip(runs, looks, strict=True)
               for told in look.problems),
             *witnesses.findings,
-            *environment,
+            *_environment_findings(folder),
         ),
         tuple(n for n, it in sound.items() if it.seal and n not in witnesses.proved),
         tuple(n for n, it in sound.items() if not it.seal),

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from continuum.lint.leaks import dataset_of, datasets_trained_on, find_leaks
+from continuum.lint.leaks import LeakFinder, dataset_of
 from continuum.lint.subject import Finding, Subject, Training
 from continuum.plan import PlannedStage
 from continuum.recipe import BUDGET_FIELDS, Recipe, ResumeSchedule
@@ -54,10 +54,10 @@ def repeated_data(subject: Subject) -> Iterator[Finding]:
 
 def evaluation_on_training_data(subject: Subject) -> Iterator[Finding]:
     """Datasets whose validation text the model was trained on, here or before; each told once."""
-    trained_on = datasets_trained_on(subject.plan)
+    leaks = LeakFinder(subject.plan)
     told: set[str] = set()
     for name, training in subject.trainings.items():
-        for leak in find_leaks(subject.plan, trained_on, name, but=told):
+        for leak in leaks.find(name, but=told):
             told.add(leak.evaluated)
             yield Finding(_evaluation_path(subject, training, leak.evaluated), leak.message)
 

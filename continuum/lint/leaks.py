@@ -4,12 +4,13 @@ Before there are tokens, whole files are compared, as the plan knows them; then 
 the digests that each dataset lists.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from continuum.artifacts import Checkpoint, Corpus, CorpusItem, TokenizedDataset
+from continuum.artifacts import DOCUMENTS, Checkpoint, Corpus, CorpusItem, TokenizedDataset
 from continuum.errors import IntegrityError
+from continuum.files import find_wrong_sizes
 from continuum.lint.texts import leaking_text, training_part, validation_part
 from continuum.plan import Plan, PlannedStage
 from continuum.recipe import Recipe
@@ -26,29 +27,41 @@ class Leak:
     message: str
 
 
-def find_leaks(
-    plan: Plan,
-    trained_on: Mapping[str, frozenset[str]],
-    name: str,
-    but: Collection[str] = (),
-) -> Iterator[Leak]:
-    """The leaks of a training stage that evaluates, one for each dataset at most.
+class LeakFinder:
+    """Looks for the leaks of a plan's stages. Two datasets are compared once."""
 
-    Args:
-        trained_on: Of `datasets_trained_on`.
-        name: The stage's.
-        but: Datasets that are not looked at.
-    """
-    recipe = plan.stages[name].recipe
-    if not isinstance(recipe, Recipe) or recipe.evaluate is None:
-        return
-    for evaluated in sorted({ref.stage for ref in recipe.all_data}.difference(but)):
-        message = _leak(plan.stages, evaluated, sorted(trained_on[name]))
-        if message is not None:
-            yield Leak(evaluated, message)
+    def __init__(self, plan: Plan) -> None:
+        self._stages = plan.stages
+        self._trained_on = _datasets_trained_on(plan)
+        self._compared: dict[tuple[str, str], str | None] = {}
+
+    def find(self, name: str, but: Collection[str] = ()) -> Iterator[Leak]:
+        """The leaks of a training stage that evaluates, one for each dataset at most.
+
+        The datasets that it reads, and those that its model was trained on before, are compared as
+        they are when they are first asked for.
+
+        Args:
+            name: The stage's.
+            but: Datasets that are not looked at.
+        """
+        recipe = self._stages[name].recipe
+        if not isinstance(recipe, Recipe) or recipe.evaluate is None:
+            return
+        for evaluated in sorted({ref.stage for ref in recipe.all_data}.difference(but)):
+            found = (self._compare(it, evaluated) for it in sorted(self._trained_on[name]))
+            message = next(filter(None, found), None)
+            if message is not None:
+                yield Leak(evaluated, message)
+
+    def _compare(self, trained: str, evaluated: str) -> str | None:
+        pair = (trained, evaluated)
+        if pair not in self._compared:
+            self._compared[pair] = _leak(self._stages, trained, evaluated)
+        return self._compared[pair]
 
 
-def datasets_trained_on(plan: Plan) -> dict[str, frozenset[str]]:
+def _datasets_trained_on(plan: Plan) -> dict[str, frozenset[str]]:
     """By the name of each stage, those that train its model, here or before."""
     found: dict[str, frozenset[str]] = {}
     for planned in plan:
@@ -75,56 +88,62 @@ def dataset_of(planned: PlannedStage) -> TokenizedDataset | None:
     return artifact if isinstance(artifact, TokenizedDataset) else None
 
 
-def _leak(
-    stages: Mapping[str, PlannedStage], evaluated: str, trained_on: Iterable[str]
-) -> str | None:
-    validation = validation_part(stages, evaluated)
-    for name in trained_on if validation is not None else ():
-        training = training_part(stages, name)
-        source = leaking_text(training, validation) if training and validation else None
-        if source is not None:
-            return (
-                f"the validation text of {evaluated!r} is training text of {name!r} too "
-                f"({source}): the loss on it shows what was learned by heart"
-            )
-    dataset = dataset_of(stages[evaluated])
-    leaks = dataset.leaks() if dataset is not None else None
-    leaks = leaks or _shared_documents(stages, evaluated, trained_on)
-    if leaks is None:
-        return None
-    return f"in {evaluated!r}, {leaks}: the loss on them shows what was learned by heart"
-
-
-def _shared_documents(
-    stages: Mapping[str, PlannedStage], evaluated: str, trained_on: Iterable[str]
-) -> str | None:
-    """Documents that validate in one dataset and train in another, in words."""
-    made = dataset_of(stages[evaluated])
-    if made is None or made.validation is None:
-        return None
-    for name in trained_on:
-        trained = dataset_of(stages[name])
-        if trained is None or trained.digest == made.digest:
-            continue
-        from continuum.text.overlap import Listed, find_overlap
-
-        overlap = find_overlap(
-            Listed(trained.documents_dir, _texts(stages, name)),
-            Listed(made.documents_dir, _texts(stages, evaluated)),
+def _leak(stages: Mapping[str, PlannedStage], trained: str, evaluated: str) -> str | None:
+    """What of a dataset's validation text another, or it, trains on, in words."""
+    training, validation = training_part(stages, trained), validation_part(stages, evaluated)
+    source = leaking_text(training, validation) if training and validation else None
+    if source is not None:
+        return (
+            f"the validation text of {evaluated!r} is training text of {trained!r} too "
+            f"({source}): the loss on it shows what was learned by heart"
         )
-        if overlap is not None and overlap.num_documents:
-            return overlap.describe(made.validation.num_documents, of=repr(name))
-    return None
+    documents = _leaked_documents(stages, trained, evaluated)
+    if documents is None:
+        return None
+    return f"in {evaluated!r}, {documents}: the loss on them shows what was learned by heart"
+
+
+def _leaked_documents(
+    stages: Mapping[str, PlannedStage], trained: str, evaluated: str
+) -> str | None:
+    """The documents among it, in words, once both datasets are made."""
+    training, validation = dataset_of(stages[trained]), dataset_of(stages[evaluated])
+    if training is None or validation is None or validation.validation is None:
+        return None
+    if training.digest == validation.digest:  # compared when it was made
+        return validation.leaks()
+    if not (_has_whole_list(training) and _has_whole_list(validation)):
+        return None
+    from continuum.text.overlap import Listed, find_overlap
+
+    overlap = find_overlap(
+        Listed(training.documents_dir, _texts(stages, trained)),
+        Listed(validation.documents_dir, _texts(stages, evaluated)),
+    )
+    if not overlap.num_documents:
+        return None
+    return overlap.describe(validation.validation.num_documents, of=repr(trained))
+
+
+def _has_whole_list(dataset: TokenizedDataset) -> bool:
+    """False where a release before the lists made it, or where it is damaged, as the plan says."""
+    sizes = {it.path: it.size_bytes for it in dataset.files if it.path.startswith(f"{DOCUMENTS}/")}
+    return bool(sizes) and not find_wrong_sizes(str(dataset.path), sizes.items())
 
 
 def _texts(stages: Mapping[str, PlannedStage], name: str) -> list[CorpusItem]:
-    """What a dataset's documents are in, in its order; nothing where a corpus is not there."""
-    stage = stages[name].stage
+    """What a dataset's documents are in, in order; nothing where a corpus is gone or changed."""
+    dataset = stages[name]
+    assert isinstance(dataset.stage, Tokenize), "it has made a dataset"
     found: list[CorpusItem] = []
-    for ref in stage.corpora if isinstance(stage, Tokenize) else ():
-        try:
+    try:
+        record = dataset.run.record()
+        for ref in dataset.stage.corpora:
             corpus = stages[ref.stage].run.artifact()
-        except IntegrityError:
-            return []
-        found += corpus.items if isinstance(corpus, Corpus) else []
+            used = record.input(str(ref), stages[ref.stage].fingerprint)
+            if not isinstance(corpus, Corpus) or used is None or used.digest != corpus.digest:
+                return []
+            found += corpus.items
+    except IntegrityError:
+        return []
     return found

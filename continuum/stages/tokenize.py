@@ -167,7 +167,7 @@ class Tokenize(Stage):
         parts = self._parts(corpora, ctx.seeds.get("split"), _counter(progress))
         texts = [item for corpus in corpora for item in corpus.items]
         listed = Listed(ctx.output_dir / DOCUMENTS, texts)
-        with DocumentList(listed.folder, listed.texts) as documents:
+        with DocumentList(listed) as documents:
             splits = write_splits(
                 documents.watch(parts),
                 folders,

@@ -32,22 +32,43 @@ SLICE = 1 << 20
 NUM_EXAMPLES = 5
 
 
+@dataclass(frozen=True)
+class Listed:
+    """A list of documents, and what they are in."""
+
+    folder: Path
+    texts: Sequence[CorpusItem]
+    """All of the corpora, those that train before those that validate; none where that is not
+    known any more."""
+    slice_rows: int = SLICE
+
+    def place(self, row: Any) -> str:
+        """Where a row's document is, for people."""
+        number, position = int(row["item"]), int(row["position"])
+        if number >= len(self.texts):
+            return f"document {position + 1:,} of text {number + 1:,}"
+        text = self.texts[number]
+        return text.source + (f", document {position + 1:,}" if text.format == "jsonl" else "")
+
+    def slices(self, split: str, dtype: np.dtype[Any]) -> Iterator[NDArray[Any]]:
+        """The rows of a side, some at a time."""
+        with (self.folder / f"{split}.rows").open("rb") as file:
+            while raw := file.read(self.slice_rows * dtype.itemsize):
+                yield np.frombuffer(raw, dtype=dtype)
+
+
 class DocumentList:
     """Notes the documents that pass."""
 
-    def __init__(self, folder: Path, texts: Sequence[CorpusItem]) -> None:
-        """The list is written to `folder`, which is made.
-
-        Args:
-            texts: All that the documents are in, those that train before those that validate.
-        """
-        folder.mkdir(parents=True)
-        self._numbers = {id(text): number for number, text in enumerate(texts)}
+    def __init__(self, listed: Listed) -> None:
+        """The list is written to its folder, which is made."""
+        listed.folder.mkdir(parents=True)
+        self._numbers = {id(text): number for number, text in enumerate(listed.texts)}
         self._files: dict[str, _Rows] = {}
         with ExitStack() as stack:
             for split, dtype in (("train", TRAIN), ("validation", VALIDATION)):
-                file = stack.enter_context((folder / f"{split}.rows").open("wb"))
-                self._files[split] = _Rows(file, dtype)
+                file = stack.enter_context((listed.folder / f"{split}.rows").open("wb"))
+                self._files[split] = _Rows(file, dtype, listed.slice_rows)
             self._closing = stack.pop_all()
 
     def __enter__(self) -> "DocumentList":
@@ -96,11 +117,12 @@ class _Rows:
 
     file: IO[bytes]
     dtype: np.dtype[Any]
+    slice_rows: int
     waiting: bytearray = field(default_factory=bytearray)
 
     def add(self, *values: int) -> None:
         self.waiting += struct.pack("<QII" if self.dtype is TRAIN else "<QQII", *values)
-        if len(self.waiting) == SLICE * self.dtype.itemsize:
+        if len(self.waiting) == self.slice_rows * self.dtype.itemsize:
             self.flush()
 
     def flush(self) -> None:
@@ -112,36 +134,14 @@ class _Rows:
         self.waiting.clear()
 
 
-@dataclass(frozen=True)
-class Listed:
-    """A list of documents, and what they are in."""
-
-    folder: Path
-    texts: Sequence[CorpusItem]
-    """As they were given to `DocumentList`; empty where that is not known any more."""
-
-    def place(self, row: Any) -> str:
-        """Where a row's document is, for people."""
-        number, position = int(row["item"]), int(row["position"])
-        if not self.texts:
-            return f"document {position + 1:,} of text {number + 1:,}"
-        text = self.texts[number]
-        return text.source + (f", document {position + 1:,}" if text.format == "jsonl" else "")
-
-
-def find_overlap(training: Listed, validation: Listed) -> Overlap | None:
-    """The documents that validate in one list and train in the other, which may be the same.
-
-    None where one is not there, as in a dataset of an earlier release.
-    """
-    if not (training.folder.is_dir() and validation.folder.is_dir()):
-        return None
+def find_overlap(training: Listed, validation: Listed) -> Overlap:
+    """The documents that validate in one list and train in the other, which may be the same."""
     count = 0
     examples: list[LeakedDocument] = []
-    for rows in _slices(validation.folder / "validation.rows", VALIDATION):
+    for rows in validation.slices("validation", VALIDATION):
         is_leaked = np.zeros(len(rows), dtype=bool)
         found = np.zeros(len(rows), dtype=TRAIN)
-        for trained in _slices(training.folder / "train.rows", TRAIN):
+        for trained in training.slices("train", TRAIN):
             keys = np.ascontiguousarray(trained["key"])
             for key in ("key", "whole"):
                 at = np.minimum(np.searchsorted(keys, rows[key]), len(keys) - 1)
@@ -153,9 +153,3 @@ def find_overlap(training: Listed, validation: Listed) -> Overlap | None:
             examples.append(LeakedDocument(validation=places[0], training=places[1]))
         count += int(is_leaked.sum())
     return Overlap(num_documents=count, examples=tuple(examples))
-
-
-def _slices(path: Path, dtype: np.dtype[Any]) -> Iterator[NDArray[Any]]:
-    with path.open("rb") as file:
-        while raw := file.read(SLICE * dtype.itemsize):
-            yield np.frombuffer(raw, dtype=dtype)

@@ -63,3 +63,12 @@ def test_a_document_that_an_ancestor_trained_on_is_recorded_and_told(
     assert node["facts"]["leaks"] == [leak]
     told = cli("plan", tmp_path)
     assert leak in " ".join((told.stdout + told.stderr).split())
+    listed = only(tmp_path, "runs/first-*/output/documents/train.rows")
+    whole = listed.read_bytes()
+    for rest in (whole[:-1], None):  # damage is the plan's to tell, and nothing is compared
+        listed.unlink()
+        if rest is not None:
+            listed.write_bytes(rest)
+        told = cli("plan", tmp_path)
+        assert "documents/train.rows" in told.stdout
+        assert "W006" not in told.stderr
