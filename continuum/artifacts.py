@@ -119,7 +119,22 @@ class Split(BaseModel):
 
 
 DOCUMENTS = "documents"
-"""The folder of a dataset that lists the digests of its documents."""
+"""The folder of a dataset that lists its documents: their digests, and where their tokens are."""
+
+
+class SourceCounts(BaseModel):
+    """What one split holds of one source of a corpus."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    source: str
+    split: str
+    num_documents: int
+    num_chars: int
+    size_bytes: int
+    """Of the text as UTF-8."""
+    num_tokens: int
+    """Special tokens at the documents' ends included."""
 
 
 class LeakedDocument(BaseModel):
@@ -173,6 +188,8 @@ class TokenizedDataset(Artifact):
     """`bos`, `eos`, `both` or `none`: what marks the documents' ends."""
     backend: str
     """The library that made the tokens: `gigatoken` or `tokenizers`."""
+    sources: tuple[SourceCounts, ...] | None = None
+    """By source and split, in the order of the corpora; None in a record of an earlier release."""
     overlap: Overlap | None = None
     """Between the splits; None where nobody looked, or nothing validates."""
 
@@ -181,6 +198,12 @@ class TokenizedDataset(Artifact):
         """The digests of its documents, see `continuum.text.overlap`; not there in a dataset of
         an earlier release."""
         return self.path / DOCUMENTS
+
+    def bytes_per_token(self, split: str) -> float | None:
+        """UTF-8 bytes of text for each token of a split; None where they were not counted."""
+        counts = [it for it in self.sources or () if it.split == split]
+        num_tokens = sum(it.num_tokens for it in counts)
+        return sum(it.size_bytes for it in counts) / num_tokens if num_tokens else None
 
     def leaks(self) -> str | None:
         """What validates although it trains, in words; None if nothing is known to."""

@@ -5,7 +5,6 @@ file system that cannot needs two renames; what a kill between them leaves is pu
 who works there.
 """
 
-import ctypes
 import errno
 import os
 import sys
@@ -51,6 +50,8 @@ def put_back_replaced(folder: Path) -> None:
 
 def _exchange(one: Path, other: Path) -> bool:
     """Let two names change places at once; False where that is not known."""
+    import ctypes  # of no use where nothing runs
+
     rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
     if sys.platform != "linux" or rename is None:
         return False

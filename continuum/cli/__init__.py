@@ -49,6 +49,7 @@ COMMANDS = {
     "stop": "Ask the run that holds this folder to save at the next step boundary and end.",
     "status": "Show every stage's state, progress and last losses, from the folder's files.",
     "logs": "Print a stage's log, or its metrics; with -f from another terminal while it runs.",
+    "peek": "Print documents of a corpus or dataset as they will be trained on, token by token.",
     "lineage": "Print the ancestry of what the experiment made, from the end to the sources.",
     "doctor": "Show the environment and what an experiment misses here; exit 4 when there is any.",
     "init": "Write a commented experiment.yaml, with a schema beside it for the editor.",

@@ -117,8 +117,8 @@ def _leaked_documents(
     from continuum.text.overlap import Listed, find_overlap
 
     overlap = find_overlap(
-        Listed(training.documents_dir, _texts(stages, trained)),
-        Listed(validation.documents_dir, _texts(stages, evaluated)),
+        Listed(training.documents_dir, corpus_items(stages, trained)),
+        Listed(validation.documents_dir, corpus_items(stages, evaluated)),
     )
     if not overlap.num_documents:
         return None
@@ -131,11 +131,12 @@ def _has_whole_list(dataset: TokenizedDataset) -> bool:
     return bool(sizes) and not find_wrong_sizes(str(dataset.path), sizes.items())
 
 
-def _texts(stages: Mapping[str, PlannedStage], name: str) -> list[CorpusItem]:
-    """What a dataset's documents are in, in order; nothing where a corpus is gone or changed."""
+def corpus_items(stages: Mapping[str, PlannedStage], name: str) -> list[CorpusItem]:
+    """The items of a dataset's corpora, in order; none where a corpus is gone or has changed."""
     dataset = stages[name]
-    assert isinstance(dataset.stage, Tokenize), "it has made a dataset"
     found: list[CorpusItem] = []
+    if not isinstance(dataset.stage, Tokenize):  # an imported one
+        return found
     try:
         record = dataset.run.record()
         for ref in dataset.stage.corpora:

@@ -147,6 +147,7 @@ class Tokenize(Stage):
 
     def run(self, ctx: StageContext) -> TokenizedDataset:
         from continuum.text.dataset import write_splits
+        from continuum.text.document_log import DocumentLog
         from continuum.text.encoding import choose_method
         from continuum.text.overlap import DocumentList, Listed, find_overlap
         from continuum.text.packing import token_dtype
@@ -167,13 +168,14 @@ class Tokenize(Stage):
         parts = self._parts(corpora, ctx.seeds.get("split"), _counter(progress))
         texts = [item for corpus in corpora for item in corpus.items]
         listed = Listed(ctx.output_dir / DOCUMENTS, texts)
-        with DocumentList(listed) as documents:
+        with DocumentList(listed) as documents, DocumentLog(ctx.output_dir, folders, texts) as log:
             splits = write_splits(
                 documents.watch(parts),
                 folders,
                 method=method,
                 marks=marks,
                 num_ids=tokenizer.num_ids,
+                log=log,
             )
         overlap = find_overlap(listed, listed) if "validation" in folders else None
         progress.finish()
@@ -189,6 +191,7 @@ class Tokenize(Stage):
             vocabulary_digest=tokenizer.vocabulary_digest,
             document=self.document,
             backend=method.encoder.name,
+            sources=log.sources(),
             overlap=overlap,
         )
         if leaks := made.leaks():

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from continuum.artifacts import Split
+from continuum.text.document_log import DocumentLog
 from continuum.text.encoding import Encoded, Encoder, Method, check_ids, portions
 from continuum.text.marks import Marks
 from continuum.text.packing import CHUNK_BYTES, SplitWriter, token_dtype
@@ -20,9 +21,19 @@ BATCH_CHARS = 1 << 22
 turns; three batches are in memory."""
 
 
+@dataclass
+class _Side:
+    """A split being written."""
+
+    writer: SplitWriter
+    num_chars: int = 0
+    size_bytes: int = 0
+    """Of the document so far, as `num_chars`."""
+
+
 @dataclass(frozen=True)
 class _Piece:
-    split: SplitName
+    part: Part
     text: str
     begins: bool
     ends: bool
@@ -35,19 +46,26 @@ def write_splits(
     method: Method,
     marks: Marks,
     num_ids: int,
+    log: DocumentLog | None = None,
     chunk_bytes: int = CHUNK_BYTES,
 ) -> dict[SplitName, Split]:
-    """Tokenize `parts` and write each split to its folder; empty documents are left out."""
+    """Tokenize `parts` and write each split to its folder; empty documents are left out.
+
+    Args:
+        log: Takes down each document.
+    """
     dtype = token_dtype(num_ids)
-    writers = {
-        split: SplitWriter(folder, dtype=dtype, chunk_bytes=chunk_bytes)
+    sides = {
+        split: _Side(SplitWriter(folder, dtype=dtype, chunk_bytes=chunk_bytes))
         for split, folder in folders.items()
     }
     batches = portions(_pieces(parts, method), lambda piece: len(piece.text), BATCH_CHARS)
     for batch, encoded in _encode_ahead(method.encoder, batches):
         check_ids(encoded, num_ids)
-        _append(writers, batch, encoded, marks)
-    return {split: writer.close() for split, writer in writers.items()}
+        _append(sides, batch, encoded, marks, log)
+    if log is not None:
+        log.flush()
+    return {split: side.writer.close() for split, side in sides.items()}
 
 
 def _pieces(parts: Iterable[Part], method: Method) -> Iterator[_Piece]:
@@ -58,7 +76,7 @@ def _pieces(parts: Iterable[Part], method: Method) -> Iterator[_Piece]:
         begins = True
         while text is not None:
             following = next(texts, None)
-            yield _Piece(part.split, text, begins, ends=following is None)
+            yield _Piece(part, text, begins, ends=following is None)
             text, begins = following, False
 
 
@@ -83,19 +101,35 @@ def _encode_ahead(
 
 
 def _append(
-    writers: dict[SplitName, SplitWriter], batch: list[_Piece], encoded: Encoded, marks: Marks
+    sides: dict[SplitName, _Side],
+    batch: list[_Piece],
+    encoded: Encoded,
+    marks: Marks,
+    log: DocumentLog | None,
 ) -> None:
     ends = np.cumsum(encoded.lengths)
     for piece, end, length in zip(batch, ends.tolist(), encoded.lengths.tolist(), strict=True):
         ids = encoded.ids[end - length : end]
-        writer = writers[piece.split]
+        side = sides[piece.part.split]
+        writer = side.writer
         if piece.begins and marks.bos_id is not None and not _has_at(ids, 0, marks.bos_id):
             writer.append_id(marks.bos_id)
         writer.append(ids)
+        side.num_chars += len(piece.text)
+        side.size_bytes += len(piece.text) if piece.text.isascii() else len(piece.text.encode())
         if piece.ends:
             if marks.eos_id is not None and not _has_at(ids, -1, marks.eos_id):
                 writer.append_id(marks.eos_id)
             writer.end_document()
+            if log is not None:
+                log.add(
+                    piece.part.split,
+                    piece.part.place,
+                    end=writer.num_tokens,
+                    num_chars=side.num_chars,
+                    size_bytes=side.size_bytes,
+                )
+            side.num_chars = side.size_bytes = 0
 
 
 def _has_at(ids: NDArray[np.uint32], index: int, token_id: int) -> bool:

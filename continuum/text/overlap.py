@@ -98,15 +98,16 @@ class DocumentList:
                         hasher.update(text)
                     yield fragment
 
-            yield replace(part, fragments=hashed(part.fragments))
+            item = self._numbers[id(part.document.item)]
+            watched = replace(part, fragments=hashed(part.fragments), item=item)
+            yield watched
             if not is_empty:
-                self._note(part.split, part.document, own.digest(), whole.digest())
+                self._note(part.split, watched.place, own.digest(), whole.digest())
             beginning = (part.document, own)
         for rows in self._files.values():
             rows.flush()
 
-    def _note(self, split: str, document: Document, own: bytes, whole: bytes) -> None:
-        place = (self._numbers[id(document.item)], document.position)
+    def _note(self, split: str, place: tuple[int, int], own: bytes, whole: bytes) -> None:
         keys = [int.from_bytes(digest[:8], "little") for digest in (own, whole)]
         self._files[split].add(*(keys[:1] if split == "train" else keys), *place)
 

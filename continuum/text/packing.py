@@ -40,11 +40,14 @@ class SplitWriter:
         self._num_buffered = 0
         self._chunk_tokens: list[int] = []
         self._num_documents = 0
+        self.num_tokens = 0
+        """Tokens added so far."""
         self._hash = hashlib.sha256()
         self._cache: Cache | None = None
 
     def append(self, ids: NDArray[np.generic]) -> None:
         """Add tokens at the end."""
+        self.num_tokens += len(ids)
         start = 0
         while start < len(ids):
             number = min(len(ids) - start, len(self._buffer) - self._num_buffered)

@@ -32,6 +32,13 @@ class Part:
     fragments: Iterator[str]
     document: Document | None = None
     """Whose text it is."""
+    item: int = 0
+    """The number of its item among those of all corpora."""
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """The number of its item, and its position there."""
+        return self.item, self.document.position if self.document is not None else 0
 
 
 def whole_items(

@@ -1,0 +1,243 @@
+"""`continuum peek`: what does the model get to read?"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from continuum.artifacts import Corpus, TokenizedDataset
+from continuum.cli.arguments import Overrides, Spec, open_experiment
+from continuum.cli.console import print_json, results
+from continuum.errors import UsageError
+from continuum.lint.leaks import corpus_items
+from continuum.plan import Plan, PlannedStage
+from continuum.spelling import did_you_mean
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+    from continuum.text.peek import Documents, Shown, Token
+
+PEEK_SCHEMA = "continuum/peek/1"
+SPLITS = ("train", "validation")
+DEFAULT_LENGTH = 1000
+MAX_MATCHES = 10
+BORDER = "\u2502"
+STYLES = {"border": "dim", "special": "bold reverse", "invisible": "dim cyan"}
+VISIBLE = {"\n": "\u21b5", "\t": "\u21e5", "\r": "\u240d", "\u00a0": "\u237d"}
+"""Shown in place of what cannot be seen; a line feed is followed by a new line too."""
+
+
+def peek(
+    spec: Spec,
+    stage: Annotated[str, typer.Argument(help="A stage that makes a corpus or a dataset.")],
+    document: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Show document N, counted from 1.")
+    ] = None,
+    random: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Show N documents at random.")
+    ] = None,
+    grep: Annotated[
+        str | None,
+        typer.Option(metavar="RE", help="Show documents that match this regular expression."),
+    ] = None,
+    split: Annotated[
+        str, typer.Option(help="Of a dataset: train or validation.", metavar="SPLIT")
+    ] = "train",
+    length: Annotated[
+        int,
+        typer.Option(
+            min=1, metavar="N", help="Show at most N tokens (of a corpus, characters) of each."
+        ),
+    ] = DEFAULT_LENGTH,
+    seed: Annotated[
+        int | None, typer.Option(help="For --random: draw the same documents again.")
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the documents as a JSON document.")
+    ] = False,
+    overrides: Overrides = None,
+) -> None:
+    """Print documents of a corpus or dataset as they will be trained on, token by token."""
+    choice = _Choice(document, random, seed, grep)
+    if split not in SPLITS:
+        raise UsageError(f"--split {split}: must be train or validation")
+    plan = open_experiment(spec, overrides).plan()
+    planned = _find(plan, stage)
+    documents = _open(plan, planned, split)
+    shown, has_more = choice.take(documents, length)
+    if as_json:
+        print_json(_document(planned, documents, shown, has_more=has_more))
+        return
+    _print(documents, shown)
+    if not shown:
+        typer.echo(f"no document of {stage} matches {grep!r}", err=True)
+    if has_more:
+        typer.echo(f"more documents match; the first {MAX_MATCHES} are shown", err=True)
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """Which documents were asked for."""
+
+    document: int | None
+    random: int | None
+    seed: int | None
+    grep: str | None
+
+    def __post_init__(self) -> None:
+        """Refuse what excludes each other."""
+        choices = {"--document": self.document, "--random": self.random, "--grep": self.grep}
+        asked = [name for name, value in choices.items() if value is not None]
+        if len(asked) > 1:
+            raise UsageError(f"{' and '.join(asked)} exclude each other; use one of them")
+        if self.seed is not None and self.random is None:
+            raise UsageError("--seed is only for --random")
+
+    def take(self, documents: "Documents", length: int) -> tuple[list["Shown"], bool]:
+        """The documents, and whether more match."""
+        if self.grep is not None:
+            from continuum.text.peek import first
+
+            return first(documents.matching(_compiled(self.grep), length), MAX_MATCHES)
+        if self.random is not None:
+            return documents.some(self.random, length, self.seed), False
+        return [documents.one(self.document or 1, length)], False
+
+
+def _print(documents: "Documents", shown: Sequence["Shown"]) -> None:
+    console = results()
+    for number, it in enumerate(shown):
+        if number:
+            console.print()
+        console.print(_heading(it, documents.unit), soft_wrap=True, highlight=False)
+        console.print(_drawn(it), soft_wrap=True, highlight=False)
+
+
+def _find(plan: Plan, name: str) -> PlannedStage:
+    planned = plan.stages.get(name)
+    if planned is None:
+        raise UsageError(f"there is no stage {name!r}{did_you_mean(name, plan.stages)}")
+    return planned
+
+
+def _open(plan: Plan, planned: PlannedStage, split: str) -> "Documents":
+    """The documents of what the stage has made."""
+    from continuum.text.peek import CorpusDocuments, DatasetDocuments
+
+    if not planned.run.is_complete:
+        raise UsageError(f"{planned.name} has not run yet; `continuum run` makes its output")
+    artifact = planned.run.artifact()
+    if isinstance(artifact, Corpus):
+        return CorpusDocuments(artifact)
+    if not isinstance(artifact, TokenizedDataset):
+        raise UsageError(
+            f"{planned.name} makes a {artifact.noun}; peek shows corpora and tokenized datasets"
+        )
+    found = DatasetDocuments(artifact, split, corpus_items(plan.stages, planned.name))
+    if not found.has_index:
+        typer.echo(
+            "note: the dataset does not record where its documents begin (it was imported, or made "
+            f"by an earlier release); the {split} split is shown as one document",
+            err=True,
+        )
+    return found
+
+
+def _compiled(pattern: str) -> re.Pattern[str]:
+    try:
+        return re.compile(pattern)
+    except re.error as error:
+        raise UsageError(f"--grep {pattern}: not a regular expression ({error})") from None
+
+
+def _heading(shown: "Shown", unit: str) -> "Text":
+    from rich.text import Text
+
+    place = f", document {shown.position:,}" if shown.position is not None else ""
+    source = f"  {visible(shown.source)}{place}" if shown.source else ""
+    total = f"  {shown.length:,} {unit}"
+    end = shown.start + shown.shown_length
+    part = "" if shown.shown_length == shown.length else f", {shown.start + 1:,} to {end:,} shown"
+    return Text(f"document {shown.number:,}{source}{total}{part}", style="bold")
+
+
+def _drawn(shown: "Shown") -> "Text":
+    """A document's text, or its tokens with a border between two."""
+    from rich.text import Text
+
+    drawn = Text()
+    if shown.tokens is None:
+        _add(drawn, shown.text)
+        return drawn
+    for number, token in enumerate(shown.tokens):
+        if number:
+            drawn.append(BORDER, STYLES["border"])
+        if token.is_special:
+            drawn.append(visible(token.text), STYLES["special"])
+        else:
+            _add(drawn, token.text)
+    return drawn
+
+
+def _add(drawn: "Text", text: str) -> None:
+    for char in text:
+        seen = visible(char)
+        drawn.append(seen, None if seen == char else STYLES["invisible"])
+        if char == "\n":
+            drawn.append("\n")
+
+
+def visible(text: str) -> str:
+    """The text with a sign or an escape for each character that a terminal would not show."""
+    return "".join(map(_visible_char, text))
+
+
+def _visible_char(char: str) -> str:
+    if char in VISIBLE:
+        return VISIBLE[char]
+    if "\udc80" <= char <= "\udcff":
+        return f"\\x{ord(char) - 0xDC00:02x}"
+    if char.isprintable():
+        return char
+    return char.encode("unicode_escape").decode("ascii")
+
+
+def _document(
+    planned: PlannedStage, documents: "Documents", shown: Sequence["Shown"], *, has_more: bool
+) -> dict[str, Any]:
+    return {
+        "schema": PEEK_SCHEMA,
+        "stage": planned.name,
+        "run": planned.run.name,
+        "unit": documents.unit,
+        "documents": [_as_json(it) for it in shown],
+        "has_more": has_more,
+    }
+
+
+def _as_json(shown: "Shown") -> dict[str, Any]:
+    tokens = {} if shown.tokens is None else {"tokens": [_token_json(it) for it in shown.tokens]}
+    return {
+        "number": shown.number,
+        "source": shown.source,
+        "position": shown.position,
+        "length": shown.length,
+        "start": shown.start,
+        "text": _replaced(shown.text),
+        **tokens,
+    }
+
+
+def _token_json(token: "Token") -> dict[str, Any]:
+    """A token; of part of a character, the bytes too, in hexadecimal."""
+    found: dict[str, Any] = {"id": token.id, "text": _replaced(token.text)}
+    if found["text"] != token.text:
+        found["bytes"] = token.text.encode("utf-8", "surrogateescape").hex()
+    return found | ({"special": True} if token.is_special else {})
+
+
+def _replaced(text: str) -> str:
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

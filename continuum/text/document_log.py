@@ -1,0 +1,89 @@
+"""What a dataset records of its documents as they are written: the index, and counts by source."""
+
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from continuum.artifacts import CorpusItem, SourceCounts
+from continuum.text.document_index import DocumentIndexWriter, index_path
+from continuum.text.splitting import SplitName
+
+
+@dataclass
+class _Counts:
+    num_documents: int = 0
+    num_chars: int = 0
+    size_bytes: int = 0
+    num_tokens: int = 0
+
+
+class DocumentLog:
+    """Writes the index of each split and adds up documents by source."""
+
+    def __init__(
+        self, dataset_folder: Path, splits: Iterable[SplitName], items: Sequence[CorpusItem]
+    ) -> None:
+        """Open the index files.
+
+        Args:
+            items: Those of all corpora, in order.
+        """
+        self._items = items
+        self._counts: dict[tuple[int, SplitName], _Counts] = {}
+        self._ends: dict[SplitName, int] = {}
+        self._indexes: dict[SplitName, DocumentIndexWriter] = {}
+        with ExitStack() as stack:
+            for split in splits:
+                path = index_path(dataset_folder, split)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                self._indexes[split] = DocumentIndexWriter(stack.enter_context(path.open("wb")))
+            self._files = stack.pop_all()
+
+    def __enter__(self) -> "DocumentLog":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._files.close()
+
+    def add(
+        self,
+        split: SplitName,
+        place: tuple[int, int],
+        *,
+        end: int,
+        num_chars: int,
+        size_bytes: int,
+    ) -> None:
+        """Add a document that was written.
+
+        Args:
+            place: The number of its item, and its position there.
+            end: Tokens of the split up to its end.
+        """
+        self._indexes[split].append(end, *place)
+        counts = self._counts.setdefault((place[0], split), _Counts())
+        counts.num_documents += 1
+        counts.num_chars += num_chars
+        counts.size_bytes += size_bytes
+        counts.num_tokens += end - self._ends.get(split, 0)
+        self._ends[split] = end
+
+    def flush(self) -> None:
+        """Write what is buffered; no document follows."""
+        for index in self._indexes.values():
+            index.flush()
+
+    def sources(self) -> tuple[SourceCounts, ...]:
+        """The counts, in the order of the corpora."""
+        return tuple(
+            SourceCounts(
+                source=self._items[number].source,
+                split=split,
+                num_documents=counts.num_documents,
+                num_chars=counts.num_chars,
+                size_bytes=counts.size_bytes,
+                num_tokens=counts.num_tokens,
+            )
+            for (number, split), counts in sorted(self._counts.items())
+        )

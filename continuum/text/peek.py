@@ -1,0 +1,257 @@
+"""Documents of a corpus or a tokenized dataset, as they will be trained on."""
+
+import random
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Protocol, TypeVar
+
+from continuum.artifacts import Corpus, CorpusItem, TokenizedDataset
+from continuum.errors import IntegrityError, UsageError
+from continuum.text.document_index import read_index
+from continuum.text.reading import read_documents
+from continuum.text.token_bytes import TokenBytes
+from continuum.text.token_stream import TokenStream
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Token:
+    """One token of a document."""
+
+    id: int
+    text: str
+    """Bytes that are only part of a character are lone surrogates (`surrogateescape`)."""
+    is_special: bool
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A document, or the part of it that is shown."""
+
+    number: int
+    """Which document of the corpus or of the split it is, from 1."""
+    source: str
+    """The text or file it comes from; empty where that is not known."""
+    position: int | None
+    """Which document of its source it is, from 1; None where the source is one document."""
+    length: int
+    """Tokens of the whole document, or characters in a corpus."""
+    start: int
+    """Where the shown part begins, in the same unit."""
+    text: str = ""
+    """Of a corpus; of a dataset, the tokens joined."""
+    tokens: tuple[Token, ...] | None = None
+
+    @property
+    def shown_length(self) -> int:
+        """How much of it is shown, in the unit of `length`."""
+        return len(self.text) if self.tokens is None else len(self.tokens)
+
+
+class Documents(Protocol):
+    """Documents that can be chosen from. `length` limits how much of each is shown."""
+
+    unit: str
+
+    def one(self, number: int, length: int) -> Shown: ...
+
+    def some(self, count: int, length: int, seed: int | None) -> list[Shown]: ...
+
+    def matching(self, pattern: re.Pattern[str], length: int) -> Iterator[Shown]: ...
+
+
+class CorpusDocuments:
+    """The texts of a corpus, read as tokenizing reads them."""
+
+    unit = "characters"
+
+    def __init__(self, corpus: Corpus) -> None:
+        self._corpus = corpus
+
+    def one(self, number: int, length: int) -> Shown:
+        """Document `number`, from 1.
+
+        Raises:
+            UsageError: there are fewer.
+        """
+        last = 0
+        for last, shown in self._all(length, number):
+            if last == number:
+                return shown
+        raise UsageError(f"there is no document {number:,}: the corpus has {last:,}")
+
+    def some(self, count: int, length: int, seed: int | None) -> list[Shown]:
+        """Documents at random, in their order. All of the corpus is read, `count` are kept."""
+        draw = random.Random(seed)
+        kept: list[Shown] = []
+        for number, shown in self._all(length):
+            if len(kept) < count:
+                kept.append(shown)
+            elif (place := draw.randrange(number)) < count:
+                kept[place] = shown
+        return sorted(kept, key=lambda shown: shown.number)
+
+    def matching(self, pattern: re.Pattern[str], length: int) -> Iterator[Shown]:
+        """Documents in which the pattern occurs, around its first occurrence."""
+        for number, item, position, fragments in self._read():
+            text = "".join(fragments)
+            if match := pattern.search(text):
+                start = _start_around(match.start(), len(text), length)
+                shown = _shown_text(number, item, position, text, len(text))
+                yield replace(shown, start=start, text=text[start : start + length])
+
+    def _all(self, length: int, wanted: int | None = None) -> Iterator[tuple[int, Shown]]:
+        for number, item, position, fragments in self._read():
+            is_wanted = wanted is None or number == wanted
+            text, total = _beginning(fragments, length if is_wanted else 0)
+            yield number, _shown_text(number, item, position, text, total)
+
+    def _read(self) -> Iterator[tuple[int, CorpusItem, int, Iterable[str]]]:
+        for number, document in enumerate(read_documents(self._corpus), start=1):
+            yield number, document.item, document.position, document.fragments
+
+
+class DatasetDocuments:
+    """The documents of one split of a tokenized dataset."""
+
+    unit = "tokens"
+
+    def __init__(
+        self, dataset: TokenizedDataset, split_name: str, items: Sequence[CorpusItem]
+    ) -> None:
+        """Open the split.
+
+        Args:
+            items: Those of its corpora, in order; none where they are not known.
+
+        Raises:
+            UsageError: the dataset has no such split.
+            IntegrityError: its files are damaged.
+            PreflightError: its tokenizer cannot be loaded.
+        """
+        split = dataset.train if split_name == "train" else dataset.validation
+        if split is None:
+            raise UsageError(f"the dataset has no {split_name} split")
+        self._name = split_name
+        self._stream = TokenStream(dataset.path / split_name, split, dataset.dtype)
+        self._tokenizer = TokenBytes(dataset.path / "tokenizer")
+        self._items = items
+        self._index = read_index(dataset.path, split_name, split)
+        self._split = split
+
+    @property
+    def has_index(self) -> bool:
+        """False where it is not known where documents begin: then the split is shown as one."""
+        return self._index is not None
+
+    def one(self, number: int, length: int) -> Shown:
+        """Document `number`, from 1.
+
+        Raises:
+            UsageError: there are fewer.
+        """
+        if not 1 <= number <= len(self):
+            raise UsageError(
+                f"there is no document {number:,}: the {self._name} split has {len(self):,}"
+            )
+        return self._show(number, 0, length)
+
+    def some(self, count: int, length: int, seed: int | None) -> list[Shown]:
+        """Documents at random, in their order."""
+        draw = random.Random(seed)
+        chosen = draw.sample(range(1, len(self) + 1), min(count, len(self)))
+        return [self._show(number, 0, length) for number in sorted(chosen)]
+
+    def matching(self, pattern: re.Pattern[str], length: int) -> Iterator[Shown]:
+        """Documents in which the pattern occurs, around its first occurrence."""
+        for number in range(1, len(self) + 1):
+            start, end = self._bounds(number)
+            pieces = [self._tokenizer.of(int(it)) for it in self._stream.read(start, end)]
+            text = b"".join(pieces).decode("utf-8", "surrogateescape")
+            if match := pattern.search(text):
+                at_byte = len(text[: match.start()].encode("utf-8", "surrogateescape"))
+                at_token = _token_at(pieces, at_byte)
+                yield self._show(number, _start_around(at_token, end - start, length), length)
+
+    def __len__(self) -> int:
+        if self._index is not None:
+            return len(self._index)
+        return 1 if self._split.num_tokens else 0
+
+    def _bounds(self, number: int) -> tuple[int, int]:
+        if self._index is None:
+            return 0, len(self._stream)
+        start = int(self._index[number - 2]["end"]) if number > 1 else 0
+        return start, int(self._index[number - 1]["end"])
+
+    def _show(self, number: int, offset: int, length: int) -> Shown:
+        start, end = self._bounds(number)
+        ids = [
+            int(it) for it in self._stream.read(start + offset, min(end, start + offset + length))
+        ]
+        if len(ids) != min(length, end - start - offset):
+            raise IntegrityError(
+                f"document {number:,} of {self._name} has fewer tokens than listed"
+            )
+        source, position = self._place(number)
+        return Shown(
+            number=number,
+            source=source,
+            position=position,
+            length=end - start,
+            start=offset,
+            text=self._tokenizer.join(ids),
+            tokens=tuple(self._token(token_id) for token_id in ids),
+        )
+
+    def _token(self, token_id: int) -> Token:
+        text = self._tokenizer.of(token_id).decode("utf-8", "surrogateescape")
+        return Token(token_id, text, self._tokenizer.is_special(token_id))
+
+    def _place(self, number: int) -> tuple[str, int | None]:
+        if self._index is None:
+            return "", None
+        row = self._index[number - 1]
+        item, position = int(row["item"]), int(row["position"])
+        if item >= len(self._items):
+            return f"source {item + 1:,}", position + 1
+        found = self._items[item]
+        return found.source, position + 1 if found.format == "jsonl" else None
+
+
+def _shown_text(number: int, item: CorpusItem, position: int, text: str, total: int) -> Shown:
+    place = position + 1 if item.format == "jsonl" else None
+    return Shown(number, item.source, place, total, 0, text)
+
+
+def _beginning(fragments: Iterable[str], length: int) -> tuple[str, int]:
+    """The first characters of a text, and how many it has."""
+    kept = ""
+    total = 0
+    for fragment in fragments:
+        kept += fragment[: length - len(kept)]
+        total += len(fragment)
+    return kept, total
+
+
+def _start_around(place: int, total: int, length: int) -> int:
+    """Where a window of `length` begins that has `place` a third of its way in."""
+    return max(0, min(place - length // 3, total - length))
+
+
+def _token_at(pieces: Sequence[bytes], at_byte: int) -> int:
+    total = 0
+    for number, piece in enumerate(pieces):
+        total += len(piece)
+        if total > at_byte:
+            return number
+    return len(pieces)
+
+
+def first(found: Iterator[T], count: int) -> tuple[list[T], bool]:
+    """The first of an iterator, and whether there are more."""
+    taken = list(islice(found, count))
+    return taken, next(found, None) is not None
