@@ -110,6 +110,8 @@ class Split(BaseModel):
 
     num_tokens: int
     num_documents: int
+    num_repeats: int | None = None
+    """Documents whose text an earlier one of the split has, word for word; None if not counted."""
     chunk_tokens: tuple[int, ...]
     """Tokens of each litdata chunk; a block never spans two chunks."""
 

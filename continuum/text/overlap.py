@@ -154,3 +154,18 @@ def find_overlap(training: Listed, validation: Listed) -> Overlap:
             examples.append(LeakedDocument(validation=places[0], training=places[1]))
         count += int(is_leaked.sum())
     return Overlap(num_documents=count, examples=tuple(examples))
+
+
+def count_repeats(listed: Listed, split: str) -> int:
+    """The documents of a split whose text an earlier one has, word for word."""
+    dtype = TRAIN if split == "train" else VALIDATION
+    num_rows = (listed.folder / f"{split}.rows").stat().st_size // dtype.itemsize
+    # Keys are evenly spread, so each of these parts is about a slice.
+    num_parts = max(1, -(-num_rows // listed.slice_rows))
+    num_texts = 0
+    for number in range(num_parts):
+        found = [np.empty(0, dtype=np.uint64)]
+        for rows in listed.slices(split, dtype):
+            found.append(rows["key"][rows["key"] % np.uint64(num_parts) == number])
+        num_texts += len(np.unique(np.concatenate(found)))
+    return num_rows - num_texts

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from continuum.artifacts import LeakedDocument, Overlap, TokenizedDataset
-from continuum.text.overlap import TRAIN, DocumentList, Listed, find_overlap
+from continuum.text.overlap import TRAIN, DocumentList, Listed, count_repeats, find_overlap
 from continuum.text.splitting import whole_items
 from continuum.text.tokenizing import inspect_tokenizer
 from tests.support import run_stage
@@ -145,6 +145,8 @@ def test_a_list_of_documents_does_not_hang_on_names_or_on_the_size_of_its_slices
             for part in documents.watch(parts):
                 assert "".join(part.fragments).startswith("text ")
         assert find_overlap(made[-1], made[-1]).num_documents == 10
+        assert count_repeats(made[-1], "train") == 20 - 9
+        assert count_repeats(made[-1], "validation") == 10 - 9
     rows = [np.fromfile(it.folder / "train.rows", dtype=TRAIN) for it in made]
     assert sorted(rows[0].tolist()) == sorted(rows[1].tolist())
     assert rows[0].tolist() != rows[1].tolist()
