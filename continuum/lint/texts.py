@@ -7,7 +7,8 @@ from pathlib import PurePosixPath
 
 from continuum.plan import PlannedStage
 from continuum.stage import Text
-from continuum.stages.tokenize import ByCorpus, ByFiles, ByFraction, Tokenize
+from continuum.stages.tokenize import Tokenize
+from continuum.text.validation import ByCorpus, ByFiles, ByFraction
 
 WILDCARDS = "*?["
 
