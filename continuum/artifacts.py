@@ -150,10 +150,10 @@ class Shares(BaseModel):
         )
 
     def __str__(self) -> str:
+        documents = f", {self.documents:.2%} of documents"
         return (
-            f"{self.characters:.2%} of characters, {self.tokens:.2%} of tokens, "
-            f"{self.documents:.2%} of documents"
-            + (": the end of each" if self.mode == "ends" else "")
+            f"{self.characters:.2%} of characters, {self.tokens:.2%} of tokens"
+            f"{': the end of each document' if self.mode == 'ends' else documents}"
         )
 
 

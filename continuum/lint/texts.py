@@ -19,7 +19,7 @@ class Part:
 
     texts: tuple[Text, ...]
     fraction: float | None = None
-    """Of each text, this much at its end is for validation."""
+    """So much is for validation: documents that are drawn, or the end of each."""
     files: tuple[str, ...] | None = None
     """The texts of these names or globs are for validation."""
 

@@ -136,4 +136,6 @@ def _take_ends(groups: _Groups, fraction: float, least: int) -> NDArray[np.int64
     ends = np.rint(groups.num_chars * fraction).astype(np.int64)
     is_divided = np.minimum(ends, groups.num_chars - ends) >= least
     ends[~is_divided] = 0
-    return np.add(ends, _take_documents(groups, ~is_divided, fraction, int(ends @ groups.copies)))
+    num_taken = int(ends @ groups.copies)
+    ends += _take_documents(groups, ~is_divided, fraction, num_taken)
+    return ends
