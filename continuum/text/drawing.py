@@ -133,7 +133,7 @@ def _take_documents(
 
 def _take_ends(groups: _Groups, fraction: float, least: int) -> NDArray[np.int64]:
     """The end of each document whose sides both have `least` characters; of the others, some."""
-    ends = np.rint(groups.num_chars * fraction).astype(np.int64)
+    ends: NDArray[np.int64] = np.rint(groups.num_chars * fraction).astype(np.int64)
     is_divided = np.minimum(ends, groups.num_chars - ends) >= least
     ends[~is_divided] = 0
     num_taken = int(ends @ groups.copies)
