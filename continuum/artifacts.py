@@ -6,7 +6,7 @@ the path back into an absolute one, so an experiment folder can be moved or copi
 """
 
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -110,14 +110,57 @@ class Split(BaseModel):
 
     num_tokens: int
     num_documents: int
+    """Those that are not empty; a divided one counts on both sides."""
     num_repeats: int | None = None
     """Documents whose text an earlier one of the split has, word for word; None if not counted."""
+    num_chars: int | None = None
+    """Of the text; None where that is not known, as of an earlier release."""
     chunk_tokens: tuple[int, ...]
     """Tokens of each litdata chunk; a block never spans two chunks."""
 
     def num_blocks(self, sequence_length: int) -> int:
         """Blocks of `sequence_length + 1` tokens (LitGPT's: inputs and shifted targets)."""
         return sum(tokens // (sequence_length + 1) for tokens in self.chunk_tokens)
+
+
+SplitMode = Literal["documents", "ends"]
+"""What of a corpus validates: whole documents, or the end of each."""
+
+
+class Shares(BaseModel):
+    """What a `fraction` gave to validation, as shares of both sides together."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    asked: float
+    mode: SplitMode
+    documents: float
+    characters: float
+    tokens: float
+
+    @classmethod
+    def between(cls, train: Split, validation: Split, *, asked: float, mode: SplitMode) -> "Shares":
+        """The shares of a division; characters of both sides are known."""
+        assert train.num_chars is not None
+        assert validation.num_chars is not None
+        return cls(
+            asked=asked,
+            mode=mode,
+            documents=_share(validation.num_documents, train.num_documents),
+            characters=_share(validation.num_chars, train.num_chars),
+            tokens=_share(validation.num_tokens, train.num_tokens),
+        )
+
+    def __str__(self) -> str:
+        documents = f", {self.documents:.2%} of documents"
+        return (
+            f"{self.characters:.2%} of characters, {self.tokens:.2%} of tokens"
+            f"{': the end of each document' if self.mode == 'ends' else documents}"
+        )
+
+
+def _share(part: int, rest: int) -> float:
+    return part / (part + rest) if part else 0.0
 
 
 DOCUMENTS = "documents"
@@ -192,6 +235,9 @@ class TokenizedDataset(Artifact):
     """The library that made the tokens: `gigatoken` or `tokenizers`."""
     sources: tuple[SourceCounts, ...] | None = None
     """By source and split, in the order of the corpora; None in a record of an earlier release."""
+    shares: Shares | None = None
+    """How a `fraction` was carried out; None where validation was named, in a dataset of an earlier
+    release, and where nothing validates."""
     overlap: Overlap | None = None
     """Between the splits; None where nobody looked, or nothing validates."""
 
@@ -215,6 +261,7 @@ class TokenizedDataset(Artifact):
 
     def summary(self) -> str:
         validation = f" + {self.validation.num_tokens:,} validation" if self.validation else ""
+        validation += f" ({self.shares})" if self.shares else ""
         leaked = self.overlap.num_documents if self.overlap else 0
         doubt = f" ({leaked:,} of its documents train too)" if leaked else ""
         return f"{self.train.num_tokens:,} tokens{validation}{doubt}"

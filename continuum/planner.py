@@ -123,8 +123,7 @@ class _Planner:
         self._finder = RunFinder(folder, experiment.stages)
 
     def add(self, name: str) -> None:
-        stages, folder = self._experiment.stages, self._folder.path
-        stage: Stage = stages[name].seeded(self._experiment.all_seeds(), stages, folder)
+        stage: Stage = self._experiment.stages[name].seeded(self._experiment.all_seeds())
         own_refs = {ref.stage for ref in stage.refs().values()}
         recipe = stage.recipe({parent: self.planned[parent].recipe for parent in own_refs})
         refs = input_refs(stage, recipe)

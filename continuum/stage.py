@@ -288,26 +288,19 @@ class Stage(Spec):
     def run(self, ctx: StageContext) -> Artifact:
         """Make the artifact below `ctx.run`; heavy imports belong in here."""
 
-    def seeded(
-        self, defaults: Mapping[str, int], stages: Mapping[str, "Stage"], experiment_folder: Path
-    ) -> "Stage":
+    def seeded(self, defaults: Mapping[str, int]) -> "Stage":
         """This stage with each seed it uses filled in, which is the form its identity is of.
 
         A kind that draws random numbers has a field `seeds`, whose type holds the seeds it uses.
 
         Args:
             defaults: The experiment's seeds by name.
-            stages: All stages of the experiment.
         """
         own = getattr(self, "seeds", None)
         if not isinstance(own, Spec):
             return self
         seeds = complete_seeds(own, getattr(self, "seed", None), defaults)
         return self.model_copy(update={"seed": None, "seeds": seeds})
-
-    def has_lines(self, experiment_folder: Path) -> bool | None:
-        """Whether documents of the corpus it makes may be JSON lines; None where not known."""
-        return None
 
     def used_seeds(self, recipe: Spec | None) -> dict[str, int]:
         """The seeds that decide what it makes, by name, once it is `seeded`."""

@@ -44,7 +44,7 @@ class LiveProgress(Progress):
             if stage in self._tasks:
                 self._bars.remove_task(self._tasks.pop(stage))
             self._say(f"{stage}: {describe(event)}")
-        elif name in ("warning", "recovered", "evaluate"):
+        elif name in ("warning", "note", "recovered", "evaluate"):
             self._say(f"{stage}: {describe(event)}")
 
     def _update(self, stage: str, done: int, total: int | None, text: str | None) -> None:

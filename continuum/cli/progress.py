@@ -90,6 +90,8 @@ def describe(event: dict[str, Any]) -> str | None:
         return f"goes on from step {event['step']:,}"
     if name == "saved":
         return f"saved step {event['step']:,}"
+    if name == "note":
+        return str(event["message"])
     return f"warning: {event['message']}" if name == "warning" else None
 
 

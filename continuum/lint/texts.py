@@ -7,7 +7,8 @@ from pathlib import PurePosixPath
 
 from continuum.plan import PlannedStage
 from continuum.stage import Text
-from continuum.stages.tokenize import ByCorpus, ByFiles, ByFraction, Tokenize
+from continuum.stages.tokenize import Tokenize
+from continuum.text.validation import ByCorpus, ByFiles, ByFraction
 
 WILDCARDS = "*?["
 
@@ -18,7 +19,7 @@ class Part:
 
     texts: tuple[Text, ...]
     fraction: float | None = None
-    """Of each text, this much at its end is for validation."""
+    """So much is for validation: documents that are drawn, or the end of each."""
     files: tuple[str, ...] | None = None
     """The texts of these names or globs are for validation."""
 

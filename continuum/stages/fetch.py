@@ -101,12 +101,6 @@ class Fetch(Stage):
             max_text_bytes=None if problems else _sum_known(sizes),
         )
 
-    def has_lines(self, experiment_folder: Path) -> bool | None:
-        origins, problems = self._find(experiment_folder)
-        if problems:
-            return None
-        return any(o.source.reading.format_of(o.name) == "jsonl" for o in origins)
-
     def texts(self, files: Mapping[str, str | None], pins: Mapping[str, str]) -> tuple[Text, ...]:
         found: list[Text] = []
         for index, source in enumerate(self.sources):

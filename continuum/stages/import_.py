@@ -112,13 +112,6 @@ class Import(Stage):
         except PreflightError as error:
             return Forecast(problems=(f"path: {error}",))
 
-    def has_lines(self, experiment_folder: Path) -> bool | None:
-        try:
-            found = self._files(experiment_folder) if self.as_ == "corpus" else []
-            return any(self._reading.format_of(file.name) == "jsonl" for file in found)
-        except PreflightError:  # the forecast says so
-            return None
-
     def run(self, ctx: StageContext) -> Artifact:
         found = self._files(ctx.experiment_folder)
         total = sum(file.path.stat().st_size for file in found)

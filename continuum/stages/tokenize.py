@@ -1,18 +1,19 @@
 """kind: tokenize - a corpus into token chunks for training and validation."""
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import Field
 
 from continuum.artifacts import (
     DOCUMENTS,
     Artifact,
     Corpus,
     CorpusItem,
+    Shares,
     Split,
     TokenizedDataset,
     TokenizerFiles,
@@ -22,57 +23,25 @@ from continuum.preflight.dataset import dataset_need, dataset_warnings
 from continuum.seeds import SplitSeeds
 from continuum.sources.progress import ByteProgress
 from continuum.sources.source_files import MAX_UTF8_BYTES
-from continuum.stage import UNIT, Forecast, PlanInput, Problem, Ref, Spec, Stage, StageContext
+from continuum.stage import Forecast, PlanInput, Problem, Ref, Stage, StageContext
 from continuum.text.marks import DocumentPolicy, document_marks, missing_mark
 from continuum.text.reading import OnBytes
-from continuum.text.splitting import Part, SplitName, by_fraction, matches, whole_items
+from continuum.text.shares import Sides
+from continuum.text.splitting import Part, SplitName, by_draw, whole_items
+from continuum.text.validation import (
+    ByCorpus,
+    ByFiles,
+    ByFraction,
+    Validation,
+    file_problem,
+    is_named,
+    known_mode,
+)
+
+if TYPE_CHECKING:
+    from continuum.text.drawing import Draw
 
 COMPACT_ENCODINGS = ("utf-8", "ascii")
-
-
-class ByFraction(Spec):
-    """A share of every document, or of the documents."""
-
-    fraction: float = Field(
-        gt=0, lt=1, json_schema_extra={UNIT: "share of the text"}, examples=[0.05]
-    )
-    """Share of the text. Of each whole-file document (txt, md, py) its end, cut after a line; of
-    JSON lines, documents chosen by a hash of `seeds.split`, so nearly this share."""
-
-
-class ByFiles(Spec):
-    """Whole files of the corpus."""
-
-    files: tuple[str, ...] = Field(min_length=1, examples=[["book2.txt"], ["*.md"]])
-    """Names or globs of the corpus' sources, in full or by their last part: `book2.txt`, `*.md`."""
-
-
-class ByCorpus(Spec):
-    """Texts of their own."""
-
-    corpus: Ref[Corpus]
-    """Another stage's corpus, all of it."""
-
-
-def _form(value: Any) -> str | None:
-    if isinstance(value, str):
-        return "none"
-    keys = value.keys() if isinstance(value, dict) else getattr(type(value), "model_fields", ())
-    return next((key for key in ("fraction", "files", "corpus") if key in keys), None)
-
-
-Validation = Annotated[
-    Annotated[ByFraction, Tag("fraction")]
-    | Annotated[ByFiles, Tag("files")]
-    | Annotated[ByCorpus, Tag("corpus")]
-    | Annotated[Literal["none"], Tag("none")],
-    Discriminator(
-        _form,
-        custom_error_type="validation_form",
-        custom_error_message="Input should be {{fraction: 0.05}}, {{files: [name or glob]}}, "
-        "{{corpus: stage}}, or none",
-    ),
-]
 
 
 class Tokenize(Stage):
@@ -95,22 +64,22 @@ class Tokenize(Stage):
     """Where the validation text comes from. Required, because a loss on training text misleads:
     `{fraction: 0.05}`, `{files: [...]}`, `{corpus: stage}`, or `none`."""
     seeds: SplitSeeds = SplitSeeds()
-    """The seed by which a `fraction` chooses among JSON lines; nothing else here is drawn."""
+    """The seed by which a `fraction` draws documents; nothing else here is drawn."""
 
     produces: ClassVar[type[Artifact]] = TokenizedDataset
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     news: ClassVar[Mapping[int, tuple[str, ...]]] = {
-        2: ("a `fraction` of JSON lines is drawn by seeds.split, 0 unless stated, not by seed",)
+        2: ("a `fraction` of JSON lines is drawn by seeds.split, 0 unless stated, not by seed",),
+        3: (
+            "a `fraction` draws whole documents, equal ones as one, or divides each after a "
+            "paragraph, line, sentence or word, and keeps to the share",
+        ),
     }
     refused: ClassVar[Mapping[str, str]] = {"seed": "what is drawn here is set by `seeds.split`"}
 
-    def seeded(
-        self, defaults: Mapping[str, int], stages: Mapping[str, Stage], experiment_folder: Path
-    ) -> Stage:
-        # Of a corpus that does not say, documents may be drawn.
-        may_draw = stages[self.corpus].has_lines(experiment_folder) is not False
-        if isinstance(self.validation, ByFraction) and may_draw:
-            return super().seeded(defaults, stages, experiment_folder)
+    def seeded(self, defaults: Mapping[str, int]) -> Stage:
+        if isinstance(self.validation, ByFraction):
+            return super().seeded(defaults)
         return self.model_copy(update={"seeds": SplitSeeds()})
 
     def problems(self, stages: Mapping[str, Stage]) -> Iterator[Problem]:
@@ -131,7 +100,7 @@ class Tokenize(Stage):
         if isinstance(files, TokenizerFiles) and (missing := missing_mark(files, self.document)):
             problems.append(missing)
         corpus = inputs[self.corpus].artifact
-        if isinstance(corpus, Corpus) and (problem := _file_problem(corpus, self.validation)):
+        if isinstance(corpus, Corpus) and (problem := file_problem(corpus, self.validation)):
             problems.append(problem)
         bounds = {
             split: bound for split, bound in self._max_tokens(inputs).items() if bound is not None
@@ -139,6 +108,7 @@ class Tokenize(Stage):
         return Forecast(
             problems=tuple(problems),
             warnings=tuple(dataset_warnings(inputs.values(), experiment_folder)),
+            notes=tuple(known_mode(corpus, self.validation)),
             max_tokens=bounds,
             has_validation=self.validation != "none",
             max_ids=_max_ids(inputs[self.tokenizer]),
@@ -149,7 +119,7 @@ class Tokenize(Stage):
         from continuum.text.dataset import write_splits
         from continuum.text.document_log import DocumentLog
         from continuum.text.encoding import choose_method
-        from continuum.text.overlap import DocumentList, Listed, find_overlap
+        from continuum.text.overlap import DocumentList, Listed, count_repeats, find_overlap
         from continuum.text.packing import token_dtype
         from continuum.text.sampling import sample_texts
         from continuum.text.tokenizing import TOKENIZER_FILES
@@ -157,15 +127,18 @@ class Tokenize(Stage):
         tokenizer = ctx.artifact(self.tokenizer)
         marks = document_marks(tokenizer, self.document)
         corpora = [ctx.artifact(ref) for ref in self.corpora]
-        if problem := _file_problem(corpora[0], self.validation):
+        if problem := file_problem(corpora[0], self.validation):
             raise PreflightError(problem)
         sample = [text for corpus in corpora for text in sample_texts(corpus)]
         method = choose_method(tokenizer.path, sample)
         _warn(ctx, method.remarks)
         total = sum(corpus.size_bytes for corpus in corpora)
-        progress = ByteProgress(ctx.report, num_files=1, total=total)
+        num_passes = 2 if isinstance(self.validation, ByFraction) else 1
+        progress = ByteProgress(ctx.report, num_files=1, total=total * num_passes)
+        on_bytes = _counter(progress)
         folders = {split: ctx.output_dir / split for split in self._split_names()}
-        parts = self._parts(corpora, ctx.seeds.get("split"), _counter(progress))
+        drawn = self._draw(ctx, corpora[0], on_bytes)
+        parts = self._parts(corpora, drawn, on_bytes)
         texts = [item for corpus in corpora for item in corpus.items]
         listed = Listed(ctx.output_dir / DOCUMENTS, texts)
         with DocumentList(listed) as documents, DocumentLog(ctx.output_dir, folders, texts) as log:
@@ -180,6 +153,10 @@ class Tokenize(Stage):
         overlap = find_overlap(listed, listed) if "validation" in folders else None
         progress.finish()
         _warn(ctx, method.late_remarks())
+        splits = {
+            split: made.model_copy(update={"num_repeats": count_repeats(listed, split)})
+            for split, made in splits.items()
+        }
         self._check_splits(splits)
         _copy_tokenizer(tokenizer.path, ctx.output_dir / "tokenizer", TOKENIZER_FILES)
         made = TokenizedDataset(
@@ -192,6 +169,7 @@ class Tokenize(Stage):
             document=self.document,
             backend=method.encoder.name,
             sources=log.sources(),
+            shares=None if drawn is None else _shares(splits, drawn),
             overlap=overlap,
         )
         if leaks := made.leaks():
@@ -207,15 +185,36 @@ class Tokenize(Stage):
         other = (self.validation.corpus,) if isinstance(self.validation, ByCorpus) else ()
         return (self.corpus, *other)
 
-    def _parts(self, corpora: list[Corpus], seed: int | None, on_bytes: OnBytes) -> Iterator[Part]:
+    def _draw(self, ctx: StageContext, corpus: Corpus, on_bytes: OnBytes) -> "Draw | None":
+        """What a `fraction` of the corpus is, from a pass over it; None where none is asked.
+
+        Raises:
+            PreflightError: no division comes near it.
+        """
+        if not isinstance(self.validation, ByFraction):
+            return None
+        from continuum.text.drawing import draw, survey
+        from continuum.text.reading import read_documents
+
+        table = survey(read_documents(corpus, on_bytes=on_bytes), ctx.seeds["split"])
+        drawn = draw(table, self.validation.fraction)
+        if problem := drawn.sides.problem(drawn.fraction):
+            raise PreflightError(problem)
+        if drawn.mode == "ends":
+            _state_ends(ctx, self.document)
+        return drawn
+
+    def _parts(
+        self, corpora: list[Corpus], drawn: "Draw | None", on_bytes: OnBytes
+    ) -> Iterator[Part]:
         corpus = corpora[0]
         validation = self.validation
-        if isinstance(validation, ByFraction):
-            return by_fraction(corpus, validation.fraction, seed=seed, on_bytes=on_bytes)
+        if drawn is not None:
+            return by_draw(corpus, drawn, on_bytes=on_bytes)
         if isinstance(validation, ByFiles):
-            return whole_items(corpus, _is_named(validation.files), on_bytes=on_bytes)
-        training = whole_items(corpus, _is_named(()), on_bytes=on_bytes)
-        others = (whole_items(other, _is_named(("*",)), on_bytes=on_bytes) for other in corpora[1:])
+            return whole_items(corpus, is_named(validation.files), on_bytes=on_bytes)
+        training = whole_items(corpus, is_named(()), on_bytes=on_bytes)
+        others = (whole_items(other, is_named(("*",)), on_bytes=on_bytes) for other in corpora[1:])
         return chain(training, *others)
 
     def _check_splits(self, splits: Mapping[SplitName, Split]) -> None:
@@ -227,15 +226,13 @@ class Tokenize(Stage):
                 for name, other in splits.items()
                 if name != split
             )
-            remedy = "give it more text"
-            if isinstance(self.validation, ByFraction):
-                remedy = (
-                    f"fraction {self.validation.fraction:g} is too far from one half for so little "
-                    "text; change it, or name the validation text by files or corpus"
-                )
             raise PreflightError(
-                f"the {split} split is empty{f' ({others})' if others else ''}: {remedy}"
+                f"the {split} split is empty{f' ({others})' if others else ''}: give it more text"
             )
+        if isinstance(self.validation, ByFraction):
+            problem = _sides(splits).problem(self.validation.fraction)
+            if problem:
+                raise PreflightError(problem)
 
     def _max_tokens(self, inputs: Mapping[str, PlanInput]) -> dict[str, int | None]:
         corpus = inputs[self.corpus]
@@ -246,11 +243,11 @@ class Tokenize(Stage):
             other = _max_text_bytes(inputs[self.validation.corpus])
             return {"train": everything, "validation": other}
         if isinstance(self.validation, ByFiles) and isinstance(corpus.artifact, Corpus):
-            is_named = _is_named(self.validation.files)
+            is_validation = is_named(self.validation.files)
             items = corpus.artifact.items
             return {
-                "train": _sum_of(item for item in items if not is_named(item)),
-                "validation": _sum_of(item for item in items if is_named(item)),
+                "train": _sum_of(item for item in items if not is_validation(item)),
+                "validation": _sum_of(item for item in items if is_validation(item)),
             }
         return {"train": everything, "validation": everything}
 
@@ -260,24 +257,36 @@ def _warn(ctx: StageContext, remarks: tuple[str, ...]) -> None:
         ctx.report({"event": "warning", "message": remark})
 
 
-def _is_named(patterns: tuple[str, ...]) -> Callable[[CorpusItem], bool]:
-    return lambda item: any(matches(item, pattern) for pattern in patterns)
+def _state_ends(ctx: StageContext, policy: DocumentPolicy) -> None:
+    """Say that documents are divided: a warning where the model is taught that they end so."""
+    ends = (
+        "the end of each document validates, since whole documents, few or long as they are, do "
+        "not add up to the fraction"
+    )
+    remedy = "to keep documents whole, name the validation text by `files` or `corpus`"
+    if policy in ("eos", "both"):
+        learned = "each EOS that trains follows a cut in mid-document, not a document's own end"
+        ctx.report({"event": "warning", "message": f"{ends}; {learned}; {remedy}"})
+    else:
+        ctx.report({"event": "note", "message": f"{ends}; {remedy}"})
 
 
-def _file_problem(corpus: Corpus, validation: object) -> str | None:
-    """What is wrong with the files named for validation; None when nothing is."""
-    if not isinstance(validation, ByFiles):
-        return None
-    sources = ", ".join(item.source for item in corpus.items[:5])
-    for pattern in validation.files:
-        if not any(matches(item, pattern) for item in corpus.items):
-            return f"validation.files: {pattern!r} matches nothing; the corpus has {sources}"
-    if all(map(_is_named(validation.files), corpus.items)):
-        return (
-            f"validation.files: all of the corpus ({sources}) is named, so nothing is left to "
-            "train on; name fewer files"
-        )
-    return None
+def _sides(splits: Mapping[SplitName, Split]) -> Sides:
+    train, validation = splits["train"], splits["validation"]
+    assert train.num_chars is not None
+    assert validation.num_chars is not None
+    return Sides(
+        validation_chars=validation.num_chars,
+        total_chars=train.num_chars + validation.num_chars,
+        validation_documents=validation.num_documents,
+        training_documents=train.num_documents,
+    )
+
+
+def _shares(splits: Mapping[SplitName, Split], drawn: "Draw") -> Shares:
+    return Shares.between(
+        splits["train"], splits["validation"], asked=drawn.fraction, mode=drawn.mode
+    )
 
 
 def _max_ids(tokenizer: PlanInput) -> int | None:

@@ -27,8 +27,14 @@ class _Side:
 
     writer: SplitWriter
     num_chars: int = 0
-    size_bytes: int = 0
-    """Of the document so far, as `num_chars`."""
+    """Of the documents that have ended."""
+    document_chars: int = 0
+    document_bytes: int = 0
+    """Of the document that has not, as UTF-8."""
+
+    def close(self) -> Split:
+        """Write what is left."""
+        return self.writer.close().model_copy(update={"num_chars": self.num_chars})
 
 
 @dataclass(frozen=True)
@@ -65,7 +71,7 @@ def write_splits(
         _append(sides, batch, encoded, marks, log)
     if log is not None:
         log.flush()
-    return {split: side.writer.close() for split, side in sides.items()}
+    return {split: side.close() for split, side in sides.items()}
 
 
 def _pieces(parts: Iterable[Part], method: Method) -> Iterator[_Piece]:
@@ -115,21 +121,27 @@ def _append(
         if piece.begins and marks.bos_id is not None and not _has_at(ids, 0, marks.bos_id):
             writer.append_id(marks.bos_id)
         writer.append(ids)
-        side.num_chars += len(piece.text)
-        side.size_bytes += len(piece.text) if piece.text.isascii() else len(piece.text.encode())
+        side.document_chars += len(piece.text)
+        is_ascii = piece.text.isascii()
+        side.document_bytes += len(piece.text) if is_ascii else len(piece.text.encode())
         if piece.ends:
             if marks.eos_id is not None and not _has_at(ids, -1, marks.eos_id):
                 writer.append_id(marks.eos_id)
-            writer.end_document()
-            if log is not None:
-                log.add(
-                    piece.part.split,
-                    piece.part.place,
-                    end=writer.num_tokens,
-                    num_chars=side.num_chars,
-                    size_bytes=side.size_bytes,
-                )
-            side.num_chars = side.size_bytes = 0
+            _end_document(side, piece.part, log)
+
+
+def _end_document(side: _Side, part: Part, log: DocumentLog | None) -> None:
+    side.writer.end_document()
+    if log is not None:
+        log.add(
+            part.split,
+            part.place,
+            end=side.writer.num_tokens,
+            num_chars=side.document_chars,
+            size_bytes=side.document_bytes,
+        )
+    side.num_chars += side.document_chars
+    side.document_chars = side.document_bytes = 0
 
 
 def _has_at(ids: NDArray[np.uint32], index: int, token_id: int) -> bool:

@@ -1,27 +1,27 @@
-"""Which text trains and which validates.
+"""Which text trains and which validates: read once more, each part on its side.
 
-By fraction: of a whole-file document its last part, so that a single book has both; of JSON lines,
-whole documents chosen by a hash. The hash is of the seed, the file's bytes and the line, so it
-chooses the same documents when other files come or go, and never puts the copies of one file on
-different sides.
+By fraction: whole documents that are drawn, or the end of each, see `continuum.text.drawing`.
 """
 
-import hashlib
-import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from continuum.artifacts import Corpus, CorpusItem
+from continuum.errors import IntegrityError
+from continuum.text.borders import CONTEXT_CHARS, REACH_CHARS, nearest_border
 from continuum.text.reading import Document, OnBytes, read_documents
 
+if TYPE_CHECKING:
+    from continuum.text.drawing import Draw
+
 SplitName = Literal["train", "validation"]
-MARGIN_CHARS = 4096
-"""How far from the exact fraction a line end (or else whitespace) is looked for."""
-LINE_END = re.compile(r"\r\n|\r(?!\n)|\n")
-BEFORE_SPACE = re.compile(r"(?<=\S)(?=\s)")
+MARGIN = 1 / 8
+"""Of the smaller side of a document: how far from the exact place a border is looked for."""
+MAX_MARGIN_CHARS = 1 << 15
+"""So much of a long document is in memory for it on both sides of the place."""
 
 
 @dataclass(frozen=True)
@@ -52,22 +52,30 @@ def whole_items(
         yield Part(_side(is_validation(document.item)), document.fragments, document)
 
 
-def by_fraction(
-    corpus: Corpus, fraction: float, *, seed: int | None, on_bytes: OnBytes | None = None
-) -> Iterator[Part]:
-    """Each document divided, or chosen, so that about `fraction` of the text validates.
+def by_draw(corpus: Corpus, drawn: "Draw", *, on_bytes: OnBytes | None = None) -> Iterator[Part]:
+    """Each document on its side, or divided.
 
-    Args:
-        seed: Chooses among JSON lines; None where the corpus has none.
+    Raises:
+        IntegrityError: the corpus has not the documents any more that were drawn from.
     """
-    for document in read_documents(corpus, on_bytes=on_bytes):
-        if document.item.format == "jsonl":
-            side = _side(_draw(seed, document) < fraction)
-            yield Part(side, document.fragments, document)
+    index = -1
+    for index, document in enumerate(read_documents(corpus, on_bytes=on_bytes)):
+        if index == len(drawn.num_chars):
+            raise _changed(corpus)
+        num_chars, num_validation = int(drawn.num_chars[index]), int(drawn.num_validation[index])
+        if num_validation in (0, num_chars):
+            yield Part(_side(num_validation > 0), document.fragments, document)
             continue
-        num_chars = count_chars(corpus, document.item)
-        for part in divide(document.fragments, num_chars, fraction):
+        for part in divide(document.fragments, num_chars, num_validation):
             yield replace(part, document=document)
+    if index + 1 != len(drawn.num_chars):
+        raise _changed(corpus)
+
+
+def _changed(corpus: Corpus) -> IntegrityError:
+    return IntegrityError(
+        f"{corpus.path}: the corpus changed while it was read; run again, and leave it as it is"
+    )
 
 
 def matches(item: CorpusItem, pattern: str) -> bool:
@@ -77,25 +85,16 @@ def matches(item: CorpusItem, pattern: str) -> bool:
     return any(name == pattern or fnmatchcase(name, pattern) for name in names)
 
 
-def count_chars(corpus: Corpus, item: CorpusItem) -> int:
-    """The length of a whole-file document."""
-    return sum(
-        len(fragment)
-        for document in read_documents(corpus, (item,))
-        for fragment in document.fragments
-    )
-
-
-def divide(fragments: Iterable[str], num_chars: int, fraction: float) -> Iterator[Part]:
-    """A text's beginning for training and about `fraction` of it, its end, for validation.
+def divide(fragments: Iterable[str], num_chars: int, num_validation: int) -> Iterator[Part]:
+    """A text's beginning for training, and about so many characters at its end for validation.
 
     The first part must be read before the second is asked for.
+
+    Args:
+        num_chars: Of the text.
+        num_validation: Neither none nor all of them.
     """
-    target = num_chars - round(num_chars * fraction)
-    if not 0 < target < num_chars:
-        yield Part(_side(target == 0), iter(fragments))
-        return
-    division = _Division(iter(fragments), target)
+    division = _Division(iter(fragments), num_chars, num_validation)
     yield Part("train", division.beginning())
     yield Part("validation", division.end())
 
@@ -103,47 +102,37 @@ def divide(fragments: Iterable[str], num_chars: int, fraction: float) -> Iterato
 class _Division:
     """One reading of a text whose place of division is found on the way."""
 
-    def __init__(self, fragments: Iterator[str], target: int) -> None:
+    def __init__(self, fragments: Iterator[str], num_chars: int, num_validation: int) -> None:
+        smaller = min(num_validation, num_chars - num_validation)
         self._fragments = fragments
-        self._target = target
+        self._exact = num_chars - num_validation
+        self._margin = min(int(smaller * MARGIN), MAX_MARGIN_CHARS)
+        self._reach = min(smaller // 4, REACH_CHARS)
         self._rest = ""
 
     def beginning(self) -> Iterator[str]:
+        span = max(self._margin, self._reach, 1) + CONTEXT_CHARS
+        first, last = max(0, self._exact - span), self._exact + span
         start = 0
         window = ""
         for fragment in self._fragments:
             window += fragment
-            if start + len(window) < self._target - MARGIN_CHARS:
+            if start + len(window) < first:
                 yield window
                 start += len(window)
                 window = ""
-            elif start + len(window) > self._target + MARGIN_CHARS:
+            elif start + len(window) >= last:
                 break
-        place = _nearest_place(window, self._target - start)
+        # The same characters are looked at, whatever the fragments are.
+        around = window[first - start : last - start]
+        found = nearest_border(around, self._exact - first, self._margin, self._reach)
+        place = len(window) if found is None else first - start + found
         self._rest = window[place:]
         yield window[:place]
 
     def end(self) -> Iterator[str]:
         yield self._rest
         yield from self._fragments
-
-
-def _nearest_place(text: str, target: int) -> int:
-    """Where to divide `text`: nowhere at its ends, best after a line end near `target`."""
-    first, last = max(1, target - MARGIN_CHARS), min(len(text) - 1, target + MARGIN_CHARS)
-    line_ends = (match.end() for match in LINE_END.finditer(text, first - 1, last + 1))
-    spaces = (match.start() for match in BEFORE_SPACE.finditer(text, first, last + 1))
-    for places in (line_ends, spaces):
-        inside = [place for place in places if first <= place <= last]
-        if inside:
-            return min(inside, key=lambda place: (abs(place - target), place))
-    return target
-
-
-def _draw(seed: int | None, document: Document) -> float:
-    assert seed is not None, "the plan gives a seed to every corpus with JSON lines"
-    text = f"{seed} {document.item.sha256} {document.position}"
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") / 2**64
 
 
 def _side(is_validation: bool) -> SplitName:

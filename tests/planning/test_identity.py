@@ -151,7 +151,7 @@ def test_the_seed_counts_where_it_is_used(golden: Path, fingerprints: dict[str, 
         "seed=8": {"pretrain", "pretrain_best", "retrain"},
         "seeds.init=8": {"pretrain", "pretrain_best"},
         "seeds.data=8": {"pretrain", "pretrain_best", "retrain"},
-        "seeds.split=8": {"tokenize_undecided"},
+        "seeds.split=8": {"tokenize_fraction"},
         "stages.tokenize_lines.seeds.split=8": {"tokenize_lines"},
     }
     stages = load_experiment(golden).stages

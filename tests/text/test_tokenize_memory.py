@@ -17,11 +17,13 @@ from continuum.text.dataset import write_splits
 from continuum.text.encoding import choose_method
 from continuum.text.marks import Marks
 from continuum.text.sampling import sample_texts
-from continuum.text.splitting import by_fraction
+from continuum.text.drawing import draw, survey
+from continuum.text.reading import read_documents
+from continuum.text.splitting import by_draw
 folder, tokenizer = Path(sys.argv[1]), Path(sys.argv[2])
 corpus = Corpus.model_validate_json((folder / "corpus.json").read_bytes())
 splits = write_splits(
-    by_fraction(corpus, 0.1, seed=1),
+    by_draw(corpus, draw(survey(read_documents(corpus), 1), 0.1)),
     {name: folder / name for name in ("train", "validation")},
     method=choose_method(tokenizer, sample_texts(corpus)),
     marks=Marks(0, None),
