@@ -1,6 +1,6 @@
 """kind: import - a tokenizer, weights, a dataset or texts that already lie on this machine."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -18,7 +18,19 @@ from continuum.artifacts import (
 from continuum.errors import PreflightError
 from continuum.files import FileDigest, hash_file, hash_tree, link_or_copy
 from continuum.runs import ExperimentFolder
-from continuum.sources.local_files import LocalFile, copy_file, find_files, find_folder_files
+from continuum.sources.corpus_folders import (
+    choose_texts,
+    count_by_suffix,
+    describe_choice,
+    format_warnings,
+)
+from continuum.sources.local_files import (
+    FoundFiles,
+    LocalFile,
+    copy_file,
+    find_files,
+    find_folder_files,
+)
 from continuum.sources.progress import ByteProgress
 from continuum.sources.source_files import Reading, is_text_encoding, kept_name
 from continuum.sources.token_chunks import ChunkFolder, read_chunk_folder
@@ -95,7 +107,7 @@ class Import(Stage):
 
     def local_inputs(self, experiment_folder: Path) -> dict[str, Path]:
         try:
-            return {file.name: file.path for file in self._files(experiment_folder)}
+            return {file.name: file.path for file in self._files(experiment_folder).files}
         except PreflightError:  # the forecast says so
             return {}
 
@@ -114,13 +126,13 @@ class Import(Stage):
 
     def has_lines(self, experiment_folder: Path) -> bool | None:
         try:
-            found = self._files(experiment_folder) if self.as_ == "corpus" else []
+            found = self._files(experiment_folder).files if self.as_ == "corpus" else ()
             return any(self._reading.format_of(file.name) == "jsonl" for file in found)
         except PreflightError:  # the forecast says so
             return None
 
     def run(self, ctx: StageContext) -> Artifact:
-        found = self._files(ctx.experiment_folder)
+        found = self._files(ctx.experiment_folder).files
         total = sum(file.path.stat().st_size for file in found)
         progress = ByteProgress(ctx.report, num_files=len(found), total=total)
         is_corpus = self.as_ == "corpus"
@@ -136,7 +148,7 @@ class Import(Stage):
         listed = hash_tree(ctx.output_dir, known=kept.values())
         return artifact.model_copy(update={"files": listed})
 
-    def _artifact(self, ctx: StageContext, found: list[LocalFile]) -> Artifact:
+    def _artifact(self, ctx: StageContext, found: Sequence[LocalFile]) -> Artifact:
         if self.as_ == "tokenizer":
             return _import_tokenizer(ctx.output_dir)
         if self.as_ == "weights":
@@ -150,27 +162,28 @@ class Import(Stage):
     def _reading(self) -> Reading:
         return Reading(self.format, self.encoding, self.text_field)
 
-    def _files(self, experiment_folder: Path) -> list[LocalFile]:
+    def _files(self, experiment_folder: Path) -> FoundFiles:
         """The files to take in, named as below `path`."""
         root = self.path.resolve(experiment_folder)
         if self.as_ == "corpus":
             runs = ExperimentFolder(experiment_folder).runs_dir
             if root.is_dir():
-                return find_folder_files(root, excluded=runs)
+                found = find_folder_files(root, excluded=runs)
+                return choose_texts(str(self.path), found, self.format)
             return find_files(str(self.path), experiment_folder, excluded=runs)
         if not root.is_dir():
             raise PreflightError(f"{self.path} is not a folder (looked for {root})")
         if self.as_ == "dataset":
-            return _dataset_files(root)
+            return FoundFiles(tuple(_dataset_files(root)))
         weights_too = (*WEIGHT_NAMES, HUB_CONFIG, *TOKENIZER_NAMES)
         names = TOKENIZER_NAMES if self.as_ == "tokenizer" else weights_too
         needed = () if self.as_ == "tokenizer" else WEIGHT_NAMES
-        return _present(root, names, needed)
+        return FoundFiles(tuple(_present(root, names, needed)))
 
     def _forecast(self, experiment_folder: Path) -> Forecast:
         found = self._files(experiment_folder)
         if self.as_ == "weights":
-            (config,) = (file for file in found if file.name == "model_config.yaml")
+            (config,) = (file for file in found.files if file.name == "model_config.yaml")
             return Forecast(architecture=_architecture(config.path, self.tied))
         if self.as_ == "dataset":
             folders = _split_folders(self.path.resolve(experiment_folder))
@@ -182,12 +195,17 @@ class Import(Stage):
             )
         if self.as_ == "corpus":
             sizes = []
-            for file in found:
+            for file in found.files:
                 self._reading.format_of(file.name)
                 sizes.append(self._reading.max_text_bytes(file.name, file.path.stat().st_size))
             known = [size for size in sizes if size is not None]
+            taken = count_by_suffix(found.files)
             return Forecast(
-                facts={"files": len(found)},
+                facts={"files": len(found.files)},
+                warnings=format_warnings(found.files, self.format),
+                notes=(describe_choice(taken, found.left),),
+                taken_files=taken,
+                left_files=found.left,
                 max_text_bytes=sum(known) if len(known) == len(sizes) else None,
             )
         return Forecast()
@@ -280,7 +298,7 @@ def _import_weights(folder: Path, tied: bool | None) -> ModelWeights:
     )
 
 
-def _import_corpus(folder: Path, found: list[LocalFile], reading: Reading) -> Corpus:
+def _import_corpus(folder: Path, found: Sequence[LocalFile], reading: Reading) -> Corpus:
     from continuum.text.checking import check_item, check_not_empty
 
     items = tuple(
