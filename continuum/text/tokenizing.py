@@ -126,7 +126,7 @@ def load_tokenizer_json(folder: Path) -> Tokenizer:
     """
     path = folder / "tokenizer.json"
     try:
-        tokenizer = Tokenizer.from_file(str(path))
+        tokenizer = Tokenizer.from_buffer(path.read_bytes())
     except Exception as error:  # the library raises bare Exception
         raise PreflightError(
             f"{path}: the `tokenizers` library cannot read it ({error}); get the file again, or "

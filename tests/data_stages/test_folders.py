@@ -13,7 +13,7 @@ from continuum.artifacts import Corpus
 from continuum.errors import PreflightError
 from continuum.sources.globs import expand
 from continuum.sources.local_files import describe_files, find_files
-from continuum.stage import Forecast
+from continuum.stage import Forecast, Stage
 from continuum.stages.fetch import Fetch
 from continuum.stages.import_ import Import
 from tests.support import make_stage, run_stage
@@ -50,7 +50,7 @@ def fill(folder: Path, names: Iterable[str]) -> None:
         path.write_text(f"text of {name}\n", encoding="utf-8")
 
 
-def corpus(folder: Path, path: str = "data", **fields: Any) -> Import:
+def corpus(folder: Path, path: str = "data", **fields: Any) -> Stage:
     return make_stage(Import, folder, path=path, **{"as": "corpus", **fields})
 
 
