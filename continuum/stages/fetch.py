@@ -76,6 +76,10 @@ class Fetch(Stage):
     """The files of the corpus, in this order; a file named twice is there twice."""
 
     produces: ClassVar[type[Artifact]] = Corpus
+    version: ClassVar[int] = 2
+    news: ClassVar[Mapping[int, tuple[str, ...]]] = {
+        2: ("a `*` leaves what programs generate, such as __pycache__",)
+    }
     checks_local_inputs: ClassVar[bool] = True
 
     def problems(self, stages: Mapping[str, Stage]) -> Iterator[Problem]:

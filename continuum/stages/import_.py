@@ -9,6 +9,8 @@ from yaml import YAMLError
 
 from continuum.architecture import Architecture, read_architecture
 from continuum.artifacts import (
+    TOKENIZER_FILES,
+    VOCABULARY_FILES,
     Artifact,
     Corpus,
     ModelWeights,
@@ -45,7 +47,7 @@ from continuum.stage import (
     Text,
     runtime_field,
 )
-from continuum.stages.download import TOKENIZER_NAMES, VOCABULARY_NAMES
+from continuum.text.foreign_tokenizers import folder_problem, vocabulary_problem
 
 WEIGHT_NAMES = ("lit_model.pth", "model_config.yaml")
 HUB_CONFIG = "config.json"
@@ -85,6 +87,14 @@ class Import(Stage):
     the original in place then damages the artifact."""
 
     checks_local_inputs: ClassVar[bool] = True
+    version: ClassVar[int] = 2
+    news: ClassVar[Mapping[int, tuple[str, ...]]] = {
+        2: (
+            "of a folder of texts, what describes them (README, LICENSE) and what programs "
+            "generate is left",
+            "a tokenizer's special_tokens_map.json and added_tokens.json are read",
+        )
+    }
 
     def output_types(self) -> tuple[type[Artifact], ...]:
         return TYPES[self.as_]
@@ -150,9 +160,9 @@ class Import(Stage):
 
     def _artifact(self, ctx: StageContext, found: Sequence[LocalFile]) -> Artifact:
         if self.as_ == "tokenizer":
-            return _import_tokenizer(ctx.output_dir)
+            return _import_tokenizer(ctx, str(self.path))
         if self.as_ == "weights":
-            return _import_weights(ctx.output_dir, self.tied)
+            return _import_weights(ctx, str(self.path), self.tied)
         if self.as_ == "corpus":
             return _import_corpus(ctx.output_dir, found, self._reading)
         assert self.tokenizer is not None, "checked when the spec was loaded"
@@ -175,10 +185,10 @@ class Import(Stage):
             raise PreflightError(f"{self.path} is not a folder (looked for {root})")
         if self.as_ == "dataset":
             return FoundFiles(tuple(_dataset_files(root)))
-        weights_too = (*WEIGHT_NAMES, HUB_CONFIG, *TOKENIZER_NAMES)
-        names = TOKENIZER_NAMES if self.as_ == "tokenizer" else weights_too
+        weights_too = (*WEIGHT_NAMES, HUB_CONFIG, *TOKENIZER_FILES)
+        names = TOKENIZER_FILES if self.as_ == "tokenizer" else weights_too
         needed = () if self.as_ == "tokenizer" else WEIGHT_NAMES
-        return FoundFiles(tuple(_present(root, names, needed)))
+        return FoundFiles(tuple(_present(root, str(self.path), names, needed)))
 
     def _forecast(self, experiment_folder: Path) -> Forecast:
         found = self._files(experiment_folder)
@@ -228,7 +238,9 @@ def _architecture(model_config: Path, tied: bool | None) -> Architecture:
         ) from error
 
 
-def _present(root: Path, names: tuple[str, ...], needed: tuple[str, ...]) -> list[LocalFile]:
+def _present(
+    root: Path, source: str, names: tuple[str, ...], needed: tuple[str, ...]
+) -> list[LocalFile]:
     found = [LocalFile(name, root / name) for name in names if (root / name).is_file()]
     missing = [name for name in needed if not (root / name).is_file()]
     if missing:
@@ -237,9 +249,13 @@ def _present(root: Path, names: tuple[str, ...], needed: tuple[str, ...]) -> lis
             f"{' and '.join(needed)}"
         )
     if not found:
-        raise PreflightError(
-            f"{root}: there is neither tokenizer.json nor tokenizer.model in this folder"
-        )
+        raise PreflightError(f"{source}: {folder_problem(root).replace(str(root), source)}")
+    for name in VOCABULARY_FILES:
+        vocabulary = root / name
+        if vocabulary.is_file():
+            if problem := vocabulary_problem(vocabulary):
+                raise PreflightError(f"{source}/{name} {problem}")
+            break
     return found
 
 
@@ -271,23 +287,29 @@ def _dataset_files(root: Path) -> list[LocalFile]:
     return found
 
 
-def _import_tokenizer(folder: Path) -> TokenizerFiles:
-    from continuum.text.tokenizing import check_tokenizer, inspect_tokenizer
+def _import_tokenizer(ctx: StageContext, source: str) -> TokenizerFiles:
+    from continuum.text.tokenizing import called, check_tokenizer, inspect_tokenizer
 
-    check_tokenizer(folder)
-    return inspect_tokenizer(folder)
+    folder = ctx.output_dir
+    with called(source, folder):
+        check_tokenizer(folder)
+        found = inspect_tokenizer(folder, source=source)
+    for warning in found.warnings:
+        ctx.report({"event": "warning", "message": warning})
+    return found
 
 
-def _import_weights(folder: Path, tied: bool | None) -> ModelWeights:
+def _import_weights(ctx: StageContext, source: str, tied: bool | None) -> ModelWeights:
     from continuum.training.litgpt import check_weights
     from continuum.training.tied import check_tied
 
+    folder = ctx.output_dir
     check_weights(folder)
     shape = _architecture(folder / "model_config.yaml", tied)
     if shape.tied:
         check_tied(folder)
-    has_tokenizer = any((folder / name).is_file() for name in VOCABULARY_NAMES)
-    tokenizer = _import_tokenizer(folder) if has_tokenizer else None
+    has_tokenizer = any((folder / name).is_file() for name in VOCABULARY_FILES)
+    tokenizer = _import_tokenizer(ctx, source) if has_tokenizer else None
     return ModelWeights(
         path=folder,
         tokenizer=tokenizer,
@@ -313,7 +335,7 @@ def _import_corpus(folder: Path, found: Sequence[LocalFile], reading: Reading) -
 
 
 def _import_dataset(folder: Path, tokenizer: TokenizerFiles) -> TokenizedDataset:
-    for name in TOKENIZER_NAMES:
+    for name in TOKENIZER_FILES:
         if (tokenizer.path / name).is_file():
             link_or_copy(tokenizer.path / name, folder / "tokenizer" / name)
     splits: dict[str, ChunkFolder] = {}
