@@ -68,7 +68,9 @@ class Import(Stage):
 
     kind: Literal["import"] = "import"
     path: LocalPath = Field(examples=["checkpoints/EleutherAI/pythia-160m", "books/*.txt"])
-    """A folder (for `corpus` also a file or a glob). Its bytes count, not its place."""
+    """A folder (for `corpus` also a file or a glob). Its bytes count, not its place. Of a corpus'
+    folder what is hidden, generated or about the data (README, LICENSE) is left, and the rest is of
+    one format; a pattern, as `data/**/*.jsonl`, takes what it names."""
     as_: Literal["tokenizer", "weights", "dataset", "corpus"] = Field(alias="as")
     """What is there: a tokenizer, a LitGPT checkpoint of weights, litdata token chunks, texts."""
     tokenizer: Ref[TokenizerFiles] | None = None
@@ -92,7 +94,6 @@ class Import(Stage):
         2: (
             "of a folder of texts, what describes them (README, LICENSE) and what programs "
             "generate is left",
-            "a tokenizer's special_tokens_map.json and added_tokens.json are read",
         )
     }
 
