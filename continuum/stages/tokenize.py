@@ -10,6 +10,7 @@ from pydantic import Field
 
 from continuum.artifacts import (
     DOCUMENTS,
+    TOKENIZER_FILES,
     Artifact,
     Corpus,
     CorpusItem,
@@ -24,7 +25,7 @@ from continuum.seeds import SplitSeeds
 from continuum.sources.progress import ByteProgress
 from continuum.sources.source_files import MAX_UTF8_BYTES
 from continuum.stage import Forecast, PlanInput, Problem, Ref, Stage, StageContext
-from continuum.text.marks import DocumentPolicy, document_marks, missing_mark
+from continuum.text.marks import DocumentPolicy, document_marks, mark_warnings, missing_mark
 from continuum.text.reading import OnBytes
 from continuum.text.shares import Sides
 from continuum.text.splitting import Part, SplitName, by_draw, whole_items
@@ -107,13 +108,21 @@ class Tokenize(Stage):
         }
         return Forecast(
             problems=tuple(problems),
-            warnings=tuple(dataset_warnings(inputs.values(), experiment_folder)),
+            warnings=(
+                *self._tokenizer_warnings(files),
+                *dataset_warnings(inputs.values(), experiment_folder),
+            ),
             notes=tuple(known_mode(corpus, self.validation)),
             max_tokens=bounds,
             has_validation=self.validation != "none",
             max_ids=_max_ids(inputs[self.tokenizer]),
             disk=dataset_need(inputs.values()),
         )
+
+    def _tokenizer_warnings(self, tokenizer: Artifact | None) -> tuple[str, ...]:
+        if not isinstance(tokenizer, TokenizerFiles):
+            return ()
+        return (*tokenizer.warnings, *mark_warnings(tokenizer, self.document))
 
     def run(self, ctx: StageContext) -> TokenizedDataset:
         from continuum.text.dataset import write_splits
@@ -122,7 +131,6 @@ class Tokenize(Stage):
         from continuum.text.overlap import DocumentList, Listed, count_repeats, find_overlap
         from continuum.text.packing import token_dtype
         from continuum.text.sampling import sample_texts
-        from continuum.text.tokenizing import TOKENIZER_FILES
 
         tokenizer = ctx.artifact(self.tokenizer)
         marks = document_marks(tokenizer, self.document)
@@ -130,7 +138,7 @@ class Tokenize(Stage):
         if problem := file_problem(corpora[0], self.validation):
             raise PreflightError(problem)
         sample = [text for corpus in corpora for text in sample_texts(corpus)]
-        method = choose_method(tokenizer.path, sample)
+        method = choose_method(tokenizer.path, sample, name=tokenizer.label)
         _warn(ctx, method.remarks)
         total = sum(corpus.size_bytes for corpus in corpora)
         num_passes = 2 if isinstance(self.validation, ByFraction) else 1

@@ -157,8 +157,11 @@ class GigatokenEncoder:
         return Encoded(ids, self._awkward.to_numpy(self._awkward.num(rows)))
 
 
-def choose_method(folder: Path, sample: Sequence[str]) -> Method:
+def choose_method(folder: Path, sample: Sequence[str], *, name: str | None = None) -> Method:
     """The fastest way that gives the reference's tokens on `sample` (see `sample_texts`).
+
+    Args:
+        name: What remarks call the tokenizer.
 
     Raises:
         PreflightError: the tokenizer in `folder` cannot be loaded.
@@ -171,13 +174,13 @@ def choose_method(folder: Path, sample: Sequence[str]) -> Method:
         # Loading the other library takes as long as this, and this lets other threads work.
         encoding = pool.submit(reference.encode, texts)
         if isinstance(reference, TokenizersEncoder):
-            fast = _proved_gigatoken(folder, reference, texts, encoding)
+            fast = _proved_gigatoken(folder, reference, texts, encoding, name or str(folder))
             if isinstance(fast, Method):
                 return fast
             remarks.append(fast)
         cutter = _proved_cutter(reference.encode, texts, encoding.result())
     if cutter is None:
-        remarks.insert(0, _uncut_warning(folder))
+        remarks.insert(0, _uncut_warning(name or str(folder)))
     return Method(reference, cutter, tuple(remarks))
 
 
@@ -209,7 +212,11 @@ def check_ids(encoded: Encoded, num_ids: int) -> None:
 
 
 def _proved_gigatoken(
-    folder: Path, reference: TokenizersEncoder, texts: Sequence[str], encoding: Future[Encoded]
+    folder: Path,
+    reference: TokenizersEncoder,
+    texts: Sequence[str],
+    encoding: Future[Encoded],
+    name: str,
 ) -> Method | str:
     """The method, or why there is none."""
     try:
@@ -219,11 +226,12 @@ def _proved_gigatoken(
         is_equal = cutter is not None or encoder.encode_alone(texts).equals(expected)
     except (ContinuumError, KeyboardInterrupt, SystemExit):
         raise
-    except BaseException as error:
-        return f"gigatoken cannot use this tokenizer ({error}); tokenizers is used, which is slower"
+    except BaseException:  # a panic in Rust, whose words speak of its own lines
+        return f"{name}: gigatoken cannot use this tokenizer; tokenizers is used, which is slower"
     if is_equal:
-        return Method(encoder, cutter, () if cutter else (_uncut_warning(folder),))
-    return "gigatoken differs from tokenizers on a sample; tokenizers is used, which is slower"
+        return Method(encoder, cutter, () if cutter else (_uncut_warning(name),))
+    differs = "gigatoken differs from tokenizers on a sample"
+    return f"{name}: {differs}; tokenizers is used, which is slower"
 
 
 def _proved_cutter(
@@ -244,9 +252,9 @@ def _with_added_tokens(tokens: Sequence[str]) -> list[str]:
     ]
 
 
-def _uncut_warning(folder: Path) -> str:
+def _uncut_warning(name: str) -> str:
     return (
-        f"{folder.name}: this tokenizer's tokens depend on text further away than a word, so each "
+        f"{name}: this tokenizer's tokens depend on text further away than a word, so each "
         "document is tokenized whole and must fit in memory (about 150 bytes for each of its "
         f"characters); only documents below {MAX_PIECE_CHARS:,} characters are no concern"
     )

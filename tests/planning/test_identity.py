@@ -56,7 +56,7 @@ SPECIAL: dict[str, Any] = {
     "pretrain_epochs.schedule.kind": "cosine", "resume_epochs.schedule.kind": "cosine",
     "resume_all.schedule.kind": "linear", "fetch_path.sources.0.path": "moved/book.txt",
     "fetch_all.sources.1.path": "moved/*.md",
-    "import_corpus.path": "moved", "import_tokenizer.path": "tokenizer-moved",
+    "import_corpus.path": "moved/*", "import_tokenizer.path": "tokenizer-moved",
     "import_weights.path": "weights-moved", "import_dataset.path": "dataset-moved",
 }  # fmt: skip
 """Where the field's name does not say what is valid, by the stage's name and the path."""
