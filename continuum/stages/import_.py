@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 from yaml import YAMLError
@@ -20,7 +20,7 @@ from continuum.files import FileDigest, hash_file, hash_tree, link_or_copy
 from continuum.runs import ExperimentFolder
 from continuum.sources.local_files import LocalFile, copy_file, find_files, find_folder_files
 from continuum.sources.progress import ByteProgress
-from continuum.sources.source_files import Reading, is_text_encoding, kept_name
+from continuum.sources.source_files import UNIX_NEWLINES, Reading, is_text_encoding, kept_name
 from continuum.sources.token_chunks import ChunkFolder, read_chunk_folder
 from continuum.stage import (
     Forecast,
@@ -38,6 +38,12 @@ from continuum.stages.download import TOKENIZER_NAMES, VOCABULARY_NAMES
 WEIGHT_NAMES = ("lit_model.pth", "model_config.yaml")
 HUB_CONFIG = "config.json"
 """Taken in with weights where it is there: LitGPT's config does not say whether they are tied."""
+OF_A_CORPUS = {
+    "format": "a format",
+    "text_field": "a text_field",
+    "missing": "lines whose text may be missing",
+    "newlines": "newlines to read",
+}
 SPLIT_FOLDERS = {"train": ("train",), "validation": ("validation", "val")}
 TYPES: dict[str, tuple[type[Artifact], ...]] = {
     "tokenizer": (TokenizerFiles,),
@@ -64,7 +70,14 @@ class Import(Stage):
     encoding: str = Field("utf-8", examples=["utf-8", "latin-1", "cp1252"])
     """For `corpus`: the text's encoding, as Python names it; never guessed."""
     text_field: str | None = Field(None, examples=["text", "content"])
-    """For `corpus` in `jsonl`: the key that holds the text; `text` unless stated."""
+    """For `corpus` in `jsonl`: the key that holds the text, or a path of keys: `message.content`.
+    Default: `text`."""
+    missing: Literal["error", "skip"] | None = None
+    """For `corpus` in `jsonl`, what becomes of a line whose text is null or missing: `skip` leaves
+    it out and counts it. Default: `error`."""
+    newlines: Literal["unix", "keep"] | None = None
+    """For `corpus`: `unix` reads CRLF and a lone CR as one newline, as Python and LitGPT do; `keep`
+    leaves them in the text. The file keeps its bytes. Default: `unix`."""
     tied: bool | None = None
     """For `weights`: whether the embedding and the output layer are one tensor. Default: what
     `config.json` beside them says, or what the model of this name is on the Hub."""
@@ -73,6 +86,19 @@ class Import(Stage):
     the original in place then damages the artifact."""
 
     checks_local_inputs: ClassVar[bool] = True
+    version: ClassVar[int] = 2
+    news: ClassVar[Mapping[int, tuple[str, ...]]] = {2: (UNIX_NEWLINES,)}
+
+    @property
+    def own_version(self) -> int:
+        """Only what it makes of texts has changed since the first version."""
+        return self.version if self.as_ == "corpus" else 1
+
+    def identity(self) -> dict[str, Any]:
+        payload = super().identity()
+        if self.as_ == "corpus":
+            payload |= {"missing": self._reading.missing, "newlines": self._reading.newlines}
+        return payload
 
     def output_types(self) -> tuple[type[Artifact], ...]:
         return TYPES[self.as_]
@@ -84,9 +110,12 @@ class Import(Stage):
         if self.as_ != "dataset" and self.tokenizer is not None:
             yield Problem(("tokenizer",), f"only a dataset names its tokenizer, not {self.as_}")
         if self.as_ != "corpus":
-            for name in ("format", "text_field"):
+            for name, what in OF_A_CORPUS.items():
                 if getattr(self, name) is not None:
-                    yield Problem((name,), f"only a corpus has a {name}, not {self.as_}")
+                    yield Problem((name,), f"only a corpus has {what}, not {self.as_}")
+        if self.missing == "skip" and self.format not in {None, "jsonl"}:
+            message = f"only a line of jsonl can lack its text, not {self.format}"
+            yield Problem(("missing",), message)
         if self.as_ != "weights" and self.tied is not None:
             yield Problem(("tied",), f"only weights have tied embeddings or not, not {self.as_}")
         if not is_text_encoding(self.encoding):
@@ -115,7 +144,7 @@ class Import(Stage):
     def has_lines(self, experiment_folder: Path) -> bool | None:
         try:
             found = self._files(experiment_folder) if self.as_ == "corpus" else []
-            return any(self._reading.format_of(file.name) == "jsonl" for file in found)
+            return any(self._reading.format_of(file.name, file.path) == "jsonl" for file in found)
         except PreflightError:  # the forecast says so
             return None
 
@@ -148,7 +177,8 @@ class Import(Stage):
 
     @property
     def _reading(self) -> Reading:
-        return Reading(self.format, self.encoding, self.text_field)
+        missing, newlines = self.missing or "error", self.newlines or "unix"
+        return Reading(self.format, self.encoding, self.text_field, missing, newlines)
 
     def _files(self, experiment_folder: Path) -> list[LocalFile]:
         """The files to take in, named as below `path`."""
@@ -183,7 +213,7 @@ class Import(Stage):
         if self.as_ == "corpus":
             sizes = []
             for file in found:
-                self._reading.format_of(file.name)
+                self._reading.format_of(file.name, file.path)
                 sizes.append(self._reading.max_text_bytes(file.name, file.path.stat().st_size))
             known = [size for size in sizes if size is not None]
             return Forecast(
@@ -287,9 +317,9 @@ def _import_corpus(folder: Path, found: list[LocalFile], reading: Reading) -> Co
         reading.item(folder / kept_name(number, file.name), source=file.name, name=file.name)
         for number, file in enumerate(found)
     )
-    corpus = Corpus(path=folder, items=items)
-    for item in items:
-        check_item(corpus, item)
+    corpus = Corpus(path=folder, items=())
+    counted = tuple(check_item(corpus, item) for item in items)
+    corpus = corpus.model_copy(update={"items": counted})
     check_not_empty(corpus)
     return corpus
 
