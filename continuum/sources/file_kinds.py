@@ -139,6 +139,8 @@ JSON = FileKind(
     "if each of its lines is one object, state `format: jsonl`; if it is an array of objects, "
     "write one a line first (`jq -c '.[]' data.json > data.jsonl`)",
 )
+POINTERS = (LFS, ANNEX, XET)
+"""What stands in the place of a file that is kept elsewhere."""
 TEXT_KINDS = (JSON, DVC)
 """Those that are written in plain text."""
 

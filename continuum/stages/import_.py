@@ -19,6 +19,7 @@ from continuum.errors import PreflightError
 from continuum.files import FileDigest, hash_file, hash_tree, link_or_copy
 from continuum.runs import ExperimentFolder
 from continuum.sources.local_files import LocalFile, copy_file, find_files, find_folder_files
+from continuum.sources.model_files import check_model_files
 from continuum.sources.progress import ByteProgress
 from continuum.sources.source_files import UNIX_NEWLINES, Reading, is_text_encoding, kept_name
 from continuum.sources.token_chunks import ChunkFolder, read_chunk_folder
@@ -160,6 +161,8 @@ class Import(Stage):
             kept[file.name] = hash_file(ctx.output_dir / name, ctx.output_dir)
         progress.finish()
         ctx.check_files({name: file.sha256 for name, file in kept.items()})
+        if self.as_ in ("tokenizer", "weights"):
+            check_model_files(ctx.output_dir / file.name for file in found)
         artifact = self._artifact(ctx, found)
         # Of a linked file, what was compared is published, whatever becomes of the original.
         listed = hash_tree(ctx.output_dir, known=kept.values())
@@ -199,6 +202,8 @@ class Import(Stage):
 
     def _forecast(self, experiment_folder: Path) -> Forecast:
         found = self._files(experiment_folder)
+        if self.as_ in ("tokenizer", "weights"):
+            check_model_files(file.path for file in found)
         if self.as_ == "weights":
             (config,) = (file for file in found if file.name == "model_config.yaml")
             return Forecast(architecture=_architecture(config.path, self.tied))

@@ -285,4 +285,4 @@ def test_the_artifact_is_read_back_as_it_was_published(tmp_path: Path) -> None:
     write(tmp_path, a_dot_txt=b"a")
     artifact: Artifact = fetch(tmp_path, {"path": "a.txt"})
     assert artifact.path.is_dir()
-    assert artifact.summary() == "1 file(s), 1 bytes"
+    assert artifact.summary() == "1 file(s), 1 bytes, 1 document(s), 1 characters"
