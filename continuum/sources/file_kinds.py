@@ -13,6 +13,8 @@ from continuum.sources.looks import Look
 
 MARKUP_SUFFIXES = (".html", ".htm", ".xhtml")
 """Of files that are web pages on purpose."""
+MANY_STEPS = 100
+"""Of a pickle: as many are no accident."""
 MAX_POINTER_BYTES = 1024
 """A Git-LFS pointer is never longer."""
 
@@ -68,14 +70,14 @@ _PAGE = re.compile(
 _REFUSAL = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml[^>]*>\s*)?<Error>\s*<Code>")
 
 _LFS = re.compile(rb"version https?://(?:git-lfs|hawser)\.github\.com/spec/v\d[^\n]*\n[^\0]*\boid ")
-_ANNEX = re.compile(rb"(?:(?:\.\./)*(?:\.git)?/?annex/objects/|/annex/objects/)\S+\s*\Z")
+_ANNEX = re.compile(rb"(?:(?:\.\./)*\.git)?/annex/objects/\S+\s*\Z")
 _XET = re.compile(rb"# xet version \d")
 _WARC = re.compile(rb"WARC/\d\.\d+\r?\n[\w-]+:")
 _CPIO = re.compile(rb"07070[127][0-7A-Fa-f]{60}")
 _BZIP2 = re.compile(rb"BZh[1-9](?:1AY&SY|\x17\x72\x45\x38\x50\x90)")
 _PDF = re.compile(rb"%PDF-\d\.\d\s*(?:[\r\n]|\Z)")
 _RTF = re.compile(rb"\{\\rtf\d?[\\\s{}]")
-_TEXT_PICKLE = re.compile(rb"\((?:lp|dp|ip)\d+\n|c[\w.]+\n[\w.]+\n(?:p\d+\n|\()")
+_EARLY_PICKLE = re.compile(rb"\((?:lp|dp|ip)\d+\n|c[\w.]+\n[\w.]+\n|[\])}]q\0|\(c[\w.]+\n")
 _PICKLE = re.compile(rb"\x80[\x02-\x05]")
 _ARROW_STREAM = re.compile(rb"\xff\xff\xff\xff..\0\0", re.DOTALL)
 _COMPRESS = re.compile(rb"\x1f\x9d[\x80-\xff]")
@@ -106,7 +108,7 @@ WARC = FileKind("a WARC web archive", "extract the texts first, for example as J
 IMAGE = FileKind("an image", "it holds no text; take it out of the sources")
 SOUND = FileKind("sound or video", "it holds no text; take it out of the sources")
 PROGRAM = FileKind("a compiled program", "it holds no text; take it out of the sources")
-XZ = FileKind("xz data", "unpack it first (`xz -d FILE`), or pack it as .gz or .zst")
+XZ = FileKind("xz or lzma data", "unpack it first (`xz -d FILE`), or pack it as .gz or .zst")
 BZIP2 = FileKind("bzip2 data", "unpack it first (`bzip2 -d FILE`), or pack it as .gz or .zst")
 LZ4 = FileKind("lz4 data", "unpack it first (`lz4 -d FILE`), or pack it as .gz or .zst")
 LZIP = FileKind("lzip data", "unpack it first (`lzip -d FILE`), or pack it as .gz or .zst")
@@ -145,6 +147,9 @@ TEXT_KINDS = (JSON, DVC)
 """Those that are written in plain text."""
 
 
+_MACH_O = (b"\xfe\xed\xfa\xce", b"\xfe\xed\xfa\xcf", b"\xce\xfa\xed\xfe", b"\xcf\xfa\xed\xfe")
+
+
 def _starts_binary(*starts: bytes) -> Callable[[Look], bool]:
     """Letters that may begin a text too, so that what follows must be binary."""
     return lambda look: look.head.startswith(starts) and look.is_binary
@@ -165,7 +170,8 @@ def _is_pointer(pattern: "re.Pattern[bytes]") -> Callable[[Look], bool]:
 def _is_parquet(look: Look) -> bool:
     is_marked = look.head.startswith((b"PAR1", b"PARE"))
     is_whole = len(look.tail) >= 12 and look.tail.endswith((b"PAR1", b"PARE"))
-    return is_marked and (is_whole or look.is_binary)
+    is_thrift = look.head[4:5] == b"\x15"
+    return is_marked and (is_whole or is_thrift or look.is_binary)
 
 
 def _is_orc(look: Look) -> bool:
@@ -200,8 +206,21 @@ def _is_video(look: Look) -> bool:
     return look.head[4:8] == b"ftyp" and look.is_binary
 
 
-def _is_text_pickle(look: Look) -> bool:
-    return look.tail.endswith(b".") and _TEXT_PICKLE.match(look.head) is not None
+def _is_early_pickle(look: Look) -> bool:
+    """True if the beginning is a program of the pickle machine: protocols 0 and 1 have no magic."""
+    if _EARLY_PICKLE.match(look.head) is None:
+        return False
+    import pickletools
+
+    num_steps = 0
+    try:
+        for step, _, _ in pickletools.genops(look.head):
+            num_steps += 1
+            if step.name == "STOP":
+                return True
+    except ValueError:  # an unknown step, or the look ended within one
+        pass
+    return num_steps >= MANY_STEPS
 
 
 def _is_archive(look: Look) -> bool:
@@ -235,6 +254,7 @@ _MAGIC = (
     (b"\x1f\x8b\x08", GZIP),
     (b"\x28\xb5\x2f\xfd", ZSTD),
     (b"\xfd7zXZ\0", XZ),
+    (b"\x5d\0\0", XZ),
     (b"\x04\x22\x4d\x18", LZ4),
     (b"LZIP\1", LZIP),
     (b"7z\xbc\xaf\x27\x1c", SEVEN_ZIP),
@@ -248,7 +268,6 @@ _MAGIC = (
     (b"\x80\2\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19", TORCH),
     (b"SQLite format 3\0", SQLITE),
     (b"\x89PNG\r\n\x1a\n", IMAGE),
-    (b"\xff\xd8\xff", IMAGE),
     (b"II*\0", IMAGE),
     (b"MM\0*", IMAGE),
     (b"fLaC\0", SOUND),
@@ -256,10 +275,6 @@ _MAGIC = (
     (b"\x1aE\xdf\xa3", SOUND),
     (b"\x7fELF", PROGRAM),
     (b"\0asm", PROGRAM),
-    (b"\xfe\xed\xfa\xce", PROGRAM),
-    (b"\xfe\xed\xfa\xcf", PROGRAM),
-    (b"\xce\xfa\xed\xfe", PROGRAM),
-    (b"\xcf\xfa\xed\xfe", PROGRAM),
     (b"\xca\xfe\xba\xbe\0", PROGRAM),
     (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", OFFICE),
     (b"MMIDIDX\0", TOKENS),
@@ -277,7 +292,7 @@ _STRUCTURES: tuple[tuple[Callable[[Look], bool], FileKind], ...] = (
     (_is_safetensors, SAFETENSORS),
     (_starts_binary(b"GGUF", b"ggml", b"ggjt", b"lmgg", b"tjgg"), GGUF),
     (_matches(_PICKLE), PICKLE),
-    (_is_text_pickle, PICKLE),
+    (_is_early_pickle, PICKLE),
     (_matches(_PYC), PROGRAM),
     (_matches(_BZIP2), BZIP2),
     (_matches(_CPIO), CPIO),
@@ -289,7 +304,8 @@ _STRUCTURES: tuple[tuple[Callable[[Look], bool], FileKind], ...] = (
     (_starts_binary(b"RIFF", b"ID3"), SOUND),
     (_is_bitmap, IMAGE),
     (_is_video, SOUND),
-    (_starts_binary(b"MZ"), PROGRAM),
+    (_starts_binary(b"\xff\xd8\xff"), IMAGE),
+    (_starts_binary(b"MZ", *_MACH_O), PROGRAM),
 )
 _SUFFIXES = {
     **dict.fromkeys((".parquet", ".pq"), PARQUET),

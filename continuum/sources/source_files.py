@@ -107,7 +107,10 @@ def no_format(name: str) -> tuple[str, str]:
 def _unknown_format(name: str, path: Path | None, encoding: str) -> str:
     """The same in a sentence; of a file that is at hand, its content counts more than its name."""
     problem, advice = no_format(name)
-    look = look_at(path, encoding) if path is not None else None
+    try:
+        look = look_at(path, encoding) if path is not None else None
+    except OSError:  # to be told by who reads it
+        look = None
     if look is not None and compression_of(name) != "none":
         look = look_inside(look)
     if look is None:

@@ -68,7 +68,8 @@ def _begun(path: Path, item: CorpusItem, blocks: Iterator[bytes]) -> Iterator[by
         num_bytes += len(block)
         if num_bytes >= LOOK_BYTES:
             break
-    check_start(path, item, b"".join(first)[:LOOK_BYTES])
+    head = b"".join(first)[:LOOK_BYTES]
+    check_start(path, item, head, is_whole=num_bytes < LOOK_BYTES)
     yield from first
     yield from blocks
 

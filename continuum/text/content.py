@@ -11,7 +11,9 @@ from pathlib import Path, PurePosixPath
 from continuum.artifacts import CorpusItem
 from continuum.errors import PreflightError
 from continuum.sources.file_kinds import (
+    GZIP,
     MARKUP_SUFFIXES,
+    ZSTD,
     FileKind,
     is_refusal,
     is_web_page,
@@ -51,24 +53,30 @@ def check_packing(path: Path, item: CorpusItem) -> None:
             raise PreflightError(f"{_place(path, item)}: {_what_is_in(look, kind)}")
         return
     packing = _PACKED.get(item.compression, item.compression)
-    found = str(kind) if kind is not None else "it seems to be text; take the suffix off its name"
+    found = "take that suffix off its name if it is text; else it is damaged, so get it again"
     raise PreflightError(
-        f"{_place(path, item)}: cannot be read (compression: {item.compression}) near byte 0: it "
-        f"is not {packing} data but {found}, or get it again if it is damaged"
+        f"{_place(path, item)}: cannot be read (compression: {item.compression}) near byte 0: not "
+        f"{packing} data{f' but {kind}' if kind is not None else f'; {found}'}"
     )
 
 
-def check_start(path: Path, item: CorpusItem, head: bytes) -> None:
+def check_start(path: Path, item: CorpusItem, head: bytes, *, is_whole: bool) -> None:
     """Look at how a file begins once it is unpacked.
+
+    Args:
+        is_whole: Whether there is no more than this beginning.
 
     Raises:
         PreflightError: it is not text, or not in the stated encoding.
     """
     place = _place(path, item)
-    look = Look(head, b"", None, item.encoding)
+    end, size = (head, len(head)) if is_whole else (b"", None)
+    look = Look(head, end, size, item.encoding)
     kind = recognize(look)
     if kind is not None:
-        within = "" if item.compression == "none" else f" (packed as {item.compression})"
+        if item.compression != "none" and kind in (GZIP, ZSTD):
+            raise PreflightError(f"{place}: it is compressed twice; unpack it once")
+        within = "" if item.compression == "none" else f" in {_PACKED[item.compression]} data"
         raise PreflightError(f"{place}: {kind.noun}{within}; {kind.advice}")
     if problem := _mark_problem(head, item.encoding):
         raise PreflightError(f"{place}: {problem}")
@@ -86,7 +94,7 @@ def check_start(path: Path, item: CorpusItem, head: bytes) -> None:
         guess = guess_wide_encoding(head)
         if guess is not None:
             raise PreflightError(
-                f"{place}: {guess} without a byte order mark, not {item.encoding}; state "
+                f"{place}: {guess.upper()} without a byte order mark, not {item.encoding}; state "
                 f"`encoding: {guess}`"
             )
 

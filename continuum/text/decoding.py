@@ -13,6 +13,12 @@ from continuum.artifacts import CorpusItem
 from continuum.errors import PreflightError
 
 BYTE_ORDER_MARK = "\ufeff"
+_SWALLOWED = {
+    "utf-16": (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE),
+    "utf-32": (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE),
+    "utf-8-sig": (codecs.BOM_UTF8,),
+}
+"""Marks that Python's decoder takes away itself."""
 
 
 class TextReader:
@@ -27,6 +33,7 @@ class TextReader:
         self._item = item
         self._blocks = blocks
         self._decoder = _decoder(path, item.encoding)
+        self._swallowed = _SWALLOWED.get(codecs.lookup(item.encoding).name, ())
         self._num_read = 0
         self.start_byte = 0
         """Where the fragment that came last begins in the unpacked file."""
@@ -35,6 +42,8 @@ class TextReader:
         at_start = True
         for block in self._blocks:
             text = self._decode(block)
+            if at_start and block.startswith(self._swallowed):
+                self.start_byte += self.num_bytes(BYTE_ORDER_MARK)
             if at_start and text:
                 at_start = False
                 if text.startswith(BYTE_ORDER_MARK):

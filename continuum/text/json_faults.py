@@ -89,7 +89,7 @@ def _value_over_lines(lines: list[str], *, is_first: bool) -> str | None:
             f"{advice}"
         )
     if num_lines := _num_lines_of_value(text, strict=False):
-        return "a line end inside a JSON string, where it is to be written \\\n; correct that line"
+        return "a line end inside a JSON string, where it is to be written \\n; correct that line"
     return None
 
 

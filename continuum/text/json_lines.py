@@ -15,7 +15,7 @@ SHOWN_KEYS = 8
 SHOWN_CHARS = 30
 ARRAY_ADVICE = "write one object a line: `jq -c '.[]' in.json > out.jsonl`"
 OBJECT_ADVICE = "write one a line: `jq -c . in.json > out.jsonl`"
-_JSON_STARTS = frozenset('{["-0123456789tfnNI')
+_JSON_START = re.compile(r'[{\["\d-]|true|false|null|NaN|Infinity')
 
 
 class LineError(Exception):
@@ -210,9 +210,9 @@ def _no_text(value: dict[str, Any], field: str, found: Any) -> str:
 
 
 def _is_null(value: dict[str, Any], field: str) -> bool:
-    """True if the key is there, and null."""
+    """True if the key, or one on the way to it, is there and null."""
     marked = _look_up(_with_marked_nulls(value), field.split("."))
-    return marked is _NULL
+    return (marked.found if isinstance(marked, _NoKey) else marked) is _NULL
 
 
 _NULL = object()
@@ -235,8 +235,9 @@ def _no_json(line: str, error: json.JSONDecodeError) -> str:
         )
     if re.match(r"\{\s*'", start):
         return "a Python dict, not JSON; write it with json.dumps"
-    if start[0] not in _JSON_STARTS:
-        is_table = re.search("[,;\t]", start) is not None
+    is_table = error.msg == "Extra data" and line[error.pos] in ",;\t"
+    if is_table or _JSON_START.match(start) is None:
+        is_table = is_table or re.search("[,;\t]", start) is not None
         advice = "a table (CSV, TSV) is to be converted first" if is_table else "name a text .txt"
         return f"not readable JSON: it begins with {start[:SHOWN_CHARS]!r}; {advice}"
     if error.msg == "Extra data":
