@@ -73,8 +73,9 @@ _LFS = re.compile(rb"version https?://(?:git-lfs|hawser)\.github\.com/spec/v\d[^
 _ANNEX = re.compile(rb"(?:(?:\.\./)*\.git)?/annex/objects/\S+\s*\Z")
 _XET = re.compile(rb"# xet version \d")
 _WARC = re.compile(rb"WARC/\d\.\d+\r?\n[\w-]+:")
-_CPIO = re.compile(rb"07070[127][0-7A-Fa-f]{60}")
-_BZIP2 = re.compile(rb"BZh[1-9](?:1AY&SY|\x17\x72\x45\x38\x50\x90)")
+_BZIP2 = re.compile(
+    rb"BZh[1-9](?:1AY&SY.{0,12}[\0-\x08\x80-\xff]|\x17\x72\x45\x38\x50\x90)", re.DOTALL
+)
 _PDF = re.compile(rb"%PDF-\d\.\d\s*(?:[\r\n]|\Z)")
 _RTF = re.compile(rb"\{\\rtf\d?[\\\s{}]")
 _EARLY_PICKLE = re.compile(rb"\((?:lp|dp|ip)\d+\n|c[\w.]+\n[\w.]+\n|[\])}]q\0|\(c[\w.]+\n")
@@ -295,7 +296,7 @@ _STRUCTURES: tuple[tuple[Callable[[Look], bool], FileKind], ...] = (
     (_is_early_pickle, PICKLE),
     (_matches(_PYC), PROGRAM),
     (_matches(_BZIP2), BZIP2),
-    (_matches(_CPIO), CPIO),
+    (_starts_binary(b"070701", b"070702", b"070707"), CPIO),
     (_is_archive, PACKAGE),
     (_is_pdf, PDF),
     (_matches(_RTF), RTF),
