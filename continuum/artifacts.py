@@ -47,6 +47,37 @@ def artifact_type(cls: type[ArtifactT]) -> type[ArtifactT]:
     return cls
 
 
+class TextCounts(BaseModel):
+    """What the files of a corpus hold, counted when they were checked, as the text is read."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    num_documents: int = 0
+    """Documents, empty ones included; lines that were skipped are none."""
+    num_empty: int = 0
+    """Documents without a character."""
+    num_skipped: int = 0
+    """JSON lines without a text (`missing: skip`)."""
+    num_characters: int = 0
+    num_bytes: int = 0
+    """Bytes of the text in UTF-8, without what JSON or a compression adds."""
+    num_crlf: int = 0
+    """CRLF line ends in the files' text; each is read as one `\\n` unless they are kept."""
+    num_cr: int = 0
+    """Lone CR characters in the files' text, likewise."""
+
+    def __add__(self, other: "TextCounts") -> "TextCounts":
+        mine, others = self.model_dump(), other.model_dump()
+        return TextCounts(**{name: value + others[name] for name, value in mine.items()})
+
+    def summary(self) -> str:
+        """A few words for tables."""
+        parts = [f"{self.num_documents:,} document(s)"]
+        parts += [f"{self.num_empty:,} empty"] if self.num_empty else []
+        parts += [f"{self.num_skipped:,} skipped"] if self.num_skipped else []
+        return ", ".join([*parts, f"{self.num_characters:,} characters"])
+
+
 class CorpusItem(BaseModel):
     """One source file of a corpus, as kept in its folder."""
 
@@ -63,7 +94,13 @@ class CorpusItem(BaseModel):
     compression: str = "none"
     encoding: str = "utf-8"
     text_field: str | None = None
-    """For `jsonl`: the key whose value is the text."""
+    """For `jsonl`: the key whose value is the text, or a path of keys joined by dots."""
+    missing: Literal["error", "skip"] = "error"
+    """For `jsonl`: what becomes of a line whose text is null or not there."""
+    newlines: Literal["unix", "keep"] = "keep"
+    """`unix` reads CRLF and a lone CR as `\\n`. The default is what earlier releases did."""
+    counts: TextCounts | None = None
+    """None in a record of an earlier release."""
 
 
 @artifact_type
@@ -79,8 +116,15 @@ class Corpus(Artifact):
         """Bytes of the kept source files, compressed ones as they are."""
         return sum(item.size_bytes for item in self.items)
 
+    @property
+    def counts(self) -> TextCounts | None:
+        """Of all files; None where one of them was not counted."""
+        known = [item.counts for item in self.items if item.counts is not None]
+        return sum(known, TextCounts()) if len(known) == len(self.items) else None
+
     def summary(self) -> str:
-        return f"{len(self.items)} file(s), {self.size_bytes:,} bytes"
+        files = f"{len(self.items)} file(s), {self.size_bytes:,} bytes"
+        return f"{files}, {self.counts.summary()}" if self.counts is not None else files
 
 
 TOKENIZER_FILES = (

@@ -80,7 +80,7 @@ def explain_change(
         ),
         *explain_identities(earlier.identity, now.payload, with_stage=not fields),
     )
-    return reasons or (NewVersion(stage.kind, stage.version, stage.version, ()),)
+    return reasons or (NewVersion(stage.kind, stage.own_version, stage.own_version, ()),)
 
 
 def _with_seeds(before: Stage, earlier: StageRecord, now: Stage) -> Stage:
@@ -95,10 +95,10 @@ def _with_seeds(before: Stage, earlier: StageRecord, now: Stage) -> Stage:
 def _new_version(earlier: StageRecord, stage: Stage) -> Iterator[Reason]:
     """That the kind makes something else since that run, and what."""
     old = earlier.identity.get("version")
-    if earlier.kind == stage.kind and isinstance(old, int) and old < stage.version:
-        since = range(old + 1, stage.version + 1)
+    if earlier.kind == stage.kind and isinstance(old, int) and old < stage.own_version:
+        since = range(old + 1, stage.own_version + 1)
         news = tuple(told for version in since for told in stage.news.get(version, ()))
-        yield NewVersion(stage.kind, old, stage.version, news)
+        yield NewVersion(stage.kind, old, stage.own_version, news)
 
 
 def told_apart(

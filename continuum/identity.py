@@ -59,7 +59,7 @@ def identify(
     )
     payload = {
         "payload": PAYLOAD,
-        "version": stage.version,
+        "version": stage.own_version,
         "stage": fields,
         "inputs": inputs,
         **around,
@@ -124,7 +124,7 @@ def _earlier_fingerprint(
 
     None where the stage, or one above it, makes something else since, or is spelled otherwise.
     """
-    if stage.version != 1 or stage.trains:
+    if stage.own_version != 1 or stage.trains:
         return None
     inputs = {str(ref): above[ref.stage].earlier for ref in refs}
     if None in inputs.values():

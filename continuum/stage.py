@@ -280,6 +280,12 @@ class Stage(Spec):
     """Whether it may begin while the models it reads are verified: nothing it makes is kept when
     they turn out to be damaged."""
 
+    @property
+    def own_version(self) -> int:
+        """The version that counts for this stage: an earlier one where what the later ones changed
+        does not concern it."""
+        return self.version
+
     def identity_with(self, recipe: Spec | None) -> dict[str, Any]:
         """What identifies the stage beside its inputs, in the one form of all its spellings.
 

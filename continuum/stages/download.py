@@ -26,6 +26,7 @@ from continuum.artifacts import (
 from continuum.errors import PreflightError
 from continuum.files import link_or_copy
 from continuum.sources.hub import HubFile, HubRevision, fetch_file, resolve
+from continuum.sources.model_files import check_model_files
 from continuum.sources.progress import ByteProgress
 from continuum.stage import Forecast, PlanInput, Problem, Stage, StageContext
 from continuum.text.foreign_tokenizers import foreign_tokenizer
@@ -119,6 +120,7 @@ class Download(Stage):
         progress = ByteProgress(ctx.report, num_files=len(wanted), total=total)
         for file in wanted:
             fetch_file(revision, file, partial_dir, on_progress=progress.update)
+            _check(partial_dir / file.name, revision)
             link_or_copy(partial_dir / file.name, ctx.output_dir / file.name)
             progress.next_file()
         progress.finish()
@@ -157,6 +159,14 @@ class Download(Stage):
             return architecture(self.model_name, tied=self.tied)
         except ValueError:
             return None
+
+
+def _check(arrived: Path, revision: HubRevision) -> None:
+    try:
+        check_model_files((arrived,))
+    except PreflightError as error:
+        arrived.unlink()  # The next attempt is to bring it again.
+        raise PreflightError(f"{revision}: {error}") from None
 
 
 def _tokenizer_files(revision: HubRevision) -> list[HubFile]:

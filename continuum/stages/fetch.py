@@ -18,7 +18,14 @@ from continuum.runs import ExperimentFolder
 from continuum.sources.corpus_folders import count_by_suffix, describe_choice, format_warnings
 from continuum.sources.local_files import FoundFiles, copy_file, find_files, find_python_files
 from continuum.sources.progress import ByteProgress
-from continuum.sources.source_files import Reading, format_of, is_text_encoding, kept_name
+from continuum.sources.source_files import (
+    UNIX_NEWLINES,
+    Reading,
+    format_of,
+    is_text_encoding,
+    kept_name,
+    no_format,
+)
 from continuum.sources.transfer import OnProgress, Remote, download
 from continuum.stage import Forecast, LocalPath, PlanInput, Problem, Spec, Stage, StageContext, Text
 
@@ -45,7 +52,14 @@ class Source(Spec):
     encoding: str = Field("utf-8", examples=["utf-8", "latin-1", "cp1252"])
     """Of the text, as Python names it. Never guessed: bytes outside it are an error."""
     text_field: str | None = Field(None, examples=["text", "content"])
-    """For `jsonl`: the key that holds the text; `text` unless stated."""
+    """For `jsonl`: the key that holds the text, or a path of keys: `message.content`. Default:
+    `text`."""
+    missing: Literal["error", "skip"] = "error"
+    """For `jsonl`, what becomes of a line whose text is null or missing: `skip` leaves it out and
+    counts it."""
+    newlines: Literal["unix", "keep"] = "unix"
+    """`unix` reads CRLF and a lone CR as one newline, as Python and LitGPT do; `keep` leaves them
+    in the text. The file keeps its bytes."""
 
     @property
     def place(self) -> str:
@@ -54,7 +68,7 @@ class Source(Spec):
 
     @property
     def reading(self) -> Reading:
-        return Reading(self.format, self.encoding, self.text_field)
+        return Reading(self.format, self.encoding, self.text_field, self.missing, self.newlines)
 
     def local_files(self, experiment_folder: Path) -> FoundFiles:
         """The files of a `path` or `python` source, sorted by name; none for a `url`.
@@ -78,7 +92,7 @@ class Fetch(Stage):
     produces: ClassVar[type[Artifact]] = Corpus
     version: ClassVar[int] = 2
     news: ClassVar[Mapping[int, tuple[str, ...]]] = {
-        2: ("a `*` leaves what programs generate, such as __pycache__",)
+        2: (UNIX_NEWLINES, "a `*` leaves what programs generate, such as __pycache__")
     }
     checks_local_inputs: ClassVar[bool] = True
 
@@ -178,10 +192,9 @@ class Fetch(Stage):
         for number, origin in enumerate(origins):
             kept = ctx.output_dir / kept_name(number, origin.name)
             _bring(origin, kept, partial_dir, progress.update, ctx.pins)
-            items.append(origin.item(kept))
+            items.append(check_item(corpus, origin.item(kept)))
             if origin.path is not None:
                 copied[origin.input_name] = items[-1].sha256
-            check_item(corpus, items[-1])
             progress.next_file()
         ctx.check_files(copied)
         corpus = corpus.model_copy(update={"items": tuple(items)})
@@ -264,7 +277,7 @@ def _origins(index: int, source: Source, experiment_folder: Path) -> list[_Origi
         return [_Origin(index, source, _url_name(source.url), None)]
     found = source.local_files(experiment_folder)
     for file in found.files:
-        source.reading.format_of(file.name)
+        source.reading.format_of(file.name, file.path)
     return [_Origin(index, source, file.name, file.path) for file in found.files]
 
 
@@ -325,6 +338,8 @@ def _source_problems(source: Source) -> Iterator[Problem]:
         yield Problem(("sha256",), "only a url has a sha256; local bytes are hashed by themselves")
     if source.text_field is not None and source.format not in {None, "jsonl"}:
         yield Problem(("text_field",), f"only jsonl has keys, not {source.format}")
+    if source.missing != "error" and source.format not in {None, "jsonl"}:
+        yield Problem(("missing",), f"only a line of jsonl can lack its text, not {source.format}")
     if not is_text_encoding(source.encoding):
         suggestion = "utf-8, latin-1, cp1252 …"
         yield Problem(("encoding",), f"Python knows no encoding {source.encoding!r}", suggestion)
@@ -346,5 +361,5 @@ def _url_problems(url: str, source: Source) -> Iterator[Problem]:
         message = "an address with a password would be recorded; use a file and `path`"
         yield Problem(("url",), message)
     elif source.format is None and format_of(_url_name(url)) is None:
-        message = "the address' suffix says no format"
-        yield Problem(("url",), message, "state `format: txt`, md, py or jsonl beside it")
+        problem, advice = no_format(_url_name(url))
+        yield Problem(("url",), problem.replace("its suffix", "the address' suffix"), advice)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 from yaml import YAMLError
@@ -33,8 +33,9 @@ from continuum.sources.local_files import (
     find_files,
     find_folder_files,
 )
+from continuum.sources.model_files import check_model_files
 from continuum.sources.progress import ByteProgress
-from continuum.sources.source_files import Reading, is_text_encoding, kept_name
+from continuum.sources.source_files import UNIX_NEWLINES, Reading, is_text_encoding, kept_name
 from continuum.sources.token_chunks import ChunkFolder, read_chunk_folder
 from continuum.stage import (
     Forecast,
@@ -52,6 +53,12 @@ from continuum.text.foreign_tokenizers import folder_problem, vocabulary_problem
 WEIGHT_NAMES = ("lit_model.pth", "model_config.yaml")
 HUB_CONFIG = "config.json"
 """Taken in with weights where it is there: LitGPT's config does not say whether they are tied."""
+OF_A_CORPUS = {
+    "format": "a format",
+    "text_field": "a text_field",
+    "missing": "lines whose text may be missing",
+    "newlines": "newlines to read",
+}
 SPLIT_FOLDERS = {"train": ("train",), "validation": ("validation", "val")}
 TYPES: dict[str, tuple[type[Artifact], ...]] = {
     "tokenizer": (TokenizerFiles,),
@@ -80,7 +87,14 @@ class Import(Stage):
     encoding: str = Field("utf-8", examples=["utf-8", "latin-1", "cp1252"])
     """For `corpus`: the text's encoding, as Python names it; never guessed."""
     text_field: str | None = Field(None, examples=["text", "content"])
-    """For `corpus` in `jsonl`: the key that holds the text; `text` unless stated."""
+    """For `corpus` in `jsonl`: the key that holds the text, or a path of keys: `message.content`.
+    Default: `text`."""
+    missing: Literal["error", "skip"] | None = None
+    """For `corpus` in `jsonl`, what becomes of a line whose text is null or missing: `skip` leaves
+    it out and counts it. Default: `error`."""
+    newlines: Literal["unix", "keep"] | None = None
+    """For `corpus`: `unix` reads CRLF and a lone CR as one newline, as Python and LitGPT do; `keep`
+    leaves them in the text. The file keeps its bytes. Default: `unix`."""
     tied: bool | None = None
     """For `weights`: whether the embedding and the output layer are one tensor. Default: what
     `config.json` beside them says, or what the model of this name is on the Hub."""
@@ -92,10 +106,22 @@ class Import(Stage):
     version: ClassVar[int] = 2
     news: ClassVar[Mapping[int, tuple[str, ...]]] = {
         2: (
+            UNIX_NEWLINES,
             "of a folder of texts, what describes them (README, LICENSE) and what programs "
             "generate is left",
         )
     }
+
+    @property
+    def own_version(self) -> int:
+        """Only what it makes of texts has changed since the first version."""
+        return self.version if self.as_ == "corpus" else 1
+
+    def identity(self) -> dict[str, Any]:
+        payload = super().identity()
+        if self.as_ == "corpus":
+            payload |= {"missing": self._reading.missing, "newlines": self._reading.newlines}
+        return payload
 
     def output_types(self) -> tuple[type[Artifact], ...]:
         return TYPES[self.as_]
@@ -107,9 +133,12 @@ class Import(Stage):
         if self.as_ != "dataset" and self.tokenizer is not None:
             yield Problem(("tokenizer",), f"only a dataset names its tokenizer, not {self.as_}")
         if self.as_ != "corpus":
-            for name in ("format", "text_field"):
+            for name, what in OF_A_CORPUS.items():
                 if getattr(self, name) is not None:
-                    yield Problem((name,), f"only a corpus has a {name}, not {self.as_}")
+                    yield Problem((name,), f"only a corpus has {what}, not {self.as_}")
+        if self.missing == "skip" and self.format not in {None, "jsonl"}:
+            message = f"only a line of jsonl can lack its text, not {self.format}"
+            yield Problem(("missing",), message)
         if self.as_ != "weights" and self.tied is not None:
             yield Problem(("tied",), f"only weights have tied embeddings or not, not {self.as_}")
         if not is_text_encoding(self.encoding):
@@ -147,6 +176,8 @@ class Import(Stage):
             kept[file.name] = hash_file(ctx.output_dir / name, ctx.output_dir)
         progress.finish()
         ctx.check_files({name: file.sha256 for name, file in kept.items()})
+        if self.as_ in ("tokenizer", "weights"):
+            check_model_files(ctx.output_dir / file.name for file in found)
         artifact = self._artifact(ctx, found)
         # Of a linked file, what was compared is published, whatever becomes of the original.
         listed = hash_tree(ctx.output_dir, known=kept.values())
@@ -164,7 +195,8 @@ class Import(Stage):
 
     @property
     def _reading(self) -> Reading:
-        return Reading(self.format, self.encoding, self.text_field)
+        missing, newlines = self.missing or "error", self.newlines or "unix"
+        return Reading(self.format, self.encoding, self.text_field, missing, newlines)
 
     def _files(self, experiment_folder: Path) -> FoundFiles:
         """The files to take in, named as below `path`."""
@@ -186,6 +218,8 @@ class Import(Stage):
 
     def _forecast(self, experiment_folder: Path) -> Forecast:
         found = self._files(experiment_folder)
+        if self.as_ in ("tokenizer", "weights"):
+            check_model_files(file.path for file in found.files)
         if self.as_ == "weights":
             (config,) = (file for file in found.files if file.name == "model_config.yaml")
             return Forecast(architecture=_architecture(config.path, self.tied))
@@ -200,7 +234,7 @@ class Import(Stage):
         if self.as_ == "corpus":
             sizes = []
             for file in found.files:
-                self._reading.format_of(file.name)
+                self._reading.format_of(file.name, file.path)
                 sizes.append(self._reading.max_text_bytes(file.name, file.path.stat().st_size))
             known = [size for size in sizes if size is not None]
             taken = count_by_suffix(found.files)
@@ -321,9 +355,9 @@ def _import_corpus(folder: Path, found: Sequence[LocalFile], reading: Reading) -
         reading.item(folder / kept_name(number, file.name), source=file.name, name=file.name)
         for number, file in enumerate(found)
     )
-    corpus = Corpus(path=folder, items=items)
-    for item in items:
-        check_item(corpus, item)
+    corpus = Corpus(path=folder, items=())
+    counted = tuple(check_item(corpus, item) for item in items)
+    corpus = corpus.model_copy(update={"items": counted})
     check_not_empty(corpus)
     return corpus
 

@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from continuum.artifacts import Artifact, Corpus, TokenizerFiles
+from continuum.errors import PreflightError
 from continuum.sources.progress import ByteProgress
 from continuum.stage import UNIT, Forecast, PlanInput, Problem, Ref, Stage, StageContext
 from continuum.text.pieces import BEFORE_SPACE, Cutter
@@ -86,8 +87,17 @@ class TrainTokenizer(Stage):
             done += num_bytes
             progress.update(done)
 
+        is_empty = True
         # The pre-tokenizer ends a word at each of these cuts, so they change no count.
         cutter = Cutter(BEFORE_SPACE)
         for document in read_documents(corpus, on_bytes=count):
-            yield from cutter.cut(document.fragments)
+            for text in cutter.cut(document.fragments):
+                is_empty = is_empty and not text
+                yield text
+        if is_empty:
+            counts = f": {corpus.counts.summary()}" if corpus.counts is not None else ""
+            raise PreflightError(
+                f"{self.corpus}: this corpus is empty{counts}, so there is nothing to train a "
+                "tokenizer on; name a corpus that has text"
+            )
         progress.finish()

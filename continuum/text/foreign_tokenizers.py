@@ -12,21 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from continuum.file_names import spelled
+from continuum.sources.file_kinds import recognize
+from continuum.sources.looks import LOOK_BYTES, look_at
+from continuum.sources.model_files import stand_in
 
-HEAD_BYTES = 1 << 16
-"""Of a file, to see what it is."""
 MAX_PIECES = 200
 """Of a SentencePiece model, that are looked at."""
 _TIKTOKEN_LINE = re.compile(rb"([A-Za-z0-9+/]+={0,2}) \d+\s*")
 _RWKV_LINE = re.compile(rb"\d+ b?['\"].*['\"] \d+\s*")
-_MAGIC = {
-    b"\x1f\x8b": "compressed with gzip; unpack it",
-    b"\x28\xb5\x2f\xfd": "compressed with zstd; unpack it",
-    b"PK\x03\x04": "a zip archive (PyTorch saves such files); get the tokenizer's own file",
-    b"\x80\x02": "a pickle, which runs code when it is loaded; get the tokenizer's own file",
-    b"\x80\x04": "a pickle, which runs code when it is loaded; get the tokenizer's own file",
-    b"GGUF": "a GGUF file of llama.cpp; get the tokenizer of the model it was made from",
-}
 _TIKTOKEN = (
     "a tiktoken vocabulary (base64 and a rank on each line, as Llama 3 and Qwen 1 publish it), "
     "not a SentencePiece model. It has neither its splitting rule nor its special tokens in it and "
@@ -53,17 +46,14 @@ def vocabulary_problem(path: Path) -> str | None:
 
     The sentence goes on after the file's name: `is a Git-LFS pointer …`.
     """
-    with path.open("rb") as file:
-        head = file.read(HEAD_BYTES)
+    look = look_at(path)
+    head = look.head
     if not head.strip():
         return "is empty; get the file again"
-    if head.startswith(b"version https://git-lfs"):
-        return "is a Git-LFS pointer, not the file it stands for; `git lfs pull` brings that"
-    if re.match(rb"\s*(<!doctype html|<html)", head, re.IGNORECASE):
-        return "is a web page, not the file; download it again from its own address"
-    for magic, what in _MAGIC.items():
-        if head.startswith(magic):
-            return f"is {what}"
+    if instead := stand_in(look):
+        return f"is {instead}"
+    if kind := recognize(look):
+        return f"is {kind.noun}, not a tokenizer; get the tokenizer's own file"
     return _json_problem(head) if path.name == "tokenizer.json" else _model_problem(head)
 
 
@@ -160,7 +150,7 @@ def is_sentencepiece(head: bytes) -> bool:
         if tag != 0x0A:
             break  # what follows the pieces
         if end > len(head):
-            return num_pieces > 0 and len(head) == HEAD_BYTES
+            return num_pieces > 0 and len(head) == LOOK_BYTES
         if not _is_piece(head[start:end]):
             return False
         at, num_pieces = end, num_pieces + 1

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import zstandard
 
-from continuum.artifacts import Artifact, Corpus
+from continuum.artifacts import Artifact, Corpus, TextCounts
 from continuum.errors import ContinuumError, IntegrityError, PreflightError, StageFailedError
 from continuum.stage import Forecast
 from continuum.stages.fetch import Fetch
@@ -169,6 +169,57 @@ def test_a_stray_byte_is_named_with_file_and_place(tmp_path: Path) -> None:
         fetch(tmp_path, {"path": "a.txt"})
 
 
+def test_line_ends_are_read_as_newlines_unless_they_are_kept(tmp_path: Path) -> None:
+    write(tmp_path, a_dot_txt=b"a\r\nb\rc\n")
+    (item,) = fetch(tmp_path, {"path": "a.txt"}).items
+    (kept,) = fetch(tmp_path, {"path": "a.txt", "newlines": "keep"}).items
+    assert (item.newlines, kept.newlines) == ("unix", "keep")
+    assert item.sha256 == kept.sha256, "files keep their bytes"
+    assert item.counts is not None
+    assert kept.counts is not None
+    assert (item.counts.num_crlf, item.counts.num_cr, item.counts.num_characters) == (1, 1, 6)
+    assert kept.counts.num_characters == 7
+
+
+def test_how_text_is_read_is_identity(tmp_path: Path) -> None:
+    plain = stage_of(tmp_path, {"path": "a.jsonl"}).identity()
+    for field, value in (("newlines", "keep"), ("missing", "skip")):
+        assert stage_of(tmp_path, {"path": "a.jsonl", field: value}).identity() != plain
+
+
+def test_a_corpus_says_what_it_holds(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        a_dot_txt="Größe\r\n".encode(),
+        b_dot_jsonl=b'{"text": ""}\n{"text": null}\n{"text": "x"}\n',
+    )
+    corpus = fetch(tmp_path, {"path": "*.txt"}, {"path": "*.jsonl", "missing": "skip"})
+    assert corpus.counts == TextCounts(
+        num_documents=3, num_empty=1, num_skipped=1, num_characters=7, num_bytes=9, num_crlf=1
+    )
+    assert corpus.summary().endswith("3 document(s), 1 empty, 1 skipped, 7 characters")
+
+
+@pytest.mark.parametrize(
+    "name", ["data.parquet", "data.tar.gz", "data.bin", "data", "pointer.txt", "page.md"]
+)
+def test_what_is_no_text_is_never_to_be_called_txt(name: str, tmp_path: Path) -> None:
+    bodies = {
+        "data.parquet": b"PAR1\x15\0\x15\0PAR1",
+        "data.tar.gz": gzip.compress(b"\0" * 600),
+        "data.bin": b"\1\2\0\0",
+        "data": b"\x80\4\x95.",
+        "pointer.txt": b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n",
+        "page.md": b"<!DOCTYPE html><html><body>404</body></html>",
+    }
+    (tmp_path / name).write_bytes(bodies[name])
+    with pytest.raises(PreflightError) as error:
+        fetch(tmp_path, {"path": name})
+    assert "state `format: txt`" not in str(error.value).partition("To train on HTML")[0]
+    with pytest.raises(ContinuumError):
+        fetch(tmp_path, {"path": name, "format": "txt"})
+
+
 def test_a_stated_encoding_is_recorded_and_not_converted(tmp_path: Path) -> None:
     write(tmp_path, a_dot_txt="café".encode("latin-1"))
     corpus = fetch(tmp_path, {"path": "a.txt", "encoding": "latin-1"})
@@ -214,6 +265,12 @@ def test_json_lines_may_hold_the_text_under_another_key(tmp_path: Path) -> None:
     assert corpus.items[0].text_field == "body"
 
 
+def test_a_corpus_without_a_character_is_empty(tmp_path: Path) -> None:
+    write(tmp_path, a_dot_jsonl=b'{"text": ""}\n', b_dot_txt=b"\xef\xbb\xbf")
+    with pytest.raises(PreflightError, match=r"the corpus is empty.*2 document.*2 empty"):
+        fetch(tmp_path, {"path": "*.*"})
+
+
 def test_an_empty_corpus_is_refused_but_an_empty_file_is_not(tmp_path: Path) -> None:
     write(tmp_path, a_dot_txt=b"", b_dot_txt=b"b")
     assert len(fetch(tmp_path, {"path": "*.txt"}).items) == 2
@@ -243,6 +300,8 @@ def test_the_text_is_bounded_before_it_is_fetched(
         ({"url": "http://h/a.txt", "path": "a.txt"}, ("sources", 0), "url and path"),
         ({"path": "a.txt", "sha256": "0" * 64}, ("sources", 0, "sha256"), "only a url"),
         ({"path": "a", "format": "txt", "text_field": "t"}, ("sources", 0, "text_field"), "jsonl"),
+        ({"path": "a", "format": "txt", "missing": "skip"}, ("sources", 0, "missing"), "jsonl"),
+        ({"url": "https://host/a.parquet"}, ("sources", 0, "url"), "a Parquet file"),
         ({"path": "a.txt", "encoding": "utf8x"}, ("sources", 0, "encoding"), "no encoding"),
         ({"path": "a.txt", "encoding": "rot13"}, ("sources", 0, "encoding"), "no encoding"),
         ({"url": "ftp://host/a.txt"}, ("sources", 0, "url"), "not an http"),
@@ -285,4 +344,4 @@ def test_the_artifact_is_read_back_as_it_was_published(tmp_path: Path) -> None:
     write(tmp_path, a_dot_txt=b"a")
     artifact: Artifact = fetch(tmp_path, {"path": "a.txt"})
     assert artifact.path.is_dir()
-    assert artifact.summary() == "1 file(s), 1 bytes"
+    assert artifact.summary() == "1 file(s), 1 bytes, 1 document(s), 1 characters"

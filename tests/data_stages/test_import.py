@@ -19,7 +19,8 @@ from continuum.artifacts import (
 )
 from continuum.errors import IntegrityError, PreflightError
 from continuum.stage import Stage
-from continuum.stages.import_ import Import
+from continuum.stages.import_ import TYPES, Import
+from continuum.text.reading import read_documents
 from tests.data_stages.weights import write_litgpt_weights
 from tests.support import make_stage, run_stage
 
@@ -241,6 +242,41 @@ def test_linking_is_not_identity_and_neither_is_the_path(tmp_path: Path) -> None
     assert one["as"] == "weights"
 
 
+def test_texts_are_read_with_newlines_unless_their_ends_are_kept(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(b"a\r\nb")
+    corpora = [
+        take(tmp_path, "corpus", path="a.txt", **fields) for fields in ({}, {"newlines": "keep"})
+    ]
+    read = []
+    for corpus in corpora:
+        assert isinstance(corpus, Corpus)
+        read += ["".join(document.fragments) for document in read_documents(corpus)]
+    assert read == ["a\nb", "a\r\nb"]
+
+
+def test_lines_without_a_text_are_skipped_when_asked(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(b'{"m": {"t": "a"}}\n{"m": null}\n')
+    with pytest.raises(PreflightError, match=r"line 2: 'm\.t' is null"):
+        take(tmp_path, "corpus", path="a.jsonl", text_field="m.t")
+    corpus = take(tmp_path, "corpus", path="a.jsonl", text_field="m.t", missing="skip")
+    assert isinstance(corpus, Corpus)
+    assert corpus.counts is not None
+    assert (corpus.counts.num_documents, corpus.counts.num_skipped) == (1, 1)
+
+
+def test_only_an_import_of_texts_is_of_the_new_version(tmp_path: Path) -> None:
+    versions = {what: importing(tmp_path, what, path="x").own_version for what in TYPES}
+    assert versions == {"tokenizer": 1, "weights": 1, "dataset": 1, "corpus": 2}
+    assert "newlines" not in importing(tmp_path, "weights", path="x").identity()
+
+
+def test_a_default_that_is_stated_is_no_other_identity(tmp_path: Path) -> None:
+    plain = importing(tmp_path, "corpus", path="x").identity()
+    stated = importing(tmp_path, "corpus", path="x", newlines="unix", missing="error").identity()
+    assert plain == stated
+    assert importing(tmp_path, "corpus", path="x", newlines="keep").identity() != plain
+
+
 @pytest.mark.parametrize("kind", ["tokenizer", "weights", "dataset", "corpus"])
 def test_what_is_missing_is_known_to_the_plan(kind: str, tmp_path: Path) -> None:
     stage = importing(tmp_path, kind, path="none")
@@ -279,6 +315,9 @@ def test_a_broken_model_config_is_known_to_the_plan(text: str, tmp_path: Path) -
         ("weights", {"tokenizer": "tok"}, "tokenizer"),
         ("weights", {"format": "txt"}, "format"),
         ("tokenizer", {"text_field": "body"}, "text_field"),
+        ("weights", {"newlines": "unix"}, "newlines"),
+        ("tokenizer", {"missing": "skip"}, "missing"),
+        ("corpus", {"missing": "skip", "format": "txt"}, "missing"),
         ("corpus", {"encoding": "nope"}, "encoding"),
     ],
 )

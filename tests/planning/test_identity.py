@@ -28,7 +28,7 @@ OTHER: dict[str, Any] = {
     "strategy": "ddp", "text_field": "content", "to": 1e-6, "tokenizer": "train_tokenizer_all",
     "url": "https://example.org/other.txt", "vocab_size": 600, "weight_decay": 0.3,
     "betas": [0.8, 0.9], "every": 70, "keep_every": 700, "min_lr": 1e-7, "warmup": 70,
-    "split": 8, "init": 8,
+    "split": 8, "init": 8, "missing": "skip", "newlines": "keep",
     "tokenize_fraction": 9.0, "tokenize_corpus": 9.0, "files": ["*.txt"], "decay": 70,
 }  # fmt: skip
 """Another valid value for each field, by the last part of its path."""
@@ -42,6 +42,8 @@ SPECIAL: dict[str, Any] = {
     "import_weights_untied.path": "weights-moved",
     "download_tokenizer.files": "all", "download_all.files": "weights",
     "download_all.model": "pythia-70m", "download_tokenizer.repo": "EleutherAI/pythia-70m",
+    "fetch_all.sources.0.missing": "error",
+    "fetch_all.sources.0.newlines": "unix", "import_corpus.newlines": "unix",
     "fetch_all.sources.0.format": None, "import_corpus.format": "txt",
     "pretrain.model": "pythia-70m", "pretrain_epochs.model": "pythia-70m",
     "pretrain_best.model": "pythia-70m", "pretrain_best.data": "tokenize_files",

@@ -13,7 +13,8 @@ import pytest
 import yaml
 
 from continuum.plan import Action, Request
-from continuum.reasons import Complete, NewVersion, UpstreamChanged
+from continuum.reasons import NewVersion, UpstreamChanged
+from continuum.stages.fetch import Fetch
 from continuum.stages.pretrain import Pretrain
 from tests.commands import Cli
 from tests.planning.carrying_out import document_of, plan_of, run
@@ -34,11 +35,10 @@ def reasons(folder: Path, stage: str) -> list[str]:
     return [str(reason) for reason in plan_of(folder).stages[stage].reasons]
 
 
-def test_what_means_the_same_as_before_is_reused(old: Path) -> None:
-    stages = plan_of(old).stages
-    for name in ("book", "tokenizer"):
-        assert stages[name].action is Action.REUSE
-        assert stages[name].reasons == (Complete(),)
+def test_a_text_is_taken_again_and_why(old: Path) -> None:
+    planned = plan_of(old).stages["book"]
+    assert planned.action is Action.RUN
+    assert planned.reasons == (NewVersion("fetch", 1, 2, Fetch.news[2]),)
 
 
 def test_an_upgrade_is_called_one(old: Path, cli: Cli) -> None:
@@ -70,7 +70,7 @@ def test_a_locked_run_says_that_it_is_the_version(old: Path, cli: Cli) -> None:
     told = cli("run", old, "--locked", "--plain", expect=6).stderr
     assert "pretrain: its fingerprint is" in told
     assert "new version of the kind pretrain" in told
-    assert "book: its fingerprint" not in told
+    assert "new version of the kind fetch" in told
 
 
 def test_an_old_folder_can_be_verified_and_shown(old: Path, cli: Cli) -> None:
@@ -106,13 +106,6 @@ def test_an_old_run_stays_where_it_is_when_its_stage_is_made_again(old: Path) ->
     assert planned.run.name != before.name
     kept: dict[str, Any] = json.loads((before / "stage.json").read_text(encoding="utf-8"))
     assert kept == record
-
-
-def test_an_old_run_that_is_damaged_is_made_anew(old: Path) -> None:
-    next((old / "runs").glob("book-*/output/*.txt")).write_bytes(b"")
-    planned = plan_of(old).stages["book"]
-    assert (planned.action, planned.archive) == (Action.RUN, False)
-    assert "its artifact is damaged" in str(planned.reasons[0])
 
 
 def test_an_upgraded_folder_runs_to_its_end_and_is_settled(old: Path) -> None:

@@ -38,6 +38,7 @@ def piece(text: str, score: bytes = b"\x15\x00\x00\x80\xbf", kind: bytes = b"") 
     return b"\x0a" + bytes([len(inner)]) + inner
 
 
+LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 9\n"
 SENTENCEPIECE = piece("<unk>", kind=b"\x18\x02") + piece("▁the") + piece("é") + b"\x12\x02\x18\x01"
 
 
@@ -51,9 +52,9 @@ SENTENCEPIECE = piece("<unk>", kind=b"\x18\x02") + piece("▁the") + piece("é")
         ({"tokenizer.model": TEKKEN}, ["Mistral's Tekken"]),
         ({"tokenizer.model": b'{"version": "1.0"}'}, ["is JSON", "call it tokenizer.json"]),
         ({"tokenizer.model": b""}, ["is empty"]),
-        ({"tokenizer.model": b"version https://git-lfs.github.com/spec/v1\n"}, ["git lfs pull"]),
-        ({"tokenizer.model": b"\n<!DOCTYPE html><html>"}, ["is a web page"]),
-        ({"tokenizer.model": b"\x1f\x8b\x08\x00"}, ["compressed with gzip"]),
+        ({"tokenizer.model": LFS}, ["git lfs pull"]),
+        ({"tokenizer.model": b"\n<!DOCTYPE html><html>"}, ["is an HTML page"]),
+        ({"tokenizer.model": b"\x1f\x8b\x08\x00"}, ["gzip"]),
         ({"tokenizer.model": b"PK\x03\x04 archive"}, ["a zip archive"]),
         ({"tokenizer.model": b"\x0a\x05hello"}, ["is not a sentencepiece model"]),
         ({"tekken.json": TEKKEN}, ["tekken.json is Mistral's Tekken", "convert_tekken_tokenizer"]),
@@ -88,8 +89,8 @@ def test_what_lies_there_is_called_what_it_is(
     ("content", "words"),
     [
         (TEKKEN, ["Mistral's Tekken"]),
-        (b"version https://git-lfs.github.com/spec/v1\n", ["git lfs pull"]),
-        (b"<html>", ["is a web page"]),
+        (LFS, ["git lfs pull"]),
+        (b"<!DOCTYPE html><html><body>", ["is an HTML page"]),
         (b"Not Found", ["is not JSON"]),
         (b'{"model": {"type"', ["is not whole JSON"]),
         (b"[1]", ["holds a JSON list"]),

@@ -97,9 +97,27 @@ def test_a_corpus_too_small_is_a_warning_and_the_ids_are_counted(tmp_path: Path)
     check_tokenizer(made.path)
 
 
-def test_an_empty_corpus_still_gives_the_bytes(tmp_path: Path) -> None:
-    made = train(tmp_path, write_corpus(tmp_path / "c", {"a.txt": ""}), vocab_size=300)
+@pytest.mark.parametrize(
+    "files",
+    [{"a.txt": ""}, {"a.txt": "\ufeff"}, {"a.jsonl": json_lines(["", ""])}, {"a.jsonl": ""}, {}],
+)
+def test_an_empty_corpus_is_an_error(tmp_path: Path, files: dict[str, str]) -> None:
+    corpus = write_corpus(tmp_path / "c", files)
+    with pytest.raises(PreflightError, match=r"books: this corpus is empty.*nothing to train"):
+        train(tmp_path, corpus, vocab_size=300)
+
+
+def test_a_corpus_of_one_space_is_not_empty(tmp_path: Path) -> None:
+    made = train(tmp_path, write_corpus(tmp_path / "c", {"a.txt": " "}), vocab_size=300)
     assert made.num_ids == 257
+
+
+def test_line_ends_are_learned_as_they_are_read(tmp_path: Path) -> None:
+    unix, dos = prose(), prose().replace("\n", "\r\n")
+    one = write_corpus(tmp_path / "a", {"a.txt": unix})
+    two = write_corpus(tmp_path / "b", {"a.txt": dos}, newlines="unix")
+    made = [train(tmp_path, corpus, vocab_size=600).digest for corpus in (one, two)]
+    assert made[0] == made[1]
 
 
 def test_an_unreadable_corpus_says_where(tmp_path: Path) -> None:

@@ -1,0 +1,353 @@
+"""What a file is, by its first and last bytes: the kinds of data that are no text.
+
+A kind is only named on evidence that no text gives: magic bytes that are no characters, or a
+structure. A text that begins with "PK", "BM", "MZ" or "PAR1", or speaks of `<html>`, is none.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from continuum.sources.looks import Look
+
+MARKUP_SUFFIXES = (".html", ".htm", ".xhtml")
+"""Of files that are web pages on purpose."""
+MANY_STEPS = 100
+"""Of a pickle: as many are no accident."""
+MAX_POINTER_BYTES = 1024
+"""A Git-LFS pointer is never longer."""
+
+
+@dataclass(frozen=True)
+class FileKind:
+    """A kind of data, and how its text can be had."""
+
+    noun: str
+    """With its article: `a Parquet file`."""
+    advice: str
+
+    def __str__(self) -> str:
+        return f"{self.noun}; {self.advice}"
+
+
+def recognize(look: Look) -> FileKind | None:
+    """The kind of data that is no text; None if it is no kind that is known here."""
+    for is_kind, kind in _POINTERS:
+        if is_kind(look):
+            return kind
+    if look.head.startswith(_ZIP_STARTS):
+        return _kind_of_zip(look)
+    for start, kind in _MAGIC:
+        if look.head.startswith(start):
+            return kind
+    # Two bytes, or a few letters, begin many a text of two bytes a character.
+    structures = _STRUCTURES[:1] if look.has_wide_encoding else _STRUCTURES
+    return next((kind for is_kind, kind in structures if is_kind(look)), None)
+
+
+def kind_of_suffix(name: str) -> FileKind | None:
+    """The kind that a file's last suffix stands for, where it is known to be no text."""
+    return _SUFFIXES.get(PurePosixPath(name).suffix.lower())
+
+
+def is_web_page(head: bytes) -> bool:
+    """True if a file begins as an HTML page does; mere tags, as in a README, do not."""
+    return _PAGE.match(head) is not None
+
+
+def is_refusal(head: bytes) -> bool:
+    """True if a file is what an object store answers (in XML) when it does not give one."""
+    return _REFUSAL.match(head) is not None
+
+
+_COMMENTS = rb"(?:<!--(?:(?!-->).)*-->\s*)*"
+_PAGE = re.compile(
+    rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml[^>]*>\s*)?" + _COMMENTS + rb"(?:<!doctype\s+html[^>]*>\s*"
+    + _COMMENTS + rb"(?:<[a-z!/]|\Z)|<(?:html|head)(?:\s[^>]*)?>\s*" + _COMMENTS + rb"<[a-z!/])",
+    re.IGNORECASE | re.DOTALL,
+)  # fmt: skip
+_REFUSAL = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml[^>]*>\s*)?<Error>\s*<Code>")
+
+_LFS = re.compile(rb"version https?://(?:git-lfs|hawser)\.github\.com/spec/v\d[^\n]*\n[^\0]*\boid ")
+_ANNEX = re.compile(rb"(?:(?:\.\./)*\.git)?/annex/objects/\S+\s*\Z")
+_XET = re.compile(rb"# xet version \d")
+_WARC = re.compile(rb"WARC/\d\.\d+\r?\n[\w-]+:")
+_BZIP2 = re.compile(
+    rb"BZh[1-9](?:1AY&SY.{0,12}[\0-\x08\x80-\xff]|\x17\x72\x45\x38\x50\x90)", re.DOTALL
+)
+_PDF = re.compile(rb"%PDF-\d\.\d\s*(?:[\r\n]|\Z)")
+_RTF = re.compile(rb"\{\\rtf\d?[\\\s{}]")
+_EARLY_PICKLE = re.compile(rb"\((?:lp|dp|ip)\d+\n|c[\w.]+\n[\w.]+\n|[\])}]q\0|\(c[\w.]+\n")
+_PICKLE = re.compile(rb"\x80[\x02-\x05]")
+_ARROW_STREAM = re.compile(rb"\xff\xff\xff\xff..\0\0", re.DOTALL)
+_COMPRESS = re.compile(rb"\x1f\x9d[\x80-\xff]")
+_PYC = re.compile(rb"..\r\n[\0-\x03]\0\0\0", re.DOTALL)
+_UNPACK = "unpack it first, and name the files in it"
+_TO_LINES = "convert it to JSON lines first, for example with"
+_PANDAS = "to_json('data.jsonl', orient='records', lines=True)`"
+_EXPORT = "export it as plain text first"
+
+GZIP = FileKind("gzip data", "end its name in .gz (as in book.txt.gz), and it is unpacked")
+ZSTD = FileKind("zstd data", "end its name in .zst (as in book.txt.zst), and it is unpacked")
+ZIP = FileKind("a zip archive", _UNPACK)
+TAR = FileKind("a tar archive", f"{_UNPACK} (`tar -xf FILE`)")
+TORCH = FileKind("a file of torch.save", "weights are taken in by `kind: import`, `as: weights`")
+SAFETENSORS = FileKind("a safetensors file", "weights are no text")
+PARQUET = FileKind("a Parquet file", f"{_TO_LINES} `pandas.read_parquet('data.parquet').{_PANDAS}")
+ARROW = FileKind("an Arrow file", f"{_TO_LINES} `datasets` or pyarrow (`Dataset.to_json`)")
+FEATHER = FileKind("a Feather file", f"{_TO_LINES} `pandas.read_feather('data.feather').{_PANDAS}")
+ORC = FileKind("an ORC file", f"{_TO_LINES} `pandas.read_orc('data.orc').{_PANDAS}")
+AVRO = FileKind("an Avro file", f"{_TO_LINES} `avro-tools tojson`")
+HDF5 = FileKind("an HDF5 file", "write its texts as JSON lines first")
+NPY = FileKind("a NumPy array", "arrays are no text; write the text they were made from")
+PICKLE = FileKind("a pickle", "write its texts as JSON lines from Python first")
+SQLITE = FileKind("an SQLite database", f"{_TO_LINES} `sqlite3 -json` and `jq -c '.[]'`")
+PDF = FileKind("a PDF document", "extract its text first, for example with `pdftotext`")
+RTF = FileKind("a rich-text (RTF) document", _EXPORT)
+WARC = FileKind("a WARC web archive", "extract the texts first, for example as JSON lines")
+IMAGE = FileKind("an image", "it holds no text; take it out of the sources")
+SOUND = FileKind("sound or video", "it holds no text; take it out of the sources")
+PROGRAM = FileKind("a compiled program", "it holds no text; take it out of the sources")
+XZ = FileKind("xz or lzma data", "unpack it first (`xz -d FILE`), or pack it as .gz or .zst")
+BZIP2 = FileKind("bzip2 data", "unpack it first (`bzip2 -d FILE`), or pack it as .gz or .zst")
+LZ4 = FileKind("lz4 data", "unpack it first (`lz4 -d FILE`), or pack it as .gz or .zst")
+LZIP = FileKind("lzip data", "unpack it first (`lzip -d FILE`), or pack it as .gz or .zst")
+COMPRESS = FileKind("data packed by compress", "unpack it first (`gzip -d FILE`)")
+SEVEN_ZIP = FileKind("a 7z archive", f"{_UNPACK} (`7z x FILE`)")
+RAR = FileKind("a RAR archive", f"{_UNPACK} (`unrar x FILE`)")
+PACKAGE = FileKind("an ar archive (.deb or .a)", _UNPACK)
+CPIO = FileKind("a cpio archive", f"{_UNPACK} (`cpio -i < FILE`)")
+GGUF = FileKind("a GGUF model", "weights are no text")
+OFFICE = FileKind("an office document (OLE: .doc, .xls, .ppt)", _EXPORT)
+TOKENS = FileKind("a file of token ids", "name the text that it was made from")
+LFS = FileKind(
+    "a Git-LFS pointer, not the file itself", "get the file with `git lfs pull` where it lies"
+)
+ANNEX = FileKind(
+    "a git-annex pointer, not the file itself", "get the file with `git annex get` where it lies"
+)
+XET = FileKind("a Xet pointer, not the file itself", "get the file with `git xet` or `hf download`")
+DVC = FileKind("a DVC pointer, not the file itself", "get the file with `dvc pull`, and name that")
+DOCX = FileKind("a Word document (DOCX)", f"{_EXPORT} (`pandoc -t plain FILE`)")
+SHEET = FileKind("a spreadsheet (XLSX)", "export it as JSON lines first")
+SLIDES = FileKind("a presentation (PPTX)", _EXPORT)
+EPUB = FileKind("an EPUB book", f"{_EXPORT} (`pandoc -t plain FILE`)")
+ODT = FileKind("an OpenDocument file (ODT, ODS, ODP)", _EXPORT)
+NPZ = FileKind("an archive of NumPy arrays (.npz)", NPY.advice)
+JAR = FileKind("a Java archive", _UNPACK)
+WHEEL = FileKind("a Python package (wheel)", "install it, and use `python:` to name its files")
+JSON = FileKind(
+    "a JSON document",
+    "if each of its lines is one object, state `format: jsonl`; if it is an array of objects, "
+    "write one a line first (`jq -c '.[]' data.json > data.jsonl`)",
+)
+POINTERS = (LFS, ANNEX, XET)
+"""What stands in the place of a file that is kept elsewhere."""
+TEXT_KINDS = (JSON, DVC)
+"""Those that are written in plain text."""
+
+
+_MACH_O = (b"\xfe\xed\xfa\xce", b"\xfe\xed\xfa\xcf", b"\xce\xfa\xed\xfe", b"\xcf\xfa\xed\xfe")
+
+
+def _starts_binary(*starts: bytes) -> Callable[[Look], bool]:
+    """Letters that may begin a text too, so that what follows must be binary."""
+    return lambda look: look.head.startswith(starts) and look.is_binary
+
+
+def _matches(pattern: "re.Pattern[bytes]") -> Callable[[Look], bool]:
+    return lambda look: pattern.match(look.head) is not None
+
+
+def _is_pointer(pattern: "re.Pattern[bytes]") -> Callable[[Look], bool]:
+    def is_pointer(look: Look) -> bool:
+        size = len(look.head) if look.size_bytes is None else look.size_bytes
+        return size <= MAX_POINTER_BYTES and pattern.match(look.head) is not None
+
+    return is_pointer
+
+
+def _is_parquet(look: Look) -> bool:
+    is_marked = look.head.startswith((b"PAR1", b"PARE"))
+    is_whole = len(look.tail) >= 12 and look.tail.endswith((b"PAR1", b"PARE"))
+    is_thrift = look.head[4:5] == b"\x15"
+    return is_marked and (is_whole or is_thrift or look.is_binary)
+
+
+def _is_orc(look: Look) -> bool:
+    return look.head.startswith(b"ORC") and (look.is_binary or look.tail[-4:-1] == b"ORC")
+
+
+def _is_tar(look: Look) -> bool:
+    """True if the first 512 bytes are a header: their sum is written in them."""
+    header = look.head[:512]
+    try:
+        stated = int(header[148:156].strip(b" \0"), 8)
+    except ValueError:
+        return False
+    return len(header) == 512 and stated == sum(header[:148] + b" " * 8 + header[156:])
+
+
+def _is_safetensors(look: Look) -> bool:
+    length = int.from_bytes(look.head[:8], "little")
+    return look.head[8:9] == b"{" and 2 <= length < 1 << 32 and look.head[6:8] == b"\0\0"
+
+
+def _is_pdf(look: Look) -> bool:
+    is_whole = look.head.startswith(b"%PDF-") and (look.is_binary or b"%%EOF" in look.tail)
+    return is_whole or _PDF.match(look.head) is not None
+
+
+def _is_bitmap(look: Look) -> bool:
+    return look.head.startswith(b"BM") and look.head[6:10] == b"\0\0\0\0"
+
+
+def _is_video(look: Look) -> bool:
+    return look.head[4:8] == b"ftyp" and look.is_binary
+
+
+def _is_early_pickle(look: Look) -> bool:
+    """True if the beginning is a program of the pickle machine: protocols 0 and 1 have no magic."""
+    if _EARLY_PICKLE.match(look.head) is None:
+        return False
+    import pickletools
+
+    num_steps = 0
+    try:
+        for step, _, _ in pickletools.genops(look.head):
+            num_steps += 1
+            if step.name == "STOP":
+                return True
+    except ValueError:  # an unknown step, or the look ended within one
+        pass
+    return num_steps >= MANY_STEPS
+
+
+def _is_archive(look: Look) -> bool:
+    return look.head.startswith(b"!<arch>\n") and look.head[66:68] == b"`\n"
+
+
+def _kind_of_zip(look: Look) -> FileKind:
+    """By the names of its members, which stand in its directory, at its end."""
+    names = look.head + look.tail
+    return next((kind for name, kind in _IN_ZIP if name in names), ZIP)
+
+
+_IN_ZIP = (
+    (b"mimetypeapplication/epub+zip", EPUB),
+    (b"mimetypeapplication/vnd.oasis.opendocument", ODT),
+    (b"word/document", DOCX),
+    (b"xl/workbook", SHEET),
+    (b"ppt/presentation", SLIDES),
+    (b"/data.pkl", TORCH),
+    (b".npy", NPZ),
+    (b"META-INF/MANIFEST.MF", JAR),
+    (b".dist-info/", WHEEL),
+)
+_ZIP_STARTS = (b"PK\3\4", b"PK\5\6", b"PK\7\x08")
+_POINTERS: tuple[tuple[Callable[[Look], bool], FileKind], ...] = (
+    (_is_pointer(_LFS), LFS),
+    (_is_pointer(_ANNEX), ANNEX),
+    (_is_pointer(_XET), XET),
+)
+_MAGIC = (
+    (b"\x1f\x8b\x08", GZIP),
+    (b"\x28\xb5\x2f\xfd", ZSTD),
+    (b"\xfd7zXZ\0", XZ),
+    (b"\x5d\0\0", XZ),
+    (b"\x04\x22\x4d\x18", LZ4),
+    (b"LZIP\1", LZIP),
+    (b"7z\xbc\xaf\x27\x1c", SEVEN_ZIP),
+    (b"Rar!\x1a\7", RAR),
+    (b"ARROW1\0", ARROW),
+    (b"Obj\1", AVRO),
+    (b"\x89HDF\r\n\x1a\n", HDF5),
+    (b"\x93NUMPY\1\0", NPY),
+    (b"\x93NUMPY\2\0", NPY),
+    (b"\x93NUMPY\3\0", NPY),
+    (b"\x80\2\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19", TORCH),
+    (b"SQLite format 3\0", SQLITE),
+    (b"\x89PNG\r\n\x1a\n", IMAGE),
+    (b"II*\0", IMAGE),
+    (b"MM\0*", IMAGE),
+    (b"fLaC\0", SOUND),
+    (b"OggS\0", SOUND),
+    (b"\x1aE\xdf\xa3", SOUND),
+    (b"\x7fELF", PROGRAM),
+    (b"\0asm", PROGRAM),
+    (b"\xca\xfe\xba\xbe\0", PROGRAM),
+    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", OFFICE),
+    (b"MMIDIDX\0", TOKENS),
+)
+"""Beginnings that are no text in any encoding that is in use."""
+_STRUCTURES: tuple[tuple[Callable[[Look], bool], FileKind], ...] = (
+    (_is_tar, TAR),
+    (_matches(_WARC), WARC),
+    (_is_parquet, PARQUET),
+    (_starts_binary(b"ARROW1"), ARROW),
+    (_starts_binary(b"FEA1"), FEATHER),
+    (_is_orc, ORC),
+    (_matches(_ARROW_STREAM), ARROW),
+    (_matches(_COMPRESS), COMPRESS),
+    (_is_safetensors, SAFETENSORS),
+    (_starts_binary(b"GGUF", b"ggml", b"ggjt", b"lmgg", b"tjgg"), GGUF),
+    (_matches(_PICKLE), PICKLE),
+    (_is_early_pickle, PICKLE),
+    (_matches(_PYC), PROGRAM),
+    (_matches(_BZIP2), BZIP2),
+    (_starts_binary(b"070701", b"070702", b"070707"), CPIO),
+    (_is_archive, PACKAGE),
+    (_is_pdf, PDF),
+    (_matches(_RTF), RTF),
+    (_starts_binary(b"GIF87a", b"GIF89a"), IMAGE),
+    (lambda look: look.head.startswith(b"RIFF") and look.head[8:12] == b"WEBP", IMAGE),
+    (_starts_binary(b"RIFF", b"ID3"), SOUND),
+    (_is_bitmap, IMAGE),
+    (_is_video, SOUND),
+    (_starts_binary(b"\xff\xd8\xff"), IMAGE),
+    (_starts_binary(b"MZ", *_MACH_O), PROGRAM),
+)
+_SUFFIXES = {
+    **dict.fromkeys((".parquet", ".pq"), PARQUET),
+    **dict.fromkeys((".arrow", ".arrows", ".ipc"), ARROW),
+    **dict.fromkeys((".pkl", ".pickle", ".joblib"), PICKLE),
+    **dict.fromkeys((".pt", ".pth", ".ckpt"), TORCH),
+    **dict.fromkeys((".db", ".sqlite", ".sqlite3"), SQLITE),
+    **dict.fromkeys((".h5", ".hdf5"), HDF5),
+    **dict.fromkeys((".tar", ".tgz", ".txz", ".tbz2", ".tzst"), TAR),
+    **dict.fromkeys((".xz", ".lzma"), XZ),
+    **dict.fromkeys((".doc", ".xls", ".ppt"), OFFICE),
+    **dict.fromkeys((".odt", ".ods", ".odp"), ODT),
+    **dict.fromkeys((".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff"), IMAGE),
+    **dict.fromkeys((".mp3", ".wav", ".flac", ".ogg", ".mp4", ".mkv", ".avi"), SOUND),
+    **dict.fromkeys((".exe", ".dll", ".so", ".o", ".pyc", ".class", ".wasm"), PROGRAM),
+    ".feather": FEATHER,
+    ".orc": ORC,
+    ".avro": AVRO,
+    ".npy": NPY,
+    ".npz": NPZ,
+    ".zip": ZIP,
+    ".whl": WHEEL,
+    ".jar": JAR,
+    ".7z": SEVEN_ZIP,
+    ".rar": RAR,
+    ".deb": PACKAGE,
+    ".bz2": BZIP2,
+    ".lz4": LZ4,
+    ".lz": LZIP,
+    ".z": COMPRESS,
+    ".cpio": CPIO,
+    ".pdf": PDF,
+    ".rtf": RTF,
+    ".docx": DOCX,
+    ".xlsx": SHEET,
+    ".pptx": SLIDES,
+    ".epub": EPUB,
+    ".warc": WARC,
+    ".wet": WARC,
+    ".safetensors": SAFETENSORS,
+    ".gguf": GGUF,
+    ".dvc": DVC,
+    ".json": JSON,
+}
