@@ -95,13 +95,17 @@ def format_of(name: str) -> str | None:
     return suffix if suffix in FORMATS else None
 
 
-def no_format(name: str) -> tuple[str, str]:
-    """What is wrong with a name that says no format, and what to do."""
+def no_format(name: str, where: str = "") -> tuple[str, str]:
+    """What is wrong with a name that says no format, and what to do.
+
+    Args:
+        where: Where a format is to be stated.
+    """
     bare = name.removesuffix(PurePosixPath(name).suffix) if compression_of(name) != "none" else name
     kind = kind_of_suffix(bare)
     if kind is not None:
         return f"its suffix says {kind.noun}", kind.advice
-    return "its suffix says no format", "state `format: txt`, md, py or jsonl"
+    return "its suffix says no format", f"state `format: txt`, md, py or jsonl{where}"
 
 
 def _unknown_format(name: str, path: Path | None, encoding: str) -> str:

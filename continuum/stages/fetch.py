@@ -361,5 +361,5 @@ def _url_problems(url: str, source: Source) -> Iterator[Problem]:
         message = "an address with a password would be recorded; use a file and `path`"
         yield Problem(("url",), message)
     elif source.format is None and format_of(_url_name(url)) is None:
-        problem, advice = no_format(_url_name(url))
+        problem, advice = no_format(_url_name(url), " beside it")
         yield Problem(("url",), problem.replace("its suffix", "the address' suffix"), advice)

@@ -174,6 +174,19 @@ def test_a_change_reaches_all_below_it_and_nothing_else(
     assert others == {"tokenize_corpus", "pretrain_all", "resume_all", "retrain_all"}
 
 
+def test_what_makes_no_texts_is_still_found_by_its_earlier_name(golden: Path) -> None:
+    earlier = {planned.name for planned in plan_with(golden) if planned.earlier is not None}
+    assert earlier == {
+        "download_tokenizer",
+        "download_all",
+        "download_tied",
+        "import_tokenizer",
+        "import_weights",
+        "import_weights_untied",
+        "import_dataset",
+    }
+
+
 def test_bytes_of_local_files_count(golden: Path, tmp_path: Path) -> None:
     before = fingerprints_of(prepare(tmp_path))
     (tmp_path / "data" / "notes.md").write_text("# Other\n", encoding="utf-8")
