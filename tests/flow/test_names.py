@@ -16,6 +16,7 @@ NAMES = {
     "x\u202egpj.txt".encode(): r"x\u202egpj.txt",
     rb"caf\xe9.txt": r"caf\\xe9.txt",
     'grün "it\'s".txt'.encode(): 'grün "it\'s".txt',
+    b"[red] :heart: [bold].txt": "[red] :heart: [bold].txt",
 }
 BOOKS = r"""
 continuum: 1
@@ -55,7 +56,7 @@ def sources(folder: Path, stage: str) -> list[str]:
 def test_every_command_reads_records_and_shows_them(folder: Path, cli: Cli) -> None:
     listed = json.loads(cli("plan", folder, "--json", "--out", folder / "plan.json").stdout)
     assert listed == json.loads((folder / "plan.json").read_bytes())
-    assert listed["stages"][0]["files"] == {"taken": {".txt": 5}, "left": {}}
+    assert listed["stages"][0]["files"] == {"taken": {".txt": 6}, "left": {}}
     cli("run", folder, "--plan", folder / "plan.json", "--plain")
     assert sources(folder, "books") == sorted(NAMES.values())
     assert sources(folder, "more") == [*sorted(NAMES.values()), r"caf\xe9.txt"]
@@ -63,7 +64,7 @@ def test_every_command_reads_records_and_shows_them(folder: Path, cli: Cli) -> N
     assert sorted(json.loads(stage.read_bytes())["identity"]["files"]) == sorted(NAMES.values())
     shown = cli("lineage", folder).stdout
     assert all(name in shown for name in NAMES.values())
-    assert "5 file(s)" in cli("status", folder).stdout
+    assert "6 file(s)" in cli("status", folder).stdout
     assert json.loads(cli("verify", folder, "--json").stdout)["schema"]
     cli("lock", folder)
     cli("run", folder, "--locked", "--plain")
@@ -76,6 +77,8 @@ def test_every_command_reads_records_and_shows_them(folder: Path, cli: Cli) -> N
 def test_a_change_is_called_by_its_name(folder: Path, cli: Cli) -> None:
     (folder / "experiment.yaml").write_text(BOOKS, encoding="utf-8")
     cli("run", folder, "--plain")
+    shown = cli("lineage", folder).stdout
+    assert all(name in shown for name in NAMES.values()), shown
     (folder / "data" / os.fsdecode(b"caf\xe9.txt")).write_text("other\n" * 50, encoding="utf-8")
     assert r"caf\xe9.txt" in cli("plan", folder).stdout
 
