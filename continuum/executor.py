@@ -118,7 +118,7 @@ class _Execution:
         self._result = result
         self._plan = result.plan
         self._launcher = launcher
-        self._observe = observe
+        self._observe = _once_each(observe)
         self._stop = stop
         self._stopping_since: float | None = None
         self._has_killed = False
@@ -300,6 +300,22 @@ def has_other_inputs(planned: PlannedStage, inputs: Mapping[str, Artifact], plan
         if used.digest != inputs[str(ref)].digest:
             return True
     return False
+
+
+def _once_each(observe: Observer) -> Observer:
+    """The observer without the warnings of a stage that it has had: the plan and the stage itself
+    may give the same."""
+    had: set[tuple[str, str]] = set()
+
+    def pass_on(stage: str, event: dict[str, Any]) -> None:
+        if event["event"] == "warning":
+            warning = (stage, event["message"])
+            if warning in had:
+                return
+            had.add(warning)
+        observe(stage, event)
+
+    return pass_on
 
 
 def _record_or_none(run: StageRun) -> StageRecord | None:

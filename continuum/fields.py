@@ -164,10 +164,8 @@ class LocalPath(str):
 
     def resolve(self, experiment_folder: Path) -> Path:
         """The place on this machine; a name that YAML cannot hold is spelled as in records."""
-        place = experiment_folder / self
-        if "\\" in self and not place.exists():
-            return experiment_folder / path_of(self)
-        return place
+        spelled = experiment_folder / path_of(self)
+        return spelled if spelled.exists() else experiment_folder / self
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:

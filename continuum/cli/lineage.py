@@ -3,6 +3,8 @@
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
+from rich.text import Text
 from rich.tree import Tree
 
 from continuum.cli.arguments import Overrides, Spec, open_experiment
@@ -42,7 +44,7 @@ def lineage(
 
 def draw(graph: Graph, node: Node) -> Tree:
     """A node, and below it what it came from."""
-    tree = Tree(_label(node))
+    tree = Tree(_drawn(_label(node)))
     _grow(tree, graph, node, {node.id}, MAX_GENERATIONS)
     return tree
 
@@ -75,20 +77,25 @@ def _grow(tree: Tree, graph: Graph, node: Node, shown: set[str], generations: in
             continue
         is_known = parent.id in shown and bool(graph.parents(parent.id))
         above = "  [dim](see above)[/dim]" if is_known else ""
-        branch = tree.add(f"[dim]{relation}[/dim] {_label(parent)}{above}")
+        branch = tree.add(_drawn(f"[dim]{relation}[/dim] {_label(parent)}{above}"))
         if not is_known:
             shown.add(parent.id)
             _grow(branch, graph, parent, shown, generations - 1)
     if len(sources) > MAX_SOURCES:
-        first, last = sources[0].facts["source"], sources[-1].facts["source"]
-        tree.add(f"[dim]used[/dim] {len(sources)} sources, {first} … {last}")
+        first, last = (escape(source.facts["source"]) for source in (sources[0], sources[-1]))
+        tree.add(_drawn(f"[dim]used[/dim] {len(sources)} sources, {first} … {last}"))
+
+
+def _drawn(markup: str) -> Text:
+    """A label as it looks; a file's name may have `:heart:` in it, and stays so."""
+    return Text.from_markup(markup, emoji=False)
 
 
 def _label(node: Node) -> str:
     facts = node.facts
     words = [f"[bold]{_name(node)}[/bold]", node.type]
     if node.type == "source":
-        words = [f"[bold]{facts['source']}[/bold]", "source"]
+        words = [f"[bold]{escape(facts['source'])}[/bold]", "source"]
     if facts.get("tokens_seen"):
         words.append(_tokens(facts))
     elif node.type not in ("source", "run") and facts.get("summary"):

@@ -8,7 +8,6 @@ does not say what its texts are, and a pattern does.
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from pathlib import PurePosixPath
 
 from continuum.errors import PreflightError
 from continuum.sources.globs import label_of
@@ -57,7 +56,7 @@ def choose_texts(folder: str, found: FoundFiles, stated: str | None) -> FoundFil
             f"{folder}: there is no text to take in this folder ({why}); "
             f"a pattern takes what it names, as in `path: {folder}/**/*.txt`"
         )
-    _check_one_format(folder, taken, counts, stated)
+    _check_one_format(folder, counts, stated)
     return FoundFiles(tuple(taken), left)
 
 
@@ -74,11 +73,10 @@ def describe_choice(taken: Mapping[str, int], left: Mapping[str, int]) -> str:
 
 def format_warnings(files: Iterable[LocalFile], stated: str | None) -> tuple[str, ...]:
     """What is read otherwise than its suffix says, since a pattern and the `format` ask for it."""
-    others = Counter(
-        label_of(file.name)
-        for file in files
-        if stated is not None and _is_of_other_kind(file.name, stated)
-    )
+    if stated is None:
+        return ()
+    counts = count_by_suffix(files)
+    others = {label: n for label, n in counts.items() if _is_of_other_kind(label, stated)}
     if not others:
         return ()
     how = "a JSON object on each line" if stated == "jsonl" else "each file is one document"
@@ -88,57 +86,58 @@ def format_warnings(files: Iterable[LocalFile], stated: str | None) -> tuple[str
 
 
 def _why_left(name: str) -> str | None:
-    last = PurePosixPath(name).name
+    last = name.rpartition("/")[2]
     if _COMPANION.fullmatch(last):
         return COMPANIONS
     if _METADATA.fullmatch(last):
         return last.lower()
-    return label_of(name) if _NO_TEXT.fullmatch(label_of(name)) else None
+    label = label_of(name)
+    return label if _NO_TEXT.fullmatch(label) else None
 
 
-def _check_one_format(
-    folder: str, taken: list[LocalFile], counts: Counter[str], stated: str | None
-) -> None:
-    formats = {format_of(file.name) for file in taken}
-    others = [file for file in taken if stated is not None and _conflicts(file.name, stated)]
-    if len(formats - {None}) > 1 or others:
+def _check_one_format(folder: str, counts: Counter[str], stated: str | None) -> None:
+    formats = {_format_of(label) for label in counts}
+    has_others = stated is not None and any(_conflicts(label, stated) for label in counts)
+    if len(formats - {None}) > 1 or has_others:
         said = f" and `format: {stated}` is stated" if stated is not None else ""
         raise PreflightError(
             f"{folder}: this folder holds {describe_files(counts)}{said}; name the files of one "
-            f"format by a pattern, {_examples(folder, taken)}"
+            f"format by a pattern, {_examples(folder, counts)}"
         )
     if stated is None and None in formats:
-        unknown = [file for file in taken if format_of(file.name) is None]
+        unknown = {label: n for label, n in counts.items() if _format_of(label) is None}
         raise PreflightError(
-            f"{folder}: the suffix of {describe_files(count_by_suffix(unknown))} says no format "
+            f"{folder}: the suffix of {describe_files(unknown)} says no format "
             f"(the folder holds {describe_files(counts)}); state `format: txt`, md, py or jsonl, "
-            f"or name the files by a pattern, {_examples(folder, taken)}"
+            f"or name the files by a pattern, {_examples(folder, counts)}"
         )
 
 
-def _conflicts(name: str, stated: str) -> bool:
-    """True if a name says another format than the stated one."""
-    own = format_of(name)
+def _format_of(label: str) -> str | None:
+    return format_of(f"x{label}") if label.startswith(".") else None
+
+
+def _conflicts(label: str, stated: str) -> bool:
+    """True if a suffix says another format than the stated one."""
+    own = _format_of(label)
     if own is not None:
         return own != stated
-    suffix = _plain_suffix(name)
+    suffix = _plain_suffix(label)
     is_lines = stated == "jsonl" and _JSON_LINES.fullmatch(suffix) is not None
     return _OTHER_FORMATS.fullmatch(suffix) is not None and not is_lines
 
 
-def _is_of_other_kind(name: str, stated: str) -> bool:
+def _is_of_other_kind(label: str, stated: str) -> bool:
     """True if it matters: prose that is read as JSON lines, or the reverse."""
-    own = format_of(name)
-    is_lines = _JSON_LINES.fullmatch(_plain_suffix(name)) is not None
-    return is_lines != (stated == "jsonl") and (is_lines or own is not None)
+    is_lines = _JSON_LINES.fullmatch(_plain_suffix(label)) is not None
+    return is_lines != (stated == "jsonl") and (is_lines or _format_of(label) is not None)
 
 
-def _plain_suffix(name: str) -> str:
-    label = label_of(name)
+def _plain_suffix(label: str) -> str:
     return re.sub(r"(.)\.(gz|zst|xz|bz2)$", r"\1", label)
 
 
-def _examples(folder: str, taken: list[LocalFile]) -> str:
-    by_number = count_by_suffix(file for file in taken if format_of(file.name) is not None)
-    labels = [label for label, _ in by_number.most_common(2)] or [".txt"]
+def _examples(folder: str, counts: Counter[str]) -> str:
+    known = [label for label, _ in counts.most_common() if _format_of(label) is not None]
+    labels = known[:2] or [".txt"]
     return "as in " + " or ".join(f"`path: {folder}/**/*{label}`" for label in labels)

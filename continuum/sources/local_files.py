@@ -48,7 +48,7 @@ def find_files(pattern: str, folder: Path, *, excluded: Path | None = None) -> F
     Raises:
         PreflightError: it leads to no file, to a folder, to a file that cannot be read.
     """
-    for written in dict.fromkeys((pattern, path_of(pattern))):
+    for written in dict.fromkeys((path_of(pattern), pattern)):
         literal = folder / written
         if literal.is_file():
             file = LocalFile(spelled(literal.name), literal)

@@ -183,8 +183,8 @@ def _base_files(named: Node, mild: list[Diagnostic]) -> list[tuple[Path, Place]]
 def _existing(said: str, place: Place, mild: list[Diagnostic]) -> Path:
     path = place.folder / said
     try:
-        if "\\" in said and not path.exists():
-            path = place.folder / path_of(said)
+        if (spelled := place.folder / path_of(said)).exists():
+            path = spelled
         beside = () if path.exists() else sorted(path.parent.glob("*.y*ml"))
     except (OSError, ValueError):
         beside = ()

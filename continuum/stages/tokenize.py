@@ -137,6 +137,7 @@ class Tokenize(Stage):
         corpora = [ctx.artifact(ref) for ref in self.corpora]
         if problem := file_problem(corpora[0], self.validation):
             raise PreflightError(problem)
+        _warn(ctx, self._tokenizer_warnings(tokenizer))
         sample = [text for corpus in corpora for text in sample_texts(corpus)]
         method = choose_method(tokenizer.path, sample, name=tokenizer.label)
         _warn(ctx, method.remarks)

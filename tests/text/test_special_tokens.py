@@ -10,10 +10,13 @@ from tokenizers import AddedToken, Tokenizer, processors
 
 from continuum.artifacts import TokenizerFiles
 from continuum.errors import PreflightError
+from continuum.stage import Forecast, PlanInput
 from continuum.stages.import_ import Import
+from continuum.stages.tokenize import Tokenize
 from continuum.text.marks import is_chat_marker, mark_warnings
 from continuum.text.tokenizing import inspect_tokenizer
 from tests.support import make_stage, run_stage
+from tests.text.samples import write_corpus
 
 END = "<|endoftext|>"
 
@@ -162,6 +165,29 @@ def test_documents_that_begin_a_chat_are_a_warning(
     assert len(warnings) == len(words)
     for warning, word in zip(warnings, words, strict=True):
         assert warning.startswith(f"models/tok: its {word} is <|im_")
+
+
+def test_the_plan_and_the_run_of_tokenize_say_so(folder: Path, tmp_path: Path) -> None:
+    add(folder, "<|im_start|>", "<|im_end|>")
+    write(folder, "special_tokens_map", bos_token="<|im_start|>")
+    found = config(folder, eos_token=END)
+    corpus = write_corpus(tmp_path / "c", {"a.txt": "one"})
+    fields = {"corpus": "books", "tokenizer": "tok", "validation": "none"}
+    stage = make_stage(Tokenize, tmp_path, **fields)
+    inputs = {
+        name: PlanInput(stage, Forecast(), artifact)
+        for name, artifact in {"books": corpus, "tok": found}.items()
+    }
+    planned = stage.forecast(inputs, tmp_path).warnings
+    assert [words.split(" <|im_start|>")[0] for words in planned] == [
+        "models/tok: the BOS",
+        "models/tok: its BOS is",
+    ]
+    events: list[dict[str, Any]] = []
+    run_stage(stage, tmp_path, inputs={"books": corpus, "tok": found}, events=events)
+    said = [event["message"] for event in events if event["event"] == "warning"]
+    assert said[:2] == list(planned)
+    assert all("output:" not in message for message in said)
 
 
 def test_no_eos_at_all_is_a_warning(folder: Path) -> None:
