@@ -22,6 +22,7 @@ SAFE_PATH = "tests/flow/test_safe_path.py"
 LOOP = "tests/training/test_loop.py"
 GUARDS = "tests/training/test_guards.py"
 CHECKPOINT = "tests/training/test_checkpoint.py"
+DRAWING = "tests/text/test_drawing.py"
 
 MUTANTS = (
     # Those that an audit found alive.
@@ -231,5 +232,41 @@ MUTANTS = (
         "if home.resolve() not in Path(file).resolve().parents:",
         "if not file:",
         (SAFE_PATH, "-k", "not_the_installed_one"),
+    ),
+    # What a fraction gives to validation.
+    Mutant(
+        "the split seed draws nothing",
+        "continuum/text/drawing.py",
+        'hashlib.sha256(f"{seed}\\n".encode())',
+        "hashlib.sha256()",
+        (DRAWING, "-k", "a_seed_draws"),
+    ),
+    Mutant(
+        "equal documents are drawn one by one",
+        "continuum/text/drawing.py",
+        "(high[1:] != high[:-1]) | (low[1:] != low[:-1])",
+        "True",
+        (DRAWING, "-k", "equal_documents"),
+    ),
+    Mutant(
+        "a share may be off by a third",
+        "continuum/text/shares.py",
+        "TOLERANCE = 0.25",
+        "TOLERANCE = 1 / 3",
+        (DRAWING, "-k", "bound_is_a_quarter"),
+    ),
+    Mutant(
+        "a share that borders spoil is kept",
+        "continuum/stages/tokenize.py",
+        "            if problem:\n                raise PreflightError(problem)\n",
+        "",
+        ("tests/text/test_tokenize_fraction.py", "-k", "borders_spoil"),
+    ),
+    Mutant(
+        "a text is divided within its line end",
+        "continuum/text/borders.py",
+        'return text[place - 1] != "\\r" or text[place] != "\\n"',
+        "return True",
+        ("tests/text/test_borders.py", "-k", "never_divided"),
     ),
 )

@@ -142,7 +142,7 @@ def test_seeds_do_one_thing_each(family: Trials) -> None:
     assert init["data_start"] == whole["data_start"]
     record = family.stage_run("other_init").record()
     assert (record.seeds, record.seed) == ({"init": 8, "data": 7}, None)
-    assert family.stage_run("tokens").record().seeds == {}
+    assert family.stage_run("tokens").record().seeds == {"split": 0}
 
 
 def test_the_plan_says_where_it_reads_on_by_what_its_parents_recorded(
