@@ -9,7 +9,7 @@ from pydantic import Field
 from continuum.artifacts import Artifact, Corpus, TokenizerFiles
 from continuum.sources.progress import ByteProgress
 from continuum.stage import UNIT, Forecast, PlanInput, Problem, Ref, Stage, StageContext
-from continuum.text.pieces import BEFORE_SPACE, Cutter
+from continuum.text.pieces import LONG_PIECE_CHARS, Cutter
 from continuum.text.reading import read_documents
 
 NUM_BYTES = 256
@@ -77,6 +77,9 @@ class TrainTokenizer(Stage):
         return {self.bos_token, self.eos_token, *self.special_tokens}
 
     def _texts(self, ctx: StageContext) -> Iterator[str]:
+        from continuum.text.bpe import untrained_bpe
+        from continuum.text.safe_places import SafePlaces
+
         corpus = ctx.artifact(self.corpus)
         progress = ByteProgress(ctx.report, num_files=1, total=corpus.size_bytes)
         done = 0
@@ -86,8 +89,11 @@ class TrainTokenizer(Stage):
             done += num_bytes
             progress.update(done)
 
-        # The pre-tokenizer ends a word at each of these cuts, so they change no count.
-        cutter = Cutter(BEFORE_SPACE)
+        # The pre-tokenizer ends a word at each of these cuts, so they change no count. A word of a
+        # million characters is divided all the same, to bound memory.
+        cutter = Cutter(SafePlaces(untrained_bpe()))
         for document in read_documents(corpus, on_bytes=count):
-            yield from cutter.cut(document.fragments)
+            for piece in cutter.cut(document.fragments):
+                for start in range(0, len(piece), LONG_PIECE_CHARS):
+                    yield piece[start : start + LONG_PIECE_CHARS]
         progress.finish()

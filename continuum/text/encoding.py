@@ -1,10 +1,12 @@
 """Text to token ids: the libraries that can, and the proof that the fast way is the right way.
 
 `tokenizers` (or `sentencepiece`, for a folder that has only its model) on whole texts is the
-reference. On a sample of the corpus at hand, and on a text of many scripts, it is compared with
+reference. Long documents are cut, which bounds memory, where `continuum.text.safe_places` proves
+from the tokenizer's files that no token can change, whatever the text. On a sample of the corpus
+at hand, and on a text of many scripts, the reference is compared with
 
-- `gigatoken` on cut pieces, many times faster: if equal token for token, both are used;
-- else itself on cut pieces: if equal, long documents are cut, which bounds memory.
+- `gigatoken` on cut pieces, many times faster: if equal token for token, it is used;
+- else itself on cut pieces, to notice a mistake in that proof.
 
 The text of a special token written in a document, such as `<|endoftext|>`, becomes that token, as
 in `tokenizers` and so in LitGPT; the sample holds every added token between words, so a library
@@ -22,7 +24,8 @@ from numpy.typing import NDArray
 
 from continuum.errors import ContinuumError, StageFailedError
 from continuum.processors import num_processors
-from continuum.text.pieces import BEFORE_SPACE, BEFORE_SPACE_OR_MARK, MAX_PIECE_CHARS, Cutter
+from continuum.text.pieces import LONG_PIECE_CHARS, Cutter
+from continuum.text.safe_places import SafePlaces, UncuttableError
 from continuum.text.tokenizing import (
     PROBE,
     load_sentencepiece,
@@ -68,18 +71,19 @@ class Method:
 
     encoder: Encoder
     cutter: Cutter | None
-    """None: documents are encoded whole, because cutting changes this tokenizer's tokens."""
+    """None: documents are encoded whole, because cutting may change this tokenizer's tokens."""
     remarks: tuple[str, ...]
     """Why it is not the fastest way."""
 
     def late_remarks(self) -> tuple[str, ...]:
         """What only the work itself could tell."""
-        num_unsafe = self.cutter.num_unsafe if self.cutter else 0
-        if num_unsafe == 0:
+        num_long = self.cutter.num_long if self.cutter else 0
+        if num_long == 0:
             return ()
         return (
-            f"text without a word's end for {MAX_PIECE_CHARS:,} characters was cut there, at "
-            f"{num_unsafe:,} place(s); a token may differ at each of them",
+            f"text without a place to cut for {LONG_PIECE_CHARS:,} characters, {num_long:,} "
+            "time(s), was tokenized in one piece, so that no token differs; it takes about 150 "
+            "bytes of memory for each of its characters",
         )
 
 
@@ -90,6 +94,14 @@ class TokenizersEncoder:
 
     def __init__(self, folder: Path) -> None:
         self._tokenizer = load_tokenizer_json(folder)
+
+    def safe_places(self) -> SafePlaces:
+        """Where texts may be cut.
+
+        Raises:
+            UncuttableError: nowhere, as far as can be proved.
+        """
+        return SafePlaces(self._tokenizer)
 
     @property
     def added_tokens(self) -> list[str]:
@@ -114,6 +126,10 @@ class SentencePieceEncoder:
 
     name = "sentencepiece"
     added_tokens: tuple[str, ...] = ()
+
+    def safe_places(self) -> SafePlaces:
+        """Raises UncuttableError: its model begins every text with a space of its own."""
+        raise UncuttableError("sentencepiece, which treats the beginning of a text apart")
 
     def __init__(self, folder: Path) -> None:
         self._processor = load_sentencepiece(folder)
@@ -170,15 +186,20 @@ def choose_method(folder: Path, sample: Sequence[str]) -> Method:
     with ThreadPoolExecutor(1) as pool:
         # Loading the other library takes as long as this, and this lets other threads work.
         encoding = pool.submit(reference.encode, texts)
+        places: SafePlaces | None = None
+        try:
+            places = reference.safe_places()
+        except UncuttableError as error:
+            remarks.append(_uncut_warning(folder, str(error)))
         if isinstance(reference, TokenizersEncoder):
-            fast = _proved_gigatoken(folder, reference, texts, encoding)
-            if isinstance(fast, Method):
-                return fast
+            fast = _proved_gigatoken(folder, reference, places, texts, encoding)
+            if isinstance(fast, GigatokenEncoder):
+                return Method(fast, Cutter(places) if places else None, tuple(remarks))
             remarks.append(fast)
-        cutter = _proved_cutter(reference.encode, texts, encoding.result())
-    if cutter is None:
-        remarks.insert(0, _uncut_warning(folder))
-    return Method(reference, cutter, tuple(remarks))
+        if places and not _is_equal(reference.encode, places, texts, encoding.result()):
+            remarks.insert(0, _uncut_warning(folder, "a difference on the sample"))
+            places = None
+    return Method(reference, Cutter(places) if places else None, tuple(remarks))
 
 
 def portions(items: Iterable[T], size: Callable[[T], int], at_least: int) -> Iterator[list[T]]:
@@ -209,32 +230,36 @@ def check_ids(encoded: Encoded, num_ids: int) -> None:
 
 
 def _proved_gigatoken(
-    folder: Path, reference: TokenizersEncoder, texts: Sequence[str], encoding: Future[Encoded]
-) -> Method | str:
-    """The method, or why there is none."""
+    folder: Path,
+    reference: TokenizersEncoder,
+    places: SafePlaces | None,
+    texts: Sequence[str],
+    encoding: Future[Encoded],
+) -> GigatokenEncoder | str:
+    """The encoder, or why it cannot be used."""
     try:
         encoder = GigatokenEncoder(folder, reference)
-        expected = encoding.result()
-        cutter = _proved_cutter(encoder.encode_alone, texts, expected)
-        is_equal = cutter is not None or encoder.encode_alone(texts).equals(expected)
+        is_equal = _is_equal(encoder.encode_alone, places, texts, encoding.result())
     except (ContinuumError, KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:
         return f"gigatoken cannot use this tokenizer ({error}); tokenizers is used, which is slower"
     if is_equal:
-        return Method(encoder, cutter, () if cutter else (_uncut_warning(folder),))
+        return encoder
     return "gigatoken differs from tokenizers on a sample; tokenizers is used, which is slower"
 
 
-def _proved_cutter(
-    encode: Callable[[Sequence[str]], Encoded], texts: Sequence[str], expected: Encoded
-) -> Cutter | None:
-    """A cutter whose pieces have the tokens of the whole."""
-    for place in (BEFORE_SPACE_OR_MARK, BEFORE_SPACE):
-        proof = Cutter(place, PROOF_PIECE_CHARS)
-        if encode([piece for text in texts for piece in proof.cut((text,))]).equals(expected):
-            return Cutter(place)
-    return None
+def _is_equal(
+    encode: Callable[[Sequence[str]], Encoded],
+    places: SafePlaces | None,
+    texts: Sequence[str],
+    expected: Encoded,
+) -> bool:
+    """Whether the ids of the texts, cut where they may be, are those expected."""
+    if places is None:
+        return encode(texts).equals(expected)
+    cutter = Cutter(places, PROOF_PIECE_CHARS)
+    return encode([piece for text in texts for piece in cutter.cut((text,))]).equals(expected)
 
 
 def _with_added_tokens(tokens: Sequence[str]) -> list[str]:
@@ -244,11 +269,12 @@ def _with_added_tokens(tokens: Sequence[str]) -> list[str]:
     ]
 
 
-def _uncut_warning(folder: Path) -> str:
+def _uncut_warning(folder: Path, reason: str) -> str:
     return (
-        f"{folder.name}: this tokenizer's tokens depend on text further away than a word, so each "
-        "document is tokenized whole and must fit in memory (about 150 bytes for each of its "
-        f"characters); only documents below {MAX_PIECE_CHARS:,} characters are no concern"
+        f"{folder.name}: no place can be proved where cutting a text leaves this tokenizer's "
+        f"tokens as they are (because of {reason}), so each document is tokenized whole and must "
+        "fit in memory (about 150 bytes for each of its characters); only documents below "
+        f"{LONG_PIECE_CHARS:,} characters are no concern"
     )
 
 
