@@ -14,6 +14,7 @@ from continuum.artifacts import (
     Corpus,
     CorpusItem,
     Split,
+    TextLoss,
     TokenizedDataset,
     TokenizerFiles,
 )
@@ -22,7 +23,17 @@ from continuum.preflight.dataset import dataset_need, dataset_warnings
 from continuum.seeds import SplitSeeds
 from continuum.sources.progress import ByteProgress
 from continuum.sources.source_files import MAX_UTF8_BYTES
-from continuum.stage import UNIT, Forecast, PlanInput, Problem, Ref, Spec, Stage, StageContext
+from continuum.stage import (
+    UNIT,
+    Forecast,
+    PlanInput,
+    Problem,
+    Ref,
+    Spec,
+    Stage,
+    StageContext,
+    runtime_field,
+)
 from continuum.text.marks import DocumentPolicy, document_marks, missing_mark
 from continuum.text.reading import OnBytes
 from continuum.text.splitting import Part, SplitName, by_fraction, matches, whole_items
@@ -94,13 +105,17 @@ class Tokenize(Stage):
     )
     """Where the validation text comes from. Required, because a loss on training text misleads:
     `{fraction: 0.05}`, `{files: [...]}`, `{corpus: stage}`, or `none`."""
+    lossy: Literal["error", "allow"] = runtime_field("error")
+    """Whether a tokenizer may lose more than 0.1 % of the text: `error` refuses it, `allow` warns.
+    It changes no token, so it is no part of the dataset's identity."""
     seeds: SplitSeeds = SplitSeeds()
     """The seed by which a `fraction` chooses among JSON lines; nothing else here is drawn."""
 
     produces: ClassVar[type[Artifact]] = TokenizedDataset
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     news: ClassVar[Mapping[int, tuple[str, ...]]] = {
-        2: ("a `fraction` of JSON lines is drawn by seeds.split, 0 unless stated, not by seed",)
+        2: ("a `fraction` of JSON lines is drawn by seeds.split, 0 unless stated, not by seed",),
+        3: ("long documents are cut only where no token can change",),
     }
     refused: ClassVar[Mapping[str, str]] = {"seed": "what is drawn here is set by `seeds.split`"}
 
@@ -148,9 +163,10 @@ class Tokenize(Stage):
     def run(self, ctx: StageContext) -> TokenizedDataset:
         from continuum.text.dataset import write_splits
         from continuum.text.encoding import choose_method
+        from continuum.text.loss_watch import LossWatch, remarks_on
         from continuum.text.overlap import DocumentList, Listed, find_overlap
         from continuum.text.packing import token_dtype
-        from continuum.text.sampling import sample_texts
+        from continuum.text.sampling import sample_windows
         from continuum.text.tokenizing import TOKENIZER_FILES
 
         tokenizer = ctx.artifact(self.tokenizer)
@@ -158,9 +174,11 @@ class Tokenize(Stage):
         corpora = [ctx.artifact(ref) for ref in self.corpora]
         if problem := _file_problem(corpora[0], self.validation):
             raise PreflightError(problem)
-        sample = [text for corpus in corpora for text in sample_texts(corpus)]
-        method = choose_method(tokenizer.path, sample)
+        sample = [window for corpus in corpora for window in sample_windows(corpus)]
+        method = choose_method(tokenizer.path, [window.text for window in sample])
         _warn(ctx, method.remarks)
+        watch = LossWatch(method.round_trip)
+        self._check_loss(watch.see_sample(sample, method.sample.rows(len(sample))))
         total = sum(corpus.size_bytes for corpus in corpora)
         progress = ByteProgress(ctx.report, num_files=1, total=total)
         folders = {split: ctx.output_dir / split for split in self._split_names()}
@@ -174,11 +192,15 @@ class Tokenize(Stage):
                 method=method,
                 marks=marks,
                 num_ids=tokenizer.num_ids,
+                watch=watch,
             )
         overlap = find_overlap(listed, listed) if "validation" in folders else None
         progress.finish()
         _warn(ctx, method.late_remarks())
         self._check_splits(splits)
+        loss = watch.result()
+        self._check_loss(loss)
+        _warn(ctx, remarks_on(loss))
         _copy_tokenizer(tokenizer.path, ctx.output_dir / "tokenizer", TOKENIZER_FILES)
         made = TokenizedDataset(
             path=ctx.output_dir,
@@ -189,6 +211,7 @@ class Tokenize(Stage):
             vocabulary_digest=tokenizer.vocabulary_digest,
             document=self.document,
             backend=method.encoder.name,
+            loss=loss,
             overlap=overlap,
         )
         if leaks := made.leaks():
@@ -214,6 +237,12 @@ class Tokenize(Stage):
         training = whole_items(corpus, _is_named(()), on_bytes=on_bytes)
         others = (whole_items(other, _is_named(("*",)), on_bytes=on_bytes) for other in corpora[1:])
         return chain(training, *others)
+
+    def _check_loss(self, loss: TextLoss) -> None:
+        from continuum.text.loss_watch import problem_of
+
+        if self.lossy == "error" and (problem := problem_of(loss)):
+            raise PreflightError(problem)
 
     def _check_splits(self, splits: Mapping[SplitName, Split]) -> None:
         for split, made in splits.items():

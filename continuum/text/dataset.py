@@ -3,29 +3,24 @@
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from continuum.artifacts import Split
-from continuum.text.encoding import Encoded, Encoder, Method, check_ids, portions
+from continuum.text.encoded import Encoded
+from continuum.text.encoding import Encoder, Method, check_ids, portions
+from continuum.text.loss_watch import LossWatch
 from continuum.text.marks import Marks
 from continuum.text.packing import CHUNK_BYTES, SplitWriter, token_dtype
+from continuum.text.pieces import Piece
+from continuum.text.reading import Document
 from continuum.text.splitting import Part, SplitName
 
 BATCH_CHARS = 1 << 22
 """Text encoded at a time: enough for all processors, and for longer than the threads need to take
 turns; three batches are in memory."""
-
-
-@dataclass(frozen=True)
-class _Piece:
-    split: SplitName
-    text: str
-    begins: bool
-    ends: bool
 
 
 def write_splits(
@@ -35,9 +30,14 @@ def write_splits(
     method: Method,
     marks: Marks,
     num_ids: int,
+    watch: LossWatch | None = None,
     chunk_bytes: int = CHUNK_BYTES,
 ) -> dict[SplitName, Split]:
-    """Tokenize `parts` and write each split to its folder; empty documents are left out."""
+    """Tokenize `parts` and write each split to its folder; empty documents are left out.
+
+    Args:
+        watch: Shown every text with its ids, to find what they do not say of it.
+    """
     dtype = token_dtype(num_ids)
     writers = {
         split: SplitWriter(folder, dtype=dtype, chunk_bytes=chunk_bytes)
@@ -46,19 +46,26 @@ def write_splits(
     batches = portions(_pieces(parts, method), lambda piece: len(piece.text), BATCH_CHARS)
     for batch, encoded in _encode_ahead(method.encoder, batches):
         check_ids(encoded, num_ids)
+        if watch is not None:
+            watch.see(batch, encoded)
         _append(writers, batch, encoded, marks)
     return {split: writer.close() for split, writer in writers.items()}
 
 
-def _pieces(parts: Iterable[Part], method: Method) -> Iterator[_Piece]:
+def _pieces(parts: Iterable[Part], method: Method) -> Iterator[Piece]:
+    document: Document | None = None
+    start = 0
     for part in parts:
+        if part.document is None or part.document is not document:
+            document, start = part.document, 0
         fragments = filter(None, part.fragments)
         texts = method.cutter.cut(fragments) if method.cutter else _whole(fragments)
         text = next(texts, None)
         begins = True
         while text is not None:
             following = next(texts, None)
-            yield _Piece(part.split, text, begins, ends=following is None)
+            yield Piece(part.split, text, begins, following is None, document, start)
+            start += len(text)
             text, begins = following, False
 
 
@@ -68,11 +75,11 @@ def _whole(fragments: Iterator[str]) -> Iterator[str]:
 
 
 def _encode_ahead(
-    encoder: Encoder, batches: Iterable[list[_Piece]]
-) -> Iterator[tuple[list[_Piece], Encoded]]:
+    encoder: Encoder, batches: Iterable[list[Piece]]
+) -> Iterator[tuple[list[Piece], Encoded]]:
     """Each batch with its ids; while the library encodes, the next is read and the last written."""
     with ThreadPoolExecutor(1) as pool:
-        pending: deque[tuple[list[_Piece], Future[Encoded]]] = deque()
+        pending: deque[tuple[list[Piece], Future[Encoded]]] = deque()
         for batch in batches:
             pending.append((batch, pool.submit(encoder.encode, [piece.text for piece in batch])))
             if len(pending) > 1:
@@ -83,7 +90,7 @@ def _encode_ahead(
 
 
 def _append(
-    writers: dict[SplitName, SplitWriter], batch: list[_Piece], encoded: Encoded, marks: Marks
+    writers: dict[SplitName, SplitWriter], batch: list[Piece], encoded: Encoded, marks: Marks
 ) -> None:
     ends = np.cumsum(encoded.lengths)
     for piece, end, length in zip(batch, ends.tolist(), encoded.lengths.tolist(), strict=True):

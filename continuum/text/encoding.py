@@ -20,15 +20,15 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from continuum.errors import ContinuumError, StageFailedError
 from continuum.processors import num_processors
+from continuum.text.encoded import Encoded, encoded_rows
 from continuum.text.pieces import LONG_PIECE_CHARS, Cutter
+from continuum.text.round_trip import RoundTrip, SentencePieceRoundTrip, TokenizersRoundTrip
 from continuum.text.safe_places import SafePlaces, UncuttableError
 from continuum.text.tokenizing import (
     PROBE,
-    load_sentencepiece,
     load_tokenizer_json,
     vocabulary_file,
 )
@@ -39,21 +39,7 @@ PROOF_PIECE_CHARS = 64
 PORTION_CHARS = 1 << 20
 """Text that `tokenizers` encodes at a time: it takes up to 190 bytes for each character."""
 
-Ids = NDArray[np.uint32]
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """The ids of a list of texts, one after another."""
-
-    ids: Ids
-    lengths: NDArray[np.int64]
-    """How many ids each text has."""
-
-    def equals(self, other: "Encoded") -> bool:
-        """Whether the ids are the same, however the texts were divided."""
-        return bool(np.array_equal(self.ids, other.ids))
 
 
 class Encoder(Protocol):
@@ -74,6 +60,10 @@ class Method:
     """None: documents are encoded whole, because cutting may change this tokenizer's tokens."""
     remarks: tuple[str, ...]
     """Why it is not the fastest way."""
+    round_trip: RoundTrip
+    """The reference, there and back."""
+    sample: Encoded
+    """The reference's ids of the sample, and then of other texts."""
 
     def late_remarks(self) -> tuple[str, ...]:
         """What only the work itself could tell."""
@@ -94,6 +84,7 @@ class TokenizersEncoder:
 
     def __init__(self, folder: Path) -> None:
         self._tokenizer = load_tokenizer_json(folder)
+        self.round_trip = TokenizersRoundTrip(self._tokenizer, folder)
 
     def safe_places(self) -> SafePlaces:
         """Where texts may be cut.
@@ -117,8 +108,7 @@ class TokenizersEncoder:
         return Encoded(np.concatenate(ids), np.concatenate(lengths))
 
     def _encode(self, texts: list[str]) -> Encoded:
-        encodings = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
-        return _encoded([encoding.ids for encoding in encodings])
+        return encoded_rows(self.round_trip.encode(texts))
 
 
 class SentencePieceEncoder:
@@ -132,10 +122,10 @@ class SentencePieceEncoder:
         raise UncuttableError("sentencepiece, which treats the beginning of a text apart")
 
     def __init__(self, folder: Path) -> None:
-        self._processor = load_sentencepiece(folder)
+        self.round_trip = SentencePieceRoundTrip(folder)
 
     def encode(self, texts: Sequence[str]) -> Encoded:
-        return _encoded(self._processor.encode(list(texts), num_threads=num_processors()))
+        return encoded_rows(self.round_trip.encode(texts))
 
 
 class GigatokenEncoder:
@@ -194,12 +184,24 @@ def choose_method(folder: Path, sample: Sequence[str]) -> Method:
         if isinstance(reference, TokenizersEncoder):
             fast = _proved_gigatoken(folder, reference, places, texts, encoding)
             if isinstance(fast, GigatokenEncoder):
-                return Method(fast, Cutter(places) if places else None, tuple(remarks))
+                reference_ids = encoding.result()
+                return _method(fast, places, remarks, reference.round_trip, reference_ids)
             remarks.append(fast)
         if places and not _is_equal(reference.encode, places, texts, encoding.result()):
             remarks.insert(0, _uncut_warning(folder, "a difference on the sample"))
             places = None
-    return Method(reference, Cutter(places) if places else None, tuple(remarks))
+    return _method(reference, places, remarks, reference.round_trip, encoding.result())
+
+
+def _method(
+    encoder: Encoder,
+    places: SafePlaces | None,
+    remarks: Sequence[str],
+    round_trip: RoundTrip,
+    sample: Encoded,
+) -> Method:
+    cutter = Cutter(places) if places else None
+    return Method(encoder, cutter, tuple(remarks), round_trip, sample)
 
 
 def portions(items: Iterable[T], size: Callable[[T], int], at_least: int) -> Iterator[list[T]]:
@@ -276,13 +278,3 @@ def _uncut_warning(folder: Path, reason: str) -> str:
         "fit in memory (about 150 bytes for each of its characters); only documents below "
         f"{LONG_PIECE_CHARS:,} characters are no concern"
     )
-
-
-def _encoded(rows: Sequence[Sequence[int]]) -> Encoded:
-    lengths = np.fromiter((len(row) for row in rows), dtype=np.int64, count=len(rows))
-    ids = np.empty(int(lengths.sum()), dtype=np.uint32)
-    start = 0
-    for row in rows:
-        ids[start : start + len(row)] = row
-        start += len(row)
-    return Encoded(ids, lengths)

@@ -9,9 +9,26 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
+from continuum.text.reading import Document
+from continuum.text.splitting import SplitName
+
 PIECE_CHARS = 1 << 14
 LONG_PIECE_CHARS = 1 << 20
 """A longer piece costs memory that is worth a remark."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A part of a document that is encoded by itself."""
+
+    split: SplitName
+    text: str
+    begins: bool
+    """Whether it is the beginning of what its side has of the document."""
+    ends: bool
+    document: Document | None
+    start: int
+    """Its first character in the document."""
 
 
 class Places(Protocol):

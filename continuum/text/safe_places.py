@@ -57,7 +57,7 @@ class SafePlaces:
         """Raises UncuttableError."""
         self._normalizer = _Normalizer(tokenizer)
         self._added = _AddedTokens(tokenizer)
-        self._steps = _steps(_state(tokenizer.pre_tokenizer))
+        self._steps = _steps(component_kinds(tokenizer.pre_tokenizer, "pretokenizers"))
         self._model = _Bpe.of(tokenizer)
         self._safe: dict[str, bool] = {}
         self._images: dict[str, str | None] = {}
@@ -109,7 +109,7 @@ class _Normalizer:
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._library = tokenizer.normalizer
-        self._kinds = _flat(_state(self._library), "normalizers")
+        self._kinds = component_kinds(self._library, "normalizers")
         self.needs_neighbours = bool(self._kinds)
         self._has_graphemes = any(kind["type"] == "Precompiled" for kind in self._kinds)
         self._strips = any(kind["type"] == "Strip" for kind in self._kinds)
@@ -213,8 +213,7 @@ class _Step:
         return any(test(char) is True for test in self.classes)
 
 
-def _steps(description: dict[str, Any] | None) -> list[_Step]:
-    kinds = _flat(description, "pretokenizers")
+def _steps(kinds: list[dict[str, Any]]) -> list[_Step]:
     if any(kind["type"] == "ByteLevel" for kind in kinds[:-1]):
         raise UncuttableError("its pre-tokenizer, which splits what is no text any more")
     try:
@@ -283,7 +282,7 @@ class _Bpe:
             return None
         if model.continuing_subword_prefix or model.end_of_word_suffix:
             return None
-        kinds = [kind["type"] for kind in _flat(_state(tokenizer.pre_tokenizer), "pretokenizers")]
+        kinds = [kind["type"] for kind in component_kinds(tokenizer.pre_tokenizer, "pretokenizers")]
         return cls(tokenizer, is_byte_level="ByteLevel" in kinds)
 
     @cached_property
@@ -342,6 +341,12 @@ def _state(component: Any) -> dict[str, Any] | None:
         return None
     state: dict[str, Any] = json.loads(component.__getstate__())
     return state
+
+
+def component_kinds(component: Any, members: str) -> list[dict[str, Any]]:
+    """The parts of a normalizer (`members` is `normalizers`) or a pre-tokenizer
+    (`pretokenizers`), as `tokenizer.json` writes them."""
+    return _flat(_state(component), members)
 
 
 def _flat(kind: dict[str, Any] | None, members: str) -> list[dict[str, Any]]:
