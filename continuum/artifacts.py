@@ -83,6 +83,19 @@ class Corpus(Artifact):
         return f"{len(self.items)} file(s), {self.size_bytes:,} bytes"
 
 
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "generation_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+)
+"""What is kept of a tokenizer: the files that LitGPT's `Tokenizer` or `transformers` read."""
+VOCABULARY_FILES = TOKENIZER_FILES[:2]
+"""Those that decide the tokens; the first that is there is used."""
+
+
 @artifact_type
 class TokenizerFiles(Artifact):
     """A tokenizer that LitGPT's `Tokenizer` loads from `path`."""
@@ -98,6 +111,30 @@ class TokenizerFiles(Artifact):
     repo: str | None = None
     commit: str | None = None
     """The Hub commit the files were downloaded at."""
+    source: str | None = None
+    """The folder it was imported from, as the spec named it."""
+    bos_token: str | None = None
+    """The text of the BOS; None where there is none, and in a record of an earlier release."""
+    eos_token: str | None = None
+    adds_bos: bool | None = None
+    """Whether the tokenizer itself begins every text with the BOS; None if that is not known."""
+    remarks: tuple[str, ...] = ()
+    """What is unusual about the files, in sentences that go on after the tokenizer's name."""
+
+    @property
+    def label(self) -> str:
+        """What messages call it: the repository, the folder that was imported, or the run."""
+        made = f"runs/{self.path.parent.name}" if self.path.name == "output" else str(self.path)
+        return self.repo or self.source or made
+
+    def noting(self, remarks: tuple[str, ...]) -> "TokenizerFiles":
+        """The same with more remarks."""
+        return self.model_copy(update={"remarks": (*self.remarks, *remarks)})
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """The remarks, for people."""
+        return tuple(f"{self.label}: {remark}" for remark in self.remarks)
 
     def summary(self) -> str:
         return f"{self.num_ids:,} ids"

@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, Validat
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from continuum.artifacts import Artifact, ArtifactT
+from continuum.file_names import encodable, path_of
 from continuum.spelling import closest
 
 ROLE = "x-continuum-role"
@@ -162,8 +163,11 @@ class LocalPath(str):
     __slots__ = ()
 
     def resolve(self, experiment_folder: Path) -> Path:
-        """The place on this machine."""
-        return experiment_folder / self
+        """The place on this machine; a name that YAML cannot hold is spelled as in records."""
+        place = experiment_folder / self
+        if "\\" in self and not place.exists():
+            return experiment_folder / path_of(self)
+        return place
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
@@ -188,7 +192,7 @@ class LocalPath(str):
             raise PydanticCustomError("path_home", message, {"path": str(value)}) from None
         if said_in is not None and folder is not None and not Path(text).is_absolute():
             text = Path(os.path.relpath(said_in / text, folder)).as_posix()
-        return cls(text)
+        return cls(encodable(text))
 
 
 class Ref(str, Generic[ArtifactT]):

@@ -20,6 +20,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from continuum.errors import IntegrityError
+from continuum.file_names import encodable, encodable_json
 from continuum.processors import num_processors
 
 BUFFER_BYTES = 1 << 20
@@ -141,8 +142,8 @@ def find_wrong_sizes(folder: str, sizes: Iterable[tuple[str, int]]) -> dict[str,
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a whole file in UTF-8 or none; see `write_bytes`."""
-    write_bytes(path, text.encode())
+    """Write a whole file in UTF-8 or none; see `write_bytes` and, for names, `encodable`."""
+    write_bytes(path, encodable(text).encode())
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -169,7 +170,8 @@ def write_json(path: Path, value: Any) -> None:
 
 def json_text(value: Any) -> str:
     """`value` as a file of indented JSON holds it."""
-    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    return encodable_json(text) + "\n"
 
 
 def append_json_line(path: Path, value: Any) -> None:
@@ -177,7 +179,8 @@ def append_json_line(path: Path, value: Any) -> None:
 
     Text after the last newline is what a killed process left of its line; it is cut off first.
     """
-    line = json.dumps(value, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    line = encodable_json(text).encode() + b"\n"
     # Unbuffered: what a full disk refused is not written again when the file is closed.
     with _named(path), path.open("a+b", buffering=0) as file:
         _cut_unfinished_line(file)

@@ -138,4 +138,8 @@ def _about(planned: PlannedStage) -> dict[str, Any]:
         "problems": list(planned.forecast.problems),
         "warnings": list(planned.forecast.warnings),
         "notes": list(planned.forecast.notes),
+        "files": {
+            "taken": dict(sorted(planned.forecast.taken_files.items())),
+            "left": dict(sorted(planned.forecast.left_files.items())),
+        },
     }

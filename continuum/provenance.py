@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from continuum.code_origins import PACKAGES
+from continuum.file_names import spelled
 from continuum.files import write_bytes
 from continuum.git import Checkout, GitError, NoRepositoryError, checkout_of, run_git_long
 from continuum.installed import installed_version, installed_versions, own_origin
@@ -80,7 +81,7 @@ def describe_git(folder: Path, files: Sequence[Path] = ()) -> dict[str, Any] | N
 
 def _relative(path: Path, folder: Path) -> str:
     relative = os.path.relpath(path.resolve(), folder.resolve())
-    return os.fsencode(relative).decode("utf-8", "backslashreplace")
+    return spelled(relative)
 
 
 def _file_state(path: Path) -> dict[str, Any]:

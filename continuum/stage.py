@@ -147,6 +147,10 @@ class Forecast:
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     """What else the plan states, in words."""
+    taken_files: Mapping[str, int] = field(default_factory=dict)
+    """Of a corpus: how many local files it takes, by suffix."""
+    left_files: Mapping[str, int] = field(default_factory=dict)
+    """How many it met and leaves, by suffix or by what they are."""
     max_text_bytes: int | None = None
     """Of a corpus: no more bytes of text than this."""
     texts: tuple[Text, ...] = ()

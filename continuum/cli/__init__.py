@@ -27,6 +27,7 @@ from continuum.cli.console import (
 from continuum.cli.findings import Format, format_of_environment, show_findings
 from continuum.disk import FULL, describe_disk_fault
 from continuum.errors import ContinuumError, PreflightError
+from continuum.file_names import STREAM_ERRORS
 from continuum.spec.diagnostics import SpecError
 
 INTERRUPTED = 130
@@ -137,8 +138,9 @@ def _prepare_streams() -> None:
             nowhere = os.open(os.devnull, os.O_RDWR)  # takes the closed one's number
             os.set_inheritable(nowhere, True)
             setattr(sys, name, os.fdopen(nowhere, mode, encoding="utf-8"))
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=STREAM_ERRORS)
 
 
 def _run() -> int:

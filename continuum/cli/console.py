@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from continuum.file_names import encodable_json
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -99,7 +101,8 @@ def results() -> "Console":
 def print_json(document: dict[str, Any]) -> None:
     """One document on stdout; it names its schema."""
     assert "schema" in document, "readers need to know what they read"
-    print_json_text(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False))
+    text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
+    print_json_text(encodable_json(text))
 
 
 def print_json_text(text: str) -> None:

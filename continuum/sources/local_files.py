@@ -1,18 +1,24 @@
 """Files of this machine that a spec names: by path or glob, or inside a Python package.
 
 A file is known by its name below the pattern's fixed part, never by its absolute path, so that an
-experiment means the same on every machine.
+experiment means the same on every machine. Names are in the spelling of `continuum.file_names`.
 """
 
 import glob
 import importlib.util
+import os
+import stat
 import sysconfig
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 
 from continuum.errors import PreflightError, StageFailedError
+from continuum.file_names import on_one_line, path_of, spelled
 from continuum.files import BUFFER_BYTES
+from continuum.sources.globs import Match, expand
 
 
 @dataclass(frozen=True)
@@ -20,63 +26,86 @@ class LocalFile:
     """A file and the name it is known by."""
 
     name: str
-    """Relative to the fixed part of the pattern that found it, with forward slashes."""
+    """Relative to the fixed part of the pattern that found it, with forward slashes, spelled."""
     path: Path
 
 
-def find_files(pattern: str, folder: Path, *, excluded: Path | None = None) -> list[LocalFile]:
-    """The files that a path or a glob (`*`, `?`, `[…]`, `**`) leads to, sorted by name.
+@dataclass(frozen=True)
+class FoundFiles:
+    """The files that a spec names, sorted by name, and what was met with them and left."""
 
-    Relative patterns begin at `folder`. As in a shell, `*` does not match hidden files. Nothing
-    below `excluded` is matched by a glob.
+    files: tuple[LocalFile, ...] = ()
+    left: Mapping[str, int] = field(default_factory=Counter)
+    """How many, by their suffix or by what they are: `.pyc`, `hidden`, `named pipes`."""
+
+
+def find_files(pattern: str, folder: Path, *, excluded: Path | None = None) -> FoundFiles:
+    """The files that a path or a glob (`*`, `?`, `[…]`, `**`) leads to, see `sources.globs`.
+
+    Relative patterns begin at `folder`. A name that YAML cannot hold is written as records spell
+    it, `caf\\xe9.txt`. Nothing below `excluded` is matched by a glob.
 
     Raises:
-        PreflightError: it leads to no file, or to a folder.
+        PreflightError: it leads to no file, to a folder, to a file that cannot be read.
     """
-    literal = folder / pattern
-    if literal.is_file():
-        return [LocalFile(literal.name, literal)]
-    if literal.is_dir():
-        raise PreflightError(f"{pattern} is a folder; name its files, as in {pattern}/**/*.txt")
+    for written in dict.fromkeys((pattern, path_of(pattern))):
+        literal = folder / written
+        if literal.is_file():
+            file = LocalFile(spelled(literal.name), literal)
+            _check_readable(file)
+            return FoundFiles((file,))
+        if literal.is_dir():
+            raise PreflightError(f"{pattern} is a folder; name its files, as in {pattern}/**/*.txt")
     root, rest = _split(folder, pattern)
     if not rest:
-        hint = "it is not a regular file" if literal.exists() else "there is no such file"
-        raise PreflightError(f"{pattern}: {hint} (looked for {literal})")
-    found = [
-        LocalFile(PurePosixPath(name).as_posix(), root / name)
-        for name in _matches(rest, root)
-        if (root / name).is_file()
-    ]
-    if excluded is not None:
-        found = [file for file in found if not _is_below(file.path, excluded)]
-    if not found:
-        raise PreflightError(f"{pattern}: nothing matches (looked below {root})")
-    return found
+        literal = folder / pattern
+        raise PreflightError(f"{pattern}: {_why_no_file(literal)} (looked for {_shown(literal)})")
+    if not root.is_dir():
+        root = Path(path_of(str(root)))
+    matches = expand(rest, root, excluded=excluded)
+    if not matches.found:
+        left = f"; left: {describe_files(matches.left)}" if matches.left else ""
+        raise PreflightError(f"{pattern}: nothing matches (looked below {_shown(root)}){left}")
+    return FoundFiles(_local_files(matches.found, root), matches.left)
 
 
-def find_folder_files(folder: Path, *, excluded: Path | None = None) -> list[LocalFile]:
-    """All files below a folder, sorted by name; hidden ones are left out."""
-    return find_files("**/*", folder, excluded=excluded)
+def find_folder_files(folder: Path, *, excluded: Path | None = None) -> FoundFiles:
+    """All files below a folder but hidden ones and those that programs generate.
+
+    Raises:
+        PreflightError: a folder or a file cannot be read, or a link leads nowhere.
+    """
+    matches = expand("**", folder, excluded=excluded, counts_hidden=True)
+    return FoundFiles(_local_files(matches.found, folder), matches.left)
+
+
+def describe_files(counts: Mapping[str, int], limit: int = 8) -> str:
+    """How many files of each kind, in words: `12 .txt, 2 README/LICENSE files`."""
+    by_number = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    words = [f"{number:,} {label}" for label, number in by_number[:limit]]
+    if rest := by_number[limit:]:
+        words.append(f"{sum(number for _, number in rest):,} of {len(rest):,} other kinds")
+    return ", ".join(words)
 
 
 def copy_file(source: Path, target: Path, on_progress: Callable[[int, int | None], None]) -> None:
     """Copy the bytes, telling how many are done and how many there are."""
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
-        total = source.stat().st_size
-        with source.open("rb") as reader, target.open("wb") as writer:
+        with _opened(source) as reader, target.open("wb") as writer:
+            total = os.fstat(reader.fileno()).st_size
             done = 0
             while chunk := reader.read(BUFFER_BYTES):
                 done += writer.write(chunk)
                 on_progress(done, total)
     except OSError as error:
         raise StageFailedError(
-            f"{source}: cannot be copied to {target} ({error.strerror or error}); "
-            "check that it may be read, and that there is room"
+            f"{_shown(source)}: cannot be copied to {_shown(target)} "
+            f"({error.strerror or error}); check that it may be read, and that there is room"
         ) from error
 
 
-def find_python_files(pattern: str) -> list[LocalFile]:
+def find_python_files(pattern: str) -> FoundFiles:
     """Files of an installed package or of the standard library, without importing anything.
 
     `pattern` begins with the name of a top-level package or module: `pydoc_data/topics.py`,
@@ -94,30 +123,70 @@ def find_python_files(pattern: str) -> list[LocalFile]:
         )
     for root in _python_roots(top):
         boundary = (root / parts[0]).resolve()
-        names = _matches(pattern, root)
-        files = [root / name for name in names if "__pycache__" not in name.split("/")]
         found = [
-            LocalFile(path.relative_to(root).as_posix(), path)
-            for path in files
-            if path.is_file() and _is_below(path, boundary)
+            match
+            for match in expand(pattern, root).found
+            if "__pycache__" not in match.name.split("/")
+            and (root / match.name).is_file()
+            and _is_below(root / match.name, boundary)
         ]
         if found:
-            return found
+            return FoundFiles(_local_files(found, root))
     raise PreflightError(
         f"{pattern!r}: no such file in the standard library or an installed package"
     )
+
+
+def _local_files(matches: list[Match], root: Path) -> tuple[LocalFile, ...]:
+    files = []
+    for match in matches:
+        path = root / match.name
+        if match.kind == "link to nothing":
+            raise PreflightError(
+                f"{_shown(path)}: {_why_no_file(path)}; bring the file, or remove the link"
+            )
+        file = LocalFile(spelled(PurePosixPath(match.name).as_posix()), path)
+        _check_readable(file)
+        files.append(file)
+    return tuple(files)
+
+
+def _check_readable(file: LocalFile) -> None:
+    own = os.access in os.supports_effective_ids
+    if not os.access(file.path, os.R_OK, effective_ids=own):
+        raise PreflightError(
+            f"{_shown(file.path)}: the file may not be read by this user; "
+            "`chmod +r` it, or name others"
+        )
+
+
+def _why_no_file(path: Path) -> str:
+    """Why a path is not to a file."""
+    if path.exists():
+        return "it is not a regular file"
+    if path.is_symlink():
+        return f"it is a link to {_shown(path.readlink())}, and there is no such file"
+    return "there is no such file"
+
+
+def _opened(path: Path) -> BinaryIO:
+    # What became a pipe since it was listed would keep `open` waiting.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError("it is not a regular file any more")
+    return os.fdopen(descriptor, "rb")
+
+
+def _shown(path: Path) -> str:
+    return on_one_line(str(path))
 
 
 def _split(folder: Path, pattern: str) -> tuple[Path, str]:
     """The folder before the first part with a wildcard, and the rest."""
     parts = PurePosixPath(pattern).parts
     fixed = next((n for n, part in enumerate(parts) if glob.has_magic(part)), len(parts))
-    return folder.joinpath(*parts[:fixed]), "/".join(parts[fixed:])
-
-
-def _matches(pattern: str, root: Path) -> list[str]:
-    # Not Path.glob: what `**` and hidden files mean there depends on Python's version.
-    return sorted(glob.glob(pattern, root_dir=root, recursive=True))  # noqa: PTH207
+    return folder.joinpath(*parts[:fixed]), "/".join(map(path_of, parts[fixed:]))
 
 
 def _is_below(path: Path, folder: Path) -> bool:

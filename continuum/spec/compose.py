@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from continuum.file_names import path_of
 from continuum.spec.diagnostics import Diagnostic, Place, SpecError
 from continuum.spec.keys import suggest
 from continuum.spec.mend import mend_head
@@ -182,6 +183,8 @@ def _base_files(named: Node, mild: list[Diagnostic]) -> list[tuple[Path, Place]]
 def _existing(said: str, place: Place, mild: list[Diagnostic]) -> Path:
     path = place.folder / said
     try:
+        if "\\" in said and not path.exists():
+            path = place.folder / path_of(said)
         beside = () if path.exists() else sorted(path.parent.glob("*.y*ml"))
     except (OSError, ValueError):
         beside = ()

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from continuum.errors import ContinuumError
+from continuum.file_names import encodable
 from continuum.spec.reading import read_bytes
 
 OVERRIDE = "--set "
@@ -261,6 +262,7 @@ def source_lines(diagnostics: Sequence[Diagnostic]) -> dict[tuple[str, int], str
 
 def _printable(line: str) -> str:
     """What a file or a command line says must not steer the terminal."""
+    line = encodable(line)
     for letter in filterfalse(str.isprintable, set(line)):
         line = line.replace(letter, " ")
     return line

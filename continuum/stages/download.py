@@ -16,22 +16,22 @@ from continuum.architecture import (
     read_architecture,
     suggest_model,
 )
-from continuum.artifacts import Artifact, ModelWeights, TokenizerFiles
+from continuum.artifacts import (
+    TOKENIZER_FILES,
+    VOCABULARY_FILES,
+    Artifact,
+    ModelWeights,
+    TokenizerFiles,
+)
 from continuum.errors import PreflightError
 from continuum.files import link_or_copy
 from continuum.sources.hub import HubFile, HubRevision, fetch_file, resolve
 from continuum.sources.progress import ByteProgress
 from continuum.stage import Forecast, PlanInput, Problem, Stage, StageContext
+from continuum.text.foreign_tokenizers import foreign_tokenizer
 
 PARTIAL_DIR = "partial"
 """In the run folder, beside `output/`: what has arrived, so that a killed download goes on."""
-VOCABULARY_NAMES = ("tokenizer.json", "tokenizer.model")
-TOKENIZER_NAMES = (
-    *VOCABULARY_NAMES,
-    "tokenizer_config.json",
-    "generation_config.json",
-    "special_tokens_map.json",
-)
 WEIGHT_PATTERNS = (
     r"model(-\d+-of-\d+)?\.safetensors",
     r"pytorch_model(-\d+-of-\d+)?\.bin",
@@ -122,12 +122,13 @@ class Download(Stage):
             link_or_copy(partial_dir / file.name, ctx.output_dir / file.name)
             progress.next_file()
         progress.finish()
-        artifact = self._finish(ctx.output_dir, revision)
+        artifact = self._finish(ctx, revision)
         shutil.rmtree(partial_dir.parent, ignore_errors=True)
         return artifact
 
-    def _finish(self, folder: Path, revision: HubRevision) -> Artifact:
-        tokenizer = _inspect(folder, revision) if self.wants_tokenizer else None
+    def _finish(self, ctx: StageContext, revision: HubRevision) -> Artifact:
+        folder = ctx.output_dir
+        tokenizer = _inspect(ctx, revision) if self.wants_tokenizer else None
         if not self.wants_weights:
             assert tokenizer is not None, "something was asked for"
             return tokenizer
@@ -159,11 +160,13 @@ class Download(Stage):
 
 
 def _tokenizer_files(revision: HubRevision) -> list[HubFile]:
-    found = [file for name in TOKENIZER_NAMES if (file := revision.named(name)) is not None]
-    if not any(file.name in VOCABULARY_NAMES for file in found):
+    found = [file for name in TOKENIZER_FILES if (file := revision.named(name)) is not None]
+    if not any(file.name in VOCABULARY_FILES for file in found):
+        foreign = foreign_tokenizer((file.name for file in revision.files), revision.repo)
         raise PreflightError(
             f"{revision}: there is neither tokenizer.json nor tokenizer.model; use a repository "
             "that has one (a model's base model often does)"
+            + (f". {foreign}" if foreign is not None else "")
         )
     return found
 
@@ -199,11 +202,18 @@ def _indexed(revision: HubRevision, found: list[HubFile], index: Path) -> list[H
     return [file for file in found if file.name in names]
 
 
-def _inspect(folder: Path, revision: HubRevision) -> TokenizerFiles:
-    from continuum.text.tokenizing import check_tokenizer, inspect_tokenizer
+def _inspect(ctx: StageContext, revision: HubRevision) -> TokenizerFiles:
+    from continuum.text.tokenizer_check import check_tokenizer
+    from continuum.text.tokenizing import called, inspect_tokenizer
 
-    check_tokenizer(folder)
-    return inspect_tokenizer(folder, repo=revision.repo, commit=revision.commit)
+    folder = ctx.output_dir
+    with called(revision.repo, folder):
+        remarks = check_tokenizer(folder)
+        found = inspect_tokenizer(folder, repo=revision.repo, commit=revision.commit)
+        found = found.noting(remarks)
+    for warning in found.warnings:
+        ctx.report({"event": "warning", "message": warning})
+    return found
 
 
 def _convert(folder: Path, model_name: str, tied: bool | None) -> Architecture:

@@ -3,6 +3,7 @@
 import shutil
 import tempfile
 import urllib.parse
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -14,7 +15,8 @@ from continuum.artifacts import Artifact, Corpus, CorpusItem
 from continuum.errors import PreflightError
 from continuum.files import link_or_copy, sha256_file
 from continuum.runs import ExperimentFolder
-from continuum.sources.local_files import LocalFile, copy_file, find_files, find_python_files
+from continuum.sources.corpus_folders import count_by_suffix, describe_choice, format_warnings
+from continuum.sources.local_files import FoundFiles, copy_file, find_files, find_python_files
 from continuum.sources.progress import ByteProgress
 from continuum.sources.source_files import Reading, format_of, is_text_encoding, kept_name
 from continuum.sources.transfer import OnProgress, Remote, download
@@ -54,7 +56,7 @@ class Source(Spec):
     def reading(self) -> Reading:
         return Reading(self.format, self.encoding, self.text_field)
 
-    def local_files(self, experiment_folder: Path) -> list[LocalFile]:
+    def local_files(self, experiment_folder: Path) -> FoundFiles:
         """The files of a `path` or `python` source, sorted by name; none for a `url`.
 
         Raises:
@@ -63,7 +65,7 @@ class Source(Spec):
         if self.path is not None:
             runs = ExperimentFolder(experiment_folder).runs_dir
             return find_files(str(self.path), experiment_folder, excluded=runs)
-        return find_python_files(self.python) if self.python is not None else []
+        return find_python_files(self.python) if self.python is not None else FoundFiles()
 
 
 class Fetch(Stage):
@@ -74,6 +76,10 @@ class Fetch(Stage):
     """The files of the corpus, in this order; a file named twice is there twice."""
 
     produces: ClassVar[type[Artifact]] = Corpus
+    version: ClassVar[int] = 2
+    news: ClassVar[Mapping[int, tuple[str, ...]]] = {
+        2: ("a `*` leaves what programs generate, such as __pycache__",)
+    }
     checks_local_inputs: ClassVar[bool] = True
 
     def problems(self, stages: Mapping[str, Stage]) -> Iterator[Problem]:
@@ -86,7 +92,7 @@ class Fetch(Stage):
         inputs: dict[str, Path] = {}
         for index, source in enumerate(self.sources):
             try:
-                found = source.local_files(experiment_folder)
+                found = source.local_files(experiment_folder).files
             except PreflightError:  # the forecast says so
                 continue
             inputs |= {_input_name(index, file.name): file.path for file in found}
@@ -95,9 +101,14 @@ class Fetch(Stage):
     def forecast(self, inputs: Mapping[str, PlanInput], experiment_folder: Path) -> Forecast:
         origins, problems = self._find(experiment_folder)
         sizes = [origin.max_text_bytes() for origin in origins]
+        listings = () if problems else tuple(self._listings(experiment_folder))
         return Forecast(
             facts={"files": len(origins)},
             problems=tuple(problems),
+            warnings=tuple(warning for listing in listings for warning in listing.warnings),
+            notes=tuple(listing.note for listing in listings if listing.is_of_many),
+            taken_files=sum((listing.taken for listing in listings), Counter()),
+            left_files=sum((listing.left for listing in listings), Counter()),
             max_text_bytes=None if problems else _sum_known(sizes),
         )
 
@@ -145,6 +156,11 @@ class Fetch(Stage):
             except PreflightError as error:
                 problems.append(f"sources[{index}].{source.place}: {error}")
         return origins, problems
+
+    def _listings(self, experiment_folder: Path) -> Iterator["_Listing"]:
+        for index, source in enumerate(self.sources):
+            if source.url is None:
+                yield _Listing(index, source, source.local_files(experiment_folder))
 
     def _urls_that_may_change(self) -> list[str]:
         """Those whose bytes the spec does not state itself, each once."""
@@ -210,6 +226,41 @@ class _Origin:
         return self.source.reading.item(kept, source=label, name=self.name)
 
 
+@dataclass(frozen=True)
+class _Listing:
+    """The local files of one source."""
+
+    index: int
+    source: Source
+    found: FoundFiles
+
+    @property
+    def taken(self) -> Counter[str]:
+        return count_by_suffix(self.found.files)
+
+    @property
+    def left(self) -> Counter[str]:
+        return Counter(self.found.left)
+
+    @property
+    def is_of_many(self) -> bool:
+        """True if there is more to say than the spec does."""
+        return len(self.found.files) > 1 or bool(self.found.left)
+
+    @property
+    def note(self) -> str:
+        return f"{self._label}: {describe_choice(self.taken, self.left)}"
+
+    @property
+    def warnings(self) -> Iterator[str]:
+        for warning in format_warnings(self.found.files, self.source.format):
+            yield f"{self._label}: {warning}"
+
+    @property
+    def _label(self) -> str:
+        return str(self.source.path or self.source.python)
+
+
 def _input_name(index: int, name: str) -> str:
     return f"{index}/{name}"
 
@@ -218,9 +269,9 @@ def _origins(index: int, source: Source, experiment_folder: Path) -> list[_Origi
     if source.url is not None:
         return [_Origin(index, source, _url_name(source.url), None)]
     found = source.local_files(experiment_folder)
-    for file in found:
+    for file in found.files:
         source.reading.format_of(file.name)
-    return [_Origin(index, source, file.name, file.path) for file in found]
+    return [_Origin(index, source, file.name, file.path) for file in found.files]
 
 
 def _bring(

@@ -1,6 +1,6 @@
 """kind: import - a tokenizer, weights, a dataset or texts that already lie on this machine."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -9,6 +9,8 @@ from yaml import YAMLError
 
 from continuum.architecture import Architecture, read_architecture
 from continuum.artifacts import (
+    TOKENIZER_FILES,
+    VOCABULARY_FILES,
     Artifact,
     Corpus,
     ModelWeights,
@@ -18,7 +20,19 @@ from continuum.artifacts import (
 from continuum.errors import PreflightError
 from continuum.files import FileDigest, hash_file, hash_tree, link_or_copy
 from continuum.runs import ExperimentFolder
-from continuum.sources.local_files import LocalFile, copy_file, find_files, find_folder_files
+from continuum.sources.corpus_folders import (
+    choose_texts,
+    count_by_suffix,
+    describe_choice,
+    format_warnings,
+)
+from continuum.sources.local_files import (
+    FoundFiles,
+    LocalFile,
+    copy_file,
+    find_files,
+    find_folder_files,
+)
 from continuum.sources.progress import ByteProgress
 from continuum.sources.source_files import Reading, is_text_encoding, kept_name
 from continuum.sources.token_chunks import ChunkFolder, read_chunk_folder
@@ -33,7 +47,7 @@ from continuum.stage import (
     Text,
     runtime_field,
 )
-from continuum.stages.download import TOKENIZER_NAMES, VOCABULARY_NAMES
+from continuum.text.foreign_tokenizers import folder_problem, vocabulary_problem
 
 WEIGHT_NAMES = ("lit_model.pth", "model_config.yaml")
 HUB_CONFIG = "config.json"
@@ -73,6 +87,14 @@ class Import(Stage):
     the original in place then damages the artifact."""
 
     checks_local_inputs: ClassVar[bool] = True
+    version: ClassVar[int] = 2
+    news: ClassVar[Mapping[int, tuple[str, ...]]] = {
+        2: (
+            "of a folder of texts, what describes them (README, LICENSE) and what programs "
+            "generate is left",
+            "a tokenizer's special_tokens_map.json and added_tokens.json are read",
+        )
+    }
 
     def output_types(self) -> tuple[type[Artifact], ...]:
         return TYPES[self.as_]
@@ -95,7 +117,7 @@ class Import(Stage):
 
     def local_inputs(self, experiment_folder: Path) -> dict[str, Path]:
         try:
-            return {file.name: file.path for file in self._files(experiment_folder)}
+            return {file.name: file.path for file in self._files(experiment_folder).files}
         except PreflightError:  # the forecast says so
             return {}
 
@@ -114,13 +136,13 @@ class Import(Stage):
 
     def has_lines(self, experiment_folder: Path) -> bool | None:
         try:
-            found = self._files(experiment_folder) if self.as_ == "corpus" else []
+            found = self._files(experiment_folder).files if self.as_ == "corpus" else ()
             return any(self._reading.format_of(file.name) == "jsonl" for file in found)
         except PreflightError:  # the forecast says so
             return None
 
     def run(self, ctx: StageContext) -> Artifact:
-        found = self._files(ctx.experiment_folder)
+        found = self._files(ctx.experiment_folder).files
         total = sum(file.path.stat().st_size for file in found)
         progress = ByteProgress(ctx.report, num_files=len(found), total=total)
         is_corpus = self.as_ == "corpus"
@@ -136,11 +158,11 @@ class Import(Stage):
         listed = hash_tree(ctx.output_dir, known=kept.values())
         return artifact.model_copy(update={"files": listed})
 
-    def _artifact(self, ctx: StageContext, found: list[LocalFile]) -> Artifact:
+    def _artifact(self, ctx: StageContext, found: Sequence[LocalFile]) -> Artifact:
         if self.as_ == "tokenizer":
-            return _import_tokenizer(ctx.output_dir)
+            return _import_tokenizer(ctx, str(self.path))
         if self.as_ == "weights":
-            return _import_weights(ctx.output_dir, self.tied)
+            return _import_weights(ctx, str(self.path), self.tied)
         if self.as_ == "corpus":
             return _import_corpus(ctx.output_dir, found, self._reading)
         assert self.tokenizer is not None, "checked when the spec was loaded"
@@ -150,27 +172,28 @@ class Import(Stage):
     def _reading(self) -> Reading:
         return Reading(self.format, self.encoding, self.text_field)
 
-    def _files(self, experiment_folder: Path) -> list[LocalFile]:
+    def _files(self, experiment_folder: Path) -> FoundFiles:
         """The files to take in, named as below `path`."""
         root = self.path.resolve(experiment_folder)
         if self.as_ == "corpus":
             runs = ExperimentFolder(experiment_folder).runs_dir
             if root.is_dir():
-                return find_folder_files(root, excluded=runs)
+                found = find_folder_files(root, excluded=runs)
+                return choose_texts(str(self.path), found, self.format)
             return find_files(str(self.path), experiment_folder, excluded=runs)
         if not root.is_dir():
             raise PreflightError(f"{self.path} is not a folder (looked for {root})")
         if self.as_ == "dataset":
-            return _dataset_files(root)
-        weights_too = (*WEIGHT_NAMES, HUB_CONFIG, *TOKENIZER_NAMES)
-        names = TOKENIZER_NAMES if self.as_ == "tokenizer" else weights_too
+            return FoundFiles(tuple(_dataset_files(root)))
+        weights_too = (*WEIGHT_NAMES, HUB_CONFIG, *TOKENIZER_FILES)
+        names = TOKENIZER_FILES if self.as_ == "tokenizer" else weights_too
         needed = () if self.as_ == "tokenizer" else WEIGHT_NAMES
-        return _present(root, names, needed)
+        return FoundFiles(tuple(_present(root, str(self.path), names, needed)))
 
     def _forecast(self, experiment_folder: Path) -> Forecast:
         found = self._files(experiment_folder)
         if self.as_ == "weights":
-            (config,) = (file for file in found if file.name == "model_config.yaml")
+            (config,) = (file for file in found.files if file.name == "model_config.yaml")
             return Forecast(architecture=_architecture(config.path, self.tied))
         if self.as_ == "dataset":
             folders = _split_folders(self.path.resolve(experiment_folder))
@@ -182,12 +205,17 @@ class Import(Stage):
             )
         if self.as_ == "corpus":
             sizes = []
-            for file in found:
+            for file in found.files:
                 self._reading.format_of(file.name)
                 sizes.append(self._reading.max_text_bytes(file.name, file.path.stat().st_size))
             known = [size for size in sizes if size is not None]
+            taken = count_by_suffix(found.files)
             return Forecast(
-                facts={"files": len(found)},
+                facts={"files": len(found.files)},
+                warnings=format_warnings(found.files, self.format),
+                notes=(describe_choice(taken, found.left),),
+                taken_files=taken,
+                left_files=found.left,
                 max_text_bytes=sum(known) if len(known) == len(sizes) else None,
             )
         return Forecast()
@@ -210,7 +238,9 @@ def _architecture(model_config: Path, tied: bool | None) -> Architecture:
         ) from error
 
 
-def _present(root: Path, names: tuple[str, ...], needed: tuple[str, ...]) -> list[LocalFile]:
+def _present(
+    root: Path, source: str, names: tuple[str, ...], needed: tuple[str, ...]
+) -> list[LocalFile]:
     found = [LocalFile(name, root / name) for name in names if (root / name).is_file()]
     missing = [name for name in needed if not (root / name).is_file()]
     if missing:
@@ -219,9 +249,13 @@ def _present(root: Path, names: tuple[str, ...], needed: tuple[str, ...]) -> lis
             f"{' and '.join(needed)}"
         )
     if not found:
-        raise PreflightError(
-            f"{root}: there is neither tokenizer.json nor tokenizer.model in this folder"
-        )
+        raise PreflightError(f"{source}: {folder_problem(root).replace(str(root), source)}")
+    for name in VOCABULARY_FILES:
+        vocabulary = root / name
+        if vocabulary.is_file():
+            if problem := vocabulary_problem(vocabulary):
+                raise PreflightError(f"{source}/{name} {problem}")
+            break
     return found
 
 
@@ -253,23 +287,30 @@ def _dataset_files(root: Path) -> list[LocalFile]:
     return found
 
 
-def _import_tokenizer(folder: Path) -> TokenizerFiles:
-    from continuum.text.tokenizing import check_tokenizer, inspect_tokenizer
+def _import_tokenizer(ctx: StageContext, source: str) -> TokenizerFiles:
+    from continuum.text.tokenizer_check import check_tokenizer
+    from continuum.text.tokenizing import called, inspect_tokenizer
 
-    check_tokenizer(folder)
-    return inspect_tokenizer(folder)
+    folder = ctx.output_dir
+    with called(source, folder):
+        remarks = check_tokenizer(folder)
+        found = inspect_tokenizer(folder, source=source).noting(remarks)
+    for warning in found.warnings:
+        ctx.report({"event": "warning", "message": warning})
+    return found
 
 
-def _import_weights(folder: Path, tied: bool | None) -> ModelWeights:
+def _import_weights(ctx: StageContext, source: str, tied: bool | None) -> ModelWeights:
     from continuum.training.litgpt import check_weights
     from continuum.training.tied import check_tied
 
+    folder = ctx.output_dir
     check_weights(folder)
     shape = _architecture(folder / "model_config.yaml", tied)
     if shape.tied:
         check_tied(folder)
-    has_tokenizer = any((folder / name).is_file() for name in VOCABULARY_NAMES)
-    tokenizer = _import_tokenizer(folder) if has_tokenizer else None
+    has_tokenizer = any((folder / name).is_file() for name in VOCABULARY_FILES)
+    tokenizer = _import_tokenizer(ctx, source) if has_tokenizer else None
     return ModelWeights(
         path=folder,
         tokenizer=tokenizer,
@@ -280,7 +321,7 @@ def _import_weights(folder: Path, tied: bool | None) -> ModelWeights:
     )
 
 
-def _import_corpus(folder: Path, found: list[LocalFile], reading: Reading) -> Corpus:
+def _import_corpus(folder: Path, found: Sequence[LocalFile], reading: Reading) -> Corpus:
     from continuum.text.checking import check_item, check_not_empty
 
     items = tuple(
@@ -295,7 +336,7 @@ def _import_corpus(folder: Path, found: list[LocalFile], reading: Reading) -> Co
 
 
 def _import_dataset(folder: Path, tokenizer: TokenizerFiles) -> TokenizedDataset:
-    for name in TOKENIZER_NAMES:
+    for name in TOKENIZER_FILES:
         if (tokenizer.path / name).is_file():
             link_or_copy(tokenizer.path / name, folder / "tokenizer" / name)
     splits: dict[str, ChunkFolder] = {}

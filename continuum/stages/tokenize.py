@@ -10,6 +10,7 @@ from pydantic import Discriminator, Field, Tag
 
 from continuum.artifacts import (
     DOCUMENTS,
+    TOKENIZER_FILES,
     Artifact,
     Corpus,
     CorpusItem,
@@ -34,7 +35,7 @@ from continuum.stage import (
     StageContext,
     runtime_field,
 )
-from continuum.text.marks import DocumentPolicy, document_marks, missing_mark
+from continuum.text.marks import DocumentPolicy, document_marks, mark_warnings, missing_mark
 from continuum.text.reading import OnBytes
 from continuum.text.splitting import Part, SplitName, by_fraction, matches, whole_items
 
@@ -153,12 +154,20 @@ class Tokenize(Stage):
         }
         return Forecast(
             problems=tuple(problems),
-            warnings=tuple(dataset_warnings(inputs.values(), experiment_folder)),
+            warnings=(
+                *self._tokenizer_warnings(files),
+                *dataset_warnings(inputs.values(), experiment_folder),
+            ),
             max_tokens=bounds,
             has_validation=self.validation != "none",
             max_ids=_max_ids(inputs[self.tokenizer]),
             disk=dataset_need(inputs.values()),
         )
+
+    def _tokenizer_warnings(self, tokenizer: Artifact | None) -> tuple[str, ...]:
+        if not isinstance(tokenizer, TokenizerFiles):
+            return ()
+        return (*tokenizer.warnings, *mark_warnings(tokenizer, self.document))
 
     def run(self, ctx: StageContext) -> TokenizedDataset:
         from continuum.text.dataset import write_splits
@@ -167,7 +176,6 @@ class Tokenize(Stage):
         from continuum.text.overlap import DocumentList, Listed, find_overlap
         from continuum.text.packing import token_dtype
         from continuum.text.sampling import sample_windows
-        from continuum.text.tokenizing import TOKENIZER_FILES
 
         tokenizer = ctx.artifact(self.tokenizer)
         marks = document_marks(tokenizer, self.document)
@@ -175,16 +183,18 @@ class Tokenize(Stage):
         if problem := _file_problem(corpora[0], self.validation):
             raise PreflightError(problem)
         sample = [window for corpus in corpora for window in sample_windows(corpus)]
-        method = choose_method(tokenizer.path, [window.text for window in sample])
+        texts = [window.text for window in sample]
+        method = choose_method(tokenizer.path, texts, name=tokenizer.label)
         _warn(ctx, method.remarks)
         watch = LossWatch(method.round_trip)
-        self._check_loss(watch.see_sample(sample, method.sample.rows(len(sample))))
+        sampled = watch.see_sample(sample, method.sample.rows(len(sample)))
+        self._check_loss(sampled, tokenizer.label)
         total = sum(corpus.size_bytes for corpus in corpora)
         progress = ByteProgress(ctx.report, num_files=1, total=total)
         folders = {split: ctx.output_dir / split for split in self._split_names()}
         parts = self._parts(corpora, ctx.seeds.get("split"), _counter(progress))
-        texts = [item for corpus in corpora for item in corpus.items]
-        listed = Listed(ctx.output_dir / DOCUMENTS, texts)
+        items = [item for corpus in corpora for item in corpus.items]
+        listed = Listed(ctx.output_dir / DOCUMENTS, items)
         with DocumentList(listed) as documents:
             splits = write_splits(
                 documents.watch(parts),
@@ -199,8 +209,8 @@ class Tokenize(Stage):
         _warn(ctx, method.late_remarks())
         self._check_splits(splits)
         loss = watch.result()
-        self._check_loss(loss)
-        _warn(ctx, remarks_on(loss))
+        self._check_loss(loss, tokenizer.label)
+        _warn(ctx, remarks_on(loss, tokenizer.label))
         _copy_tokenizer(tokenizer.path, ctx.output_dir / "tokenizer", TOKENIZER_FILES)
         made = TokenizedDataset(
             path=ctx.output_dir,
@@ -238,10 +248,10 @@ class Tokenize(Stage):
         others = (whole_items(other, _is_named(("*",)), on_bytes=on_bytes) for other in corpora[1:])
         return chain(training, *others)
 
-    def _check_loss(self, loss: TextLoss) -> None:
+    def _check_loss(self, loss: TextLoss, name: str) -> None:
         from continuum.text.loss_watch import problem_of
 
-        if self.lossy == "error" and (problem := problem_of(loss)):
+        if self.lossy == "error" and (problem := problem_of(loss, name)):
             raise PreflightError(problem)
 
     def _check_splits(self, splits: Mapping[SplitName, Split]) -> None:

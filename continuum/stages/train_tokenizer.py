@@ -53,7 +53,8 @@ class TrainTokenizer(Stage):
 
     def run(self, ctx: StageContext) -> TokenizerFiles:
         from continuum.text.bpe import train_bpe
-        from continuum.text.tokenizing import check_tokenizer, inspect_tokenizer
+        from continuum.text.tokenizer_check import check_tokenizer
+        from continuum.text.tokenizing import inspect_tokenizer
 
         num_ids = train_bpe(
             self._texts(ctx),

@@ -27,11 +27,8 @@ from continuum.text.encoded import Encoded, encoded_rows
 from continuum.text.pieces import LONG_PIECE_CHARS, Cutter
 from continuum.text.round_trip import RoundTrip, SentencePieceRoundTrip, TokenizersRoundTrip
 from continuum.text.safe_places import SafePlaces, UncuttableError
-from continuum.text.tokenizing import (
-    PROBE,
-    load_tokenizer_json,
-    vocabulary_file,
-)
+from continuum.text.tokenizer_check import PROBE
+from continuum.text.tokenizing import load_tokenizer_json, vocabulary_file
 
 PROOF_PIECE_CHARS = 64
 """Far shorter than in use, so that the sample tries many thousand cuts."""
@@ -163,12 +160,16 @@ class GigatokenEncoder:
         return Encoded(ids, self._awkward.to_numpy(self._awkward.num(rows)))
 
 
-def choose_method(folder: Path, sample: Sequence[str]) -> Method:
+def choose_method(folder: Path, sample: Sequence[str], *, name: str | None = None) -> Method:
     """The fastest way that gives the reference's tokens on `sample` (see `sample_texts`).
+
+    Args:
+        name: What remarks call the tokenizer.
 
     Raises:
         PreflightError: the tokenizer in `folder` cannot be loaded.
     """
+    called = name or str(folder)
     has_json = vocabulary_file(folder).name == "tokenizer.json"
     reference = TokenizersEncoder(folder) if has_json else SentencePieceEncoder(folder)
     texts = [*sample, PROBE, *_with_added_tokens(reference.added_tokens)]
@@ -180,15 +181,15 @@ def choose_method(folder: Path, sample: Sequence[str]) -> Method:
         try:
             places = reference.safe_places()
         except UncuttableError as error:
-            remarks.append(_uncut_warning(folder, str(error)))
+            remarks.append(_uncut_warning(called, str(error)))
         if isinstance(reference, TokenizersEncoder):
-            fast = _proved_gigatoken(folder, reference, places, texts, encoding)
+            fast = _proved_gigatoken(folder, reference, places, texts, encoding, called)
             if isinstance(fast, GigatokenEncoder):
                 reference_ids = encoding.result()
                 return _method(fast, places, remarks, reference.round_trip, reference_ids)
             remarks.append(fast)
         if places and not _is_equal(reference.encode, places, texts, encoding.result()):
-            remarks.insert(0, _uncut_warning(folder, "a difference on the sample"))
+            remarks.insert(0, _uncut_warning(called, "a difference on the sample"))
             places = None
     return _method(reference, places, remarks, reference.round_trip, encoding.result())
 
@@ -237,6 +238,7 @@ def _proved_gigatoken(
     places: SafePlaces | None,
     texts: Sequence[str],
     encoding: Future[Encoded],
+    name: str,
 ) -> GigatokenEncoder | str:
     """The encoder, or why it cannot be used."""
     try:
@@ -244,11 +246,12 @@ def _proved_gigatoken(
         is_equal = _is_equal(encoder.encode_alone, places, texts, encoding.result())
     except (ContinuumError, KeyboardInterrupt, SystemExit):
         raise
-    except BaseException as error:
-        return f"gigatoken cannot use this tokenizer ({error}); tokenizers is used, which is slower"
+    except BaseException:  # a panic in Rust, whose words speak of its own lines
+        return f"{name}: gigatoken cannot use this tokenizer; tokenizers is used, which is slower"
     if is_equal:
         return encoder
-    return "gigatoken differs from tokenizers on a sample; tokenizers is used, which is slower"
+    differs = "gigatoken differs from tokenizers on a sample"
+    return f"{name}: {differs}; tokenizers is used, which is slower"
 
 
 def _is_equal(
@@ -271,9 +274,9 @@ def _with_added_tokens(tokens: Sequence[str]) -> list[str]:
     ]
 
 
-def _uncut_warning(folder: Path, reason: str) -> str:
+def _uncut_warning(name: str, reason: str) -> str:
     return (
-        f"{folder.name}: no place can be proved where cutting a text leaves this tokenizer's "
+        f"{name}: no place can be proved where cutting a text leaves this tokenizer's "
         f"tokens as they are (because of {reason}), so each document is tokenized whole and must "
         "fit in memory (about 150 bytes for each of its characters); only documents below "
         f"{LONG_PIECE_CHARS:,} characters are no concern"

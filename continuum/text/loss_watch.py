@@ -124,7 +124,7 @@ class LossWatch:
             self._examples.setdefault(example.kind, example)
 
 
-def problem_of(loss: TextLoss) -> str | None:
+def problem_of(loss: TextLoss, name: str) -> str | None:
     """Why a tokenizer does not suit a corpus; None if it loses at most 0.1 % of it."""
     shares = [
         sum(lost.values()) / max(1, of)
@@ -133,21 +133,21 @@ def problem_of(loss: TextLoss) -> str | None:
     if max(shares) <= MAX_SHARE_LOST:
         return None
     return (
-        f"the tokenizer loses text of this corpus: {_counts(loss)}; use a tokenizer that gives all "
-        "of it back, such as a byte-level BPE (`kind: train_tokenizer` makes one), or state "
-        "`lossy: allow` to train on what is left"
+        f"{name}: this tokenizer loses text of the corpus: {_counts(loss)}; use a tokenizer that "
+        "gives all of it back, such as a byte-level BPE (`kind: train_tokenizer` makes one), or "
+        "state `lossy: allow` to train on what is left"
     )
 
 
-def remarks_on(loss: TextLoss) -> tuple[str, ...]:
+def remarks_on(loss: TextLoss, name: str) -> tuple[str, ...]:
     """What is worth a warning."""
     remarks = []
     if loss.lost or loss.never_kept or loss.num_unknown:
-        remarks.append(f"the tokenizer loses text of this corpus: {_counts(loss)}")
+        remarks.append(f"{name}: this tokenizer loses text of the corpus: {_counts(loss)}")
     if loss.rewritten:
         remarks.append(
-            f"the tokenizer writes text in another canonical form of Unicode: {loss.rewritten:,} "
-            f"of {loss.num_compared:,} compared characters; it is the same text"
+            f"{name}: this tokenizer writes text in another canonical form of Unicode: "
+            f"{loss.rewritten:,} of {loss.num_compared:,} compared characters; it is the same text"
         )
     return tuple(remarks)
 

@@ -1,5 +1,6 @@
 """The tokens that mark where documents begin and end."""
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -7,6 +8,12 @@ from continuum.artifacts import TokenizerFiles
 from continuum.errors import PreflightError
 
 DocumentPolicy = Literal["bos", "eos", "both", "none"]
+_CHAT = re.compile(
+    r"im_(start|end|user|assistant|system|middle|sep)|(start|end)_header_id|eot_id|eom_id"
+    r"|(start|end|begin)_?of_?(turn|role|message)|(end_of_)?(user|human|assistant|system)(_token)?"
+    r"|inst|sys|system_prompt|available_tools|message|channel|role|turn|chat|prompter|chatbot"
+    r"|(user|system|chatbot|assistant)_token|start_of_turn_token|end_of_turn_token|return|call"
+)
 
 
 @dataclass(frozen=True)
@@ -41,5 +48,40 @@ def missing_mark(tokenizer: TokenizerFiles, policy: DocumentPolicy) -> str | Non
     possible = [name for name in ("bos", "eos") if known[name]] + ["none"]
     return (
         f"document: {policy} needs the tokenizer's {' and '.join(lacking).upper()} token, but "
-        f"{tokenizer.repo or tokenizer.path} defines none; use document: {' or '.join(possible)}"
+        f"{tokenizer.label} defines none; use document: {' or '.join(possible)}"
     )
+
+
+def mark_warnings(tokenizer: TokenizerFiles, policy: DocumentPolicy) -> tuple[str, ...]:
+    """What is legal about the marks of a dataset's documents, and most likely not meant."""
+    bos, eos = tokenizer.bos_token, tokenizer.eos_token
+    name = tokenizer.label
+    found = []
+    if policy in ("bos", "both") and bos is not None and is_chat_marker(bos):
+        found.append(
+            f"{name}: its BOS is {bos}, a marker of chat turns, and every document begins with it "
+            f"(document: {policy}); use document: eos, or the base model's tokenizer"
+        )
+    if policy in ("eos", "both") and eos is not None and is_chat_marker(eos):
+        found.append(
+            f"{name}: its EOS is {eos}, a marker of chat turns, and every document ends with it "
+            f"(document: {policy}); use document: bos, or the base model's tokenizer"
+        )
+    if tokenizer.eos_id is None:
+        found.append(
+            f"{name}: it has no EOS token, so no document's end is marked and a model does not "
+            "learn to stop; name an eos_token in tokenizer_config.json if there is one"
+        )
+    if tokenizer.adds_bos and policy in ("eos", "none"):
+        found.append(
+            f"{name}: it begins every text with {bos} by itself, so its models expect that, and no "
+            f"document begins with it (document: {policy}); use document: bos or both"
+        )
+    return tuple(found)
+
+
+def is_chat_marker(token: str) -> bool:
+    """True if a token's text is one by which chats mark their turns: `<|im_start|>`, `[INST]`."""
+    # DeepSeek's markers have a wide bar and SentencePiece's space in them.
+    name = token.strip("<>[]{}|/ \uff5c\u2581").replace("\u2581", "_").lower()
+    return name != token.lower() and _CHAT.fullmatch(name) is not None

@@ -8,16 +8,11 @@ from pathlib import Path
 
 import torch
 
+from continuum.artifacts import TOKENIZER_FILES
 from continuum.errors import PreflightError
 
 WEIGHTS_FILE = "lit_model.pth"
 CONFIG_FILE = "model_config.yaml"
-TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer.model",
-    "tokenizer_config.json",
-    "generation_config.json",
-)
 SHARDS_DIR = "shards"
 """Holds the tensors of a sharded checkpoint instead of `WEIGHTS_FILE`."""
 

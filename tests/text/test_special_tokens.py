@@ -1,0 +1,184 @@
+"""The BOS and EOS of a folder, wherever they are written, and what is said of unusual ones."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tokenizers import AddedToken, Tokenizer, processors
+
+from continuum.artifacts import TokenizerFiles
+from continuum.errors import PreflightError
+from continuum.stages.import_ import Import
+from continuum.text.marks import is_chat_marker, mark_warnings
+from continuum.text.tokenizing import inspect_tokenizer
+from tests.support import make_stage, run_stage
+
+END = "<|endoftext|>"
+
+
+@pytest.fixture
+def folder(trained_tokenizer: Path, tmp_path: Path) -> Path:
+    """A copy of the trained tokenizer without its config; `<s>` is one of its tokens."""
+    copy = Path(shutil.copytree(trained_tokenizer, tmp_path / "tok"))
+    add(copy, "<s>")
+    (copy / "tokenizer_config.json").unlink()
+    return copy
+
+
+def add(folder: Path, *tokens: str) -> None:
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.add_special_tokens([AddedToken(token, special=True) for token in tokens])
+    tokenizer.save(str(folder / "tokenizer.json"))
+
+
+def write(folder: Path, name: str, **fields: Any) -> None:
+    (folder / f"{name}.json").write_text(json.dumps(fields), encoding="utf-8")
+
+
+def config(folder: Path, **fields: Any) -> TokenizerFiles:
+    write(folder, "tokenizer_config", **{"tokenizer_class": "PreTrainedTokenizerFast", **fields})
+    return inspect_tokenizer(folder, source="models/tok")
+
+
+def test_ordinary_files_are_nothing_to_remark_on(folder: Path) -> None:
+    found = config(folder, bos_token="<s>", eos_token={"content": END, "lstrip": False})
+    assert (found.bos_token, found.eos_token, found.adds_bos) == ("<s>", END, False)
+    assert found.warnings == mark_warnings(found, "both") == ()
+
+
+@pytest.mark.parametrize("token", ["<s>", {"content": "<s>", "__type": "AddedToken"}])
+def test_a_bos_of_the_special_tokens_map_counts(token: Any, folder: Path) -> None:
+    write(folder, "special_tokens_map", bos_token=token, eos_token=END)
+    found = config(folder, eos_token=END)
+    assert (found.bos_token, found.eos_token) == ("<s>", END)
+    (warning,) = found.warnings
+    assert warning.startswith("models/tok: the BOS <s> stands in special_tokens_map.json alone")
+
+
+def test_transformers_does_not_read_the_map_beside_added_tokens_decoder(folder: Path) -> None:
+    write(folder, "special_tokens_map", bos_token="<s>")
+    decoder = {"0": {"content": END, "special": True}}
+    found = config(folder, eos_token=END, added_tokens_decoder=decoder)
+    assert found.bos_id is None
+    (warning,) = found.warnings
+    assert "special_tokens_map.json alone names a BOS, <s>, and is not used" in warning
+
+
+def test_two_files_that_disagree_are_named(folder: Path) -> None:
+    write(folder, "special_tokens_map", bos_token=END)
+    found = config(folder, bos_token="<s>", eos_token=END)
+    assert found.bos_token == "<s>"
+    assert "bos_token is <s> in tokenizer_config.json, which is used" in found.warnings[0]
+
+
+def test_an_empty_bos_is_none(folder: Path) -> None:
+    write(folder, "generation_config", bos_token_id=0)
+    found = config(folder, bos_token="", eos_token=END)
+    assert (found.bos_id, found.bos_token) == (None, None)
+    assert "bos_token is empty in tokenizer_config.json" in found.warnings[0]
+
+
+def test_ids_of_the_generation_config_have_texts(folder: Path) -> None:
+    write(folder, "generation_config", bos_token_id=0, eos_token_id=[0, 1])
+    found = config(folder, bos_token=None)
+    assert (found.bos_token, found.eos_token, found.warnings) == (END, END, ())
+
+
+@pytest.mark.parametrize("file", ["tokenizer_config", "added_tokens"])
+def test_tokens_that_only_transformers_adds_are_named(file: str, folder: Path) -> None:
+    added = {"<|im_start|>": 3001, "<|im_end|>": 3002, "<s>": 3000}
+    decoder = {str(number): {"content": text} for text, number in added.items()}
+    if file == "added_tokens":
+        write(folder, "added_tokens", **added)
+    fields = {"added_tokens_decoder": decoder} if file == "tokenizer_config" else {}
+    (warning,) = config(folder, eos_token=END, **fields).warnings
+    assert f"{file}.json adds 2 token(s) that tokenizer.json lacks (<|im_start|>, <|im_end|>)" in (
+        warning
+    )
+    assert "T.from_pretrained('models/tok')" in warning
+    with pytest.raises(PreflightError, match=rf"'<\|im_end\|>', which {file}.json adds and"):
+        config(folder, eos_token="<|im_end|>", **fields)
+
+
+@pytest.mark.parametrize("value", [5, ["<s>"], {"content": 3}])
+def test_what_is_no_token_is_refused(value: Any, folder: Path) -> None:
+    with pytest.raises(PreflightError, match="which is no token's text"):
+        config(folder, bos_token=value)
+
+
+def test_add_bos_token_is_read(folder: Path) -> None:
+    found = config(folder, bos_token="<s>", eos_token=END, add_bos_token=True)
+    assert found.adds_bos
+    assert mark_warnings(found, "both") == ()
+    (warning,) = mark_warnings(found, "eos")
+    assert "it begins every text with <s> by itself" in warning
+    found = config(folder, eos_token=END, add_bos_token=True)
+    assert not found.adds_bos
+    assert "add_bos_token is true in tokenizer_config.json and there is no BOS" in found.warnings[0]
+
+
+def test_a_tokenizer_json_that_adds_the_bos_is_known(folder: Path) -> None:
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    bos_id = tokenizer.token_to_id("<s>")
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A", pair="<s> $A $B", special_tokens=[("<s>", bos_id)]
+    )
+    tokenizer.save(str(folder / "tokenizer.json"))
+    assert config(folder, bos_token="<s>", eos_token=END).adds_bos
+    assert not config(folder, bos_token="<s>", eos_token=END, add_bos_token=False).adds_bos
+
+
+CHAT = ["<|im_start|>", "<|im_end|>", "<|start_header_id|>", "[INST]", "[/INST]", "<|user|>"]
+CHAT += ["<|assistant|>", "<start_of_turn>", "<|eot_id|>", "<|start_of_role|>", "<<SYS>>"]
+CHAT += ["<｜User｜>", "<|im_user|>", "<|end_of_turn|>", "<|USER_TOKEN|>"]  # noqa: RUF001
+
+
+@pytest.mark.parametrize("token", CHAT)
+def test_markers_of_chats_are_known(token: str) -> None:
+    assert is_chat_marker(token)
+
+
+OTHERS = ["<s>", "</s>", END, "<bos>", "<|begin_of_text|>", "[CLS]", "<|startoftext|>", "inst"]
+OTHERS += ["<|im_patch|>", "<｜begin▁of▁sentence｜>", "<|end_of_text|>", "<unk>", "user"]  # noqa: RUF001
+
+
+@pytest.mark.parametrize("token", OTHERS)
+def test_other_marks_are_not(token: str) -> None:
+    assert not is_chat_marker(token)
+
+
+@pytest.mark.parametrize(
+    ("policy", "words"),
+    [("bos", ["BOS"]), ("eos", ["EOS"]), ("both", ["BOS", "EOS"]), ("none", [])],
+)
+def test_documents_that_begin_a_chat_are_a_warning(
+    policy: Any, words: list[str], folder: Path
+) -> None:
+    add(folder, "<|im_start|>", "<|im_end|>")
+    found = config(folder, bos_token="<|im_start|>", eos_token="<|im_end|>")
+    warnings = mark_warnings(found, policy)
+    assert len(warnings) == len(words)
+    for warning, word in zip(warnings, words, strict=True):
+        assert warning.startswith(f"models/tok: its {word} is <|im_")
+
+
+def test_no_eos_at_all_is_a_warning(folder: Path) -> None:
+    (warning,) = mark_warnings(config(folder, bos_token="<s>"), "bos")
+    assert "it has no EOS token" in warning
+
+
+def test_an_import_keeps_the_files_and_reports_what_is_unusual(folder: Path) -> None:
+    write(folder, "special_tokens_map", bos_token="<s>")
+    write(folder, "added_tokens", **{"<s>": 3000})
+    config(folder, eos_token=END)
+    stage = make_stage(Import, folder.parent, path="tok", **{"as": "tokenizer"})
+    events: list[dict[str, Any]] = []
+    made = run_stage(stage, folder.parent, events=events)
+    assert isinstance(made, TokenizerFiles)
+    assert made.label == "tok"
+    assert {"special_tokens_map.json", "added_tokens.json"} <= {file.path for file in made.files}
+    warnings = [event["message"] for event in events if event["event"] == "warning"]
+    assert warnings == list(made.warnings)
+    assert warnings[0].startswith("tok: the BOS <s> stands in special_tokens_map.json alone")
