@@ -11,7 +11,7 @@ Three looks, each for what the others miss:
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -51,11 +51,15 @@ class LossWatch:
 
     def see_sample(self, windows: Sequence[Sampled], rows: Sequence[Sequence[int]]) -> TextLoss:
         """Compare a sample with what its ids say."""
-        excerpts = [_of_sample(window) for window in windows]
+        whole = [_of_sample(window) for window in windows]
+        ids = {excerpt: row for excerpt, row in zip(whole, rows, strict=True)}
+        excerpts = list(_apart(whole))
         if self._round_trip.reads_words:
             excerpts = [_whole_words(excerpt) for excerpt in excerpts]
-            rows = self._round_trip.encode([excerpt.text for excerpt in excerpts])
-        self._compare(excerpts, rows)
+        new = [excerpt for excerpt in excerpts if excerpt not in ids]
+        encoded = self._round_trip.encode([excerpt.text for excerpt in new])
+        ids |= zip(new, encoded, strict=True)
+        self._compare(excerpts, [ids[excerpt] for excerpt in excerpts])
         loss = self.result()
         return loss.model_copy(update={"num_chars": self._num_compared})
 
@@ -169,7 +173,7 @@ def _counts(loss: TextLoss) -> str:
 def _share(lost: dict[str, int], of: int, what: str) -> str:
     kinds = ", ".join(f"{number:,} {kind}" for kind, number in sorted(lost.items(), key=_by_number))
     total = sum(lost.values())
-    return f"{total:,} of {of:,} {what} ({total / max(1, of):.2g}: {kinds})"
+    return f"{total:,} of {of:,} {what} ({100 * total / max(1, of):.2g} %: {kinds})"
 
 
 def _by_number(item: tuple[str, int]) -> tuple[int, str]:
@@ -192,6 +196,22 @@ def _of_piece(piece: Piece) -> Excerpt:
     document = piece.document
     source, number = (document.item.source, document.position + 1) if document else ("", 1)
     return Excerpt(piece.text, source, number, piece.start)
+
+
+def _apart(excerpts: Sequence[Excerpt]) -> Iterator[Excerpt]:
+    """The same, in the order of their places, without what two of them have in common."""
+    last: Excerpt | None = None
+    for excerpt in sorted(excerpts, key=lambda e: (e.source, e.document, e.start, -len(e.text))):
+        if last is not None and (last.source, last.document) == (excerpt.source, excerpt.document):
+            known = max(0, last.end - excerpt.start)
+            if known >= len(excerpt.text):
+                continue
+            if known:
+                excerpt = replace(
+                    excerpt, text=excerpt.text[known:], start=excerpt.start + known, begins=False
+                )
+        last = excerpt
+        yield excerpt
 
 
 def _whole_words(excerpt: Excerpt) -> Excerpt:

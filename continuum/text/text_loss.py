@@ -31,6 +31,11 @@ class Excerpt:
     """Whether it is the beginning of the document."""
     ends: bool = True
 
+    @property
+    def end(self) -> int:
+        """The character after its last."""
+        return self.start + len(self.text)
+
 
 @dataclass(frozen=True)
 class Difference:
@@ -54,23 +59,22 @@ NO_DIFFERENCE = Difference({}, 0, ())
 def compare(excerpt: Excerpt, decoded: str, unknown_text: str = "") -> Difference:
     """What `decoded` lacks of the excerpt.
 
-    White space at an end that is not the document's is left out of it: a tokenizer may treat the
-    ends of a text apart.
+    White space at an end that is not the document's is not missed: a tokenizer may treat the ends
+    of a text apart.
     """
-    text, start = excerpt.text, excerpt.start
+    text = excerpt.text
     if text == decoded:
         return NO_DIFFERENCE
-    if not excerpt.begins:
-        start += len(text) - len(text.lstrip())
-        text, decoded = text.lstrip(), decoded.lstrip()
-    if not excerpt.ends:
-        text, decoded = text.rstrip(), decoded.rstrip()
     expected, found = unicodedata.normalize("NFC", text), unicodedata.normalize("NFC", decoded)
     if expected == found:
         missing = Counter(text) - Counter(decoded)
         return Difference({}, missing.total(), ())
     has_unknown = bool(unknown_text) and found.count(unknown_text) > expected.count(unknown_text)
     missing, gained = _imbalance(expected, found, unknown_text if has_unknown else "")
+    not_missed = _spaces_at_ends(excerpt)
+    if not_missed and not missing - not_missed and not gained:
+        return NO_DIFFERENCE
+    missing -= not_missed
     kinds = {char: _kind(char, gained, has_unknown=has_unknown) for char in missing}
     lost: Counter[str] = Counter()
     for char, number in missing.items():
@@ -89,7 +93,7 @@ def compare(excerpt: Excerpt, decoded: str, unknown_text: str = "") -> Differenc
                 kind=kind,
                 source=excerpt.source,
                 document=excerpt.document,
-                character=start + _unnormalized(text, place) + 1,
+                character=excerpt.start + _unnormalized(text, place) + 1,
                 text=expected[max(0, place - CONTEXT_CHARS) : place + CONTEXT_CHARS],
                 became=found[max(0, place - CONTEXT_CHARS) : place + CONTEXT_CHARS]
                 if place == first
@@ -104,6 +108,13 @@ def _imbalance(expected: str, found: str, unknown: str) -> tuple[Counter[str], C
         expected, found = expected.replace(unknown, ""), found.replace(unknown, "")
     before, after = Counter(expected), Counter(found)
     return before - after, after - before
+
+
+def _spaces_at_ends(excerpt: Excerpt) -> Counter[str]:
+    text = excerpt.text
+    before = "" if excerpt.begins else text[: len(text) - len(text.lstrip())]
+    after = "" if excerpt.ends else text[len(text.rstrip()) :]
+    return Counter(before + after)
 
 
 def _kind(char: str, gained: Counter[str], *, has_unknown: bool) -> str:
