@@ -45,6 +45,8 @@ class LossWatch:
         self._num_unknown = 0
         self._num_compared = 0
         self._short_chars = 0
+        self._sampled: set[tuple[str, int]] = set()
+        """Documents that the sample has whole."""
         self._lost: Counter[str] = Counter()
         self._rewritten = 0
         self._examples: dict[str, LossExample] = {}
@@ -60,6 +62,7 @@ class LossWatch:
         encoded = self._round_trip.encode([excerpt.text for excerpt in new])
         ids |= zip(new, encoded, strict=True)
         self._compare(excerpts, [ids[excerpt] for excerpt in excerpts])
+        self._sampled = {(e.source, e.document) for e in excerpts if e.begins and e.ends}
         loss = self.result()
         return loss.model_copy(update={"num_chars": self._num_compared})
 
@@ -108,10 +111,12 @@ class LossWatch:
             if room <= 0:
                 break
             if piece.begins and piece.ends and len(piece.text) <= SHORT_CHARS:
-                excerpts.append(_of_piece(piece))
-                rows.append(encoded.ids[start : start + length].tolist())
-                room -= len(piece.text)
-                self._short_chars += len(piece.text)
+                excerpt = _of_piece(piece)
+                if (excerpt.source, excerpt.document) not in self._sampled:
+                    excerpts.append(excerpt)
+                    rows.append(encoded.ids[start : start + length].tolist())
+                    room -= len(piece.text)
+                    self._short_chars += len(piece.text)
             start += length
         self._compare(excerpts, rows)
 

@@ -51,8 +51,9 @@ class _Fragment:
     """A part of a document as it was read."""
 
     whole: Sampled
-    num_bytes_read: int
-    """Of its item, by then."""
+    first_byte: int
+    """Of its item, about where it begins."""
+    last_byte: int
 
     def part(self, start: int, end: int) -> Sampled:
         whole = self.whole
@@ -70,15 +71,15 @@ class _Window:
     """The texts met from some byte of an item on, until there are enough."""
 
     start_byte: int
-    share: float
-    """Which part of a fragment to take: 0.0 its beginning, 0.5 its middle."""
     texts: list[Sampled] = field(default_factory=list)
     room: int = WINDOW_CHARS
 
     def offer(self, fragment: _Fragment) -> None:
-        if self.room <= 0 or fragment.num_bytes_read < self.start_byte:
+        if self.room <= 0 or fragment.last_byte < self.start_byte:
             return
-        start = int(max(0, len(fragment.whole.text) - self.room) * self.share)
+        num_bytes = max(1, fragment.last_byte - fragment.first_byte)
+        share = max(0, self.start_byte - fragment.first_byte) / num_bytes
+        start = int(max(0, len(fragment.whole.text) - self.room) * share)
         taken = fragment.part(start, start + self.room)
         self.texts.append(taken)
         self.room -= len(taken.text)
@@ -86,8 +87,9 @@ class _Window:
 
 def _sample_item(corpus: Corpus, item: CorpusItem, num_windows: int) -> Iterator[Sampled]:
     # The last window is the ending, which only the end of the file tells.
-    shares = [index / (num_windows - 1) for index in range(num_windows - 1)]
-    windows = [_Window(int(item.size_bytes * share), share) for share in shares]
+    windows = [
+        _Window(item.size_bytes * index // (num_windows - 1)) for index in range(num_windows - 1)
+    ]
     ending: deque[Sampled] = deque()
     ending_chars = 0
     for fragment in _fragments(corpus, item):
@@ -110,14 +112,21 @@ def _fragments(corpus: Corpus, item: CorpusItem) -> Iterator[_Fragment]:
         nonlocal num_bytes_read
         num_bytes_read += num_bytes
 
+    # Bytes are read a block at a time, in which there may be many documents: a character is taken
+    # for a byte of its block.
+    block_end = first_byte = 0
     for document in read_documents(corpus, (item,), on_bytes=count):
         start = 0
         last: _Fragment | None = None
         for text in document.fragments:
             if last is not None:
                 yield last
+            if num_bytes_read > block_end:
+                first_byte, block_end = block_end, num_bytes_read
+            last_byte = block_end if item.format != "jsonl" else first_byte + len(text)
             whole = Sampled(text, document, start, begins=start == 0, ends=False)
-            last = _Fragment(whole, num_bytes_read)
+            last = _Fragment(whole, min(first_byte, block_end), min(last_byte, block_end))
+            first_byte = last_byte
             start += len(text)
         if last is not None:
             yield replace(last, whole=replace(last.whole, ends=True))

@@ -35,7 +35,7 @@ def tokenized(
     return made.loss, [str(e["message"]) for e in events if e["event"] == "warning"]
 
 
-PASSED_OVER = 1_012_000
+PASSED_OVER = 1_005_000
 """A character of a text of two million that no window of the sample is near."""
 
 
@@ -107,7 +107,8 @@ def test_a_rare_character_that_vanishes_anywhere_is_counted(tmp_path: Path) -> N
     assert sum(loss.lost.values()) < 3
     assert loss.never_kept == {"vanished characters": 3}
     assert f"3 of {len(text):,} characters of the corpus" in warning
-    assert f"in book.txt, document 1, character {text.index(chr(2)) + 1:,}" in warning
+    places = [place + 1 for place, char in enumerate(text) if char == "\u0002"]
+    assert any(f"in book.txt, document 1, character {place:,}" in warning for place in places)
 
 
 def test_more_than_a_thousandth_that_the_sample_did_not_meet_is_refused(tmp_path: Path) -> None:
