@@ -121,6 +121,8 @@ class LossWatch:
         self._compare(excerpts, rows)
 
     def _compare(self, excerpts: Sequence[Excerpt], rows: Sequence[Sequence[int]]) -> None:
+        if not excerpts:
+            return
         decoded = self._round_trip.decode(rows)
         for excerpt, text in zip(excerpts, decoded, strict=True):
             self._note(compare(excerpt, text, self._round_trip.unknown_text))

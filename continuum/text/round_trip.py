@@ -18,6 +18,8 @@ from continuum.text.safe_places import BYTE_SIGNS, component_kinds
 from continuum.text.tokenizing import load_sentencepiece, load_tokenizer_json, vocabulary_file
 
 NUM_TRIED_TOKENS = 1000
+UNUSED_BYTES = frozenset((0xC0, 0xC1, *range(0xF5, 0x100)))
+"""Of UTF-8."""
 LOSSLESS_NORMALIZERS = frozenset(("NFC", "NFD"))
 LOSSLESS_PRE_TOKENIZERS = frozenset(("ByteLevel", "Digits", "Split"))
 
@@ -156,4 +158,5 @@ def _keeps_all_bytes(tokenizer: Tokenizer) -> bool:
     for step in steps:
         if step["type"] not in LOSSLESS_PRE_TOKENIZERS or step.get("behavior") == "Removed":
             return False
-    return all(tokenizer.model.token_to_id(sign) is not None for sign in BYTE_SIGNS)
+    signs = [sign for byte, sign in enumerate(BYTE_SIGNS) if byte not in UNUSED_BYTES]
+    return all(tokenizer.model.token_to_id(sign) is not None for sign in signs)

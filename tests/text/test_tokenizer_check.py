@@ -7,7 +7,6 @@ from continuum.errors import PreflightError
 from continuum.text.tokenizer_check import check_tokenizer
 from tests.text.altered import ALTERED, save
 
-
 ABLE = {"honest-bytes", "lossy-strip", "lossy-compatibility", "lossy-byte"}
 """Those that give back the text of the check."""
 
