@@ -171,6 +171,10 @@ class TokenizerFiles(Artifact):
         made = f"runs/{self.path.parent.name}" if self.path.name == "output" else str(self.path)
         return self.repo or self.source or made
 
+    def noting(self, remarks: tuple[str, ...]) -> "TokenizerFiles":
+        """The same with more remarks."""
+        return self.model_copy(update={"remarks": (*self.remarks, *remarks)})
+
     @property
     def warnings(self) -> tuple[str, ...]:
         """The remarks, for people."""
@@ -257,6 +261,8 @@ class SourceCounts(BaseModel):
     """Of the text as UTF-8."""
     num_tokens: int
     """Special tokens at the documents' ends included."""
+    num_unknown: int
+    """Ids that stand for text outside the vocabulary."""
 
 
 class LeakedDocument(BaseModel):
@@ -290,6 +296,49 @@ class Overlap(BaseModel):
         )
 
 
+class LossExample(BaseModel):
+    """A place where a text does not come back from its tokens."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: str
+    """`line ends`, `spaces and tabs`, `capital letters`, `unknown characters`, ..."""
+    source: str
+    document: int
+    """Which of its source, from 1."""
+    character: int
+    """Which of the document, from 1."""
+    text: str
+    became: str
+    """What the tokens say there; empty where that is not told apart."""
+
+    def __str__(self) -> str:
+        place = f"{self.source}, document {self.document:,}, character {self.character:,}"
+        became = f" became {self.became!r}" if self.became else ""
+        return f"{self.kind} in {place}: {self.text!r}{became}"
+
+
+class TextLoss(BaseModel):
+    """What the tokens of a corpus do not say of its text, and how that was looked for."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    num_chars: int
+    """Characters of the corpus."""
+    num_unknown: int | None = None
+    """Unknown ids among the tokens, without those that the text itself writes; None if the
+    tokenizer has no such id."""
+    never_kept: dict[str, int] = {}
+    """Characters of the whole corpus that the tokenizer gives back nowhere, by kind."""
+    num_compared: int = 0
+    """Characters that were decoded again and compared."""
+    lost: dict[str, int] = {}
+    """Of those, characters that did not come back, by kind."""
+    rewritten: int = 0
+    """Of those, characters that came back in another canonical form of Unicode, the same text."""
+    examples: tuple[LossExample, ...] = ()
+
+
 @artifact_type
 class TokenizedDataset(Artifact):
     """Token chunks in litdata's `TokensLoader` format: `path/train`, `path/validation`.
@@ -315,6 +364,8 @@ class TokenizedDataset(Artifact):
     shares: Shares | None = None
     """How a `fraction` was carried out; None where validation was named, in a dataset of an earlier
     release, and where nothing validates."""
+    loss: TextLoss | None = None
+    """What of the text is not in the tokens; None where nobody looked."""
     overlap: Overlap | None = None
     """Between the splits; None where nobody looked, or nothing validates."""
 

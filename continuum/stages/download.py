@@ -213,12 +213,14 @@ def _indexed(revision: HubRevision, found: list[HubFile], index: Path) -> list[H
 
 
 def _inspect(ctx: StageContext, revision: HubRevision) -> TokenizerFiles:
-    from continuum.text.tokenizing import called, check_tokenizer, inspect_tokenizer
+    from continuum.text.tokenizer_check import check_tokenizer
+    from continuum.text.tokenizing import called, inspect_tokenizer
 
     folder = ctx.output_dir
     with called(revision.repo, folder):
-        check_tokenizer(folder)
+        remarks = check_tokenizer(folder)
         found = inspect_tokenizer(folder, repo=revision.repo, commit=revision.commit)
+        found = found.noting(remarks)
     for warning in found.warnings:
         ctx.report({"event": "warning", "message": warning})
     return found

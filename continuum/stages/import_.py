@@ -316,12 +316,13 @@ def _dataset_files(root: Path) -> list[LocalFile]:
 
 
 def _import_tokenizer(ctx: StageContext, source: str) -> TokenizerFiles:
-    from continuum.text.tokenizing import called, check_tokenizer, inspect_tokenizer
+    from continuum.text.tokenizer_check import check_tokenizer
+    from continuum.text.tokenizing import called, inspect_tokenizer
 
     folder = ctx.output_dir
     with called(source, folder):
-        check_tokenizer(folder)
-        found = inspect_tokenizer(folder, source=source)
+        remarks = check_tokenizer(folder)
+        found = inspect_tokenizer(folder, source=source).noting(remarks)
     for warning in found.warnings:
         ctx.report({"event": "warning", "message": warning})
     return found

@@ -16,6 +16,7 @@ from continuum.artifacts import (
     CorpusItem,
     Shares,
     Split,
+    TextLoss,
     TokenizedDataset,
     TokenizerFiles,
 )
@@ -24,7 +25,15 @@ from continuum.preflight.dataset import dataset_need, dataset_warnings
 from continuum.seeds import SplitSeeds
 from continuum.sources.progress import ByteProgress
 from continuum.sources.source_files import MAX_UTF8_BYTES
-from continuum.stage import Forecast, PlanInput, Problem, Ref, Stage, StageContext
+from continuum.stage import (
+    Forecast,
+    PlanInput,
+    Problem,
+    Ref,
+    Stage,
+    StageContext,
+    runtime_field,
+)
 from continuum.text.marks import DocumentPolicy, document_marks, mark_warnings, missing_mark
 from continuum.text.reading import OnBytes
 from continuum.text.shares import Sides
@@ -64,6 +73,9 @@ class Tokenize(Stage):
     )
     """Where the validation text comes from. Required, because a loss on training text misleads:
     `{fraction: 0.05}`, `{files: [...]}`, `{corpus: stage}`, or `none`."""
+    lossy: Literal["error", "allow"] = runtime_field("error")
+    """Whether a tokenizer may lose more than 0.1 % of the text: `error` refuses it, `allow` warns.
+    It changes no token, so it is no part of the dataset's identity."""
     seeds: SplitSeeds = SplitSeeds()
     """The seed by which a `fraction` draws documents; nothing else here is drawn."""
 
@@ -74,6 +86,7 @@ class Tokenize(Stage):
         3: (
             "a `fraction` draws whole documents, equal ones as one, or divides each after a "
             "paragraph, line, sentence or word, and keeps to the share",
+            "long documents are cut only where no token can change",
         ),
     }
     refused: ClassVar[Mapping[str, str]] = {"seed": "what is drawn here is set by `seeds.split`"}
@@ -128,9 +141,10 @@ class Tokenize(Stage):
         from continuum.text.dataset import write_splits
         from continuum.text.document_log import DocumentLog
         from continuum.text.encoding import choose_method
+        from continuum.text.loss_watch import LossWatch, remarks_on
         from continuum.text.overlap import DocumentList, Listed, count_repeats, find_overlap
         from continuum.text.packing import token_dtype
-        from continuum.text.sampling import sample_texts
+        from continuum.text.sampling import sample_windows
 
         tokenizer = ctx.artifact(self.tokenizer)
         marks = document_marks(tokenizer, self.document)
@@ -138,9 +152,13 @@ class Tokenize(Stage):
         if problem := file_problem(corpora[0], self.validation):
             raise PreflightError(problem)
         _warn(ctx, self._tokenizer_warnings(tokenizer))
-        sample = [text for corpus in corpora for text in sample_texts(corpus)]
-        method = choose_method(tokenizer.path, sample, name=tokenizer.label)
+        sample = [window for corpus in corpora for window in sample_windows(corpus)]
+        texts = [window.text for window in sample]
+        method = choose_method(tokenizer.path, texts, name=tokenizer.label)
         _warn(ctx, method.remarks)
+        watch = LossWatch(method.round_trip)
+        sampled = watch.see_sample(sample, method.sample.rows(len(sample)))
+        self._check_loss(sampled, tokenizer.label)
         total = sum(corpus.size_bytes for corpus in corpora)
         num_passes = 2 if isinstance(self.validation, ByFraction) else 1
         progress = ByteProgress(ctx.report, num_files=1, total=total * num_passes)
@@ -148,9 +166,9 @@ class Tokenize(Stage):
         folders = {split: ctx.output_dir / split for split in self._split_names()}
         drawn = self._draw(ctx, corpora[0], on_bytes)
         parts = self._parts(corpora, drawn, on_bytes)
-        texts = [item for corpus in corpora for item in corpus.items]
-        listed = Listed(ctx.output_dir / DOCUMENTS, texts)
-        with DocumentList(listed) as documents, DocumentLog(ctx.output_dir, folders, texts) as log:
+        items = [item for corpus in corpora for item in corpus.items]
+        listed = Listed(ctx.output_dir / DOCUMENTS, items)
+        with DocumentList(listed) as documents, DocumentLog(ctx.output_dir, folders, items) as log:
             splits = write_splits(
                 documents.watch(parts),
                 folders,
@@ -158,6 +176,7 @@ class Tokenize(Stage):
                 marks=marks,
                 num_ids=tokenizer.num_ids,
                 log=log,
+                watch=watch,
             )
         overlap = find_overlap(listed, listed) if "validation" in folders else None
         progress.finish()
@@ -167,6 +186,9 @@ class Tokenize(Stage):
             for split, made in splits.items()
         }
         self._check_splits(splits)
+        loss = watch.result()
+        self._check_loss(loss, tokenizer.label)
+        _warn(ctx, remarks_on(loss, tokenizer.label))
         _copy_tokenizer(tokenizer.path, ctx.output_dir / "tokenizer", TOKENIZER_FILES)
         made = TokenizedDataset(
             path=ctx.output_dir,
@@ -179,6 +201,7 @@ class Tokenize(Stage):
             backend=method.encoder.name,
             sources=log.sources(),
             shares=None if drawn is None else _shares(splits, drawn),
+            loss=loss,
             overlap=overlap,
         )
         if leaks := made.leaks():
@@ -225,6 +248,12 @@ class Tokenize(Stage):
         training = whole_items(corpus, is_named(()), on_bytes=on_bytes)
         others = (whole_items(other, is_named(("*",)), on_bytes=on_bytes) for other in corpora[1:])
         return chain(training, *others)
+
+    def _check_loss(self, loss: TextLoss, name: str) -> None:
+        from continuum.text.loss_watch import problem_of
+
+        if self.lossy == "error" and (problem := problem_of(loss, name)):
+            raise PreflightError(problem)
 
     def _check_splits(self, splits: Mapping[SplitName, Split]) -> None:
         for split, made in splits.items():

@@ -10,7 +10,7 @@ from continuum.artifacts import Artifact, Corpus, TokenizerFiles
 from continuum.errors import PreflightError
 from continuum.sources.progress import ByteProgress
 from continuum.stage import UNIT, Forecast, PlanInput, Problem, Ref, Stage, StageContext
-from continuum.text.pieces import BEFORE_SPACE, Cutter
+from continuum.text.pieces import LONG_PIECE_CHARS, Cutter
 from continuum.text.reading import read_documents
 
 NUM_BYTES = 256
@@ -54,7 +54,8 @@ class TrainTokenizer(Stage):
 
     def run(self, ctx: StageContext) -> TokenizerFiles:
         from continuum.text.bpe import train_bpe
-        from continuum.text.tokenizing import check_tokenizer, inspect_tokenizer
+        from continuum.text.tokenizer_check import check_tokenizer
+        from continuum.text.tokenizing import inspect_tokenizer
 
         num_ids = train_bpe(
             self._texts(ctx),
@@ -78,6 +79,9 @@ class TrainTokenizer(Stage):
         return {self.bos_token, self.eos_token, *self.special_tokens}
 
     def _texts(self, ctx: StageContext) -> Iterator[str]:
+        from continuum.text.bpe import untrained_bpe
+        from continuum.text.safe_places import SafePlaces
+
         corpus = ctx.artifact(self.corpus)
         progress = ByteProgress(ctx.report, num_files=1, total=corpus.size_bytes)
         done = 0
@@ -88,12 +92,14 @@ class TrainTokenizer(Stage):
             progress.update(done)
 
         is_empty = True
-        # The pre-tokenizer ends a word at each of these cuts, so they change no count.
-        cutter = Cutter(BEFORE_SPACE)
+        # The pre-tokenizer ends a word at each of these cuts, so they change no count. A word of a
+        # million characters is divided all the same, to bound memory.
+        cutter = Cutter(SafePlaces(untrained_bpe()))
         for document in read_documents(corpus, on_bytes=count):
-            for text in cutter.cut(document.fragments):
-                is_empty = is_empty and not text
-                yield text
+            for piece in cutter.cut(document.fragments):
+                is_empty = is_empty and not piece
+                for start in range(0, len(piece), LONG_PIECE_CHARS):
+                    yield piece[start : start + LONG_PIECE_CHARS]
         if is_empty:
             counts = f": {corpus.counts.summary()}" if corpus.counts is not None else ""
             raise PreflightError(

@@ -28,9 +28,7 @@ def train_bpe(
 
     `texts` are consumed one by one. What grows in memory is the table of distinct words.
     """
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer = untrained_bpe()
     trainer = BpeTrainer(
         vocab_size=vocab_size,
         min_frequency=min_frequency,
@@ -50,3 +48,11 @@ def train_bpe(
     }
     write_json(folder / "tokenizer_config.json", config)
     return tokenizer.get_vocab_size(with_added_tokens=True)
+
+
+def untrained_bpe() -> Tokenizer:
+    """A byte-level BPE without tokens."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    return tokenizer

@@ -1,19 +1,23 @@
 """Documents into the splits of a tokenized dataset."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from continuum.artifacts import Split
-from continuum.text.document_log import DocumentLog
-from continuum.text.encoding import Encoded, Encoder, Method, check_ids, portions
+from continuum.text.document_log import DocumentCounts, DocumentLog
+from continuum.text.encoded import Encoded
+from continuum.text.encoding import Encoder, Method, check_ids, portions
+from continuum.text.loss_watch import LossWatch
 from continuum.text.marks import Marks
 from continuum.text.packing import CHUNK_BYTES, SplitWriter, token_dtype
+from continuum.text.pieces import Piece
+from continuum.text.reading import Document
 from continuum.text.splitting import Part, SplitName
 
 BATCH_CHARS = 1 << 22
@@ -28,21 +32,12 @@ class _Side:
     writer: SplitWriter
     num_chars: int = 0
     """Of the documents that have ended."""
-    document_chars: int = 0
-    document_bytes: int = 0
-    """Of the document that has not, as UTF-8."""
+    document: DocumentCounts = field(default_factory=DocumentCounts)
+    """Of the document that has not."""
 
     def close(self) -> Split:
         """Write what is left."""
         return self.writer.close().model_copy(update={"num_chars": self.num_chars})
-
-
-@dataclass(frozen=True)
-class _Piece:
-    part: Part
-    text: str
-    begins: bool
-    ends: bool
 
 
 def write_splits(
@@ -52,13 +47,15 @@ def write_splits(
     method: Method,
     marks: Marks,
     num_ids: int,
+    watch: LossWatch | None = None,
     log: DocumentLog | None = None,
     chunk_bytes: int = CHUNK_BYTES,
 ) -> dict[SplitName, Split]:
     """Tokenize `parts` and write each split to its folder; empty documents are left out.
 
     Args:
-        log: Takes down each document.
+        log: Told of each document.
+        watch: Shown every text with its ids, to find what they do not say of it.
     """
     dtype = token_dtype(num_ids)
     sides = {
@@ -68,21 +65,27 @@ def write_splits(
     batches = portions(_pieces(parts, method), lambda piece: len(piece.text), BATCH_CHARS)
     for batch, encoded in _encode_ahead(method.encoder, batches):
         check_ids(encoded, num_ids)
-        _append(sides, batch, encoded, marks, log)
+        num_unknown = watch.see(batch, encoded) if watch is not None else [0] * len(batch)
+        _append(sides, batch, encoded, marks, num_unknown, log)
     if log is not None:
         log.flush()
     return {split: side.close() for split, side in sides.items()}
 
 
-def _pieces(parts: Iterable[Part], method: Method) -> Iterator[_Piece]:
+def _pieces(parts: Iterable[Part], method: Method) -> Iterator[Piece]:
+    document: Document | None = None
+    start = 0
     for part in parts:
+        if part.document is None or part.document is not document:
+            document, start = part.document, 0
         fragments = filter(None, part.fragments)
         texts = method.cutter.cut(fragments) if method.cutter else _whole(fragments)
         text = next(texts, None)
         begins = True
         while text is not None:
             following = next(texts, None)
-            yield _Piece(part, text, begins, ends=following is None)
+            yield Piece(part.split, text, begins, following is None, document, start, part.item)
+            start += len(text)
             text, begins = following, False
 
 
@@ -92,11 +95,11 @@ def _whole(fragments: Iterator[str]) -> Iterator[str]:
 
 
 def _encode_ahead(
-    encoder: Encoder, batches: Iterable[list[_Piece]]
-) -> Iterator[tuple[list[_Piece], Encoded]]:
+    encoder: Encoder, batches: Iterable[list[Piece]]
+) -> Iterator[tuple[list[Piece], Encoded]]:
     """Each batch with its ids; while the library encodes, the next is read and the last written."""
     with ThreadPoolExecutor(1) as pool:
-        pending: deque[tuple[list[_Piece], Future[Encoded]]] = deque()
+        pending: deque[tuple[list[Piece], Future[Encoded]]] = deque()
         for batch in batches:
             pending.append((batch, pool.submit(encoder.encode, [piece.text for piece in batch])))
             if len(pending) > 1:
@@ -108,40 +111,30 @@ def _encode_ahead(
 
 def _append(
     sides: dict[SplitName, _Side],
-    batch: list[_Piece],
+    batch: list[Piece],
     encoded: Encoded,
     marks: Marks,
+    num_unknown: Sequence[int],
     log: DocumentLog | None,
 ) -> None:
-    ends = np.cumsum(encoded.lengths)
-    for piece, end, length in zip(batch, ends.tolist(), encoded.lengths.tolist(), strict=True):
+    ends = np.cumsum(encoded.lengths).tolist()
+    lengths = encoded.lengths.tolist()
+    for piece, end, length, unknown in zip(batch, ends, lengths, num_unknown, strict=True):
         ids = encoded.ids[end - length : end]
-        side = sides[piece.part.split]
+        side = sides[piece.split]
         writer = side.writer
         if piece.begins and marks.bos_id is not None and not _has_at(ids, 0, marks.bos_id):
             writer.append_id(marks.bos_id)
         writer.append(ids)
-        side.document_chars += len(piece.text)
-        is_ascii = piece.text.isascii()
-        side.document_bytes += len(piece.text) if is_ascii else len(piece.text.encode())
+        side.document = side.document.with_text(piece.text, unknown)
         if piece.ends:
             if marks.eos_id is not None and not _has_at(ids, -1, marks.eos_id):
                 writer.append_id(marks.eos_id)
-            _end_document(side, piece.part, log)
-
-
-def _end_document(side: _Side, part: Part, log: DocumentLog | None) -> None:
-    side.writer.end_document()
-    if log is not None:
-        log.add(
-            part.split,
-            part.place,
-            end=side.writer.num_tokens,
-            num_chars=side.document_chars,
-            size_bytes=side.document_bytes,
-        )
-    side.num_chars += side.document_chars
-    side.document_chars = side.document_bytes = 0
+            writer.end_document()
+            if log is not None:
+                log.add(piece.split, piece.place, side.document, end=writer.num_tokens)
+            side.num_chars += side.document.num_chars
+            side.document = DocumentCounts()
 
 
 def _has_at(ids: NDArray[np.uint32], index: int, token_id: int) -> bool:

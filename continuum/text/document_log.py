@@ -10,12 +10,33 @@ from continuum.text.document_index import DocumentIndexWriter, index_path
 from continuum.text.splitting import SplitName
 
 
+@dataclass(frozen=True)
+class DocumentCounts:
+    """The size of a document, or of its beginning."""
+
+    num_chars: int = 0
+    size_bytes: int = 0
+    """As UTF-8."""
+    num_unknown: int = 0
+    """Ids that stand for text outside the vocabulary."""
+
+    def with_text(self, text: str, num_unknown: int) -> "DocumentCounts":
+        """The counts after more text."""
+        num_bytes = len(text) if text.isascii() else len(text.encode())
+        return DocumentCounts(
+            self.num_chars + len(text),
+            self.size_bytes + num_bytes,
+            self.num_unknown + num_unknown,
+        )
+
+
 @dataclass
 class _Counts:
     num_documents: int = 0
     num_chars: int = 0
     size_bytes: int = 0
     num_tokens: int = 0
+    num_unknown: int = 0
 
 
 class DocumentLog:
@@ -47,13 +68,7 @@ class DocumentLog:
         self._files.close()
 
     def add(
-        self,
-        split: SplitName,
-        place: tuple[int, int],
-        *,
-        end: int,
-        num_chars: int,
-        size_bytes: int,
+        self, split: SplitName, place: tuple[int, int], document: DocumentCounts, *, end: int
     ) -> None:
         """Add a document that was written.
 
@@ -64,8 +79,9 @@ class DocumentLog:
         self._indexes[split].append(end, *place)
         counts = self._counts.setdefault((place[0], split), _Counts())
         counts.num_documents += 1
-        counts.num_chars += num_chars
-        counts.size_bytes += size_bytes
+        counts.num_chars += document.num_chars
+        counts.size_bytes += document.size_bytes
+        counts.num_unknown += document.num_unknown
         counts.num_tokens += end - self._ends.get(split, 0)
         self._ends[split] = end
 
@@ -84,6 +100,7 @@ class DocumentLog:
                 num_chars=counts.num_chars,
                 size_bytes=counts.size_bytes,
                 num_tokens=counts.num_tokens,
+                num_unknown=counts.num_unknown,
             )
             for (number, split), counts in sorted(self._counts.items())
         )

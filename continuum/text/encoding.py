@@ -1,10 +1,12 @@
 """Text to token ids: the libraries that can, and the proof that the fast way is the right way.
 
 `tokenizers` (or `sentencepiece`, for a folder that has only its model) on whole texts is the
-reference. On a sample of the corpus at hand, and on a text of many scripts, it is compared with
+reference. Long documents are cut, which bounds memory, where `continuum.text.safe_places` proves
+from the tokenizer's files that no token can change, whatever the text. On a sample of the corpus
+at hand, and on a text of many scripts, the reference is compared with
 
-- `gigatoken` on cut pieces, many times faster: if equal token for token, both are used;
-- else itself on cut pieces: if equal, long documents are cut, which bounds memory.
+- `gigatoken` on cut pieces, many times faster: if equal token for token, it is used;
+- else itself on cut pieces, to notice a mistake in that proof.
 
 The text of a special token written in a document, such as `<|endoftext|>`, becomes that token, as
 in `tokenizers` and so in LitGPT; the sample holds every added token between words, so a library
@@ -18,17 +20,15 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from continuum.errors import ContinuumError, StageFailedError
 from continuum.processors import num_processors
-from continuum.text.pieces import BEFORE_SPACE, BEFORE_SPACE_OR_MARK, MAX_PIECE_CHARS, Cutter
-from continuum.text.tokenizing import (
-    PROBE,
-    load_sentencepiece,
-    load_tokenizer_json,
-    vocabulary_file,
-)
+from continuum.text.encoded import Encoded, encoded_rows
+from continuum.text.pieces import LONG_PIECE_CHARS, Cutter
+from continuum.text.round_trip import RoundTrip, SentencePieceRoundTrip, TokenizersRoundTrip
+from continuum.text.safe_places import SafePlaces, UncuttableError
+from continuum.text.tokenizer_check import PROBE
+from continuum.text.tokenizing import load_tokenizer_json, vocabulary_file
 
 PROOF_PIECE_CHARS = 64
 """Far shorter than in use, so that the sample tries many thousand cuts."""
@@ -36,21 +36,7 @@ PROOF_PIECE_CHARS = 64
 PORTION_CHARS = 1 << 20
 """Text that `tokenizers` encodes at a time: it takes up to 190 bytes for each character."""
 
-Ids = NDArray[np.uint32]
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """The ids of a list of texts, one after another."""
-
-    ids: Ids
-    lengths: NDArray[np.int64]
-    """How many ids each text has."""
-
-    def equals(self, other: "Encoded") -> bool:
-        """Whether the ids are the same, however the texts were divided."""
-        return bool(np.array_equal(self.ids, other.ids))
 
 
 class Encoder(Protocol):
@@ -68,18 +54,23 @@ class Method:
 
     encoder: Encoder
     cutter: Cutter | None
-    """None: documents are encoded whole, because cutting changes this tokenizer's tokens."""
+    """None: documents are encoded whole, because cutting may change this tokenizer's tokens."""
     remarks: tuple[str, ...]
     """Why it is not the fastest way."""
+    round_trip: RoundTrip
+    """The reference, there and back."""
+    sample: Encoded
+    """The reference's ids of the sample, and then of other texts."""
 
     def late_remarks(self) -> tuple[str, ...]:
         """What only the work itself could tell."""
-        num_unsafe = self.cutter.num_unsafe if self.cutter else 0
-        if num_unsafe == 0:
+        num_long = self.cutter.num_long if self.cutter else 0
+        if num_long == 0:
             return ()
         return (
-            f"text without a word's end for {MAX_PIECE_CHARS:,} characters was cut there, at "
-            f"{num_unsafe:,} place(s); a token may differ at each of them",
+            f"text without a place to cut for {LONG_PIECE_CHARS:,} characters, {num_long:,} "
+            "time(s), was tokenized in one piece, so that no token differs; it takes about 150 "
+            "bytes of memory for each of its characters",
         )
 
 
@@ -90,6 +81,15 @@ class TokenizersEncoder:
 
     def __init__(self, folder: Path) -> None:
         self._tokenizer = load_tokenizer_json(folder)
+        self.round_trip = TokenizersRoundTrip(self._tokenizer, folder)
+
+    def safe_places(self) -> SafePlaces:
+        """Where texts may be cut.
+
+        Raises:
+            UncuttableError: nowhere, as far as can be proved.
+        """
+        return SafePlaces(self._tokenizer)
 
     @property
     def added_tokens(self) -> list[str]:
@@ -105,8 +105,7 @@ class TokenizersEncoder:
         return Encoded(np.concatenate(ids), np.concatenate(lengths))
 
     def _encode(self, texts: list[str]) -> Encoded:
-        encodings = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
-        return _encoded([encoding.ids for encoding in encodings])
+        return encoded_rows(self.round_trip.encode(texts))
 
 
 class SentencePieceEncoder:
@@ -115,11 +114,15 @@ class SentencePieceEncoder:
     name = "sentencepiece"
     added_tokens: tuple[str, ...] = ()
 
+    def safe_places(self) -> SafePlaces:
+        """Raises UncuttableError: its model begins every text with a space of its own."""
+        raise UncuttableError("sentencepiece, which treats the beginning of a text apart")
+
     def __init__(self, folder: Path) -> None:
-        self._processor = load_sentencepiece(folder)
+        self.round_trip = SentencePieceRoundTrip(folder)
 
     def encode(self, texts: Sequence[str]) -> Encoded:
-        return _encoded(self._processor.encode(list(texts), num_threads=num_processors()))
+        return encoded_rows(self.round_trip.encode(texts))
 
 
 class GigatokenEncoder:
@@ -166,6 +169,7 @@ def choose_method(folder: Path, sample: Sequence[str], *, name: str | None = Non
     Raises:
         PreflightError: the tokenizer in `folder` cannot be loaded.
     """
+    called = name or str(folder)
     has_json = vocabulary_file(folder).name == "tokenizer.json"
     reference = TokenizersEncoder(folder) if has_json else SentencePieceEncoder(folder)
     texts = [*sample, PROBE, *_with_added_tokens(reference.added_tokens)]
@@ -173,15 +177,32 @@ def choose_method(folder: Path, sample: Sequence[str], *, name: str | None = Non
     with ThreadPoolExecutor(1) as pool:
         # Loading the other library takes as long as this, and this lets other threads work.
         encoding = pool.submit(reference.encode, texts)
+        places: SafePlaces | None = None
+        try:
+            places = reference.safe_places()
+        except UncuttableError as error:
+            remarks.append(_uncut_warning(called, str(error)))
         if isinstance(reference, TokenizersEncoder):
-            fast = _proved_gigatoken(folder, reference, texts, encoding, name or str(folder))
-            if isinstance(fast, Method):
-                return fast
+            fast = _proved_gigatoken(folder, reference, places, texts, encoding, called)
+            if isinstance(fast, GigatokenEncoder):
+                reference_ids = encoding.result()
+                return _method(fast, places, remarks, reference.round_trip, reference_ids)
             remarks.append(fast)
-        cutter = _proved_cutter(reference.encode, texts, encoding.result())
-    if cutter is None:
-        remarks.insert(0, _uncut_warning(name or str(folder)))
-    return Method(reference, cutter, tuple(remarks))
+        if places and not _is_equal(reference.encode, places, texts, encoding.result()):
+            remarks.insert(0, _uncut_warning(called, "a difference on the sample"))
+            places = None
+    return _method(reference, places, remarks, reference.round_trip, encoding.result())
+
+
+def _method(
+    encoder: Encoder,
+    places: SafePlaces | None,
+    remarks: Sequence[str],
+    round_trip: RoundTrip,
+    sample: Encoded,
+) -> Method:
+    cutter = Cutter(places) if places else None
+    return Method(encoder, cutter, tuple(remarks), round_trip, sample)
 
 
 def portions(items: Iterable[T], size: Callable[[T], int], at_least: int) -> Iterator[list[T]]:
@@ -214,35 +235,36 @@ def check_ids(encoded: Encoded, num_ids: int) -> None:
 def _proved_gigatoken(
     folder: Path,
     reference: TokenizersEncoder,
+    places: SafePlaces | None,
     texts: Sequence[str],
     encoding: Future[Encoded],
     name: str,
-) -> Method | str:
-    """The method, or why there is none."""
+) -> GigatokenEncoder | str:
+    """The encoder, or why it cannot be used."""
     try:
         encoder = GigatokenEncoder(folder, reference)
-        expected = encoding.result()
-        cutter = _proved_cutter(encoder.encode_alone, texts, expected)
-        is_equal = cutter is not None or encoder.encode_alone(texts).equals(expected)
+        is_equal = _is_equal(encoder.encode_alone, places, texts, encoding.result())
     except (ContinuumError, KeyboardInterrupt, SystemExit):
         raise
     except BaseException:  # a panic in Rust, whose words speak of its own lines
         return f"{name}: gigatoken cannot use this tokenizer; tokenizers is used, which is slower"
     if is_equal:
-        return Method(encoder, cutter, () if cutter else (_uncut_warning(name),))
+        return encoder
     differs = "gigatoken differs from tokenizers on a sample"
     return f"{name}: {differs}; tokenizers is used, which is slower"
 
 
-def _proved_cutter(
-    encode: Callable[[Sequence[str]], Encoded], texts: Sequence[str], expected: Encoded
-) -> Cutter | None:
-    """A cutter whose pieces have the tokens of the whole."""
-    for place in (BEFORE_SPACE_OR_MARK, BEFORE_SPACE):
-        proof = Cutter(place, PROOF_PIECE_CHARS)
-        if encode([piece for text in texts for piece in proof.cut((text,))]).equals(expected):
-            return Cutter(place)
-    return None
+def _is_equal(
+    encode: Callable[[Sequence[str]], Encoded],
+    places: SafePlaces | None,
+    texts: Sequence[str],
+    expected: Encoded,
+) -> bool:
+    """Whether the ids of the texts, cut where they may be, are those expected."""
+    if places is None:
+        return encode(texts).equals(expected)
+    cutter = Cutter(places, PROOF_PIECE_CHARS)
+    return encode([piece for text in texts for piece in cutter.cut((text,))]).equals(expected)
 
 
 def _with_added_tokens(tokens: Sequence[str]) -> list[str]:
@@ -252,19 +274,10 @@ def _with_added_tokens(tokens: Sequence[str]) -> list[str]:
     ]
 
 
-def _uncut_warning(name: str) -> str:
+def _uncut_warning(name: str, reason: str) -> str:
     return (
-        f"{name}: this tokenizer's tokens depend on text further away than a word, so each "
-        "document is tokenized whole and must fit in memory (about 150 bytes for each of its "
-        f"characters); only documents below {MAX_PIECE_CHARS:,} characters are no concern"
+        f"{name}: no place can be proved where cutting a text leaves this tokenizer's "
+        f"tokens as they are (because of {reason}), so each document is tokenized whole and must "
+        "fit in memory (about 150 bytes for each of its characters); only documents below "
+        f"{LONG_PIECE_CHARS:,} characters are no concern"
     )
-
-
-def _encoded(rows: Sequence[Sequence[int]]) -> Encoded:
-    lengths = np.fromiter((len(row) for row in rows), dtype=np.int64, count=len(rows))
-    ids = np.empty(int(lengths.sum()), dtype=np.uint32)
-    start = 0
-    for row in rows:
-        ids[start : start + len(row)] = row
-        start += len(row)
-    return Encoded(ids, lengths)

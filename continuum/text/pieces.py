@@ -1,36 +1,59 @@
-"""Long texts cut where a byte-level BPE would cut them anyway.
+"""Long texts cut where no token can tell.
 
 A tokenizer's cost and memory grow with the length of one text, and its threads work on one text
-each. Byte-level BPE first splits a text by a regular expression and merges only inside the parts;
-all the expressions in use end a part where letters or digits meet whitespace, and where letters
-meet common punctuation. So the text may be cut *before* that whitespace or mark; a cut after it
-would change tokens (a space joins the next word, `\\n\\n` is one token). That is a habit, not a
-law: `continuum.text.encoding` proves it for the tokenizer and the corpus at hand.
+each. So a long text is cut into pieces, at places that are proved to change no token, see
+`continuum.text.safe_places`. Where there is no such place, a piece is as long as it must be.
 """
 
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Protocol
+
+from continuum.text.reading import Document
+from continuum.text.splitting import SplitName
 
 PIECE_CHARS = 1 << 14
-MAX_PIECE_CHARS = 1 << 20
-"""Where no safe place was met for so long, the text is cut unsafely to bound memory."""
+LONG_PIECE_CHARS = 1 << 20
+"""A longer piece costs memory that is worth a remark."""
 
-BEFORE_SPACE = re.compile(r"(?<=[^\W_])(?=\s)")
-BEFORE_SPACE_OR_MARK = re.compile(
-    r"(?<=[^\W_])(?=\s)|(?<=[^\W\d_])(?=[.,;:!?()\u3001\u3002\uff0c\uff1b\uff1a\uff01\uff1f])"
-)
-"""Scripts that write no spaces, and packed code, have few places of the first kind."""
+
+@dataclass(frozen=True)
+class Piece:
+    """A part of a document that is encoded by itself."""
+
+    split: SplitName
+    text: str
+    begins: bool
+    """Whether it is the beginning of what its side has of the document."""
+    ends: bool
+    document: Document | None
+    start: int
+    """Its first character in the document."""
+    item: int = 0
+    """The number of the document's item among those of all corpora."""
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """The number of its item, and the document's position there."""
+        return self.item, self.document.position if self.document is not None else 0
+
+
+class Places(Protocol):
+    """Knows where a text may be cut."""
+
+    def find(self, text: str, first: int, last: int) -> int | None:
+        """The first place from `first` and before `last`, or None; what it says of a place does
+        not change when `text` grows, unless it was None for want of text."""
 
 
 @dataclass
 class Cutter:
-    """Cuts texts at safe places, and counts the unsafe cuts it had to make."""
+    """Cuts texts at safe places, and counts the pieces that became very long."""
 
-    safe_place: re.Pattern[str]
+    places: Places
     piece_chars: int = PIECE_CHARS
-    max_piece_chars: int = MAX_PIECE_CHARS
-    num_unsafe: int = 0
+    long_piece_chars: int = LONG_PIECE_CHARS
+    num_long: int = 0
 
     def cut(self, fragments: Iterable[str]) -> Iterator[str]:
         """Pieces of about `piece_chars` that make up the text; none is empty.
@@ -38,21 +61,20 @@ class Cutter:
         The pieces depend on the text alone, not on how it is divided into fragments.
         """
         text = ""
+        searched = self.piece_chars
         for fragment in fragments:
             text += fragment
             start = 0
-            while (end := self._next_place(text, start)) is not None:
-                yield text[start:end]
+            while (end := self.places.find(text, start + searched, len(text))) is not None:
+                yield self._counted(text[start:end])
                 start = end
+                searched = self.piece_chars
             text = text[start:]
+            # The last character may need the next to be judged.
+            searched = max(searched, len(text) - 1)
         if text:
-            yield text
+            yield self._counted(text)
 
-    def _next_place(self, text: str, start: int) -> int | None:
-        first, last = start + self.piece_chars, start + self.max_piece_chars
-        if match := self.safe_place.search(text, first, last):
-            return match.start()
-        if len(text) > last:
-            self.num_unsafe += 1
-            return last
-        return None
+    def _counted(self, piece: str) -> str:
+        self.num_long += len(piece) > self.long_piece_chars
+        return piece

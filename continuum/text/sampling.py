@@ -2,10 +2,10 @@
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from continuum.artifacts import Corpus, CorpusItem
-from continuum.text.reading import read_documents
+from continuum.text.reading import Document, read_documents
 
 WINDOW_CHARS = 1 << 12
 MIN_WINDOWS = 3
@@ -16,15 +16,54 @@ slowest way takes a fifth of a second."""
 SAMPLE_BYTES = NUM_WINDOWS * WINDOW_CHARS
 
 
+@dataclass(frozen=True)
+class Sampled:
+    """A part of a document, and where it is."""
+
+    text: str
+    document: Document
+    start: int
+    """Its first character, counted from the document's beginning."""
+    begins: bool
+    """Whether it is the document's beginning."""
+    ends: bool
+
+
 def sample_texts(corpus: Corpus) -> tuple[str, ...]:
     """Texts of the corpus, each at most `WINDOW_CHARS` long; the same for the same corpus."""
+    return tuple(sampled.text for sampled in sample_windows(corpus))
+
+
+def sample_windows(corpus: Corpus) -> tuple[Sampled, ...]:
+    """Parts of the corpus' documents, no two with the same text."""
     items = _spread(corpus.items)
     num_windows = max(MIN_WINDOWS, NUM_WINDOWS // max(1, len(items)))
-    texts: dict[str, None] = {}
+    windows: dict[str, Sampled] = {}
     for item in items:
         distinct = max(MIN_WINDOWS, item.size_bytes // WINDOW_CHARS)
-        texts.update(dict.fromkeys(_sample_item(corpus, item, min(num_windows, distinct))))
-    return tuple(texts)
+        for sampled in _sample_item(corpus, item, min(num_windows, distinct)):
+            windows.setdefault(sampled.text, sampled)
+    return tuple(windows.values())
+
+
+@dataclass(frozen=True)
+class _Fragment:
+    """A part of a document as it was read."""
+
+    whole: Sampled
+    first_byte: int
+    """Of its item, about where it begins."""
+    last_byte: int
+
+    def part(self, start: int, end: int) -> Sampled:
+        whole = self.whole
+        return Sampled(
+            whole.text[start:end],
+            whole.document,
+            whole.start + start,
+            begins=whole.begins and start == 0,
+            ends=whole.ends and end >= len(whole.text),
+        )
 
 
 @dataclass
@@ -32,43 +71,65 @@ class _Window:
     """The texts met from some byte of an item on, until there are enough."""
 
     start_byte: int
-    share: float
-    """Which part of a fragment to take: 0.0 its beginning, 0.5 its middle."""
-    texts: list[str] = field(default_factory=list)
+    texts: list[Sampled] = field(default_factory=list)
     room: int = WINDOW_CHARS
 
-    def offer(self, fragment: str, num_bytes_read: int) -> None:
-        if self.room <= 0 or num_bytes_read < self.start_byte:
+    def offer(self, fragment: _Fragment) -> None:
+        if self.room <= 0 or fragment.last_byte < self.start_byte:
             return
-        start = int(max(0, len(fragment) - self.room) * self.share)
-        taken = fragment[start : start + self.room]
+        num_bytes = max(1, fragment.last_byte - fragment.first_byte)
+        share = max(0, self.start_byte - fragment.first_byte) / num_bytes
+        start = int(max(0, len(fragment.whole.text) - self.room) * share)
+        taken = fragment.part(start, start + self.room)
         self.texts.append(taken)
-        self.room -= len(taken)
+        self.room -= len(taken.text)
 
 
-def _sample_item(corpus: Corpus, item: CorpusItem, num_windows: int) -> Iterator[str]:
+def _sample_item(corpus: Corpus, item: CorpusItem, num_windows: int) -> Iterator[Sampled]:
+    # The last window is the ending, which only the end of the file tells.
+    windows = [
+        _Window(item.size_bytes * index // (num_windows - 1)) for index in range(num_windows - 1)
+    ]
+    ending: deque[Sampled] = deque()
+    ending_chars = 0
+    for fragment in _fragments(corpus, item):
+        for window in windows:
+            window.offer(fragment)
+        num_chars = len(fragment.whole.text)
+        ending.append(fragment.part(max(0, num_chars - WINDOW_CHARS), num_chars))
+        ending_chars += len(ending[-1].text)
+        while ending_chars - len(ending[0].text) >= WINDOW_CHARS:
+            ending_chars -= len(ending.popleft().text)
+    for window in windows:
+        yield from window.texts
+    yield from ending
+
+
+def _fragments(corpus: Corpus, item: CorpusItem) -> Iterator[_Fragment]:
     num_bytes_read = 0
 
     def count(num_bytes: int) -> None:
         nonlocal num_bytes_read
         num_bytes_read += num_bytes
 
-    # The last window is the ending, which only the end of the file tells.
-    shares = [index / (num_windows - 1) for index in range(num_windows - 1)]
-    windows = [_Window(int(item.size_bytes * share), share) for share in shares]
-    ending: deque[str] = deque()
-    ending_chars = 0
+    # Bytes are read a block at a time, in which there may be many documents: a character is taken
+    # for a byte of its block.
+    block_end = first_byte = 0
     for document in read_documents(corpus, (item,), on_bytes=count):
-        for fragment in document.fragments:
-            for window in windows:
-                window.offer(fragment, num_bytes_read)
-            ending.append(fragment[-WINDOW_CHARS:])
-            ending_chars += len(ending[-1])
-            while ending_chars - len(ending[0]) >= WINDOW_CHARS:
-                ending_chars -= len(ending.popleft())
-    for window in windows:
-        yield from window.texts
-    yield from ending
+        start = 0
+        last: _Fragment | None = None
+        for text in document.fragments:
+            if last is not None:
+                yield last
+            if num_bytes_read > block_end:
+                first_byte, block_end = block_end, num_bytes_read
+            last_byte = block_end if item.format != "jsonl" else first_byte + len(text)
+            whole = Sampled(text, document, start, begins=start == 0, ends=False)
+            last = _Fragment(whole, min(first_byte, block_end), min(last_byte, block_end))
+            first_byte = last_byte
+            start += len(text)
+        if last is not None:
+            yield replace(last, whole=replace(last.whole, ends=True))
 
 
 def _spread(items: Sequence[CorpusItem]) -> list[CorpusItem]:

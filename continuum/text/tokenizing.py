@@ -33,15 +33,6 @@ EMPTY_TOKENIZER: dict[str, Any] = {
     "model": {"type": "BPE", "vocab": {}, "merges": []},
 }
 
-PROBE = (
-    "The quick brown fox, 3.14 x 10^8 (really?) said: don't!\n\n"
-    "\tdef f(x):\n\t\treturn x  # two  spaces\r\n"
-    "Zażółć gęślą jaźń, naïve café, Straße, ελληνικά, кириллица\n"
-    "日本語の文章 한국어 中文\n"
-    "😀 👩\u200d👩\u200d👧 ∑ → end"
-)
-"""Text that any tokenizer fit for free text gives back: scripts, symbols, whitespace."""
-
 
 def inspect_tokenizer(
     folder: Path,
@@ -90,37 +81,6 @@ def inspect_tokenizer(
         eos_token=text_of(special.eos_id) if special.eos_id is not None else None,
         adds_bos=special.adds_bos,
         remarks=tuple(r.replace(str(folder), repo or source or "FOLDER") for r in special.remarks),
-    )
-
-
-def check_tokenizer(folder: Path) -> None:
-    """Encode a text of many scripts and decode it again.
-
-    Raises:
-        PreflightError: the tokenizer cannot be loaded, or gives back another text.
-    """
-    if vocabulary_file(folder).name == "tokenizer.json":
-        tokenizer = load_tokenizer_json(folder)
-        decoded = tokenizer.decode(
-            tokenizer.encode(PROBE, add_special_tokens=False).ids, skip_special_tokens=False
-        )
-        expected = _normalized(tokenizer, PROBE)
-    else:
-        processor = load_sentencepiece(folder)
-        decoded = str(processor.decode(processor.encode(PROBE)))
-        expected = " ".join(PROBE.split())
-        decoded = " ".join(decoded.split())
-    if decoded.strip() in (expected.strip(), PROBE):
-        return
-    place = next(
-        (i for i, (a, b) in enumerate(zip(decoded, expected, strict=False)) if a != b),
-        min(len(decoded), len(expected)),
-    )
-    raise PreflightError(
-        f"{folder}: the tokenizer does not give text back: "
-        f"{expected[max(0, place - 10) : place + 10]!r} became "
-        f"{decoded[max(0, place - 10) : place + 10]!r}; use a tokenizer that covers all of "
-        "Unicode, such as a byte-level BPE"
     )
 
 
@@ -241,10 +201,3 @@ def _types_of(part: Any) -> str:
 
 def _defined(token_id: int) -> int | None:
     return int(token_id) if token_id >= 0 else None
-
-
-def _normalized(tokenizer: Tokenizer, text: str) -> str:
-    if tokenizer.normalizer is None:
-        return text
-    # "▁" is how sentencepiece-like normalizers write a space.
-    return str(tokenizer.normalizer.normalize_str(text)).replace("▁", " ")

@@ -1,5 +1,6 @@
 import json
 import shutil
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from continuum.text.encoding import (
     choose_method,
     portions,
 )
+from continuum.text.pieces import LONG_PIECE_CHARS
 from tests.text.samples import books, messy_text, prose
 
 
@@ -50,15 +52,39 @@ def test_the_text_of_a_special_token_becomes_that_token(tokenizer_folder: Path) 
     assert ids == encode_whole(tokenizer_folder, text)
 
 
-def test_a_tokenizer_that_sees_beyond_words_is_not_cut(tmp_path: Path) -> None:
+def test_a_tokenizer_that_sees_beyond_words_is_cut_between_its_tokens(tmp_path: Path) -> None:
     vocabulary = {"<unk>": 0, **{chr(97 + i): i + 1 for i in range(26)}, " ": 27, "a ": 28}
     tokenizer = Tokenizer(models.BPE(vocabulary, [("a", " ")], unk_token="<unk>"))
     tokenizer.save(str(tmp_path / "tokenizer.json"))
-    text = "a cat sat on a sofa " * 500
+    text = "a cat sat on a sofa " * 5000
+    method = choose_method(tmp_path, [text])
+    assert method.cutter is not None
+    pieces = list(method.cutter.cut((text,)))
+    assert len(pieces) > 3
+    assert not any(left[-1] + right[0] == "a " for left, right in pairwise(pieces))
+    assert encode_with(method, text) == encode_whole(tmp_path, text)
+
+
+def test_a_tokenizer_without_a_provable_place_is_not_cut(
+    trained_tokenizer: Path, tmp_path: Path
+) -> None:
+    tokenizer = Tokenizer.from_file(str(trained_tokenizer / "tokenizer.json"))
+    tokenizer.normalizer = normalizers.Prepend("x")
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    text = messy_text(5000)
     method = choose_method(tmp_path, [text])
     assert method.cutter is None
-    assert "each document is tokenized whole" in method.remarks[0]
+    assert "Prepend), so each document is tokenized whole" in method.remarks[0]
     assert encode_with(method, text) == encode_whole(tmp_path, text)
+
+
+def test_a_long_text_without_a_place_is_told(trained_tokenizer: Path) -> None:
+    method = choose_method(trained_tokenizer, ["text"])
+    assert method.cutter is not None
+    assert method.late_remarks() == ()
+    text = "=" * (LONG_PIECE_CHARS + 2)
+    assert list(method.cutter.cut((text,))) == [text]
+    assert "1 time(s), was tokenized in one piece" in method.late_remarks()[0]
 
 
 def test_a_tokenizer_that_gigatoken_lacks_uses_tokenizers(

@@ -204,12 +204,10 @@ def test_progress_counts_the_corpus(trained_tokenizer: Path, tmp_path: Path) -> 
     assert done[-1] == corpus.size_bytes
 
 
-def test_text_that_had_to_be_cut_anywhere_is_a_warning(
-    trained_tokenizer: Path, tmp_path: Path
-) -> None:
+def test_text_without_a_place_to_cut_is_a_warning(trained_tokenizer: Path, tmp_path: Path) -> None:
     corpus = write_corpus(tmp_path / "c", {"a.txt": "=" * 1_500_000})
     events: list[dict[str, Any]] = []
     inputs = {"books": corpus, "tokenizer": inspect_tokenizer(trained_tokenizer)}
     run_stage(make(tmp_path), tmp_path, inputs=inputs, events=events)
     (warning,) = [event["message"] for event in events if event["event"] == "warning"]
-    assert "at 1 place(s)" in warning
+    assert "1 time(s), was tokenized in one piece" in warning

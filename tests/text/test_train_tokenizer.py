@@ -12,7 +12,7 @@ from continuum.errors import PreflightError
 from continuum.files import hash_tree
 from continuum.stages.train_tokenizer import TrainTokenizer
 from continuum.text.bpe import train_bpe
-from continuum.text.tokenizing import check_tokenizer
+from continuum.text.tokenizer_check import check_tokenizer
 from tests.support import make_stage, run_stage
 from tests.text.samples import json_lines, messy_text, prose, write_corpus
 

@@ -1,0 +1,161 @@
+"""What of a text does not come back from its tokens, in numbers and kinds.
+
+Two texts are compared by how often each character is in them: it is fast, and what is dropped,
+collapsed or replaced shows, whatever order it is in. Text in another canonical form of Unicode
+(NFC, NFD) is the same text; it is counted as rewritten.
+"""
+
+import unicodedata
+from bisect import bisect_right
+from collections import Counter
+from dataclasses import dataclass
+
+from continuum.artifacts import LossExample
+
+LINE_ENDS = "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"
+CONTEXT_CHARS = 12
+"""Of an example, on either side."""
+
+
+@dataclass(frozen=True)
+class Excerpt:
+    """A text, and where it is from."""
+
+    text: str
+    source: str
+    document: int
+    """Which of its source, from 1."""
+    start: int
+    """Its first character in the document, from 0."""
+    begins: bool = True
+    """Whether it is the beginning of the document."""
+    ends: bool = True
+
+    @property
+    def end(self) -> int:
+        """The character after its last."""
+        return self.start + len(self.text)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What a text lost."""
+
+    lost: dict[str, int]
+    """Characters by kind."""
+    rewritten: int
+    """Characters that came back in another canonical form."""
+    examples: tuple[LossExample, ...]
+    """One a kind."""
+
+    @property
+    def num_lost(self) -> int:
+        return sum(self.lost.values())
+
+
+NO_DIFFERENCE = Difference({}, 0, ())
+
+
+def compare(excerpt: Excerpt, decoded: str, unknown_text: str = "") -> Difference:
+    """What `decoded` lacks of the excerpt.
+
+    White space at an end that is not the document's is not missed: a tokenizer may treat the ends
+    of a text apart.
+    """
+    text = excerpt.text
+    if text == decoded:
+        return NO_DIFFERENCE
+    expected, found = unicodedata.normalize("NFC", text), unicodedata.normalize("NFC", decoded)
+    if expected == found:
+        missing = Counter(text) - Counter(decoded)
+        return Difference({}, missing.total(), ())
+    has_unknown = bool(unknown_text) and found.count(unknown_text) > expected.count(unknown_text)
+    missing, gained = _imbalance(expected, found, unknown_text if has_unknown else "")
+    not_missed = _spaces_at_ends(excerpt)
+    if not_missed and not missing - not_missed and not gained:
+        return NO_DIFFERENCE
+    missing -= not_missed
+    kinds = {char: _kind(char, gained, has_unknown=has_unknown) for char in missing}
+    lost: Counter[str] = Counter()
+    for char, number in missing.items():
+        lost[kinds[char]] += number
+    if (num_added := gained.total() - missing.total()) > 0:
+        lost["added characters"] += num_added
+    if not lost:
+        lost["changed order"] += 1
+    first = _first_difference(expected, found)
+    examples = []
+    for kind in lost:
+        chars = {char for char, of in kinds.items() if of == kind}
+        place = _place_of(expected, first, chars)
+        examples.append(
+            LossExample(
+                kind=kind,
+                source=excerpt.source,
+                document=excerpt.document,
+                character=excerpt.start + _unnormalized(text, place) + 1,
+                text=expected[max(0, place - CONTEXT_CHARS) : place + CONTEXT_CHARS],
+                became=found[max(0, place - CONTEXT_CHARS) : place + CONTEXT_CHARS]
+                if place == first
+                else "",
+            )
+        )
+    return Difference(dict(lost), 0, tuple(examples))
+
+
+def _imbalance(expected: str, found: str, unknown: str) -> tuple[Counter[str], Counter[str]]:
+    if unknown:
+        expected, found = expected.replace(unknown, ""), found.replace(unknown, "")
+    before, after = Counter(expected), Counter(found)
+    return before - after, after - before
+
+
+def _spaces_at_ends(excerpt: Excerpt) -> Counter[str]:
+    text = excerpt.text
+    before = "" if excerpt.begins else text[: len(text) - len(text.lstrip())]
+    after = "" if excerpt.ends else text[len(text.rstrip()) :]
+    return Counter(before + after)
+
+
+def _kind(char: str, gained: Counter[str], *, has_unknown: bool) -> str:
+    if char in LINE_ENDS:
+        return "line ends"
+    if char.isspace():
+        return "spaces and tabs"
+    if char.lower() != char and gained[char.lower()[0]]:
+        return "capital letters"
+    base = unicodedata.normalize("NFD", char)
+    if unicodedata.combining(base[-1]) and (
+        len(base) == 1 or gained[base[0].lower()] or gained[base[0]]
+    ):
+        return "accents"
+    if has_unknown:
+        return "unknown characters"
+    return "changed characters" if gained else "vanished characters"
+
+
+def _first_difference(left: str, right: str) -> int:
+    low, high = 0, min(len(left), len(right))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if left[:middle] == right[:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+def _place_of(text: str, first: int, chars: set[str]) -> int:
+    """Where a character of these is missing: at the first difference, or where one is."""
+    if not chars or text[first : first + 1] in chars:
+        return first
+    return next((place for place in range(first, len(text)) if text[place] in chars), first)
+
+
+def _unnormalized(text: str, place: int) -> int:
+    """The place in `text` of a place in its normal form."""
+    if unicodedata.is_normalized("NFC", text):
+        return place
+    lengths = range(len(text) + 1)
+    normal = [len(unicodedata.normalize("NFC", text[:length])) for length in lengths]
+    return bisect_right(normal, place) - 1

@@ -1,0 +1,48 @@
+"""Whether a tokenizer works, before there is a corpus for it."""
+
+from pathlib import Path
+
+from continuum.errors import PreflightError
+from continuum.text.round_trip import load_round_trip
+from continuum.text.text_loss import Excerpt, compare
+
+PROBE = (
+    "The quick brown fox, 3.14 x 10^8 (really?) said: don't!\n\n"
+    "\tdef f(x):\n\t\treturn x  # two  spaces\r\n"
+    "Zażółć gęślą jaźń, naïve café, Straße, ελληνικά, кириллица\n"
+    "日本語の文章 한국어 中文\n"
+    "😀 👩\u200d👩\u200d👧 ∑ → end"
+)
+"""Text that a tokenizer fit for free text gives back: scripts, symbols, whitespace."""
+
+
+def check_tokenizer(folder: Path) -> tuple[str, ...]:
+    """Encode a text of many scripts and decode it again.
+
+    A tokenizer that does not give this text back may suit a corpus of its own alphabet, such as
+    DNA; `tokenize` compares with the corpus at hand.
+
+    Returns:
+        What is worth a warning, in sentences that go on after the tokenizer's name.
+
+    Raises:
+        PreflightError: the tokenizer cannot be loaded, or encodes nothing.
+    """
+    round_trip = load_round_trip(folder)
+    try:
+        rows = round_trip.encode([PROBE])
+    except PreflightError:
+        if not round_trip.encodes_its_tokens():
+            raise
+        return ("it cannot encode text with words that it does not know, and has no id for them",)
+    if not rows[0] and not round_trip.encodes_its_tokens():
+        raise PreflightError(f"{folder}: the tokenizer makes no token of any text")
+    (decoded,) = round_trip.decode(rows)
+    lost = compare(Excerpt(PROBE, "", 1, 0), decoded, round_trip.unknown_text).lost
+    if not lost:
+        return ()
+    kinds = ", ".join(f"{number:,} {kind}" for kind, number in lost.items())
+    return (
+        f"it does not give every text back: of {len(PROBE):,} characters in many scripts it lost "
+        f"{kinds}; what it loses of a corpus, `tokenize` finds",
+    )
