@@ -135,6 +135,15 @@ def test_a_token_across_a_superscript_and_a_comma_is_not_cut() -> None:
     assert any(piece.endswith("b") for piece in pieces)
 
 
+@pytest.mark.parametrize("added", ADDED)
+def test_no_cut_changes_what_an_added_token_takes(added: str) -> None:
+    draw = random.Random(added)
+    tokenizer = bpe([("a", "b")], alphabet="ab1 <>,", added=ADDED[added])
+    for _ in range(300):
+        words = draw.choices(["ab", "a", "b", " ", "  ", "<", ">", "1", ","], k=12)
+        assert_cuts_change_nothing(tokenizer, "".join(words))
+
+
 def test_a_letter_that_composes_with_the_next_is_not_cut_from_it() -> None:
     normalized = bpe([], normalizer=NORMALIZERS["NFC"](), pre_tokenizer=byte_level())
     for text in ("1e\u0301 1e\u0301", "가\u11a8 \u1112\u1161\u11a8"):
