@@ -388,11 +388,16 @@ class TokenizedDataset(Artifact):
         return self.overlap.describe(self.validation.num_documents)
 
     def summary(self) -> str:
+        ratio = self.bytes_per_token("train")
+        density = f", {ratio:.2f} bytes per token" if ratio is not None else ""
+        repeats = self.train.num_repeats
+        repeated = f", {repeats:,} of them repeat earlier ones" if repeats else ""
+        documents = f" of {self.train.num_documents:,} document(s){repeated}{density}"
         validation = f" + {self.validation.num_tokens:,} validation" if self.validation else ""
         validation += f" ({self.shares})" if self.shares else ""
         leaked = self.overlap.num_documents if self.overlap else 0
         doubt = f" ({leaked:,} of its documents train too)" if leaked else ""
-        return f"{self.train.num_tokens:,} tokens{validation}{doubt}"
+        return f"{self.train.num_tokens:,} tokens{documents}{validation}{doubt}"
 
 
 class DataPosition(BaseModel):

@@ -5,7 +5,7 @@ import re
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
@@ -25,11 +25,13 @@ from continuum.artifacts import (
 )
 from continuum.errors import PreflightError
 from continuum.files import link_or_copy
-from continuum.sources.hub import HubFile, HubRevision, fetch_file, resolve
 from continuum.sources.model_files import check_model_files
 from continuum.sources.progress import ByteProgress
 from continuum.stage import Forecast, PlanInput, Problem, Stage, StageContext
 from continuum.text.foreign_tokenizers import foreign_tokenizer
+
+if TYPE_CHECKING:  # the HTTP client takes a while to import, and plans need none
+    from continuum.sources.hub import HubFile, HubRevision
 
 PARTIAL_DIR = "partial"
 """In the run folder, beside `output/`: what has arrived, so that a killed download goes on."""
@@ -109,9 +111,13 @@ class Download(Stage):
         return {self._source: commit} if commit is not None else {}
 
     def renew_pins(self) -> dict[str, str]:
+        from continuum.sources.hub import resolve
+
         return {self._source: resolve(self.repo, self.revision).commit}
 
     def run(self, ctx: StageContext) -> Artifact:
+        from continuum.sources.hub import fetch_file, resolve
+
         revision = resolve(self.repo, ctx.pins.get(self._source, self.revision))
         partial_dir = ctx.run.path / PARTIAL_DIR / revision.commit
         wanted = self._select(revision, partial_dir)
@@ -128,7 +134,7 @@ class Download(Stage):
         shutil.rmtree(partial_dir.parent, ignore_errors=True)
         return artifact
 
-    def _finish(self, ctx: StageContext, revision: HubRevision) -> Artifact:
+    def _finish(self, ctx: StageContext, revision: "HubRevision") -> Artifact:
         folder = ctx.output_dir
         tokenizer = _inspect(ctx, revision) if self.wants_tokenizer else None
         if not self.wants_weights:
@@ -146,7 +152,7 @@ class Download(Stage):
             tied=shape.tied,
         )
 
-    def _select(self, revision: HubRevision, partial_dir: Path) -> list[HubFile]:
+    def _select(self, revision: "HubRevision", partial_dir: Path) -> "list[HubFile]":
         wanted = _tokenizer_files(revision) if self.wants_tokenizer else []
         if self.wants_weights:
             config = revision.named(CONFIG_NAME)
@@ -161,7 +167,7 @@ class Download(Stage):
             return None
 
 
-def _check(arrived: Path, revision: HubRevision) -> None:
+def _check(arrived: Path, revision: "HubRevision") -> None:
     try:
         check_model_files((arrived,))
     except PreflightError as error:
@@ -169,7 +175,7 @@ def _check(arrived: Path, revision: HubRevision) -> None:
         raise PreflightError(f"{revision}: {error}") from None
 
 
-def _tokenizer_files(revision: HubRevision) -> list[HubFile]:
+def _tokenizer_files(revision: "HubRevision") -> "list[HubFile]":
     found = [file for name in TOKENIZER_FILES if (file := revision.named(name)) is not None]
     if not any(file.name in VOCABULARY_FILES for file in found):
         foreign = foreign_tokenizer((file.name for file in revision.files), revision.repo)
@@ -181,7 +187,7 @@ def _tokenizer_files(revision: HubRevision) -> list[HubFile]:
     return found
 
 
-def _weight_files(revision: HubRevision, partial_dir: Path) -> list[HubFile]:
+def _weight_files(revision: "HubRevision", partial_dir: Path) -> "list[HubFile]":
     for pattern, index_name in zip(WEIGHT_PATTERNS, INDEX_NAMES, strict=True):
         found = [file for file in revision.files if re.fullmatch(pattern, file.name)]
         if not found:
@@ -189,6 +195,8 @@ def _weight_files(revision: HubRevision, partial_dir: Path) -> list[HubFile]:
         index = revision.named(index_name)
         if index is None:
             return found
+        from continuum.sources.hub import fetch_file
+
         fetch_file(revision, index, partial_dir, on_progress=lambda *_: None)
         return [index, *_indexed(revision, found, partial_dir / index_name)]
     raise PreflightError(
@@ -197,7 +205,7 @@ def _weight_files(revision: HubRevision, partial_dir: Path) -> list[HubFile]:
     )
 
 
-def _indexed(revision: HubRevision, found: list[HubFile], index: Path) -> list[HubFile]:
+def _indexed(revision: "HubRevision", found: "list[HubFile]", index: Path) -> "list[HubFile]":
     """The files that the index names; a repository may hold others of like names."""
     try:
         names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
@@ -212,7 +220,7 @@ def _indexed(revision: HubRevision, found: list[HubFile], index: Path) -> list[H
     return [file for file in found if file.name in names]
 
 
-def _inspect(ctx: StageContext, revision: HubRevision) -> TokenizerFiles:
+def _inspect(ctx: StageContext, revision: "HubRevision") -> TokenizerFiles:
     from continuum.text.tokenizer_check import check_tokenizer
     from continuum.text.tokenizing import called, inspect_tokenizer
 

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
@@ -26,8 +26,10 @@ from continuum.sources.source_files import (
     kept_name,
     no_format,
 )
-from continuum.sources.transfer import OnProgress, Remote, download
 from continuum.stage import Forecast, LocalPath, PlanInput, Problem, Spec, Stage, StageContext, Text
+
+if TYPE_CHECKING:  # the HTTP client takes a while to import, and plans need none
+    from continuum.sources.transfer import OnProgress
 
 PLACES = ("url", "path", "python")
 PARTIAL_DIR = "partial"
@@ -145,6 +147,8 @@ class Fetch(Stage):
         return {item.source: item.sha256 for item in artifact.items if item.source in urls}
 
     def renew_pins(self) -> dict[str, str]:
+        from continuum.sources.transfer import Remote, download
+
         pins: dict[str, str] = {}
         with tempfile.TemporaryDirectory() as folder:
             for url in self._urls_that_may_change():
@@ -285,13 +289,15 @@ def _bring(
     origin: _Origin,
     kept: Path,
     partial_dir: Path,
-    on_progress: OnProgress,
+    on_progress: "OnProgress",
     pins: Mapping[str, str],
 ) -> None:
     if origin.path is not None:
         copy_file(origin.path, kept, on_progress)
         return
     assert origin.source.url is not None, "a source has a place"
+    from continuum.sources.transfer import Remote, download
+
     arrived = partial_dir / f"{origin.index:05d}"
     remote = Remote(origin.source.url, check=_sha256_check(origin.source, pins))
     download(remote, arrived, on_progress=on_progress)

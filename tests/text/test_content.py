@@ -10,7 +10,7 @@ import sqlite3
 import sys
 import tarfile
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -153,7 +153,7 @@ def test_an_sqlite_database_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("pack", [gz, zstd], ids=["gz", "zst"])
 @pytest.mark.parametrize("kind", ["tar", "zip", "warc", "parquet-cut", "html", "utf-16", "xz"])
 def test_what_is_no_text_is_found_inside_a_compressed_file(
-    tmp_path: Path, kind: str, pack: type[bytes]
+    tmp_path: Path, kind: str, pack: Callable[[bytes], bytes]
 ) -> None:
     data, message = NO_TEXTS[kind]
     name = "a.txt.gz" if pack is gz else "a.txt.zst"
