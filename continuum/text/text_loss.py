@@ -125,9 +125,12 @@ def _kind(char: str, gained: Counter[str], *, has_unknown: bool) -> str:
     if char.lower() != char and gained[char.lower()[0]]:
         return "capital letters"
     base = unicodedata.normalize("NFD", char)
-    if unicodedata.combining(base[-1]) and (
-        len(base) == 1 or gained[base[0].lower()] or gained[base[0]]
-    ):
+    if len(base) == 1:
+        is_accent = "\u0300" <= char <= "\u036f" and not has_unknown
+    else:
+        is_letter_left = gained[base[0].lower()] or gained[base[0]]
+        is_accent = bool(unicodedata.combining(base[-1]) and is_letter_left)
+    if is_accent:
         return "accents"
     if has_unknown:
         return "unknown characters"
