@@ -160,5 +160,5 @@ def test_epochs_of_a_finished_dataset_are_exact(tmp_path: Path, cli: Cli) -> Non
     path.write_text(data_alone, encoding="utf-8")
     made = cli("run", path).stdout
     path.write_text(text, encoding="utf-8")
-    assert "tokens + " in made
+    assert "bytes per token + " in made
     assert "W001" in cli("validate", path).stderr, "a token of this text has several bytes"
