@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from continuum.artifacts import Split
 from continuum.errors import IntegrityError, PreflightError
+from continuum.text_records import Split
 
 HEADER_NUMBER_BYTES = 4
 TENSOR_TYPES = {

@@ -14,9 +14,6 @@ from continuum.artifacts import (
     Artifact,
     Corpus,
     CorpusItem,
-    Shares,
-    Split,
-    TextLoss,
     TokenizedDataset,
     TokenizerFiles,
 )
@@ -47,6 +44,7 @@ from continuum.text.validation import (
     is_named,
     known_mode,
 )
+from continuum.text_records import Shares, Split, TextLoss
 
 if TYPE_CHECKING:
     from continuum.text.drawing import Draw

@@ -7,7 +7,7 @@ from collections.abc import Generator, Iterator
 from contextlib import closing
 from pathlib import Path
 
-from continuum.artifacts import Corpus, CorpusItem, TextCounts
+from continuum.artifacts import Corpus, CorpusItem
 from continuum.errors import PreflightError
 from continuum.sources.looks import LOOK_BYTES
 from continuum.sources.source_files import DEFAULT_TEXT_FIELD
@@ -17,6 +17,7 @@ from continuum.text.decompression import read_blocks
 from continuum.text.json_faults import BadLines
 from continuum.text.json_lines import LineError, LineReader, TextField
 from continuum.text.newlines import LineEnds
+from continuum.text_records import TextCounts
 
 
 def check_item(corpus: Corpus, item: CorpusItem) -> CorpusItem:
@@ -44,7 +45,7 @@ def check_not_empty(corpus: Corpus) -> None:
     names = ", ".join(item.source for item in corpus.items[:3])
     if corpus.size_bytes == 0:
         raise PreflightError(f"the corpus is empty: there are no bytes in {names}")
-    if corpus.counts is not None and corpus.counts.num_characters == 0:
+    if corpus.counts is not None and corpus.counts.num_chars == 0:
         raise PreflightError(f"the corpus is empty: {names} have {corpus.counts.summary()}")
 
 
@@ -76,15 +77,15 @@ def _begun(path: Path, item: CorpusItem, blocks: Iterator[bytes]) -> Iterator[by
 
 def _count_whole(path: Path, item: CorpusItem, reader: TextReader) -> TextCounts:
     ends = LineEnds(item.newlines)
-    num_characters = num_bytes = 0
+    num_chars = num_bytes = 0
     for text in ends.read(_without_nul(path, item, reader)):
-        num_characters += len(text)
+        num_chars += len(text)
         num_bytes += _utf8_bytes(text)
     return TextCounts(
         num_documents=1,
-        num_empty=int(num_characters == 0),
-        num_characters=num_characters,
-        num_bytes=num_bytes,
+        num_empty=int(num_chars == 0),
+        num_chars=num_chars,
+        size_bytes=num_bytes,
         num_crlf=ends.num_crlf,
         num_cr=ends.num_cr,
     )
@@ -103,7 +104,7 @@ def _count_lines(path: Path, item: CorpusItem, reader: TextReader) -> TextCounts
     field = TextField(name, item.missing, forbids_equal_keys=True)
     lines = LineReader(reader, splits_at_cr=item.newlines == "unix", place=place)
     bad = BadLines(place)
-    num_documents = num_empty = num_skipped = num_characters = num_bytes = 0
+    num_documents = num_empty = num_skipped = num_chars = num_bytes = 0
     for line in lines:
         try:
             text = field.text_of(line)
@@ -117,7 +118,7 @@ def _count_lines(path: Path, item: CorpusItem, reader: TextReader) -> TextCounts
         text = ends.read_text(text)
         num_documents += 1
         num_empty += not text
-        num_characters += len(text)
+        num_chars += len(text)
         num_bytes += _utf8_bytes(text)
     bad.raise_if_any()
     if num_skipped and not num_documents:
@@ -129,8 +130,8 @@ def _count_lines(path: Path, item: CorpusItem, reader: TextReader) -> TextCounts
         num_documents=num_documents,
         num_empty=num_empty,
         num_skipped=num_skipped,
-        num_characters=num_characters,
-        num_bytes=num_bytes,
+        num_chars=num_chars,
+        size_bytes=num_bytes,
         num_crlf=ends.num_crlf,
         num_cr=ends.num_cr,
     )

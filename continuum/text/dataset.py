@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from continuum.artifacts import Split
 from continuum.text.document_log import DocumentCounts, DocumentLog
 from continuum.text.encoded import Encoded
 from continuum.text.encoding import Encoder, Method, check_ids, portions
@@ -19,6 +18,7 @@ from continuum.text.packing import CHUNK_BYTES, SplitWriter, token_dtype
 from continuum.text.pieces import Piece
 from continuum.text.reading import Document
 from continuum.text.splitting import Part, SplitName
+from continuum.text_records import Split
 
 BATCH_CHARS = 1 << 22
 """Text encoded at a time: enough for all processors, and for longer than the threads need to take

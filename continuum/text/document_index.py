@@ -11,8 +11,9 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from continuum.artifacts import DOCUMENTS, Split
+from continuum.artifacts import DOCUMENTS
 from continuum.errors import IntegrityError
+from continuum.text_records import Split
 
 ROW = np.dtype([("end", "<u8"), ("item", "<u4"), ("position", "<u4")])
 """Tokens of the split up to the end of the document, special tokens included; the number of its

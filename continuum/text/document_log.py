@@ -5,9 +5,10 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from continuum.artifacts import CorpusItem, SourceCounts
+from continuum.artifacts import CorpusItem
 from continuum.text.document_index import DocumentIndexWriter, index_path
 from continuum.text.splitting import SplitName
+from continuum.text_records import SourceCounts
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from continuum.artifacts import SplitMode
 from continuum.text.reading import Document
 from continuum.text.shares import TOLERANCE, Sides, error_of
+from continuum.text_records import SplitMode
 
 MIN_END_CHARS = 32
 """Of a document that is divided, each side has at least as much, if the share allows it: shorter

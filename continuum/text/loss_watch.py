@@ -16,13 +16,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from continuum.artifacts import LossExample, TextLoss
 from continuum.text.encoded import Encoded
 from continuum.text.lost_characters import LostCharacters
 from continuum.text.pieces import Piece
 from continuum.text.round_trip import RoundTrip
 from continuum.text.sampling import Sampled
 from continuum.text.text_loss import Difference, Excerpt, compare
+from continuum.text_records import LossExample, TextLoss
 
 SHORT_CHARS = 4096
 SHORT_BUDGET_CHARS = 1 << 20

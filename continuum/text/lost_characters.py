@@ -6,10 +6,10 @@ from collections import Counter
 import numpy as np
 from numpy.typing import NDArray
 
-from continuum.artifacts import LossExample
 from continuum.text.pieces import Piece
 from continuum.text.round_trip import RoundTrip
 from continuum.text.text_loss import Excerpt, compare
+from continuum.text_records import LossExample
 
 AROUND_CHARS = 16
 NUM_CODE_POINTS = 0x110000

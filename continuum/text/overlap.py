@@ -19,9 +19,10 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from continuum.artifacts import CorpusItem, LeakedDocument, Overlap
+from continuum.artifacts import CorpusItem
 from continuum.text.reading import Document
 from continuum.text.splitting import Part
+from continuum.text_records import LeakedDocument, Overlap
 
 TRAIN = np.dtype([("key", "<u8"), ("item", "<u4"), ("position", "<u4")])
 """The first eight bytes of a document's SHA-256, and where it is."""

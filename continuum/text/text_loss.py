@@ -10,7 +10,7 @@ from bisect import bisect_right
 from collections import Counter
 from dataclasses import dataclass
 
-from continuum.artifacts import LossExample
+from continuum.text_records import LossExample
 
 LINE_ENDS = "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"
 CONTEXT_CHARS = 12

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from continuum.artifacts import Split
 from continuum.sources.token_chunks import HEADER_NUMBER_BYTES, read_chunk_folder
+from continuum.text_records import Split
 
 
 class TokenStream:

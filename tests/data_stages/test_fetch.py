@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 import zstandard
 
-from continuum.artifacts import Artifact, Corpus, TextCounts
+from continuum.artifacts import Artifact, Corpus
 from continuum.errors import ContinuumError, IntegrityError, PreflightError, StageFailedError
 from continuum.stage import Forecast
 from continuum.stages.fetch import Fetch
+from continuum.text_records import TextCounts
 from tests.servers.texts import TextServer, serve_texts
 from tests.support import make_stage, run_stage
 
@@ -177,8 +178,8 @@ def test_line_ends_are_read_as_newlines_unless_they_are_kept(tmp_path: Path) -> 
     assert item.sha256 == kept.sha256, "files keep their bytes"
     assert item.counts is not None
     assert kept.counts is not None
-    assert (item.counts.num_crlf, item.counts.num_cr, item.counts.num_characters) == (1, 1, 6)
-    assert kept.counts.num_characters == 7
+    assert (item.counts.num_crlf, item.counts.num_cr, item.counts.num_chars) == (1, 1, 6)
+    assert kept.counts.num_chars == 7
 
 
 def test_how_text_is_read_is_identity(tmp_path: Path) -> None:
@@ -195,9 +196,9 @@ def test_a_corpus_says_what_it_holds(tmp_path: Path) -> None:
     )
     corpus = fetch(tmp_path, {"path": "*.txt"}, {"path": "*.jsonl", "missing": "skip"})
     assert corpus.counts == TextCounts(
-        num_documents=3, num_empty=1, num_skipped=1, num_characters=7, num_bytes=9, num_crlf=1
+        num_documents=3, num_empty=1, num_skipped=1, num_chars=7, size_bytes=9, num_crlf=1
     )
-    assert corpus.summary().endswith("3 document(s), 1 empty, 1 skipped, 7 characters")
+    assert corpus.summary().endswith("3 document(s), 1 empty, 1 skipped, 7 characters, 1 CRLF")
 
 
 @pytest.mark.parametrize(

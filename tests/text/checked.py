@@ -3,10 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-from continuum.artifacts import Corpus, TextCounts
+from continuum.artifacts import Corpus
 from continuum.sources.source_files import Reading
 from continuum.text.checking import check_item
 from continuum.text.reading import read_documents
+from continuum.text_records import TextCounts
 
 
 def reading(**fields: Any) -> Reading:

@@ -265,7 +265,7 @@ def test_html_is_taken_where_the_name_and_the_format_say_so(tmp_path: Path) -> N
     page = b"<!DOCTYPE html>\n<html><body>Text</body></html>\n"
     assert counted(tmp_path, "a.html", page, format="txt").num_documents == 1
     packed = gz(page)
-    assert counted(tmp_path, "a.htm.gz", packed, format="txt").num_characters == len(page)
+    assert counted(tmp_path, "a.htm.gz", packed, format="txt").num_chars == len(page)
 
 
 @pytest.mark.parametrize(

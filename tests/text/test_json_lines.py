@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from continuum.artifacts import TextCounts
 from continuum.errors import PreflightError
 from continuum.text.decompression import BLOCK_BYTES
 from continuum.text.json_faults import MAX_KEPT_LINES
+from continuum.text_records import TextCounts
 from tests.text.checked import counted, taken, texts
 
 GOOD = b'{"text": "a good line"}\n'
@@ -31,9 +31,7 @@ def test_a_missing_text_is_an_error_or_skipped_and_counted(tmp_path: Path, bad: 
     corpus = taken(tmp_path, "a.jsonl", GOOD + bad + GOOD, missing="skip")
     assert texts(corpus) == ["a good line"] * 2
     assert corpus.items[0].missing == "skip"
-    assert corpus.counts == TextCounts(
-        num_documents=2, num_skipped=1, num_characters=22, num_bytes=22
-    )
+    assert corpus.counts == TextCounts(num_documents=2, num_skipped=1, num_chars=22, size_bytes=22)
     assert "2 document(s), 1 skipped, 22 characters" in corpus.summary()
 
 
@@ -52,7 +50,7 @@ def test_to_skip_every_line_is_a_wrong_key(tmp_path: Path) -> None:
 def test_empty_texts_are_counted(tmp_path: Path) -> None:
     data = b'{"text": ""}\n{"text": " "}\n\n' + GOOD
     counts = counted(tmp_path, "a.jsonl", data)
-    assert (counts.num_documents, counts.num_empty, counts.num_characters) == (3, 1, 12)
+    assert (counts.num_documents, counts.num_empty, counts.num_chars) == (3, 1, 12)
     assert texts(taken(tmp_path, "a.jsonl", data)) == ["", " ", "a good line"]
 
 

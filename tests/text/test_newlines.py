@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from continuum.artifacts import CorpusItem, TextCounts
+from continuum.artifacts import CorpusItem
 from continuum.text.decompression import BLOCK_BYTES
 from continuum.text.newlines import LineEnds
+from continuum.text_records import TextCounts
 from tests.text.checked import counted, taken, texts
 from tests.text.samples import write_corpus
 
@@ -32,7 +33,7 @@ def test_line_ends_can_be_kept(tmp_path: Path) -> None:
 def test_they_are_counted_either_way(tmp_path: Path, newlines: str) -> None:
     counts = counted(tmp_path, "a.txt", MIXED.encode(), newlines=newlines)
     assert (counts.num_crlf, counts.num_cr) == (3, 4)
-    assert counts.num_characters == len(UNIX if newlines == "unix" else MIXED)
+    assert counts.num_chars == len(UNIX if newlines == "unix" else MIXED)
 
 
 def test_a_record_of_an_earlier_release_is_read_as_it_was(tmp_path: Path) -> None:
@@ -89,6 +90,6 @@ def test_lines_may_end_in_a_lone_cr(tmp_path: Path) -> None:
 
 def test_everything_of_a_whole_file_is_counted(tmp_path: Path) -> None:
     counts = counted(tmp_path, "a.txt", "Größe\r\n".encode())
-    assert counts == TextCounts(num_documents=1, num_characters=6, num_bytes=8, num_crlf=1)
+    assert counts == TextCounts(num_documents=1, num_chars=6, size_bytes=8, num_crlf=1)
     empty = counted(tmp_path, "b.txt", b"\xef\xbb\xbf")
     assert empty == TextCounts(num_documents=1, num_empty=1)

@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from continuum.artifacts import LeakedDocument, Overlap, TokenizedDataset
+from continuum.artifacts import TokenizedDataset
 from continuum.text.overlap import TRAIN, DocumentList, Listed, count_repeats, find_overlap
 from continuum.text.splitting import whole_items
 from continuum.text.tokenizing import inspect_tokenizer
+from continuum.text_records import LeakedDocument, Overlap
 from tests.support import run_stage
 from tests.text.samples import json_lines, prose, write_corpus
 from tests.text.tokenizations import make, tokenize

@@ -7,10 +7,10 @@ import torch
 from litdata.streaming import StreamingDataset, TokensLoader
 from litgpt.data import LitData
 
-from continuum.artifacts import Split
 from continuum.errors import StageFailedError
 from continuum.files import hash_tree
 from continuum.text.packing import SplitWriter, token_dtype
+from continuum.text_records import Split
 
 pytestmark = [
     # litdata maps its files read-only and copies at once; LitGPT asks for pinned memory always.

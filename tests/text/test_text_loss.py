@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 from tokenizers import Tokenizer, normalizers
 
-from continuum.artifacts import TextLoss, TokenizedDataset
+from continuum.artifacts import TokenizedDataset
 from continuum.errors import PreflightError
 from continuum.text.text_loss import Excerpt, compare
 from continuum.text.tokenizing import inspect_tokenizer
+from continuum.text_records import TextLoss
 from tests.support import run_stage
 from tests.text.altered import ALTERED, TEXT, byte_level, characters, save
 from tests.text.samples import json_lines, write_corpus
