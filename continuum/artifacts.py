@@ -141,14 +141,14 @@ class TokenizerFiles(Artifact):
         made = f"runs/{self.path.parent.name}" if self.path.name == "output" else str(self.path)
         return self.repo or self.source or made
 
-    def noting(self, remarks: tuple[str, ...]) -> "TokenizerFiles":
-        """The same with more remarks."""
-        return self.model_copy(update={"remarks": (*self.remarks, *remarks)})
-
     @property
     def warnings(self) -> tuple[str, ...]:
         """The remarks, for people."""
-        return tuple(f"{self.label}: {remark}" for remark in self.remarks)
+        return self.warn_of(self.remarks)
+
+    def warn_of(self, remarks: tuple[str, ...]) -> tuple[str, ...]:
+        """Remarks with the name that messages call the tokenizer by."""
+        return tuple(f"{self.label}: {remark}" for remark in remarks)
 
     def summary(self) -> str:
         return f"{self.num_ids:,} ids"

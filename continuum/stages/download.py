@@ -228,8 +228,7 @@ def _inspect(ctx: StageContext, revision: "HubRevision") -> TokenizerFiles:
     with called(revision.repo, folder):
         remarks = check_tokenizer(folder)
         found = inspect_tokenizer(folder, repo=revision.repo, commit=revision.commit)
-        found = found.noting(remarks)
-    for warning in found.warnings:
+    for warning in found.warn_of((*found.remarks, *remarks)):
         ctx.report({"event": "warning", "message": warning})
     return found
 

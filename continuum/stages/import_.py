@@ -322,8 +322,8 @@ def _import_tokenizer(ctx: StageContext, source: str) -> TokenizerFiles:
     folder = ctx.output_dir
     with called(source, folder):
         remarks = check_tokenizer(folder)
-        found = inspect_tokenizer(folder, source=source).noting(remarks)
-    for warning in found.warnings:
+        found = inspect_tokenizer(folder, source=source)
+    for warning in found.warn_of((*found.remarks, *remarks)):
         ctx.report({"event": "warning", "message": warning})
     return found
 

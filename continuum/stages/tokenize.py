@@ -48,6 +48,8 @@ from continuum.text_records import Shares, Split, TextLoss
 
 if TYPE_CHECKING:
     from continuum.text.drawing import Draw
+    from continuum.text.encoding import Method
+    from continuum.text.loss_watch import LossWatch
 
 COMPACT_ENCODINGS = ("utf-8", "ascii")
 
@@ -138,25 +140,16 @@ class Tokenize(Stage):
     def run(self, ctx: StageContext) -> TokenizedDataset:
         from continuum.text.dataset import write_splits
         from continuum.text.document_log import DocumentLog
-        from continuum.text.encoding import choose_method
-        from continuum.text.loss_watch import LossWatch, remarks_on
+        from continuum.text.loss_watch import remarks_on
         from continuum.text.overlap import DocumentList, Listed, count_repeats, find_overlap
         from continuum.text.packing import token_dtype
-        from continuum.text.sampling import sample_windows
 
         tokenizer = ctx.artifact(self.tokenizer)
         marks = document_marks(tokenizer, self.document)
         corpora = [ctx.artifact(ref) for ref in self.corpora]
         if problem := file_problem(corpora[0], self.validation):
             raise PreflightError(problem)
-        _warn(ctx, self._tokenizer_warnings(tokenizer))
-        sample = [window for corpus in corpora for window in sample_windows(corpus)]
-        texts = [window.text for window in sample]
-        method = choose_method(tokenizer.path, texts, name=tokenizer.label)
-        _warn(ctx, method.remarks)
-        watch = LossWatch(method.round_trip)
-        sampled = watch.see_sample(sample, method.sample.rows(len(sample)))
-        self._check_loss(sampled, tokenizer.label)
+        method, watch = self._choose_method(ctx, tokenizer, corpora)
         total = sum(corpus.size_bytes for corpus in corpora)
         num_passes = 2 if isinstance(self.validation, ByFraction) else 1
         progress = ByteProgress(ctx.report, num_files=1, total=total * num_passes)
@@ -205,6 +198,27 @@ class Tokenize(Stage):
         if leaks := made.leaks():
             _warn(ctx, (f"{leaks}; the validation loss measures memorization of them",))
         return made
+
+    def _choose_method(
+        self, ctx: StageContext, tokenizer: TokenizerFiles, corpora: list[Corpus]
+    ) -> "tuple[Method, LossWatch]":
+        """How the corpora are tokenized, and what their sample lost.
+
+        Raises:
+            PreflightError: the tokenizer cannot be loaded, or loses text of the sample.
+        """
+        from continuum.text.encoding import choose_method
+        from continuum.text.loss_watch import LossWatch
+        from continuum.text.sampling import sample_windows
+
+        _warn(ctx, self._tokenizer_warnings(tokenizer))
+        sample = [window for corpus in corpora for window in sample_windows(corpus)]
+        texts = [window.text for window in sample]
+        method = choose_method(tokenizer.path, texts, name=tokenizer.label)
+        _warn(ctx, method.remarks)
+        watch = LossWatch(method.round_trip)
+        self._check_loss(watch.see_sample(sample, method.sample.rows(len(sample))), tokenizer.label)
+        return method, watch
 
     def _split_names(self) -> tuple[SplitName, ...]:
         return ("train",) if self.validation == "none" else ("train", "validation")
