@@ -150,7 +150,9 @@ def _environment(resolved: Resolved) -> ClusterEnvironment:
 
 def _make_strategy(resolved: Resolved) -> str | Strategy:
     if resolved.strategy == "ddp":
-        return DDPStrategy()
+        # Gradients that are added up where they lie, not in copies; and the only buffers are the
+        # RoPE cache, which every process has computed.
+        return DDPStrategy(gradient_as_bucket_view=True, broadcast_buffers=False)
     if resolved.strategy == "fsdp":
         return ModelParallelStrategy(
             parallelize_fn=_shard,
@@ -180,36 +182,6 @@ def _shard(model: nn.Module, mesh: DeviceMesh) -> nn.Module:
         tie_embeddings(core)  # emptied one after the other, they have become two tensors
     core.reset_parameters()
     return model
-
-
-def check_ranks_agree(fabric: Fabric, model: nn.Module) -> None:
-    """Compare a checksum of all parameters across processes, after their first common step.
-
-    Raises:
-        RuntimeError: the processes train on their own (a wrong strategy or mesh): a bug here or
-            in a library, found before it costs a run.
-    """
-    if fabric.world_size == 1:
-        return
-    total = torch.zeros((), dtype=torch.float64, device=fabric.device)
-    for parameter in model.parameters():
-        whole = _whole(parameter.detach(), fabric.world_size)
-        total += whole.double().abs().sum()
-    sums = [torch.zeros_like(total) for _ in range(fabric.world_size)]
-    dist.all_gather(sums, total)
-    if len({str(value.item()) for value in sums}) != 1:  # NaN equals none, not even itself
-        listed = ", ".join(f"rank {rank}: {value.item()!r}" for rank, value in enumerate(sums))
-        raise RuntimeError(f"the processes hold different parameters after one step ({listed})")
-
-
-def _whole(parameter: torch.Tensor, world_size: int) -> torch.Tensor:
-    mesh = getattr(parameter, "device_mesh", None)
-    if mesh is None:
-        return parameter
-    if mesh.size() != world_size:
-        raise RuntimeError(f"sharded over {mesh.size()} of {world_size} processes")
-    gathered: torch.Tensor = parameter.full_tensor()  # type: ignore[attr-defined]
-    return gathered
 
 
 def leave_group(*, together: bool) -> None:

@@ -16,11 +16,11 @@ from torch.distributed.tensor import DTensor
 
 from continuum.best import note_best
 from continuum.errors import StoppedError
+from continuum.training.agreement import check_ranks_agree
 from continuum.training.clock import Clock
 from continuum.training.data import TrainingData, ValidationData, to_device
 from continuum.training.decisions import Decisions
 from continuum.training.evaluation import evaluate_all
-from continuum.training.fabric import check_ranks_agree
 from continuum.training.guards import (
     MIN_LOSS_SCALE,
     DivergedError,
