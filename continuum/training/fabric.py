@@ -11,6 +11,7 @@ LitGPT's HYBRID_SHARD trains every node by itself without a word.
 import gc
 import os
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -24,7 +25,7 @@ from lightning.fabric.strategies.model_parallel import ModelParallelStrategy
 from lightning.fabric.strategies.strategy import Strategy
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
 from continuum.errors import PreflightError
 from continuum.preflight.fitness import scaler_problems
@@ -155,7 +156,7 @@ def _make_strategy(resolved: Resolved) -> str | Strategy:
         return DDPStrategy(gradient_as_bucket_view=True, broadcast_buffers=False)
     if resolved.strategy == "fsdp":
         return ModelParallelStrategy(
-            parallelize_fn=_shard,
+            parallelize_fn=partial(_shard, policy=_policy_of(resolved.precision)),
             data_parallel_size=resolved.world_size,
             tensor_parallel_size=1,
             save_distributed_checkpoint=False,
@@ -163,7 +164,20 @@ def _make_strategy(resolved: Resolved) -> str | Strategy:
     return "auto"
 
 
-def _shard(model: nn.Module, mesh: DeviceMesh) -> nn.Module:
+def _policy_of(precision: str) -> MixedPrecisionPolicy:
+    """What FSDP2 gathers and adds up weights and gradients in: bf16 and fp32, if not all is fp32.
+
+    Gradients of many processes are a sum of many terms, of which bf16 would keep eight bits. What
+    a block is given stays as it is: the RoPE cache is in fp32.
+    """
+    if precision == "32-true":
+        return MixedPrecisionPolicy(cast_forward_inputs=False)
+    return MixedPrecisionPolicy(
+        param_dtype=torch.bfloat16, reduce_dtype=torch.float32, cast_forward_inputs=False
+    )
+
+
+def _shard(model: nn.Module, mesh: DeviceMesh, policy: MixedPrecisionPolicy) -> nn.Module:
     """Shard each transformer block by itself, then what remains, over all processes.
 
     The model comes from the meta device: what each process allocates is its shards alone. Their
@@ -173,8 +187,8 @@ def _shard(model: nn.Module, mesh: DeviceMesh) -> nn.Module:
     data_parallel = mesh["data_parallel"]
     core: Any = getattr(model, "_orig_mod", model)
     for block in core.transformer.h:
-        fully_shard(block, mesh=data_parallel)
-    fully_shard(core, mesh=data_parallel)
+        fully_shard(block, mesh=data_parallel, mp_policy=policy)
+    fully_shard(core, mesh=data_parallel, mp_policy=policy)
     on_cuda = mesh.device_type == "cuda"
     is_tied = has_tied_embeddings(core)
     core.to_empty(device=torch.device("cuda", torch.cuda.current_device()) if on_cuda else "cpu")

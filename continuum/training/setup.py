@@ -19,14 +19,14 @@ from continuum.training.data import Share, TrainingData, ValidationData, open_sp
 from continuum.training.fabric import Resolved, as_record
 from continuum.training.groups import parameter_groups
 from continuum.training.initial import initialize_shards
-from continuum.training.litgpt import GPT, build_model, initialize_weights
+from continuum.training.litgpt import GPT, build_model, initialize_weights, set_rope_cache
 from continuum.training.loop import Task
 from continuum.training.numerics import changes
 from continuum.training.positions import Part, Positions, order_of
 from continuum.training.saving import tracked_metrics
 from continuum.training.schedule import LearningRate
 from continuum.training.shards import load_shards
-from continuum.training.state import TrainingState, is_sharded
+from continuum.training.state import TrainingState, is_sharded, unwrap
 from continuum.training.tied import tie_embeddings
 from continuum.training.verification import newest_verified
 from continuum.training.weights import SHARDS_DIR
@@ -171,6 +171,7 @@ def _set_up(
 ) -> tuple[nn.Module, torch.optim.Optimizer]:
     compiled = torch.compile(model) if resolved.compile else model
     wrapped = fabric.setup(compiled)  # type: ignore[arg-type]  # a compiled module is a module
+    set_rope_cache(unwrap(wrapped))
     arguments = recipe.optimizer.arguments
     cls = getattr(torch.optim, recipe.optimizer.name)
     if _can_be_fused(fabric, cls) and not arguments.keys() & {"foreach", "differentiable"}:

@@ -11,7 +11,7 @@ from continuum.training.data import Blocks, Share
 from continuum.training.fabric import make_fabric, resolve
 from continuum.training.loop import accumulate_gradients, clip_gradients, take_step
 from continuum.training.setup import make_state, validation_data
-from continuum.training.state import unwrap_optimizer
+from continuum.training.state import unwrap, unwrap_optimizer
 from tests.training.loops import make_task
 from tests.training.samples import (
     FIELDS,
@@ -74,6 +74,24 @@ def test_the_optimizer_steps_in_one_kernel_on_a_gpu(
     state = make_state(fabric, recipe, FIELDS, resolved, seed=1)
     (group,) = unwrap_optimizer(state.optimizer).param_groups
     assert group["fused"] is is_fused
+
+
+@pytest.mark.parametrize("precision", ["bf16-true", "bf16-mixed", "32-true"])
+def test_positions_are_told_apart_in_every_precision(precision: str) -> None:
+    """bf16 has eight bits: of 300 positions, some would have the angles of their neighbours."""
+    fields = {**FIELDS, "block_size": 300}
+    recipe = make_recipe(precision=precision, sequence_length=300)
+    resolved = resolve(recipe, {})
+    core: Any = unwrap(
+        make_state(make_fabric(resolved, recipe.runtime), recipe, fields, resolved, seed=1).model
+    )
+    assert core.lm_head.weight.dtype == (
+        torch.bfloat16 if precision == "bf16-true" else torch.float32
+    )
+    assert core.cos.dtype == core.sin.dtype == torch.float32
+    expected = torch.arange(300).float()
+    torch.testing.assert_close(core.sin[:, 0], expected.sin())
+    torch.testing.assert_close(core.cos[:, 0], expected.cos())
 
 
 @pytest.mark.gpu
