@@ -52,6 +52,8 @@ class Resolved:
     world_size: int
     micro_batch_size: int
     deterministic: bool
+    accumulate_unsharded: bool = False
+    """Whether gradients are sharded once a step (`fsdp`), not once a micro-batch."""
     torch_version: str = str(torch.__version__)
 
 
@@ -101,6 +103,7 @@ def resolve(recipe: Recipe, kept: dict[str, Any], num_parameters: int | None = N
         world_size=runtime.devices * runtime.num_nodes,
         micro_batch_size=runtime.micro_batch_size,
         deterministic=runtime.deterministic,
+        accumulate_unsharded=strategy == "fsdp" and runtime.accumulate_unsharded,
     )
 
 

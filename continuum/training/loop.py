@@ -60,6 +60,8 @@ class Task:
     """Whether a step with gradients that are no numbers is left out instead of ending the run."""
     best_metrics: tuple[str, ...] = ()
     """Validation losses whose best step is noted and saved."""
+    reduces_once: bool = True
+    """Whether processes add up their gradients once a step, and hold their own until then."""
 
     @property
     def checks_every_step(self) -> bool:
@@ -105,7 +107,7 @@ def fit(
         _after_owed_evaluation(state, task, save, is_best=is_best)
     while state.step < task.num_steps:
         set_learning_rate(state, task.rate.at(state.tokens_seen))
-        loss = accumulate_gradients(fabric, state.model, task.data, state.step)
+        loss = accumulate_gradients(fabric, state.model, task, state.step)
         norm = clip_gradients(fabric, state, task)
         take_step(state, norm)
         state.step += 1
@@ -261,15 +263,14 @@ def check_before_saving(
     check_weights(fabric, state)
 
 
-def accumulate_gradients(
-    fabric: Fabric, model: nn.Module, data: TrainingData, step: int
-) -> torch.Tensor:
+def accumulate_gradients(fabric: Fabric, model: nn.Module, task: Task, step: int) -> torch.Tensor:
     """Backward through all micro-batches of a step; their mean loss, still on the device."""
+    data = task.data
     total = torch.zeros((), device=fabric.device)
     for number, (inputs, targets) in enumerate(data.micro_batches(step), start=1):
         inputs, targets = to_device(fabric, inputs, targets)
-        is_accumulating = number < data.num_micro_batches
-        with fabric.no_backward_sync(model, enabled=is_accumulating):  # type: ignore[arg-type]
+        waits = task.reduces_once and number < data.num_micro_batches
+        with fabric.no_backward_sync(model, enabled=waits):  # type: ignore[arg-type]
             loss = next_token_loss(model, inputs, targets)
             fabric.backward(loss / data.num_micro_batches)
         total += loss.detach()

@@ -111,6 +111,7 @@ def make_task(
     data: TrainingData,
     validation: dict[str, ValidationData],
     start_step: int,
+    resolved: Resolved,
 ) -> Task:
     """What the loop is to do, from the step that the stage begins from."""
     intervals = intervals_of(recipe, num_steps)
@@ -130,6 +131,8 @@ def make_task(
         checkpoint_minutes=recipe.runtime.checkpoint.minutes,
         skips_nonfinite=recipe.on_nonfinite == "skip",
         best_metrics=tracked_metrics(ctx, recipe),
+        # DDP's buckets hold whole gradients anyway; FSDP2 would hold them beside its shards.
+        reduces_once=resolved.strategy != "fsdp" or resolved.accumulate_unsharded,
     )
 
 

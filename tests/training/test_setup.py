@@ -104,7 +104,7 @@ def test_a_step_waits_for_nothing_on_a_gpu(blocks: Blocks) -> None:
         # The first step sets libraries up; the others may only be asked for.
         torch.cuda.set_sync_debug_mode("error" if step else "default")
         try:
-            accumulate_gradients(fabric, state.model, task.data, step)
+            accumulate_gradients(fabric, state.model, task, step)
             take_step(state, clip_gradients(fabric, state, task))
         finally:
             torch.cuda.set_sync_debug_mode("default")
