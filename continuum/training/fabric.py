@@ -30,6 +30,12 @@ from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from continuum.errors import PreflightError
 from continuum.preflight.fitness import scaler_problems
 from continuum.recipe import Recipe, Runtime
+from continuum.training.capability import (
+    Capability,
+    MatmulPrecision,
+    automatic_precision,
+    matmul_precision,
+)
 from continuum.training.tied import has_tied_embeddings, tie_embeddings
 
 BYTES_PER_PARAMETER_IN_TRAINING = 16
@@ -52,6 +58,8 @@ class Resolved:
     world_size: int
     micro_batch_size: int
     deterministic: bool
+    matmul_precision: MatmulPrecision = "highest"
+    """torch's setting for products of fp32 matrices."""
     accumulate_unsharded: bool = False
     """Whether gradients are sharded once a step (`fsdp`), not once a micro-batch."""
     torch_version: str = str(torch.__version__)
@@ -80,16 +88,19 @@ def resolve(recipe: Recipe, kept: dict[str, Any], num_parameters: int | None = N
         raise PreflightError(
             "optimizer.capturable is for CUDA graphs, and this stage runs on the CPU; leave it out"
         )
+    strategy = _strategy_of(runtime, on_cuda, num_parameters)
     precision = recipe.precision
     if precision == "auto":
-        precision = kept.get("precision") or _precision_of(on_cuda)
+        precision = kept.get("precision") or automatic_precision(
+            _least_capability(runtime.devices) if on_cuda else None,
+            can_scale=not list(scaler_problems(recipe, strategy)),
+        )
     if precision == "16-mixed" and not on_cuda:
         # Fabric would take bf16-mixed instead, and the record would be false.
         raise PreflightError(
             "precision 16-mixed needs a CUDA device, and this stage runs on the CPU; "
             "use bf16-mixed or 32-true"
         )
-    strategy = _strategy_of(runtime, on_cuda, num_parameters)
     if precision == "16-mixed":
         for problem in scaler_problems(recipe, strategy):
             raise PreflightError(problem)
@@ -103,14 +114,13 @@ def resolve(recipe: Recipe, kept: dict[str, Any], num_parameters: int | None = N
         world_size=runtime.devices * runtime.num_nodes,
         micro_batch_size=runtime.micro_batch_size,
         deterministic=runtime.deterministic,
+        matmul_precision=matmul_precision(precision, on_cuda=on_cuda),
         accumulate_unsharded=strategy == "fsdp" and runtime.accumulate_unsharded,
     )
 
 
-def _precision_of(on_cuda: bool) -> Any:
-    if not on_cuda:
-        return "32-true"
-    return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
+def _least_capability(devices: int) -> Capability:
+    return min(torch.cuda.get_device_capability(number) for number in range(devices))
 
 
 def _strategy_of(runtime: Runtime, on_cuda: bool, num_parameters: int | None) -> str:
@@ -131,6 +141,10 @@ def make_fabric(resolved: Resolved, runtime: Runtime) -> Fabric:
         # cuBLAS reads this when its first handle is made.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
+        # Else every new tensor is filled before it is written, which torch warns costs time, and
+        # which changes no result but that of a program that reads what it has not written.
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    torch.set_float32_matmul_precision(resolved.matmul_precision)
     fabric = Fabric(
         accelerator=resolved.accelerator,
         devices=runtime.devices,
