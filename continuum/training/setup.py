@@ -15,6 +15,7 @@ from continuum.preflight.fitness import evaluation_problems
 from continuum.recipe import Recipe, intervals_of
 from continuum.stage import StageContext
 from continuum.training.checkpoint import put_aside, read_checkpoint
+from continuum.training.compiling import compiled
 from continuum.training.data import Share, TrainingData, ValidationData, open_split
 from continuum.training.fabric import Resolved, as_record
 from continuum.training.groups import parameter_groups
@@ -172,8 +173,7 @@ def make_state(
 def _set_up(
     fabric: Fabric, model: GPT, recipe: Recipe, resolved: Resolved
 ) -> tuple[nn.Module, torch.optim.Optimizer]:
-    compiled = torch.compile(model) if resolved.compile else model
-    wrapped = fabric.setup(compiled)  # type: ignore[arg-type]  # a compiled module is a module
+    wrapped = fabric.setup(compiled(model) if resolved.compile else model)
     set_rope_cache(unwrap(wrapped))
     arguments = recipe.optimizer.arguments
     cls = getattr(torch.optim, recipe.optimizer.name)
