@@ -132,6 +132,7 @@ def make_task(
         checkpoint_minutes=recipe.runtime.checkpoint.minutes,
         skips_nonfinite=recipe.on_nonfinite == "skip",
         best_metrics=tracked_metrics(ctx, recipe),
+        logs_late=resolved.accelerator == "cuda",
         # DDP's buckets hold whole gradients anyway; FSDP2 would hold them beside its shards.
         reduces_once=resolved.strategy != "fsdp" or resolved.accumulate_unsharded,
     )
