@@ -199,6 +199,9 @@ class Runtime(Spec):
     """Nodes; more than one needs a Slurm job around the run."""
     strategy: Literal["auto", "ddp", "fsdp"] = "auto"
     """Of several processes: `ddp` holds the model in each, `fsdp` shards it (FSDP2)."""
+    accumulate_unsharded: bool = False
+    """Whether each device of an fsdp run adds up the gradients of the whole model and shards them
+    once a step: less traffic than once a micro-batch, for memory of a whole model's gradients."""
     micro_batch_size: int = Field(4, ge=1, json_schema_extra={UNIT: "sequences"})
     """Sequences of one forward pass on one device, LitGPT's default."""
     compile: Literal["auto", "on", "off"] = "auto"

@@ -75,7 +75,8 @@ class Pretrain(Stage):
     global_batch_size: Count = Field(json_schema_extra={UNIT: "sequences"}, examples=[16, 512])
     """Sequences in an optimizer step, over all devices."""
     precision: Precision = "auto"
-    """As Lightning Fabric names it; `auto` is 32-true on a CPU, bf16-mixed on CUDA."""
+    """As Lightning Fabric names it; `auto` is 32-true on a CPU, bf16-mixed on CUDA from compute
+    capability 8.0 on, and 16-mixed (or 32-true, with `fsdp`) on older devices."""
     optimizer: Optimizer
     """The optimizer and its peak learning rate."""
     schedule: Schedule = Schedule()

@@ -212,6 +212,7 @@ class ValidationData:
             rows: Sequences in a batch; the last one may have fewer.
         """
         blocks = spread(len(source), min(len(source), num_sequences))
+        self.rows = rows
         self._source = source
         self._batches = [blocks[first : first + rows] for first in range(0, len(blocks), rows)]
         self._rank, self._world_size = rank, world_size

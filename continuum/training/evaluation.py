@@ -2,11 +2,13 @@
 
 import math
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 
 import torch
 from lightning import Fabric
 from torch import nn
 
+from continuum.training.compiling import eagerly
 from continuum.training.data import ValidationData, to_device
 from continuum.training.loss import next_token_loss
 
@@ -54,7 +56,9 @@ def evaluate(
             model.train()
             return None
         inputs, targets = to_device(fabric, batch.inputs, batch.targets)
-        loss = next_token_loss(model, inputs, targets)
+        is_full = len(batch.inputs) == split.rows
+        with nullcontext() if is_full else eagerly():  # once an evaluation: not worth a graph
+            loss = next_token_loss(model, inputs, targets)
         if batch.number is not None:
             own[batch.number] = loss
     model.train()

@@ -11,6 +11,7 @@ LitGPT's HYBRID_SHARD trains every node by itself without a word.
 import gc
 import os
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -24,11 +25,17 @@ from lightning.fabric.strategies.model_parallel import ModelParallelStrategy
 from lightning.fabric.strategies.strategy import Strategy
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
 from continuum.errors import PreflightError
 from continuum.preflight.fitness import scaler_problems
 from continuum.recipe import Recipe, Runtime
+from continuum.training.capability import (
+    Capability,
+    MatmulPrecision,
+    automatic_precision,
+    matmul_precision,
+)
 from continuum.training.tied import has_tied_embeddings, tie_embeddings
 
 BYTES_PER_PARAMETER_IN_TRAINING = 16
@@ -51,6 +58,10 @@ class Resolved:
     world_size: int
     micro_batch_size: int
     deterministic: bool
+    matmul_precision: MatmulPrecision = "highest"
+    """torch's setting for products of fp32 matrices."""
+    accumulate_unsharded: bool = False
+    """Whether gradients are sharded once a step (`fsdp`), not once a micro-batch."""
     torch_version: str = str(torch.__version__)
 
 
@@ -77,16 +88,19 @@ def resolve(recipe: Recipe, kept: dict[str, Any], num_parameters: int | None = N
         raise PreflightError(
             "optimizer.capturable is for CUDA graphs, and this stage runs on the CPU; leave it out"
         )
+    strategy = _strategy_of(runtime, on_cuda, num_parameters)
     precision = recipe.precision
     if precision == "auto":
-        precision = kept.get("precision") or _precision_of(on_cuda)
+        precision = kept.get("precision") or automatic_precision(
+            _least_capability(runtime.devices) if on_cuda else None,
+            can_scale=not list(scaler_problems(recipe, strategy)),
+        )
     if precision == "16-mixed" and not on_cuda:
         # Fabric would take bf16-mixed instead, and the record would be false.
         raise PreflightError(
             "precision 16-mixed needs a CUDA device, and this stage runs on the CPU; "
             "use bf16-mixed or 32-true"
         )
-    strategy = _strategy_of(runtime, on_cuda, num_parameters)
     if precision == "16-mixed":
         for problem in scaler_problems(recipe, strategy):
             raise PreflightError(problem)
@@ -100,13 +114,13 @@ def resolve(recipe: Recipe, kept: dict[str, Any], num_parameters: int | None = N
         world_size=runtime.devices * runtime.num_nodes,
         micro_batch_size=runtime.micro_batch_size,
         deterministic=runtime.deterministic,
+        matmul_precision=matmul_precision(precision, on_cuda=on_cuda),
+        accumulate_unsharded=strategy == "fsdp" and runtime.accumulate_unsharded,
     )
 
 
-def _precision_of(on_cuda: bool) -> Any:
-    if not on_cuda:
-        return "32-true"
-    return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
+def _least_capability(devices: int) -> Capability:
+    return min(torch.cuda.get_device_capability(number) for number in range(devices))
 
 
 def _strategy_of(runtime: Runtime, on_cuda: bool, num_parameters: int | None) -> str:
@@ -127,6 +141,10 @@ def make_fabric(resolved: Resolved, runtime: Runtime) -> Fabric:
         # cuBLAS reads this when its first handle is made.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
+        # Else every new tensor is filled before it is written, which torch warns costs time, and
+        # which changes no result but that of a program that reads what it has not written.
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    torch.set_float32_matmul_precision(resolved.matmul_precision)
     fabric = Fabric(
         accelerator=resolved.accelerator,
         devices=runtime.devices,
@@ -150,10 +168,12 @@ def _environment(resolved: Resolved) -> ClusterEnvironment:
 
 def _make_strategy(resolved: Resolved) -> str | Strategy:
     if resolved.strategy == "ddp":
-        return DDPStrategy()
+        # Gradients that are added up where they lie, not in copies; and the only buffers are the
+        # RoPE cache, which every process has computed.
+        return DDPStrategy(gradient_as_bucket_view=True, broadcast_buffers=False)
     if resolved.strategy == "fsdp":
         return ModelParallelStrategy(
-            parallelize_fn=_shard,
+            parallelize_fn=partial(_shard, policy=_policy_of(resolved.precision)),
             data_parallel_size=resolved.world_size,
             tensor_parallel_size=1,
             save_distributed_checkpoint=False,
@@ -161,7 +181,20 @@ def _make_strategy(resolved: Resolved) -> str | Strategy:
     return "auto"
 
 
-def _shard(model: nn.Module, mesh: DeviceMesh) -> nn.Module:
+def _policy_of(precision: str) -> MixedPrecisionPolicy:
+    """What FSDP2 gathers and adds up weights and gradients in: bf16 and fp32, if not all is fp32.
+
+    Gradients of many processes are a sum of many terms, of which bf16 would keep eight bits. What
+    a block is given stays as it is: the RoPE cache is in fp32.
+    """
+    if precision == "32-true":
+        return MixedPrecisionPolicy(cast_forward_inputs=False)
+    return MixedPrecisionPolicy(
+        param_dtype=torch.bfloat16, reduce_dtype=torch.float32, cast_forward_inputs=False
+    )
+
+
+def _shard(model: nn.Module, mesh: DeviceMesh, policy: MixedPrecisionPolicy) -> nn.Module:
     """Shard each transformer block by itself, then what remains, over all processes.
 
     The model comes from the meta device: what each process allocates is its shards alone. Their
@@ -171,8 +204,8 @@ def _shard(model: nn.Module, mesh: DeviceMesh) -> nn.Module:
     data_parallel = mesh["data_parallel"]
     core: Any = getattr(model, "_orig_mod", model)
     for block in core.transformer.h:
-        fully_shard(block, mesh=data_parallel)
-    fully_shard(core, mesh=data_parallel)
+        fully_shard(block, mesh=data_parallel, mp_policy=policy)
+    fully_shard(core, mesh=data_parallel, mp_policy=policy)
     on_cuda = mesh.device_type == "cuda"
     is_tied = has_tied_embeddings(core)
     core.to_empty(device=torch.device("cuda", torch.cuda.current_device()) if on_cuda else "cpu")
@@ -180,36 +213,6 @@ def _shard(model: nn.Module, mesh: DeviceMesh) -> nn.Module:
         tie_embeddings(core)  # emptied one after the other, they have become two tensors
     core.reset_parameters()
     return model
-
-
-def check_ranks_agree(fabric: Fabric, model: nn.Module) -> None:
-    """Compare a checksum of all parameters across processes, after their first common step.
-
-    Raises:
-        RuntimeError: the processes train on their own (a wrong strategy or mesh): a bug here or
-            in a library, found before it costs a run.
-    """
-    if fabric.world_size == 1:
-        return
-    total = torch.zeros((), dtype=torch.float64, device=fabric.device)
-    for parameter in model.parameters():
-        whole = _whole(parameter.detach(), fabric.world_size)
-        total += whole.double().abs().sum()
-    sums = [torch.zeros_like(total) for _ in range(fabric.world_size)]
-    dist.all_gather(sums, total)
-    if len({str(value.item()) for value in sums}) != 1:  # NaN equals none, not even itself
-        listed = ", ".join(f"rank {rank}: {value.item()!r}" for rank, value in enumerate(sums))
-        raise RuntimeError(f"the processes hold different parameters after one step ({listed})")
-
-
-def _whole(parameter: torch.Tensor, world_size: int) -> torch.Tensor:
-    mesh = getattr(parameter, "device_mesh", None)
-    if mesh is None:
-        return parameter
-    if mesh.size() != world_size:
-        raise RuntimeError(f"sharded over {mesh.size()} of {world_size} processes")
-    gathered: torch.Tensor = parameter.full_tensor()  # type: ignore[attr-defined]
-    return gathered
 
 
 def leave_group(*, together: bool) -> None:

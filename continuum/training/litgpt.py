@@ -37,6 +37,7 @@ __all__ = [
     "initialize_weights",
     "loss_of_logits",
     "save_config",
+    "set_rope_cache",
 ]
 
 
@@ -56,6 +57,14 @@ def build_model(fabric: Fabric, fields: dict[str, Any], sequence_length: int) ->
     if is_plain and has_fused_loss(fields, fabric.strategy.precision.precision):
         model.lm_head = LossHead.adopt(model.lm_head)
     return model
+
+
+def set_rope_cache(core: Any) -> None:
+    """Compute the RoPE cache anew, in fp32, where Fabric has put it in the type of the weights.
+
+    In bf16, which counts to 256 by ones, later positions would share their angles.
+    """
+    core.reset_parameters()
 
 
 def loss_of_logits(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

@@ -16,11 +16,11 @@ from torch.distributed.tensor import DTensor
 
 from continuum.best import note_best
 from continuum.errors import StoppedError
+from continuum.training.agreement import check_ranks_agree
 from continuum.training.clock import Clock
 from continuum.training.data import TrainingData, ValidationData, to_device
 from continuum.training.decisions import Decisions
 from continuum.training.evaluation import evaluate_all
-from continuum.training.fabric import check_ranks_agree
 from continuum.training.guards import (
     MIN_LOSS_SCALE,
     DivergedError,
@@ -31,10 +31,10 @@ from continuum.training.guards import (
     note_skipped,
 )
 from continuum.training.loss import next_token_loss
-from continuum.training.memory import peak_bytes
 from continuum.training.metrics import MetricsLog
 from continuum.training.schedule import LearningRate
 from continuum.training.state import TrainingState
+from continuum.training.step_log import StepLog
 
 
 @dataclass(frozen=True)
@@ -60,11 +60,15 @@ class Task:
     """Whether a step with gradients that are no numbers is left out instead of ending the run."""
     best_metrics: tuple[str, ...] = ()
     """Validation losses whose best step is noted and saved."""
+    logs_late: bool = False
+    """Whether a step's numbers are read when the next step has been asked for, as a GPU likes."""
+    reduces_once: bool = True
+    """Whether processes add up their gradients once a step, and hold their own until then."""
 
     @property
     def checks_every_step(self) -> bool:
-        """Whether to look at every step's norm: a wait for the device, unless each is logged."""
-        return self.log_every == 1
+        """Whether a norm that is no number ends the run: seen for nothing where each is logged."""
+        return self.log_every == 1 and not self.skips_nonfinite
 
     def evaluates_at(self, step: int) -> bool:
         if step == self.num_steps:
@@ -103,34 +107,49 @@ def fit(
         with clock.paused():
             is_best = _evaluate(fabric, state, task, decisions, log=log, report=report)
         _after_owed_evaluation(state, task, save, is_best=is_best)
-    while state.step < task.num_steps:
-        set_learning_rate(state, task.rate.at(state.tokens_seen))
-        loss = accumulate_gradients(fabric, state.model, task.data, state.step)
-        norm = clip_gradients(fabric, state, task)
-        take_step(state, norm)
-        state.step += 1
-        state.tokens_seen += task.tokens_per_step
-        state.skipped_tokens += task.tokens_per_step if norm is None else 0
-        if state.step == first_step:
-            check_ranks_agree(fabric, state.model)
+    rows = StepLog(
+        fabric,
+        state,
+        task.data,
+        clock,
+        num_steps=task.num_steps,
+        is_late=task.logs_late,
+        checks_norm=task.checks_every_step,
+        log=log,
+        report=report,
+    )
+    with rows:
+        while state.step < task.num_steps:
+            set_learning_rate(state, task.rate.at(state.tokens_seen))
+            loss = accumulate_gradients(fabric, state.model, task, state.step)
+            norm = clip_gradients(fabric, state, task)
+            take_step(state, norm)
+            state.step += 1
+            state.tokens_seen += task.tokens_per_step
+            state.skipped_tokens += task.tokens_per_step if norm is None else 0
+            if state.step == first_step:
+                check_ranks_agree(fabric, state.model)
 
-        if state.step % task.log_every == 0 or state.step == task.num_steps:
-            _log_step(fabric, state, task, loss, norm, clock, log=log, report=report)
+            rows.write()  # of the step before, if it waits
+            if state.step % task.log_every == 0 or state.step == task.num_steps:
+                rows.add(loss, norm)
 
-        is_best = False
-        if task.validation and task.evaluates_at(state.step):
-            with clock.paused():
-                is_best = _evaluate(fabric, state, task, decisions, log=log, report=report)
+            is_best = False
+            if task.validation and task.evaluates_at(state.step):
+                rows.write()
+                with clock.paused():
+                    is_best = _evaluate(fabric, state, task, decisions, log=log, report=report)
 
-        due = decisions.after()
-        stop = state.owes_evaluation or (due.stop and state.step < task.num_steps)
-        if task.saves_at(state.step) or due.save or is_best or stop:
-            with clock.paused():
-                check_before_saving(fabric, state, task, loss, norm)
-                save(state)
-            decisions.has_saved()
-        if stop:
-            raise StoppedError(_stopped(state.step))
+            due = decisions.after()
+            stop = state.owes_evaluation or (due.stop and state.step < task.num_steps)
+            if task.saves_at(state.step) or due.save or is_best or stop:
+                rows.write()
+                with clock.paused():
+                    check_before_saving(fabric, state, task, loss, norm)
+                    save(state)
+                decisions.has_saved()
+            if stop:
+                raise StoppedError(_stopped(state.step))
 
 
 def _after_owed_evaluation(
@@ -145,37 +164,6 @@ def _after_owed_evaluation(
         raise StoppedError(_stopped(state.step))
     if state.step > task.start_step and (is_best or task.saves_at(state.step)):
         save(state)
-
-
-def _log_step(
-    fabric: Fabric,
-    state: TrainingState,
-    task: Task,
-    loss: torch.Tensor,
-    norm: torch.Tensor | None,
-    clock: Clock,
-    *,
-    log: MetricsLog,
-    report: Callable[[dict[str, Any]], None],
-) -> None:
-    mean = fabric.all_reduce(loss, reduce_op="mean")
-    assert isinstance(mean, torch.Tensor)
-    if norm is not None:
-        state.metrics["loss"] = finite(mean, task.data, step=state.step)
-    else:
-        state.metrics.pop("loss", None)
-    row = {
-        "tokens": state.tokens_seen,
-        "tokens_total": state.tokens_total if state.tokens_before_known else None,
-        "loss": state.metrics.get("loss"),
-        "lr": state.learning_rate,
-        "grad_norm": None if norm is None else norm.item(),
-        "skipped_steps": state.skipped_steps,
-        **clock.measure(state.step),
-        "memory_bytes": peak_bytes(fabric),
-    }
-    log.write(step=state.step, **row)
-    report({"event": "train", "step": state.step, "num_steps": task.num_steps, **row})
 
 
 def _evaluate(
@@ -261,15 +249,14 @@ def check_before_saving(
     check_weights(fabric, state)
 
 
-def accumulate_gradients(
-    fabric: Fabric, model: nn.Module, data: TrainingData, step: int
-) -> torch.Tensor:
+def accumulate_gradients(fabric: Fabric, model: nn.Module, task: Task, step: int) -> torch.Tensor:
     """Backward through all micro-batches of a step; their mean loss, still on the device."""
+    data = task.data
     total = torch.zeros((), device=fabric.device)
     for number, (inputs, targets) in enumerate(data.micro_batches(step), start=1):
         inputs, targets = to_device(fabric, inputs, targets)
-        is_accumulating = number < data.num_micro_batches
-        with fabric.no_backward_sync(model, enabled=is_accumulating):  # type: ignore[arg-type]
+        waits = task.reduces_once and number < data.num_micro_batches
+        with fabric.no_backward_sync(model, enabled=waits):  # type: ignore[arg-type]
             loss = next_token_loss(model, inputs, targets)
             fabric.backward(loss / data.num_micro_batches)
         total += loss.detach()
@@ -294,6 +281,6 @@ def clip_gradients(fabric: Fabric, state: TrainingState, task: Task) -> torch.Te
         note_skipped(state)
         return None
     state.skipped_in_a_row = 0
-    if not task.skips_nonfinite and task.checks_every_step:
+    if task.checks_every_step and not task.logs_late:
         finite(norm, task.data, step=state.step + 1, name="gradient norm")
     return norm

@@ -104,7 +104,7 @@ def train(ctx: StageContext, recipe: Recipe, origin: Origin) -> TrainingCheckpoi
     data = training_data(parts, recipe, starts, share)
     rows = rows_at_once(origin.model_config_fields, resolved.precision)
     validation = validation_data(recipe, datasets, share, rows)
-    task = make_task(ctx, recipe, num_steps, rate, data, validation, start_step)
+    task = make_task(ctx, recipe, num_steps, rate, data, validation, start_step, resolved)
 
     companions = replace(
         _companions(recipe, origin, parts, resolved, found),

@@ -15,18 +15,19 @@ from continuum.preflight.fitness import evaluation_problems
 from continuum.recipe import Recipe, intervals_of
 from continuum.stage import StageContext
 from continuum.training.checkpoint import put_aside, read_checkpoint
+from continuum.training.compiling import compiled
 from continuum.training.data import Share, TrainingData, ValidationData, open_split
 from continuum.training.fabric import Resolved, as_record
 from continuum.training.groups import parameter_groups
 from continuum.training.initial import initialize_shards
-from continuum.training.litgpt import GPT, build_model, initialize_weights
+from continuum.training.litgpt import GPT, build_model, initialize_weights, set_rope_cache
 from continuum.training.loop import Task
 from continuum.training.numerics import changes
 from continuum.training.positions import Part, Positions, order_of
 from continuum.training.saving import tracked_metrics
 from continuum.training.schedule import LearningRate
 from continuum.training.shards import load_shards
-from continuum.training.state import TrainingState, is_sharded
+from continuum.training.state import TrainingState, is_sharded, unwrap
 from continuum.training.tied import tie_embeddings
 from continuum.training.verification import newest_verified
 from continuum.training.weights import SHARDS_DIR
@@ -111,6 +112,7 @@ def make_task(
     data: TrainingData,
     validation: dict[str, ValidationData],
     start_step: int,
+    resolved: Resolved,
 ) -> Task:
     """What the loop is to do, from the step that the stage begins from."""
     intervals = intervals_of(recipe, num_steps)
@@ -130,6 +132,9 @@ def make_task(
         checkpoint_minutes=recipe.runtime.checkpoint.minutes,
         skips_nonfinite=recipe.on_nonfinite == "skip",
         best_metrics=tracked_metrics(ctx, recipe),
+        logs_late=resolved.accelerator == "cuda",
+        # DDP's buckets hold whole gradients anyway; FSDP2 would hold them beside its shards.
+        reduces_once=resolved.strategy != "fsdp" or resolved.accumulate_unsharded,
     )
 
 
@@ -169,8 +174,8 @@ def make_state(
 def _set_up(
     fabric: Fabric, model: GPT, recipe: Recipe, resolved: Resolved
 ) -> tuple[nn.Module, torch.optim.Optimizer]:
-    compiled = torch.compile(model) if resolved.compile else model
-    wrapped = fabric.setup(compiled)  # type: ignore[arg-type]  # a compiled module is a module
+    wrapped = fabric.setup(compiled(model) if resolved.compile else model)
+    set_rope_cache(unwrap(wrapped))
     arguments = recipe.optimizer.arguments
     cls = getattr(torch.optim, recipe.optimizer.name)
     if _can_be_fused(fabric, cls) and not arguments.keys() & {"foreach", "differentiable"}:

@@ -9,6 +9,7 @@ processes.
 
 import sys
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import Any
 
 import torch
@@ -29,6 +30,8 @@ from continuum.training.weights import strip_wrapping
 
 WRAPPED = ("_forward_module", "_orig_mod")
 """Where Fabric's module and a compiled one hold what they wrap."""
+EXECUTION_FLAGS = ("capturable", "differentiable", "foreach", "fused")
+"""Arguments of torch's optimizers that say how a step is carried out, not what it does."""
 SCALER = "grad_scaler"
 """Entry of a snapshot that only a run with precision 16-mixed has."""
 COUNTERS = (
@@ -113,7 +116,8 @@ class TrainingState:
             options = StateDictOptions(full_state_dict=True)
             core, optimizer = unwrap(self.model), unwrap_optimizer(self.optimizer)
             set_model_state_dict(core, snapshot["model"], options=options)
-            set_optimizer_state_dict(core, optimizer, snapshot["optimizer"], options=options)
+            named = with_own_flags(snapshot["optimizer"], optimizer)
+            set_optimizer_state_dict(core, optimizer, named, options=options)
         else:
             load_model(self.model, snapshot["model"])
             own = by_index(snapshot["optimizer"], self.optimizer, self.names)
@@ -204,8 +208,9 @@ def by_name(optimizer: torch.optim.Optimizer, names: dict[int, str]) -> dict[str
 def by_index(
     named: dict[str, Any], optimizer: torch.optim.Optimizer, names: dict[int, str]
 ) -> dict[str, Any]:
-    """The reverse of `_by_name`, as `load_state_dict` of this optimizer wants it."""
+    """The reverse of `by_name`, as `load_state_dict` of this optimizer wants it."""
     own = unwrap_optimizer(optimizer)
+    named = with_own_flags(named, own)
     order = [names[id(p)] for group in own.param_groups for p in group["params"]]
     index = {name: number for number, name in enumerate(order)}
     groups = [
@@ -214,6 +219,21 @@ def by_index(
     ]
     state = {index[name]: value for name, value in named["state"].items()}
     return {"state": state, "param_groups": groups}
+
+
+def with_own_flags(named: dict[str, Any], optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """An optimizer's saved state with the execution flags of `optimizer`.
+
+    They follow the device, and a checkpoint may come from another one: a CPU's `fused: None` would
+    take the fused kernel from a GPU, whose `step` counters lie where its flags want them.
+    """
+    flags = [
+        {name: group[name] for name in EXECUTION_FLAGS if name in group}
+        for group in optimizer.param_groups
+    ]
+    # Another number of groups is for torch to refuse.
+    pairs = zip_longest(named["param_groups"], flags, fillvalue=dict[str, Any]())
+    return {**named, "param_groups": [{**group, **own} for group, own in pairs]}
 
 
 def _canonical(value: Any) -> Any:

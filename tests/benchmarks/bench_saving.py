@@ -70,7 +70,7 @@ def bench_checkpoint(setting: Setting) -> Sequence[Row]:
 
 def _take_steps(fabric: Fabric, state: TrainingState, task: Task) -> None:
     for _ in range(STEPS):
-        accumulate_gradients(fabric, state.model, task.data, state.step)
+        accumulate_gradients(fabric, state.model, task, state.step)
         take_step(state, clip_gradients(fabric, state, task))
         state.step += 1
 

@@ -38,6 +38,12 @@ SLOW: dict[str, dict[str, Any]] = {
     "compile": {"compile": "on"},
     "strategy ddp": {"devices": 2, "strategy": "ddp"},
     "strategy fsdp": {"devices": 2, "strategy": "fsdp", "micro_batch_size": 2},
+    "accumulate_unsharded": {
+        "devices": 2,
+        "strategy": "fsdp",
+        "micro_batch_size": 2,
+        "accumulate_unsharded": True,
+    },
     "sharded": {"devices": 2, "strategy": "fsdp", "checkpoint": {"format": "sharded"}},
 }
 NOT_PLAYED = {"num_nodes": "more than one needs Slurm: tests/slurm/test_nodes.py compares losses"}

@@ -38,7 +38,8 @@ def _take_step(strategy: str) -> None:
     import torch
 
     from continuum.recipe import Runtime
-    from continuum.training.fabric import Resolved, check_ranks_agree, make_fabric
+    from continuum.training.agreement import check_ranks_agree
+    from continuum.training.fabric import Resolved, make_fabric
     from continuum.training.setup import make_state
     from tests.training.samples import FIELDS, LENGTH, VOCABULARY, make_recipe
 

@@ -24,6 +24,7 @@ from continuum.spec.experiment import load_experiment
 from continuum.text.bpe import train_bpe
 from continuum.text.packing import SplitWriter
 from continuum.training.checkpoint import Companions
+from continuum.training.compiling import compiled
 from continuum.training.data import Blocks
 from continuum.training.litgpt import build_model, initialize_weights
 from continuum.training.metrics import read_metrics
@@ -134,15 +135,14 @@ def make_state(
     *,
     seed: int = 3,
     optimizer: str = "AdamW",
-    backend: str | None = None,
+    backend: Any = None,
     **arguments: Any,
 ) -> TrainingState:
     """A fresh two-layer model (compiled by `backend`, if any) and its optimizer."""
     fabric.seed_everything(seed, verbose=False)
     model = build_model(fabric, FIELDS, LENGTH)
     initialize_weights(fabric, model, n_layer=2, n_embd=16)
-    compiled: Any = torch.compile(model, backend=backend) if backend else model
-    wrapped = fabric.setup(compiled)
+    wrapped = fabric.setup(compiled(model, backend) if backend else model)
     cls = getattr(torch.optim, optimizer)
     prepared: Any = fabric.setup_optimizers(cls(wrapped.parameters(), lr=1e-2, **arguments))
     scaler = getattr(fabric.strategy.precision, "scaler", None)

@@ -11,7 +11,7 @@ from continuum.training.data import Blocks, Share
 from continuum.training.fabric import make_fabric, resolve
 from continuum.training.loop import accumulate_gradients, clip_gradients, take_step
 from continuum.training.setup import make_state, validation_data
-from continuum.training.state import unwrap_optimizer
+from continuum.training.state import unwrap, unwrap_optimizer
 from tests.training.loops import make_task
 from tests.training.samples import (
     FIELDS,
@@ -76,6 +76,24 @@ def test_the_optimizer_steps_in_one_kernel_on_a_gpu(
     assert group["fused"] is is_fused
 
 
+@pytest.mark.parametrize("precision", ["bf16-true", "bf16-mixed", "32-true"])
+def test_positions_are_told_apart_in_every_precision(precision: str) -> None:
+    """bf16 has eight bits: of 300 positions, some would have the angles of their neighbours."""
+    fields = {**FIELDS, "block_size": 300}
+    recipe = make_recipe(precision=precision, sequence_length=300)
+    resolved = resolve(recipe, {})
+    core: Any = unwrap(
+        make_state(make_fabric(resolved, recipe.runtime), recipe, fields, resolved, seed=1).model
+    )
+    assert core.lm_head.weight.dtype == (
+        torch.bfloat16 if precision == "bf16-true" else torch.float32
+    )
+    assert core.cos.dtype == core.sin.dtype == torch.float32
+    expected = torch.arange(300).float()
+    torch.testing.assert_close(core.sin[:, 0], expected.sin())
+    torch.testing.assert_close(core.cos[:, 0], expected.cos())
+
+
 @pytest.mark.gpu
 def test_a_step_waits_for_nothing_on_a_gpu(blocks: Blocks) -> None:
     recipe = make_recipe(runtime={"accelerator": "cuda", "micro_batch_size": 2, "compile": "off"})
@@ -86,7 +104,7 @@ def test_a_step_waits_for_nothing_on_a_gpu(blocks: Blocks) -> None:
         # The first step sets libraries up; the others may only be asked for.
         torch.cuda.set_sync_debug_mode("error" if step else "default")
         try:
-            accumulate_gradients(fabric, state.model, task.data, step)
+            accumulate_gradients(fabric, state.model, task, step)
             take_step(state, clip_gradients(fabric, state, task))
         finally:
             torch.cuda.set_sync_debug_mode("default")

@@ -3,8 +3,9 @@ from typing import Any
 
 import pytest
 import torch
+from lightning import Fabric
 
-from continuum.training.state import TrainingState
+from continuum.training.state import EXECUTION_FLAGS, TrainingState, unwrap_optimizer
 from tests.training.samples import assert_equal_tensors, cpu_fabric, make_state, take_steps
 
 OPTIMIZERS: list[tuple[str, dict[str, Any]]] = [
@@ -101,6 +102,65 @@ def test_equal_states_are_equal_bytes_however_they_came_about() -> None:
     # A restore sets the random stream, the last thing the two could differ in.
     state.restore(through_a_file(restored.snapshot()))
     assert data(state.snapshot()) == data(restored.snapshot())
+
+
+@pytest.mark.parametrize(
+    ("parents", "own"),
+    [({}, {"fused": True}), ({"fused": True}, {}), ({"foreach": True}, {"foreach": False})],
+    ids=["fused here", "fused there", "foreach there"],
+)
+def test_how_a_step_is_carried_out_is_not_the_checkpoints(
+    parents: dict[str, Any], own: dict[str, Any]
+) -> None:
+    """A CPU runs the fused step too, so that it stands here for the other device."""
+    saved = through_a_file(trained("AdamW", parents).snapshot())
+    fabric = cpu_fabric()
+    fresh = make_state(fabric, seed=9, **own)
+    before = {name: group(fresh)[name] for name in EXECUTION_FLAGS}
+    fresh.restore(saved)
+    assert {name: group(fresh)[name] for name in EXECUTION_FLAGS} == before
+    assert_equal_tensors(fresh.snapshot()["model"], saved["model"])
+    assert_same(fresh.snapshot()["optimizer"]["state"], saved["optimizer"]["state"])
+    take_steps(fabric, fresh, 1)
+    (counter,) = {value["step"].item() for value in fresh.optimizer.state.values()}
+    assert counter == 4
+
+
+def test_another_number_of_parameter_groups_is_refused() -> None:
+    saved = trained("AdamW", {}).snapshot()
+    saved["optimizer"]["param_groups"] *= 2
+    with pytest.raises(ValueError, match="number of parameter groups"):
+        make_state(cpu_fabric()).restore(saved)
+
+
+@pytest.mark.gpu
+def test_a_state_goes_from_a_cpu_to_a_gpu_and_back() -> None:
+    def on_gpu() -> TrainingState:
+        made = Fabric(accelerator="cuda", devices=1, precision="32-true")
+        made.launch()
+        return make_state(made, seed=9, fused=True)
+
+    first = through_a_file(trained("AdamW", {}).snapshot())
+    state, back = on_gpu(), make_state(cpu_fabric(), seed=8)
+    state.restore(first)
+    assert group(state)["fused"] is True
+    there = through_a_file(state.snapshot())
+    back.restore(there)
+    assert group(back)["fused"] is None
+    last = through_a_file(back.snapshot())
+    for found in (there, last):
+        assert_equal_tensors(found["model"], first["model"])
+        assert_same(found["optimizer"]["state"], first["optimizer"]["state"])
+    again = on_gpu()
+    again.restore(last)
+    states = unwrap_optimizer(again.optimizer).state.values()
+    assert {value["step"].device.type for value in states} == {"cuda"}
+
+
+def group(state: TrainingState) -> dict[str, Any]:
+    """The one parameter group of its optimizer."""
+    (found,) = unwrap_optimizer(state.optimizer).param_groups
+    return found
 
 
 def test_a_compiled_models_names_are_the_plain_ones() -> None:
