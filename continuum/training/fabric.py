@@ -51,6 +51,8 @@ class Resolved:
     world_size: int
     micro_batch_size: int
     deterministic: bool
+    activation_checkpointing: str = "off"
+    """`off`, `selective` or `full`."""
     torch_version: str = str(torch.__version__)
 
 
