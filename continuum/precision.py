@@ -1,35 +1,33 @@
 """The precision that `auto` becomes, by the device: one rule for the plan and for training.
 
-A device is known here by its compute capability, since libraries that are asked for bfloat16 count
-its emulation too (`torch.cuda.is_bf16_supported()` is true of a T4, which has no such units).
+A device is known here by its compute capability, since torch's answers count emulation: by
+`torch.cuda.is_bf16_supported()` a T4 would train in bf16-mixed, without any unit for it.
 """
 
-from typing import Literal, TypeAlias
+from continuum.fields import Precision
 
-Capability: TypeAlias = tuple[int, int]
-"""A CUDA device's compute capability: (8, 0) is an A100, (7, 5) a T4, (9, 0) an H100."""
-Resolved: TypeAlias = Literal["32-true", "bf16-mixed", "bf16-true", "16-mixed"]
-
-BF16_CAPABILITY: Capability = (8, 0)
-"""The first with tensor cores for bfloat16: Ampere (CUDA C++ Programming Guide, "Compute
-Capabilities", table of data types of tensor cores)."""
-FP16_CAPABILITY: Capability = (7, 0)
-"""The first with tensor cores for float16: Volta (same table)."""
-CPU_PRECISION: Resolved = "32-true"
-"""bf16 is 25 times slower than fp32 on a CPU without units for it."""
+Capability = tuple[int, int]
+"""Of a CUDA device, as torch and its driver give it: (8, 0) is an A100's, (7, 5) a T4's."""
+BF16: Capability = (8, 0)
+"""From Ampere on, tensor cores multiply in bf16 (CUDA C++ Programming Guide, compute capabilities).
+"""
+FP16_TENSOR_CORES: Capability = (7, 0)
+"""From Volta on. Before it, most devices are slower in fp16 than in fp32."""
 
 
-def cuda_precision(capability: Capability | None, *, can_scale: bool = True) -> Resolved:
-    """The precision of `auto` on a CUDA device.
+def automatic_precision(capability: Capability | None, *, can_scale: bool) -> Precision:
+    """The precision of `auto`.
 
     Args:
-        capability: None while the device is not known: one of the last years is assumed.
-        can_scale: Whether the loss can be scaled, which float16 needs and FSDP2 and fused
-            optimizers cannot do.
+        capability: The least of the devices'; None of a CPU, where bf16 without units for it is 25
+            times slower than fp32.
+        can_scale: Whether the loss can be scaled, as fp16 needs.
     """
-    if capability is None or capability >= BF16_CAPABILITY:
+    if capability is None:
+        return "32-true"
+    if capability >= BF16:
         return "bf16-mixed"
-    return "16-mixed" if can_scale and capability >= FP16_CAPABILITY else "32-true"
+    return "16-mixed" if capability >= FP16_TENSOR_CORES and can_scale else "32-true"
 
 
 def is_half(precision: str) -> bool:

@@ -9,6 +9,9 @@ Then the head: a block of logits at once, and the gradient of its weight, found 
 kept until the backward pass comes (`continuum.training.loss_head`). Where all logits are held they
 are usually the peak: the loss keeps their logarithmic softmax in fp32 and its gradient is as large.
 
+What lasts from the forward to the backward pass is at its most when the head is computed, or, with
+checkpointing, when the last block is computed again and its gradients come: the larger counts.
+
 Tests compare the sums with the live bytes of the real model, counted on fake tensors.
 """
 
@@ -18,6 +21,7 @@ from continuum.architecture import Architecture
 from continuum.precision import is_half, is_mixed
 from continuum.preflight.logits import has_fused_loss, rows_at_once
 from continuum.preflight.placement import Placement
+from continuum.preflight.sizes import StateSize, outer_and_block
 from continuum.recipe import Recipe
 
 LOGITS_COPIES = 2
@@ -25,24 +29,21 @@ BYTES_OF_FP32 = 4
 BYTES_OF_HALF = 2
 
 
-def activation_bytes(recipe: Recipe, c: dict[str, Any], placement: Placement) -> int:
-    """Bytes that all blocks keep of one micro-batch at the end of its forward.
-
-    Args:
-        c: LitGPT's `Config` as a dictionary.
-    """
-    width, stream_width = _widths(placement.precision)
-    whole = _stream_numbers(c) * stream_width + _inner_numbers(c) * width
-    mode = placement.activation_checkpointing
-    if mode == "off":
-        kept, again = whole, 0
+def activation_bytes(
+    recipe: Recipe, architecture: Architecture, size: StateSize, placement: Placement
+) -> int:
+    """Bytes at the peak of one micro-batch, beside the state."""
+    c, tokens = architecture.fields, micro_batch_tokens(recipe)
+    whole, kept = _block_bytes(c, placement), _kept_bytes(c, placement)
+    head = _head_bytes(recipe, c, placement) + _weight_copy_bytes(architecture, size, placement)
+    if placement.activation_checkpointing == "off":
+        again = 0
     else:
-        kept, again = c["n_embd"] * stream_width, whole
-        kept += _attention_kept(c) * width * (mode == "selective")
-    return int(micro_batch_tokens(recipe) * (c["n_layer"] * kept + again))
+        again = tokens * whole + _gathered_gradient_bytes(architecture, size, placement)
+    return int(tokens * c["n_layer"] * kept + max(head, again))
 
 
-def head_bytes(recipe: Recipe, c: dict[str, Any], placement: Placement) -> int:
+def _head_bytes(recipe: Recipe, c: dict[str, Any], placement: Placement) -> int:
     """Logits in fp32, with what is made of them in place or as large, and the fused gradient.
 
     In 16 bits each product is made in them before it is added up in fp32.
@@ -55,17 +56,28 @@ def head_bytes(recipe: Recipe, c: dict[str, Any], placement: Placement) -> int:
     return int((rows + c["n_embd"]) * vocabulary * width)
 
 
-def weight_copy_bytes(architecture: Architecture, parameters: int, placement: Placement) -> int:
+def _weight_copy_bytes(architecture: Architecture, size: StateSize, placement: Placement) -> int:
     """Autocast's copies of the weights that are multiplied: all but the embedding.
 
-    Autograd keeps them from a layer's forward to its backward. FSDP2 gathers weights in 16 bits to
-    begin with. With a checkpoint around each block they last until the end of the forward all the
-    same, since autocast keeps each for its next use.
+    Autograd keeps them from a layer's forward to its backward. With a checkpoint around each block
+    autocast itself does, until the end of the forward. FSDP2 gathers weights in 16 bits to begin
+    with.
     """
     if not is_mixed(placement.precision) or placement.strategy == "fsdp":
         return 0
     looked_up = 0 if architecture.tied else architecture.embedding_size
-    return BYTES_OF_HALF * (parameters - looked_up)
+    return BYTES_OF_HALF * (size.num_parameters - looked_up)
+
+
+def _gathered_gradient_bytes(
+    architecture: Architecture, size: StateSize, placement: Placement
+) -> int:
+    """Whole gradients of the head and of a block under FSDP2, the latter on its way to fp32."""
+    if placement.strategy != "fsdp":
+        return 0
+    width = _widths(placement.precision)[0]
+    _, block = outer_and_block(architecture, size.num_parameters)
+    return width * architecture.embedding_size + (width + BYTES_OF_FP32) * block
 
 
 def micro_batch_tokens(recipe: Recipe) -> int:
@@ -77,6 +89,24 @@ def _widths(precision: str) -> tuple[int, int]:
     """Bytes of a number in matrices' products, and in the residual stream and norms."""
     width = BYTES_OF_HALF if is_half(precision) else BYTES_OF_FP32
     return width, BYTES_OF_FP32 if is_mixed(precision) else width
+
+
+def _block_bytes(c: dict[str, Any], placement: Placement) -> int:
+    """Bytes a token of all that autograd keeps of a block."""
+    width, stream_width = _widths(placement.precision)
+    return _stream_numbers(c) * stream_width + _inner_numbers(c) * width
+
+
+def _kept_bytes(c: dict[str, Any], placement: Placement) -> int:
+    """Bytes a token that are kept of a block until its backward."""
+    mode = placement.activation_checkpointing
+    if mode == "off":
+        return _block_bytes(c, placement)
+    width, stream_width = _widths(placement.precision)
+    if placement.strategy == "fsdp":
+        stream_width = width  # the embedding is gathered in 16 bits, and so the stream begins
+    attention = _attention_kept(c) * width if mode == "selective" else 0
+    return int(c["n_embd"] * stream_width) + attention
 
 
 def _stream_numbers(c: dict[str, Any]) -> int:

@@ -1,12 +1,13 @@
 """How much memory a process of a training stage takes, estimated before it starts.
 
 State: weights, gradients and the optimizer's moments; `ddp` holds all of it in every process (the
-buckets it reduces are the gradients), `fsdp` a share of it and, while they are used, parameters and
-gradients of the outer layers and of two blocks, the second being gathered meanwhile. Where an
-`fsdp` run accumulates unsharded, each process adds up the gradients of the whole model in fp32.
+buckets it reduces are the gradients), `fsdp` a share of it and, while they are used, parameters of
+the outer layers and of two blocks, the second being gathered meanwhile, and the outer layers'
+gradients. Where an `fsdp` run accumulates unsharded, each process adds up the gradients of the
+whole model in fp32.
 
 Activations: see `continuum.preflight.activations`. Autocast's 16-bit copies of the weights are
-counted with them, since they live as long: from a layer's forward to its backward.
+counted with them, since they live as long.
 
 A step of a single micro-batch has no gradients yet while its activations are there, and hardly any
 activations when all gradients are: only the larger counts. With more micro-batches both do.
@@ -20,11 +21,11 @@ from dataclasses import dataclass, replace
 from continuum.architecture import Architecture
 from continuum.figures import format_bytes
 from continuum.precision import is_half
-from continuum.preflight.activations import activation_bytes, head_bytes, weight_copy_bytes
+from continuum.preflight.activations import activation_bytes
 from continuum.preflight.host import HostMemory
 from continuum.preflight.nvml import CudaDevice
 from continuum.preflight.placement import Placement, world_size
-from continuum.preflight.sizes import StateSize, state_size
+from continuum.preflight.sizes import StateSize, outer_and_block, state_size
 from continuum.recipe import Recipe
 
 PROCESS_BYTES = 500_000_000
@@ -121,19 +122,17 @@ def estimate_memory(
     if architecture is None or size is None:
         return None
     on_cpu = placement.on_cpu
-    activations = activation_bytes(recipe, architecture.fields, placement)
-    head = head_bytes(recipe, architecture.fields, placement)
-    copies = weight_copy_bytes(architecture, size.num_parameters, placement)
+    activations = activation_bytes(recipe, architecture, size, placement)
     is_sharded = recipe.runtime.checkpoint.format == "sharded"
     snapshot = size.checkpoint_bytes // (world_size(recipe) if is_sharded else 1)
     return MemoryEstimate(
         base_bytes=PROCESS_BYTES if on_cpu else CUDA_CONTEXT_BYTES,
         state_bytes=_state_bytes(recipe, architecture, size, placement),
-        activation_bytes=int((activations + head + copies) * (HELD_BY_MALLOC if on_cpu else 1)),
+        activation_bytes=int(activations * (HELD_BY_MALLOC if on_cpu else 1)),
         snapshot_bytes=snapshot if on_cpu else 0,
         num_processes=recipe.runtime.devices if on_cpu else 1,
         num_snapshots=recipe.runtime.devices if is_sharded else 1,
-        late_bytes=_late_bytes(recipe, size, placement),
+        late_bytes=_late_bytes(recipe, architecture, size, placement),
     )
 
 
@@ -199,11 +198,16 @@ def _holds_gradients(recipe: Recipe, placement: Placement) -> bool:
     return placement.strategy == "ddp" or recipe.global_batch_size > at_once
 
 
-def _late_bytes(recipe: Recipe, size: StateSize, placement: Placement) -> int:
-    """A process's gradients, where none are there while the activations are."""
-    if _holds_gradients(recipe, placement):
-        return 0
-    return size.gradients_bytes // (world_size(recipe) if placement.strategy == "fsdp" else 1)
+def _late_bytes(
+    recipe: Recipe, architecture: Architecture, size: StateSize, placement: Placement
+) -> int:
+    """Gradients of a process that are not there while the activations are.
+
+    FSDP2 keeps those of embedding and head whole until the backward pass ends.
+    """
+    shares = world_size(recipe) if placement.strategy == "fsdp" else 1
+    own = 0 if _holds_gradients(recipe, placement) else size.gradients_bytes // shares
+    return own + _outer_gradient_bytes(architecture, size, placement)
 
 
 def _state_bytes(
@@ -212,17 +216,19 @@ def _state_bytes(
     whole = size.weights_bytes + size.gradients_bytes + size.moments_bytes
     if placement.strategy != "fsdp":
         return whole
-    share = whole // world_size(recipe) + _gathered_bytes(architecture, size, placement)
+    outer, block = outer_and_block(architecture, size.num_parameters)
+    width = 2 if is_half(placement.precision) else BYTES_OF_FP32
+    gathered = (outer + GATHERED_BLOCKS * block) * width
+    share = whole // world_size(recipe) + gathered
+    share += _outer_gradient_bytes(architecture, size, placement)
     if placement.accumulates_unsharded and _holds_gradients(recipe, placement):
         return share + BYTES_OF_FP32 * size.num_parameters
     return share
 
 
-def _gathered_bytes(architecture: Architecture, size: StateSize, placement: Placement) -> int:
-    """Parameters that FSDP2 holds whole, and gradients with the fp32 that they are reduced in."""
-    outer = (2 - architecture.tied) * architecture.embedding_size
-    block = (size.num_parameters - outer) // architecture.fields["n_layer"]
-    width = 2 if is_half(placement.precision) else BYTES_OF_FP32
-    parameters = (outer + GATHERED_BLOCKS * block) * width
-    gradients = (outer + block) * (width + BYTES_OF_FP32 * is_half(placement.precision))
-    return int(parameters + gradients)
+def _outer_gradient_bytes(architecture: Architecture, size: StateSize, placement: Placement) -> int:
+    """Whole gradients of embedding and head under FSDP2, and the fp32 they are reduced in."""
+    if placement.strategy != "fsdp":
+        return 0
+    outer, _ = outer_and_block(architecture, size.num_parameters)
+    return outer * (2 if is_half(placement.precision) else BYTES_OF_FP32) + outer * BYTES_OF_FP32

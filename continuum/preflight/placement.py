@@ -1,10 +1,17 @@
 """Where and how a stage trains, with every `auto` decided as the plan foresees it."""
 
 from dataclasses import dataclass
+from typing import Literal
 
-from continuum.precision import CPU_PRECISION, cuda_precision
+from continuum.precision import BF16, automatic_precision
+from continuum.preflight.fitness import scaler_problems
 from continuum.preflight.host import Host
 from continuum.recipe import Recipe
+
+BYTES_PER_PARAMETER_IN_TRAINING = 16
+"""fp32 weights, gradients and Adam's two moments."""
+DDP_SHARE_OF_MEMORY = 0.6
+"""`auto` shards the model when that state alone would take more of a device than this."""
 
 
 @dataclass(frozen=True)
@@ -21,21 +28,25 @@ class Placement:
     """Whether an fsdp run adds up whole gradients in each process, and shards them once a step."""
 
 
-def foreseen_placement(recipe: Recipe, host: Host) -> Placement:
+def foreseen_placement(recipe: Recipe, host: Host, num_parameters: int | None = None) -> Placement:
     """The placement that this machine's training would have, activation checkpointing left off.
 
     A stage that asks for CUDA where there is none is planned for another machine: its device is
     taken for one with bf16.
+
+    Args:
+        num_parameters: Of the model, by which `strategy: auto` decides on a GPU that is known.
     """
     accelerator = recipe.runtime.accelerator
     on_cpu = accelerator == "cpu" or (accelerator == "auto" and not host.has_cuda_device)
     strategy = strategy_of(recipe)
-    precision: str = recipe.precision
-    if precision == "auto" and on_cpu:
-        precision = CPU_PRECISION
-    elif precision == "auto":
-        capability = host.device.capability if host.device else None
-        precision = cuda_precision(capability, can_scale=can_scale_loss(recipe, strategy))
+    if recipe.runtime.strategy == "auto" and strategy == "ddp" and not on_cpu and host.device:
+        strategy = automatic_strategy(num_parameters, host.device.memory_bytes)
+    precision = recipe.precision
+    if precision == "auto":
+        capability = host.device.capability if host.device else BF16
+        can_scale = not list(scaler_problems(recipe, strategy))
+        precision = automatic_precision(None if on_cpu else capability, can_scale=can_scale)
     return Placement(
         on_cpu=on_cpu,
         strategy=strategy,
@@ -44,9 +55,10 @@ def foreseen_placement(recipe: Recipe, host: Host) -> Placement:
     )
 
 
-def can_scale_loss(recipe: Recipe, strategy: str) -> bool:
-    """False where float16 cannot be used: FSDP2 and a fused optimizer know no loss scale."""
-    return strategy != "fsdp" and not recipe.optimizer.arguments.get("fused")
+def automatic_strategy(num_parameters: int | None, memory_bytes: int) -> Literal["ddp", "fsdp"]:
+    """The strategy of several CUDA devices with so much memory: `fsdp` for what is large in it."""
+    needed = (num_parameters or 0) * BYTES_PER_PARAMETER_IN_TRAINING
+    return "fsdp" if needed > DDP_SHARE_OF_MEMORY * memory_bytes else "ddp"
 
 
 def strategy_of(recipe: Recipe) -> str:

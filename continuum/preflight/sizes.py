@@ -42,3 +42,9 @@ def state_size(
         return None
     weights = num_parameters * bytes_per_parameter(precision or recipe.precision)
     return StateSize(num_parameters, weights, weights, weights * recipe.optimizer.num_moments)
+
+
+def outer_and_block(architecture: Architecture, num_parameters: int) -> tuple[int, int]:
+    """Parameters of embedding and output layer, and of one transformer block."""
+    outer = (2 - architecture.tied) * architecture.embedding_size
+    return outer, (num_parameters - outer) // int(architecture.fields["n_layer"])

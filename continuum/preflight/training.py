@@ -92,7 +92,7 @@ def _memory(
     """The fact, the problems and the warnings about what processes hold in memory."""
     placement = _placement(recipe, architecture, host)
     estimate = estimate_memory(recipe, architecture, placement)
-    need = saving_need(recipe, architecture, on_cpu=placement.on_cpu)
+    need = saving_need(recipe, architecture, on_cpu=placement.on_cpu, strategy=placement.strategy)
     if estimate is None or need is None:
         return {}, [], []
     facts = {"memory_bytes": estimate.total_bytes}
@@ -108,7 +108,8 @@ def _memory(
 
 
 def _placement(recipe: Recipe, architecture: Architecture | None, host: Host) -> Placement:
-    placement = foreseen_placement(recipe, host)
+    parameters = architecture.num_parameters() if architecture else None
+    placement = foreseen_placement(recipe, host, parameters)
     if placement.on_cpu:
         total_bytes = host.memory.total_bytes if host.memory else None
     else:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from continuum.architecture import architecture
-from continuum.precision import cuda_precision
+from continuum.precision import automatic_precision
 from continuum.preflight.host import Host, HostMemory
 from continuum.preflight.memory import MemoryEstimate, estimate_memory
 from continuum.preflight.nvml import CudaDevice, cuda_devices
@@ -57,13 +57,13 @@ def plan(model: str, recipe: Recipe, host: Host) -> Forecast:
         ((7, 0), True, "16-mixed"),
         ((7, 5), False, "32-true"),
         ((6, 1), True, "32-true"),
-        (None, True, "bf16-mixed"),
+        (None, True, "32-true"),
     ],
 )
 def test_auto_is_what_the_device_multiplies_fastest(
     capability: tuple[int, int] | None, can_scale: bool, precision: str
 ) -> None:
-    assert cuda_precision(capability, can_scale=can_scale) == precision
+    assert automatic_precision(capability, can_scale=can_scale) == precision
 
 
 def test_the_plan_resolves_auto_for_the_device_it_assumes() -> None:
@@ -126,6 +126,15 @@ def test_a_plan_refuses_what_this_machines_gpu_cannot_hold() -> None:
     doubtful = plan("pythia-1b", gpu_recipe(8, **on_nodes), host_with(T4))
     assert doubtful.problems == ()
     assert any("a GPU here (Tesla T4)" in warning for warning in doubtful.warnings)
+
+
+def test_a_plan_shards_a_large_model_as_training_will() -> None:
+    """Whole, Llama-2-7b's state alone would be refused on 80 GB."""
+    recipe = gpu_recipe(1, global_batch_size=64, runtime={"devices": 8})
+    parameters = architecture("Llama-2-7b-hf").num_parameters()
+    assert foreseen_placement(recipe, host_with(A100), parameters).strategy == "fsdp"
+    assert foreseen_placement(recipe, host_with(A100), 1_000_000_000).strategy == "ddp"
+    assert plan("Llama-2-7b-hf", recipe, host_with(A100)).problems == ()
 
 
 def test_a_plan_counts_the_checkpointing_that_auto_will_choose() -> None:
