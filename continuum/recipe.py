@@ -204,6 +204,9 @@ class Runtime(Spec):
     once a step: less traffic than once a micro-batch, for memory of a whole model's gradients."""
     micro_batch_size: int = Field(4, ge=1, json_schema_extra={UNIT: "sequences"})
     """Sequences of one forward pass on one device, LitGPT's default."""
+    activation_checkpointing: Literal["auto", "off", "selective", "full"] = "auto"
+    """What the backward pass computes again instead of keeping it: with `full` each block, with
+    `selective` all of it but attention; `auto` does the least with which training fits."""
     compile: Literal["auto", "on", "off"] = "auto"
     """torch.compile: `auto` compiles on CUDA only."""
     deterministic: bool = False

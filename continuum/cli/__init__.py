@@ -52,6 +52,7 @@ COMMANDS = {
     "logs": "Print a stage's log, or its metrics; with -f from another terminal while it runs.",
     "peek": "Print documents of a corpus or dataset as they will be trained on, token by token.",
     "lineage": "Print the ancestry of what the experiment made, from the end to the sources.",
+    "memory": "Estimate the memory of each GPU that trains a model, by strategy and precision.",
     "doctor": "Show the environment and what an experiment misses here; exit 4 when there is any.",
     "init": "Write a commented experiment.yaml, with a schema beside it for the editor.",
     "explain": "Explain a code, a field or a kind of the spec; without an argument, list all.",

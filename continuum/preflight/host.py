@@ -2,10 +2,12 @@
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+
+from continuum.preflight.nvml import CudaDevice, cuda_devices
 
 CUDA_DEVICES = ("nvidiactl", "nvidia0", "dxg")
 """Device files of NVIDIA's driver: on Linux, and in Windows' subsystem for it."""
@@ -26,6 +28,8 @@ class Host:
 
     memory: HostMemory | None
     has_cuda_device: bool
+    device: CudaDevice | None = None
+    """What each CUDA device here is; None if they differ, or the driver does not say."""
 
 
 def host_now() -> Host:
@@ -35,7 +39,14 @@ def host_now() -> Host:
 
 @lru_cache(maxsize=1)
 def _host_at(_second: int) -> Host:
-    return Host(host_memory(), has_cuda_device())
+    has_cuda = has_cuda_device()
+    return Host(host_memory(), has_cuda, _only_kind(cuda_devices()) if has_cuda else None)
+
+
+def _only_kind(devices: Collection[CudaDevice]) -> CudaDevice | None:
+    """The device that all are like, so that it is one whichever CUDA_VISIBLE_DEVICES leaves."""
+    kinds = set(devices)
+    return kinds.pop() if len(kinds) == 1 else None
 
 
 def host_memory(

@@ -1,28 +1,31 @@
 """How much memory a process of a training stage takes, estimated before it starts.
 
-State: weights, gradients and the optimizer's moments; `ddp` holds all of it in every process and
-its gradients twice (the buckets it reduces), `fsdp` a share of it and, while they are used, whole
-parameters and gradients of the outer layers and of one block.
+State: weights, gradients and the optimizer's moments; `ddp` holds all of it in every process (the
+buckets it reduces are the gradients), `fsdp` a share of it and, while they are used, parameters of
+the outer layers and of two blocks, the second being gathered meanwhile, and the outer layers'
+gradients. Where an `fsdp` run accumulates unsharded, each process adds up the gradients of the
+whole model in fp32.
 
-Activations: what autograd keeps of one micro-batch until its backward, counted over LitGPT's
-modules as in Korthikanti et al. 2022 (arXiv:2205.05198, section 4.1), but without dropout and
-without scores, since scaled_dot_product_attention keeps none. Then the head: a block of logits at
-once, and the gradient of its weight, found with the loss and kept until the backward pass comes
-(`continuum.training.loss_head`). Where all logits are held they are usually the peak: the loss
-keeps their logarithmic softmax in fp32 and its gradient is as large.
+Activations: see `continuum.preflight.activations`. Autocast's 16-bit copies of the weights are
+counted with them, since they live as long.
+
+A step of a single micro-batch has no gradients yet while its activations are there, and hardly any
+activations when all gradients are: only the larger counts. With more micro-batches both do.
 
 What the process itself takes, and how much more than it uses the allocator holds, are measured
 (see the tests): the estimate is meant to be right within a third.
 """
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 from continuum.architecture import Architecture
 from continuum.figures import format_bytes
+from continuum.precision import is_half
+from continuum.preflight.activations import activation_bytes
 from continuum.preflight.host import HostMemory
-from continuum.preflight.logits import has_fused_loss, rows_at_once
-from continuum.preflight.sizes import StateSize, bytes_per_parameter, state_size
+from continuum.preflight.nvml import CudaDevice
+from continuum.preflight.placement import Placement, world_size
+from continuum.preflight.sizes import StateSize, outer_and_block, state_size
 from continuum.recipe import Recipe
 
 PROCESS_BYTES = 500_000_000
@@ -35,11 +38,15 @@ HELD_BY_MALLOC = 1.5
 SURE_SHARE = 0.7
 """Of the estimated activations, when a run is to be refused for them."""
 WAYS_OUT = (
-    "lower runtime.micro_batch_size, share the model among more devices with strategy fsdp, or "
-    "use precision bf16-true"
+    "lower runtime.micro_batch_size, say runtime.activation_checkpointing full, share the model "
+    "among more devices with strategy fsdp, or use precision bf16-true"
 )
-LOGITS_COPIES = 2
+FITTING_SHARE = 0.9
+"""Of a device's memory, for activations to be kept there by `activation_checkpointing: auto`: the
+rest is for what the allocator cannot use, and for the estimate's error."""
 BYTES_OF_FP32 = 4
+GATHERED_BLOCKS = 2
+"""Blocks whose parameters FSDP2 holds whole: one in use, the next on its way."""
 
 
 @dataclass(frozen=True)
@@ -49,17 +56,21 @@ class MemoryEstimate:
     base_bytes: int
     state_bytes: int
     activation_bytes: int
+    """What autograd and the head keep, autocast's copies of weights included."""
+
     snapshot_bytes: int = 0
     """A checkpoint on its way to the disk; on the CPU it lies beside the state."""
 
     num_processes: int = 1
     """That share the memory in question: all of a node's, where they train on the CPU."""
     num_snapshots: int = 1
+    late_bytes: int = 0
+    """Of the state, gradients that come only as the activations go: without accumulation."""
 
     @property
     def total_bytes(self) -> int:
-        """Of one process."""
-        return self.base_bytes + self.state_bytes + self.activation_bytes + self.snapshot_bytes
+        """Of one process at its peak."""
+        return self.base_bytes + self._used(self.activation_bytes) + self.snapshot_bytes
 
     @property
     def shared_bytes(self) -> int:
@@ -70,7 +81,14 @@ class MemoryEstimate:
     @property
     def sure_bytes(self) -> int:
         """What they take at the least, so that no run is refused that would have fitted."""
-        return self.num_processes * (self.state_bytes + int(SURE_SHARE * self.activation_bytes))
+        return self.num_processes * self._used(int(SURE_SHARE * self.activation_bytes))
+
+    def _used(self, activation_bytes: int) -> int:
+        return self.state_bytes + activation_bytes - min(self.late_bytes, activation_bytes)
+
+    def fits(self, total_bytes: int) -> bool:
+        """True if a device with so much memory should hold it, and need nothing else be done."""
+        return self.shared_bytes <= FITTING_SHARE * total_bytes
 
     def problem(self, total_bytes: int, place: str) -> str | None:
         """Why it cannot be in `place` with so much memory; None when it may be."""
@@ -97,33 +115,49 @@ class MemoryEstimate:
 
 
 def estimate_memory(
-    recipe: Recipe,
-    architecture: Architecture | None,
-    *,
-    on_cpu: bool,
-    strategy: str | None = None,
+    recipe: Recipe, architecture: Architecture | None, placement: Placement
 ) -> MemoryEstimate | None:
-    """What one process takes; None for the shapes whose parameters are not counted.
-
-    Args:
-        strategy: `single`, `ddp` or `fsdp`, once `auto` is resolved.
-    """
-    size = state_size(recipe, architecture)
+    """Memory that one process takes; None for the shapes whose parameters are not counted."""
+    size = state_size(recipe, architecture, placement.precision)
     if architecture is None or size is None:
         return None
-    strategy = strategy or strategy_of(recipe)
-    activations = _activation_bytes(recipe, architecture.fields)
-    head = _head_bytes(recipe, architecture.fields, on_cpu=on_cpu)
+    on_cpu = placement.on_cpu
+    activations = activation_bytes(recipe, architecture, size, placement)
     is_sharded = recipe.runtime.checkpoint.format == "sharded"
-    snapshot = size.checkpoint_bytes // (_world_size(recipe) if is_sharded else 1)
+    snapshot = size.checkpoint_bytes // (world_size(recipe) if is_sharded else 1)
     return MemoryEstimate(
         base_bytes=PROCESS_BYTES if on_cpu else CUDA_CONTEXT_BYTES,
-        state_bytes=_state_bytes(recipe, architecture, size, strategy),
-        activation_bytes=int((activations + head) * (HELD_BY_MALLOC if on_cpu else 1)),
+        state_bytes=_state_bytes(recipe, architecture, size, placement),
+        activation_bytes=int(activations * (HELD_BY_MALLOC if on_cpu else 1)),
         snapshot_bytes=snapshot if on_cpu else 0,
         num_processes=recipe.runtime.devices if on_cpu else 1,
         num_snapshots=recipe.runtime.devices if is_sharded else 1,
+        late_bytes=_late_bytes(recipe, architecture, size, placement),
     )
+
+
+def choose_checkpointing(
+    recipe: Recipe, architecture: Architecture | None, placement: Placement, total_bytes: int | None
+) -> Placement:
+    """The placement with `activation_checkpointing` decided: as written, or by `auto` the mildest
+    with which training fits into so much memory; `full` where none does.
+
+    Args:
+        total_bytes: Memory of a device, or of the host where the CPU trains; None if not known.
+    """
+    written = recipe.runtime.activation_checkpointing
+    if written != "auto":
+        return replace(placement, activation_checkpointing=written)
+    if total_bytes is None:
+        return placement
+    for mode in ("off", "selective", "full"):
+        chosen = replace(placement, activation_checkpointing=mode)
+        estimate = estimate_memory(recipe, architecture, chosen)
+        if estimate is None:
+            return placement
+        if estimate.fits(total_bytes):
+            return chosen
+    return chosen
 
 
 def host_doubts(
@@ -143,64 +177,58 @@ def host_doubts(
     return [], [doubt] if doubt else []
 
 
-def strategy_of(recipe: Recipe) -> str:
-    """`single`, `ddp` or `fsdp`; of `auto` the one that needs no more than the other to save."""
-    written = recipe.runtime.strategy
-    return "single" if _world_size(recipe) == 1 else "ddp" if written == "auto" else written
+def device_doubts(
+    recipe: Recipe, estimate: MemoryEstimate, device: CudaDevice
+) -> tuple[list[str], list[str]]:
+    """Problems and warnings of a run on a GPU like this machine's.
 
-
-def _world_size(recipe: Recipe) -> int:
-    return recipe.runtime.devices * recipe.runtime.num_nodes
-
-
-def _state_bytes(recipe: Recipe, architecture: Architecture, size: StateSize, strategy: str) -> int:
-    whole = size.weights_bytes + size.gradients_bytes + size.moments_bytes
-    if strategy == "fsdp":
-        outer = (2 - architecture.tied) * architecture.embedding_size
-        block = (size.num_parameters - outer) // architecture.fields["n_layer"]
-        gathered = (outer + block) * bytes_per_parameter(recipe.precision)
-        return whole // _world_size(recipe) + 2 * int(gathered)
-    return whole + size.gradients_bytes * (strategy == "ddp")
-
-
-def _activation_bytes(recipe: Recipe, c: dict[str, Any]) -> int:
-    """What all blocks keep of one micro-batch, at the end of its forward."""
-    half, is_mixed = recipe.precision not in ("auto", "32-true"), "mixed" in recipe.precision
-    width = 2 if half else BYTES_OF_FP32
-    stream_width = BYTES_OF_FP32 if is_mixed else width
-    block = _stream_numbers(c) * stream_width + _inner_numbers(c) * width
-    return int(_micro_batch_tokens(recipe) * c["n_layer"] * block)
-
-
-def _head_bytes(recipe: Recipe, c: dict[str, Any], *, on_cpu: bool) -> int:
-    """Logits in fp32, with what is made of them in place or as large, and the fused gradient."""
-    tokens, vocabulary = _micro_batch_tokens(recipe), c["padded_vocab_size"]
-    if not has_fused_loss(c, recipe.precision):
-        return int(LOGITS_COPIES * tokens * vocabulary * BYTES_OF_FP32)
-    rows = rows_at_once(tokens, vocabulary, on_cpu=on_cpu)
-    return int((rows + c["n_embd"]) * vocabulary * BYTES_OF_FP32)
-
-
-def _micro_batch_tokens(recipe: Recipe) -> int:
-    return recipe.runtime.micro_batch_size * recipe.sequence_length
-
-
-def _stream_numbers(c: dict[str, Any]) -> int:
-    """Numbers a token in a block's residual stream and norms, which autocast leaves in fp32."""
-    streams = 1 if c["parallel_residual"] else 2
-    norms = 1 if c["shared_attention_norm"] else 2
-    kept_by_norm = 2 if c["norm_class_name"] == "RMSNorm" else 1
-    return int(c["n_embd"] * (streams + norms * kept_by_norm))
-
-
-def _inner_numbers(c: dict[str, Any]) -> int:
-    """Numbers a token in attention and MLP.
-
-    Attention keeps queries, keys and values as it uses them, its output and, where keys and
-    values are not copied for groups of heads, the joint projection that the values lie in. An MLP
-    with a gate keeps two projections, the activation and the product; one without, half of that.
+    The nodes of a Slurm job need not have the same ones: that is doubt enough not to refuse.
     """
-    heads = c["n_head"] * c["head_size"]
-    attention = 4 * heads if c["n_query_groups"] != c["n_head"] else 6 * heads
-    mlp = (2 if c["mlp_class_name"] == "GptNeoxMLP" else 4) * c["intermediate_size"]
-    return int(attention + mlp)
+    place = f"a GPU here ({device.name})"
+    problem = estimate.problem(device.memory_bytes, place)
+    if problem is not None and recipe.runtime.num_nodes == 1:
+        return [problem], []
+    doubt = estimate.doubt(device.memory_bytes, place)
+    return [], [doubt] if doubt else []
+
+
+def _holds_gradients(recipe: Recipe, placement: Placement) -> bool:
+    """True if gradients are there during a forward pass: of earlier micro-batches, or buckets."""
+    at_once = world_size(recipe) * recipe.runtime.micro_batch_size
+    return placement.strategy == "ddp" or recipe.global_batch_size > at_once
+
+
+def _late_bytes(
+    recipe: Recipe, architecture: Architecture, size: StateSize, placement: Placement
+) -> int:
+    """Gradients of a process that are not there while the activations are.
+
+    FSDP2 keeps those of embedding and head whole until the backward pass ends.
+    """
+    shares = world_size(recipe) if placement.strategy == "fsdp" else 1
+    own = 0 if _holds_gradients(recipe, placement) else size.gradients_bytes // shares
+    return own + _outer_gradient_bytes(architecture, size, placement)
+
+
+def _state_bytes(
+    recipe: Recipe, architecture: Architecture, size: StateSize, placement: Placement
+) -> int:
+    whole = size.weights_bytes + size.gradients_bytes + size.moments_bytes
+    if placement.strategy != "fsdp":
+        return whole
+    outer, block = outer_and_block(architecture, size.num_parameters)
+    width = 2 if is_half(placement.precision) else BYTES_OF_FP32
+    gathered = (outer + GATHERED_BLOCKS * block) * width
+    share = whole // world_size(recipe) + gathered
+    share += _outer_gradient_bytes(architecture, size, placement)
+    if placement.accumulates_unsharded and _holds_gradients(recipe, placement):
+        return share + BYTES_OF_FP32 * size.num_parameters
+    return share
+
+
+def _outer_gradient_bytes(architecture: Architecture, size: StateSize, placement: Placement) -> int:
+    """Whole gradients of embedding and head under FSDP2, and the fp32 they are reduced in."""
+    if placement.strategy != "fsdp":
+        return 0
+    outer, _ = outer_and_block(architecture, size.num_parameters)
+    return outer * (2 if is_half(placement.precision) else BYTES_OF_FP32) + outer * BYTES_OF_FP32

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from continuum.architecture import Architecture
 from continuum.figures import format_bytes
 from continuum.preflight.host import Host, HostMemory
-from continuum.preflight.memory import PROCESS_BYTES, strategy_of
+from continuum.preflight.memory import PROCESS_BYTES
+from continuum.preflight.placement import strategy_of
 from continuum.preflight.sizes import state_size
 from continuum.recipe import Recipe
 

@@ -23,17 +23,28 @@ class StateSize:
 
 
 def bytes_per_parameter(precision: str) -> int:
-    """Of the stored weights: with `-mixed` they stay in fp32, and `auto` never takes less."""
+    """Of the stored weights: with `-mixed` they stay in fp32, and `auto` takes no other."""
     return 2 if precision == "bf16-true" else 4
 
 
-def state_size(recipe: Recipe, architecture: Architecture | None) -> StateSize | None:
+def state_size(
+    recipe: Recipe, architecture: Architecture | None, precision: str | None = None
+) -> StateSize | None:
     """The training state of a model under a recipe; None when its parameters are not known.
 
     Gradients and moments have the type of the weights, in torch as in Fabric's precisions.
+
+    Args:
+        precision: The recipe's, once `auto` is resolved; either gives the same sizes.
     """
     num_parameters = architecture.num_parameters() if architecture else None
     if num_parameters is None:
         return None
-    weights = num_parameters * bytes_per_parameter(recipe.precision)
+    weights = num_parameters * bytes_per_parameter(precision or recipe.precision)
     return StateSize(num_parameters, weights, weights, weights * recipe.optimizer.num_moments)
+
+
+def outer_and_block(architecture: Architecture, num_parameters: int) -> tuple[int, int]:
+    """Parameters of embedding and output layer, and of one transformer block."""
+    outer = (2 - architecture.tied) * architecture.embedding_size
+    return outer, (num_parameters - outer) // int(architecture.fields["n_layer"])

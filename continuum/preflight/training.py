@@ -16,7 +16,13 @@ from continuum.preflight.fitness import (
     vocabulary_doubts,
 )
 from continuum.preflight.host import Host, host_now
-from continuum.preflight.memory import estimate_memory, host_doubts
+from continuum.preflight.memory import (
+    choose_checkpointing,
+    device_doubts,
+    estimate_memory,
+    host_doubts,
+)
+from continuum.preflight.placement import Placement, foreseen_placement
 from continuum.preflight.saving import saving_doubts, saving_need
 from continuum.preflight.sizes import state_size
 from continuum.recipe import Recipe, ResumeSchedule, intervals_of
@@ -84,18 +90,31 @@ def _memory(
     recipe: Recipe, architecture: Architecture | None, host: Host
 ) -> tuple[dict[str, int], list[str], list[str]]:
     """The fact, the problems and the warnings about what processes hold in memory."""
-    accelerator = recipe.runtime.accelerator
-    on_cpu = accelerator == "cpu" or (accelerator == "auto" and not host.has_cuda_device)
-    estimate = estimate_memory(recipe, architecture, on_cpu=on_cpu)
-    need = saving_need(recipe, architecture, on_cpu=on_cpu)
+    placement = _placement(recipe, architecture, host)
+    estimate = estimate_memory(recipe, architecture, placement)
+    need = saving_need(recipe, architecture, on_cpu=placement.on_cpu, strategy=placement.strategy)
     if estimate is None or need is None:
         return {}, [], []
     facts = {"memory_bytes": estimate.total_bytes}
-    if on_cpu and host.memory is not None:
+    problems: list[str] = []
+    warnings: list[str] = []
+    if placement.on_cpu and host.memory is not None:
         problems, warnings = host_doubts(recipe, estimate, host.memory)
-        if problems or warnings:  # what training does not find room for, saving does not either
-            return facts, problems, warnings
+    elif not placement.on_cpu and host.device is not None:
+        problems, warnings = device_doubts(recipe, estimate, host.device)
+    if problems or warnings:  # what training does not find room for, saving does not either
+        return facts, problems, warnings
     return (facts, *saving_doubts(recipe, need, host))
+
+
+def _placement(recipe: Recipe, architecture: Architecture | None, host: Host) -> Placement:
+    parameters = architecture.num_parameters() if architecture else None
+    placement = foreseen_placement(recipe, host, parameters)
+    if placement.on_cpu:
+        total_bytes = host.memory.total_bytes if host.memory else None
+    else:
+        total_bytes = host.device.memory_bytes if host.device else None
+    return choose_checkpointing(recipe, architecture, placement, total_bytes)
 
 
 def _num_steps(recipe: Recipe, blocks: Mapping[str, Bound | None]) -> int | None:

@@ -28,20 +28,16 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
 from continuum.errors import PreflightError
-from continuum.preflight.fitness import scaler_problems
-from continuum.recipe import Recipe, Runtime
-from continuum.training.capability import (
+from continuum.precision import (
     Capability,
     MatmulPrecision,
     automatic_precision,
     matmul_precision,
 )
+from continuum.preflight.fitness import scaler_problems
+from continuum.preflight.placement import automatic_strategy
+from continuum.recipe import Recipe, Runtime
 from continuum.training.tied import has_tied_embeddings, tie_embeddings
-
-BYTES_PER_PARAMETER_IN_TRAINING = 16
-"""fp32 weights, gradients and Adam's two moments."""
-DDP_SHARE_OF_MEMORY = 0.6
-"""`auto` shards the model when that state alone would take more of a device than this."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +58,8 @@ class Resolved:
     """torch's setting for products of fp32 matrices."""
     accumulate_unsharded: bool = False
     """Whether gradients are sharded once a step (`fsdp`), not once a micro-batch."""
+    activation_checkpointing: str = "off"
+    """`off`, `selective` or `full`."""
     torch_version: str = str(torch.__version__)
 
 
@@ -130,9 +128,7 @@ def _strategy_of(runtime: Runtime, on_cuda: bool, num_parameters: int | None) ->
         return runtime.strategy
     if not on_cuda or num_parameters is None:
         return "ddp"
-    memory = torch.cuda.get_device_properties(0).total_memory
-    needed = num_parameters * BYTES_PER_PARAMETER_IN_TRAINING
-    return "fsdp" if needed > DDP_SHARE_OF_MEMORY * memory else "ddp"
+    return automatic_strategy(num_parameters, torch.cuda.get_device_properties(0).total_memory)
 
 
 def make_fabric(resolved: Resolved, runtime: Runtime) -> Fabric:

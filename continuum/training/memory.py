@@ -3,6 +3,7 @@
 import ctypes
 import resource
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 from lightning import Fabric
@@ -10,7 +11,8 @@ from lightning import Fabric
 from continuum.architecture import Architecture
 from continuum.errors import PreflightError
 from continuum.preflight.host import host_memory
-from continuum.preflight.memory import estimate_memory
+from continuum.preflight.memory import choose_checkpointing, estimate_memory
+from continuum.preflight.placement import Placement
 from continuum.preflight.saving import saving_need
 from continuum.recipe import Recipe
 from continuum.training.fabric import Resolved
@@ -23,6 +25,35 @@ TRIM_THRESHOLD = (1 << 31) - 1
 """Free bytes at the end of the heap beyond which they are given back; an int."""
 
 
+def with_checkpointing(resolved: Resolved, recipe: Recipe, shape: Architecture) -> Resolved:
+    """What was resolved, with activation checkpointing decided for the memory of this device.
+
+    It follows from the recipe and the device alone, so every process and every attempt of a run
+    decides the same.
+    """
+    placement = _placement(recipe, resolved)
+    chosen = choose_checkpointing(recipe, shape, placement, _total_bytes(placement))
+    return replace(resolved, activation_checkpointing=chosen.activation_checkpointing)
+
+
+def _total_bytes(placement: Placement) -> int | None:
+    """Memory of a device, or of the host where the CPU trains; None off Linux."""
+    if not placement.on_cpu:
+        return torch.cuda.get_device_properties(0).total_memory
+    here = host_memory()
+    return here.total_bytes if here else None
+
+
+def _placement(recipe: Recipe, resolved: Resolved) -> Placement:
+    return Placement(
+        on_cpu=resolved.accelerator != "cuda",
+        strategy=resolved.strategy,
+        precision=resolved.precision,
+        activation_checkpointing=resolved.activation_checkpointing,
+        accumulates_unsharded=bool(getattr(recipe.runtime, "accumulate_unsharded", False)),
+    )
+
+
 def memory_warnings(
     fabric: Fabric, recipe: Recipe, shape: Architecture, resolved: Resolved
 ) -> Iterator[str]:
@@ -33,7 +64,7 @@ def memory_warnings(
         PreflightError: it cannot.
     """
     on_cpu = fabric.device.type != "cuda"
-    estimate = estimate_memory(recipe, shape, on_cpu=on_cpu, strategy=resolved.strategy)
+    estimate = estimate_memory(recipe, shape, _placement(recipe, resolved))
     need = saving_need(recipe, shape, on_cpu=on_cpu, strategy=resolved.strategy)
     if estimate is None or need is None:
         return

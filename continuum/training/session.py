@@ -20,7 +20,7 @@ from continuum.training.data import Share, rows_at_once
 from continuum.training.fabric import Resolved, as_record, make_fabric, resolve
 from continuum.training.guards import DivergedError
 from continuum.training.loop import Task, fit
-from continuum.training.memory import keep_freed_memory, memory_warnings
+from continuum.training.memory import keep_freed_memory, memory_warnings, with_checkpointing
 from continuum.training.metrics import MetricsLog, read_metrics
 from continuum.training.numerics import numerics
 from continuum.training.positions import Part, begin, mixture_of, positions_after, told
@@ -68,6 +68,7 @@ def train(ctx: StageContext, recipe: Recipe, origin: Origin) -> TrainingCheckpoi
     """Carry a training stage out, from its newest whole checkpoint if it has any."""
     shape = Architecture(origin.model_config_fields, origin.tied)
     resolved = resolve(recipe, ctx.run.resolved(), shape.num_parameters())
+    resolved = with_checkpointing(resolved, recipe, shape)
     fabric = make_fabric(resolved, recipe.runtime)
     if fabric.is_global_zero:
         ctx.run.keep_resolved(as_record(resolved))

@@ -14,6 +14,7 @@ from continuum.errors import PreflightError
 from continuum.preflight.fitness import evaluation_problems
 from continuum.recipe import Recipe, intervals_of
 from continuum.stage import StageContext
+from continuum.training.activation_checkpointing import checkpoint_activations
 from continuum.training.checkpoint import put_aside, read_checkpoint
 from continuum.training.compiling import compiled
 from continuum.training.data import Share, TrainingData, ValidationData, open_split
@@ -163,6 +164,7 @@ def make_state(
         initialize_weights(fabric, model, n_layer=model.config.n_layer, n_embd=model.config.n_embd)
     if tied:
         tie_embeddings(model)
+    checkpoint_activations(model, resolved.activation_checkpointing)
     wrapped, optimizer = _set_up(fabric, model, recipe, resolved)
     if seed is not None and is_sharded:
         template = build_model(fabric, fields, recipe.sequence_length)

@@ -4,7 +4,7 @@
 
 MFU is the share of the GPU's arithmetic that the model's own operations take: tokens/s times the
 operations of a token (`Architecture.training_flops_per_token`), divided by what the device could do
-by its data sheet (Lightning's `get_available_flops`).
+by its data sheet (`continuum.training.peak_flops`).
 """
 
 import statistics
@@ -50,15 +50,15 @@ def bench_gpu(setting: Setting) -> Sequence[Row]:
     return rows
 
 
-def peak_flops() -> float | None:
-    """Floating point operations a second of this machine's first GPU in bf16; None without one."""
+def peak_flops(precision: str = COMMON.precision) -> float | None:
+    """Floating point operations a second of this machine's first GPU; None without one."""
     import torch
-    from lightning.fabric.utilities.throughput import get_available_flops
 
-    if not torch.cuda.is_available():
-        return None
-    known = get_available_flops(torch.device("cuda", 0), torch.bfloat16)
-    return float("nan") if known is None else float(known)
+    from continuum.training import peak_flops as known
+
+    return (
+        known.peak_flops(torch.device("cuda", 0), precision) if torch.cuda.is_available() else None
+    )
 
 
 def train(training: Training, folder: Path, rounds: int) -> tuple[list[Turn], list[Turn]]:

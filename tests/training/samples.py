@@ -123,9 +123,9 @@ def make_recipe(**fields: Any) -> Recipe:
     return Recipe.model_validate(document, strict=False)
 
 
-def cpu_fabric(loggers: Any = ()) -> Fabric:
-    """A launched fp32 Fabric on the CPU."""
-    fabric = Fabric(accelerator="cpu", devices=1, precision="32-true", loggers=loggers)
+def cpu_fabric(loggers: Any = (), precision: Any = "32-true") -> Fabric:
+    """A launched Fabric on the CPU."""
+    fabric = Fabric(accelerator="cpu", devices=1, precision=precision, loggers=loggers)
     fabric.launch()
     return fabric
 

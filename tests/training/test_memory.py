@@ -15,6 +15,7 @@ from continuum.architecture import Architecture, architecture
 from continuum.errors import PreflightError
 from continuum.preflight.host import HostMemory, has_cuda_device, host_memory
 from continuum.preflight.memory import MemoryEstimate, estimate_memory, host_doubts
+from continuum.preflight.placement import Placement
 from continuum.recipe import Recipe
 from continuum.training.fabric import make_fabric, resolve
 from continuum.training.memory import memory_warnings
@@ -69,24 +70,32 @@ def test_a_training_takes_the_memory_that_was_estimated(
 
 def _estimate(recipe: Recipe, model: dict[str, Any]) -> MemoryEstimate:
     overrides = {key: value for key, value in model.items() if key != "name"}
-    found = estimate_memory(recipe, architecture(model["name"], overrides), on_cpu=True)
+    shape = architecture(model["name"], overrides)
+    found = estimate_memory(recipe, shape, Placement(True, "single", recipe.precision))
     assert found is not None
     return found
 
 
 def test_strategies_share_the_state_as_they_do() -> None:
-    def state(**runtime: Any) -> int:
-        recipe = make_recipe(global_batch_size=32, runtime=runtime)
-        found = estimate_memory(recipe, architecture("pythia-1b"), on_cpu=False)
+    def state(strategy: str, precision: str = "32-true", **runtime: Any) -> int:
+        recipe = make_recipe(global_batch_size=64, runtime={"micro_batch_size": 1, **runtime})
+        placement = Placement(False, strategy, precision, accumulates_unsharded=whole_gradients)
+        found = estimate_memory(recipe, architecture("pythia-1b"), placement)
         assert found is not None
         return found.state_bytes
 
     parameters = architecture("pythia-1b").num_parameters()
     assert parameters is not None
-    assert state() == 16 * parameters
-    assert state(devices=4) == state(devices=8) == 20 * parameters
-    assert state(devices=4, strategy="fsdp") < state(devices=2, strategy="fsdp") < state()
-    assert state(devices=32, strategy="fsdp") > 16 * parameters / 32
+    whole_gradients = False
+    assert state("single") == state("ddp", devices=4) == 16 * parameters
+    assert state("single", "bf16-mixed") == 16 * parameters
+    assert state("single", "bf16-true") == 8 * parameters
+    assert state("fsdp", devices=4) < state("fsdp", devices=2) < state("single")
+    sharded = state("fsdp", "bf16-mixed", devices=32)
+    assert 16 * parameters / 32 < sharded < state("fsdp", devices=32)
+    whole_gradients = True
+    assert state("fsdp", "bf16-mixed", devices=32) == sharded + 4 * parameters
+    assert state("fsdp", "bf16-mixed", devices=64) < sharded + 4 * parameters  # nothing to add up
 
 
 def test_what_surely_does_not_fit_is_refused_and_what_may_not_is_told() -> None:

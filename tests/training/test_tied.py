@@ -13,6 +13,7 @@ from continuum.artifacts import ModelWeights
 from continuum.errors import PreflightError
 from continuum.preflight.disk import held
 from continuum.preflight.memory import estimate_memory
+from continuum.preflight.placement import Placement
 from continuum.spec.diagnostics import SpecError
 from continuum.stages.pretrain import Pretrain
 from continuum.tied_embeddings import TIED_NAMES, tied_in
@@ -97,8 +98,9 @@ def test_a_tied_model_has_one_tensor_its_optimizer_too() -> None:
 
 def test_estimates_know_of_one_tensor_less() -> None:
     size = 4 * FIELDS["n_embd"] * FIELDS["padded_vocab_size"]
+    placement = Placement(on_cpu=False, strategy="single", precision="32-true")
     both = [
-        estimate_memory(make_recipe(), Architecture(FIELDS, tied=tied), on_cpu=False)
+        estimate_memory(make_recipe(), Architecture(FIELDS, tied=tied), placement)
         for tied in (False, True)
     ]
     untied, tied = (found.state_bytes for found in both if found is not None)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from continuum.training.capability import Capability, automatic_precision, matmul_precision
+from continuum.precision import Capability, automatic_precision, matmul_precision
 from continuum.training.fabric import as_record, make_fabric, resolve
 from tests.training.samples import make_recipe
 

@@ -1,0 +1,156 @@
+"""`continuum memory`: what a process takes to train a model, by strategy, precision and mode."""
+
+from collections.abc import Iterator
+from itertools import groupby
+from typing import Annotated, Any
+
+import typer
+
+from continuum.architecture import Architecture, architecture, suggest_model
+from continuum.cli.columns import Columns, show_line
+from continuum.cli.console import print_json
+from continuum.errors import UsageError
+from continuum.figures import format_bytes
+from continuum.preflight.memory_table import (
+    MODES,
+    PRECISIONS,
+    STRATEGIES,
+    MemoryRow,
+    Workload,
+    memory_table,
+)
+
+MEMORY_SCHEMA = "continuum.memory/1"
+GB = 1e9
+
+
+def memory(
+    models: Annotated[
+        list[str], typer.Argument(metavar="MODEL...", help="Names of LitGPT's configs.")
+    ],
+    devices: Annotated[
+        int, typer.Option(min=2, help="GPUs that ddp and fsdp share the work among.")
+    ] = 8,
+    micro_batch_size: Annotated[
+        int, typer.Option(min=1, help="Sequences of one forward pass on one GPU.")
+    ] = 4,
+    sequence_length: Annotated[
+        int | None,
+        typer.Option(min=1, help="Tokens of a sequence; 2,048 or the model's block size if less."),
+    ] = None,
+    strategy: Annotated[
+        list[str] | None, typer.Option(help=f"Of {', '.join(STRATEGIES)}. Repeatable.")
+    ] = None,
+    precision: Annotated[
+        list[str] | None, typer.Option(help=f"Of {', '.join(PRECISIONS)}. Repeatable.")
+    ] = None,
+    gpu_memory: Annotated[
+        float | None, typer.Option(min=0, metavar="GB", help="Mark what does not fit into it.")
+    ] = None,
+    accumulate: Annotated[
+        bool, typer.Option(help="Whether a step has several micro-batches.")
+    ] = True,
+    accumulate_unsharded: Annotated[
+        bool, typer.Option("--accumulate-unsharded", help="As runtime.accumulate_unsharded.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON document.")] = False,
+) -> None:
+    """Estimate the memory of each GPU that trains a model, by strategy and precision."""
+    strategies = _chosen("--strategy", strategy, STRATEGIES)
+    precisions = _chosen("--precision", precision, PRECISIONS)
+    shown = []
+    for name in models:
+        shape = _shape(name)
+        length = sequence_length or min(2048, shape.block_size)
+        if length > shape.block_size:
+            raise UsageError(
+                f"--sequence-length {length:,} is longer than the block_size "
+                f"{shape.block_size:,} of {name}"
+            )
+        workload = Workload(
+            devices,
+            micro_batch_size,
+            length,
+            accumulates=accumulate,
+            accumulates_unsharded=accumulate_unsharded,
+        )
+        rows = list(memory_table(shape, workload, strategies=strategies, precisions=precisions))
+        if not rows:
+            raise UsageError(f"{name}: the parameters of this shape of model are not counted")
+        shown.append((name, workload, rows))
+    if as_json:
+        print_json({"schema": MEMORY_SCHEMA, "models": [_document(*each) for each in shown]})
+        return
+    for name, workload, rows in shown:
+        _show(name, workload, rows, gpu_memory)
+
+
+def _shape(name: str) -> Architecture:
+    """The model of this name.
+
+    Raises:
+        UsageError: LitGPT has none.
+    """
+    try:
+        return architecture(name)
+    except ValueError as error:
+        close = suggest_model(name)
+        hint = f"; did you mean {close}?" if close else ""
+        raise UsageError(f"{error}{hint}") from None
+
+
+def _chosen(option: str, given: list[str] | None, known: tuple[str, ...]) -> tuple[str, ...]:
+    for value in given or ():
+        if value not in known:
+            raise UsageError(f"{option} {value}: choose from {', '.join(known)}")
+    return tuple(value for value in known if not given or value in given)
+
+
+def _show(name: str, workload: Workload, rows: list[MemoryRow], gpu_memory: float | None) -> None:
+    show_line(
+        f"{name}: a GPU's memory, with micro-batches of {workload.micro_batch_size} x "
+        f"{workload.sequence_length:,} tokens; ddp and fsdp on {workload.devices} GPUs"
+    )
+    headings = ("strategy", "precision", "state", *(f"total, {mode}" for mode in MODES))
+    Columns(headings, list(_cells(rows, gpu_memory))).show()
+    if gpu_memory is not None:
+        show_line(f"* does not fit into {gpu_memory:g} GB")
+    show_line("")
+
+
+def _cells(rows: list[MemoryRow], gpu_memory: float | None) -> Iterator[tuple[str, ...]]:
+    """A line for each strategy and precision, with a total for each mode of checkpointing."""
+
+    def kind(row: MemoryRow) -> tuple[str, str]:
+        return row.placement.strategy, row.placement.precision
+
+    for (strategy, precision), group in groupby(rows, kind):
+        modes = list(group)
+        totals = (_total(row, gpu_memory) for row in modes)
+        yield strategy, precision, format_bytes(modes[0].estimate.state_bytes), *totals
+
+
+def _total(row: MemoryRow, gpu_memory: float | None) -> str:
+    size = row.estimate.total_bytes
+    is_too_much = gpu_memory is not None and size > gpu_memory * GB
+    return f"{format_bytes(size)}{' *' if is_too_much else ''}"
+
+
+def _document(name: str, workload: Workload, rows: list[MemoryRow]) -> dict[str, Any]:
+    return {
+        "model": name,
+        "micro_batch_size": workload.micro_batch_size,
+        "sequence_length": workload.sequence_length,
+        "devices": workload.devices,
+        "rows": [
+            {
+                "strategy": row.placement.strategy,
+                "precision": row.placement.precision,
+                "activation_checkpointing": row.placement.activation_checkpointing,
+                "state_bytes": row.estimate.state_bytes,
+                "activation_bytes": row.estimate.activation_bytes,
+                "total_bytes": row.estimate.total_bytes,
+            }
+            for row in rows
+        ],
+    }

@@ -1,0 +1,93 @@
+"""Floating point operations a second of a GPU by its data sheet: the denominator of MFU.
+
+Dense figures, products of 16 bits added up in fp32: where a data sheet prints a rate "with
+sparsity", half of it stands here. Lightning's table
+(`lightning.fabric.utilities.throughput`) is asked for the devices that are not listed. Listed are
+those that it does not know by the name that CUDA reports (H200, GH200, B200, A30, plain A10), or
+knows by a wrong figure: with sparsity (H100 NVL), of the cores without tensors (A40, RTX A6000,
+GeForce), or of another card (L40 and L40S as L4, A10G as A10).
+"""
+
+import re
+from dataclasses import dataclass
+
+import torch
+from lightning.fabric.utilities.throughput import get_available_flops
+
+from continuum.precision import is_half
+
+TERA = 1e12
+
+
+@dataclass(frozen=True)
+class Peak:
+    """Rates of a GPU in 10^12 operations a second."""
+
+    half: float
+    """bf16 and fp16 in tensor cores."""
+    tf32: float
+    fp32: float
+    """Outside tensor cores."""
+
+
+PEAKS: dict[str, Peak] = {
+    # NVIDIA DGX B200 data sheet, an eighth of eight GPUs; tensor cores' rates with sparsity.
+    r"\bB200\b": Peak(2250, 1125, 75),
+    # NVIDIA H200 Tensor Core GPU data sheet: 1,671 (NVL) and 1,979 with sparsity.
+    r"\bH200 NVL\b": Peak(835.5, 417.5, 60),
+    r"\bG?H200\b": Peak(989.5, 494.5, 67),
+    # NVIDIA H100 Tensor Core GPU data sheet: 1,671 (NVL), 1,513 (PCIe), 1,979 with sparsity.
+    r"\bH100 NVL\b": Peak(835.5, 417.5, 60),
+    r"\bH100 PCIe\b": Peak(756.5, 378, 51),
+    r"\bH100\b": Peak(989.5, 494.5, 67),
+    # NVIDIA A100 data sheet, both form factors.
+    r"\bA100\b": Peak(312, 156, 19.5),
+    # NVIDIA A30, A40 and A10 data sheets; A10G: NVIDIA A10G data sheet of AWS's G5 instances.
+    r"\bA30\b": Peak(165, 82, 10.3),
+    r"\bA40\b": Peak(149.7, 74.8, 37.4),
+    r"\bA10\b": Peak(125, 62.5, 31.2),
+    r"\bA10G\b": Peak(70, 35, 31.5),
+    # NVIDIA L4, L40 and L40S data sheets; L4's rates with sparsity.
+    r"\bL4\b": Peak(121, 60, 30.3),
+    r"\bL40\b": Peak(181, 90.5, 90.5),
+    r"\bL40S\b": Peak(362, 183, 91.6),
+    # NVIDIA RTX A6000 data sheet (309.7 with sparsity); NVIDIA Ada whitepaper of the RTX 6000.
+    r"\bRTX A6000\b": Peak(154.8, 77.4, 38.7),
+    r"\bRTX 6000 Ada\b": Peak(364.2, 182.1, 91.1),
+    # Whitepapers of Ampere GA102, of Ada and of RTX Blackwell: fp16 and bf16 added up in fp32.
+    r"\bRTX 3090$": Peak(71, 35.6, 35.6),
+    r"\bRTX 4090$": Peak(165.2, 82.6, 82.6),
+    r"\bRTX 5090$": Peak(209.5, 104.8, 104.8),
+}
+"""By a pattern of the name that CUDA reports; the first that fits."""
+SLICE = re.compile(r"\bMIG\b")
+"""In the name of a part of a GPU, which has a part of its rate."""
+
+
+def listed_peak(name: str, precision: str, *, tf32: bool) -> float | None:
+    """Operations a second of a device in this table; None for one that is not in it.
+
+    Args:
+        name: As `torch.cuda.get_device_name` gives it.
+        precision: That of training, resolved.
+        tf32: Whether products of fp32 matrices go to tensor cores.
+    """
+    peak = next((peak for pattern, peak in PEAKS.items() if re.search(pattern, name)), None)
+    if peak is None or SLICE.search(name):
+        return None
+    rate = peak.half if is_half(precision) else peak.tf32 if tf32 else peak.fp32
+    return rate * TERA
+
+
+def peak_flops(device: torch.device, precision: str) -> float:
+    """Operations a second of a CUDA device at most; NaN where nobody has a figure."""
+    tf32 = torch.get_float32_matmul_precision() != "highest"
+    name = torch.cuda.get_device_name(device)
+    listed = listed_peak(name, precision, tf32=tf32)
+    if listed is not None or SLICE.search(name):
+        return float("nan") if listed is None else listed
+    known = get_available_flops(device, _DTYPES.get(precision, torch.bfloat16))
+    return float("nan") if known is None else float(known)
+
+
+_DTYPES = {"32-true": torch.float32, "16-mixed": torch.float16}
