@@ -11,6 +11,7 @@ LitGPT's HYBRID_SHARD trains every node by itself without a word.
 import gc
 import os
 from dataclasses import asdict, dataclass
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -26,8 +27,10 @@ from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import fully_shard
 
+from continuum.device_faults import DRIVER_TOO_OLD, find_fault
 from continuum.errors import PreflightError
 from continuum.preflight.fitness import scaler_problems
+from continuum.preflight.host import has_cuda_device
 from continuum.recipe import Recipe, Runtime
 from continuum.training.tied import has_tied_embeddings, tie_embeddings
 
@@ -62,6 +65,8 @@ def resolve(recipe: Recipe, kept: dict[str, Any], num_parameters: int | None = N
     """
     runtime = recipe.runtime
     has_cuda = torch.cuda.is_available()
+    if runtime.accelerator != "cpu" and not has_cuda and (problem := driver_problem()):
+        raise PreflightError(problem)
     if runtime.accelerator == "cuda" and not has_cuda:
         raise PreflightError(
             "runtime.accelerator is cuda, but torch finds no CUDA device here; "
@@ -103,6 +108,23 @@ def resolve(recipe: Recipe, kept: dict[str, Any], num_parameters: int | None = N
     )
 
 
+def driver_problem() -> str | None:
+    """Why CUDA cannot be used although there is a driver, which `auto` must not train past."""
+    if torch.version.cuda is None or not has_cuda_device():
+        return None
+    try:
+        torch.cuda.init()  # type: ignore[no-untyped-call]
+    except (RuntimeError, AssertionError) as error:
+        return driver_refusal(str(error))
+    return None
+
+
+def driver_refusal(text: str) -> str | None:
+    """What torch's error says about a driver that it cannot use; None of any other."""
+    fault = find_fault(text) if DRIVER_TOO_OLD.search(text) else None
+    return f"{fault.message}; or set runtime.accelerator to cpu ({text})" if fault else None
+
+
 def _precision_of(on_cuda: bool) -> Any:
     if not on_cuda:
         return "32-true"
@@ -131,7 +153,7 @@ def make_fabric(resolved: Resolved, runtime: Runtime) -> Fabric:
         accelerator=resolved.accelerator,
         devices=runtime.devices,
         num_nodes=runtime.num_nodes,
-        strategy=_make_strategy(resolved),
+        strategy=_make_strategy(resolved, timedelta(seconds=runtime.collective_timeout)),
         precision=resolved.precision,  # type: ignore[arg-type]  # a literal of the same names
         plugins=_environment(resolved),
     )
@@ -148,15 +170,16 @@ def _environment(resolved: Resolved) -> ClusterEnvironment:
     return TorchElasticEnvironment() if resolved.world_size > 1 else LightningEnvironment()
 
 
-def _make_strategy(resolved: Resolved) -> str | Strategy:
+def _make_strategy(resolved: Resolved, timeout: timedelta) -> str | Strategy:
     if resolved.strategy == "ddp":
-        return DDPStrategy()
+        return DDPStrategy(timeout=timeout)
     if resolved.strategy == "fsdp":
         return ModelParallelStrategy(
             parallelize_fn=_shard,
             data_parallel_size=resolved.world_size,
             tensor_parallel_size=1,
             save_distributed_checkpoint=False,
+            timeout=timeout,
         )
     return "auto"
 
