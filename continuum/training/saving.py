@@ -106,12 +106,10 @@ class Saver:
         Raises:
             StageFailedError: in rank 0, the last write failed.
         """
-        if self._fabric.world_size == 1 or self._group is not None:
-            self.wait()
-            return
-        is_idle = False
+        is_idle = self._fabric.world_size == 1
         while not is_idle:
             is_idle = self._fabric.broadcast(self._writer.wait_for(self._patience_s))
+        self.wait()
 
     def _write(self, snapshot: dict[str, Any]) -> None:
         write_checkpoint(self._ctx.run, snapshot, self._companions)

@@ -28,8 +28,8 @@ def versions(setting: Setting) -> dict[str, Any]:
             "capability": f"{properties.major}.{properties.minor}",
             "memory_gb": properties.total_memory / 1e9,
             "cuda": torch.version.cuda,
-            "cudnn": torch.backends.cudnn.version(),
-            "nccl": ".".join(map(str, torch.cuda.nccl.version())),
+            "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
+            "nccl": torch.cuda.nccl.version(),  # type: ignore[no-untyped-call]
             "built_for": torch.cuda.get_arch_list(),
             "nvidia_smi": _nvidia_smi(),
         }

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from tests.commands import Cli, wait_until
-from tests.processes import hang_in_step
+from tests.processes import hang_in_step, slow_disk
 from tests.processes.pairs import ranks_of, spec
 from tests.processes.test_shards import torchrun
+from tests.training.samples import tokenizer_folder
 
 pytestmark = pytest.mark.slow  # each waits for a timeout
 
@@ -49,3 +50,10 @@ def test_a_run_whose_rank_is_frozen_fails_and_names_it(
     resolved = next(folder.glob("runs/pretrain-*/stage.json"))
     runtime = json.loads(resolved.read_text())["recipe"]["runtime"]
     assert runtime["collective_timeout"] == 4.0
+
+
+def test_a_slow_disk_of_the_one_that_writes_is_no_hang(tmp_path: Path) -> None:
+    run = tmp_path / "runs" / "pretrain-000000000000"
+    run.mkdir(parents=True)
+    told = torchrun(2, slow_disk.__file__, run, tokenizer_folder(tmp_path))
+    assert [line["saved"] for line in told] == [[1, 2], [1, 2]]
