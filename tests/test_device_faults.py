@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from pydantic import ValidationError
 
 from continuum.device_faults import (
     describe_device_fault,
@@ -16,6 +17,8 @@ from continuum.device_faults import (
 )
 from continuum.launchers.death import describe_death
 from continuum.preflight.memory import WAYS_OUT
+from continuum.recipe import Runtime
+from continuum.training.fabric import driver_refusal
 
 OUT_OF_MEMORY = (
     "CUDA out of memory. Tried to allocate 6.14 GiB. GPU 0 has a total capacity of 79.11 GiB of "
@@ -195,3 +198,25 @@ def test_a_log_that_speaks_of_other_things_names_no_fault() -> None:
         fault_in_log("NVRM: Xid (PCI:0000:3b:00): 79, GPU has fallen off the bus. error")
         is not None
     )
+
+
+def test_auto_does_not_train_past_a_driver_that_is_too_old() -> None:
+    told = driver_refusal(OLD_DRIVER)
+    assert told is not None
+    assert "update the driver" in told
+    assert "set runtime.accelerator to cpu" in told
+    assert "(found version 12020)" in told
+    assert driver_refusal("No CUDA GPUs are available") is None
+
+
+@pytest.mark.parametrize(
+    ("written", "seconds"), [("10m", 600), ("90s", 90), ("1.5h", 5400), (45, 45), ("2d", 172_800)]
+)
+def test_a_timeout_is_written_as_people_write_durations(written: str | int, seconds: float) -> None:
+    assert Runtime.model_validate({"collective_timeout": written}).collective_timeout == seconds
+
+
+@pytest.mark.parametrize("written", ["soon", "0m", -1, "10 minutes", "inf"])
+def test_what_is_no_duration_is_refused(written: str | int) -> None:
+    with pytest.raises(ValidationError, match="collective_timeout"):
+        Runtime.model_validate({"collective_timeout": written})
