@@ -102,6 +102,41 @@ def rate_of(rate: float | str, peak: float) -> float:
     return peak * float(rate.rstrip("% ")) / 100 if isinstance(rate, str) else rate
 
 
+_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([smhd]?)")
+_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def parse_duration(value: Any) -> Any:
+    """Seconds of `90`, `90s`, `30m`, `2h`, `1d`; others pass for the type check.
+
+    Raises:
+        PydanticCustomError: the text is no duration.
+    """
+    if not isinstance(value, str):
+        return value
+    match = _DURATION.fullmatch(value.strip())
+    if match is None:
+        raise PydanticCustomError("duration_format", "Input should be a duration: 90s, 30m, 2h, 1d")
+    return float(match[1]) * _SECONDS[match[2]]
+
+
+Duration = Annotated[
+    float,
+    BeforeValidator(parse_duration),
+    Field(gt=0, allow_inf_nan=False),
+    WithJsonSchema(
+        {
+            "type": ["number", "string"],
+            "exclusiveMinimum": 0,
+            "pattern": r"^\s*(?=[0-9.]*[1-9])[0-9]+(\.[0-9]+)?\s*[smhd]?\s*$",
+            UNIT: "seconds",
+            "examples": [600, "10m", "2h"],
+        }
+    ),
+]
+"""Seconds; text such as `90s`, `10m`, `2h` is understood."""
+
+
 class Amount(Spec):
     """A part of a run: `100` (optimizer steps), `5%` (of the run), `{tokens: 300k}`."""
 

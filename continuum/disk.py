@@ -33,7 +33,7 @@ def describe_disk_fault(error: BaseException, place: Path) -> str | None:
 
 def find_disk_error(error: BaseException, place: Path) -> OSError | None:
     """The disk's own error behind `error`, if there is one."""
-    for cause in _causes(error):
+    for cause in causes_of(error):
         if isinstance(cause, OSError) and _is_of_the_disk(cause):
             return cause
     if not isinstance(error, OSError) and is_nearly_full(place):
@@ -58,7 +58,7 @@ def is_nearly_full(place: Path) -> bool:
         return False
 
 
-def _causes(error: BaseException) -> Iterator[BaseException]:
+def causes_of(error: BaseException) -> Iterator[BaseException]:
     """The error, what it was raised from, and what other processes tell of."""
     waiting, seen = [error], set()
     while waiting:

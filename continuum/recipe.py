@@ -19,6 +19,7 @@ from continuum.amounts import (
     MAX_COUNT,
     Amount,
     Count,
+    Duration,
     Period,
     Rate,
     Tokens,
@@ -213,6 +214,8 @@ class Runtime(Spec):
     """Deterministic algorithms of torch and cuBLAS; without them a GPU promises no bytes."""
     log_every: int = Field(1, ge=1, json_schema_extra={UNIT: "optimizer steps"})
     """Optimizer steps between rows in metrics.jsonl."""
+    collective_timeout: Duration = Field(600.0, examples=["10m", "1h"])
+    """How long a process waits in a collective operation for the others before the run fails."""
     checkpoint: CheckpointPolicy = CheckpointPolicy()
     """When the training state is saved, and how long it is kept."""
     loggers: tuple[Literal["csv", "tensorboard", "wandb", "mlflow"], ...] = ()

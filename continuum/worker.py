@@ -18,8 +18,9 @@ from typing import Any
 
 from continuum.artifacts import Artifact
 from continuum.code_origins import code_origins, doubts
+from continuum.device_faults import DeviceFault, describe_device_fault
 from continuum.disk import describe_disk_fault
-from continuum.errors import ContinuumError, IntegrityError, StoppedError
+from continuum.errors import ContinuumError, IntegrityError, Status, StoppedError
 from continuum.fields import Ref
 from continuum.files import sha256_file
 from continuum.inputs import ProvedFiles, verify_inputs
@@ -165,7 +166,8 @@ def _carry_out(
     run: StageRun, report: Report, should_stop: Callable[[], bool], *, rank: int
 ) -> dict[str, Any]:
     """Run the stage; how it ended, as an event. No exception leaves this function."""
-    status, message = "done", ""
+    status: Status = "done"
+    message = ""
     try:
         with nullcontext() if is_stateful(run) else leaving_at_once():
             run_stage(run, report, should_stop, rank=rank)
@@ -183,13 +185,22 @@ def _carry_out(
     return {"event": "result", "status": status, "message": message}
 
 
-def _failure(error: BaseException, run: StageRun) -> tuple[str, str]:
+def _failure(error: BaseException, run: StageRun) -> tuple[Status, str]:
     """Status and message of a stage that ended with `error`."""
     if isinstance(error, ContinuumError):
         return error.stage_status, str(error)
-    if fault := describe_disk_fault(error, run.path):
-        return "failed", fault
+    if disk_fault := describe_disk_fault(error, run.path):
+        return "failed", disk_fault
+    if fault := _device_fault(error, run):
+        # A lost peer explains nothing: whatever ended that one is what to tell.
+        status: Status = "failed" if fault.is_cause else "crashed"
+        return status, f"{fault.message}; the traceback is in {run.log_path}"
     return "crashed", f"{type(error).__name__}: {error}; the traceback is in {run.log_path}"
+
+
+def _device_fault(error: BaseException, run: StageRun) -> DeviceFault | None:
+    """What a GPU, or a library that drives it, did to a stage that trains."""
+    return describe_device_fault(error) if is_stateful(run) else None
 
 
 def _flush_log() -> None:

@@ -157,7 +157,6 @@ def test_without_a_gpu_its_benchmark_says_so_and_yields_nothing() -> None:
 def test_what_the_gpu_is_measured_with_trains_on_the_cpu_too(tmp_path: Path) -> None:
     training = replace(
         bench_gpu.COMMON,
-        precision="32-true",
         accelerator="cpu",
         copies=1,
         log_every=2,
@@ -173,7 +172,7 @@ def test_what_the_gpu_is_measured_with_trains_on_the_cpu_too(tmp_path: Path) -> 
     assert speed.ours_value == training.tokens_per_turn == 32 * 4 * 2
     assert flops is not None
     assert speed.note.startswith(f"MFU {256 * flops / 1e12:.1%} against ")
-    assert (memory.name, memory.ratio) == ("gpu/pythia-14m-memory", 1.0)
+    assert (memory.name, memory.ratio) == ("gpu/pythia-14m-32-true-memory", 1.0)
 
 
 def test_an_unknown_name_is_told_with_those_there_are() -> None:

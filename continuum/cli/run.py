@@ -1,6 +1,5 @@
 """`continuum run`: carry the experiment out."""
 
-import re
 import signal
 import sys
 import threading
@@ -11,7 +10,9 @@ from types import FrameType
 from typing import Annotated, Any
 
 import typer
+from pydantic_core import PydanticCustomError
 
+from continuum.amounts import parse_duration as parse_seconds
 from continuum.cli.arguments import Locked, Overrides, Rerun, Spec, UnsafeLocks, open_experiment
 from continuum.cli.columns import Columns, Styled
 from continuum.cli.console import Verbosity, print_json, verbosity
@@ -88,10 +89,13 @@ def parse_duration(text: str | None) -> float | None:
     """
     if text is None:
         return None
-    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([smhd]?)", text.strip())
-    if match is None or float(match[1]) <= 0:
+    try:
+        seconds: float = parse_seconds(text)
+    except PydanticCustomError:
+        seconds = 0
+    if seconds <= 0:
         raise UsageError(f"--max-time {text!r}: write 90s, 30m, 2h or 1d")
-    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
+    return seconds
 
 
 def _agreed_plan(path: Path | None, request: Request) -> AgreedPlan | None:

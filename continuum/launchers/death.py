@@ -3,6 +3,7 @@
 import signal
 from pathlib import Path
 
+from continuum.device_faults import fault_in_log
 from continuum.disk import is_nearly_full
 
 LOG_LINES = 12
@@ -25,10 +26,30 @@ def describe_late_death(cause: str) -> str:
     return f"{cause.removesuffix(NO_RESULT)} while leaving; the result stands"
 
 
-def describe_death(cause: str, log: Path) -> str:
-    """The cause, and the log's last lines."""
+def describe_death(cause: str, log: Path, begun_at: int = 0) -> str:
+    """The cause, a GPU's fault if the process spoke of one, and the log's last lines.
+
+    Args:
+        begun_at: The log's size when the process started: what is older is not its own.
+    """
     if is_nearly_full(log):
         cause += f"; the disk of {log.parent} is full: free some space and run again"
-    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
-    tail = "\n".join(f"    {line}" for line in lines[-LOG_LINES:])
+    said = printed_since(log, begun_at)
+    if fault := fault_in_log(said):
+        cause += f": {fault.message}"
+    tail = "\n".join(f"    {line}" for line in said.splitlines()[-LOG_LINES:])
     return f"{cause}; its last words in {log}:\n{tail}" if tail else f"{cause}; {log} is empty"
+
+
+def size_of(log: Path) -> int:
+    """Bytes in the log; 0 while there is none."""
+    return log.stat().st_size if log.exists() else 0
+
+
+def printed_since(log: Path, begun_at: int) -> str:
+    """What was appended to the log after it had this size."""
+    if not log.exists():
+        return ""
+    with log.open("rb") as file:
+        file.seek(begun_at)
+        return file.read().decode("utf-8", errors="replace")

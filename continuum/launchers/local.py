@@ -16,7 +16,12 @@ from typing import Any
 
 from continuum import worker
 from continuum.launchers import OnEvent, Outcome
-from continuum.launchers.death import describe_death, describe_late_death, name_death
+from continuum.launchers.death import (
+    describe_death,
+    describe_late_death,
+    name_death,
+    size_of,
+)
 from continuum.runs import StageRun
 from continuum.safe_path import SAFE_PATH, SEARCH_PATH, safe_environment
 from continuum.stopping import signals_held_back
@@ -45,6 +50,7 @@ class LocalLauncher:
 
     def launch(self, run: StageRun, on_event: OnEvent) -> Outcome:
         run.log_path.touch()  # A disk that refuses is found here, where it can be told.
+        begun_at = size_of(run.log_path)
         receiver, sender = self._context.Pipe(duplex=False)
         process = self._context.Process(
             target=worker.main, args=(str(run.path), sender), name=run.name
@@ -75,7 +81,7 @@ class LocalLauncher:
             return replace(ended, message=describe_late_death(cause)) if is_late else ended
         if self._is_stopping and exit_code == -signal.SIGKILL and not worker.is_stateful(run):
             return Outcome("stopped", "did not heed the stop and was killed; it starts over")
-        return Outcome("killed", describe_death(cause, run.log_path))
+        return Outcome("killed", describe_death(cause, run.log_path, begun_at))
 
     def stop(self) -> None:
         with self._guard:

@@ -17,9 +17,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from continuum.device_faults import is_timeout, waiting_ranks
 from continuum.errors import PreflightError
 from continuum.launchers import OnEvent, Outcome, slurm_job
-from continuum.launchers.death import describe_death, describe_late_death, name_death
+from continuum.launchers.death import (
+    describe_death,
+    describe_late_death,
+    name_death,
+    printed_since,
+    size_of,
+)
 from continuum.runs import StageRun
 from continuum.safe_path import safe_environment
 from continuum.stopping import signals_held_back
@@ -88,6 +95,8 @@ class TorchrunLauncher:
     def _carry_out(
         self, run: StageRun, command: list[str], events: Path, on_event: OnEvent, *, is_step: bool
     ) -> Outcome:
+        begun_at = size_of(run.log_path)
+        steps = _Steps(on_event)
         with self._guard:
             if self._is_stopping:
                 return Outcome("stopped", "not started: the run is stopping")
@@ -96,14 +105,47 @@ class TorchrunLauncher:
             group = _start(command, run.log_path, is_step=is_step)
             self._running[run] = group
         try:
-            told = _follow(group.process, events, on_event)
+            told = _follow(group.process, events, steps.pass_on)
         finally:
             with self._guard:
                 del self._running[run]
             was_asked = run.stop_request.exists()
             events.unlink(missing_ok=True)
             run.stop_request.unlink(missing_ok=True)
-        return _outcome(told, group.process.returncode, run, was_asked=was_asked)
+        outcome = _outcome(
+            told, group.process.returncode, run, was_asked=was_asked, begun_at=begun_at
+        )
+        if not is_timeout(outcome.message):
+            return outcome
+        waiting = waiting_ranks(printed_since(run.log_path, begun_at))
+        waiting |= {end["rank"] for end in told if end["event"] == "result"}
+        return replace(outcome, message=f"{_hang(waiting, run, steps.last)}{outcome.message}")
+
+
+class _Steps:
+    """Passes events on, and remembers the last optimizer step that rank 0 told of."""
+
+    def __init__(self, on_event: OnEvent) -> None:
+        self._on_event = on_event
+        self.last: int | None = None
+
+    def pass_on(self, event: dict[str, Any]) -> None:
+        if event["event"] == "train":
+            self.last = event["step"]
+        self._on_event(event)
+
+
+def _hang(waiting: set[int], run: StageRun, last_step: int | None) -> str:
+    """Where a collective operation hung: after which step, and which ranks were not waiting.
+
+    Args:
+        waiting: Ranks that waited in vain, or lost their peer while they did.
+    """
+    num_nodes, num_devices = processes_of(run)
+    silent = sorted(set(range(num_nodes * num_devices)) - waiting)
+    after = "before the first logged step" if last_step is None else f"after step {last_step:,}"
+    who = f", without a word from rank {', '.join(map(str, silent))}" if silent else ""
+    return f"hung {after}{who}: "
 
 
 def _start(command: list[str], log_path: Path, *, is_step: bool) -> _Group:
@@ -142,7 +184,12 @@ def _follow(
 
 
 def _outcome(
-    ends: list[dict[str, Any]], exit_code: int, run: StageRun, *, was_asked: bool
+    ends: list[dict[str, Any]],
+    exit_code: int,
+    run: StageRun,
+    *,
+    was_asked: bool,
+    begun_at: int,
 ) -> Outcome:
     """What became of the stage, by the end that explains the others.
 
@@ -165,7 +212,7 @@ def _outcome(
     known = [r for r in results if r["status"] in ("failed", "refused", "damaged")]
     if known or (results and not dead):
         return Outcome.told([*known, *results][0])
-    return Outcome("killed", describe_death(cause, run.log_path))
+    return Outcome("killed", describe_death(cause, run.log_path, begun_at))
 
 
 def _new_lines(file: BinaryIO) -> list[dict[str, Any]]:

@@ -1,9 +1,10 @@
 """Whether the host can hold what a save puts there, on whatever device the model is trained.
 
 A save copies the training state to the host, so that training goes on while it is written. With
-`format: full` rank 0 does so for all: of an fsdp run it gathers the whole state in host memory
-first, and the copy lies beside it. With `format: sharded` each process copies its own part, and
-those of a node share its memory.
+`format: full` rank 0 does so for all; of an fsdp run it gathers the whole state, which is that copy
+already. With `format: sharded` each process copies its own part, and those of a node share its
+memory. From a GPU the copy is page-locked: one block of exactly its size, kept from the first save
+on (`continuum.training.host_buffer`), which cannot be swapped out.
 """
 
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ class SavingNeed:
 
     copied_bytes: int
     """The copies that are written, of all processes of the node."""
+    is_pinned: bool
+    """Whether they are page-locked, and stay."""
     gathered_bytes: int
     """The whole state, gathered on rank 0."""
     resident_bytes: int
@@ -50,7 +53,9 @@ class SavingNeed:
     def _told(self, place: str, has_bytes: int) -> str:
         parts = {
             "gathered on rank 0": self.gathered_bytes,
-            "copied to be written": self.copied_bytes,
+            "page-locked for copies" if self.is_pinned else "copied to be written": (
+                self.copied_bytes
+            ),
             "weights and optimizer": self.resident_bytes,
         }
         listed = ", ".join(f"{format_bytes(size)} {what}" for what, size in parts.items() if size)
@@ -79,10 +84,13 @@ def saving_need(
     runtime, whole = recipe.runtime, size.checkpoint_bytes
     is_sharded = runtime.checkpoint.format == "sharded"
     part = whole // (runtime.devices * runtime.num_nodes)
+    is_gathered = strategy == "fsdp" and not is_sharded
     resident = part if strategy == "fsdp" else whole
+    copied = runtime.devices * part if is_sharded else whole
     return SavingNeed(
-        copied_bytes=runtime.devices * part if is_sharded else whole,
-        gathered_bytes=whole if strategy == "fsdp" and not is_sharded else 0,
+        copied_bytes=0 if is_gathered else copied,
+        is_pinned=not on_cpu,
+        gathered_bytes=whole if is_gathered else 0,
         resident_bytes=runtime.devices * resident if on_cpu else 0,
         processes_bytes=runtime.devices * PROCESS_BYTES,
         way_out=(

@@ -11,6 +11,7 @@ LitGPT's HYBRID_SHARD trains every node by itself without a word.
 import gc
 import os
 from dataclasses import asdict, dataclass
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -27,6 +28,7 @@ from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
+from continuum.device_faults import DRIVER_TOO_OLD, find_fault
 from continuum.errors import PreflightError
 from continuum.precision import (
     Capability,
@@ -35,6 +37,7 @@ from continuum.precision import (
     matmul_precision,
 )
 from continuum.preflight.fitness import scaler_problems
+from continuum.preflight.host import has_cuda_device
 from continuum.preflight.placement import automatic_strategy
 from continuum.recipe import Recipe, Runtime
 from continuum.training.tied import has_tied_embeddings, tie_embeddings
@@ -71,6 +74,8 @@ def resolve(recipe: Recipe, kept: dict[str, Any], num_parameters: int | None = N
     """
     runtime = recipe.runtime
     has_cuda = torch.cuda.is_available()
+    if runtime.accelerator != "cpu" and not has_cuda and (problem := driver_problem()):
+        raise PreflightError(problem)
     if runtime.accelerator == "cuda" and not has_cuda:
         raise PreflightError(
             "runtime.accelerator is cuda, but torch finds no CUDA device here; "
@@ -121,6 +126,23 @@ def _least_capability(devices: int) -> Capability:
     return min(torch.cuda.get_device_capability(number) for number in range(devices))
 
 
+def driver_problem() -> str | None:
+    """Why CUDA cannot be used although there is a driver, which `auto` must not train past."""
+    if torch.version.cuda is None or not has_cuda_device():
+        return None
+    try:
+        torch.cuda.init()  # type: ignore[no-untyped-call]
+    except (RuntimeError, AssertionError) as error:
+        return driver_refusal(str(error))
+    return None
+
+
+def driver_refusal(text: str) -> str | None:
+    """What torch's error says about a driver that it cannot use; None of any other."""
+    fault = find_fault(text) if DRIVER_TOO_OLD.search(text) else None
+    return f"{fault.message}; or set runtime.accelerator to cpu ({text})" if fault else None
+
+
 def _strategy_of(runtime: Runtime, on_cuda: bool, num_parameters: int | None) -> str:
     if runtime.devices * runtime.num_nodes == 1:
         return "single"
@@ -145,7 +167,7 @@ def make_fabric(resolved: Resolved, runtime: Runtime) -> Fabric:
         accelerator=resolved.accelerator,
         devices=runtime.devices,
         num_nodes=runtime.num_nodes,
-        strategy=_make_strategy(resolved),
+        strategy=_make_strategy(resolved, timedelta(seconds=runtime.collective_timeout)),
         precision=resolved.precision,  # type: ignore[arg-type]  # a literal of the same names
         plugins=_environment(resolved),
     )
@@ -162,17 +184,18 @@ def _environment(resolved: Resolved) -> ClusterEnvironment:
     return TorchElasticEnvironment() if resolved.world_size > 1 else LightningEnvironment()
 
 
-def _make_strategy(resolved: Resolved) -> str | Strategy:
+def _make_strategy(resolved: Resolved, timeout: timedelta) -> str | Strategy:
     if resolved.strategy == "ddp":
         # Gradients that are added up where they lie, not in copies; and the only buffers are the
         # RoPE cache, which every process has computed.
-        return DDPStrategy(gradient_as_bucket_view=True, broadcast_buffers=False)
+        return DDPStrategy(timeout=timeout, gradient_as_bucket_view=True, broadcast_buffers=False)
     if resolved.strategy == "fsdp":
         return ModelParallelStrategy(
             parallelize_fn=partial(_shard, policy=_policy_of(resolved.precision)),
             data_parallel_size=resolved.world_size,
             tensor_parallel_size=1,
             save_distributed_checkpoint=False,
+            timeout=timeout,
         )
     return "auto"
 

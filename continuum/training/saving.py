@@ -19,11 +19,15 @@ from continuum.training.checkpoint import (
     without_metrics,
     write_checkpoint,
 )
+from continuum.training.host_buffer import HostBuffer
 from continuum.training.shard_files import PLAIN_FILE
 from continuum.training.shards import snapshot_shards, write_shards, writers_group
 from continuum.training.state import TrainingState, is_sharded
 from continuum.training.weights import SHARDS_DIR
 from continuum.training.writer import BackgroundWriter
+
+MAX_PATIENCE_S = 60.0
+"""How long the other processes wait for rank 0's writing before they hear from it."""
 
 
 def tracked_metrics(ctx: StageContext, recipe: Recipe) -> tuple[str, ...]:
@@ -58,9 +62,16 @@ class Saver:
         )
         self._writer = BackgroundWriter(self._write)
         self._shard_writer = BackgroundWriter(self._write_shards)
+        self._buffer = HostBuffer() if fabric.device.type == "cuda" else None
+        self._patience_s = min(MAX_PATIENCE_S, recipe.runtime.collective_timeout / 4)
         # All processes of an fsdp run make it here, together.
         has_shards = self._is_sharded and fabric.world_size > 1
         self._group = writers_group() if has_shards else None
+
+    @property
+    def pinned_bytes(self) -> int:
+        """Page-locked host memory that is held for snapshots."""
+        return self._buffer.num_bytes if self._buffer is not None and self._buffer.is_pinned else 0
 
     def save(self, state: TrainingState) -> None:
         """Save this step; returns as soon as training may change the state again.
@@ -71,8 +82,9 @@ class Saver:
         if self._is_sharded and is_sharded(state.model):
             self._save_sharded(state)
             return
-        self._writer.wait()  # First, so that no two snapshots are in memory.
-        snapshot = state.snapshot(is_writer=self._fabric.is_global_zero)
+        self.wait_together()  # First, so that no two snapshots are in memory.
+        is_writer = self._fabric.is_global_zero
+        snapshot = state.snapshot(is_writer=is_writer, buffer=self._buffer if is_writer else None)
         if self._fabric.is_global_zero:
             self._writer.submit(snapshot)
 
@@ -85,6 +97,20 @@ class Saver:
         self._writer.wait()
         self._shard_writer.wait()
 
+    def wait_together(self) -> None:
+        """Return in every process when rank 0 has everything on disk; collective.
+
+        Rank 0 may write for longer than a collective operation waits for it, so the others hear
+        from it now and then.
+
+        Raises:
+            StageFailedError: in rank 0, the last write failed.
+        """
+        is_idle = self._fabric.world_size == 1
+        while not is_idle:
+            is_idle = self._fabric.broadcast(self._writer.wait_for(self._patience_s))
+        self.wait()
+
     def _write(self, snapshot: dict[str, Any]) -> None:
         write_checkpoint(self._ctx.run, snapshot, self._companions)
         self._published(snapshot["step"])
@@ -95,7 +121,9 @@ class Saver:
         run, fabric = self._ctx.run, self._fabric
         name = begin_checkpoint(run, state.step).name if fabric.is_global_zero else ""
         folder = run.checkpoints_dir / fabric.broadcast(name)
-        self._shard_writer.submit({"folder": folder, "snapshot": snapshot_shards(state)})
+        self._shard_writer.submit(
+            {"folder": folder, "snapshot": snapshot_shards(state, self._buffer)}
+        )
 
     def _write_shards(self, part: dict[str, Any]) -> None:
         """Write this process's part; rank 0 publishes the folder when all are written."""

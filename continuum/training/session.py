@@ -18,6 +18,7 @@ from continuum.stage import StageContext
 from continuum.training.checkpoint import Companions, discard_damaged
 from continuum.training.data import Share, rows_at_once
 from continuum.training.fabric import Resolved, as_record, make_fabric, resolve
+from continuum.training.failures import named_device_faults
 from continuum.training.guards import DivergedError
 from continuum.training.loop import Task, fit
 from continuum.training.memory import keep_freed_memory, memory_warnings, with_checkpointing
@@ -252,15 +253,17 @@ def _fit(
         log.continue_from(state.step, owes_evaluation=state.owes_evaluation)
         _note_earlier_best(fabric, ctx, state, task)
         try:
-            fit(
-                fabric,
-                state,
-                task,
-                log=log,
-                save=saver.save,
-                report=ctx.report,
-                should_stop=ctx.should_stop,
-            )
+            with named_device_faults(fabric, state):
+                fit(
+                    fabric,
+                    state,
+                    task,
+                    log=log,
+                    save=saver.save,
+                    report=ctx.report,
+                    should_stop=ctx.should_stop,
+                )
+            saver.wait_together()
         except DivergedError as error:
             saver.wait()
             steps = [checkpoint.manifest.step for checkpoint in ctx.run.checkpoints()]

@@ -2,16 +2,18 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch.distributed.checkpoint.staging import BlockingAsyncStager
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
+from torch.distributed.tensor import DTensor
 
 from continuum.files import FileDigest, hash_file
+from continuum.training.host_buffer import HostBuffer
 from continuum.training.shard_files import (
     MODEL,
     OPTIMIZER,
@@ -24,11 +26,16 @@ from continuum.training.state import (
     TrainingState,
     by_index,
     by_name,
+    cloned,
+    local_part,
     unwrap,
     unwrap_optimizer,
 )
 from continuum.training.tied import has_tied_embeddings, with_head, without_head
 from continuum.training.weights import SHARDS_DIR
+
+WRITERS_TIMEOUT = timedelta(hours=2)
+"""How long one writing thread waits for the others: a slow disk is no fault of the network."""
 
 
 @dataclass(frozen=True)
@@ -39,16 +46,39 @@ class ShardSnapshot:
     values: dict[str, Any]
 
 
-def snapshot_shards(state: TrainingState) -> ShardSnapshot:
-    """This process's part, copied to the host: training may go on. Collective, for the RNG."""
+def snapshot_shards(state: TrainingState, buffer: HostBuffer | None = None) -> ShardSnapshot:
+    """This process's part, copied to the host: training may go on. Collective, for the RNG.
+
+    Args:
+        buffer: Holds the copies until it is used again; without one each tensor gets memory of
+            its own.
+    """
     core = unwrap(state.model)
     named = by_name(unwrap_optimizer(state.optimizer), state.names)
     weights = core.state_dict()
     weights = without_head(weights) if has_tied_embeddings(core) else weights
     flat: dict[str, Any] = {MODEL + name: value for name, value in weights.items()}
     flat |= {OPTIMIZER + name: value for name, value in _leaves(named["state"])}
-    tensors = BlockingAsyncStager().stage(flat)
+    tensors = _staged(flat, buffer)
     return ShardSnapshot(tensors, {**state.plain_values(), "param_groups": named["param_groups"]})
+
+
+def _staged(flat: dict[str, Any], buffer: HostBuffer | None) -> dict[str, Any]:
+    """The same values with this process's part of each tensor on the host."""
+    parts = {name: local_part(v) for name, v in flat.items() if isinstance(v, torch.Tensor)}
+    if buffer is not None:
+        buffer.begin(parts.values())
+    copy = cloned if buffer is None else buffer.copy
+    staged = dict(flat)
+    for name, part in parts.items():
+        staged[name] = copy(part)
+        if isinstance(flat[name], DTensor):
+            sharded = flat[name].detach()
+            sharded._local_tensor = staged[name]  # as torch's own stagers do
+            staged[name] = sharded
+    if any(part.device.type == "cuda" for part in parts.values()):
+        torch.cuda.synchronize()  # The copies to the host were only begun.
+    return staged
 
 
 def writers_group() -> dist.ProcessGroup:
@@ -57,7 +87,7 @@ def writers_group() -> dist.ProcessGroup:
     In threads of their own they meet here while their main threads meet in training, in whatever
     order.
     """
-    group = dist.new_group(backend="gloo")
+    group = dist.new_group(backend="gloo", timeout=WRITERS_TIMEOUT)
     assert isinstance(group, dist.ProcessGroup), "every process is in it"
     return group
 

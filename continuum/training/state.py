@@ -8,6 +8,7 @@ processes.
 """
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import Any
@@ -23,11 +24,15 @@ from torch.distributed.checkpoint.state_dict import (
     set_optimizer_state_dict,
 )
 from torch.distributed.fsdp import FSDPModule
+from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
+from continuum.training.host_buffer import HostBuffer
 from continuum.training.tied import has_tied_embeddings, with_head, without_head
 from continuum.training.weights import strip_wrapping
 
+HostCopy = Callable[[torch.Tensor], torch.Tensor]
+"""Makes of a tensor one on the host that training cannot change."""
 WRAPPED = ("_forward_module", "_orig_mod")
 """Where Fabric's module and a compiled one hold what they wrap."""
 EXECUTION_FLAGS = ("capturable", "differentiable", "foreach", "fused")
@@ -80,13 +85,17 @@ class TrainingState:
         """Training tokens through the whole ancestry, as far as it is known."""
         return self.tokens_before + self.tokens_seen - self.skipped_tokens
 
-    def snapshot(self, *, is_writer: bool = True) -> dict[str, Any]:
+    def snapshot(
+        self, *, is_writer: bool = True, buffer: HostBuffer | None = None
+    ) -> dict[str, Any]:
         """All of it, copied to the host; every process of a run must take part.
 
         With fsdp the tensors are gathered on rank 0 and the others' snapshots hold none.
 
         Args:
             is_writer: Whether it is kept; of a process that does not, nothing is copied.
+            buffer: Holds the copies until it is used again; without one each tensor gets memory
+                of its own. What fsdp gathers is in host memory already, and is not copied again.
         """
         if is_sharded(self.model):
             tensors = self.whole_tensors()
@@ -96,12 +105,28 @@ class TrainingState:
         is_tied = has_tied_embeddings(unwrap(self.model))
         if is_tied:
             tensors["model"] = without_head(tensors["model"])
-        state: dict[str, Any] = _canonical({**tensors, **self.plain_values()})
+        values = {**tensors, **self.plain_values()}
+        state: dict[str, Any] = _canonical(values, self._host_copy(values, buffer))
         if is_tied:
             state["model"] = with_head(state["model"])
         if _uses_cuda():
             torch.cuda.synchronize()  # The copies to the host were only begun.
         return state
+
+    def _host_copy(self, values: dict[str, Any], buffer: HostBuffer | None) -> HostCopy:
+        """How each tensor among `values` gets to be one that training cannot change."""
+        if is_sharded(self.model):
+            return _unless_apart(self._storages())
+        if buffer is None:
+            return cloned
+        buffer.begin(tensors_in(values))
+        return buffer.copy
+
+    def _storages(self) -> set[int]:
+        """Where the memory of model and optimizer begins, of each tensor."""
+        live = [*self.model.parameters(), *self.model.buffers()]
+        live += tensors_in(list(unwrap_optimizer(self.optimizer).state.values()))
+        return {local_part(tensor).untyped_storage().data_ptr() for tensor in live}
 
     def plain_values(self) -> dict[str, Any]:
         """Everything but the model and the optimizer; collective, for the RNG of every rank."""
@@ -236,19 +261,28 @@ def with_own_flags(named: dict[str, Any], optimizer: torch.optim.Optimizer) -> d
     return {**named, "param_groups": [{**group, **own} for group, own in pairs]}
 
 
-def _canonical(value: Any) -> Any:
-    """The same value made of fresh containers, interned strings, and tensors on the host.
+def _canonical(value: Any, copy: HostCopy = torch.Tensor.clone) -> Any:
+    """The same value made of fresh containers, interned strings, and copied tensors.
 
     Pickle writes a second occurrence of one object as a back reference, so equal states whose
     strings are shared differently (trained on, or loaded from a file) would differ in their bytes.
     """
     if isinstance(value, torch.Tensor):
-        return _to_host(value)
+        return copy(value)
     if isinstance(value, dict):
-        return {_canonical(key): _canonical(item) for key, item in value.items()}
+        return {_canonical(key): _canonical(item, copy) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return type(value)(_canonical(item) for item in value)
+        return type(value)(_canonical(item, copy) for item in value)
     return sys.intern(value) if type(value) is str else value
+
+
+def tensors_in(value: Any) -> list[torch.Tensor]:
+    """The tensors in nested containers, in the order in which `_canonical` copies them."""
+    if isinstance(value, torch.Tensor):
+        return [value]
+    items = value.values() if isinstance(value, dict) else value
+    is_nested = isinstance(value, (dict, list, tuple))
+    return [tensor for item in items for tensor in tensors_in(item)] if is_nested else []
 
 
 def _sorted(value: Any) -> Any:
@@ -264,12 +298,32 @@ def _sorted(value: Any) -> Any:
     return value
 
 
-def _to_host(tensor: torch.Tensor) -> torch.Tensor:
-    """A copy that training cannot change; from a GPU it goes on while the GPU works."""
-    if tensor.device.type != "cuda":
+def local_part(tensor: torch.Tensor) -> torch.Tensor:
+    """This process's part of a sharded tensor; any other as it is."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def cloned(tensor: torch.Tensor) -> torch.Tensor:
+    """A copy on the host."""
+    if tensor.device.type == "cpu":
         return tensor.detach().clone(memory_format=torch.contiguous_format)
-    host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
-    return host.copy_(tensor.detach(), non_blocking=True)
+    return tensor.detach().cpu().contiguous()
+
+
+def _unless_apart(live: set[int]) -> HostCopy:
+    """Copies what training still works on; what was gathered for the snapshot is one already.
+
+    Args:
+        live: Where the memory of what training works on begins.
+    """
+
+    def copy(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        is_whole = tensor.is_contiguous() and storage.nbytes() == tensor.nbytes
+        is_apart = tensor.device.type == "cpu" and storage.data_ptr() not in live
+        return tensor.detach() if is_whole and is_apart else cloned(tensor)
+
+    return copy
 
 
 def _uses_cuda() -> bool:

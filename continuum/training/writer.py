@@ -23,12 +23,22 @@ class BackgroundWriter:
 
     def wait(self) -> None:
         """Return when nothing is in flight; raises what the last write raised."""
+        self.wait_for(None)
+
+    def wait_for(self, timeout_s: float | None) -> bool:
+        """Wait no longer than this; True when nothing is in flight.
+
+        Raises what the last write raised.
+        """
         if self._thread is not None:
-            self._thread.join()
+            self._thread.join(timeout_s)
+            if self._thread.is_alive():
+                return False
             self._thread = None
         error, self._error = self._error, None
         if error is not None:
             raise error
+        return True
 
     def _run(self, snapshot: dict[str, Any]) -> None:
         try:

@@ -2,6 +2,9 @@
 
     python -m tests.benchmarks --only gpu
 
+Each model is trained in continuum's default precision, which LitGPT then trains in too, and in
+LitGPT's own, bf16-true. Where the time goes is told by `python -m tests.gpu profile`.
+
 MFU is the share of the GPU's arithmetic that the model's own operations take: tokens/s times the
 operations of a token (`Architecture.training_flops_per_token`), divided by what the device could do
 by its data sheet (`continuum.training.peak_flops`).
@@ -23,30 +26,34 @@ WARM_UP = 2
 """Turns that do not count: compiling, and the memory that is first asked for."""
 COMMON = Training(
     sequence_length=2048,
-    precision="bf16-true",
+    precision="auto",
     accelerator="cuda",
     log_every=10,
     evaluation_batches=None,
     copies=40,
 )
-TRAININGS = (
+MODELS = (
     replace(COMMON, model="pythia-160m", global_batch=64, micro_batch=16),
+    replace(COMMON, model="pythia-410m", global_batch=32, micro_batch=8),
     replace(COMMON, model="pythia-1b", global_batch=32, micro_batch=8),
 )
 """They fit into 80 GB."""
+PRECISIONS = ("auto", "bf16-true")
 
 
 @benchmark("gpu")
 def bench_gpu(setting: Setting) -> Sequence[Row]:
-    """Ten steps of one, then ten of the other; quick ones of the smaller model alone."""
+    """Ten steps of one, then ten of the other; quick ones of the smallest model alone."""
     peak = peak_flops()
     if peak is None:
         print("gpu: no CUDA device here, so nothing is measured", file=sys.stderr)
         return []
     rows: list[Row] = []
-    for training in TRAININGS[: 1 if setting.quick else None]:
-        folder = setting.work_dir / training.model
-        rows += rows_of(training, *train(training, folder, setting.rounds), peak)
+    for model in MODELS[: 1 if setting.quick else None]:
+        for precision in PRECISIONS:
+            training = replace(model, precision=precision)
+            folder = setting.work_dir / f"{training.model}-{precision}"
+            rows += rows_of(training, *train(training, folder, setting.rounds), peak)
     return rows
 
 
@@ -65,7 +72,8 @@ def train(training: Training, folder: Path, rounds: int) -> tuple[list[Turn], li
     """The turns of LitGPT and of continuum."""
     ours = write_training(folder / "ours", training)
     texts = write_texts(folder / "texts", training)
-    litgpts = (texts, tokenizer_of(ours), training.as_json())
+    theirs_in = replace(training, precision=training.resolved_precision)
+    litgpts = (texts, tokenizer_of(ours), theirs_in.as_json())
     with (
         paced("train_litgpt", *litgpts, errors=folder / "litgpt.txt") as theirs,
         paced("train_ours", ours, errors=folder / "ours.txt") as own,
@@ -84,11 +92,13 @@ def rows_of(
     flops = architecture(model).training_flops_per_token(length)
     assert flops is not None, f"{model} is counted"
     note = f"MFU {own * flops / peak:.1%} against {reference * flops / peak:.1%}"
-    what = f"training of {model} on a GPU, {training.precision}, sequence {length:,}"
+    precision = training.resolved_precision
+    what = f"training of {model} on a GPU, {precision}, sequence {length:,}"
+    name = f"gpu/{model}-{precision}"
     most, own_most = (max(turn.device_bytes for turn in t) / 1e6 for t in (theirs, ours))
     return [
         Row(
-            f"gpu/{model}-speed",
+            f"{name}-speed",
             what,
             LITGPT,
             reference,
@@ -98,5 +108,13 @@ def rows_of(
             more_is_better=True,
             note=note,
         ),
-        Row(f"gpu/{model}-memory", f"{what}, its memory", LITGPT, most, own_most, "MB", 1.0),
+        Row(
+            f"{name}-memory",
+            f"{what}, its memory",
+            LITGPT,
+            most,
+            own_most,
+            "MB",
+            1.0,
+        ),
     ]

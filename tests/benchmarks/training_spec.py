@@ -36,6 +36,13 @@ class Training:
     """How often the text of about 0.7 MB is repeated."""
 
     @property
+    def resolved_precision(self) -> str:
+        """What `auto` becomes on a GPU with bf16 units; LitGPT knows no `auto`."""
+        if self.precision != "auto":
+            return self.precision
+        return "bf16-mixed" if self.accelerator == "cuda" else "32-true"
+
+    @property
     def tokens_per_turn(self) -> int:
         """Of the steps between two rows of the log."""
         return self.sequence_length * self.global_batch * self.log_every

@@ -14,7 +14,7 @@ from tests.planning.golden_stages import SPEC, plan_with, prepare
 
 OTHER: dict[str, Any] = {
     "accelerator": "cuda", "sequences": 9, "tokens": 9000, "on": ["tokenize"],
-    "bos_token": "<s>", "compile": "on",
+    "bos_token": "<s>", "collective_timeout": "5m", "compile": "on",
     "corpus": "fetch_all", "description": "Other words.", "devices": 4,
     "document": "eos", "encoding": "cp1252", "eos_token": "</s>", "epochs": 1.75,
     "fraction": 0.25, "from": "pretrain_epochs", "global_batch_size": 32,

@@ -36,7 +36,7 @@ QUICK: dict[str, dict[str, Any]] = {
 """In this process's world of one."""
 SLOW: dict[str, dict[str, Any]] = {
     "compile": {"compile": "on"},
-    "strategy ddp": {"devices": 2, "strategy": "ddp"},
+    "strategy ddp": {"devices": 2, "strategy": "ddp", "collective_timeout": "5m"},
     "strategy fsdp": {"devices": 2, "strategy": "fsdp", "micro_batch_size": 2},
     "accumulate_unsharded": {
         "devices": 2,

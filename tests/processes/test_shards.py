@@ -12,7 +12,7 @@ import torch
 
 from continuum.architecture import architecture
 from continuum.training.litgpt import build_model
-from tests.processes import begin_model, save_shards
+from tests.processes import begin_model, save_shards, snapshot_memory
 from tests.processes.begin_model import digest
 from tests.training.samples import cpu_fabric, tokenizer_folder
 
@@ -74,3 +74,16 @@ def test_shards_are_written_in_the_background_as_they_were(tmp_path: Path) -> No
     print(f"stalled {told['stalled_s']:.3f} s of {told['written_s']:.3f} s")
     assert told["is_same"]
     assert not told["is_published_at_once"]
+
+
+def test_the_gathered_state_is_not_copied_once_more() -> None:
+    """On rank 0; the other holds nothing of the whole, and unsharded, nobody but rank 0 copies."""
+    for strategy in ("fsdp", "ddp"):
+        first, second = sorted(
+            torchrun(2, snapshot_memory.__file__, "pythia-70m", strategy),
+            key=lambda line: int(line["rank"]),
+        )
+        print(f"{strategy}: {first['taken_bytes'] / first['state_bytes']:.2f} of the state")
+        assert first["taken_bytes"] < 1.35 * first["state_bytes"]
+        assert second["taken_bytes"] < 0.35 * first["state_bytes"]
+        assert first["is_as_before"]

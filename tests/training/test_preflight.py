@@ -237,26 +237,34 @@ def forecast_70b(checkpoint_format: str, *, host_tb: float, **runtime: Any) -> F
 
 
 def test_a_70b_model_gathered_on_one_host_is_refused_and_in_parts_accepted() -> None:
-    (refusal,) = forecast_70b("full", host_tb=1.0).problems
-    assert "about 1.7 TB of a node's host memory" in refusal
-    assert "827.7 GB gathered on rank 0, 827.7 GB copied to be written" in refusal
-    assert "has 1.0 TB" in refusal
+    (refusal,) = forecast_70b("full", host_tb=0.8).problems
+    assert "about 827.7 GB of a node's host memory" in refusal
+    assert "(827.7 GB gathered on rank 0)" in refusal  # once: what is gathered is not copied
+    assert "has 800.0 GB" in refusal
     assert "runtime.checkpoint.format sharded" in refusal
-    accepted = forecast_70b("sharded", host_tb=1.0)
+    accepted = forecast_70b("sharded", host_tb=0.9)
     assert (accepted.problems, accepted.warnings) == ((), ())
-    assert forecast_70b("full", host_tb=2.0).problems == ()
+    assert forecast_70b("full", host_tb=0.9).problems == ()
+
+
+def test_one_gpus_page_locked_copy_counts_as_host_memory() -> None:
+    recipe = make_recipe(global_batch_size=32, runtime={"accelerator": "cuda"})
+    shape = architecture("Llama-2-7b-hf")
+    host = Host(HostMemory(int(64e9), int(64e9)), has_cuda_device=True)
+    (refusal,) = forecast_training(recipe, shape, {"tokens": made()}, host=host).problems
+    assert "80.9 GB of a node's host memory (80.9 GB page-locked for copies)" in refusal
 
 
 def test_the_parts_of_a_node_share_its_memory() -> None:
     (refusal,) = forecast_70b("sharded", host_tb=0.5).problems
-    assert "827.7 GB copied to be written" in refusal
+    assert "827.7 GB page-locked for copies" in refusal
     assert "more nodes" in refusal
     on_four = forecast_70b("sharded", host_tb=0.5, num_nodes=4)
     assert (on_four.problems, on_four.warnings) == ((), ())
 
 
 def test_a_machine_that_only_plans_a_70b_model_warns_of_its_host_memory() -> None:
-    planned = forecast_70b("full", host_tb=1.0, num_nodes=128)
+    planned = forecast_70b("full", host_tb=0.8, num_nodes=128)
     assert planned.problems == ()
     (warning,) = planned.warnings
-    assert "1.7 TB of a node's host memory" in warning
+    assert "827.7 GB of a node's host memory" in warning

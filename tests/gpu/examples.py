@@ -1,0 +1,30 @@
+"""The quickstart, as its README has it."""
+
+import json
+from typing import Any
+
+from tests.commands import Cli
+from tests.gpu.parts import Setting, check, part
+from tests.shipped import copy_shipped
+
+TRAININGS = {"pretrain": "500k", "longer": "750k", "retrain": "300k"}
+TOY = ("10k", "14k", "8k")
+
+
+@part("quickstart")
+def quickstart(setting: Setting) -> dict[str, Any]:
+    """The whole flow; a toy has fewer tokens."""
+    folder = copy_shipped(setting.work_dir / "shipped") / "experiments" / "quickstart"
+    overrides = zip(TRAININGS, TOY, strict=True) if setting.is_toy else ()
+    changed = [f"--set=stages.{stage}.max_tokens={tokens}" for stage, tokens in overrides]
+    done = Cli()("run", folder, *changed, expect=None)
+    print(done.stdout, done.stderr)
+    check(done.returncode == 0, f"exit code {done.returncode}: {done.stderr[-1500:]}")
+    metrics = {}
+    for stage in TRAININGS:
+        (path,) = folder.glob(f"runs/{stage}-*/artifact.json")
+        metrics[stage] = json.loads(path.read_text(encoding="utf-8"))["metrics"]
+        (resolved,) = folder.glob(f"runs/{stage}-*/resolved.json")
+        told = json.loads(resolved.read_text(encoding="utf-8"))
+        check(setting.is_toy or told["accelerator"] == "cuda", f"{stage}: {told}")
+    return {"metrics": metrics}
