@@ -1,9 +1,10 @@
 """The quickstart, as its README has it."""
 
-import json
 from typing import Any
 
-from tests.commands import Cli
+from continuum.artifacts import TrainingCheckpoint
+from continuum.runs import StageRun
+from tests.commands import Cli, only
 from tests.gpu.parts import Setting, check, part
 from tests.shipped import copy_shipped
 
@@ -22,9 +23,10 @@ def quickstart(setting: Setting) -> dict[str, Any]:
     check(done.returncode == 0, f"exit code {done.returncode}: {done.stderr[-1500:]}")
     metrics = {}
     for stage in TRAININGS:
-        (path,) = folder.glob(f"runs/{stage}-*/artifact.json")
-        metrics[stage] = json.loads(path.read_text(encoding="utf-8"))["metrics"]
-        (resolved,) = folder.glob(f"runs/{stage}-*/resolved.json")
-        told = json.loads(resolved.read_text(encoding="utf-8"))
+        run = StageRun(only(folder, f"runs/{stage}-*"))
+        artifact = run.artifact()
+        assert isinstance(artifact, TrainingCheckpoint)
+        metrics[stage] = artifact.metrics
+        told = run.resolved()
         check(setting.is_toy or told["accelerator"] == "cuda", f"{stage}: {told}")
     return {"metrics": metrics}

@@ -28,7 +28,7 @@ def write(
         "global_batch_size": 4 if setting.is_toy else 2 * micro,
         "optimizer": {"lr": 3e-4, "weight_decay": 0.1},
         "max_norm": 1.0,
-        "evaluate": None,
+        "evaluate": {"final": False},
         **fields,
     }
     text = small_flow(
