@@ -28,7 +28,8 @@ OTHER: dict[str, Any] = {
     "strategy": "ddp", "text_field": "content", "to": 1e-6, "tokenizer": "train_tokenizer_all",
     "url": "https://example.org/other.txt", "vocab_size": 600, "weight_decay": 0.3,
     "betas": [0.8, 0.9], "every": 70, "keep_every": 700, "min_lr": 1e-7, "warmup": 70,
-    "split": 8, "init": 8, "missing": "skip", "newlines": "keep",
+    "split": 8, "init": 8, "missing": "skip", "newlines": "keep", "lossy": "allow",
+    "activation_checkpointing": "full",
     "tokenize_fraction": 9.0, "tokenize_corpus": 9.0, "files": ["*.txt"], "decay": 70,
 }  # fmt: skip
 """Another valid value for each field, by the last part of its path."""
