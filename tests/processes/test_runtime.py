@@ -21,6 +21,7 @@ QUICK: dict[str, dict[str, Any]] = {
     "micro_batch_size": {"micro_batch_size": 1},
     "log_every": {"log_every": 3},
     "deterministic": {"deterministic": True},
+    "activation_checkpointing": {"activation_checkpointing": "full"},
     "accelerator": {"accelerator": "auto"},
     "loggers": {"loggers": ["csv"]},
     "checkpoint": {
