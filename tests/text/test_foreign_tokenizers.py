@@ -123,11 +123,11 @@ def test_a_tokenizer_json_that_is_none_is_called_what_it_is(
 def test_a_sentencepiece_model_is_known_by_its_content(tmp_path: Path) -> None:
     assert is_sentencepiece(SENTENCEPIECE)
     assert not any(map(is_sentencepiece, (TIKTOKEN, RWKV, TEKKEN, b"", b"\n" * 50, b"\x0a")))
-    (tmp_path / "tokenizer.model").write_bytes(SENTENCEPIECE)
     is_installed = importlib.util.find_spec("sentencepiece") is not None
     message = (
         "is not a whole" if is_installed else "is a SentencePiece model and needs that package"
     )
+    (tmp_path / "tokenizer.model").write_bytes(SENTENCEPIECE[:-1])
     with pytest.raises(PreflightError, match=message):
         inspect_tokenizer(tmp_path)
 
