@@ -67,8 +67,6 @@ def write_splits(
         check_ids(encoded, num_ids)
         num_unknown = watch.see(batch, encoded) if watch is not None else [0] * len(batch)
         _append(sides, batch, encoded, marks, num_unknown, log)
-    if log is not None:
-        log.flush()
     return {split: side.close() for split, side in sides.items()}
 
 

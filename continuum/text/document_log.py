@@ -66,7 +66,9 @@ class DocumentLog:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._files.close()
+        with self._files:
+            for index in self._indexes.values():
+                index.flush()
 
     def add(
         self, split: SplitName, place: tuple[int, int], document: DocumentCounts, *, end: int
@@ -85,11 +87,6 @@ class DocumentLog:
         counts.num_unknown += document.num_unknown
         counts.num_tokens += end - self._ends.get(split, 0)
         self._ends[split] = end
-
-    def flush(self) -> None:
-        """Write what is buffered; no document follows."""
-        for index in self._indexes.values():
-            index.flush()
 
     def sources(self) -> tuple[SourceCounts, ...]:
         """The counts, in the order of the corpora."""

@@ -14,7 +14,7 @@ from tokenizers import Tokenizer, decoders
 
 from continuum.errors import PreflightError
 from continuum.processors import num_processors
-from continuum.text.safe_places import BYTE_SIGNS, component_kinds
+from continuum.text.components import BYTE_SIGNS, component_kinds
 from continuum.text.tokenizing import load_sentencepiece, load_tokenizer_json, vocabulary_file
 
 NUM_TRIED_TOKENS = 1000

@@ -25,7 +25,6 @@
 Tables of Unicode differ by version, so only characters as old as Unicode 3.2 are considered.
 """
 
-import json
 import unicodedata
 from dataclasses import dataclass
 from functools import cached_property
@@ -34,6 +33,7 @@ from typing import Any
 from tokenizers import AddedToken, Tokenizer
 
 from continuum.text.char_tests import SPACES, Test, category_test, one_of
+from continuum.text.components import BYTE_SIGNS, component_kinds
 from continuum.text.pattern_syntax import UnsupportedPatternError
 from continuum.text.split_patterns import SplitPattern, literal_pattern
 
@@ -301,16 +301,6 @@ class _Bpe:
         return is_known and left + right not in self._text
 
 
-def _byte_signs() -> tuple[str, ...]:
-    """The character by which byte-level tokenizers write each byte, as GPT-2 chose it."""
-    printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
-    others = iter(range(0x100, 0x200))
-    return tuple(chr(byte if byte in printable else next(others)) for byte in range(256))
-
-
-BYTE_SIGNS = _byte_signs()
-
-
 def _is_plain(char: str) -> bool:
     """Whether it is a starter that composes with nothing before it, in every version of Unicode.
 
@@ -333,26 +323,3 @@ def _is_alone(char: str) -> bool:
 
 _ALONE = (("\u3001", "\u3011"), ("\u3041", "\u3096"), ("\u30a1", "\u30fa"), ("\u4e00", "\u9fa5"))
 """Punctuation, kana and Han."""
-
-
-def _state(component: Any) -> dict[str, Any] | None:
-    """How `tokenizer.json` writes a component."""
-    if component is None:
-        return None
-    state: dict[str, Any] = json.loads(component.__getstate__())
-    return state
-
-
-def component_kinds(component: Any, members: str) -> list[dict[str, Any]]:
-    """The parts of a normalizer (`members` is `normalizers`) or a pre-tokenizer
-    (`pretokenizers`), as `tokenizer.json` writes them."""
-    return _flat(_state(component), members)
-
-
-def _flat(kind: dict[str, Any] | None, members: str) -> list[dict[str, Any]]:
-    """The components of a sequence of sequences, in order."""
-    if kind is None:
-        return []
-    if kind["type"] != "Sequence":
-        return [kind]
-    return [inner for member in kind[members] for inner in _flat(member, members)]

@@ -151,6 +151,9 @@ def test_a_token_is_shown_by_its_own_bytes(tmp_path: Path) -> None:
     assert special is not None
     assert found.is_special(special)
     assert found.of(special) == b"<s>"
+    byte_level.decoder = None
+    found = _save(byte_level, tmp_path / "without a decoder")
+    assert found.join(ids) == text
 
     pieces = {"<unk>": 0, "▁a": 1, "b": 2, "<0xE2>": 3, "▁": 4, "a": 5}
     metaspace = Tokenizer(models.BPE(vocab=pieces, merges=[("▁", "a")], unk_token="<unk>"))
