@@ -37,6 +37,7 @@ from continuum.fields import (
     runtime_field,
     with_one_spelling,
 )
+from continuum.problems import Problem
 from continuum.records import StageRecord, spec_as_now
 from continuum.runs import StageRun
 from continuum.seeds import complete_seeds
@@ -66,16 +67,6 @@ __all__ = [
     "stage_kinds",
     "with_one_spelling",
 ]
-
-
-@dataclass(frozen=True)
-class Problem:
-    """Something wrong with a stage that its fields' types cannot say."""
-
-    path: tuple[str | int, ...]
-    """Where, below the stage."""
-    message: str
-    suggestion: str | None = None
 
 
 @dataclass(frozen=True)
