@@ -16,7 +16,7 @@ from continuum.fields import Spec, cosmetic_field
 from continuum.records import with_sequences
 from continuum.seeds import Seeds
 from continuum.spec.compose import Composition, blame_variables, compose
-from continuum.spec.diagnostics import Diagnostic, SpecError
+from continuum.spec.diagnostics import Diagnostic, SpecError, in_order
 from continuum.spec.faults import Faults
 from continuum.spec.foreign import KINDS
 from continuum.spec.keys import KeyPath, suggest
@@ -101,6 +101,53 @@ class Document:
         return faults.found[0]
 
 
+@dataclass(frozen=True)
+class Loaded:
+    """Result of reading a spec: the sound part of it, and everything that is wrong."""
+
+    sound: Experiment | None
+    """The experiment with its sound stages alone: those without an error, and so all that they
+    refer to. None where there is none, or where the head of the file is wrong."""
+    tree: Node | None
+    """The document with the place of every value; None where it could not be read."""
+    problems: Sequence[Diagnostic]
+    """In the order of their places."""
+    composition: Composition | None = None
+
+    @property
+    def experiment(self) -> Experiment | None:
+        """The experiment, when nothing is wrong with it."""
+        return None if self.problems else self.sound
+
+    def diagnostic(
+        self,
+        code: str,
+        path: KeyPath,
+        message: str,
+        suggestion: str | None = None,
+        *,
+        at_key: bool = False,
+    ) -> Diagnostic:
+        """An error about the value (or the key) at `path`, or the nearest above it."""
+        assert self.tree is not None
+        faults = Faults(self.tree)
+        faults.add(code, path, message, suggestion, at_key=at_key)
+        return faults.found[0]
+
+    def document(self) -> Document:
+        """The experiment with its document.
+
+        Raises:
+            SpecError: with every problem.
+        """
+        if self.problems:
+            raise SpecError(self.problems, first=self.problems[0].place.file)
+        assert self.sound is not None
+        assert self.tree is not None
+        assert self.composition is not None
+        return Document(self.sound, self.tree, self.composition)
+
+
 def load_experiment(
     path: Path, overrides: Sequence[str] = (), *, is_earlier: bool = False
 ) -> Experiment:
@@ -111,21 +158,33 @@ def load_experiment(
 def load_document(
     path: Path, overrides: Sequence[str] = (), *, is_earlier: bool = False
 ) -> Document:
-    """Read and check an experiment, and keep where everything stands.
+    """Read and check an experiment, and keep where everything stands; see `load`.
+
+    Raises:
+        SpecError: with every mistake in the file, its bases and the overrides.
+    """
+    return load(path, overrides, is_earlier=is_earlier).document()
+
+
+def load(path: Path, overrides: Sequence[str] = (), *, is_earlier: bool = False) -> Loaded:
+    """Read and check an experiment: everything that is wrong, and the sound part.
 
     Args:
         path: The YAML file.
         overrides: `PATH=VALUE` texts, as `--set` takes them.
         is_earlier: Whether to read fields of an earlier release too.
-
-    Raises:
-        SpecError: with every mistake in the file, its bases and the overrides.
     """
-    composition = compose(path, overrides)
-    mild = composition.mild
-    root = drop_nulls(composition.root, Experiment, composition.cleared)
-    root = mend_stages(root, mild)
-    faults = Faults(root)
+    try:
+        composition = compose(path, overrides)
+        root = drop_nulls(composition.root, Experiment, composition.cleared)
+        root = mend_stages(root, composition.mild)
+        return _check(root, composition, path, is_earlier=is_earlier)
+    except SpecError as error:
+        return Loaded(None, None, in_order(error.diagnostics, str(path)))
+
+
+def _check(root: Node, composition: Composition, path: Path, *, is_earlier: bool) -> Loaded:
+    mild, faults = composition.mild, Faults(root)
     written = _load_stages(root, path.parent.resolve(), faults, is_earlier=is_earlier)
     experiment = _load_head(root, written.stages, faults)
     sound = check_references(written, faults)
@@ -137,12 +196,29 @@ def load_document(
         place = ("stages", name, *problem.path)
         is_about_key = repr(str(place[-1])) in problem.message
         faults.add("E401", place, problem.message, problem.suggestion, at_key=is_about_key)
-    if mild or faults.found:
-        found = (blame_variables(fault, composition) for fault in faults.found)
-        raise SpecError([*mild, *_without_echoes(found, mild)], first=str(path))
-    assert experiment is not None
-    assert written.stages.keys() == written.references.keys(), "a stage was lost without a word"
-    return Document(experiment, root, composition)
+    found = (blame_variables(fault, composition) for fault in faults.found)
+    told = in_order([*mild, *_without_echoes(found, mild)], str(path))
+    if not told:
+        assert experiment is not None
+        assert written.stages.keys() == written.references.keys(), "a stage was lost without a word"
+    right = _sound_with_inputs(sound, {name for name, _ in problems})
+    is_planned = experiment is not None and right
+    return Loaded(
+        experiment.model_copy(update={"stages": right}) if experiment and is_planned else None,
+        root,
+        told,
+        composition,
+    )
+
+
+def _sound_with_inputs(stages: Mapping[str, Stage], faulty: set[str]) -> dict[str, Stage]:
+    """The stages that are not faulty and refer to none that is, in the order of the document."""
+    graph = reference_graph({name: stage.refs() for name, stage in stages.items()})
+    right: set[str] = set()
+    for name in TopologicalSorter(graph).static_order():
+        if name not in faulty and graph[name] <= right:
+            right.add(name)
+    return {name: stage for name, stage in stages.items() if name in right}
 
 
 def _without_echoes(

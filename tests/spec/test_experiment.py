@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from continuum.spec.diagnostics import SpecError
-from continuum.spec.experiment import load_experiment
+from continuum.spec.experiment import load, load_experiment
 from tests.spec.documents import HEAD, TRAINING, write
 
 HEAVY = ("torch", "lightning", "litgpt", "litdata", "numpy", "tokenizers", "huggingface_hub")
@@ -100,3 +100,15 @@ def test_validating_imports_nothing_heavy(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == ["toy: valid, 4 stages", "[]"]
+
+
+def test_a_spec_with_mistakes_is_loaded_as_its_sound_stages(tmp_path: Path) -> None:
+    text = TRAINING.replace("lr: 1e-3", "lr: fast") + "seed: 7\n"
+    loaded = load(write(tmp_path / "spec.yaml", text))
+    assert loaded.experiment is None
+    assert [problem.path for problem in loaded.problems] == ["stages.pretrain.optimizer.lr"]
+    assert loaded.sound is not None
+    assert loaded.sound.seed == 7
+    assert list(loaded.sound.stages) == ["books", "tokenizer", "tokens"]
+    told = loaded.diagnostic("E401", ("stages", "tokens", "validation"), "too little text")
+    assert (told.place.line, told.path) == (6, "stages.tokens.validation")
