@@ -9,11 +9,12 @@ import csv
 import hashlib
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from importlib.util import find_spec
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 from urllib.parse import unquote, urlparse
 
@@ -47,10 +48,15 @@ class CodeOrigin(BaseModel):
     """The first file that differs."""
 
 
-def code_origins() -> dict[str, CodeOrigin]:
-    """The packages that compute, by name, whether imported yet or not; imports none."""
-    found = ((name, _file_of(name)) for name in PACKAGES)
-    return {name: _origin(name, file) for name, file in found if file is not None}
+def code_origins(more: Mapping[str, str] = MappingProxyType({})) -> dict[str, CodeOrigin]:
+    """The packages that compute, by name, whether imported yet or not; imports none.
+
+    Args:
+        more: Distributions of other packages whose code runs, by the package's name.
+    """
+    distributions = {**dict(zip(PACKAGES, PACKAGES, strict=True)), **more}
+    found = ((name, _file_of(name)) for name in distributions)
+    return {name: _origin(distributions[name], file) for name, file in found if file is not None}
 
 
 def doubts(origins: dict[str, CodeOrigin]) -> Iterator[str]:
@@ -69,9 +75,9 @@ def _file_of(package: str) -> str | None:
 
 
 @cache
-def _origin(package: str, file: str) -> CodeOrigin:
+def _origin(name: str, file: str) -> CodeOrigin:
     try:
-        installed = distribution(package)
+        installed = distribution(name)
     except PackageNotFoundError:
         return CodeOrigin(file=file, version=None, origin="elsewhere")
     source = json.loads(installed.read_text("direct_url.json") or "{}")
@@ -82,7 +88,7 @@ def _origin(package: str, file: str) -> CodeOrigin:
     is_dirty, changed = None, None
     if checkout is not None:
         is_dirty, changed = _uncommitted(Path(file).parent)
-    elif package not in TOO_LARGE:
+    elif name not in TOO_LARGE:
         is_dirty, changed = _edited(installed)
     return CodeOrigin(
         file=file,

@@ -19,7 +19,8 @@ from continuum.reasons import (
 from continuum.recipe import BUDGET_FIELDS
 from continuum.records import StageRecord
 from continuum.runs import ExperimentFolder, StageRun
-from continuum.stage import Stage, rebuild_stage
+from continuum.stage import Stage
+from continuum.stages import rebuild_stage
 
 
 class History:

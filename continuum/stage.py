@@ -1,20 +1,14 @@
-"""A stage of an experiment: its spec, its references, what it runs with, and how it is found.
+"""A stage of an experiment: its spec, its references, and what it runs with.
 
-A kind of stage is one file in `continuum/stages/`: a subclass of `Stage` with its fields, the
-artifact it produces and `run()`. Importing the package registers them all; a new kind touches no
-other file.
+A kind of stage is a subclass of `Stage` with its fields, the artifact it produces and `run()`; see
+`continuum.stages` for where kinds are found. A new one touches no other file.
 """
 
-import importlib
-import json
-import pkgutil
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar, get_args
-
-from pydantic import ValidationError
+from typing import Any, ClassVar
 
 from continuum.architecture import Architecture
 from continuum.artifacts import (
@@ -38,13 +32,11 @@ from continuum.fields import (
     with_one_spelling,
 )
 from continuum.problems import Problem
-from continuum.records import StageRecord, spec_as_now
 from continuum.runs import StageRun
 from continuum.seeds import complete_seeds
 from continuum.spelling import closest
 
 __all__ = [
-    "STAGE_KINDS",
     "UNIT",
     "DiskNeed",
     "Forecast",
@@ -60,11 +52,9 @@ __all__ = [
     "Text",
     "closest",
     "cosmetic_field",
-    "rebuild_stage",
     "runtime_field",
     "select_checkpoint",
     "selected_step",
-    "stage_kinds",
     "with_one_spelling",
 ]
 
@@ -371,37 +361,6 @@ class Stage(Spec):
         return Forecast()
 
 
-STAGE_KINDS: dict[str, type[Stage]] = {}
-
-
-def stage_kinds() -> dict[str, type[Stage]]:
-    """All kinds by name: every `Stage` subclass with a literal `kind` in `continuum.stages`."""
-    if not STAGE_KINDS:
-        package = importlib.import_module("continuum.stages")
-        for module in pkgutil.iter_modules(package.__path__):
-            _register(importlib.import_module(f"continuum.stages.{module.name}"))
-    return dict(STAGE_KINDS)
-
-
-def rebuild_stage(record: StageRecord) -> Stage:
-    """The stage of a record.
-
-    Raises:
-        IntegrityError: this release does not know its kind, or not its fields.
-    """
-    cls = stage_kinds().get(record.kind)
-    if cls is None:
-        raise IntegrityError(f"stage {record.name!r}: there is no kind {record.kind!r} any more")
-    try:
-        return cls.model_validate_json(json.dumps(spec_as_now(record)))
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(map(str, first["loc"]))
-        raise IntegrityError(
-            f"stage {record.name!r}: its record is not of this release ({where}: {first['msg']})"
-        ) from None
-
-
 def select_checkpoint(artifact: Artifact, ref: Ref[Any], run: StageRun) -> Artifact | None:
     """The artifact a reference means: the run's own, or the checkpoint it selects.
 
@@ -440,15 +399,3 @@ def selected_step(artifact: Artifact, ref: Ref[Any], run: StageRun) -> int | Non
         return noted
     best = best_of(run.metrics(), ref.metric)
     return None if best is None else best[1]
-
-
-def _register(module: Any) -> None:
-    for cls in vars(module).values():
-        if not (isinstance(cls, type) and issubclass(cls, Stage)):
-            continue
-        if cls.__module__ != module.__name__ or "kind" not in cls.__annotations__:
-            continue
-        (kind,) = get_args(cls.model_fields["kind"].annotation)
-        if kind in STAGE_KINDS:
-            raise ValueError(f"two stage kinds are called {kind!r}: {STAGE_KINDS[kind]}, {cls}")
-        STAGE_KINDS[kind] = cls

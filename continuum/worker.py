@@ -26,7 +26,8 @@ from continuum.files import sha256_file
 from continuum.inputs import ProvedFiles, verify_inputs
 from continuum.records import InputRecord
 from continuum.runs import StageRun
-from continuum.stage import StageContext, rebuild_stage, select_checkpoint, stage_kinds
+from continuum.stage import Stage, StageContext, select_checkpoint
+from continuum.stages import distribution_of, rebuild_stage, stage_kinds
 from continuum.stopping import StopRequest, heed_signals, leaving_at_once
 
 Report = Callable[[dict[str, Any]], None]
@@ -62,7 +63,7 @@ def run_stage(
         stage = rebuild_stage(record)
         if rank == 0:
             run.discard_unfinished()
-            _record_code(run, report)
+            _record_code(run, stage, report)
         # Datasets that a resume inherits have no reference of its own.
         refs = {str(ref): ref for ref in stage.refs().values()}
         inputs = {i.ref: _find_input(run, i, refs.get(i.ref)) for i in record.inputs}
@@ -228,9 +229,10 @@ def is_stateful(run: StageRun) -> bool:
     return kind is not None and kind.trains
 
 
-def _record_code(run: StageRun, report: Report) -> None:
+def _record_code(run: StageRun, stage: Stage, report: Report) -> None:
     """Note in the attempts what this process imports, and warn of what is not as installed."""
-    origins = code_origins()
+    package = distribution_of(type(stage))
+    origins = code_origins(dict([package] if package else []))
     packages = {name: o.model_dump(exclude_none=True) for name, o in origins.items()}
     run.log_attempt("code", attempt=run.num_attempts, packages=packages)
     for doubt in doubts(origins):

@@ -26,7 +26,8 @@ from continuum.spec.outlook import foreseen_problems
 from continuum.spec.references import References, Written, check_references, reference_graph
 from continuum.spec.source import Node
 from continuum.spec.wording import show
-from continuum.stage import Stage, stage_kinds
+from continuum.stage import Stage
+from continuum.stages import stage_kinds
 
 MAX_NAME_LENGTH = 64
 STAGE_NAME = re.compile(rf"[a-z][a-z0-9_-]{{0,{MAX_NAME_LENGTH - 1}}}")

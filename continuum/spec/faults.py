@@ -22,7 +22,8 @@ from continuum.spec.keys import (
 from continuum.spec.source import Node
 from continuum.spec.unions import UNION, Fault, sort_out_unions
 from continuum.spec.wording import bound_text, comma_hint, name_of, owner_of, quotes_hint, show
-from continuum.stage import Stage, stage_kinds
+from continuum.stage import Stage
+from continuum.stages import stage_kinds
 
 WRONG_TYPE = {
     "string_type": "text",

@@ -16,7 +16,8 @@ from continuum.spec.merge import merge
 from continuum.spec.source import Node
 from continuum.spec.wording import owner_of, show
 from continuum.spelling import nearest
-from continuum.stage import Stage, stage_kinds
+from continuum.stage import Stage
+from continuum.stages import stage_kinds
 
 MAX_UNKNOWN = 100
 """Unknown keys of one mapping: where there are more, they are no slips."""

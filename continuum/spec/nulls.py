@@ -14,7 +14,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from continuum.fields import Spec
 from continuum.spec.keys import KeyPath, field_at
 from continuum.spec.source import Node
-from continuum.stage import stage_kinds
+from continuum.stages import stage_kinds
 
 
 def drop_nulls(root: Node, head: type[Spec], cleared: Set[tuple[str, ...]]) -> Node:

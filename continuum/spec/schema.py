@@ -23,7 +23,8 @@ from continuum.fields import ROLE, Spec, field_docs
 from continuum.spec.experiment import STAGE_NAME, Experiment
 from continuum.spec.schema_fields import DEFINITIONS, VARIABLE, FieldSchemas, Schema
 from continuum.spec.schema_rules import COMPLETE, Requirements
-from continuum.stage import Stage, stage_kinds
+from continuum.stage import Stage
+from continuum.stages import stage_kinds
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 STAGE = "Stage"

@@ -1,1 +1,114 @@
-"""The kinds of stages: one file each, found by `continuum.stage.stage_kinds`."""
+"""The kinds of stages: one file each in this package, or a class that another package offers.
+
+A kind is a subclass of `continuum.stage.Stage` with its fields, the artifact it produces and
+`run()`. Here it is found by its file. Another package names its class by an entry point of the
+group `continuum.stages`, as in its pyproject.toml:
+
+    [project.entry-points."continuum.stages"]
+    average = "my_package.average:Average"
+
+Every command that reads a spec imports all kinds: heavy imports belong into `run()`.
+"""
+
+import importlib
+import json
+import pkgutil
+from collections.abc import Iterator, Mapping
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from types import MappingProxyType
+from typing import NoReturn, get_args
+
+from pydantic import ValidationError
+
+from continuum.errors import IntegrityError, PreflightError
+from continuum.records import StageRecord, spec_as_now
+from continuum.stage import Stage
+
+GROUP = "continuum.stages"
+
+
+@cache
+def stage_kinds() -> Mapping[str, type[Stage]]:
+    """All kinds by name, those of this package first.
+
+    Raises:
+        PreflightError: an installed package offers a kind that cannot be used.
+    """
+    kinds: dict[str, type[Stage]] = {}
+    for cls in _own_kinds():
+        assert _kind_of(cls) not in kinds, f"two kinds of this package: {kinds}, {cls}"
+        kinds[_kind_of(cls)] = cls
+    for entry in sorted(entry_points(group=GROUP), key=lambda entry: (entry.name, entry.value)):
+        cls = _load(entry)
+        if entry.name in kinds:
+            other = kinds[entry.name]
+            _refuse(entry, f"{other.__module__}.{other.__qualname__} is the kind {entry.name!r}")
+        kinds[entry.name] = cls
+    return MappingProxyType(kinds)
+
+
+def distribution_of(kind: type[Stage]) -> tuple[str, str] | None:
+    """The top-level module of a kind from another package, and the distribution that offers it."""
+    module = kind.__module__.partition(".")[0]
+    for entry in entry_points(group=GROUP):
+        if entry.name == _kind_of(kind) and entry.dist is not None:
+            return module, entry.dist.name
+    return None
+
+
+def rebuild_stage(record: StageRecord) -> Stage:
+    """The stage of a record.
+
+    Raises:
+        IntegrityError: this release does not know its kind, or not its fields.
+    """
+    cls = stage_kinds().get(record.kind)
+    if cls is None:
+        raise IntegrityError(f"stage {record.name!r}: there is no kind {record.kind!r} any more")
+    try:
+        return cls.model_validate_json(json.dumps(spec_as_now(record)))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise IntegrityError(
+            f"stage {record.name!r}: its record is not of this release ({where}: {first['msg']})"
+        ) from None
+
+
+def _own_kinds() -> Iterator[type[Stage]]:
+    for found in pkgutil.iter_modules(__path__):
+        module = importlib.import_module(f"{__name__}.{found.name}")
+        for cls in vars(module).values():
+            if isinstance(cls, type) and issubclass(cls, Stage) and _is_kind_in(cls, module):
+                yield cls
+
+
+def _is_kind_in(cls: type[Stage], module: object) -> bool:
+    return cls.__module__ == getattr(module, "__name__", "") and "kind" in cls.__annotations__
+
+
+def _kind_of(cls: type[Stage]) -> str:
+    """The only value that its field `kind` takes; empty for a class that is no kind."""
+    values = get_args(cls.model_fields["kind"].annotation)
+    return str(values[0]) if len(values) == 1 else ""
+
+
+def _load(entry: EntryPoint) -> type[Stage]:
+    try:
+        cls = entry.load()
+    except Exception as error:
+        _refuse(entry, f"it cannot be imported: {type(error).__name__}: {error}")
+    if not (isinstance(cls, type) and issubclass(cls, Stage)):
+        _refuse(entry, "it is not a subclass of continuum.stage.Stage")
+    if _kind_of(cls) != entry.name:
+        _refuse(entry, f"its field `kind` should be Literal[{entry.name!r}]")
+    return cls
+
+
+def _refuse(entry: EntryPoint, why: str) -> NoReturn:
+    package = f"{entry.dist.name} {entry.dist.version}" if entry.dist else "an unknown package"
+    raise PreflightError(
+        f"the stage kind {entry.name!r} ({entry.value}) of the package {package} cannot be used: "
+        f"{why}; update or uninstall the package"
+    )

@@ -137,7 +137,7 @@ class Pretrain(Stage):
 
         recipe = Recipe.model_validate(ctx.recipe, strict=False)
         shape = self.architecture()
-        return train(ctx, recipe, Origin(shape.fields, tied=shape.tied))
+        return train(self, ctx, recipe, Origin(shape.fields, tied=shape.tied))
 
     def _model_name(self) -> str:
         return str(self.model.get("name", "")) if isinstance(self.model, dict) else self.model

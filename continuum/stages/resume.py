@@ -123,7 +123,7 @@ class Resume(Stage):
             state=parent.path,
             parent=parent.digest,
         )
-        return train(ctx, Recipe.model_validate(ctx.recipe, strict=False), origin)
+        return train(self, ctx, Recipe.model_validate(ctx.recipe, strict=False), origin)
 
     def _extend(self, parent: Spec | None) -> Recipe:
         """The parent's recipe with this stage's horizon, schedule, evaluation and runtime."""

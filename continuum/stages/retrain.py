@@ -141,7 +141,7 @@ class Retrain(Stage):
             data_read=parent.data_read,
             data_position=self.data_position,
         )
-        return train(ctx, Recipe.model_validate(ctx.recipe, strict=False), origin)
+        return train(self, ctx, Recipe.model_validate(ctx.recipe, strict=False), origin)
 
     def _tokenizer_problems(self, inputs: Mapping[str, PlanInput]) -> Iterator[str]:
         """A model reads token ids: a dataset of another tokenizer would be noise to it."""

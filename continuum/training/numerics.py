@@ -15,7 +15,6 @@ import torch
 import torch.distributed as dist
 
 from continuum.installed import installed_version, source_digest
-from continuum.stage import stage_kinds
 
 PACKAGES = ("torch", "litgpt", "lightning", "litdata", "numpy", "triton", "continuum")
 """Those whose code computes or orders what is computed."""
@@ -33,16 +32,17 @@ IRRELEVANT = re.compile(
 UNSET = "unset"
 
 
-def numerics(kind: str) -> dict[str, Any]:
+def numerics(kind: str, version: int) -> dict[str, Any]:
     """The record of this process, or of all processes of the group where they differ.
 
     Args:
-        kind: Of the stage, whose version counts.
+        kind: Of the stage.
+        version: Of the kind's code.
     """
     own = {
         "versions": _versions(),
         "continuum_source": source_digest(),
-        "kinds": {kind: stage_kinds()[kind].version},
+        "kinds": {kind: version},
         "libraries": _libraries(),
         "processor": _processor(),
         "threads": _threads(),

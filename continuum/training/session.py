@@ -14,7 +14,7 @@ from continuum.errors import PreflightError, StageFailedError
 from continuum.files import link_or_copy
 from continuum.recipe import Recipe, intervals_of, training_identity
 from continuum.records import last_good, saved_checkpoint
-from continuum.stage import StageContext
+from continuum.stage import Stage, StageContext
 from continuum.training.checkpoint import Companions, discard_damaged
 from continuum.training.data import Share, rows_at_once
 from continuum.training.fabric import Resolved, as_record, make_fabric, resolve
@@ -65,7 +65,7 @@ class Origin:
     """Whether to `continue` there, or to `restart`."""
 
 
-def train(ctx: StageContext, recipe: Recipe, origin: Origin) -> TrainingCheckpoint:
+def train(stage: Stage, ctx: StageContext, recipe: Recipe, origin: Origin) -> TrainingCheckpoint:
     """Carry a training stage out, from its newest whole checkpoint if it has any."""
     shape = Architecture(origin.model_config_fields, origin.tied)
     resolved = resolve(recipe, ctx.run.resolved(), shape.num_parameters())
@@ -96,7 +96,7 @@ def train(ctx: StageContext, recipe: Recipe, origin: Origin) -> TrainingCheckpoi
     start_step = state.step
     # Until something is saved: an attempt that saved nothing left nothing but a row, to be dropped.
     state.owes_evaluation = recipe.evaluate is not None and bool(recipe.evaluate.at_start)
-    found = numerics(ctx.run.record().kind)
+    found = numerics(stage.kind, stage.version)
     has_recovered = recover(fabric, ctx, state, resolved, found)
     if origin.weights is not None and not has_recovered and fabric.is_global_zero:
         begun = told(parts, recipe, origin.data_read, origin.data_position)

@@ -10,7 +10,7 @@ import pytest
 
 from continuum.fields import field_values, runtime_field
 from continuum.spec.experiment import load_experiment
-from continuum.stage import stage_kinds
+from continuum.stages import stage_kinds
 from continuum.stages.fetch import Fetch
 from tests.planning.golden_stages import (
     GOLDEN,

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from continuum.runs import StageRun
-from continuum.stage import rebuild_stage
+from continuum.stages import rebuild_stage
 from tests.commands import Cli, only
 from tests.planning.conftest import write_spec
 from tests.planning.worlds import TINY

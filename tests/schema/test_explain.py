@@ -14,7 +14,7 @@ from continuum.cli.explain import explain
 from continuum.errors import UsageError
 from continuum.spec.codes import CODES
 from continuum.spec.manual import all_fields
-from continuum.stage import stage_kinds
+from continuum.stages import stage_kinds
 
 Say = Callable[..., str]
 

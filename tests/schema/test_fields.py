@@ -15,7 +15,7 @@ from continuum.spec.experiment import Experiment, load_experiment
 from continuum.spec.keys import field_at
 from continuum.spec.manual import Field, all_fields, all_kinds
 from continuum.spec.schema import experiment_schema
-from continuum.stage import stage_kinds
+from continuum.stages import stage_kinds
 
 ROLES = {"identity", "runtime", "cosmetic"}
 FIELDS = all_fields()

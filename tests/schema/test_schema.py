@@ -12,7 +12,7 @@ from jsonschema import Draft202012Validator
 from continuum.architecture import architecture
 from continuum.spec.experiment import load_experiment
 from continuum.spec.schema import experiment_schema, schema_text
-from continuum.stage import stage_kinds
+from continuum.stages import stage_kinds
 from tests.experiments import small_stages
 from tests.schema.documents import ROOT, SHIPPED, TEMPLATES, document, is_accepted, validator
 

@@ -12,7 +12,7 @@ from continuum.recipe import Evaluate, Recipe
 from continuum.records import StageRecord
 from continuum.spec.diagnostics import Diagnostic, SpecError
 from continuum.spec.experiment import load_experiment
-from continuum.stage import rebuild_stage
+from continuum.stages import rebuild_stage
 from continuum.stages.pretrain import Pretrain
 from continuum.stages.resume import Resume
 from tests.experiments import small_flow

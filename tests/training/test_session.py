@@ -13,7 +13,7 @@ from continuum.errors import IntegrityError, PreflightError, StageFailedError
 from continuum.recipe import Recipe
 from continuum.records import CheckpointManifest
 from continuum.spec.diagnostics import SpecError
-from continuum.stage import rebuild_stage
+from continuum.stages import rebuild_stage
 from continuum.stages.pretrain import Pretrain
 from continuum.training.data import Blocks, Share, TrainingData
 from continuum.training.litgpt import GPT, Config, loss_of_logits
@@ -294,7 +294,7 @@ def test_what_may_change_the_bytes_is_said_when_a_run_goes_on(
 def test_what_a_checkpoint_was_computed_by_is_compared(
     section: str, name: str, value: Any, why: str
 ) -> None:
-    now = numerics("pretrain")
+    now = numerics("pretrain", Pretrain.version)
     assert [*changes(now, now)] == []
     (told,) = changes({**now, section: {**now[section], name: value}}, now)
     assert told.startswith(why)

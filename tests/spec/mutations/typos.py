@@ -10,7 +10,7 @@ from continuum.fields import Spec
 from continuum.optimizers import OPTIMIZER_ARGUMENTS
 from continuum.spec.experiment import Experiment
 from continuum.spec.keys import field_names
-from continuum.stage import stage_kinds
+from continuum.stages import stage_kinds
 from tests.spec.mutations.bases import Base
 from tests.spec.mutations.document import Entry, Span
 from tests.spec.mutations.mutant import Mutant, in_span, mistake, pick
