@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from continuum.disk import describe_disk_fault
-from continuum.extras import missing_extras
 from continuum.git import GitError, run_git
 from continuum.installed import installed_version
 from continuum.plan import Plan
@@ -97,8 +96,7 @@ def find_missing(torch: Torch, folder: Path, plan: Plan | None) -> Iterator[str]
         runtimes = {p.name: p.recipe.runtime for p in plan if hasattr(p.recipe, "runtime")}  # type: ignore[union-attr]  # what trains has one
         for name, runtime in runtimes.items():
             yield from (f"{name}: {problem}" for problem in _missing_for(runtime, torch))
-        told = {f"{name}: {m}" for name, r in runtimes.items() for m in missing_extras(r.loggers)}
-        yield from (problem for problem in plan.problems if problem not in told)
+        yield from (f"{problem.path[1]}: {problem}" for problem in plan.problems)
 
 
 def missing_packages() -> Iterator[str]:
@@ -158,7 +156,6 @@ def free_bytes(folder: Path) -> int | None:
 
 
 def _missing_for(runtime: Any, torch: Torch) -> Iterable[str]:
-    yield from missing_extras(runtime.loggers)
     devices = torch.facts.get("cuda_devices")
     if runtime.accelerator == "cuda" and devices is not None and len(devices) < runtime.devices:
         found = f"finds {len(devices)}" if devices else "finds none"

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
@@ -81,7 +81,9 @@ def run_experiment(
         digests.save()
         observe("", {"event": "planned", "plan": plan})
         if plan.problems:
-            raise PreflightError("nothing was started:\n" + _bullets(plan.problems))
+            raise PreflightError(
+                "nothing was started:\n" + _bullets(f"{it.path[1]}: {it}" for it in plan.problems)
+            )
         if request.locked:
             check_locked(plan)
         if approve is not None:
@@ -233,9 +235,9 @@ class _Execution:
             forecast, planned.run, planned.save_steps, again=planned.archive
         )
         if forecast.problems:
-            raise PreflightError("; ".join(forecast.problems))
+            raise PreflightError("; ".join(map(str, forecast.problems)))
         for warning in set(forecast.warnings) - set(planned.forecast.warnings):
-            self._observe(planned.name, {"event": "warning", "message": warning})
+            self._observe(planned.name, {"event": "warning", "message": str(warning)})
         return inputs
 
     def _replaced_seals(self, planned: PlannedStage, *, gives_way: bool) -> tuple[str, ...]:
@@ -330,7 +332,7 @@ def _step_of(artifact: Artifact) -> int | None:
     return artifact.step if isinstance(artifact, TrainingCheckpoint) else None
 
 
-def _bullets(lines: list[str]) -> str:
+def _bullets(lines: Iterable[str]) -> str:
     return "\n".join(f"  - {line}" for line in lines)
 
 

@@ -3,18 +3,21 @@
 from collections.abc import Iterable, Iterator
 from importlib.util import find_spec
 
+from continuum.problems import Problem
+
 EXTRAS = {"wandb": "wandb", "mlflow": "mlflow"}
 """The module each logger needs; the extra that installs it has the logger's name."""
 
 
-def missing_extras(loggers: Iterable[str]) -> Iterator[str]:
+def missing_extras(loggers: Iterable[str]) -> Iterator[Problem]:
     """Why loggers cannot be used here, and what to install."""
     for name in loggers:
         module = EXTRAS.get(name)
         if module is not None and not _is_installed(module):
-            yield (
-                f"runtime.loggers: {name} is not installed; "
-                f"`pip install 'continuum[{name}]'` installs it"
+            yield Problem(
+                ("runtime", "loggers"),
+                f"{name} is not installed; `pip install 'continuum[{name}]'` installs it",
+                needs="machine",
             )
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from continuum.errors import IntegrityError
 from continuum.fields import Ref, Spec, field_values
 from continuum.fingerprint import canonical_json, fingerprint
+from continuum.problems import Problem
 from continuum.recipe import Recipe, evaluation_identity
 from continuum.runs import FINGERPRINT_LETTERS, ExperimentFolder, StageRun
 from continuum.stage import Stage
@@ -133,15 +134,17 @@ def _earlier_fingerprint(
     return fingerprint(payload | ({"files": around["files"]} if "files" in around else {}))
 
 
-def same_data_problems(recipe: Spec | None, above: Mapping[str, Identity]) -> Iterator[str]:
+def same_data_problems(recipe: Spec | None, above: Mapping[str, Identity]) -> Iterator[Problem]:
     """Datasets of a mixture that are one and the same: their samples would come twice."""
     seen: dict[str, str] = {}
     for ref in recipe.data if isinstance(recipe, Recipe) else ():
         first = seen.setdefault(above[ref.stage].fingerprint, str(ref))
         if first != ref:
-            yield (
-                f"data: {first!r} and {str(ref)!r} are the same dataset under two names; "
-                "name one of them, with the sum of their shares"
+            yield Problem(
+                ("data", str(ref)),
+                f"{first!r} and {str(ref)!r} are the same dataset under two names; "
+                "name one of them, with the sum of their shares",
+                at_key=True,
             )
 
 

@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Any
 
 from continuum.lock import Lock
+from continuum.problems import Problem
 from continuum.reasons import Reason
 from continuum.runs import ExperimentFolder, StageRun
 from continuum.selection import step_problems
@@ -76,7 +77,7 @@ class PlannedStage:
         """Whether its artifact may come out with other bytes than those that are there."""
         return self.action in (Action.RUN, Action.RECOVER, Action.CHECK)
 
-    def step_problems(self, ref: Ref[Any]) -> Iterator[str]:
+    def step_problems(self, ref: Ref[Any]) -> Iterator[Problem]:
         """Why a step of it that is still to be taken, and that `ref` selects, will not be there."""
         if ref.step is None or self.action not in (Action.RUN, Action.RECOVER):
             return
@@ -89,9 +90,11 @@ class PlannedStage:
         saved = [checkpoint.manifest.step for checkpoint in self.run.checkpoints()]
         if self.from_step is not None and ref.step <= self.from_step and ref.step not in saved:
             steps = ", ".join(map(str, saved))
-            yield (
+            yield Problem(
+                (),
                 f"{ref!r}: {self.name} goes on from step {self.from_step:,} and kept no checkpoint "
-                f"of step {ref.step:,}; there are {steps}"
+                f"of step {ref.step:,}; there are {steps}",
+                needs="folder",
             )
 
 
@@ -110,9 +113,10 @@ class Plan:
         return iter(self.stages.values())
 
     @property
-    def problems(self) -> list[str]:
-        """Why the run is refused, by stage; empty when it can start."""
-        return [f"{p.name}: {problem}" for p in self for problem in p.forecast.problems]
+    def problems(self) -> list[Problem]:
+        """Why the run is refused, by paths of the experiment; empty when it can start."""
+        found = ((planned.name, it) for planned in self for it in planned.forecast.problems)
+        return [problem.below("stages", name) for name, problem in found]
 
     @property
     def reused(self) -> set[str]:

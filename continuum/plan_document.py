@@ -135,8 +135,8 @@ def _about(planned: PlannedStage) -> dict[str, Any]:
     return {
         "reasons": [reason.as_json() for reason in planned.reasons],
         "inputs": [str(ref) for ref in planned.refs],
-        "problems": list(planned.forecast.problems),
-        "warnings": list(planned.forecast.warnings),
+        "problems": list(map(str, planned.forecast.problems)),
+        "warnings": list(map(str, planned.forecast.warnings)),
         "notes": list(planned.forecast.notes),
         "files": {
             "taken": dict(sorted(planned.forecast.taken_files.items())),

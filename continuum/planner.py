@@ -17,6 +17,7 @@ from continuum.identity import Identity, RunFinder, identify, same_data_problems
 from continuum.lock import Lock, LockedStage, read_lock
 from continuum.plan import NOTHING_MORE, Action, Plan, PlannedStage, Request
 from continuum.preflight.disk import DiskBudget
+from continuum.problems import Problem
 from continuum.reasons import (
     ArtifactDamaged,
     CannotWork,
@@ -134,7 +135,7 @@ class _Planner:
         inputs = {str(ref): self._input(ref) for ref in refs}
         forecast = stage.forecast(inputs, self._folder.path)
         forecast = forecast.with_problems(same_data_problems(recipe, self._identities))
-        forecast = forecast.with_problems(self._selection_problems(refs))
+        forecast = forecast.with_problems(self._selection_problems(stage, refs))
         forecast = self._disk.claim(forecast, run, self._selected.get(name, ()))
         locked = self.lock.entry(name, identity.known_by) if self.lock is not None else None
         record, artifact, damage = _what_is_there(run, locked)
@@ -213,30 +214,37 @@ class _Planner:
         view = artifact.view(ref.expects) if artifact is not None else None
         return PlanInput(parent.stage, parent.forecast, view, parent.recipe)
 
-    def _selection_problems(self, refs: tuple[Ref[Any], ...]) -> Iterator[str]:
+    def _selection_problems(self, stage: Stage, refs: tuple[Ref[Any], ...]) -> Iterator[Problem]:
+        paths = {str(ref): path for path, ref in stage.refs().items()}
         for ref in refs:
-            parent = self.planned[ref.stage]
-            # What is made anew has no past: what it will be asked for is known when it begins.
-            run = None if parent.action is Action.RUN else parent.run
-            made = self._artifacts[ref.stage]
-            recorded = ref if made is None else self._as_recorded(ref)
-            yield from best_problems_of(ref, self._input(ref), run)
-            if made is not None and run is not None:
-                yield from gone_problems(recorded, made, run)
-            if parent.action is Action.RECOVER:
-                yield from self._renamed_problems(ref)
-            yield from parent.step_problems(ref)
+            for problem in self._selection_problems_of(ref):
+                yield problem.below(*paths.get(str(ref), ()))
+
+    def _selection_problems_of(self, ref: Ref[Any]) -> Iterator[Problem]:
+        parent = self.planned[ref.stage]
+        # What is made anew has no past: what it will be asked for is known when it begins.
+        run = None if parent.action is Action.RUN else parent.run
+        made = self._artifacts[ref.stage]
+        recorded = ref if made is None else self._as_recorded(ref)
+        yield from best_problems_of(ref, self._input(ref), run)
+        if made is not None and run is not None:
+            yield from gone_problems(recorded, made, run)
+        if parent.action is Action.RECOVER:
+            yield from self._renamed_problems(ref)
+        yield from parent.step_problems(ref)
 
     def _as_recorded(self, ref: Ref[Any]) -> Ref[Any]:
         return as_recorded(ref, self.planned[ref.stage].run, self._fingerprints)
 
-    def _renamed_problems(self, ref: Ref[Any]) -> Iterator[str]:
+    def _renamed_problems(self, ref: Ref[Any]) -> Iterator[Problem]:
         """Half of the losses under one name and half under another have no best."""
         recorded = self._as_recorded(ref)
         if recorded != ref:
-            yield (
+            yield Problem(
+                (),
                 f"{ref!r}: {ref.stage} was interrupted when the dataset had another name "
-                f"({recorded.metric}); give it that name until {ref.stage} is complete"
+                f"({recorded.metric}); give it that name until {ref.stage} is complete",
+                needs="folder",
             )
 
     def _decide(self, it: _Candidate) -> _Decision:
@@ -244,7 +252,7 @@ class _Planner:
             return self._decide_complete(it, it.artifact)
         waiting = [r.stage for r in it.refs if self.planned[r.stage].action is Action.BLOCKED]
         if it.forecast.problems or waiting:
-            problems = map(CannotWork, it.forecast.problems)
+            problems = (CannotWork(str(problem)) for problem in it.forecast.problems)
             return _Decision(Action.BLOCKED, (*problems, *map(WaitsFor, waiting)))
         if it.name in self._request.rerun:
             return _Decision(Action.RUN, (Forced(),), archive=it.run.is_begun)

@@ -14,8 +14,8 @@ class Problem:
     path: tuple[str | int, ...]
     message: str
     suggestion: str | None = None
-    code: str = "E401"
-    """What `continuum explain` knows it by."""
+    code: str = ""
+    """What `continuum explain` knows it by; see `topic`."""
     severity: Severity = "error"
     """A run is refused for errors."""
     needs: Needs = "spec"
@@ -27,6 +27,13 @@ class Problem:
     """Whether the key at `path` is meant rather than its value."""
     is_secret: bool = False
     """Whether the value must not be shown."""
+
+    @property
+    def topic(self) -> str:
+        """The code, or else the one of all problems of its severity that need the same."""
+        if self.code or self.severity == "warning":
+            return self.code or "W016"
+        return {"spec": "E401", "folder": "E402", "machine": "E403"}[self.needs]
 
     def below(self, *prefix: str | int) -> "Problem":
         """The same problem, seen from above: its path below `prefix`."""

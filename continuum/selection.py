@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from continuum.artifacts import Artifact, TrainingCheckpoint
 from continuum.errors import IntegrityError
 from continuum.fields import Ref, Spec
+from continuum.problems import Problem
 from continuum.recipe import (
     Recipe,
     evaluated_datasets,
@@ -67,7 +68,7 @@ def as_recorded(ref: Ref[Any], run: StageRun, fingerprints: Mapping[str, str]) -
     return found
 
 
-def best_problems_of(ref: Ref[Any], parent: PlanInput, run: StageRun | None) -> Iterator[str]:
+def best_problems_of(ref: Ref[Any], parent: PlanInput, run: StageRun | None) -> Iterator[Problem]:
     """Why the selected stage has no best checkpoint, or not the one that is asked for.
 
     Args:
@@ -80,10 +81,10 @@ def best_problems_of(ref: Ref[Any], parent: PlanInput, run: StageRun | None) -> 
             yield from _evaluated_otherwise(ref, parent.recipe, run)
 
 
-def gone_problems(ref: Ref[Any], artifact: Artifact, run: StageRun) -> Iterator[str]:
+def gone_problems(ref: Ref[Any], artifact: Artifact, run: StageRun) -> Iterator[Problem]:
     """That a finished stage does not have the selected checkpoint."""
     if select_checkpoint(artifact, ref, run) is None:
-        yield why_gone(ref, artifact, run)
+        yield Problem((), why_gone(ref, artifact, run), needs="folder")
 
 
 def why_gone(ref: Ref[Any], artifact: Artifact, run: StageRun) -> str:
@@ -105,43 +106,49 @@ def why_gone(ref: Ref[Any], artifact: Artifact, run: StageRun) -> str:
     )
 
 
-def _evaluated_otherwise(ref: Ref[Any], recipe: Recipe, run: StageRun) -> Iterator[str]:
+def _evaluated_otherwise(ref: Ref[Any], recipe: Recipe, run: StageRun) -> Iterator[Problem]:
     """That a run was evaluated in another way than the one by which the best is asked for."""
     try:
         before = Recipe.model_validate(run.record().recipe, strict=False)
     except (IntegrityError, ValidationError):
         return  # Of an earlier release: what it evaluated is not known.
     if evaluation_identity(before) != evaluation_identity(recipe):
-        yield (
+        yield Problem(
+            (),
             f"{ref!r}: {ref.stage} was evaluated otherwise in runs/{run.name} than `evaluate` "
             "says now, so its best is another question; say `evaluate` as it was then, or "
-            f"`continuum run --rerun {ref.stage}`"
+            f"`continuum run --rerun {ref.stage}`",
+            needs="folder",
         )
 
 
-def step_problems(ref: Ref[Any], steps: range) -> Iterator[str]:
+def step_problems(ref: Ref[Any], steps: range) -> Iterator[Problem]:
     """Why the selected step is none of those that a stage takes."""
     if ref.step is not None and ref.step not in steps:
-        yield f"{ref!r}: {ref.stage} takes only the steps {steps.start:,} to {steps.stop - 1:,}"
+        first, last = steps.start, steps.stop - 1
+        yield Problem((), f"{ref!r}: {ref.stage} takes only the steps {first:,} to {last:,}")
 
 
 def best_problems(
     ref: Ref[Any], metric: str, recipe: Recipe, num_steps: int | None
-) -> Iterator[str]:
+) -> Iterator[Problem]:
     """Why a stage that trains by this recipe has no best checkpoint by the metric."""
     if recipe.evaluate is None or recipe.evaluate.every is None:
-        yield (
+        yield Problem(
+            (),
             f"{ref!r}: {ref.stage} does not evaluate while it trains, so there is nothing to "
-            "choose from; say there how often, as in `evaluate: {every: 100}`"
+            "choose from; say there how often, as in `evaluate: {every: 100}`",
         )
         return
     every = intervals_of(recipe, num_steps).evaluate_every if num_steps else None
     if num_steps and every and every > num_steps and not recipe.evaluate.final:
-        yield (
+        yield Problem(
+            (),
             f"{ref!r}: {ref.stage} takes {num_steps:,} steps and evaluates every {every:,}: "
-            "never; evaluate more often"
+            "never; evaluate more often",
         )
     known = validation_metrics(evaluated_datasets(recipe.data, recipe.evaluate))
     if metric not in known:
         hint = did_you_mean(metric, known)
-        yield f"{ref!r}: {ref.stage} evaluates {', '.join(known)} and no {metric!r}{hint}"
+        listed = ", ".join(known)
+        yield Problem((), f"{ref!r}: {ref.stage} evaluates {listed} and no {metric!r}{hint}")

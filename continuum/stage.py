@@ -123,9 +123,10 @@ class Forecast:
 
     facts: Mapping[str, int | float | str] = field(default_factory=dict)
     """For people: optimizer steps, tokens, bytes …"""
-    problems: tuple[str, ...] = ()
-    """Why it cannot work; any makes the plan refuse the run."""
-    warnings: tuple[str, ...] = ()
+    problems: tuple[Problem, ...] = ()
+    """Why it cannot work, by paths below the stage; any makes the plan refuse the run."""
+    warnings: tuple[Problem, ...] = ()
+    """What most likely goes wrong, or was not meant."""
     notes: tuple[str, ...] = ()
     """What else the plan states, in words."""
     taken_files: Mapping[str, int] = field(default_factory=dict)
@@ -152,7 +153,7 @@ class Forecast:
     """Of a model: how its training reads each dataset, by the dataset's digest once it exists, by
     its stage's name before."""
 
-    def with_problems(self, problems: Iterable[str]) -> "Forecast":
+    def with_problems(self, problems: Iterable[Problem]) -> "Forecast":
         """This forecast with more reasons why it cannot work."""
         more = tuple(problems)
         return replace(self, problems=self.problems + more) if more else self

@@ -68,7 +68,7 @@ def plan(
     else:
         _show_plan(opened, made)
     if made.problems:
-        listed = "\n".join(f"  - {problem}" for problem in made.problems)
+        listed = "\n".join(f"  - {problem.path[1]}: {problem}" for problem in made.problems)
         raise PreflightError(f"a run would be refused:\n{listed}")
     if locked:
         check_locked(made)

@@ -6,6 +6,7 @@ from pathlib import Path
 from continuum.artifacts import Corpus, TokenizerFiles
 from continuum.figures import format_bytes
 from continuum.preflight.disk import free_bytes
+from continuum.problems import Problem
 from continuum.stage import DiskNeed, PlanInput
 
 MAX_BYTES_PER_TOKEN, USUAL_BYTES_PER_TOKEN = 8, 3
@@ -21,15 +22,18 @@ def dataset_need(inputs: Iterable[PlanInput]) -> DiskNeed | None:
     return DiskNeed(least) if least else None
 
 
-def dataset_warnings(inputs: Iterable[PlanInput], experiment_folder: Path) -> Iterator[str]:
+def dataset_warnings(inputs: Iterable[PlanInput], experiment_folder: Path) -> Iterator[Problem]:
     """A doubt when the chunks of so much text usually take more of the disk than is free."""
     inputs = tuple(inputs)
     usual = sum(map(_text_bytes, inputs)) // USUAL_BYTES_PER_TOKEN * _bytes_per_id(inputs)
     free = free_bytes(experiment_folder)
     if usual > free:
-        yield (
+        yield Problem(
+            ("corpus",),
             f"the tokens of this corpus may take {format_bytes(usual)}, and {format_bytes(free)} "
-            "are free on the experiment's disk"
+            "are free on the experiment's disk",
+            severity="warning",
+            needs="machine",
         )
 
 

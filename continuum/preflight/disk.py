@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from continuum.figures import format_bytes
+from continuum.problems import Problem
 from continuum.recipe import Recipe, intervals_of
 from continuum.runs import StageRun
 from continuum.stage import DiskNeed, Forecast
@@ -107,7 +108,7 @@ def checkpoints_need(
     )
 
 
-def temporary_problems(recipe: Recipe) -> Iterator[str]:
+def temporary_problems(recipe: Recipe) -> Iterator[Problem]:
     """What is wrong with the temporary directory, which worker processes and torch.compile use.
 
     Checkpoints and downloads never go there.
@@ -115,17 +116,20 @@ def temporary_problems(recipe: Recipe) -> Iterator[str]:
     try:
         folder = Path(tempfile.gettempdir())
     except FileNotFoundError as error:
-        yield f"there is no usable temporary directory ({error.strerror}); set TMPDIR to one"
+        told = f"there is no usable temporary directory ({error.strerror}); set TMPDIR to one"
+        yield Problem((), told, needs="machine")
         return
     needed = TEMPORARY_BYTES
     if recipe.runtime.compile == "on" and not os.environ.get("TORCHINDUCTOR_CACHE_DIR"):
         needed += COMPILE_BYTES
     free = free_bytes(folder)
     if free < needed:
-        yield (
+        yield Problem(
+            (),
             f"the temporary directory {folder} has {format_bytes(free)} free, and processes and "
             f"torch.compile put up to {format_bytes(needed)} there: free some, or set TMPDIR to "
-            "another folder"
+            "another folder",
+            needs="machine",
         )
 
 
@@ -135,7 +139,7 @@ def free_bytes(folder: Path) -> int:
     return shutil.disk_usage(existing).free
 
 
-def _disk_problem(need: DiskNeed, at_once: int, there: int, free: int, claimed: int) -> str:
+def _disk_problem(need: DiskNeed, at_once: int, there: int, free: int, claimed: int) -> Problem:
     size = format_bytes(need.item_bytes)
     what = f"its output takes about {size}"
     remedy = "free some space on the experiment's disk"
@@ -145,7 +149,8 @@ def _disk_problem(need: DiskNeed, at_once: int, there: int, free: int, claimed: 
         remedy += ", or keep fewer (keep_last, keep_every)"
     written = f", {format_bytes(there)} are there already" if there else ""
     others = f" and the stages before take {format_bytes(claimed)} of them" if claimed else ""
-    return f"{what}{written}, {format_bytes(free)} are free{others}: {remedy}"
+    told = f"{what}{written}, {format_bytes(free)} are free{others}: {remedy}"
+    return Problem(("runtime", "checkpoint"), told, needs="machine", at_key=True)
 
 
 def _size_of(folder: Path) -> int:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from continuum.architecture import Architecture
 from continuum.artifacts import TokenizedDataset
+from continuum.problems import Needs, Problem
 from continuum.recipe import Recipe, Schedule, intervals_of
 from continuum.stage import PlanInput
 
@@ -26,47 +27,72 @@ def blocks_of(recipe: Recipe, item: PlanInput, split: str) -> Bound | None:
     return None if tokens is None else Bound(tokens // (recipe.sequence_length + 1), is_exact=False)
 
 
-def batch_problems(recipe: Recipe) -> Iterator[str]:
+def batch_problems(recipe: Recipe) -> Iterator[Problem]:
+    """A global batch that the processes cannot share evenly."""
     runtime = recipe.runtime
     world_size = runtime.devices * runtime.num_nodes
     at_once = world_size * runtime.micro_batch_size
+    where = ("global_batch_size",)
     if recipe.global_batch_size % world_size:
-        yield (
+        yield Problem(
+            where,
             f"global_batch_size {recipe.global_batch_size} is not divisible by devices "
-            f"{runtime.devices} x num_nodes {runtime.num_nodes}; change one of them"
+            f"{runtime.devices} x num_nodes {runtime.num_nodes}; change one of them",
         )
     elif recipe.global_batch_size % at_once:
         nodes = f" x num_nodes {runtime.num_nodes}" if runtime.num_nodes > 1 else ""
-        yield (
+        yield Problem(
+            where,
             f"global_batch_size {recipe.global_batch_size} is not divisible by devices "
             f"{runtime.devices}{nodes} x micro_batch_size {runtime.micro_batch_size} = {at_once}; "
-            f"set runtime.micro_batch_size to {_largest_fit(recipe)}"
+            f"set runtime.micro_batch_size to {_largest_fit(recipe)}",
         )
 
 
-def precision_problems(recipe: Recipe) -> Iterator[str]:
+def precision_problems(recipe: Recipe) -> Iterator[Problem]:
     """What Fabric's strategies and precisions, and torch's optimizers, cannot do together."""
     runtime = recipe.runtime
     is_alone = runtime.devices * runtime.num_nodes == 1
     if runtime.checkpoint.format == "sharded" and (is_alone or runtime.strategy == "ddp"):
-        yield "runtime.checkpoint.format sharded needs strategy fsdp and more than one process"
+        yield Problem(
+            ("runtime", "checkpoint", "format"),
+            "runtime.checkpoint.format sharded needs strategy fsdp and more than one process",
+        )
     if recipe.precision == "16-mixed":
         is_fsdp = runtime.strategy == "fsdp" and not is_alone
         yield from scaler_problems(recipe, "fsdp" if is_fsdp else "ddp")
 
 
-def scaler_problems(recipe: Recipe, strategy: str) -> Iterator[str]:
+def scaler_problems(recipe: Recipe, strategy: str) -> Iterator[Problem]:
     """Why precision 16-mixed, which scales the loss, cannot be used; of it alone.
 
     Fabric's FSDP2 has no scaler; a fused optimizer takes the scale off the gradients itself, too
     late to clip them.
     """
     if strategy == "fsdp":
-        yield "precision 16-mixed cannot be used with strategy fsdp; use bf16-mixed or 32-true"
+        yield Problem(
+            ("runtime", "strategy"),
+            "precision 16-mixed cannot be used with strategy fsdp; use bf16-mixed or 32-true",
+        )
     if recipe.optimizer.arguments.get("fused"):
-        yield (
+        yield Problem(
+            ("optimizer", "fused"),
             "precision 16-mixed cannot be used with a fused optimizer; say `fused: false`, or use "
-            "bf16-mixed or 32-true"
+            "bf16-mixed or 32-true",
+        )
+
+
+def unused_settings(recipe: Recipe) -> Iterator[Problem]:
+    """Settings of the runtime that change nothing as the others are."""
+    runtime = recipe.runtime
+    if runtime.accumulate_unsharded and runtime.strategy != "fsdp":
+        yield Problem(
+            ("runtime", "accumulate_unsharded"),
+            "accumulate_unsharded has no effect without `strategy: fsdp`",
+            "strategy: fsdp",
+            code="W015",
+            severity="warning",
+            at_key=True,
         )
 
 
@@ -77,62 +103,77 @@ def _largest_fit(recipe: Recipe) -> int:
     return next((size for size in sizes if per_device % size == 0), 1)
 
 
-def step_problems(recipe: Recipe, num_steps: int | None, start_step: int | None) -> Iterator[str]:
+def step_problems(
+    recipe: Recipe, num_steps: int | None, start_step: int | None
+) -> Iterator[Problem]:
+    """A budget or a schedule that the stage's own steps do not fill, or cannot hold."""
     if num_steps is None:
         return
+    # Epochs are steps once the data is there.
+    needs: Needs = "spec" if recipe.epochs is None else "folder"
+    budget = (recipe.budget.partition(" ")[0],)
     if num_steps < 1:
-        yield (
+        told = (
             f"{recipe.budget} is less than one optimizer step of {recipe.tokens_per_step:,} tokens "
             f"(global_batch_size {recipe.global_batch_size} x sequence_length "
             f"{recipe.sequence_length}): nothing would be trained"
         )
+        yield Problem(budget, told, needs=needs)
         return
     if start_step is None:
         return
     own_steps = num_steps - start_step
     if own_steps < 1:
-        yield (
+        told = (
             f"{recipe.budget} is {num_steps:,} steps, and the parent already took {start_step:,}: "
             "nothing would be trained; state a larger total"
         )
+        yield Problem(budget, told, needs=needs)
         return
     warmup = intervals_of(recipe, own_steps).warmup_steps
     if warmup > own_steps:
-        yield (
+        told = (
             f"schedule.warmup is {warmup:,} steps, longer than the run of {own_steps:,} steps: "
             "the peak learning rate would never be reached"
         )
+        yield Problem(("schedule", "warmup"), told, needs=needs)
         return
     decay = recipe.schedule.decay if isinstance(recipe.schedule, Schedule) else None
     decay_steps = decay.in_steps(own_steps, recipe.tokens_per_step) if decay else 0
     if warmup + decay_steps > own_steps:
-        yield (
+        told = (
             f"schedule.decay is {decay_steps:,} steps and schedule.warmup {warmup:,}, together "
             f"longer than the run of {own_steps:,} steps; shorten one of them"
         )
+        yield Problem(("schedule", "decay"), told, needs=needs)
 
 
 def data_problems(
     recipe: Recipe,
     datasets: Mapping[str, PlanInput],
     blocks: Mapping[str, Bound | None],
-) -> Iterator[str]:
+) -> Iterator[Problem]:
+    """Datasets that do not go together, or are too small for a sequence."""
     vocabularies = {
         item.artifact.vocabulary_digest
         for item in datasets.values()
         if isinstance(item.artifact, TokenizedDataset)
     }
     if len(vocabularies) > 1:
-        yield (
+        yield Problem(
+            ("data",),
             f"the datasets {', '.join(datasets)} were made with different tokenizers; "
-            "tokenize all of them with the model's"
+            "tokenize all of them with the model's",
+            needs="folder",
         )
     for ref, item in datasets.items():
         bound = blocks.get(ref)  # none of a dataset that is only evaluated
         if bound is not None and not bound.blocks:
-            yield (
+            yield Problem(
+                ("data", ref),
                 f"dataset {ref!r} has too few tokens for one block of sequence_length "
-                f"{recipe.sequence_length:,}; shorten the sequences or add text"
+                f"{recipe.sequence_length:,}; shorten the sequences or add text",
+                needs="folder",
             )
         if recipe.evaluate is None:
             continue
@@ -146,44 +187,57 @@ def data_problems(
             yield from evaluation_problems(recipe, ref, validation.blocks if validation else 0)
 
 
-def evaluation_problems(recipe: Recipe, name: str, num_blocks: int) -> Iterator[str]:
+def evaluation_problems(recipe: Recipe, name: str, num_blocks: int) -> Iterator[Problem]:
     """Why a dataset's validation split cannot be evaluated: it has no block.
 
     Args:
         num_blocks: Validation blocks of `recipe.sequence_length`, or no more than these.
     """
     if not num_blocks:
-        yield (
+        yield Problem(
+            data_path(recipe, name),
             f"dataset {name!r} has no validation block of sequence_length "
-            f"{recipe.sequence_length:,}: enlarge its validation split, or say `evaluate: null`"
+            f"{recipe.sequence_length:,}: enlarge its validation split, or say `evaluate: null`",
+            needs="folder",
         )
+
+
+def data_path(recipe: Recipe, ref: str) -> tuple[str | int, ...]:
+    """Where a training stage names a dataset."""
+    if ref in recipe.held_out:
+        return ("evaluate", "on", recipe.held_out.index(ref))
+    return ("data", ref)
 
 
 def model_problems(
     recipe: Recipe, architecture: Architecture | None, datasets: Mapping[str, PlanInput]
-) -> Iterator[str]:
+) -> Iterator[Problem]:
+    """Sequences and token ids that the model cannot take."""
     if architecture is None:
         return
     if recipe.sequence_length > architecture.block_size:
-        yield (
+        yield Problem(
+            ("sequence_length",),
             f"sequence_length {recipe.sequence_length:,} is longer than the block_size "
-            f"{architecture.block_size:,} of {architecture.name}"
+            f"{architecture.block_size:,} of {architecture.name}",
         )
     for ref, item in datasets.items():
         dataset = item.artifact
         if isinstance(dataset, TokenizedDataset) and (
             dataset.num_ids > architecture.padded_vocab_size
         ):
-            yield (
+            yield Problem(
+                data_path(recipe, ref),
                 f"dataset {ref!r} has token ids up to {dataset.num_ids - 1:,}, but "
                 f"{architecture.name} has {architecture.padded_vocab_size:,} embeddings; "
-                "set the model's padded_vocab_size or use its own tokenizer"
+                "set the model's padded_vocab_size or use its own tokenizer",
+                needs="folder",
             )
 
 
 def vocabulary_doubts(
-    architecture: Architecture | None, datasets: Mapping[str, PlanInput]
-) -> Iterator[str]:
+    recipe: Recipe, architecture: Architecture | None, datasets: Mapping[str, PlanInput]
+) -> Iterator[Problem]:
     """A doubt about each dataset to come whose tokenizer may have more ids than the model takes."""
     if architecture is None:
         return
@@ -191,8 +245,10 @@ def vocabulary_doubts(
     for ref, item in datasets.items():
         most = item.forecast.max_ids
         if item.artifact is None and most is not None and most > rows:
-            yield (
+            yield Problem(
+                data_path(recipe, ref),
                 f"dataset {ref!r} may have token ids up to {most - 1:,}, but {architecture.name} "
                 f"has {rows:,} embeddings, and the run is refused if it does; set the model's "
-                "vocab_size to the tokenizer's"
+                "vocab_size to the tokenizer's",
+                severity="warning",
             )

@@ -13,6 +13,7 @@ from continuum.preflight.fitness import (
     model_problems,
     precision_problems,
     step_problems,
+    unused_settings,
     vocabulary_doubts,
 )
 from continuum.preflight.host import Host, host_now
@@ -25,6 +26,7 @@ from continuum.preflight.memory import (
 from continuum.preflight.placement import Placement, foreseen_placement
 from continuum.preflight.saving import saving_doubts, saving_need
 from continuum.preflight.sizes import state_size
+from continuum.problems import Problem
 from continuum.recipe import Recipe, ResumeSchedule, intervals_of
 from continuum.stage import Forecast, PlanInput
 from continuum.tied_embeddings import TIED_NAMES
@@ -60,7 +62,7 @@ def forecast_training(
         *temporary_problems(recipe),
     ]
     memory, tight, doubtful = _memory(recipe, architecture, host or host_now())
-    problems += tight
+    problems += [Problem(("runtime",), told, needs="machine") for told in tight]
     size = state_size(recipe, architecture)
     ends_at = num_steps if start_step is not None else None
     disk = (
@@ -76,8 +78,9 @@ def forecast_training(
         problems=tuple(problems),
         warnings=(
             *_warnings(recipe, num_steps, start_step),
-            *doubtful,
-            *vocabulary_doubts(architecture, datasets),
+            *unused_settings(recipe),
+            *(Problem(("runtime",), d, severity="warning", needs="machine") for d in doubtful),
+            *vocabulary_doubts(recipe, architecture, datasets),
         ),
         architecture=architecture,
         num_steps=num_steps,
@@ -131,13 +134,15 @@ def _exact_blocks(blocks: Mapping[str, Bound | None]) -> int | None:
     return total
 
 
-def _warnings(recipe: Recipe, num_steps: int | None, start_step: int | None) -> Iterator[str]:
+def _warnings(recipe: Recipe, num_steps: int | None, start_step: int | None) -> Iterator[Problem]:
     if not num_steps or start_step is None:
         return
     if recipe.max_tokens is not None and (rest := recipe.max_tokens % recipe.tokens_per_step):
-        yield (
+        yield Problem(
+            ("max_tokens",),
             f"max_tokens is not a whole number of {recipe.tokens_per_step:,}-token steps; "
-            f"the last {rest:,} tokens are not trained on"
+            f"the last {rest:,} tokens are not trained on",
+            severity="warning",
         )
 
 

@@ -4,16 +4,17 @@ The plan knows more (data that exists, the machine) and asks the same questions 
 """
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from graphlib import TopologicalSorter
 from typing import Any
 
 from continuum.architecture import Architecture
 from continuum.preflight.fitness import batch_problems, model_problems
+from continuum.problems import Problem
 from continuum.recipe import Recipe, metric_problems
 from continuum.selection import best_problems, step_problems
 from continuum.spec.references import as_written, reference_graph
-from continuum.stage import Problem, Ref, Spec, Stage
+from continuum.stage import Ref, Spec, Stage
 from continuum.stages.convert import Convert
 from continuum.stages.pretrain import Pretrain
 from continuum.stages.resume import Resume
@@ -78,11 +79,11 @@ def _selection_problems(stage: Stage, known: Mapping[str, _Outlook]) -> Iterator
         where = tuple(as_written(part) for part in path)
         if ref.metric is not None and isinstance(parent.recipe, Recipe):
             num_steps = parent.steps.stop - 1 if parent.steps else None
-            for told in best_problems(ref, ref.metric, parent.recipe, num_steps):
-                yield Problem(where, told)
+            for problem in best_problems(ref, ref.metric, parent.recipe, num_steps):
+                yield problem.below(*where)
         if ref.step is not None and parent.steps:
-            for told in step_problems(ref, parent.steps):
-                yield Problem(where, told)
+            for problem in step_problems(ref, parent.steps):
+                yield problem.below(*where)
 
 
 def _fitness_problems(stage: Stage, outlook: _Outlook) -> Iterator[Problem]:
@@ -90,11 +91,9 @@ def _fitness_problems(stage: Stage, outlook: _Outlook) -> Iterator[Problem]:
     if not isinstance(recipe, Recipe):
         return
     if not isinstance(stage, Resume):
-        for told in model_problems(recipe, outlook.shape, {}):
-            yield Problem(("sequence_length",), told)
-        for told in batch_problems(recipe):
-            yield Problem(("global_batch_size",), told)
+        yield from model_problems(recipe, outlook.shape, {})
+        yield from batch_problems(recipe)
     elif stage.runtime is not None:  # else it is its parent's, of which it is told
         yield from metric_problems(recipe.runtime, recipe.data)
-        for told in batch_problems(recipe):
-            yield Problem(("runtime", "micro_batch_size"), told)
+        for problem in batch_problems(recipe):
+            yield replace(problem, path=("runtime", "micro_batch_size"))

@@ -158,15 +158,16 @@ class Fetch(Stage):
                 arrived.unlink()
         return pins
 
-    def _find(self, experiment_folder: Path) -> tuple[list["_Origin"], list[str]]:
+    def _find(self, experiment_folder: Path) -> tuple[list["_Origin"], list[Problem]]:
         """The files of all sources, and why those of some cannot be listed."""
         origins: list[_Origin] = []
-        problems: list[str] = []
+        problems: list[Problem] = []
         for index, source in enumerate(self.sources):
             try:
                 origins += _origins(index, source, experiment_folder)
             except PreflightError as error:
-                problems.append(f"sources[{index}].{source.place}: {error}")
+                place = ("sources", index, source.place)
+                problems.append(Problem(place, str(error), needs="folder"))
         return origins, problems
 
     def _listings(self, experiment_folder: Path) -> Iterator["_Listing"]:
@@ -263,9 +264,11 @@ class _Listing:
         return f"{self._label}: {describe_choice(self.taken, self.left)}"
 
     @property
-    def warnings(self) -> Iterator[str]:
+    def warnings(self) -> Iterator[Problem]:
         for warning in format_warnings(self.found.files, self.source.format):
-            yield f"{self._label}: {warning}"
+            told = f"{self._label}: {warning}"
+            where = ("sources", self.index, "format")
+            yield Problem(where, told, severity="warning", needs="folder")
 
     @property
     def _label(self) -> str:

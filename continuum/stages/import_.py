@@ -162,7 +162,7 @@ class Import(Stage):
         try:
             return self._forecast(experiment_folder)
         except PreflightError as error:
-            return Forecast(problems=(f"path: {error}",))
+            return Forecast(problems=(Problem(("path",), str(error), needs="folder"),))
 
     def run(self, ctx: StageContext) -> Artifact:
         found = self._files(ctx.experiment_folder).files
@@ -240,7 +240,10 @@ class Import(Stage):
             taken = count_by_suffix(found.files)
             return Forecast(
                 facts={"files": len(found.files)},
-                warnings=format_warnings(found.files, self.format),
+                warnings=tuple(
+                    Problem(("format",), told, severity="warning", needs="folder")
+                    for told in format_warnings(found.files, self.format)
+                ),
                 notes=(describe_choice(taken, found.left),),
                 taken_files=taken,
                 left_files=found.left,

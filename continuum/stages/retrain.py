@@ -143,7 +143,7 @@ class Retrain(Stage):
         )
         return train(self, ctx, Recipe.model_validate(ctx.recipe, strict=False), origin)
 
-    def _tokenizer_problems(self, inputs: Mapping[str, PlanInput]) -> Iterator[str]:
+    def _tokenizer_problems(self, inputs: Mapping[str, PlanInput]) -> Iterator[Problem]:
         """A model reads token ids: a dataset of another tokenizer would be noise to it."""
         parent = inputs[self.from_].artifact
         if not isinstance(parent, Checkpoint) or parent.vocabulary_digest is None:
@@ -154,9 +154,11 @@ class Retrain(Stage):
                 isinstance(dataset, TokenizedDataset)
                 and dataset.vocabulary_digest != parent.vocabulary_digest
             ):
-                yield (
+                yield Problem(
+                    ("data", str(ref)),
                     f"dataset {ref!r} was made with another tokenizer than {self.from_!r} was "
-                    "trained with; tokenize it with the model's own tokenizer"
+                    "trained with; tokenize it with the model's own tokenizer",
+                    needs="folder",
                 )
 
     def _recipe(self) -> Recipe:

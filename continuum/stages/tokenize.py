@@ -1,7 +1,7 @@
 """kind: tokenize - a corpus into token chunks for training and validation."""
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
@@ -112,10 +112,10 @@ class Tokenize(Stage):
         tokenizer = inputs[self.tokenizer].artifact
         files = tokenizer.view(TokenizerFiles) if tokenizer else None
         if isinstance(files, TokenizerFiles) and (missing := missing_mark(files, self.document)):
-            problems.append(missing)
+            problems.append(Problem(("document",), missing, needs="folder"))
         corpus = inputs[self.corpus].artifact
         if isinstance(corpus, Corpus) and (problem := file_problem(corpus, self.validation)):
-            problems.append(problem)
+            problems.append(Problem(("validation", "files"), problem, needs="folder"))
         bounds = {
             split: bound for split, bound in self._max_tokens(inputs).items() if bound is not None
         }
@@ -132,10 +132,12 @@ class Tokenize(Stage):
             disk=dataset_need(inputs.values()),
         )
 
-    def _tokenizer_warnings(self, tokenizer: Artifact | None) -> tuple[str, ...]:
-        if not isinstance(tokenizer, TokenizerFiles):
-            return ()
-        return (*tokenizer.warnings, *mark_warnings(tokenizer, self.document))
+    def _tokenizer_warnings(self, tokenizer: Artifact | None) -> Iterator[Problem]:
+        if isinstance(tokenizer, TokenizerFiles):
+            for told in tokenizer.warnings:
+                yield Problem(("tokenizer",), told, severity="warning", needs="folder")
+            for told in mark_warnings(tokenizer, self.document):
+                yield Problem(("document",), told, severity="warning", needs="folder")
 
     def run(self, ctx: StageContext) -> TokenizedDataset:
         from continuum.text.dataset import write_splits
@@ -211,7 +213,7 @@ class Tokenize(Stage):
         from continuum.text.loss_watch import LossWatch
         from continuum.text.sampling import sample_windows
 
-        _warn(ctx, self._tokenizer_warnings(tokenizer))
+        _warn(ctx, map(str, self._tokenizer_warnings(tokenizer)))
         sample = [window for corpus in corpora for window in sample_windows(corpus)]
         texts = [window.text for window in sample]
         method = choose_method(tokenizer.path, texts, name=tokenizer.label)
@@ -302,7 +304,7 @@ class Tokenize(Stage):
         return {"train": everything, "validation": everything}
 
 
-def _warn(ctx: StageContext, remarks: tuple[str, ...]) -> None:
+def _warn(ctx: StageContext, remarks: Iterable[str]) -> None:
     for remark in remarks:
         ctx.report({"event": "warning", "message": remark})
 

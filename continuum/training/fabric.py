@@ -105,8 +105,8 @@ def resolve(recipe: Recipe, kept: dict[str, Any], num_parameters: int | None = N
             "use bf16-mixed or 32-true"
         )
     if precision == "16-mixed":
-        for problem in scaler_problems(recipe, strategy):
-            raise PreflightError(problem)
+        for misfit in scaler_problems(recipe, strategy):
+            raise PreflightError(str(misfit))
     return Resolved(
         accelerator="cuda" if on_cuda else "cpu",
         device=torch.cuda.get_device_name() if on_cuda else "cpu",

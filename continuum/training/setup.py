@@ -93,7 +93,7 @@ def validation_data(
         length = recipe.sequence_length
         source = open_split(dataset, "validation", length, name) if has_blocks else None
         for problem in evaluation_problems(recipe, name, len(source) if source else 0):
-            raise PreflightError(problem)
+            raise PreflightError(str(problem))
         assert source is not None, "a split without blocks is a problem"
         found[name] = ValidationData(
             source,

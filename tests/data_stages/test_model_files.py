@@ -123,7 +123,7 @@ def test_an_import_of_a_pointer_is_refused_by_the_plan_and_by_the_run(
     shutil.copytree(tokenizer_dir, tmp_path / "tok")
     (tmp_path / "tok" / name).write_bytes(LFS)
     stage = make_stage(Import, tmp_path, path="tok", **{"as": "tokenizer"})
-    (problem,) = stage.forecast({}, tmp_path).problems
+    (problem,) = map(str, stage.forecast({}, tmp_path).problems)
     assert re.search(rf"{name}(:| is) a Git-LFS pointer", problem)
     with pytest.raises(PreflightError, match=rf"{name}(:| is) a Git-LFS pointer"):
         run_stage(stage, tmp_path)
@@ -134,7 +134,7 @@ def test_weights_that_are_a_page_are_refused_by_the_plan(tmp_path: Path, name: s
     write_litgpt_weights(tmp_path / "model")
     (tmp_path / "model" / name).write_bytes(PAGE)
     stage = make_stage(Import, tmp_path, path="model", **{"as": "weights"})
-    (problem,) = stage.forecast({}, tmp_path).problems
+    (problem,) = map(str, stage.forecast({}, tmp_path).problems)
     assert f"{name}: an HTML page" in problem
 
 

@@ -35,8 +35,11 @@ class Average(Stage):
         known = [(ref, shape) for ref, shape in shapes.items() if shape is not None]
         differing = [ref for ref, shape in known if shape != known[0][1]]
         problems = [
-            f"checkpoints: {ref!r} and {known[0][0]!r} are different models; "
-            "average checkpoints of one architecture"
+            Problem(
+                ("checkpoints",),
+                f"{ref!r} and {known[0][0]!r} are different models; "
+                "average checkpoints of one architecture",
+            )
             for ref in differing
         ]
         return Forecast(architecture=shapes[str(self.checkpoints[0])], problems=tuple(problems))

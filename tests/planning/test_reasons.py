@@ -130,7 +130,7 @@ CASES = [
         request=Request(rerun=frozenset({"book"})),
     ),
     Case(
-        CannotWork, "book", "blocked", "problem", "sources[0].path: book.txt: there is no such",
+        CannotWork, "book", "blocked", "problem", "book.txt: there is no such",
         {}, no_book,
     ),
     Case(

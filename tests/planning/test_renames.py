@@ -185,8 +185,8 @@ def test_a_dataset_under_two_names_is_no_mixture(trained: Path, tmp_path: Path) 
     twice = {"book_tokens": 0.5, "copy": 0.5}
     pretrain = {**TRAINING["pretrain"], "data": twice}
     write_training(tmp_path, copy=TRAINING["book_tokens"], pretrain=pretrain)
-    (problem,) = plan_of(tmp_path).problems
+    (problem,) = map(str, plan_of(tmp_path).problems)
     assert problem == (
-        "pretrain: data: 'book_tokens' and 'copy' are the same dataset under two names; "
+        "'book_tokens' and 'copy' are the same dataset under two names; "
         "name one of them, with the sum of their shares"
     )

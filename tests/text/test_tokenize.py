@@ -72,7 +72,7 @@ def test_a_policy_that_the_tokenizer_cannot_serve_is_refused(
     with pytest.raises(PreflightError, match=r"BOS token, .* use document: eos or none"):
         tokenize(tmp_path, folder, {"books": corpus})
     forecast = forecast_of(make(tmp_path), books=corpus, tokenizer=inspect_tokenizer(folder))
-    assert "BOS token" in forecast.problems[0]
+    assert "BOS token" in str(forecast.problems[0])
 
 
 def test_one_file_gives_training_and_validation_text(
@@ -111,7 +111,9 @@ def test_names_of_no_file_or_of_all_are_refused(
     corpus = write_corpus(tmp_path / "c", {"a.txt": "one", "b.txt": "two"})
     with pytest.raises(PreflightError, match=message):
         tokenize(tmp_path, trained_tokenizer, {"books": corpus}, validation={"files": files})
-    (problem,) = forecast_of(make(tmp_path, validation={"files": files}), books=corpus).problems
+    (problem,) = map(
+        str, forecast_of(make(tmp_path, validation={"files": files}), books=corpus).problems
+    )
     assert problem.startswith("validation.files: ")
 
 

@@ -95,4 +95,4 @@ def test_a_vocabulary_beyond_the_models_is_told_before_the_tokens_exist(
     told = "dataset 'tokens' may have token ids up to 2,047, but pythia-14m has 512 embeddings"
     for stage in ("pretrain", "longer", "retrain"):
         found = plan.stages[stage].forecast.warnings
-        assert any(warning.startswith(told) for warning in found) == is_doubted
+        assert any(str(warning).startswith(told) for warning in found) == is_doubted

@@ -208,7 +208,7 @@ def test_held_out_data_of_another_tokenizer_is_refused(trials: Trials) -> None:
     changes = {"pretrain__evaluate": {"on": ["other"]}, "mine": mine}
     trials.run(only=DATA_STAGES, mine=mine, other={**OTHER, "tokenizer": "mine"})
     trials.write(only=TRAIN, **changes, other={**OTHER, "tokenizer": "mine"})
-    assert any("different tokenizers" in problem for problem in trials.plan().problems)
+    assert any("different tokenizers" in str(problem) for problem in trials.plan().problems)
 
 
 def test_a_kill_during_the_evaluation_at_the_start_leaves_one_row(

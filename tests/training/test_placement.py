@@ -119,13 +119,13 @@ def test_gradients_wait_for_the_activations_to_go_where_nothing_is_accumulated()
 
 def test_a_plan_refuses_what_this_machines_gpu_cannot_hold() -> None:
     never = {"runtime": {"activation_checkpointing": "off"}}
-    (refusal,) = plan("pythia-1b", gpu_recipe(8, **never), host_with(T4)).problems
+    (refusal,) = map(str, plan("pythia-1b", gpu_recipe(8, **never), host_with(T4)).problems)
     assert "a GPU here (Tesla T4) has 15.8 GB" in refusal
     assert "runtime.activation_checkpointing full" in refusal
     on_nodes = {"runtime": {**never["runtime"], "num_nodes": 2}}
     doubtful = plan("pythia-1b", gpu_recipe(8, **on_nodes), host_with(T4))
     assert doubtful.problems == ()
-    assert any("a GPU here (Tesla T4)" in warning for warning in doubtful.warnings)
+    assert any("a GPU here (Tesla T4)" in str(warning) for warning in doubtful.warnings)
 
 
 def test_a_plan_shards_a_large_model_as_training_will() -> None:

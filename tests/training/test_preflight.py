@@ -37,7 +37,7 @@ def forecast(
 
 def problem(*args: Any, **recipe: Any) -> str:
     """The one problem of a recipe."""
-    (found,) = forecast(*args, **recipe).problems
+    (found,) = map(str, forecast(*args, **recipe).problems)
     return found
 
 
@@ -132,7 +132,7 @@ def test_a_tokenizer_that_may_have_more_ids_than_the_model_takes_is_doubted() ->
         most: {"tokens": PlanInput(STAGE, Forecast(max_ids=most), None)}
         for most in (rows, rows + 1)
     }
-    (told,) = forecast(inputs[rows + 1], max_steps=10).warnings
+    (told,) = map(str, forecast(inputs[rows + 1], max_steps=10).warnings)
     assert told.startswith(f"dataset 'tokens' may have token ids up to {rows:,}, but pythia-14m")
     assert forecast(inputs[rows], max_steps=10).warnings == ()
     known = PlanInput(STAGE, Forecast(max_ids=rows + 1), make_dataset())
@@ -148,7 +148,7 @@ def test_each_dataset_of_a_mixture_is_held_to_the_same() -> None:
     inputs = {"a": made(), "b": made(train=3, validation=None, num_ids=10**6)}
     found = forecast(inputs, data={"a": 1.0, "b": 1.0}, evaluate={}).problems
     assert len(found) == 3
-    assert all("'b'" in told for told in found)
+    assert all("'b'" in str(told) for told in found)
 
 
 def resumed(start_step: int | None, **recipe: Any) -> Forecast:
@@ -161,7 +161,7 @@ def resumed(start_step: int | None, **recipe: Any) -> Forecast:
 
 @pytest.mark.parametrize("start_step", [100, 101])
 def test_a_budget_that_the_parent_has_spent_is_refused(start_step: int) -> None:
-    (told,) = resumed(start_step, max_tokens=3200).problems
+    (told,) = map(str, resumed(start_step, max_tokens=3200).problems)
     assert told.startswith(
         f"max_tokens 3,200 is 100 steps, and the parent already took {start_step}"
     )
@@ -198,7 +198,7 @@ def test_an_upper_bound_is_no_count() -> None:
 
 
 def test_a_rest_of_the_budget_is_told() -> None:
-    (told,) = forecast(max_tokens=3215, runtime={"checkpoint": {"every": 10}}).warnings
+    (told,) = map(str, forecast(max_tokens=3215, runtime={"checkpoint": {"every": 10}}).warnings)
     assert "not a whole number of 32-token steps; the last 15 tokens are not trained on" in told
 
 
@@ -237,7 +237,7 @@ def forecast_70b(checkpoint_format: str, *, host_tb: float, **runtime: Any) -> F
 
 
 def test_a_70b_model_gathered_on_one_host_is_refused_and_in_parts_accepted() -> None:
-    (refusal,) = forecast_70b("full", host_tb=0.8).problems
+    (refusal,) = map(str, forecast_70b("full", host_tb=0.8).problems)
     assert "about 827.7 GB of a node's host memory" in refusal
     assert "(827.7 GB gathered on rank 0)" in refusal  # once: what is gathered is not copied
     assert "has 800.0 GB" in refusal
@@ -251,12 +251,12 @@ def test_one_gpus_page_locked_copy_counts_as_host_memory() -> None:
     recipe = make_recipe(global_batch_size=32, runtime={"accelerator": "cuda"})
     shape = architecture("Llama-2-7b-hf")
     host = Host(HostMemory(int(64e9), int(64e9)), has_cuda_device=True)
-    (refusal,) = forecast_training(recipe, shape, {"tokens": made()}, host=host).problems
+    (refusal,) = map(str, forecast_training(recipe, shape, {"tokens": made()}, host=host).problems)
     assert "80.9 GB of a node's host memory (80.9 GB page-locked for copies)" in refusal
 
 
 def test_the_parts_of_a_node_share_its_memory() -> None:
-    (refusal,) = forecast_70b("sharded", host_tb=0.5).problems
+    (refusal,) = map(str, forecast_70b("sharded", host_tb=0.5).problems)
     assert "827.7 GB page-locked for copies" in refusal
     assert "more nodes" in refusal
     on_four = forecast_70b("sharded", host_tb=0.5, num_nodes=4)
@@ -266,5 +266,5 @@ def test_the_parts_of_a_node_share_its_memory() -> None:
 def test_a_machine_that_only_plans_a_70b_model_warns_of_its_host_memory() -> None:
     planned = forecast_70b("full", host_tb=0.8, num_nodes=128)
     assert planned.problems == ()
-    (warning,) = planned.warnings
+    (warning,) = map(str, planned.warnings)
     assert "827.7 GB of a node's host memory" in warning
