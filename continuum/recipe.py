@@ -6,9 +6,10 @@ epochs) is compiled to whole optimizer steps here, once, for the plan and for th
 """
 
 import math
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, WithJsonSchema, model_validator
@@ -22,32 +23,14 @@ from continuum.amounts import (
     Duration,
     Period,
     Rate,
+    Steps,
     Tokens,
     rate_of,
 )
-from continuum.artifacts import TokenizedDataset
+from continuum.artifacts import DataPosition, TokenizedDataset
 from continuum.fields import UNIT, VALIDATION_LOSS, Precision, Ref, Spec, runtime_field
-from continuum.optimizers import Optimizer, optimizer_problems
+from continuum.optimizers import Optimizer
 from continuum.records import with_sequences
-from continuum.spelling import closest
-from continuum.stage import Problem
-
-LEAST_LIKELY_SHARE = 1
-"""In percent of the peak: a `min_lr` above it that comes to no less is a share without its sign."""
-MIN_SHARE = 1e-4
-"""The smallest share a mixture can hold: one sample of `training.order.PERIOD`."""
-
-TRAINING_NEWS = (
-    "the validation loss is that of sequences spread over the whole split",
-    "hyperparameters.yaml names datasets by their digests and is in one form for all spellings",
-    "losses are in a checkpoint's manifest alone, no longer among the bytes of its state",
-)
-"""What version 2 of every kind that trains makes otherwise."""
-NEW_SCHEDULE_NEWS = (
-    "the first step of a warm-up learns: its rate is peak / (warm-up + 1), no longer 0",
-    "embeddings that are tied in the model of this name on the Hub stay one tensor",
-)
-"""The same of the kinds that begin with a schedule and an optimizer of their own."""
 
 
 class Schedule(Spec):
@@ -229,7 +212,65 @@ def _schedule_tag(value: Any) -> str:
     return "whole" if is_whole else "extension"
 
 
-class Recipe(Spec):
+def describe_mixture(schema: dict[str, Any]) -> None:
+    """Say in the JSON Schema of a `data` field what is asked of a mixture."""
+    for alternative in schema["anyOf"]:
+        if alternative["type"] == "object":
+            alternative["minProperties"] = 1
+            for weight in alternative["patternProperties"].values():
+                weight["exclusiveMinimum"] = 0
+    schema["examples"] = ["tokens", {"new_tokens": 0.9, "tokens": 0.1}]
+
+
+class Budget(Spec):
+    """How long a stage trains, by exactly one of its fields."""
+
+    max_tokens: Tokens | None = None
+    """Training tokens; whole optimizer steps of them are taken. A `resume` counts its parent's too.
+    """
+    max_steps: Steps | None = None
+    """Optimizer steps. A `resume` counts its parent's too."""
+    epochs: float | None = Field(
+        None, gt=0, allow_inf_nan=False, json_schema_extra={UNIT: "epochs"}, examples=[1, 0.5]
+    )
+    """Passes over the training data. A `resume` counts its parent's too."""
+
+
+BUDGET_FIELDS = tuple(Budget.__annotations__)
+
+
+class Hyperparameters(Budget):
+    """What decides what is learned, besides the model and the seeds; and how the work is done."""
+
+    data: Ref[TokenizedDataset] | dict[Ref[TokenizedDataset], float] = Field(
+        json_schema_extra=describe_mixture
+    )
+    """A tokenized dataset, or a mixture `{new: 0.9, old: 0.1}` by shares of the samples."""
+    sequence_length: Count = Field(json_schema_extra={UNIT: "tokens"}, examples=[512, 2048])
+    """Tokens in a training sequence."""
+    global_batch_size: Count = Field(json_schema_extra={UNIT: "sequences"}, examples=[16, 512])
+    """Sequences in an optimizer step, over all devices."""
+    precision: Precision = "auto"
+    """As Lightning Fabric names it; `auto` is 32-true on a CPU, bf16-mixed on CUDA from compute
+    capability 8.0 on, and 16-mixed (or 32-true, with `fsdp`) on older devices."""
+    optimizer: Optimizer
+    """The optimizer and its peak learning rate."""
+    schedule: Annotated[
+        Annotated[Schedule, Tag("whole")] | Annotated[ResumeSchedule, Tag("extension")],
+        Discriminator(_schedule_tag),
+    ] = Schedule()
+    """The learning rate over the stage."""
+    max_norm: float | None = Field(1.0, gt=0, allow_inf_nan=False)
+    """Gradients are clipped to this norm; null does not clip."""
+    on_nonfinite: Literal["stop", "skip"] = "stop"
+    """When gradients are infinite or NaN: `stop` the stage, or `skip` the step and count it."""
+    evaluate: Evaluate | None = runtime_field(Evaluate())
+    """Loss on the validation splits; null does not evaluate."""
+    runtime: Runtime = runtime_field(Runtime())
+    """How the work is done."""
+
+
+class Recipe(Hyperparameters):
     """Everything training needs to know besides the parent's bytes."""
 
     @model_validator(mode="before")
@@ -238,24 +279,12 @@ class Recipe(Spec):
         return with_sequences(value) if isinstance(value, dict) else value
 
     data: dict[Ref[TokenizedDataset], float]
-    """Weight of each dataset by its reference; one dataset has weight 1."""
+    """Share of each dataset by its reference; together they are 1."""
     data_seed: int | None = None
     """Draws the order of the samples; None while the experiment's seeds are not filled in."""
-    sequence_length: int
-    global_batch_size: int
-    max_tokens: int | None = None
-    max_steps: int | None = None
-    epochs: float | None = None
-    precision: Precision = "auto"
-    optimizer: Optimizer
-    schedule: Annotated[
-        Annotated[Schedule, Tag("whole")] | Annotated[ResumeSchedule, Tag("extension")],
-        Discriminator(_schedule_tag),
-    ]
+    # Records of earlier releases leave out what is null.
     max_norm: float | None = None
-    on_nonfinite: Literal["stop", "skip"] = "stop"
     evaluate: Evaluate | None = None
-    runtime: Runtime = runtime_field(Runtime())
 
     @property
     def held_out(self) -> tuple[Ref[TokenizedDataset], ...]:
@@ -296,6 +325,29 @@ class Recipe(Spec):
 
 
 @dataclass(frozen=True)
+class Origin:
+    """What a training stage begins from."""
+
+    model_config_fields: dict[str, Any]
+    tied: bool = False
+    """Whether the embedding and the output layer are one tensor."""
+    weights: Path | None = None
+    """A folder whose weights are taken (`retrain`); counters and optimizer start anew."""
+    state: Path | None = None
+    """A training checkpoint whose full state goes on (`resume`)."""
+    tokens_before: int = 0
+    """Training tokens behind `weights`."""
+    tokens_before_known: bool = True
+    """False if there may be more of them."""
+    parent: str | None = None
+    """Digest of what `weights` or `state` is."""
+    data_read: Mapping[str, DataPosition] | None = None
+    """Where the training of `weights` stands in each dataset, by its digest."""
+    data_position: str = "continue"
+    """Whether to `continue` there, or to `restart`."""
+
+
+@dataclass(frozen=True)
 class Intervals:
     """A recipe's periods, in optimizer steps; None is never."""
 
@@ -321,9 +373,6 @@ def intervals_of(recipe: Recipe, num_steps: int) -> Intervals:
         checkpoint_every=steps(saving.keep_every if saving.every is None else saving.every),
         keep_every=steps(saving.keep_every),
     )
-
-
-BUDGET_FIELDS = ("max_tokens", "max_steps", "epochs")
 
 
 def as_mixture(data: Any) -> dict[Ref[TokenizedDataset], float]:
@@ -388,35 +437,6 @@ def _part(amount: Amount, num_steps: int | None, tokens_per_step: int) -> dict[s
     return {"steps": amount.in_steps(num_steps or 0, tokens_per_step)}
 
 
-def describe_mixture(schema: dict[str, Any]) -> None:
-    """Say in the JSON Schema of a `data` field what `training_problems` asks of a mixture."""
-    for alternative in schema["anyOf"]:
-        if alternative["type"] == "object":
-            alternative["minProperties"] = 1
-            for weight in alternative["patternProperties"].values():
-                weight["exclusiveMinimum"] = 0
-    schema["examples"] = ["tokens", {"new_tokens": 0.9, "tokens": 0.1}]
-
-
-def budget_problems(stage: Any) -> Iterator[Problem]:
-    """Exactly one of `max_tokens`, `max_steps`, `epochs` sets the horizon."""
-    given = [name for name in BUDGET_FIELDS if getattr(stage, name) is not None]
-    if not given:
-        yield Problem((), "say how long to train: one of max_tokens, max_steps, epochs is required")
-    for name in given[1:]:
-        yield Problem((name,), f"{name} and {given[0]} both set the horizon; keep one of them")
-
-
-def training_problems(stage: Any) -> Iterator[Problem]:
-    """What is wrong between the fields of a training stage."""
-    yield from budget_problems(stage)
-    yield from _mixture_problems(stage.data)
-    yield from optimizer_problems(stage.optimizer)
-    yield from _floor_problems(stage.schedule, stage.optimizer.lr)
-    yield from held_out_problems(stage.evaluate, as_mixture(stage.data))
-    yield from metric_problems(stage.runtime, evaluated_datasets(stage.data, stage.evaluate))
-
-
 def evaluated_datasets(data: Any, evaluate: Evaluate | None) -> tuple[str, ...]:
     """The datasets that are evaluated, those of the mixture first."""
     return tuple(map(str, (*as_mixture(data), *(evaluate.on if evaluate else ()))))
@@ -426,51 +446,3 @@ def validation_metrics(datasets: Collection[str]) -> list[str]:
     """The names of the losses on these datasets: the first one's, and of several each one's."""
     several = datasets if len(datasets) > 1 else ()
     return [VALIDATION_LOSS, *(f"{VALIDATION_LOSS}/{name}" for name in several)]
-
-
-def held_out_problems(evaluate: Evaluate | None, mixture: Collection[str]) -> Iterator[Problem]:
-    """Each dataset is evaluated once: those of the mixture are anyway."""
-    refs = evaluate.on if evaluate is not None else ()
-    for number, ref in enumerate(refs):
-        place = ("evaluate", "on", number)
-        if ref in mixture:
-            yield Problem(
-                place, f"{str(ref)!r} is in the data, which is evaluated anyway; remove it"
-            )
-        elif ref in refs[:number]:
-            yield Problem(place, f"{str(ref)!r} is named twice; remove one")
-
-
-def metric_problems(runtime: Runtime | None, datasets: Collection[str] | None) -> Iterator[Problem]:
-    """A checkpoint is kept by a metric that there is; without `datasets`, theirs are not known."""
-    metric = runtime.checkpoint.keep_best if runtime else None
-    known = [*validation_metrics(datasets or ()), "loss"]
-    is_of_dataset = datasets is None and str(metric).startswith(f"{VALIDATION_LOSS}/")
-    if metric is not None and metric not in known and not is_of_dataset:
-        place = ("runtime", "checkpoint", "keep_best")
-        message = f"there is no metric {metric!r}; known: {', '.join(known)}"
-        yield Problem(place, message, closest(metric, known))
-
-
-def _floor_problems(schedule: Schedule, peak: float) -> Iterator[Problem]:
-    place, floor = ("schedule", "min_lr"), schedule.min_lr
-    if schedule.kind == "constant" and floor != Schedule.model_fields["min_lr"].default:
-        yield Problem(place, "'min_lr' belongs to no schedule of kind constant, which stays at lr")
-    elif isinstance(floor, float) and floor > peak:
-        message = f"min_lr {floor:g} is above lr {peak:g}: the rate would rise where it should fall"
-        share = floor if floor >= 1 else 100 * floor
-        is_likely = LEAST_LIKELY_SHARE <= share <= 100
-        hint = "; a share of the peak is written with a % sign" if is_likely else ""
-        yield Problem(place, message + hint, f"{share:g}%" if is_likely else None)
-
-
-def _mixture_problems(data: Any) -> Iterator[Problem]:
-    if not isinstance(data, dict):
-        return
-    if not data:
-        yield Problem(("data",), "a mixture needs at least one dataset")
-    for ref, weight in data.items():
-        if not (0 < weight < math.inf):
-            yield Problem(("data", str(ref)), f"weight {weight:g} is not positive")
-        elif weight / sum(data.values()) < MIN_SHARE:
-            yield Problem(("data", str(ref)), f"a share below {MIN_SHARE:g} would never be drawn")

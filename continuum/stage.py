@@ -176,6 +176,13 @@ class PlanInput:
             return tuple(Text(item.source, item.sha256) for item in self.artifact.items)
         return self.forecast.texts
 
+    @property
+    def architecture(self) -> Architecture | None:
+        """Of a model: its shape, as it is or as it will be; None while neither is known."""
+        if isinstance(self.artifact, Checkpoint):
+            return Architecture(self.artifact.model_config_fields, self.artifact.is_tied)
+        return self.forecast.architecture
+
 
 @dataclass(frozen=True)
 class StageContext:

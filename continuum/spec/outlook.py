@@ -11,7 +11,7 @@ from typing import Any
 from continuum.architecture import Architecture
 from continuum.preflight.fitness import batch_problems, model_problems
 from continuum.problems import Problem
-from continuum.recipe import Recipe, metric_problems
+from continuum.recipe import Recipe
 from continuum.selection import best_problems, step_problems
 from continuum.spec.references import as_written, reference_graph
 from continuum.stage import Ref, Spec, Stage
@@ -19,6 +19,7 @@ from continuum.stages.convert import Convert
 from continuum.stages.pretrain import Pretrain
 from continuum.stages.resume import Resume
 from continuum.stages.retrain import Retrain
+from continuum.training_stage import metric_problems
 
 
 @dataclass(frozen=True)

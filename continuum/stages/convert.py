@@ -6,7 +6,6 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from continuum.architecture import Architecture
 from continuum.artifacts import COUNTS, Artifact, ModelWeights, TrainingCheckpoint
 from continuum.preflight.reading import read_by
 from continuum.preflight.sizes import bytes_per_parameter
@@ -27,9 +26,7 @@ class Convert(Stage):
 
     def forecast(self, inputs: Mapping[str, PlanInput], experiment_folder: Path) -> Forecast:
         parent = inputs[self.from_]
-        shape = parent.forecast.architecture
-        if isinstance(parent.artifact, TrainingCheckpoint):
-            shape = Architecture(parent.artifact.model_config_fields, parent.artifact.is_tied)
+        shape = parent.architecture
         parameters = shape.num_parameters() if shape else None
         precision = parent.recipe.precision if isinstance(parent.recipe, Recipe) else "auto"
         size = parameters and parameters * bytes_per_parameter(precision)

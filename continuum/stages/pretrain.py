@@ -7,7 +7,6 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from continuum.amounts import Count, Steps, Tokens
 from continuum.architecture import (
     TIED,
     Architecture,
@@ -18,83 +17,33 @@ from continuum.architecture import (
     model_identity,
     suggest_model,
 )
-from continuum.artifacts import Artifact, TokenizedDataset, TrainingCheckpoint
 from continuum.model_fields import wrong_value
-from continuum.optimizers import Optimizer
 from continuum.preflight import forecast_training
 from continuum.preflight.reading import begin_reading
-from continuum.recipe import (
-    NEW_SCHEDULE_NEWS,
-    TRAINING_NEWS,
-    Evaluate,
-    Recipe,
-    Runtime,
-    Schedule,
-    as_mixture,
-    describe_mixture,
-    training_identity,
-    training_problems,
-)
+from continuum.recipe import Origin
 from continuum.seeds import TrainingSeeds
 from continuum.stage import (
-    UNIT,
     Forecast,
     PlanInput,
-    Precision,
     Problem,
-    Ref,
     Spec,
     Stage,
     StageContext,
     closest,
-    runtime_field,
     with_one_spelling,
 )
+from continuum.training_stage import NEW_SCHEDULE_NEWS, TRAINING_NEWS, NewTraining
 
 
-class Pretrain(Stage):
+class Pretrain(NewTraining):
     kind: Literal["pretrain"] = "pretrain"
     model: str | dict[str, Any] = Field(json_schema_extra=describe_model)
     """A LitGPT config name, or `{name: pythia-14m, n_layer: 4}` with fields of it replaced;
     `tied` beside them says whether the embedding and the output layer are one tensor, which is as
     in the model of this name on the Hub unless stated."""
-    data: Ref[TokenizedDataset] | dict[Ref[TokenizedDataset], float] = Field(
-        json_schema_extra=describe_mixture
-    )
-    """A tokenized dataset, or a mixture `{new: 0.9, old: 0.1}` by shares of the samples."""
-    max_tokens: Tokens | None = None
-    """Training tokens; whole optimizer steps of them are taken."""
-    max_steps: Steps | None = None
-    """Optimizer steps."""
-    epochs: float | None = Field(
-        None, gt=0, allow_inf_nan=False, json_schema_extra={UNIT: "epochs"}, examples=[1, 0.5]
-    )
-    """Passes over the training data."""
-    sequence_length: Count = Field(json_schema_extra={UNIT: "tokens"}, examples=[512, 2048])
-    """Tokens in a training sequence."""
-    global_batch_size: Count = Field(json_schema_extra={UNIT: "sequences"}, examples=[16, 512])
-    """Sequences in an optimizer step, over all devices."""
-    precision: Precision = "auto"
-    """As Lightning Fabric names it; `auto` is 32-true on a CPU, bf16-mixed on CUDA from compute
-    capability 8.0 on, and 16-mixed (or 32-true, with `fsdp`) on older devices."""
-    optimizer: Optimizer
-    """The optimizer and its peak learning rate."""
-    schedule: Schedule = Schedule()
-    """The learning rate over the run."""
-    max_norm: float | None = Field(1.0, gt=0, allow_inf_nan=False)
-    """Gradients are clipped to this norm; null does not clip."""
-    on_nonfinite: Literal["stop", "skip"] = "stop"
-    """When gradients are infinite or NaN: `stop` the stage, or `skip` the step and count it."""
-    evaluate: Evaluate | None = runtime_field(Evaluate())
-    """Loss on the validation split; null does not evaluate."""
-    seed: int | None = Field(None, ge=0, lt=2**32)
-    """Sets `seeds.init` and `seeds.data` of this stage."""
     seeds: TrainingSeeds = TrainingSeeds()
     """The seeds one by one; those of the experiment where neither says otherwise."""
-    runtime: Runtime = runtime_field(Runtime())
-    """How the work is done."""
 
-    produces: ClassVar[type[Artifact]] = TrainingCheckpoint
     version: ClassVar[int] = 2
     news: ClassVar[Mapping[int, tuple[str, ...]]] = {
         2: (
@@ -104,17 +53,13 @@ class Pretrain(Stage):
             *TRAINING_NEWS,
         )
     }
-    trains: ClassVar[bool] = True
-    preload: ClassVar[str] = "training"
 
     def problems(self, stages: Mapping[str, Stage]) -> Iterator[Problem]:
-        yield from training_problems(self)
+        yield from super().problems(stages)
         yield from _model_problems(self.model)
 
     def identity_with(self, recipe: Spec | None) -> dict[str, Any]:
-        assert isinstance(recipe, Recipe), "it trains"
-        fields = {**self.identity(), "model": with_one_spelling(self._model_identity())}
-        return training_identity(fields, recipe)
+        return {**super().identity_with(recipe), "model": with_one_spelling(self._model_identity())}
 
     def architecture(self) -> Architecture:
         """The model's shape.
@@ -124,20 +69,14 @@ class Pretrain(Stage):
         """
         return architecture(self._model_name(), self._model_overrides(), tied=self._tied())
 
-    def recipe(self, parents: Mapping[str, Spec | None]) -> Recipe:
-        return self._recipe()
-
     def forecast(self, inputs: Mapping[str, PlanInput], experiment_folder: Path) -> Forecast:
-        recipe = self._recipe()
+        recipe = self.recipe({})
         forecast = forecast_training(recipe, self.architecture(), inputs)
         return replace(forecast, reading=begin_reading(recipe, inputs))
 
-    def run(self, ctx: StageContext) -> TrainingCheckpoint:
-        from continuum.training.session import Origin, train
-
-        recipe = Recipe.model_validate(ctx.recipe, strict=False)
+    def origin(self, ctx: StageContext) -> Origin:
         shape = self.architecture()
-        return train(self, ctx, recipe, Origin(shape.fields, tied=shape.tied))
+        return Origin(shape.fields, tied=shape.tied)
 
     def _model_name(self) -> str:
         return str(self.model.get("name", "")) if isinstance(self.model, dict) else self.model
@@ -155,11 +94,6 @@ class Pretrain(Stage):
         # As it would be unless stated.
         is_own = tied is None or tied == architecture(name).tied
         return found if is_own else {**found, TIED: tied}
-
-    def _recipe(self) -> Recipe:
-        own = Recipe.model_fields.keys() - {"data", "data_seed"}
-        fields = {name: getattr(self, name) for name in own}
-        return Recipe(data=as_mixture(self.data), data_seed=self.seeds.data, **fields)
 
 
 def _model_problems(model: str | dict[str, Any]) -> Iterator[Problem]:

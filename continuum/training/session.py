@@ -1,8 +1,6 @@
 """A training stage from its recipe to its last checkpoint: set up, recover, fit, publish."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 from lightning import Fabric
@@ -12,7 +10,7 @@ from continuum.artifacts import DataPosition, TrainingCheckpoint
 from continuum.best import best_of, best_step, note_as_best
 from continuum.errors import PreflightError, StageFailedError
 from continuum.files import link_or_copy
-from continuum.recipe import Recipe, intervals_of, training_identity
+from continuum.recipe import Origin, Recipe, intervals_of, training_identity
 from continuum.records import last_good, saved_checkpoint
 from continuum.stage import Stage, StageContext
 from continuum.training.checkpoint import Companions, discard_damaged
@@ -40,29 +38,6 @@ from continuum.training.setup import (
 from continuum.training.state import TrainingState, load_model
 from continuum.training.tied import check_loaded
 from continuum.training.weights import load_weights
-
-
-@dataclass(frozen=True)
-class Origin:
-    """What a training stage begins from."""
-
-    model_config_fields: dict[str, Any]
-    tied: bool = False
-    """Whether the embedding and the output layer are one tensor."""
-    weights: Path | None = None
-    """A folder whose weights are taken (`retrain`); counters and optimizer start anew."""
-    state: Path | None = None
-    """A training checkpoint whose full state goes on (`resume`)."""
-    tokens_before: int = 0
-    """Training tokens behind `weights`."""
-    tokens_before_known: bool = True
-    """False if there may be more of them."""
-    parent: str | None = None
-    """Digest of what `weights` or `state` is."""
-    data_read: Mapping[str, DataPosition] | None = None
-    """Where the training of `weights` stands in each dataset, by its digest."""
-    data_position: str = "continue"
-    """Whether to `continue` there, or to `restart`."""
 
 
 def train(stage: Stage, ctx: StageContext, recipe: Recipe, origin: Origin) -> TrainingCheckpoint:
