@@ -7,13 +7,12 @@ folder is followed, one that leads back to a folder above it is not. Nothing is 
 """
 
 import fnmatch
-import glob
 import os
 import re
 import stat
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from continuum.errors import PreflightError
@@ -61,7 +60,7 @@ def expand(
     Raises:
         PreflightError: a folder cannot be read, or links between folders do not end.
     """
-    walk = _Walk(root, tuple(pattern.split("/")), excluded, counts_hidden)
+    walk = _Walk(root, pattern, excluded, counts_hidden)
     walk.run()
     walk.made.found.sort(key=lambda match: spelled(match.name))
     return walk.made
@@ -80,18 +79,13 @@ def label_of(name: str) -> str:
 
 
 @dataclass(frozen=True)
-class _Entry:
+class _Folder:
+    """A folder that is to be searched."""
+
     name: str
-    kind: str
-    """`folder`, `link to a folder`, one of `Match.kind`, or what it is, in the plural."""
-
-
-@dataclass(frozen=True)
-class _Step:
-    """A folder that is to be searched with the pattern from one of its parts on."""
-
-    folder: str
-    part: int
+    """Below the root, with a slash at its end; empty for the root."""
+    parts: frozenset[int]
+    """The parts of the pattern that what is in it may match."""
     above: frozenset[tuple[int, int]]
     """The folder and those above it."""
     is_linked: bool = False
@@ -100,155 +94,120 @@ class _Step:
 
 class _Walk:
     def __init__(
-        self,
-        root: Path,
-        parts: tuple[str, ...],
-        excluded: Path | None,
-        counts_hidden: bool,
+        self, root: Path, pattern: str, excluded: Path | None, counts_hidden: bool
     ) -> None:
         self.made = Matches()
         self._root = root
-        self._parts = parts
+        self._parts = pattern.split("/")
+        self._matches = [re.compile(fnmatch.translate(part)).match for part in self._parts]
         self._excluded_id = _identity_of(excluded)
         self._excluded = excluded.resolve() if excluded and self._excluded_id else None
         self._counts_hidden = counts_hidden
-        self._steps: list[_Step] = []
-        self._seen: set[tuple[str, int]] = set()
-        self._taken: set[str] = set()
-        self._counted: set[str] = set()
+        self._folders: list[_Folder] = []
         self._num_links = 0
-        self._last: tuple[str, tuple[_Entry, ...]] | None = None
 
     def run(self) -> None:
         own = _identity_of(self._root)
-        if own is not None and not self._is_excluded(self._root):
-            self._steps.append(_Step("", 0, frozenset({own})))
-        while self._steps:
-            step = self._steps.pop()
-            if (step.folder, step.part) not in self._seen:
-                self._seen.add((step.folder, step.part))
-                self._search(step)
+        if own is not None and not self._is_excluded(""):
+            self._folders.append(_Folder("", self._with_next({0}), frozenset({own})))
+        while self._folders:
+            folder = self._folders.pop()
+            for entry in self._listed(folder.name):
+                self._meet(folder, entry)
 
-    def _is_excluded(self, path: Path) -> bool:
+    def _meet(self, folder: _Folder, entry: os.DirEntry[str]) -> None:
+        """Take a file, or search a folder later."""
+        name, kind = folder.name + entry.name, _kind(entry)
+        is_folder = "folder" in kind
+        parts, left = self._parts_for(folder, entry.name, is_folder=is_folder)
+        if is_folder and (inner := self._parts_below(parts)):
+            self._enter(folder, name, inner, is_link=kind != "folder")
+        elif not is_folder and kind and len(self._parts) - 1 in parts:
+            if kind not in {"file", "link to a file", "link to nothing"}:
+                self.made.left[kind] += 1
+            elif kind == "file" or not self._is_excluded(name):
+                self.made.found.append(Match(name, kind))
+        elif left == "__pycache__/":  # small, and known by what is in it
+            self.made.left.update(label_of(it.name) for it in self._listed(f"{name}/"))
+        elif left:
+            self.made.left[left] += 1
+
+    def _parts_for(
+        self, folder: _Folder, name: str, *, is_folder: bool
+    ) -> tuple[set[int], str | None]:
+        """The parts of the pattern that a name matches, and what it counts as if it is left."""
+        parts, left = set(), None
+        for number in folder.parts:
+            part = self._parts[number]
+            if not self._matches[number](name):
+                continue
+            if name.startswith(".") and not part.startswith("."):
+                left = HIDDEN if self._counts_hidden else left
+            elif _BARE.fullmatch(part) and _is_generated(name, is_folder=is_folder):
+                left = f"{spelled(name)}/" if is_folder else label_of(name)
+            else:
+                parts.add(number)
+        return parts, left
+
+    def _parts_below(self, parts: Iterable[int]) -> frozenset[int]:
+        """The parts that may match what is in a folder whose name these match."""
+        last = len(self._parts) - 1
+        below = {n if self._parts[n] == "**" else n + 1 for n in parts} - {last + 1}
+        return self._with_next(below)
+
+    def _with_next(self, parts: set[int]) -> frozenset[int]:
+        """These parts, and those that are next where `**` matches no folder."""
+        for number, part in enumerate(self._parts[:-1]):
+            if number in parts and part == "**":
+                parts = parts | {number + 1}
+        return frozenset(parts)
+
+    def _enter(self, above: _Folder, name: str, parts: frozenset[int], *, is_link: bool) -> None:
+        own = _identity_of(self._root / name)
+        if own is None or own == self._excluded_id or (is_link and self._is_excluded(name)):
+            return
+        if is_link and own in above.above:
+            self.made.left[CIRCLE] += 1
+            return
+        self._num_links += is_link and above.is_linked
+        if self._num_links > MAX_LINKS:
+            raise PreflightError(
+                f"{on_one_line(str(self._root))}: linked folders hold more than {MAX_LINKS:,} "
+                f"links to folders, such as {spelled(name)}; name fewer folders"
+            )
+        is_linked = is_link or above.is_linked
+        self._folders.append(_Folder(f"{name}/", parts, above.above | {own}, is_linked))
+
+    def _is_excluded(self, name: str) -> bool:
+        path = self._root / name
         return self._excluded is not None and path.resolve().is_relative_to(self._excluded)
 
-    def _search(self, step: _Step) -> None:
-        part = self._parts[step.part]
-        is_last = step.part == len(self._parts) - 1
-        if part == "**":
-            for entry in self._visible(step.folder):
-                self._meet(step, entry, step.part, takes_files=is_last)
-            if not is_last:  # next, while the folder's listing is at hand
-                self._steps.append(replace(step, part=step.part + 1))
-        elif glob.has_magic(part):
-            matches = re.compile(fnmatch.translate(part)).match
-            for entry in self._visible(step.folder, part):
-                if matches(entry.name):
-                    self._meet(step, entry, None if is_last else step.part + 1, takes_files=is_last)
-        else:
-            entry = _Entry(part, self._kind_of(f"{step.folder}{part}"))
-            self._meet(step, entry, None if is_last else step.part + 1, takes_files=is_last)
-
-    def _visible(self, folder: str, part: str = "**") -> Iterator[_Entry]:
-        """What wildcards may match there."""
-        for entry in self._listed(folder):
-            if entry.name.startswith(".") and not part.startswith("."):
-                if self._counts_hidden:
-                    self._leave(folder + entry.name, HIDDEN)
-            elif part == "**" or _BARE.fullmatch(part):
-                if not self._is_generated(folder, entry):
-                    yield entry
-            else:
-                yield entry
-
-    def _is_generated(self, folder: str, entry: _Entry) -> bool:
-        """True of what no one wrote; it is counted."""
-        name = folder + entry.name
-        if "folder" in entry.kind and _GENERATED_FOLDERS.fullmatch(entry.name):
-            if entry.name == "__pycache__":  # small, and known by what is in it
-                for inner in self._listed(f"{name}/"):
-                    self._leave(f"{name}/{inner.name}", label_of(inner.name))
-            else:
-                self._leave(name, f"{spelled(entry.name)}/")
-            return True
-        if "folder" not in entry.kind and _GENERATED_FILES.fullmatch(entry.name):
-            self._leave(name, label_of(entry.name))
-            return True
-        return False
-
-    def _meet(self, step: _Step, entry: _Entry, part: int | None, *, takes_files: bool) -> None:
-        """Take a file, or go on below a folder with the pattern from `part` on."""
-        name = step.folder + entry.name
-        if "folder" in entry.kind:
-            if part is not None:
-                self._enter(step, name, part, is_link=entry.kind != "folder")
-        elif takes_files and entry.kind in {"file", "link to a file", "link to nothing"}:
-            is_unknown = name not in self._taken
-            if is_unknown and not (entry.kind != "file" and self._is_excluded(self._root / name)):
-                self._taken.add(name)
-                self.made.found.append(Match(name, entry.kind))
-        elif takes_files and entry.kind:
-            self._leave(name, entry.kind)
-
-    def _enter(self, step: _Step, name: str, part: int, *, is_link: bool) -> None:
-        own = _identity_of(self._root / name)
-        if own is None or own == self._excluded_id:
-            return
-        if is_link:
-            if self._is_excluded(self._root / name):
-                return
-            if own in step.above:
-                self._leave(name, CIRCLE)
-                return
-            self._num_links += step.is_linked
-            if self._num_links > MAX_LINKS:
-                raise PreflightError(
-                    f"{on_one_line(str(self._root))}: linked folders hold more than {MAX_LINKS:,} "
-                    f"links to folders, such as {spelled(name)}; name fewer folders"
-                )
-        is_linked = is_link or step.is_linked
-        self._steps.append(_Step(f"{name}/", part, step.above | {own}, is_linked))
-
-    def _leave(self, name: str, label: str) -> None:
-        if name not in self._counted:
-            self._counted.add(name)
-            self.made.left[label] += 1
-
-    def _listed(self, folder: str) -> tuple[_Entry, ...]:
-        if self._last is None or self._last[0] != folder:
-            path = self._root / folder
-            try:
-                with os.scandir(path) as entries:
-                    listed = tuple(_Entry(entry.name, _kind(entry)) for entry in entries)
-            except OSError as error:
-                raise PreflightError(
-                    f"{on_one_line(str(path))}: the folder cannot be read ({error.strerror}); "
-                    "let it be read, or name others"
-                ) from None
-            self._last = (folder, listed)
-        return self._last[1]
-
-    def _kind_of(self, name: str) -> str:
-        """Empty where nothing is."""
-        path = self._root / name
+    def _listed(self, folder: str) -> list[os.DirEntry[str]]:
+        path = self._root / folder
         try:
-            is_link = path.is_symlink()
-            return _kind_of_mode(path.stat().st_mode, is_link=is_link)
-        except OSError:
-            return "link to nothing" if path.is_symlink() else ""
+            with os.scandir(path) as entries:
+                return list(entries)
+        except OSError as error:
+            raise PreflightError(
+                f"{on_one_line(str(path))}: the folder cannot be read ({error.strerror}); "
+                "let it be read, or name others"
+            ) from None
+
+
+def _is_generated(name: str, *, is_folder: bool) -> bool:
+    """True of what programs write."""
+    return (_GENERATED_FOLDERS if is_folder else _GENERATED_FILES).fullmatch(name) is not None
 
 
 def _kind(entry: os.DirEntry[str]) -> str:
+    """`folder`, `link to a folder`, one of `Match.kind`, or what it is, in the plural."""
     is_link = entry.is_symlink()
     if not is_link and entry.is_file():
         return "file"  # without a look at its inode
     try:
-        return _kind_of_mode(entry.stat().st_mode, is_link=is_link)
+        mode = entry.stat().st_mode
     except OSError:
         return "link to nothing" if is_link else ""
-
-
-def _kind_of_mode(mode: int, *, is_link: bool) -> str:
     if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
         kind = "file" if stat.S_ISREG(mode) else "folder"
         return f"link to a {kind}" if is_link else kind
@@ -259,10 +218,8 @@ def _kind_of_mode(mode: int, *, is_link: bool) -> str:
 
 def _identity_of(path: Path | None) -> tuple[int, int] | None:
     """Which folder it is, whatever its name; None where there is none."""
-    if path is None:
-        return None
     try:
-        status = path.stat()
+        status = path.stat() if path is not None else None
     except OSError:
         return None
-    return status.st_dev, status.st_ino
+    return None if status is None else (status.st_dev, status.st_ino)

@@ -1,10 +1,8 @@
-"""Files of a Hugging Face repository at one commit, each held against the Hub's own hash.
+"""Files of a Hugging Face repository at one commit, each checked against the Hub's own hash.
 
-`huggingface_hub` turns the revision into a commit, lists the files with their hashes and knows
-the token; the bytes come through `sources.transfer`, which goes on after a dropped connection and
-checks them (the library compares sizes only). So every byte comes from HF_ENDPOINT, and no cache
-folder or link is left behind. The environment is read at each call: a forked worker may have
-imported the library long before.
+`huggingface_hub` turns the revision into a commit, lists the files with their hashes and brings
+them, resuming what an earlier attempt left; it compares sizes only, so the hashes are checked here.
+The environment is read at each call: a forked worker may have imported the library long before.
 
 With HF_HUB_OFFLINE the files come from the library's cache; online, what is there is used too.
 """
@@ -12,21 +10,27 @@ With HF_HUB_OFFLINE the files come from the library's cache; online, what is the
 import hashlib
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from continuum.errors import PreflightError, StageFailedError
+import httpx
+from huggingface_hub import HfApi, errors, get_token, hf_hub_download, snapshot_download
+from huggingface_hub.utils.tqdm import tqdm
+
+from continuum.errors import IntegrityError, PreflightError, StageFailedError
 from continuum.files import BUFFER_BYTES, sha256_file
 from continuum.sources.local_files import copy_file
-from continuum.sources.request import RefusedError, TransientError, words
 from continuum.sources.transfer import (
     DEFAULT_RETRY,
     OnProgress,
-    Remote,
     RetryPolicy,
-    download,
-    try_again,
+    TransientError,
+    disk_error,
+    reason_of,
+    with_retries,
 )
 
 TRUE_WORDS = frozenset({"1", "on", "yes", "true"})
@@ -34,6 +38,7 @@ DEFAULT_ENDPOINT = "https://huggingface.co"
 API_TIMEOUT_S = 30.0
 LOGIN = "set HF_TOKEN to a token that may read it (or `hf auth login`)"
 SHA256_PATTERN = re.compile(r"[0-9a-f]{64}")
+GIT_SHA1_PATTERN = re.compile(r"[0-9a-f]{40}")
 
 
 @dataclass(frozen=True)
@@ -45,15 +50,14 @@ class HubFile:
     hash: str
     """SHA-256 for large files, else Git's SHA-1 of the blob; empty when the Hub tells none."""
     cached: Path | None = None
-    """In the library's cache."""
+    """Offline: where it is in the library's cache."""
 
     def complaint(self, path: Path) -> str | None:
         """How the file at `path` differs, or None."""
         size = path.stat().st_size
         if self.size_bytes is not None and size != self.size_bytes:
             return f"{size:,} bytes came, not {self.size_bytes:,}"
-        is_sha256 = SHA256_PATTERN.fullmatch(self.hash) is not None
-        found = sha256_file(path) if is_sha256 else _git_sha1(path)
+        found = sha256_file(path) if SHA256_PATTERN.fullmatch(self.hash) else _git_sha1(path)
         if self.hash and found != self.hash:
             return f"its hash is {found}, not {self.hash} as the Hub says; try again"
         return None
@@ -86,45 +90,78 @@ def resolve(repo: str, revision: str, *, retry: RetryPolicy = DEFAULT_RETRY) -> 
     """
     if is_offline():
         return _resolve_in_cache(repo, revision)
-    what = f"{repo} at revision {revision}, from {endpoint()}"
-    info = try_again(lambda: _model_info(repo, revision), what=what, retry=retry)
-    listed = tuple(
+    api = HfApi(endpoint=endpoint(), token=_token(), library_name="continuum")
+
+    def ask() -> Any:
+        with _translated_errors(repo, revision):
+            return api.model_info(
+                repo, revision=revision, files_metadata=True, timeout=API_TIMEOUT_S
+            )
+
+    info = with_retries(ask, what=f"{repo} at revision {revision}, from {endpoint()}", retry=retry)
+    listed = (
         HubFile(
             name=entry.rfilename,
             size_bytes=entry.size,
             hash=(entry.lfs.sha256 if entry.lfs is not None else entry.blob_id) or "",
-            cached=_cached(repo, entry.rfilename, info.sha),
         )
         for entry in info.siblings or ()
     )
-    return HubRevision(repo, revision, info.sha, listed)
+    return HubRevision(repo, revision, info.sha, tuple(listed))
 
 
 def fetch_file(
     revision: HubRevision, file: HubFile, folder: Path, *, on_progress: OnProgress
 ) -> None:
-    """Bring `file` into `folder`, going on from what an earlier attempt left there.
+    """Bring `file` into `folder`, resuming what an earlier attempt left there.
 
     Raises:
         PreflightError: it may not be read.
         StageFailedError: it cannot be had, or not be written.
         IntegrityError: its bytes are not those the Hub promised.
     """
-    from huggingface_hub import hf_hub_url
-
     target = folder / file.name
-    if file.cached is not None and file.complaint(file.cached) is None:
+    if file.cached is not None:
         copy_file(file.cached, target, on_progress)
+        if complaint := file.complaint(target):
+            raise IntegrityError(f"{file.cached}: {complaint}")
         return
-    url = hf_hub_url(revision.repo, file.name, revision=revision.commit, endpoint=endpoint())
-    token = _token()
-    headers = {"Authorization": f"Bearer {token}"} if token else {}
-    try:
-        download(Remote(url, headers, check=file.complaint), target, on_progress=on_progress)
-    except RefusedError as error:
-        if error.status not in {401, 403}:
+    most_bytes, must_restart = 0, False
+
+    def report(done: int, total: int | None) -> None:
+        nonlocal most_bytes
+        most_bytes = max(done, most_bytes)
+        on_progress(done, total)
+
+    def attempt() -> None:
+        nonlocal must_restart
+        try:
+            with _translated_errors(revision.repo, revision.revision, target):
+                hf_hub_download(
+                    revision.repo,
+                    file.name,
+                    revision=revision.commit,
+                    cache_dir=_cache_dir(),
+                    local_dir=folder,
+                    force_download=must_restart,
+                    endpoint=endpoint(),
+                    token=_token(),
+                    library_name="continuum",
+                    tqdm_class=_bar(report),
+                )
+            if complaint := file.complaint(target):
+                raise _WrongBytesError(complaint)
+        except _WrongBytesError as error:
+            if must_restart:
+                raise IntegrityError(f"{revision}: {file.name}: {error}") from error
+            must_restart = True
             raise
-        raise PreflightError(_gated(revision.repo, revision.revision)) from error
+
+    with_retries(attempt, what=f"{revision}: {file.name}", num_arrived=lambda: most_bytes)
+
+
+class _WrongBytesError(TransientError):
+    """What has arrived so far is of no use."""
 
 
 def endpoint() -> str:
@@ -138,30 +175,53 @@ def is_offline() -> bool:
     return said.lower() in TRUE_WORDS
 
 
-def _model_info(repo: str, revision: str) -> Any:
-    import httpx
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError
+def _bar(on_progress: OnProgress) -> type[tqdm]:
+    """The library's progress bar, which reports instead of drawing."""
 
-    api = HfApi(endpoint=endpoint(), token=_token(), library_name="continuum")
+    class Bar(tqdm):
+        def __init__(self, **options: Any) -> None:
+            super().__init__(**{**options, "disable": True})  # type: ignore[no-untyped-call]
+
+        def update(self, n: float | None = 1) -> None:
+            self.n += n
+            on_progress(int(self.n), self.total)
+
+    return Bar
+
+
+@contextmanager
+def _translated_errors(repo: str, revision: str, target: Path | None = None) -> Iterator[None]:
+    """Raise the library's errors as ours.
+
+    Args:
+        target: What is written, if anything is.
+    """
     try:
-        return api.model_info(repo, revision=revision, files_metadata=True, timeout=API_TIMEOUT_S)
-    except HfHubHTTPError as error:
-        raise _refusal(error, repo, revision) from error
-    except (httpx.HTTPError, OSError, ValueError) as error:
+        yield
+    except (httpx.HTTPError, OSError, RuntimeError, ValueError) as error:
+        cause: BaseException = error
+        if isinstance(error, errors.LocalEntryNotFoundError) and error.__cause__ is not None:
+            cause = error.__cause__
+        if isinstance(cause, errors.HfHubHTTPError):
+            raise _refusal(cause, repo, revision) from error
+        if isinstance(cause, OSError) and cause.errno is not None and target is not None:
+            raise disk_error(target, cause) from error
+        if isinstance(cause, OSError) and "Consistency check failed" in str(cause):
+            raise _WrongBytesError("not as many bytes came as the Hub says") from error
         raise TransientError(
-            f"the Hub cannot be reached ({words(error)}); check the network, HTTPS_PROXY and "
-            "HF_ENDPOINT, or set HF_HUB_OFFLINE=1 to use files downloaded before"
+            f"the Hub cannot be reached ({reason_of(cause)}); check HF_ENDPOINT, or set "
+            "HF_HUB_OFFLINE=1 to use files downloaded before"
         ) from error
 
 
-def _refusal(error: Any, repo: str, revision: str) -> Exception:
-    from huggingface_hub import errors
-
+def _refusal(error: errors.HfHubHTTPError, repo: str, revision: str) -> Exception:
     where = f"{repo} at revision {revision}, from {endpoint()}"
     status = error.response.status_code
     if isinstance(error, errors.GatedRepoError):
-        return PreflightError(_gated(repo, revision))
+        return PreflightError(
+            f"{repo} at revision {revision}: access is gated; ask for it at {endpoint()}/{repo}, "
+            f"then {LOGIN}"
+        )
     if isinstance(error, errors.RevisionNotFoundError):
         return PreflightError(f"{where}: there is no such branch, tag or commit")
     if isinstance(error, errors.RepositoryNotFoundError) or status in {401, 404}:
@@ -170,6 +230,8 @@ def _refusal(error: Any, repo: str, revision: str) -> Exception:
         )
     if status == 403:
         return PreflightError(f"{where}: access is forbidden; {LOGIN}")
+    if status == 416:
+        return _WrongBytesError("the Hub has fewer bytes than before")
     if status == 429:
         return TransientError(f"the Hub answered 429, too many requests; wait, or {LOGIN}")
     if status >= 500 or status == 408:
@@ -177,20 +239,12 @@ def _refusal(error: Any, repo: str, revision: str) -> Exception:
     return StageFailedError(f"{where}: the Hub answered {status}")
 
 
-def _gated(repo: str, revision: str) -> str:
-    page = f"{endpoint()}/{repo}"
-    return f"{repo} at revision {revision}: access is gated; ask for it at {page}, then {LOGIN}"
-
-
 def _resolve_in_cache(repo: str, revision: str) -> HubRevision:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
     try:
         found = snapshot_download(
             repo, revision=revision, cache_dir=_cache_dir(), local_files_only=True
         )
-    except LocalEntryNotFoundError:
+    except errors.LocalEntryNotFoundError:
         raise PreflightError(
             f"{repo} at revision {revision} is not in {_cache_dir()}, and HF_HUB_OFFLINE forbids "
             f"asking the Hub; unset it, or run `hf download {repo} --revision {revision}` where "
@@ -198,21 +252,12 @@ def _resolve_in_cache(repo: str, revision: str) -> HubRevision:
         ) from None
     snapshot = Path(found)
     listed = []
-    for path in sorted(snapshot.rglob("*")):
-        if path.is_file():
-            blob = path.resolve()
-            is_hash = re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", blob.name) is not None
-            name = path.relative_to(snapshot).as_posix()
-            size = blob.stat().st_size
-            listed.append(HubFile(name, size, blob.name if is_hash else "", cached=blob))
+    for path in sorted(it for it in snapshot.rglob("*") if it.is_file()):
+        blob = path.resolve()
+        is_hash = SHA256_PATTERN.fullmatch(blob.name) or GIT_SHA1_PATTERN.fullmatch(blob.name)
+        name = path.relative_to(snapshot).as_posix()
+        listed.append(HubFile(name, blob.stat().st_size, blob.name if is_hash else "", blob))
     return HubRevision(repo, revision, snapshot.name, tuple(listed))
-
-
-def _cached(repo: str, name: str, commit: str) -> Path | None:
-    from huggingface_hub import try_to_load_from_cache
-
-    found = try_to_load_from_cache(repo, name, cache_dir=_cache_dir(), revision=commit)
-    return Path(found) if isinstance(found, str) else None
 
 
 def _cache_dir() -> Path:
@@ -224,8 +269,6 @@ def _cache_dir() -> Path:
 
 
 def _token() -> str | bool:
-    from huggingface_hub import get_token
-
     return get_token() or False
 
 

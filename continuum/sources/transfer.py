@@ -1,38 +1,40 @@
-"""Files fetched over HTTP: whole or absent, resumed where the server can prove nothing changed.
+"""Files fetched over HTTP: complete or absent.
 
-What has arrived is kept beside the target as `<name>.part`, with the server's validators (ETag,
-Last-Modified) in `<name>.origin.json`. A later attempt, in this process or after a kill, asks for
-the rest with `If-Range`; a server that ignores it, cannot resume or has other bytes by now makes
-the transfer start at zero. Bytes of two versions are never joined.
+What has arrived is kept beside the target as `<name>.part`. Where the file's SHA-256 is known, a
+later attempt, in this process or after a kill, asks for the rest: the hash proves the joined bytes.
+Without one, every attempt begins at zero, so that bytes of two versions are never joined.
 """
 
-import http.client
-import json
 import shutil
+import ssl
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from email.message import Message
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
-from typing import IO, Any
+from typing import TypeVar
+
+import httpx
 
 from continuum.errors import IntegrityError, StageFailedError
-from continuum.files import write_json
-from continuum.sources.request import (
-    TransientError,
-    content_length,
-    open_url,
-    strong_date,
-    strong_etag,
-    words,
-)
+from continuum.files import sha256_file
 
-BUFFER_BYTES = 1 << 18
-MAX_ATTEMPTS = 100
-"""Even when every attempt brings a few more bytes."""
+TIMEOUT_S = 60.0
+"""How long a silent server is waited for."""
+TRANSIENT_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
+MAX_RETRY_AFTER_S = 60.0
 SPARE_BYTES = 1 << 20
+T = TypeVar("T")
 OnProgress = Callable[[int, int | None], None]
-"""Told the bytes that are here, and how many there will be when the server says so."""
+"""Called with the bytes that are here, and how many there will be when the server says so."""
+
+
+class TransientError(Exception):
+    """What may well work when it is tried again."""
+
+    def __init__(self, reason: str, *, retry_after_s: float = 0.0) -> None:
+        super().__init__(reason)
+        self.retry_after_s = retry_after_s
 
 
 @dataclass(frozen=True)
@@ -51,223 +53,183 @@ class RetryPolicy:
 DEFAULT_RETRY = RetryPolicy()
 
 
-@dataclass(frozen=True)
-class Remote:
-    """A file on a server: where it is, how to ask for it and how to know it."""
-
-    url: str
-    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    """May hold a token: never shown, and not sent to another host after a redirect."""
-    check: Callable[[Path], str | None] | None = None
-    """What is wrong with the bytes that came, or None."""
-
-
-def download(
-    remote: Remote,
-    target: Path,
+def with_retries(
+    action: Callable[[], T],
     *,
-    on_progress: OnProgress,
+    what: str,
     retry: RetryPolicy = DEFAULT_RETRY,
-) -> None:
-    """Make `target` the file at `remote.url`, using what an earlier attempt left beside it.
+    num_arrived: Callable[[], int] = lambda: 0,
+) -> T:
+    """Return the result of `action`, tried again after a `TransientError`.
 
-    Raises:
-        StageFailedError: the server or the disk would not; the message says what to do.
-        IntegrityError: the bytes are not the expected ones.
+    Args:
+        what: Names the action in the error that ends it.
+        num_arrived: How many bytes are here; failures are counted anew when they become more.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = _Partial(target, remote.url)
-    if target.is_file() and remote.check is not None and remote.check(target) is None:
-        return
-    was_resumed = _transfer(remote, partial, on_progress, retry)
-    complaint = remote.check(target) if remote.check is not None else None
-    if complaint is not None and was_resumed:
-        partial.discard()
-        _transfer(remote, partial, on_progress, retry)
-        complaint = remote.check(target) if remote.check is not None else None
-    if complaint is not None:
-        partial.discard()
-        raise IntegrityError(f"{remote.url}: {complaint}")
-
-
-def try_again(action: Callable[[], Any], *, what: str, retry: RetryPolicy) -> Any:
-    """The result of `action`, tried again after a `TransientError`."""
-    failures = 0
+    failures, most_bytes = 0, num_arrived()
     while True:
         try:
             return action()
         except TransientError as error:
-            failures += 1
-            if failures >= retry.max_failures:
-                raise StageFailedError(f"{what}: {error}; tried {failures} times") from error
-            time.sleep(max(retry.delay_s(failures), error.retry_after_s))
-
-
-class _Partial:
-    """What has arrived of one file, and what the server said about it."""
-
-    def __init__(self, target: Path, url: str) -> None:
-        self.target = target
-        self.data = target.with_name(target.name + ".part")
-        self._note = target.with_name(target.name + ".origin.json")
-        self._url = url
-
-    def size_bytes(self) -> int:
-        path = self.target if self.target.is_file() else self.data
-        return path.stat().st_size if path.is_file() else 0
-
-    def origin(self) -> dict[str, Any]:
-        """The validators noted when the bytes began to arrive; empty when they prove nothing."""
-        try:
-            note = json.loads(self._note.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return {}
-        is_ours = isinstance(note, dict) and note.get("url") == self._url
-        return note if is_ours and (note.get("etag") or note.get("last_modified")) else {}
-
-    def restart(self, headers: Message) -> None:
-        """Forget the bytes first, then note whose bytes come next."""
-        self.discard()
-        note = {
-            "url": self._url,
-            "etag": strong_etag(headers),
-            "size_bytes": content_length(headers),
-        }
-        write_json(self._note, {**note, "last_modified": strong_date(headers)})
-
-    def finish(self) -> None:
-        if self.data.is_file():
-            self.data.replace(self.target)
-
-    def discard(self) -> None:
-        for path in (self.target, self.data, self._note):
-            path.unlink(missing_ok=True)
-
-
-def _transfer(
-    remote: Remote,
-    partial: _Partial,
-    on_progress: OnProgress,
-    retry: RetryPolicy,
-) -> bool:
-    """Bring the whole file; return whether any of its bytes are from an earlier attempt."""
-    was_resumed = False
-    failures, most_bytes = 0, partial.size_bytes()
-    for _ in range(MAX_ATTEMPTS):
-        try:
-            was_resumed = _attempt(remote, partial, on_progress)
-            partial.finish()
-            return was_resumed
-        except TransientError as error:
-            if error.must_restart:
-                partial.discard()
-            size = partial.size_bytes()
-            failures = 1 if size > most_bytes else failures + 1
-            most_bytes = max(size, most_bytes)
+            arrived = num_arrived()
+            failures = 1 if arrived > most_bytes else failures + 1
+            most_bytes = max(arrived, most_bytes)
             if failures >= retry.max_failures:
                 raise StageFailedError(
-                    f"{remote.url}: {error}; tried again {failures} times without getting further. "
-                    "Check the network (and HTTPS_PROXY); running again goes on from what is here"
+                    f"{what}: {error}; tried {failures} times without getting further. Check the "
+                    "network (and HTTPS_PROXY), then run again"
                 ) from error
             time.sleep(max(retry.delay_s(failures), error.retry_after_s))
-    raise StageFailedError(f"{remote.url}: the connection broke {MAX_ATTEMPTS} times; try later")
 
 
-def _attempt(remote: Remote, partial: _Partial, on_progress: OnProgress) -> bool:
-    condition = _condition(partial)
-    offset = partial.size_bytes() if condition else 0
-    response = open_url(remote.url, {**remote.headers, **condition})
-    if response is None:
-        return True
-    with response:
-        if response.status == 206 and not _continues(response.headers, partial, offset):
-            raise TransientError("the server sent another part than asked for", must_restart=True)
-        if response.status != 206:
-            partial.restart(response.headers)
-            offset = 0
-        _receive(response, partial, offset, on_progress, remote.url)
-    return offset > 0
-
-
-def _condition(partial: _Partial) -> dict[str, str]:
-    """Headers that ask for what is missing, provided the file is still the same."""
-    origin, size = partial.origin(), partial.size_bytes()
-    if not origin or size == 0:
-        return {}
-    etag, date = origin["etag"], origin["last_modified"]
-    if partial.target.is_file() or size == origin["size_bytes"]:
-        return {"If-None-Match": etag} if etag else {"If-Modified-Since": date}
-    return {"Range": f"bytes={size}-", "If-Range": etag or date}
-
-
-def _receive(
-    response: http.client.HTTPResponse,
-    partial: _Partial,
-    offset: int,
-    on_progress: OnProgress,
+def download(
     url: str,
+    target: Path,
+    *,
+    on_progress: OnProgress,
+    sha256: str | None = None,
+    advice: str = "",
+    retry: RetryPolicy = DEFAULT_RETRY,
 ) -> None:
-    length = content_length(response.headers)
-    total = None if length is None else offset + length
-    _require_space(partial.data, length, url)
-    done = offset
-    with _writing(partial.data, append=offset > 0) as file:
-        while chunk := _read(response):
-            _write(file, chunk, partial.data)
-            done += len(chunk)
-            on_progress(done, total)
-    if total is not None and done != total:
-        raise TransientError(f"the connection ended after {done:,} of {total:,} bytes")
+    """Make `target` the file at `url`.
+
+    Args:
+        sha256: Of the file, if it is known: what an earlier attempt left is used then.
+        advice: Ends the sentence about another SHA-256.
+
+    Raises:
+        StageFailedError: the server or the disk would not; the message says what to do.
+        IntegrityError: the bytes are not those of `sha256`.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(target.name + ".part")
+    for path in (target, part):
+        if sha256 is not None and path.is_file() and sha256_file(path) == sha256:
+            path.replace(target)
+            return
+
+    is_joined = True
+    while is_joined:
+        is_joined = with_retries(
+            lambda: _attempt(url, part, on_progress, resume=sha256 is not None),
+            what=url,
+            retry=retry,
+            num_arrived=lambda: _size_bytes(part),
+        )
+        found = sha256_file(part) if sha256 is not None else None
+        if found == sha256:
+            part.replace(target)
+            return
+        part.unlink()
+    raise IntegrityError(f"{url}: its SHA-256 is {found}, not {sha256}{advice}")
 
 
-def _read(response: http.client.HTTPResponse) -> bytes:
-    try:
-        return response.read1(BUFFER_BYTES)
-    except (OSError, http.client.HTTPException) as error:
-        raise TransientError(f"the connection broke ({words(error)})") from error
+def reason_of(error: BaseException) -> str:
+    """What went wrong, in the operating system's words where there are some."""
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
-def _writing(path: Path, *, append: bool) -> IO[bytes]:
-    try:
-        # Unbuffered: what a killed process has received is in the file.
-        return path.open("ab" if append else "wb", buffering=0)
-    except OSError as error:
-        raise _disk_error(path, error) from error
-
-
-def _write(file: IO[bytes], chunk: bytes, path: Path) -> None:
-    view = memoryview(chunk)
-    try:
-        while view:
-            view = view[file.write(view) :]
-    except OSError as error:
-        raise _disk_error(path, error) from error
-
-
-def _disk_error(path: Path, error: OSError) -> StageFailedError:
+def disk_error(path: Path, error: OSError) -> StageFailedError:
+    """The error of a file that cannot be written."""
     return StageFailedError(
-        f"{path}: cannot be written ({words(error)}); make room or permit it, then run again"
+        f"{path}: cannot be written ({reason_of(error)}); make room or permit it, then run again"
     )
 
 
-def _require_space(path: Path, num_bytes: int | None, url: str) -> None:
-    free = shutil.disk_usage(path.parent).free
-    if num_bytes is not None and num_bytes + SPARE_BYTES > free:
+def _attempt(url: str, part: Path, on_progress: OnProgress, *, resume: bool) -> bool:
+    """Bring the bytes that are missing; return whether they were joined to earlier ones."""
+    offset = _size_bytes(part) if resume else 0
+    headers = {
+        "User-Agent": "continuum",
+        "Accept-Encoding": "identity",  # the file's own bytes, so that lengths and ranges mean them
+        **({"Range": f"bytes={offset}-"} if offset else {}),
+    }
+    # The machine's certificates and SSL_CERT_FILE, not a package's.
+    trust = ssl.create_default_context()
+    try:
+        with httpx.stream(
+            "GET", url, headers=headers, follow_redirects=True, timeout=TIMEOUT_S, verify=trust
+        ) as response:
+            _check_answer(url, response)
+            place = response.headers.get("Content-Range", "")
+            if response.status_code == 416 or (offset and response.status_code == 200):
+                part.unlink(missing_ok=True)
+                offset = 0
+            if response.status_code == 416:
+                raise TransientError("the server has fewer bytes than before")
+            if response.status_code == 206 and not place.startswith(f"bytes {offset}-"):
+                part.unlink(missing_ok=True)
+                raise TransientError("the server sent another part than asked for")
+            _receive(url, response, part, offset, on_progress)
+    except (httpx.TransportError, httpx.TooManyRedirects, httpx.InvalidURL) as error:
+        raise _unreachable(url, error) from error
+    return offset > 0
+
+
+def _check_answer(url: str, response: httpx.Response) -> None:
+    """Refuse an answer that does not bring the file."""
+    for before, after in pairwise(it.url for it in (*response.history, response)):
+        if (before.scheme, after.scheme) == ("https", "http"):
+            raise StageFailedError(
+                f"{url}: redirected to an unencrypted address ({after}); use that address itself, "
+                "with its sha256, if it is right"
+            )
+    status = response.status_code
+    if status in TRANSIENT_STATUS:
+        after_s = response.headers.get("Retry-After", "")
+        delay_s = min(float(after_s), MAX_RETRY_AFTER_S) if after_s.isdecimal() else 0.0
+        raise TransientError(f"the server answered {status}", retry_after_s=delay_s)
+    if status in {401, 403, 407}:
+        advice = "it is not open to everyone; download it by other means and use `path`"
+    elif status in {404, 410}:
+        advice = "there is no such file; check the address in a browser"
+    else:
+        advice = "open the address in a browser to see why"
+    if status not in {200, 206, 416}:
+        raise StageFailedError(f"{url}: the server answered {status}; {advice}")
+    encoding = response.headers.get("Content-Encoding", "identity").lower()
+    is_the_files_own = httpx.URL(url).path.endswith((".gz", ".zst"))
+    if encoding not in {"identity", ""} and not is_the_files_own:
         raise StageFailedError(
-            f"{url}: {num_bytes:,} bytes are to come, but {path.parent} has room for {free:,}; "
-            "make room, then run again"
+            f"{url}: the server sends it compressed ({encoding}) although it was asked not to; "
+            "download it by other means and use `path`"
         )
 
 
-def _continues(headers: Message, partial: _Partial, offset: int) -> bool:
-    """Whether a 206 holds exactly the bytes that follow ours, of the very same file."""
-    origin = partial.origin()
-    unit, _, place = (headers.get("Content-Range") or "").partition(" ")
-    span, _, total = place.partition("/")
-    if unit != "bytes" or not span.startswith(f"{offset}-"):
-        return False
-    if origin["size_bytes"] is not None and total not in {"*", str(origin["size_bytes"])}:
-        return False
-    if origin["etag"]:
-        return bool(strong_etag(headers) == origin["etag"])
-    return bool(headers.get("Last-Modified") == origin["last_modified"])
+def _receive(
+    url: str, response: httpx.Response, part: Path, offset: int, on_progress: OnProgress
+) -> None:
+    stated = response.headers.get("Content-Length", "")
+    length = int(stated) if stated.isdecimal() else None
+    free = shutil.disk_usage(part.parent).free
+    if length is not None and length + SPARE_BYTES > free:
+        raise StageFailedError(
+            f"{url}: {length:,} bytes are to come, but {part.parent} has room for {free:,}; "
+            "make room, then run again"
+        )
+    done = offset
+    try:
+        with part.open("ab" if offset else "wb") as file:
+            for chunk in response.iter_raw():
+                file.write(chunk)
+                file.flush()  # what a killed process has received is in the file
+                done += len(chunk)
+                on_progress(done, None if length is None else offset + length)
+    except OSError as error:
+        raise disk_error(part, error) from error
+
+
+def _unreachable(url: str, error: Exception) -> Exception:
+    reason = reason_of(error)
+    if "CERTIFICATE_VERIFY_FAILED" in reason:
+        return StageFailedError(
+            f"{url}: the server's certificate is not trusted ({reason}); set SSL_CERT_FILE to the "
+            "certificates your network uses, or check this machine's clock"
+        )
+    if isinstance(error, (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.TooManyRedirects)):
+        return StageFailedError(f"{url}: not a usable address ({reason})")
+    return TransientError(f"the connection failed ({reason})")
+
+
+def _size_bytes(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else 0

@@ -4,7 +4,7 @@ import shutil
 import tempfile
 import urllib.parse
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, ClassVar, Literal
@@ -147,13 +147,13 @@ class Fetch(Stage):
         return {item.source: item.sha256 for item in artifact.items if item.source in urls}
 
     def renew_pins(self) -> dict[str, str]:
-        from continuum.sources.transfer import Remote, download
+        from continuum.sources.transfer import download
 
         pins: dict[str, str] = {}
         with tempfile.TemporaryDirectory() as folder:
             for url in self._urls_that_may_change():
                 arrived = Path(folder) / "file"
-                download(Remote(url), arrived, on_progress=lambda *_: None)
+                download(url, arrived, on_progress=lambda *_: None)
                 pins[url] = sha256_file(arrived)
                 arrived.unlink()
         return pins
@@ -299,33 +299,19 @@ def _bring(
         copy_file(origin.path, kept, on_progress)
         return
     assert origin.source.url is not None, "a source has a place"
-    from continuum.sources.transfer import Remote, download
+    from continuum.sources.transfer import download
 
     arrived = partial_dir / f"{origin.index:05d}"
-    remote = Remote(origin.source.url, check=_sha256_check(origin.source, pins))
-    download(remote, arrived, on_progress=on_progress)
-    link_or_copy(arrived, kept)
-
-
-def _sha256_check(source: Source, pins: Mapping[str, str]) -> Callable[[Path], str | None] | None:
-    """The check of a url's bytes against the spec or, where that is silent, the lock."""
-    pinned = pins.get(source.url or "")
-    expected = source.sha256 if source.sha256 is not None else pinned
-    if expected is None:
-        return None
-    said_by, advice = (
-        ("continuum.lock", "to take the new file, say `continuum lock --upgrade`")
-        if source.sha256 is None
-        else ("the spec", "if the file was replaced on purpose, correct `sha256`")
+    stated, pinned = origin.source.sha256, pins.get(origin.source.url)
+    advice = (
+        " as the spec says; if the file was replaced on purpose, correct `sha256`"
+        if stated is not None
+        else " as continuum.lock says; to take the new file, say `continuum lock --upgrade`"
     )
-
-    def check(path: Path) -> str | None:
-        found = sha256_file(path)
-        if found == expected:
-            return None
-        return f"its SHA-256 is {found}, not {expected} as {said_by} says; {advice}"
-
-    return check
+    download(
+        origin.source.url, arrived, on_progress=on_progress, sha256=stated or pinned, advice=advice
+    )
+    link_or_copy(arrived, kept)
 
 
 def _sum_known(sizes: list[int | None]) -> int | None:

@@ -1,11 +1,13 @@
 """kind: download, against a loopback Hub."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+from huggingface_hub.constants import DOWNLOAD_CHUNK_SIZE
 
 from continuum.artifacts import Artifact, ModelWeights, TokenizerFiles
 from continuum.errors import IntegrityError, PreflightError, StageFailedError
@@ -13,6 +15,7 @@ from continuum.sources.hub import fetch_file, resolve
 from continuum.sources.transfer import RetryPolicy
 from continuum.stages.download import Download
 from tests.servers.hub import COMMIT, HubServer
+from tests.servers.texts import serve_texts
 from tests.support import make_stage, run_stage
 
 REPO = "toys/tiny"
@@ -61,11 +64,36 @@ def test_a_moved_branch_gives_its_new_commit(hub: HubServer, repo: Path, tmp_pat
     assert tokenizer.commit == "f" * 40
 
 
-def test_a_dropped_connection_is_resumed(hub: HubServer, repo: Path, tmp_path: Path) -> None:
-    hub.drop_after = [5_000]
-    download(tmp_path)
-    resumed = [request for request in hub.requests if "Range" in request.headers]
-    assert [request.first_byte for request in resumed] == [5_000]
+def bring(folder: Path, name: str) -> bytes:
+    revision = resolve(REPO, "main")
+    file = revision.named(name)
+    assert file is not None
+    fetch_file(revision, file, folder, on_progress=lambda *_: None)
+    return (folder / name).read_bytes()
+
+
+@pytest.mark.parametrize("understands_range", [True, False])
+def test_a_dropped_connection_is_resumed(
+    *, understands_range: bool, hub: HubServer, repo: Path, tmp_path: Path
+) -> None:
+    body = os.urandom(2 * DOWNLOAD_CHUNK_SIZE)
+    (repo / "large.bin").write_bytes(body)
+    hub.drop_after, hub.understands_range = [DOWNLOAD_CHUNK_SIZE + 5_000], understands_range
+    assert bring(tmp_path / "x", "large.bin") == body
+    resumed = [request.first_byte for request in hub.requests if "Range" in request.headers]
+    assert resumed == [DOWNLOAD_CHUNK_SIZE]
+
+
+def test_the_token_does_not_follow_a_redirect_to_another_host(
+    hub: HubServer, repo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.tokens[REPO] = "hf_secret"
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    body = (repo / "tokenizer.json").read_bytes()
+    with serve_texts({"/blob": body}) as storage:
+        hub.storage_url = f"{storage.url.replace('127.0.0.1', 'localhost')}/blob"
+        assert bring(tmp_path / "x", "tokenizer.json") == body
+    assert ["authorization" in request.headers for request in storage.requests] == [False]
 
 
 @pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json"], ids=["lfs", "git"])
@@ -183,12 +211,9 @@ def test_a_damaged_file_in_the_cache_is_fetched_again(
 def test_a_file_fetched_before_is_not_fetched_again(
     hub: HubServer, repo: Path, tmp_path: Path
 ) -> None:
-    revision = resolve(REPO, "main")
-    file = revision.named("tokenizer.json")
-    assert file is not None
     for _ in range(2):
-        fetch_file(revision, file, tmp_path / "x", on_progress=lambda *_: None)
-    assert len(hub.paths()) == 2
+        bring(tmp_path / "x", "tokenizer.json")
+    assert len([path for path in hub.paths() if "/resolve/" in path]) == 1
 
 
 @pytest.mark.parametrize(

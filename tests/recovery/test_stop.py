@@ -1,5 +1,6 @@
 """Stops of every kind of stage: prompt, exit 75, and the next run goes on or starts over."""
 
+import hashlib
 import os
 import random
 import signal
@@ -92,7 +93,7 @@ def has_received(folder: Path) -> bool:
 def test_a_stopped_download_goes_on_where_it_was(
     stop: Stop, server: TextServer, tmp_path: Path, cli: Cli
 ) -> None:
-    sources = [{"url": f"{server.url}/book.txt"}]
+    sources = [{"url": f"{server.url}/book.txt", "sha256": hashlib.sha256(BOOK).hexdigest()}]
     folder = write_spec(tmp_path / "toy", book={"kind": "fetch", "sources": sources})
     server.pause_s = 0.2  # 100 seconds for the whole book
     told = stop_when(partial(has_received, folder), folder, stop)

@@ -43,6 +43,9 @@ class HubServer:
     """Statuses of the next answers, before anything else is looked at."""
     drop_after: list[int] = field(default_factory=list)
     """For each of the next files: close the connection after so many bytes of the body."""
+    understands_range: bool = True
+    storage_url: str | None = None
+    """Where large files are got, as from the Hub's storage."""
     corrupt: set[str] = field(default_factory=set)
     """Files whose first byte is changed on its way."""
 
@@ -122,14 +125,19 @@ class _Handler(BaseHTTPRequestHandler):
             raise _RefusedError(404, "EntryNotFound")
         entry = _entry(path, folder)
         tag = entry["lfs"]["sha256"] if "lfs" in entry else entry["blobId"]
-        self._serve(path, {"ETag": f'"{tag}"', "X-Repo-Commit": commit, "Accept-Ranges": "bytes"})
+        headers = {"ETag": f'"{tag}"', "X-Repo-Commit": commit, "Accept-Ranges": "bytes"}
+        if self.hub.storage_url is not None and "lfs" in entry:
+            linked = {"X-Linked-Etag": headers["ETag"], "X-Linked-Size": str(entry["size"])}
+            self._send(302, {**headers, **linked, "Location": self.hub.storage_url}, b"")
+        else:
+            self._serve(path, headers)
 
     def _serve(self, path: Path, headers: dict[str, str]) -> None:
         body = bytearray(path.read_bytes())
         if path.name in self.hub.corrupt:
             body[0] ^= 1
         asked = self.headers.get("Range")
-        if asked is None or self.headers.get("If-Range", headers["ETag"]) != headers["ETag"]:
+        if asked is None or not self.hub.understands_range:
             self._send(200, headers, bytes(body), is_file=True)
             return
         start = int(asked.removeprefix("bytes=").partition("-")[0])
