@@ -1,11 +1,15 @@
-"""What a source file of a corpus is: its format, compression and encoding, and its item's record.
+"""The local files of a corpus: which of a folder are its texts, and how each is read.
 
-The format comes from the name or from the spec, the encoding only from the spec; neither is
-guessed from the bytes.
+The format comes from the name or from the spec, the encoding only from the spec; neither is guessed
+from the bytes. Of a folder that is named without a pattern, what stands beside data to describe it
+(`README.md`, `LICENSE`) and what is no text by its suffix (pictures, programs) is left and counted.
+The rest must be of one format: a folder that mixes them does not say what its texts are.
 """
 
 import codecs
 import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
@@ -13,6 +17,7 @@ from typing import Literal
 from continuum.artifacts import CorpusItem
 from continuum.errors import PreflightError
 from continuum.files import sha256_file
+from continuum.problems import Problem
 from continuum.sources.file_kinds import (
     MARKUP_SUFFIXES,
     TEXT_KINDS,
@@ -20,6 +25,8 @@ from continuum.sources.file_kinds import (
     kind_of_suffix,
     recognize,
 )
+from continuum.sources.globs import label_of
+from continuum.sources.local_files import FoundFiles, LocalFile, describe_files
 from continuum.sources.looks import look_at, look_inside
 
 FORMATS = ("txt", "md", "py", "jsonl")
@@ -31,6 +38,22 @@ MAX_NAME_LETTERS = 100
 MAX_UTF8_BYTES = 3
 """What one byte of another encoding can become: a Euro sign is one byte in cp1252."""
 
+COMPANIONS = "README/LICENSE files"
+_COMPANION = re.compile(
+    r"(readme|licen[cs]es?|copying|notices?|changelogs?|changes|citations?)([-_.].*|\d*)?", re.I
+)
+_METADATA = re.compile(r"dataset_infos?\.json|\.gitattributes", re.I)
+_NO_TEXT = re.compile(
+    r"\.(png|jpe?g|gif|bmp|tiff?|webp|ico|mp[34]|wav|flac|ogg|m4a|mkv|avi|mov|webm|[ot]tf|woff2?"
+    r"|so|dll|dylib|exe|o|a|class|jar|whl)"
+)
+_JSON_LINES = re.compile(r"\.(json|jsonl|ndjson|jl)")
+_OTHER_FORMATS = re.compile(
+    r"\.(json|ndjson|jl|[ct]sv|parquet|arrow|feather|html?|xml|ya?ml|toml|ini|pdf|docx?|rtf|epub"
+    r"|ipynb|zip|tar|tgz|7z|rar|warc|pkl|pickle|np[yz]|bin|pth?|safetensors|db|sqlite|h5|hdf5|gguf)"
+)
+"""Suffixes that say what a file is, and that it is none of ours."""
+
 
 @dataclass(frozen=True)
 class Reading:
@@ -41,6 +64,18 @@ class Reading:
     text_field: str | None
     missing: Literal["error", "skip"] = "error"
     newlines: Literal["unix", "keep"] = "unix"
+
+    def problems(self) -> Iterator[Problem]:
+        """What does not go together, with paths as in the spec."""
+        if self.text_field is not None and self.format not in {None, "jsonl"}:
+            yield Problem(("text_field",), f"only jsonl has keys, not {self.format}")
+        if self.missing != "error" and self.format not in {None, "jsonl"}:
+            yield Problem(
+                ("missing",), f"only a line of jsonl can lack its text, not {self.format}"
+            )
+        if not _is_text_encoding(self.encoding):
+            message = f"Python knows no encoding {self.encoding!r}"
+            yield Problem(("encoding",), message, "utf-8, latin-1, cp1252 …")
 
     def format_of(self, name: str, path: Path | None = None) -> str:
         """The stated format, or what the name says.
@@ -79,6 +114,105 @@ class Reading:
             return None
         is_compact = codecs.lookup(self.encoding).name in {"utf-8", "ascii", "utf-8-sig"}
         return size_bytes if is_compact else MAX_UTF8_BYTES * size_bytes
+
+
+@dataclass(frozen=True)
+class TextFiles:
+    """The files that one path or pattern of a spec takes into a corpus."""
+
+    found: FoundFiles
+    reading: Reading
+    label: str = ""
+    """What the spec calls them, where it has several."""
+
+    def checked(self) -> "TextFiles":
+        """These files, each of a known format.
+
+        Raises:
+            PreflightError: neither its name nor the spec says it.
+        """
+        for file in self.found.files:
+            self.reading.format_of(file.name, file.path)
+        return self
+
+    @property
+    def taken(self) -> Counter[str]:
+        """How many files there are of each suffix."""
+        return Counter(label_of(file.name) for file in self.found.files)
+
+    @property
+    def left(self) -> Counter[str]:
+        return Counter(self.found.left)
+
+    @property
+    def note(self) -> str:
+        """What is taken and left, in words: `12 .txt taken; left: 5 .pyc, 1 .png`."""
+        beside = f"; left: {describe_files(self.left)}" if self.left else ""
+        return self._labelled(f"{describe_files(self.taken)} taken{beside}")
+
+    @property
+    def warnings(self) -> tuple[Problem, ...]:
+        """What is read otherwise than its suffix says, since a pattern and `format` ask for it."""
+        stated = self.reading.format
+        if stated is None:
+            return ()
+        others = {label: n for label, n in self.taken.items() if _is_of_other_kind(label, stated)}
+        how = "a JSON object on each line" if stated == "jsonl" else "each file is one document"
+        said = f"read as `format: {stated}` says, not as their suffix"
+        message = self._labelled(f"{said}: {describe_files(others)} ({how})")
+        warning = Problem(("format",), message, severity="warning", needs="folder")
+        return (warning,) if others else ()
+
+    @property
+    def max_text_bytes(self) -> int | None:
+        """The most UTF-8 bytes their texts can have; None when one is compressed."""
+        sizes = [
+            self.reading.max_text_bytes(file.name, file.path.stat().st_size)
+            for file in self.found.files
+        ]
+        return sum_known(sizes)
+
+    def _labelled(self, text: str) -> str:
+        return f"{self.label}: {text}" if self.label else text
+
+
+def sum_known(sizes: Iterable[int | None]) -> int | None:
+    """The sum; None where one is not known."""
+    total = 0
+    for size in sizes:
+        if size is None:
+            return None
+        total += size
+    return total
+
+
+def choose_texts(folder: str, found: FoundFiles, stated: str | None) -> FoundFiles:
+    """The texts among the files of a folder.
+
+    Args:
+        folder: As the spec names it.
+        stated: The spec's `format`.
+
+    Raises:
+        PreflightError: there is none, or the files are of several formats, or of none.
+    """
+    taken: list[LocalFile] = []
+    left = Counter(found.left)
+    for file in found.files:
+        reason = _why_left(file.name)
+        if reason is None:
+            taken.append(file)
+        else:
+            left[reason] += 1
+    counts = Counter(label_of(file.name) for file in taken)
+    if not taken:
+        why = f"left: {describe_files(left)}" if left else "it is empty"
+        raise PreflightError(
+            f"{folder}: there is no text to take in this folder ({why}); "
+            f"a pattern takes what it names, as in `path: {folder}/**/*.txt`"
+        )
+    _check_one_format(folder, counts, stated)
+    return FoundFiles(tuple(taken), left)
 
 
 def compression_of(name: str) -> str:
@@ -130,7 +264,7 @@ def _unknown_format(name: str, path: Path | None, encoding: str) -> str:
     return f"{problem}; {advice}"
 
 
-def is_text_encoding(name: str) -> bool:
+def _is_text_encoding(name: str) -> bool:
     """Whether Python knows `name` as an encoding of text (`rot13` and `base64` are none)."""
     try:
         return bool(getattr(codecs.lookup(name), "_is_text_encoding", True))
@@ -142,3 +276,61 @@ def kept_name(number: int, name: str) -> str:
     """A file name that is safe and unique in a corpus, and in the corpus' order."""
     safe = re.sub(r"[^A-Za-z0-9._-]+", "_", PurePosixPath(name).name) or "file"
     return f"{number:05d}-{safe[-MAX_NAME_LETTERS:]}"
+
+
+def _why_left(name: str) -> str | None:
+    last = name.rpartition("/")[2]
+    if _COMPANION.fullmatch(last):
+        return COMPANIONS
+    if _METADATA.fullmatch(last):
+        return last.lower()
+    label = label_of(name)
+    return label if _NO_TEXT.fullmatch(label) else None
+
+
+def _check_one_format(folder: str, counts: Counter[str], stated: str | None) -> None:
+    formats = {_format_of(label) for label in counts}
+    has_others = stated is not None and any(_conflicts(label, stated) for label in counts)
+    if len(formats - {None}) > 1 or has_others:
+        said = f" and `format: {stated}` is stated" if stated is not None else ""
+        raise PreflightError(
+            f"{folder}: this folder holds {describe_files(counts)}{said}; name the files of one "
+            f"format by a pattern, {_examples(folder, counts)}"
+        )
+    if stated is None and None in formats:
+        unknown = {label: n for label, n in counts.items() if _format_of(label) is None}
+        raise PreflightError(
+            f"{folder}: the suffix of {describe_files(unknown)} says no format "
+            f"(the folder holds {describe_files(counts)}); state `format: txt`, md, py or jsonl, "
+            f"or name the files by a pattern, {_examples(folder, counts)}"
+        )
+
+
+def _format_of(label: str) -> str | None:
+    return format_of(f"x{label}") if label.startswith(".") else None
+
+
+def _conflicts(label: str, stated: str) -> bool:
+    """True if a suffix says another format than the stated one."""
+    own = _format_of(label)
+    if own is not None:
+        return own != stated
+    suffix = _plain_suffix(label)
+    is_lines = stated == "jsonl" and _JSON_LINES.fullmatch(suffix) is not None
+    return _OTHER_FORMATS.fullmatch(suffix) is not None and not is_lines
+
+
+def _is_of_other_kind(label: str, stated: str) -> bool:
+    """True if it matters: prose that is read as JSON lines, or the reverse."""
+    is_lines = _JSON_LINES.fullmatch(_plain_suffix(label)) is not None
+    return is_lines != (stated == "jsonl") and (is_lines or _format_of(label) is not None)
+
+
+def _plain_suffix(label: str) -> str:
+    return re.sub(r"(.)\.(gz|zst|xz|bz2)$", r"\1", label)
+
+
+def _examples(folder: str, counts: Counter[str]) -> str:
+    known = [label for label, _ in counts.most_common() if _format_of(label) is not None]
+    labels = known[:2] or [".txt"]
+    return "as in " + " or ".join(f"`path: {folder}/**/*{label}`" for label in labels)

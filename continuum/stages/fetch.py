@@ -5,6 +5,7 @@ import tempfile
 import urllib.parse
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, ClassVar, Literal
@@ -15,16 +16,16 @@ from continuum.artifacts import Artifact, Corpus, CorpusItem
 from continuum.errors import PreflightError
 from continuum.files import link_or_copy, sha256_file
 from continuum.runs import ExperimentFolder
-from continuum.sources.corpus_folders import count_by_suffix, describe_choice, format_warnings
 from continuum.sources.local_files import FoundFiles, copy_file, find_files, find_python_files
 from continuum.sources.progress import ByteProgress
 from continuum.sources.source_files import (
     UNIX_NEWLINES,
     Reading,
+    TextFiles,
     format_of,
-    is_text_encoding,
     kept_name,
     no_format,
+    sum_known,
 )
 from continuum.stage import Forecast, LocalPath, PlanInput, Problem, Spec, Stage, StageContext, Text
 
@@ -72,7 +73,7 @@ class Source(Spec):
     def reading(self) -> Reading:
         return Reading(self.format, self.encoding, self.text_field, self.missing, self.newlines)
 
-    def local_files(self, experiment_folder: Path) -> FoundFiles:
+    def find(self, experiment_folder: Path) -> FoundFiles:
         """The files of a `path` or `python` source, sorted by name; none for a `url`.
 
         Raises:
@@ -82,6 +83,30 @@ class Source(Spec):
             runs = ExperimentFolder(experiment_folder).runs_dir
             return find_files(str(self.path), experiment_folder, excluded=runs)
         return find_python_files(self.python) if self.python is not None else FoundFiles()
+
+    def texts(self, experiment_folder: Path) -> TextFiles:
+        """The same, each of a known format.
+
+        Raises:
+            PreflightError: there are none, or their names say no format.
+        """
+        label = str(self.path or self.python)
+        return TextFiles(self.find(experiment_folder), self.reading, label).checked()
+
+    def problems(self) -> Iterator[Problem]:
+        """What does not go together."""
+        stated = [name for name in PLACES if getattr(self, name) is not None]
+        if len(stated) != 1:
+            found = " and ".join(stated) if stated else "none of them"
+            yield Problem((), f"exactly one of url, path and python is needed; here is {found}")
+        if self.sha256 is not None and self.url is None:
+            message = "only a url has a sha256; local bytes are hashed by themselves"
+            yield Problem(("sha256",), message)
+        if self.text_field is not None and self.format not in {None, "jsonl"}:
+            yield Problem(("text_field",), f"only jsonl has keys, not {self.format}")
+        yield from self.reading.problems()
+        if self.url is not None:
+            yield from _url_problems(self.url, self.format)
 
 
 class Fetch(Stage):
@@ -100,32 +125,38 @@ class Fetch(Stage):
 
     def problems(self, stages: Mapping[str, Stage]) -> Iterator[Problem]:
         for index, source in enumerate(self.sources):
-            for problem in _source_problems(source):
-                path = ("sources", index, *problem.path)
-                yield Problem(path, problem.message, problem.suggestion)
+            for problem in source.problems():
+                yield problem.below("sources", index)
 
     def local_inputs(self, experiment_folder: Path) -> dict[str, Path]:
         inputs: dict[str, Path] = {}
         for index, source in enumerate(self.sources):
-            try:
-                found = source.local_files(experiment_folder).files
-            except PreflightError:  # the forecast says so
-                continue
-            inputs |= {_input_name(index, file.name): file.path for file in found}
+            with suppress(PreflightError):  # the forecast says so
+                for file in source.find(experiment_folder).files:
+                    inputs[_input_name(index, file.name)] = file.path
         return inputs
 
     def forecast(self, inputs: Mapping[str, PlanInput], experiment_folder: Path) -> Forecast:
-        origins, problems = self._find(experiment_folder)
-        sizes = [origin.max_text_bytes() for origin in origins]
-        listings = () if problems else tuple(self._listings(experiment_folder))
+        texts: dict[int, TextFiles] = {}
+        problems: list[Problem] = []
+        for index, source in enumerate(self.sources):
+            try:
+                texts[index] = source.texts(experiment_folder)
+            except PreflightError as error:
+                place = ("sources", index, source.place)
+                problems.append(Problem(place, str(error), needs="folder"))
+        num_urls = sum(source.url is not None for source in self.sources)
+        is_bounded = not problems and num_urls == 0
+        found = texts.values()
         return Forecast(
-            facts={"files": len(origins)},
+            facts={"files": num_urls + sum(len(it.found.files) for it in found)},
             problems=tuple(problems),
-            warnings=tuple(warning for listing in listings for warning in listing.warnings),
-            notes=tuple(listing.note for listing in listings if listing.is_of_many),
-            taken_files=sum((listing.taken for listing in listings), Counter()),
-            left_files=sum((listing.left for listing in listings), Counter()),
-            max_text_bytes=None if problems else _sum_known(sizes),
+            warnings=tuple(w.below("sources", i) for i, it in texts.items() for w in it.warnings),
+            # Of one file that a path names there is no more to say than the spec does.
+            notes=tuple(it.note for it in found if len(it.found.files) > 1 or it.left),
+            taken_files=sum((it.taken for it in found), Counter()),
+            left_files=sum((it.left for it in found), Counter()),
+            max_text_bytes=sum_known(it.max_text_bytes for it in found) if is_bounded else None,
         )
 
     def texts(self, files: Mapping[str, str | None], pins: Mapping[str, str]) -> tuple[Text, ...]:
@@ -158,52 +189,42 @@ class Fetch(Stage):
                 arrived.unlink()
         return pins
 
-    def _find(self, experiment_folder: Path) -> tuple[list["_Origin"], list[Problem]]:
-        """The files of all sources, and why those of some cannot be listed."""
-        origins: list[_Origin] = []
-        problems: list[Problem] = []
-        for index, source in enumerate(self.sources):
-            try:
-                origins += _origins(index, source, experiment_folder)
-            except PreflightError as error:
-                place = ("sources", index, source.place)
-                problems.append(Problem(place, str(error), needs="folder"))
-        return origins, problems
-
-    def _listings(self, experiment_folder: Path) -> Iterator["_Listing"]:
-        for index, source in enumerate(self.sources):
-            if source.url is None:
-                yield _Listing(index, source, source.local_files(experiment_folder))
-
     def _urls_that_may_change(self) -> list[str]:
         """Those whose bytes the spec does not state itself, each once."""
         urls = (s.url for s in self.sources if s.url is not None and s.sha256 is None)
         return list(dict.fromkeys(urls))
 
     def run(self, ctx: StageContext) -> Corpus:
-        from continuum.text.checking import check_item, check_not_empty
+        from continuum.text.checking import checked_corpus
 
         origins = [
             origin
             for index, source in enumerate(self.sources)
             for origin in _origins(index, source, ctx.experiment_folder)
         ]
-        total = _sum_known([origin.size_bytes() for origin in origins])
+        total = sum_known(it.path.stat().st_size if it.path else None for it in origins)
         progress = ByteProgress(ctx.report, num_files=len(origins), total=total)
         partial_dir = ctx.run.path / PARTIAL_DIR
-        corpus = Corpus(path=ctx.output_dir, items=())
-        items = []
         copied: dict[str, str] = {}
-        for number, origin in enumerate(origins):
-            kept = ctx.output_dir / kept_name(number, origin.name)
-            _bring(origin, kept, partial_dir, progress.update, ctx.pins)
-            items.append(check_item(corpus, origin.item(kept)))
-            if origin.path is not None:
-                copied[origin.input_name] = items[-1].sha256
-            progress.next_file()
+
+        def bring() -> Iterator[CorpusItem]:
+            for number, origin in enumerate(origins):
+                kept = ctx.output_dir / kept_name(number, origin.name)
+                if origin.path is not None:
+                    copy_file(origin.path, kept, progress.update)
+                else:
+                    arrived = partial_dir / f"{origin.index:05d}"
+                    _download(origin.source, arrived, progress.update, ctx.pins)
+                    link_or_copy(arrived, kept)
+                source = origin.source.url or origin.name
+                item = origin.source.reading.item(kept, source=source, name=origin.name)
+                if origin.path is not None:
+                    copied[_input_name(origin.index, origin.name)] = item.sha256
+                progress.next_file()
+                yield item
+
+        corpus = checked_corpus(ctx.output_dir, bring())
         ctx.check_files(copied)
-        corpus = corpus.model_copy(update={"items": tuple(items)})
-        check_not_empty(corpus)
         progress.finish()
         shutil.rmtree(partial_dir, ignore_errors=True)
         return corpus
@@ -221,102 +242,34 @@ class _Origin:
     path: Path | None
     """None when it is on the web."""
 
-    @property
-    def input_name(self) -> str:
-        """Of a local file, in `Fetch.local_inputs`."""
-        return _input_name(self.index, self.name)
-
-    def size_bytes(self) -> int | None:
-        return self.path.stat().st_size if self.path is not None else None
-
-    def max_text_bytes(self) -> int | None:
-        size = self.size_bytes()
-        return None if size is None else self.source.reading.max_text_bytes(self.name, size)
-
-    def item(self, kept: Path) -> CorpusItem:
-        label = self.source.url if self.source.url is not None else self.name
-        return self.source.reading.item(kept, source=label, name=self.name)
-
-
-@dataclass(frozen=True)
-class _Listing:
-    """The local files of one source."""
-
-    index: int
-    source: Source
-    found: FoundFiles
-
-    @property
-    def taken(self) -> Counter[str]:
-        return count_by_suffix(self.found.files)
-
-    @property
-    def left(self) -> Counter[str]:
-        return Counter(self.found.left)
-
-    @property
-    def is_of_many(self) -> bool:
-        """True if there is more to say than the spec does."""
-        return len(self.found.files) > 1 or bool(self.found.left)
-
-    @property
-    def note(self) -> str:
-        return f"{self._label}: {describe_choice(self.taken, self.left)}"
-
-    @property
-    def warnings(self) -> Iterator[Problem]:
-        for warning in format_warnings(self.found.files, self.source.format):
-            told = f"{self._label}: {warning}"
-            where = ("sources", self.index, "format")
-            yield Problem(where, told, severity="warning", needs="folder")
-
-    @property
-    def _label(self) -> str:
-        return str(self.source.path or self.source.python)
-
 
 def _input_name(index: int, name: str) -> str:
+    """A local file's, in `Fetch.local_inputs`."""
     return f"{index}/{name}"
 
 
 def _origins(index: int, source: Source, experiment_folder: Path) -> list[_Origin]:
     if source.url is not None:
         return [_Origin(index, source, _url_name(source.url), None)]
-    found = source.local_files(experiment_folder)
-    for file in found.files:
-        source.reading.format_of(file.name, file.path)
-    return [_Origin(index, source, file.name, file.path) for file in found.files]
+    files = source.texts(experiment_folder).found.files
+    return [_Origin(index, source, file.name, file.path) for file in files]
 
 
-def _bring(
-    origin: _Origin,
-    kept: Path,
-    partial_dir: Path,
-    on_progress: "OnProgress",
-    pins: Mapping[str, str],
+def _download(
+    source: Source, arrived: Path, on_progress: "OnProgress", pins: Mapping[str, str]
 ) -> None:
-    if origin.path is not None:
-        copy_file(origin.path, kept, on_progress)
-        return
-    assert origin.source.url is not None, "a source has a place"
+    """Bring a url; its bytes are those of the spec's SHA-256 or, without one, of the lock's."""
+    assert source.url is not None, "it has no path"
     from continuum.sources.transfer import download
 
-    arrived = partial_dir / f"{origin.index:05d}"
-    stated, pinned = origin.source.sha256, pins.get(origin.source.url)
+    stated = source.sha256
     advice = (
         " as the spec says; if the file was replaced on purpose, correct `sha256`"
         if stated is not None
         else " as continuum.lock says; to take the new file, say `continuum lock --upgrade`"
     )
-    download(
-        origin.source.url, arrived, on_progress=on_progress, sha256=stated or pinned, advice=advice
-    )
-    link_or_copy(arrived, kept)
-
-
-def _sum_known(sizes: list[int | None]) -> int | None:
-    known = [size for size in sizes if size is not None]
-    return sum(known) if len(known) == len(sizes) else None
+    sha256 = stated or pins.get(source.url)
+    download(source.url, arrived, on_progress=on_progress, sha256=sha256, advice=advice)
 
 
 def _url_name(url: str) -> str:
@@ -324,25 +277,7 @@ def _url_name(url: str) -> str:
     return PurePosixPath(path).name or "download"
 
 
-def _source_problems(source: Source) -> Iterator[Problem]:
-    stated = [name for name in PLACES if getattr(source, name) is not None]
-    if len(stated) != 1:
-        found = " and ".join(stated) if stated else "none of them"
-        yield Problem((), f"exactly one of url, path and python is needed; here is {found}")
-    if source.sha256 is not None and source.url is None:
-        yield Problem(("sha256",), "only a url has a sha256; local bytes are hashed by themselves")
-    if source.text_field is not None and source.format not in {None, "jsonl"}:
-        yield Problem(("text_field",), f"only jsonl has keys, not {source.format}")
-    if source.missing != "error" and source.format not in {None, "jsonl"}:
-        yield Problem(("missing",), f"only a line of jsonl can lack its text, not {source.format}")
-    if not is_text_encoding(source.encoding):
-        suggestion = "utf-8, latin-1, cp1252 …"
-        yield Problem(("encoding",), f"Python knows no encoding {source.encoding!r}", suggestion)
-    if source.url is not None:
-        yield from _url_problems(source.url, source)
-
-
-def _url_problems(url: str, source: Source) -> Iterator[Problem]:
+def _url_problems(url: str, format_: str | None) -> Iterator[Problem]:
     try:
         parts = urllib.parse.urlsplit(url)
         is_usable = parts.scheme in {"http", "https"} and bool(parts.hostname)
@@ -355,6 +290,6 @@ def _url_problems(url: str, source: Source) -> Iterator[Problem]:
     elif parts.username is not None or parts.password is not None:
         message = "an address with a password would be recorded; use a file and `path`"
         yield Problem(("url",), message)
-    elif source.format is None and format_of(_url_name(url)) is None:
+    elif format_ is None and format_of(_url_name(url)) is None:
         problem, advice = no_format(_url_name(url), " beside it")
         yield Problem(("url",), problem.replace("its suffix", "the address' suffix"), advice)

@@ -20,12 +20,6 @@ from continuum.artifacts import (
 from continuum.errors import PreflightError
 from continuum.files import FileDigest, hash_file, hash_tree, link_or_copy
 from continuum.runs import ExperimentFolder
-from continuum.sources.corpus_folders import (
-    choose_texts,
-    count_by_suffix,
-    describe_choice,
-    format_warnings,
-)
 from continuum.sources.local_files import (
     FoundFiles,
     LocalFile,
@@ -35,7 +29,13 @@ from continuum.sources.local_files import (
 )
 from continuum.sources.model_files import check_model_files
 from continuum.sources.progress import ByteProgress
-from continuum.sources.source_files import UNIX_NEWLINES, Reading, is_text_encoding, kept_name
+from continuum.sources.source_files import (
+    UNIX_NEWLINES,
+    Reading,
+    TextFiles,
+    choose_texts,
+    kept_name,
+)
 from continuum.sources.token_chunks import ChunkFolder, read_chunk_folder
 from continuum.stage import (
     Forecast,
@@ -136,14 +136,9 @@ class Import(Stage):
             for name, what in OF_A_CORPUS.items():
                 if getattr(self, name) is not None:
                     yield Problem((name,), f"only a corpus has {what}, not {self.as_}")
-        if self.missing == "skip" and self.format not in {None, "jsonl"}:
-            message = f"only a line of jsonl can lack its text, not {self.format}"
-            yield Problem(("missing",), message)
         if self.as_ != "weights" and self.tied is not None:
             yield Problem(("tied",), f"only weights have tied embeddings or not, not {self.as_}")
-        if not is_text_encoding(self.encoding):
-            suggestion = "utf-8, latin-1, cp1252 …"
-            yield Problem(("encoding",), f"Python knows no encoding {self.encoding!r}", suggestion)
+        yield from self._reading.problems()
 
     def local_inputs(self, experiment_folder: Path) -> dict[str, Path]:
         try:
@@ -232,22 +227,14 @@ class Import(Stage):
                 has_validation="validation" in folders,
             )
         if self.as_ == "corpus":
-            sizes = []
-            for file in found.files:
-                self._reading.format_of(file.name, file.path)
-                sizes.append(self._reading.max_text_bytes(file.name, file.path.stat().st_size))
-            known = [size for size in sizes if size is not None]
-            taken = count_by_suffix(found.files)
+            texts = TextFiles(found, self._reading).checked()
             return Forecast(
                 facts={"files": len(found.files)},
-                warnings=tuple(
-                    Problem(("format",), told, severity="warning", needs="folder")
-                    for told in format_warnings(found.files, self.format)
-                ),
-                notes=(describe_choice(taken, found.left),),
-                taken_files=taken,
-                left_files=found.left,
-                max_text_bytes=sum(known) if len(known) == len(sizes) else None,
+                warnings=texts.warnings,
+                notes=(texts.note,),
+                taken_files=texts.taken,
+                left_files=texts.left,
+                max_text_bytes=texts.max_text_bytes,
             )
         return Forecast()
 
@@ -353,17 +340,15 @@ def _import_weights(ctx: StageContext, source: str, tied: bool | None) -> ModelW
 
 
 def _import_corpus(folder: Path, found: Sequence[LocalFile], reading: Reading) -> Corpus:
-    from continuum.text.checking import check_item, check_not_empty
+    from continuum.text.checking import checked_corpus
 
-    items = tuple(
-        reading.item(folder / kept_name(number, file.name), source=file.name, name=file.name)
-        for number, file in enumerate(found)
+    return checked_corpus(
+        folder,
+        (
+            reading.item(folder / kept_name(number, file.name), source=file.name, name=file.name)
+            for number, file in enumerate(found)
+        ),
     )
-    corpus = Corpus(path=folder, items=())
-    counted = tuple(check_item(corpus, item) for item in items)
-    corpus = corpus.model_copy(update={"items": counted})
-    check_not_empty(corpus)
-    return corpus
 
 
 def _import_dataset(folder: Path, tokenizer: TokenizerFiles) -> TokenizedDataset:

@@ -3,7 +3,7 @@
 Every file is read once to its end, by the rules by which its documents are read later, and counted.
 """
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -36,17 +36,20 @@ def check_item(corpus: Corpus, item: CorpusItem) -> CorpusItem:
     return item.model_copy(update={"counts": counts})
 
 
-def check_not_empty(corpus: Corpus) -> None:
-    """Refuse a corpus without text.
+def checked_corpus(folder: Path, items: Iterable[CorpusItem]) -> Corpus:
+    """A corpus of these files, each of them read, with what was counted.
 
     Raises:
-        PreflightError: there is no byte in it, or no character.
+        PreflightError: one is no text as it is said to be, or there is no character in all of them.
     """
+    bare = Corpus(path=folder, items=())
+    corpus = Corpus(path=folder, items=tuple(check_item(bare, item) for item in items))
     names = ", ".join(item.source for item in corpus.items[:3])
     if corpus.size_bytes == 0:
         raise PreflightError(f"the corpus is empty: there are no bytes in {names}")
     if corpus.counts is not None and corpus.counts.num_chars == 0:
         raise PreflightError(f"the corpus is empty: {names} have {corpus.counts.summary()}")
+    return corpus
 
 
 def _examined(path: Path, item: CorpusItem) -> Generator[bytes, None, None]:
