@@ -67,8 +67,6 @@ class Reading:
 
     def problems(self) -> Iterator[Problem]:
         """What does not go together, with paths as in the spec."""
-        if self.text_field is not None and self.format not in {None, "jsonl"}:
-            yield Problem(("text_field",), f"only jsonl has keys, not {self.format}")
         if self.missing != "error" and self.format not in {None, "jsonl"}:
             yield Problem(
                 ("missing",), f"only a line of jsonl can lack its text, not {self.format}"
