@@ -26,6 +26,8 @@ class FileKind:
     noun: str
     """With its article: `a Parquet file`."""
     advice: str
+    suffixes: str = ""
+    """Those that stand for it, with spaces between."""
 
     def __str__(self) -> str:
         return f"{self.noun}; {self.advice}"
@@ -33,17 +35,18 @@ class FileKind:
 
 def recognize(look: Look) -> FileKind | None:
     """The kind of data that is no text; None if it is no kind that is known here."""
-    for is_kind, kind in _POINTERS:
-        if is_kind(look):
-            return kind
     if look.head.startswith(_ZIP_STARTS):
         return _kind_of_zip(look)
-    for start, kind in _MAGIC:
-        if look.head.startswith(start):
-            return kind
+    size = len(look.head) if look.size_bytes is None else look.size_bytes
+    found = _first_match(look, _POINTERS) if size <= MAX_POINTER_BYTES else None
+    found = found or next((kind for start, kind in _MAGIC if look.head.startswith(start)), None)
+    if found is not None or _is_tar(look):
+        return found or TAR
     # Two bytes, or a few letters, begin many a text of two bytes a character.
-    structures = _STRUCTURES[:1] if look.has_wide_encoding else _STRUCTURES
-    return next((kind for is_kind, kind in structures if is_kind(look)), None)
+    if look.has_wide_encoding:
+        return None
+    found = _first_match(look, _STRUCTURES)
+    return _first_match(look, _BINARY) if found is None and look.is_binary else found
 
 
 def kind_of_suffix(name: str) -> FileKind | None:
@@ -69,57 +72,61 @@ _PAGE = re.compile(
 )  # fmt: skip
 _REFUSAL = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml[^>]*>\s*)?<Error>\s*<Code>")
 
-_LFS = re.compile(rb"version https?://(?:git-lfs|hawser)\.github\.com/spec/v\d[^\n]*\n[^\0]*\boid ")
-_ANNEX = re.compile(rb"(?:(?:\.\./)*\.git)?/annex/objects/\S+\s*\Z")
-_XET = re.compile(rb"# xet version \d")
-_WARC = re.compile(rb"WARC/\d\.\d+\r?\n[\w-]+:")
-_BZIP2 = re.compile(
-    rb"BZh[1-9](?:1AY&SY.{0,12}[\0-\x08\x80-\xff]|\x17\x72\x45\x38\x50\x90)", re.DOTALL
-)
-_PDF = re.compile(rb"%PDF-\d\.\d\s*(?:[\r\n]|\Z)")
-_RTF = re.compile(rb"\{\\rtf\d?[\\\s{}]")
-_EARLY_PICKLE = re.compile(rb"\((?:lp|dp|ip)\d+\n|c[\w.]+\n[\w.]+\n|[\])}]q\0|\(c[\w.]+\n")
-_PICKLE = re.compile(rb"\x80[\x02-\x05]")
-_ARROW_STREAM = re.compile(rb"\xff\xff\xff\xff..\0\0", re.DOTALL)
-_COMPRESS = re.compile(rb"\x1f\x9d[\x80-\xff]")
-_PYC = re.compile(rb"..\r\n[\0-\x03]\0\0\0", re.DOTALL)
 _UNPACK = "unpack it first, and name the files in it"
 _TO_LINES = "convert it to JSON lines first, for example with"
 _PANDAS = "to_json('data.jsonl', orient='records', lines=True)`"
 _EXPORT = "export it as plain text first"
+_NO_TEXT = "it holds no text; take it out of the sources"
+_REPACK = "unpack it first (`{} -d FILE`), or pack it as .gz or .zst"
 
 GZIP = FileKind("gzip data", "end its name in .gz (as in book.txt.gz), and it is unpacked")
 ZSTD = FileKind("zstd data", "end its name in .zst (as in book.txt.zst), and it is unpacked")
-ZIP = FileKind("a zip archive", _UNPACK)
-TAR = FileKind("a tar archive", f"{_UNPACK} (`tar -xf FILE`)")
-TORCH = FileKind("a file of torch.save", "weights are taken in by `kind: import`, `as: weights`")
-SAFETENSORS = FileKind("a safetensors file", "weights are no text")
-PARQUET = FileKind("a Parquet file", f"{_TO_LINES} `pandas.read_parquet('data.parquet').{_PANDAS}")
-ARROW = FileKind("an Arrow file", f"{_TO_LINES} `datasets` or pyarrow (`Dataset.to_json`)")
-FEATHER = FileKind("a Feather file", f"{_TO_LINES} `pandas.read_feather('data.feather').{_PANDAS}")
-ORC = FileKind("an ORC file", f"{_TO_LINES} `pandas.read_orc('data.orc').{_PANDAS}")
-AVRO = FileKind("an Avro file", f"{_TO_LINES} `avro-tools tojson`")
-HDF5 = FileKind("an HDF5 file", "write its texts as JSON lines first")
-NPY = FileKind("a NumPy array", "arrays are no text; write the text they were made from")
-PICKLE = FileKind("a pickle", "write its texts as JSON lines from Python first")
-SQLITE = FileKind("an SQLite database", f"{_TO_LINES} `sqlite3 -json` and `jq -c '.[]'`")
-PDF = FileKind("a PDF document", "extract its text first, for example with `pdftotext`")
-RTF = FileKind("a rich-text (RTF) document", _EXPORT)
-WARC = FileKind("a WARC web archive", "extract the texts first, for example as JSON lines")
-IMAGE = FileKind("an image", "it holds no text; take it out of the sources")
-SOUND = FileKind("sound or video", "it holds no text; take it out of the sources")
-PROGRAM = FileKind("a compiled program", "it holds no text; take it out of the sources")
-XZ = FileKind("xz or lzma data", "unpack it first (`xz -d FILE`), or pack it as .gz or .zst")
-BZIP2 = FileKind("bzip2 data", "unpack it first (`bzip2 -d FILE`), or pack it as .gz or .zst")
-LZ4 = FileKind("lz4 data", "unpack it first (`lz4 -d FILE`), or pack it as .gz or .zst")
-LZIP = FileKind("lzip data", "unpack it first (`lzip -d FILE`), or pack it as .gz or .zst")
-COMPRESS = FileKind("data packed by compress", "unpack it first (`gzip -d FILE`)")
-SEVEN_ZIP = FileKind("a 7z archive", f"{_UNPACK} (`7z x FILE`)")
-RAR = FileKind("a RAR archive", f"{_UNPACK} (`unrar x FILE`)")
-PACKAGE = FileKind("an ar archive (.deb or .a)", _UNPACK)
-CPIO = FileKind("a cpio archive", f"{_UNPACK} (`cpio -i < FILE`)")
-GGUF = FileKind("a GGUF model", "weights are no text")
-OFFICE = FileKind("an office document (OLE: .doc, .xls, .ppt)", _EXPORT)
+ZIP = FileKind("a zip archive", _UNPACK, ".zip")
+TAR = FileKind("a tar archive", f"{_UNPACK} (`tar -xf FILE`)", ".tar .tgz .txz .tbz2 .tzst")
+TORCH = FileKind(
+    "a file of torch.save",
+    "weights are taken in by `kind: import`, `as: weights`",
+    ".pt .pth .ckpt",
+)
+SAFETENSORS = FileKind("a safetensors file", "weights are no text", ".safetensors")
+PARQUET = FileKind(
+    "a Parquet file", f"{_TO_LINES} `pandas.read_parquet('data.parquet').{_PANDAS}", ".parquet .pq"
+)
+ARROW = FileKind(
+    "an Arrow file", f"{_TO_LINES} `datasets` or pyarrow (`Dataset.to_json`)", ".arrow .arrows .ipc"
+)
+FEATHER = FileKind(
+    "a Feather file", f"{_TO_LINES} `pandas.read_feather('data.feather').{_PANDAS}", ".feather"
+)
+ORC = FileKind("an ORC file", f"{_TO_LINES} `pandas.read_orc('data.orc').{_PANDAS}", ".orc")
+AVRO = FileKind("an Avro file", f"{_TO_LINES} `avro-tools tojson`", ".avro")
+HDF5 = FileKind("an HDF5 file", "write its texts as JSON lines first", ".h5 .hdf5")
+NPY = FileKind("a NumPy array", "arrays are no text; write the text they were made from", ".npy")
+PICKLE = FileKind(
+    "a pickle", "write its texts as JSON lines from Python first", ".pkl .pickle .joblib"
+)
+SQLITE = FileKind(
+    "an SQLite database", f"{_TO_LINES} `sqlite3 -json` and `jq -c '.[]'`", ".db .sqlite .sqlite3"
+)
+PDF = FileKind("a PDF document", "extract its text first, for example with `pdftotext`", ".pdf")
+RTF = FileKind("a rich-text (RTF) document", _EXPORT, ".rtf")
+WARC = FileKind(
+    "a WARC web archive", "extract the texts first, for example as JSON lines", ".warc .wet"
+)
+IMAGE = FileKind("an image", _NO_TEXT, ".png .jpg .jpeg .gif .webp .bmp .tif .tiff")
+SOUND = FileKind("sound or video", _NO_TEXT, ".mp3 .wav .flac .ogg .mp4 .mkv .avi")
+PROGRAM = FileKind("a compiled program", _NO_TEXT, ".exe .dll .so .o .pyc .class .wasm")
+XZ = FileKind("xz or lzma data", _REPACK.format("xz"), ".xz .lzma")
+BZIP2 = FileKind("bzip2 data", _REPACK.format("bzip2"), ".bz2")
+LZ4 = FileKind("lz4 data", _REPACK.format("lz4"), ".lz4")
+LZIP = FileKind("lzip data", _REPACK.format("lzip"), ".lz")
+COMPRESS = FileKind("data packed by compress", "unpack it first (`gzip -d FILE`)", ".z")
+SEVEN_ZIP = FileKind("a 7z archive", f"{_UNPACK} (`7z x FILE`)", ".7z")
+RAR = FileKind("a RAR archive", f"{_UNPACK} (`unrar x FILE`)", ".rar")
+PACKAGE = FileKind("an ar archive (.deb or .a)", _UNPACK, ".deb")
+CPIO = FileKind("a cpio archive", f"{_UNPACK} (`cpio -i < FILE`)", ".cpio")
+GGUF = FileKind("a GGUF model", "weights are no text", ".gguf")
+OFFICE = FileKind("an office document (OLE: .doc, .xls, .ppt)", _EXPORT, ".doc .xls .ppt")
 TOKENS = FileKind("a file of token ids", "name the text that it was made from")
 LFS = FileKind(
     "a Git-LFS pointer, not the file itself", "get the file with `git lfs pull` where it lies"
@@ -128,19 +135,24 @@ ANNEX = FileKind(
     "a git-annex pointer, not the file itself", "get the file with `git annex get` where it lies"
 )
 XET = FileKind("a Xet pointer, not the file itself", "get the file with `git xet` or `hf download`")
-DVC = FileKind("a DVC pointer, not the file itself", "get the file with `dvc pull`, and name that")
-DOCX = FileKind("a Word document (DOCX)", f"{_EXPORT} (`pandoc -t plain FILE`)")
-SHEET = FileKind("a spreadsheet (XLSX)", "export it as JSON lines first")
-SLIDES = FileKind("a presentation (PPTX)", _EXPORT)
-EPUB = FileKind("an EPUB book", f"{_EXPORT} (`pandoc -t plain FILE`)")
-ODT = FileKind("an OpenDocument file (ODT, ODS, ODP)", _EXPORT)
-NPZ = FileKind("an archive of NumPy arrays (.npz)", NPY.advice)
-JAR = FileKind("a Java archive", _UNPACK)
-WHEEL = FileKind("a Python package (wheel)", "install it, and use `python:` to name its files")
+DVC = FileKind(
+    "a DVC pointer, not the file itself", "get the file with `dvc pull`, and name that", ".dvc"
+)
+DOCX = FileKind("a Word document (DOCX)", f"{_EXPORT} (`pandoc -t plain FILE`)", ".docx")
+SHEET = FileKind("a spreadsheet (XLSX)", "export it as JSON lines first", ".xlsx")
+SLIDES = FileKind("a presentation (PPTX)", _EXPORT, ".pptx")
+EPUB = FileKind("an EPUB book", f"{_EXPORT} (`pandoc -t plain FILE`)", ".epub")
+ODT = FileKind("an OpenDocument file (ODT, ODS, ODP)", _EXPORT, ".odt .ods .odp")
+NPZ = FileKind("an archive of NumPy arrays (.npz)", NPY.advice, ".npz")
+JAR = FileKind("a Java archive", _UNPACK, ".jar")
+WHEEL = FileKind(
+    "a Python package (wheel)", "install it, and use `python:` to name its files", ".whl"
+)
 JSON = FileKind(
     "a JSON document",
     "if each of its lines is one object, state `format: jsonl`; if it is an array of objects, "
     "write one a line first (`jq -c '.[]' data.json > data.jsonl`)",
+    ".json",
 )
 POINTERS = (LFS, ANNEX, XET)
 """What stands in the place of a file that is kept elsewhere."""
@@ -148,24 +160,16 @@ TEXT_KINDS = (JSON, DVC)
 """Those that are written in plain text."""
 
 
-_MACH_O = (b"\xfe\xed\xfa\xce", b"\xfe\xed\xfa\xcf", b"\xce\xfa\xed\xfe", b"\xcf\xfa\xed\xfe")
+_Test = bytes | Callable[[Look], bool]
+"""An expression that the beginning matches, or a function."""
 
 
-def _starts_binary(*starts: bytes) -> Callable[[Look], bool]:
-    """Letters that may begin a text too, so that what follows must be binary."""
-    return lambda look: look.head.startswith(starts) and look.is_binary
-
-
-def _matches(pattern: "re.Pattern[bytes]") -> Callable[[Look], bool]:
-    return lambda look: pattern.match(look.head) is not None
-
-
-def _is_pointer(pattern: "re.Pattern[bytes]") -> Callable[[Look], bool]:
-    def is_pointer(look: Look) -> bool:
-        size = len(look.head) if look.size_bytes is None else look.size_bytes
-        return size <= MAX_POINTER_BYTES and pattern.match(look.head) is not None
-
-    return is_pointer
+def _first_match(look: Look, tests: tuple[tuple[_Test, FileKind], ...]) -> FileKind | None:
+    for test, kind in tests:
+        # The expressions are compiled, and kept, when they are first needed.
+        if test(look) if callable(test) else re.match(test, look.head, re.DOTALL):
+            return kind
+    return None
 
 
 def _is_parquet(look: Look) -> bool:
@@ -189,27 +193,14 @@ def _is_tar(look: Look) -> bool:
     return len(header) == 512 and stated == sum(header[:148] + b" " * 8 + header[156:])
 
 
-def _is_safetensors(look: Look) -> bool:
-    length = int.from_bytes(look.head[:8], "little")
-    return look.head[8:9] == b"{" and 2 <= length < 1 << 32 and look.head[6:8] == b"\0\0"
-
-
 def _is_pdf(look: Look) -> bool:
     is_whole = look.head.startswith(b"%PDF-") and (look.is_binary or b"%%EOF" in look.tail)
-    return is_whole or _PDF.match(look.head) is not None
-
-
-def _is_bitmap(look: Look) -> bool:
-    return look.head.startswith(b"BM") and look.head[6:10] == b"\0\0\0\0"
-
-
-def _is_video(look: Look) -> bool:
-    return look.head[4:8] == b"ftyp" and look.is_binary
+    return is_whole or re.match(rb"%PDF-\d\.\d\s*(?:[\r\n]|\Z)", look.head) is not None
 
 
 def _is_early_pickle(look: Look) -> bool:
     """True if the beginning is a program of the pickle machine: protocols 0 and 1 have no magic."""
-    if _EARLY_PICKLE.match(look.head) is None:
+    if re.match(_EARLY_PICKLE, look.head) is None:
         return False
     import pickletools
 
@@ -224,16 +215,13 @@ def _is_early_pickle(look: Look) -> bool:
     return num_steps >= MANY_STEPS
 
 
-def _is_archive(look: Look) -> bool:
-    return look.head.startswith(b"!<arch>\n") and look.head[66:68] == b"`\n"
-
-
 def _kind_of_zip(look: Look) -> FileKind:
     """By the names of its members, which stand in its directory, at its end."""
     names = look.head + look.tail
     return next((kind for name, kind in _IN_ZIP if name in names), ZIP)
 
 
+_EARLY_PICKLE = rb"\((?:lp|dp|ip)\d+\n|c[\w.]+\n[\w.]+\n|[\])}]q\0|\(c[\w.]+\n"
 _IN_ZIP = (
     (b"mimetypeapplication/epub+zip", EPUB),
     (b"mimetypeapplication/vnd.oasis.opendocument", ODT),
@@ -246,10 +234,10 @@ _IN_ZIP = (
     (b".dist-info/", WHEEL),
 )
 _ZIP_STARTS = (b"PK\3\4", b"PK\5\6", b"PK\7\x08")
-_POINTERS: tuple[tuple[Callable[[Look], bool], FileKind], ...] = (
-    (_is_pointer(_LFS), LFS),
-    (_is_pointer(_ANNEX), ANNEX),
-    (_is_pointer(_XET), XET),
+_POINTERS: tuple[tuple[_Test, FileKind], ...] = (
+    (rb"version https?://(?:git-lfs|hawser)\.github\.com/spec/v\d[^\n]*\n[^\0]*\boid ", LFS),
+    (rb"(?:(?:\.\./)*\.git)?/annex/objects/\S+\s*\Z", ANNEX),
+    (rb"# xet version \d", XET),
 )
 _MAGIC = (
     (b"\x1f\x8b\x08", GZIP),
@@ -281,73 +269,36 @@ _MAGIC = (
     (b"MMIDIDX\0", TOKENS),
 )
 """Beginnings that are no text in any encoding that is in use."""
-_STRUCTURES: tuple[tuple[Callable[[Look], bool], FileKind], ...] = (
-    (_is_tar, TAR),
-    (_matches(_WARC), WARC),
+_STRUCTURES: tuple[tuple[_Test, FileKind], ...] = (
+    (rb"WARC/\d\.\d+\r?\n[\w-]+:", WARC),
     (_is_parquet, PARQUET),
-    (_starts_binary(b"ARROW1"), ARROW),
-    (_starts_binary(b"FEA1"), FEATHER),
     (_is_orc, ORC),
-    (_matches(_ARROW_STREAM), ARROW),
-    (_matches(_COMPRESS), COMPRESS),
-    (_is_safetensors, SAFETENSORS),
-    (_starts_binary(b"GGUF", b"ggml", b"ggjt", b"lmgg", b"tjgg"), GGUF),
-    (_matches(_PICKLE), PICKLE),
+    (rb"\xff\xff\xff\xff..\0\0", ARROW),
+    (rb"\x1f\x9d[\x80-\xff]", COMPRESS),
+    (rb"(?![\0\1]\0\0\0)....\0\0\0\0\{", SAFETENSORS),
+    (rb"\x80[\x02-\x05]", PICKLE),
     (_is_early_pickle, PICKLE),
-    (_matches(_PYC), PROGRAM),
-    (_matches(_BZIP2), BZIP2),
-    (_starts_binary(b"070701", b"070702", b"070707"), CPIO),
-    (_is_archive, PACKAGE),
+    (rb"..\r\n[\0-\x03]\0\0\0", PROGRAM),
+    (rb"BZh[1-9](?:1AY&SY.{0,12}[\0-\x08\x80-\xff]|\x17\x72\x45\x38\x50\x90)", BZIP2),
+    (rb"!<arch>\n.{58}`\n", PACKAGE),
     (_is_pdf, PDF),
-    (_matches(_RTF), RTF),
-    (_starts_binary(b"GIF87a", b"GIF89a"), IMAGE),
-    (lambda look: look.head.startswith(b"RIFF") and look.head[8:12] == b"WEBP", IMAGE),
-    (_starts_binary(b"RIFF", b"ID3"), SOUND),
-    (_is_bitmap, IMAGE),
-    (_is_video, SOUND),
-    (_starts_binary(b"\xff\xd8\xff"), IMAGE),
-    (_starts_binary(b"MZ", *_MACH_O), PROGRAM),
+    (rb"\{\\rtf\d?[\\\s{}]", RTF),
+    (rb"RIFF....WEBP", IMAGE),
+    (rb"BM....\0\0\0\0", IMAGE),
 )
+_BINARY: tuple[tuple[_Test, FileKind], ...] = (
+    (rb"ARROW1", ARROW),
+    (rb"FEA1", FEATHER),
+    (rb"GGUF|ggml|ggjt|lmgg|tjgg", GGUF),
+    (rb"07070[127]", CPIO),
+    (rb"GIF8[79]a|\xff\xd8\xff", IMAGE),
+    (rb"RIFF|ID3|....ftyp", SOUND),
+    (rb"MZ|\xfe\xed\xfa[\xce\xcf]|[\xce\xcf]\xfa\xed\xfe", PROGRAM),
+)
+"""Letters that may begin a text too, so that what follows must be binary."""
 _SUFFIXES = {
-    **dict.fromkeys((".parquet", ".pq"), PARQUET),
-    **dict.fromkeys((".arrow", ".arrows", ".ipc"), ARROW),
-    **dict.fromkeys((".pkl", ".pickle", ".joblib"), PICKLE),
-    **dict.fromkeys((".pt", ".pth", ".ckpt"), TORCH),
-    **dict.fromkeys((".db", ".sqlite", ".sqlite3"), SQLITE),
-    **dict.fromkeys((".h5", ".hdf5"), HDF5),
-    **dict.fromkeys((".tar", ".tgz", ".txz", ".tbz2", ".tzst"), TAR),
-    **dict.fromkeys((".xz", ".lzma"), XZ),
-    **dict.fromkeys((".doc", ".xls", ".ppt"), OFFICE),
-    **dict.fromkeys((".odt", ".ods", ".odp"), ODT),
-    **dict.fromkeys((".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff"), IMAGE),
-    **dict.fromkeys((".mp3", ".wav", ".flac", ".ogg", ".mp4", ".mkv", ".avi"), SOUND),
-    **dict.fromkeys((".exe", ".dll", ".so", ".o", ".pyc", ".class", ".wasm"), PROGRAM),
-    ".feather": FEATHER,
-    ".orc": ORC,
-    ".avro": AVRO,
-    ".npy": NPY,
-    ".npz": NPZ,
-    ".zip": ZIP,
-    ".whl": WHEEL,
-    ".jar": JAR,
-    ".7z": SEVEN_ZIP,
-    ".rar": RAR,
-    ".deb": PACKAGE,
-    ".bz2": BZIP2,
-    ".lz4": LZ4,
-    ".lz": LZIP,
-    ".z": COMPRESS,
-    ".cpio": CPIO,
-    ".pdf": PDF,
-    ".rtf": RTF,
-    ".docx": DOCX,
-    ".xlsx": SHEET,
-    ".pptx": SLIDES,
-    ".epub": EPUB,
-    ".warc": WARC,
-    ".wet": WARC,
-    ".safetensors": SAFETENSORS,
-    ".gguf": GGUF,
-    ".dvc": DVC,
-    ".json": JSON,
+    suffix: kind
+    for kind in tuple(globals().values())
+    if isinstance(kind, FileKind)
+    for suffix in kind.suffixes.split()
 }

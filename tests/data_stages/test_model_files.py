@@ -79,7 +79,7 @@ def test_what_stands_in_the_place_of_a_file_is_called_so(
         ("lit_model.pth", b"Not Found", r"not a file of torch\.save"),
         ("lit_model.pth", TENSORS, "a safetensors file"),
         ("pytorch_model.bin", saved()[:-200], "cut short"),
-        ("model.safetensors", TENSORS[:-1], "says .* cut short or damaged"),
+        ("model.safetensors", TENSORS[:-1], "cut short or damaged"),
         ("model.safetensors", TENSORS[:20], "cut short or damaged"),
         ("model.safetensors", TENSORS + b"\0", "cut short or damaged"),
         ("model.safetensors", b"Not Found", "not a safetensors file"),
