@@ -48,17 +48,16 @@ def find_files(pattern: str, folder: Path, *, excluded: Path | None = None) -> F
     Raises:
         PreflightError: it leads to no file, to a folder, to a file that cannot be read.
     """
-    for written in dict.fromkeys((path_of(pattern), pattern)):
-        literal = folder / written
+    for literal in (folder / path_of(pattern), folder / pattern):
         if literal.is_file():
-            file = LocalFile(spelled(literal.name), literal)
-            _check_readable(file)
-            return FoundFiles((file,))
+            return FoundFiles((_checked(spelled(literal.name), literal),))
         if literal.is_dir():
             raise PreflightError(f"{pattern} is a folder; name its files, as in {pattern}/**/*.txt")
-    root, rest = _split(folder, pattern)
+    # The folder before the first part with a wildcard, and the rest.
+    parts = PurePosixPath(pattern).parts
+    fixed = next((n for n, part in enumerate(parts) if glob.has_magic(part)), len(parts))
+    root, rest = folder.joinpath(*parts[:fixed]), "/".join(map(path_of, parts[fixed:]))
     if not rest:
-        literal = folder / pattern
         raise PreflightError(f"{pattern}: {_why_no_file(literal)} (looked for {_shown(literal)})")
     if not root.is_dir():
         root = Path(path_of(str(root)))
@@ -128,36 +127,31 @@ def find_python_files(pattern: str) -> FoundFiles:
             for match in expand(pattern, root).found
             if "__pycache__" not in match.name.split("/")
             and (root / match.name).is_file()
-            and _is_below(root / match.name, boundary)
+            and (root / match.name).resolve().is_relative_to(boundary)
         ]
         if found:
             return FoundFiles(_local_files(found, root))
-    raise PreflightError(
-        f"{pattern!r}: no such file in the standard library or an installed package"
-    )
+    message = f"{pattern!r}: no such file in the standard library or an installed package"
+    raise PreflightError(message)
 
 
 def _local_files(matches: list[Match], root: Path) -> tuple[LocalFile, ...]:
-    files = []
     for match in matches:
-        path = root / match.name
         if match.kind == "link to nothing":
+            path = root / match.name
             raise PreflightError(
                 f"{_shown(path)}: {_why_no_file(path)}; bring the file, or remove the link"
             )
-        file = LocalFile(spelled(PurePosixPath(match.name).as_posix()), path)
-        _check_readable(file)
-        files.append(file)
-    return tuple(files)
+    return tuple(_checked(spelled(match.name), root / match.name) for match in matches)
 
 
-def _check_readable(file: LocalFile) -> None:
-    own = os.access in os.supports_effective_ids
-    if not os.access(file.path, os.R_OK, effective_ids=own):
+def _checked(name: str, path: Path) -> LocalFile:
+    """A file that can be read."""
+    if not os.access(path, os.R_OK, effective_ids=os.access in os.supports_effective_ids):
         raise PreflightError(
-            f"{_shown(file.path)}: the file may not be read by this user; "
-            "`chmod +r` it, or name others"
+            f"{_shown(path)}: the file may not be read by this user; `chmod +r` it, or name others"
         )
+    return LocalFile(name, path)
 
 
 def _why_no_file(path: Path) -> str:
@@ -180,17 +174,6 @@ def _opened(path: Path) -> BinaryIO:
 
 def _shown(path: Path) -> str:
     return on_one_line(str(path))
-
-
-def _split(folder: Path, pattern: str) -> tuple[Path, str]:
-    """The folder before the first part with a wildcard, and the rest."""
-    parts = PurePosixPath(pattern).parts
-    fixed = next((n for n, part in enumerate(parts) if glob.has_magic(part)), len(parts))
-    return folder.joinpath(*parts[:fixed]), "/".join(map(path_of, parts[fixed:]))
-
-
-def _is_below(path: Path, folder: Path) -> bool:
-    return path.resolve().is_relative_to(folder.resolve())
 
 
 def _python_roots(top: str) -> Iterator[Path]:

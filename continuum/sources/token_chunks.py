@@ -70,24 +70,22 @@ class ChunkFolder:
     def _check_chunk(self, chunk: Chunk, num_ids: int) -> None:
         import numpy as np
 
-        path = self.path / chunk.name
+        path, item_bytes = self.path / chunk.name, ITEM_BYTES[self.dtype]
         start = (chunk.num_items + 2) * HEADER_NUMBER_BYTES
-        expected = start + chunk.num_tokens * ITEM_BYTES[self.dtype]
+        expected = start + chunk.num_tokens * item_bytes
         size = path.stat().st_size if path.is_file() else None
         if size != expected:
             found = "is missing" if size is None else f"has {size:,} bytes, not {expected:,}"
             raise IntegrityError(f"{path} {found}; copy the dataset again")
-        with path.open("rb") as file:
-            file.seek(start)
-            for first in range(0, chunk.num_tokens, SCANNED_TOKENS):
-                count = min(SCANNED_TOKENS, chunk.num_tokens - first)
-                tokens = np.fromfile(file, dtype=self.dtype, count=count)
-                if int(tokens.max()) >= num_ids or int(tokens.min()) < 0:
-                    wrong = int(np.argmax((tokens >= num_ids) | (tokens < 0)))
-                    raise PreflightError(
-                        f"{path}: token {first + wrong:,} is {int(tokens[wrong])}, but the "
-                        f"tokenizer has ids 0 to {num_ids - 1}; name the tokenizer that made it"
-                    )
+        for first in range(0, chunk.num_tokens, SCANNED_TOKENS):
+            offset = start + first * item_bytes
+            tokens = np.fromfile(path, dtype=self.dtype, count=SCANNED_TOKENS, offset=offset)
+            wrong = np.flatnonzero((tokens >= num_ids) | (tokens < 0))
+            if wrong.size:
+                raise PreflightError(
+                    f"{path}: token {first + wrong[0]:,} is {tokens[wrong[0]]}, but the tokenizer "
+                    f"has ids 0 to {num_ids - 1}; name the tokenizer that made it"
+                )
 
 
 def read_chunk_folder(path: Path) -> ChunkFolder:
@@ -117,13 +115,12 @@ def _dtype(config: dict[str, Any], index: Path) -> str:
     formats = config["data_format"]
     serializer, _, number = str(formats[0]).partition(":")
     dtype = TENSOR_TYPES.get(int(number)) if number.isdecimal() else None
-    is_tokens = serializer == "no_header_tensor" and len(formats) == 1 and dtype is not None
-    if not is_tokens or config.get("item_loader") not in {None, "TokensLoader"}:
+    is_tokens = serializer == "no_header_tensor" and len(formats) == 1
+    if dtype is None or not is_tokens or config.get("item_loader") not in {None, "TokensLoader"}:
         raise PreflightError(
             f"{index}: the data format is {formats}, not tokens; write integer tensors with "
             "litdata.optimize(…, item_loader=TokensLoader())"
         )
-    assert dtype is not None, "part of is_tokens"
     return dtype
 
 

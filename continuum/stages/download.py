@@ -135,8 +135,12 @@ class Download(Stage):
         return artifact
 
     def _finish(self, ctx: StageContext, revision: "HubRevision") -> Artifact:
-        folder = ctx.output_dir
-        tokenizer = _inspect(ctx, revision) if self.wants_tokenizer else None
+        folder, tokenizer = ctx.output_dir, None
+        if self.wants_tokenizer:
+            from continuum.text.tokenizer_check import accept_tokenizer
+
+            origin = {"repo": revision.repo, "commit": revision.commit}
+            tokenizer = accept_tokenizer(folder, revision.repo, ctx.report, **origin)
         if not self.wants_weights:
             assert tokenizer is not None, "something was asked for"
             return tokenizer
@@ -220,19 +224,6 @@ def _indexed(revision: "HubRevision", found: "list[HubFile]", index: Path) -> "l
     return [file for file in found if file.name in names]
 
 
-def _inspect(ctx: StageContext, revision: "HubRevision") -> TokenizerFiles:
-    from continuum.text.tokenizer_check import check_tokenizer
-    from continuum.text.tokenizing import called, inspect_tokenizer
-
-    folder = ctx.output_dir
-    with called(revision.repo, folder):
-        remarks = check_tokenizer(folder)
-        found = inspect_tokenizer(folder, repo=revision.repo, commit=revision.commit)
-    for warning in found.warn_of((*found.remarks, *remarks)):
-        ctx.report({"event": "warning", "message": warning})
-    return found
-
-
 def _convert(folder: Path, model_name: str, tied: bool | None) -> Architecture:
     from continuum.training.litgpt import check_weights, convert_hf_weights
     from continuum.training.tied import check_tied
@@ -242,8 +233,7 @@ def _convert(folder: Path, model_name: str, tied: bool | None) -> Architecture:
     shape = read_architecture(folder / "model_config.yaml", tied=tied)
     if shape.tied:
         check_tied(folder)
-    for pattern in (*WEIGHT_PATTERNS, *map(re.escape, INDEX_NAMES)):
-        for path in folder.iterdir():
-            if re.fullmatch(pattern, path.name):
-                path.unlink()
+    for path in folder.iterdir():
+        if path.name in INDEX_NAMES or any(re.fullmatch(it, path.name) for it in WEIGHT_PATTERNS):
+            path.unlink()
     return shape

@@ -167,7 +167,11 @@ class Import(Stage):
         kept: dict[str, FileDigest] = {}
         for number, file in enumerate(found):
             name = kept_name(number, file.name) if is_corpus else file.name
-            self._keep(file.path, ctx.output_dir / name, progress)
+            if self.link:
+                link_or_copy(file.path, ctx.output_dir / name)
+            else:
+                copy_file(file.path, ctx.output_dir / name, progress.update)
+            progress.next_file()
             kept[file.name] = hash_file(ctx.output_dir / name, ctx.output_dir)
         progress.finish()
         ctx.check_files({name: file.sha256 for name, file in kept.items()})
@@ -179,14 +183,21 @@ class Import(Stage):
         return artifact.model_copy(update={"files": listed})
 
     def _artifact(self, ctx: StageContext, found: Sequence[LocalFile]) -> Artifact:
+        folder, source = ctx.output_dir, str(self.path)
         if self.as_ == "tokenizer":
-            return _import_tokenizer(ctx, str(self.path))
+            from continuum.text.tokenizer_check import accept_tokenizer
+
+            return accept_tokenizer(folder, source, ctx.report, source=source)
         if self.as_ == "weights":
-            return _import_weights(ctx, str(self.path), self.tied)
+            return _import_weights(ctx, source, self.tied)
         if self.as_ == "corpus":
-            return _import_corpus(ctx.output_dir, found, self._reading)
+            from continuum.text.checking import checked_corpus
+
+            names = ((kept_name(number, file.name), file.name) for number, file in enumerate(found))
+            items = (self._reading.item(folder / kept, source=n, name=n) for kept, n in names)
+            return checked_corpus(folder, items)
         assert self.tokenizer is not None, "checked when the spec was loaded"
-        return _import_dataset(ctx.output_dir, ctx.artifact(self.tokenizer))
+        return _import_dataset(folder, ctx.artifact(self.tokenizer))
 
     @property
     def _reading(self) -> Reading:
@@ -219,12 +230,10 @@ class Import(Stage):
             (config,) = (file for file in found.files if file.name == "model_config.yaml")
             return Forecast(architecture=_architecture(config.path, self.tied))
         if self.as_ == "dataset":
-            folders = _split_folders(self.path.resolve(experiment_folder))
+            splits = _splits(self.path.resolve(experiment_folder))
             return Forecast(
-                max_tokens={
-                    name: read_chunk_folder(folder).num_tokens for name, folder in folders.items()
-                },
-                has_validation="validation" in folders,
+                max_tokens={name: split.num_tokens for name, split in splits.items()},
+                has_validation="validation" in splits,
             )
         if self.as_ == "corpus":
             texts = TextFiles(found, self._reading).checked()
@@ -237,13 +246,6 @@ class Import(Stage):
                 max_text_bytes=texts.max_text_bytes,
             )
         return Forecast()
-
-    def _keep(self, source: Path, target: Path, progress: ByteProgress) -> None:
-        if self.link:
-            link_or_copy(source, target)
-        else:
-            copy_file(source, target, progress.update)
-        progress.next_file()
 
 
 def _architecture(model_config: Path, tied: bool | None) -> Architecture:
@@ -268,24 +270,22 @@ def _present(
         )
     if not found:
         raise PreflightError(f"{source}: {folder_problem(root).replace(str(root), source)}")
-    for name in VOCABULARY_FILES:
-        vocabulary = root / name
-        if vocabulary.is_file():
-            if problem := vocabulary_problem(vocabulary):
-                raise PreflightError(f"{source}/{name} {problem}")
-            break
+    vocabulary = next((file for file in found if file.name in VOCABULARY_FILES), None)
+    problem = vocabulary_problem(vocabulary.path) if vocabulary is not None else None
+    if vocabulary is not None and problem is not None:
+        raise PreflightError(f"{source}/{vocabulary.name} {problem}")
     return found
 
 
-def _split_folders(root: Path) -> dict[str, Path]:
-    """The folder of each split that is there."""
-    found: dict[str, Path] = {}
+def _splits(root: Path) -> dict[str, ChunkFolder]:
+    """The token chunks of each split that is there."""
+    found: dict[str, ChunkFolder] = {}
     for split, names in SPLIT_FOLDERS.items():
         present = [root / name for name in names if (root / name / "index.json").is_file()]
         if len(present) > 1:
             raise PreflightError(f"{root}: both {names[0]} and {names[1]} are there; keep one")
         if present:
-            found[split] = present[0]
+            found[split] = read_chunk_folder(present[0])
     if "train" not in found:
         raise PreflightError(
             f"{root / 'train' / 'index.json'} is missing; a litdata dataset has one for each split"
@@ -295,9 +295,9 @@ def _split_folders(root: Path) -> dict[str, Path]:
 
 def _dataset_files(root: Path) -> list[LocalFile]:
     found = [
-        LocalFile(f"{split}/{name}", folder / name)
-        for split, folder in _split_folders(root).items()
-        for name in ("index.json", *(chunk.name for chunk in read_chunk_folder(folder).chunks))
+        LocalFile(f"{name}/{file}", split.path / file)
+        for name, split in _splits(root).items()
+        for file in ("index.json", *(chunk.name for chunk in split.chunks))
     ]
     for file in found:
         if not file.path.is_file():
@@ -305,20 +305,8 @@ def _dataset_files(root: Path) -> list[LocalFile]:
     return found
 
 
-def _import_tokenizer(ctx: StageContext, source: str) -> TokenizerFiles:
-    from continuum.text.tokenizer_check import check_tokenizer
-    from continuum.text.tokenizing import called, inspect_tokenizer
-
-    folder = ctx.output_dir
-    with called(source, folder):
-        remarks = check_tokenizer(folder)
-        found = inspect_tokenizer(folder, source=source)
-    for warning in found.warn_of((*found.remarks, *remarks)):
-        ctx.report({"event": "warning", "message": warning})
-    return found
-
-
 def _import_weights(ctx: StageContext, source: str, tied: bool | None) -> ModelWeights:
+    from continuum.text.tokenizer_check import accept_tokenizer
     from continuum.training.litgpt import check_weights
     from continuum.training.tied import check_tied
 
@@ -328,7 +316,9 @@ def _import_weights(ctx: StageContext, source: str, tied: bool | None) -> ModelW
     if shape.tied:
         check_tied(folder)
     has_tokenizer = any((folder / name).is_file() for name in VOCABULARY_FILES)
-    tokenizer = _import_tokenizer(ctx, source) if has_tokenizer else None
+    tokenizer = (
+        accept_tokenizer(folder, source, ctx.report, source=source) if has_tokenizer else None
+    )
     return ModelWeights(
         path=folder,
         tokenizer=tokenizer,
@@ -339,27 +329,13 @@ def _import_weights(ctx: StageContext, source: str, tied: bool | None) -> ModelW
     )
 
 
-def _import_corpus(folder: Path, found: Sequence[LocalFile], reading: Reading) -> Corpus:
-    from continuum.text.checking import checked_corpus
-
-    return checked_corpus(
-        folder,
-        (
-            reading.item(folder / kept_name(number, file.name), source=file.name, name=file.name)
-            for number, file in enumerate(found)
-        ),
-    )
-
-
 def _import_dataset(folder: Path, tokenizer: TokenizerFiles) -> TokenizedDataset:
     for name in TOKENIZER_FILES:
         if (tokenizer.path / name).is_file():
             link_or_copy(tokenizer.path / name, folder / "tokenizer" / name)
-    splits: dict[str, ChunkFolder] = {}
-    for name in SPLIT_FOLDERS:
-        if (folder / name).is_dir():
-            splits[name] = read_chunk_folder(folder / name)
-            splits[name].check(tokenizer.num_ids)
+    splits = _splits(folder)
+    for split in splits.values():
+        split.check(tokenizer.num_ids)
     validation = splits.get("validation")
     return TokenizedDataset(
         path=folder,

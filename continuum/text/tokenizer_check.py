@@ -1,10 +1,14 @@
 """Whether a tokenizer works, before there is a corpus for it."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+from continuum.artifacts import TokenizerFiles
 from continuum.errors import PreflightError
 from continuum.text.round_trip import load_round_trip
 from continuum.text.text_loss import Excerpt, compare
+from continuum.text.tokenizing import called, inspect_tokenizer
 
 PROBE = (
     "The quick brown fox, 3.14 x 10^8 (really?) said: don't!\n\n"
@@ -14,6 +18,26 @@ PROBE = (
     "😀 👩\u200d👩\u200d👧 ∑ → end"
 )
 """Text that a tokenizer fit for free text gives back: scripts, symbols, whitespace."""
+
+
+def accept_tokenizer(
+    folder: Path, name: str, report: Callable[[dict[str, Any]], None], **origin: str | None
+) -> TokenizerFiles:
+    """Check a tokenizer from elsewhere and describe it; report what is worth a warning.
+
+    Args:
+        name: What the user calls it.
+        origin: `repo` and `commit`, or `source`: see `inspect_tokenizer`.
+
+    Raises:
+        PreflightError: it does not work.
+    """
+    with called(name, folder):
+        remarks = check_tokenizer(folder)
+        found = inspect_tokenizer(folder, **origin)
+    for warning in found.warn_of((*found.remarks, *remarks)):
+        report({"event": "warning", "message": warning})
+    return found
 
 
 def check_tokenizer(folder: Path) -> tuple[str, ...]:
