@@ -2,11 +2,13 @@
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,8 @@ from continuum.artifacts import Artifact, TrainingCheckpoint
 from continuum.digest_cache import DigestCache
 from continuum.disk import tell_disk_fault
 from continuum.errors import ContinuumError, IntegrityError, PreflightError, StageFailedError
-from continuum.launchers import Launcher, Outcome
+from continuum.events import Event, Outcome, Started, Stopping, Warned
+from continuum.launchers import Launcher
 from continuum.lineage.reading import write_lineage
 from continuum.lint.leaks import LeakFinder
 from continuum.locking import check_locked, update_lock
@@ -36,8 +39,21 @@ MAX_PARALLEL = 4
 POLL_S = 0.2
 """Seconds between two looks for a request to stop."""
 
-Observer = Callable[[str, dict[str, Any]], None]
-"""Told of each stage's events: (stage name, `{"event": …}`)."""
+Observer = Callable[[str, Event], None]
+"""Takes the events of the stages, by their names; those of the whole run have an empty one."""
+
+
+@dataclass(frozen=True)
+class Planned(Event):
+    """The run has its plan."""
+
+    plan: Plan
+
+    def __str__(self) -> str:
+        counts = Counter(planned.action for planned in self.plan)
+        words = {Action.BLOCKED: "blocked"}
+        listed = [f"{counts[a]} {words.get(a, f'to {a.value}')}" for a in Action if counts[a]]
+        return f"{self.plan.experiment.name}: {', '.join(listed)}"
 
 
 @dataclass(frozen=True)
@@ -79,7 +95,7 @@ def run_experiment(
         digests = DigestCache(folder.digest_cache_path)
         plan = make_plan(experiment, folder, digests, request)
         digests.save()
-        observe("", {"event": "planned", "plan": plan})
+        observe("", Planned(plan))
         if plan.problems:
             raise PreflightError(
                 "nothing was started:\n" + _bullets(f"{it.path[1]}: {it}" for it in plan.problems)
@@ -156,7 +172,7 @@ class _Execution:
         if self._stopping_since is None:
             if self._stop.is_requested() or self._plan.folder.stop_request.exists():
                 self._stopping_since = time.monotonic()
-                self._observe("", {"event": "stopping"})
+                self._observe("", Stopping())
                 self._launcher.stop()
         elif time.monotonic() - self._stopping_since > self._stop.grace_s:
             self._has_killed = True
@@ -168,10 +184,7 @@ class _Execution:
             return True
         outcome = self._try(planned)
         self._result.outcomes[planned.name] = outcome
-        self._observe(
-            planned.name,
-            {"event": "ended", "status": outcome.status, "message": outcome.message},
-        )
+        self._observe(planned.name, outcome)
         return outcome.status in ("done", "reused")
 
     def _try(self, planned: PlannedStage) -> Outcome:
@@ -183,23 +196,24 @@ class _Execution:
             replaces = self._replaced_seals(planned, gives_way=gives_way)
             if gives_way:
                 planned.run.archive()
-            planned.run.begin(self._record(planned, inputs, replaces))
+            record = self._record(planned, inputs, replaces)
+            planned.run.begin(record)
             with self._accelerator if planned.stage.trains else nullcontext():
                 if self._stopping_since is not None:
                     return Outcome("stopped", "not started: the run was stopped")
-                return self._launch(planned)
+                return self._launch(planned, record)
         except ContinuumError as error:
             return Outcome.of(error)
         except OSError as error:
             return Outcome("failed", tell_disk_fault(error, planned.run.path))
 
-    def _launch(self, planned: PlannedStage) -> Outcome:
+    def _launch(self, planned: PlannedStage, record: StageRecord) -> Outcome:
         run, host = planned.run, self._provenance["host"]
         number = run.num_attempts + 1
         git = self._provenance["git"]
         run.log_attempt("started", attempt=number, at=_now(), host=host, git=git)
-        self._observe(planned.name, {"event": "started", "attempt": number})
-        outcome = self._launcher.launch(run, lambda event: self._observe(planned.name, event))
+        self._observe(planned.name, Started(number))
+        outcome = self._launcher.launch(run, record, partial(self._observe, planned.name))
         if outcome.status == "killed" and self._has_killed:
             outcome = Outcome(
                 "killed",
@@ -212,7 +226,7 @@ class _Execution:
             )
         except OSError as error:  # How the stage ended counts for more than its record.
             message = f"its end is not recorded: {tell_disk_fault(error, run.path)}"
-            self._observe(planned.name, {"event": "warning", "message": message})
+            self._observe(planned.name, Warned(message))
         return outcome
 
     def _gather(self, planned: PlannedStage) -> dict[str, Artifact]:
@@ -237,7 +251,7 @@ class _Execution:
         if forecast.problems:
             raise PreflightError("; ".join(map(str, forecast.problems)))
         for warning in set(forecast.warnings) - set(planned.forecast.warnings):
-            self._observe(planned.name, {"event": "warning", "message": str(warning)})
+            self._observe(planned.name, Warned(str(warning)))
         return inputs
 
     def _replaced_seals(self, planned: PlannedStage, *, gives_way: bool) -> tuple[str, ...]:
@@ -309,9 +323,9 @@ def _once_each(observe: Observer) -> Observer:
     may give the same."""
     had: set[tuple[str, str]] = set()
 
-    def pass_on(stage: str, event: dict[str, Any]) -> None:
-        if event["event"] == "warning":
-            warning = (stage, event["message"])
+    def pass_on(stage: str, event: Event) -> None:
+        if isinstance(event, Warned):
+            warning = (stage, event.message)
             if warning in had:
                 return
             had.add(warning)

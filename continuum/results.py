@@ -9,7 +9,7 @@ from continuum.errors import (
     StageFailedError,
     StoppedError,
 )
-from continuum.launchers import Outcome
+from continuum.events import Outcome
 from continuum.locking import check_reproduced
 from continuum.plan import Plan
 

@@ -21,6 +21,7 @@ from continuum.artifacts import (
 )
 from continuum.best import best_of, best_step
 from continuum.errors import IntegrityError
+from continuum.events import Report, Warned
 from continuum.fields import (
     UNIT,
     LocalPath,
@@ -32,6 +33,7 @@ from continuum.fields import (
     with_one_spelling,
 )
 from continuum.problems import Problem
+from continuum.records import StageRecord
 from continuum.runs import StageRun
 from continuum.seeds import complete_seeds
 from continuum.spelling import closest
@@ -189,23 +191,13 @@ class StageContext:
     """What `Stage.run` may use; values pulled from here never bear identity."""
 
     run: StageRun
-    seeds: Mapping[str, int]
-    """Those that the stage uses, by name: `init`, `data`, `split`."""
+    record: StageRecord
+    """What was planned: seeds, recipe, pins, what to save."""
     inputs: Mapping[str, Artifact]
-    save_steps: tuple[int, ...]
-    report: Callable[[dict[str, Any]], None]
-    """Send a progress event (`{"event": …}`) to whoever watches the run."""
-    recipe: dict[str, Any] | None = None
-    """The complete recipe as JSON values, if the stage trains."""
-    best_metrics: tuple[str, ...] = ()
-    """Metrics by which other stages select its best checkpoint."""
-    pins: Mapping[str, str] = field(default_factory=dict)
-    """What the lock says sources that may move are; see `Stage.pins`."""
+    report: Report
+    """Tells whoever watches the run of an event."""
     should_stop: Callable[[], bool] = lambda: False
     """Whether the user asked to stop; looked at between optimizer steps."""
-    files: Mapping[str, str | None] | None = None
-    """SHA-256 of the stage's local files when the plan was made, by their names in
-    `Stage.local_inputs`; None where no plan was made."""
     prove_inputs: Callable[[], None] = lambda: None
     """Raises IntegrityError when an input was changed after it was verified."""
 
@@ -219,13 +211,22 @@ class StageContext:
     def experiment_folder(self) -> Path:
         return self.run.experiment_folder
 
+    @property
+    def seeds(self) -> Mapping[str, int]:
+        """Those that the stage uses, by name: `init`, `data`, `split`."""
+        return self.record.seeds or {}
+
+    def warn(self, message: str) -> None:
+        """Report a warning."""
+        self.report(Warned(message))
+
     def check_files(self, used: Mapping[str, str]) -> None:
         """Compare the local bytes that were used, by name, with those that the plan saw.
 
         Raises:
             IntegrityError: they differ, and the result would bear the fingerprint of another.
         """
-        planned = self.files if self.files is not None else used
+        planned = self.record.identity.get("files", {})
         for name in sorted(planned.keys() | used.keys()):
             if planned.get(name) != used.get(name):
                 what = "added" if name not in planned else "changed" if name in used else "removed"

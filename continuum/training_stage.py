@@ -79,7 +79,7 @@ class TrainingStage(Budget, Stage):
     def run(self, ctx: StageContext) -> TrainingCheckpoint:
         from continuum.training.session import train
 
-        recipe = Recipe.model_validate(ctx.recipe, strict=False)
+        recipe = Recipe.model_validate(ctx.record.recipe, strict=False)
         return train(self, ctx, recipe, self.origin(ctx))
 
 

@@ -1,7 +1,6 @@
 """The other side of the process boundary: carry out one stage from its run folder alone."""
 
 import ctypes
-import json
 import os
 import signal
 import sys
@@ -18,19 +17,19 @@ from typing import Any
 
 from continuum.artifacts import Artifact
 from continuum.code_origins import code_origins, doubts
-from continuum.device_faults import DeviceFault, describe_device_fault
+from continuum.device_faults import describe_device_fault
 from continuum.disk import describe_disk_fault
 from continuum.errors import ContinuumError, IntegrityError, Status, StoppedError
+from continuum.events import Event, Outcome, Report, Warned
 from continuum.fields import Ref
 from continuum.files import sha256_file
 from continuum.inputs import ProvedFiles, verify_inputs
-from continuum.records import InputRecord
+from continuum.records import InputRecord, StageRecord
 from continuum.runs import StageRun
 from continuum.stage import Stage, StageContext, select_checkpoint
 from continuum.stages import distribution_of, rebuild_stage, stage_kinds
 from continuum.stopping import StopRequest, heed_signals, leaving_at_once
 
-Report = Callable[[dict[str, Any]], None]
 ORPHANED = 70
 """Exit code of a worker whose run died (EX_SOFTWARE)."""
 LAST_WORDS_S = 2.0
@@ -44,12 +43,13 @@ PARENT_VARIABLE = "CONTINUUM_PARENT_PID"
 
 def run_stage(
     run: StageRun,
+    record: StageRecord,
     report: Report,
     should_stop: Callable[[], bool] = lambda: False,
     *,
     rank: int = 0,
 ) -> Artifact:
-    """Rebuild a stage from `stage.json`, run it, and publish its artifact.
+    """Rebuild a stage from its record, run it, and publish its artifact.
 
     Args:
         rank: Of this process among those that carry the stage out together; only rank 0 holds
@@ -59,7 +59,6 @@ def run_stage(
         ContinuumError: the stage cannot be carried out, or was stopped.
     """
     with run.worker_lock() if rank == 0 else nullcontext():
-        record = run.record()
         stage = rebuild_stage(record)
         if rank == 0:
             run.discard_unfinished()
@@ -71,15 +70,10 @@ def run_stage(
         inputs_proof = _InputsProof(inputs, is_training=stage.trains, reads_models=reads_models)
         ctx = StageContext(
             run=run,
-            seeds=record.seeds or {},
+            record=record,
             inputs=inputs,
-            save_steps=record.save_steps,
-            best_metrics=record.best_metrics,
             report=report,
-            recipe=record.recipe,
-            pins=record.pins,
             should_stop=should_stop,
-            files=record.identity.get("files", {}),
             prove_inputs=inputs_proof.again,
         )
         if stage.begins_unverified:
@@ -106,7 +100,7 @@ def main(run_path: str, events: Connection) -> None:
     _watch_parent()
     sending = threading.Lock()  # Checkpoints are written, and told of, in a thread of their own.
 
-    def report(event: dict[str, Any]) -> None:
+    def report(event: Event) -> None:
         with sending, suppress(BrokenPipeError):
             events.send(event)
 
@@ -123,15 +117,15 @@ def rank_main(run_path: Path, events_path: Path) -> int:
     run, rank = StageRun(run_path), int(os.environ["RANK"])
     asked = StopRequest(run.stop_request)
 
-    def report(event: dict[str, Any]) -> None:
+    def report(event: Event) -> None:
         append_event(events_path, event)
 
-    result = _carry_out(run, report if rank == 0 else lambda _: None, asked, rank=rank)
-    is_well = result["status"] in ("done", "stopped")
+    outcome = _carry_out(run, report if rank == 0 else lambda _: None, asked, rank=rank)
+    is_well = outcome.status in ("done", "stopped")
     if rank == 0 or not is_well:
-        report({**result, "rank": rank})
+        report(outcome)
     if not is_well:
-        if result["status"] == "crashed" and not asked():
+        if outcome.status == "crashed" and not asked():
             signal.signal(signal.SIGTERM, signal.SIG_DFL)  # torchrun's, when a peer has died
             time.sleep(LAST_WORDS_S)
         # Without the libraries' farewells: the others wait for this process.
@@ -140,14 +134,14 @@ def rank_main(run_path: Path, events_path: Path) -> int:
     return 0
 
 
-def append_event(path: Path, event: dict[str, Any]) -> None:
+def append_event(path: Path, event: Event) -> None:
     """Add a line to a file that several processes write, by one system call.
 
     Training does not end because its progress cannot be told; what a full disk has cut off is
     parted from what comes after it.
     """
     with suppress(OSError), path.open("ab", buffering=0) as file:
-        file.write(b"\n" + json.dumps(event).encode() + b"\n")
+        file.write(b"\n" + event.encode() + b"\n")
 
 
 def die_with_parent(number: signal.Signals = signal.SIGKILL) -> None:
@@ -165,43 +159,41 @@ def die_with_parent(number: signal.Signals = signal.SIGKILL) -> None:
 
 def _carry_out(
     run: StageRun, report: Report, should_stop: Callable[[], bool], *, rank: int
-) -> dict[str, Any]:
-    """Run the stage; how it ended, as an event. No exception leaves this function."""
+) -> Outcome:
+    """Run the stage; how it ended. No exception leaves this function."""
     status: Status = "done"
     message = ""
+    trains = False
     try:
-        with nullcontext() if is_stateful(run) else leaving_at_once():
-            run_stage(run, report, should_stop, rank=rank)
+        record = run.record()
+        trains = is_stateful(record)
+        with nullcontext() if trains else leaving_at_once():
+            run_stage(run, record, report, should_stop, rank=rank)
     except StoppedError as error:
         # Too late: the stage has published what it made.
         is_late = rank == 0 and run.is_complete
         status, message = ("done", "") if is_late else ("stopped", str(error))
     except BaseException as error:
-        status, message = _failure(error, run)
+        status, message = _failure(error, run, trains=trains)
         with suppress(OSError):
             traceback.print_exc()
     if rank:
         message = f"rank {rank}: {message}"
     _flush_log()
-    return {"event": "result", "status": status, "message": message}
+    return Outcome(status, message, rank)
 
 
-def _failure(error: BaseException, run: StageRun) -> tuple[Status, str]:
+def _failure(error: BaseException, run: StageRun, *, trains: bool) -> tuple[Status, str]:
     """Status and message of a stage that ended with `error`."""
     if isinstance(error, ContinuumError):
         return error.stage_status, str(error)
     if disk_fault := describe_disk_fault(error, run.path):
         return "failed", disk_fault
-    if fault := _device_fault(error, run):
+    if trains and (fault := describe_device_fault(error)):
         # A lost peer explains nothing: whatever ended that one is what to tell.
         status: Status = "failed" if fault.is_cause else "crashed"
         return status, f"{fault.message}; the traceback is in {run.log_path}"
     return "crashed", f"{type(error).__name__}: {error}; the traceback is in {run.log_path}"
-
-
-def _device_fault(error: BaseException, run: StageRun) -> DeviceFault | None:
-    """What a GPU, or a library that drives it, did to a stage that trains."""
-    return describe_device_fault(error) if is_stateful(run) else None
 
 
 def _flush_log() -> None:
@@ -223,9 +215,9 @@ def _leave_group() -> None:
         leave_group(together=True)
 
 
-def is_stateful(run: StageRun) -> bool:
+def is_stateful(record: StageRecord) -> bool:
     """Whether a stop of this stage is worth waiting for: it saves, and the next run goes on."""
-    kind = stage_kinds().get(run.record().kind)
+    kind = stage_kinds().get(record.kind)
     return kind is not None and kind.trains
 
 
@@ -236,7 +228,7 @@ def _record_code(run: StageRun, stage: Stage, report: Report) -> None:
     packages = {name: o.model_dump(exclude_none=True) for name, o in origins.items()}
     run.log_attempt("code", attempt=run.num_attempts, packages=packages)
     for doubt in doubts(origins):
-        report({"event": "warning", "message": doubt})
+        report(Warned(doubt))
 
 
 def _find_input(run: StageRun, item: InputRecord, ref: Any) -> Artifact:

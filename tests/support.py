@@ -1,10 +1,13 @@
 """What many tests need: carrying out one stage on real files, without an experiment around it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from continuum.artifacts import Artifact
+from continuum.events import Event, Warned
+from continuum.files import sha256_file
+from continuum.records import StageRecord
 from continuum.runs import StageRun
 from continuum.stage import Stage, StageContext
 
@@ -15,21 +18,38 @@ def run_stage(
     *,
     inputs: Mapping[str, Artifact] | None = None,
     seeds: Mapping[str, int] | None = None,
-    events: list[dict[str, Any]] | None = None,
+    events: list[Event] | None = None,
 ) -> Artifact:
     """Run `stage` in this process, publish its artifact, and return it as others see it."""
     number = len(list((folder / "runs").glob("*"))) if (folder / "runs").exists() else 0
     run = StageRun(folder / "runs" / f"{stage.kind}-{number:012d}")
     run.path.mkdir(parents=True)
-    ctx = StageContext(
-        run=run,
-        seeds={"split": 0} if seeds is None else seeds,
-        inputs=inputs or {},
-        save_steps=(),
-        report=(lambda event: events.append(event)) if events is not None else (lambda event: None),
+    local = stage.local_inputs(folder)
+    record = make_record(
+        kind=stage.kind,
+        identity={"files": {name: sha256_file(path) for name, path in local.items()}},
+        seeds={"split": 0} if seeds is None else dict(seeds),
     )
+    report = events.append if events is not None else lambda event: None
+    ctx = StageContext(run, record, inputs or {}, report)
     run.complete(stage.run(ctx))
     return run.artifact()
+
+
+def make_record(**fields: Any) -> StageRecord:
+    """The record of a stage of which only these fields count."""
+    empty = {"name": "stage", "kind": "pretrain", "fingerprint": "", "identity": {}, "spec": {}}
+    return StageRecord.model_validate({**empty, "inputs": (), "provenance": {}, **fields})
+
+
+def saving_context(run: StageRun) -> StageContext:
+    """What a `Saver` asks of a stage: where its run is."""
+    return StageContext(run, make_record(), {}, lambda event: None)
+
+
+def warnings_in(events: Iterable[Event]) -> list[str]:
+    """The messages of the warnings."""
+    return [event.message for event in events if isinstance(event, Warned)]
 
 
 def make_stage(cls: type[Stage], folder: Path, **fields: Any) -> Stage:

@@ -15,7 +15,7 @@ from continuum.device_faults import (
     is_timeout,
     waiting_ranks,
 )
-from continuum.launchers.death import describe_death
+from continuum.launchers import describe_death
 from continuum.preflight.memory import WAYS_OUT
 from continuum.recipe import Runtime
 from continuum.training.fabric import driver_refusal

@@ -5,7 +5,6 @@ import shutil
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,10 +12,11 @@ import pytest
 from continuum.artifacts import Artifact
 from continuum.digest_cache import DigestCache
 from continuum.errors import ContinuumError, IntegrityError
+from continuum.events import Event, Trained
 from continuum.executor import run_experiment
 from continuum.files import hash_tree
 from continuum.inputs import ProvedFiles
-from continuum.launchers.inprocess import InProcessLauncher
+from continuum.launchers.local import InProcessLauncher
 from continuum.plan import Plan
 from continuum.planner import make_plan
 from continuum.reasons import InputChanged
@@ -47,7 +47,7 @@ def flip(path: Path) -> None:
 def run(
     folder: Path,
     approve: Callable[[Plan], None] | None = None,
-    observe: Callable[[str, dict[str, Any]], None] = lambda *_: None,
+    observe: Callable[[str, Event], None] = lambda *_: None,
 ) -> RunResult:
     """Carry the experiment out in this process; `approve` acts between the plan and the work."""
     experiment = load_experiment(folder / "experiment.yaml", ())
@@ -180,8 +180,8 @@ def test_the_command_refuses_an_overwritten_chunk(data: Path, cli: Cli) -> None:
 def test_token_data_that_changes_while_it_is_trained_on_is_noticed(data: Path, name: str) -> None:
     path = only(data, f"runs/tokens-*/output/{name}")
 
-    def damage(stage: str, event: dict[str, Any]) -> None:
-        if stage == "pretrain" and event["event"] == "train" and event["step"] == 1:
+    def damage(stage: str, event: Event) -> None:
+        if stage == "pretrain" and isinstance(event, Trained) and event.step == 1:
             flip(path)
 
     outcome = run(data, observe=damage).outcomes["pretrain"]
@@ -208,10 +208,11 @@ def test_a_replaced_input_is_refused_by_the_worker(data: Path) -> None:
     tokens = run_of(data, "tokens")
 
     run(data)
-    (run_of(data, "pretrain").path / "artifact.json").unlink()
+    pretrain = run_of(data, "pretrain")
+    (pretrain.path / "artifact.json").unlink()
     republish(tokens)
     with pytest.raises(IntegrityError, match="was replaced since the plan was made"):
-        run_stage(run_of(data, "pretrain"), lambda _: None)
+        run_stage(pretrain, pretrain.record(), lambda _: None)
 
 
 def test_an_input_of_the_same_size_and_other_bytes_runs_the_stage_again(data: Path) -> None:

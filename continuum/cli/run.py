@@ -139,13 +139,13 @@ def _ignore_signals() -> None:
 
 
 def _in_process(_plan: Plan) -> Launcher:
-    from continuum.launchers.inprocess import InProcessLauncher
+    from continuum.launchers.local import InProcessLauncher
 
     return InProcessLauncher()
 
 
 def _in_processes(plan: Plan) -> Launcher:
-    from continuum.launchers.automatic import AutomaticLauncher
+    from continuum.launchers.torchrun import AutomaticLauncher
 
     kinds = {planned.stage.preload for planned in plan if planned.action is not Action.REUSE}
     return AutomaticLauncher(kinds - {""})

@@ -1,41 +1,72 @@
-"""How a stage gets its processes. One protocol, one file for each way."""
+"""How a stage gets its processes: one protocol, and how their ends are described."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Protocol
+import signal
+from pathlib import Path
+from typing import Protocol
 
-from continuum.errors import ContinuumError, Status
+from continuum.device_faults import fault_in_log
+from continuum.disk import is_nearly_full
+from continuum.events import Outcome, Report
+from continuum.records import StageRecord
 from continuum.runs import StageRun
 
-OnEvent = Callable[[dict[str, Any]], None]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How the carrying out of a stage ended."""
-
-    status: Status
-    message: str = ""
-
-    @staticmethod
-    def of(error: ContinuumError) -> "Outcome":
-        """The end of a stage that raised this."""
-        return Outcome(error.stage_status, str(error))
-
-    @staticmethod
-    def told(result: Mapping[str, Any]) -> "Outcome":
-        """The end that a worker told of, by an event."""
-        return Outcome(result["status"], result["message"])
+LOG_LINES = 12
+"""How much of the log is shown."""
+NO_RESULT = " and no result"
 
 
 class Launcher(Protocol):
     """Carries out stages; may be used from several threads."""
 
-    def launch(self, run: StageRun, on_event: OnEvent) -> Outcome:
-        """Carry out the stage whose record lies in `run`; returns when it has ended."""
+    def launch(self, run: StageRun, record: StageRecord, on_event: Report) -> Outcome:
+        """Carry out the stage of a record, which lies in `run`; returns when it has ended."""
 
     def stop(self) -> None:
         """Ask everything under way to save and end."""
 
     def close(self) -> None:
         """Release what the launcher holds."""
+
+
+def describe_exit(exit_code: int | None) -> str:
+    """The signal or exit code of a process, and what it usually means."""
+    if exit_code is None or exit_code >= 0:
+        return f"ended with exit code {exit_code}{NO_RESULT}"
+    name = signal.Signals(-exit_code).name
+    if name == "SIGKILL":
+        return f"was killed by {name} (by hand, or by the system when memory ran out)"
+    return f"was killed by {name}"
+
+
+def describe_late_death(cause: str) -> str:
+    """What to say of a death after the stage had ended and told so."""
+    return f"{cause.removesuffix(NO_RESULT)} while leaving; the result stands"
+
+
+def describe_death(cause: str, log: Path, begun_at: int) -> str:
+    """The cause, a GPU's fault if the process spoke of one, and the log's last lines.
+
+    Args:
+        begun_at: The log's size when the process started: what is older is not its own.
+    """
+    if is_nearly_full(log):
+        cause += f"; the disk of {log.parent} is full: free some space and run again"
+    said = printed_since(log, begun_at)
+    if fault := fault_in_log(said):
+        cause += f": {fault.message}"
+    tail = "\n".join(f"    {line}" for line in said.splitlines()[-LOG_LINES:])
+    return f"{cause}; its last words in {log}:\n{tail}" if tail else f"{cause}; {log} is empty"
+
+
+def size_of(log: Path) -> int:
+    """Bytes in the log; 0 while there is none."""
+    return log.stat().st_size if log.exists() else 0
+
+
+def printed_since(log: Path, begun_at: int) -> str:
+    """What was appended to the log after it had this size."""
+    if not log.exists():
+        return ""
+    with log.open("rb") as file:
+        file.seek(begun_at)
+        return file.read().decode("utf-8", errors="replace")

@@ -11,7 +11,8 @@ import sys
 import threading
 from pathlib import Path
 
-from continuum.launchers.death import name_death
+from continuum.events import Lost
+from continuum.launchers import describe_exit
 from continuum.processors import num_processors
 from continuum.runs import StageRun
 from continuum.stopping import SIGNALS, ignore_signals
@@ -77,9 +78,8 @@ def _torchrun(arguments: list[str], events: Path) -> None:
         node = os.environ.get("SLURMD_NODENAME") or os.uname().nodename
         for rank, failure in error.failures.items():
             code = failure.exitcode
-            message = f"rank {rank} on {node} {name_death(code)}"
-            told = {"event": "lost", "rank": rank, "exit_code": code, "message": message}
-            append_event(events, told)
+            message = f"rank {rank} on {node} {describe_exit(code)}"
+            append_event(events, Lost(rank, code, message))
         sys.exit(1)
 
 

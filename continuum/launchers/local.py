@@ -1,4 +1,4 @@
-"""Stages as processes on this machine, forked from a server that has imported torch once.
+"""Stages on this machine: as processes that a server forks, or in this very process.
 
 Importing torch, Fabric and LitGPT takes seconds; a fork of a process that has done so takes
 milliseconds. Python's forkserver holds no threads and no CUDA context, so forking it is safe.
@@ -15,13 +15,10 @@ from multiprocessing import connection, forkserver, resource_tracker
 from typing import Any
 
 from continuum import worker
-from continuum.launchers import OnEvent, Outcome
-from continuum.launchers.death import (
-    describe_death,
-    describe_late_death,
-    name_death,
-    size_of,
-)
+from continuum.errors import ContinuumError, StoppedError
+from continuum.events import Event, Outcome, Report
+from continuum.launchers import describe_death, describe_exit, describe_late_death, size_of
+from continuum.records import StageRecord
 from continuum.runs import StageRun
 from continuum.safe_path import SAFE_PATH, SEARCH_PATH, safe_environment
 from continuum.stopping import signals_held_back
@@ -30,9 +27,39 @@ PRELOAD = "continuum.launchers.preload"
 """Not imported here: it makes the process that imports it deaf to signals."""
 PATIENCE_S = 5.0
 """How long a stage that has nothing to save may take to leave."""
+NOT_STARTED = Outcome("stopped", "not started: the run is stopping")
 _starting_or_joining = threading.Lock()
 """Whenever a process starts, Python polls the others that its parent started. The fork server tells
 an exit code once: of two threads that read it at the same time, one would take it for 255."""
+
+
+class InProcessLauncher:
+    """One stage at a time in this process, where a breakpoint holds and a bug has its traceback."""
+
+    def __init__(self) -> None:
+        self._stop = threading.Event()
+        self._one_at_a_time = threading.Lock()
+
+    def launch(self, run: StageRun, record: StageRecord, on_event: Report) -> Outcome:
+        def report(event: Event) -> None:
+            on_event(event)
+            if self._stop.is_set() and not worker.is_stateful(record):
+                raise StoppedError("stopped; it starts over with the next run")
+
+        with self._one_at_a_time:
+            if self._stop.is_set():
+                return NOT_STARTED
+            try:
+                worker.run_stage(run, record, report, self._stop.is_set)
+            except ContinuumError as error:
+                return Outcome.of(error)
+        return Outcome("done")
+
+    def stop(self) -> None:
+        self._stop.set()
+
+    def close(self) -> None:
+        pass
 
 
 class LocalLauncher:
@@ -44,11 +71,11 @@ class LocalLauncher:
         modules = (f"{PRELOAD}.{name}" for name in sorted(set(preloads)))
         self._context.set_forkserver_preload([PRELOAD, *modules])
         _start_server()
-        self._running: dict[Any, StageRun] = {}
+        self._running: dict[Any, StageRecord] = {}
         self._guard = threading.Lock()
         self._is_stopping = False
 
-    def launch(self, run: StageRun, on_event: OnEvent) -> Outcome:
+    def launch(self, run: StageRun, record: StageRecord, on_event: Report) -> Outcome:
         run.log_path.touch()  # A disk that refuses is found here, where it can be told.
         begun_at = size_of(run.log_path)
         receiver, sender = self._context.Pipe(duplex=False)
@@ -57,7 +84,7 @@ class LocalLauncher:
         )
         with self._guard:
             if self._is_stopping:
-                return Outcome("stopped", "not started: the run is stopping")
+                return NOT_STARTED
             try:
                 with _starting_or_joining:
                     process.start()
@@ -65,21 +92,22 @@ class LocalLauncher:
                 return Outcome("killed", "the process that starts stages has died; run again")
             finally:
                 sender.close()
-            self._running[process] = run
+            self._running[process] = record
         try:
-            result = _receive(receiver, process, on_event)
+            outcome = _receive(receiver, process, on_event)
             connection.wait([process.sentinel])
         finally:
             with self._guard:
                 del self._running[process]
             receiver.close()
         exit_code = _join(process)
-        cause = f"the worker {name_death(exit_code)}"
-        if result is not None or run.is_complete:
-            ended = Outcome.told(result) if result is not None else Outcome("done")
-            is_late = exit_code != 0 and ended.status in ("done", "stopped")
-            return replace(ended, message=describe_late_death(cause)) if is_late else ended
-        if self._is_stopping and exit_code == -signal.SIGKILL and not worker.is_stateful(run):
+        cause = f"the worker {describe_exit(exit_code)}"
+        if outcome is None and run.is_complete:
+            outcome = Outcome("done")
+        if outcome is not None:
+            is_late = exit_code != 0 and outcome.status in ("done", "stopped")
+            return replace(outcome, message=describe_late_death(cause)) if is_late else outcome
+        if self._is_stopping and exit_code == -signal.SIGKILL and not worker.is_stateful(record):
             return Outcome("stopped", "did not heed the stop and was killed; it starts over")
         return Outcome("killed", describe_death(cause, run.log_path, begun_at))
 
@@ -100,8 +128,8 @@ class LocalLauncher:
     def _kill_stateless(self) -> None:
         """End what waits for a name server or works in native code; it has nothing to save."""
         with self._guard:
-            for process, run in self._running.items():
-                if not worker.is_stateful(run):
+            for process, record in self._running.items():
+                if not worker.is_stateful(record):
                     process.kill()
 
 
@@ -147,21 +175,19 @@ def _join(process: Any) -> int | None:
     return exit_code
 
 
-def _receive(
-    receiver: connection.Connection, process: Any, on_event: OnEvent
-) -> dict[str, Any] | None:
-    """Pass events on until the worker has ended; its result, if it lived to tell one."""
-    result = None
+def _receive(receiver: connection.Connection, process: Any, on_event: Report) -> Outcome | None:
+    """Pass events on until the worker has ended; its outcome, if it lived to tell one."""
+    outcome = None
     while True:
         ready = connection.wait([receiver, process.sentinel])
         if receiver in ready:
             try:
                 event = receiver.recv()
             except (EOFError, OSError):
-                return result
-            if event["event"] == "result":
-                result = event
+                return outcome
+            if isinstance(event, Outcome):
+                outcome = event
             else:
                 on_event(event)
         elif process.sentinel in ready:
-            return result
+            return outcome

@@ -6,6 +6,7 @@ each node, with all that the job holds there, however the job asked for it.
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from continuum.errors import PreflightError
+from continuum.worker import die_with_parent
 
 STEP_OPTIONS = (
     "--ntasks-per-node=1",
@@ -69,7 +71,7 @@ def step(nodes: list[str], command: list[str]) -> list[str]:
     number = len(nodes)
     gpus = os.environ.get("SLURM_GPUS_ON_NODE")
     return [
-        *(sys.executable, "-m", "continuum.launchers.tether"),
+        *(sys.executable, "-m", "continuum.launchers.slurm_job"),
         *("srun", f"--nodes={number}", f"--ntasks={number}", f"--nodelist={','.join(nodes)}"),
         *STEP_OPTIONS,
         *([f"--gpus-per-node={gpus}"] if gpus else []),
@@ -111,3 +113,17 @@ def meeting_place(nodes: list[str]) -> Iterator[str]:
         reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         reserved.bind(("", 0))
         yield f"{host}:{reserved.getsockname()[1]}"
+
+
+def main() -> None:
+    """Become the command in the arguments, interrupted when the process that started it dies.
+
+    A kill alone would leave `srun` running, with all it started on other nodes.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # A shell's background jobs have it ignored.
+    die_with_parent(signal.SIGINT)
+    os.execvp(sys.argv[1], sys.argv[1:])
+
+
+if __name__ == "__main__":
+    main()

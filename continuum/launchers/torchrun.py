@@ -5,28 +5,32 @@ way to end its workers leaves them less time than a checkpoint may take.
 Events come back as lines of a file, which works across nodes that share the folder.
 """
 
-import json
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from continuum.device_faults import is_timeout, waiting_ranks
 from continuum.errors import PreflightError
-from continuum.launchers import OnEvent, Outcome, slurm_job
-from continuum.launchers.death import (
+from continuum.events import Event, Lost, Outcome, Report, Trained
+from continuum.launchers import (
     describe_death,
+    describe_exit,
     describe_late_death,
-    name_death,
     printed_since,
     size_of,
+    slurm_job,
 )
+from continuum.launchers.local import NOT_STARTED, LocalLauncher
+from continuum.records import StageRecord
 from continuum.runs import StageRun
 from continuum.safe_path import safe_environment
 from continuum.stopping import signals_held_back
@@ -35,10 +39,32 @@ from continuum.worker import PARENT_VARIABLE
 POLL_S = 0.1
 
 
-def processes_of(run: StageRun) -> tuple[int, int]:
-    """Nodes, and processes on each, that the stage in `run` asks for."""
-    runtime = (run.record().recipe or {}).get("runtime", {})
-    return int(runtime.get("num_nodes", 1)), int(runtime.get("devices", 1))
+class AutomaticLauncher:
+    """A fork for a stage of one process, torchrun for several, as its record asks."""
+
+    def __init__(self, preloads: Iterable[str] = ()) -> None:
+        self._local = LocalLauncher(preloads)
+
+    @cached_property
+    def _torchrun(self) -> "TorchrunLauncher":
+        return TorchrunLauncher()
+
+    def launch(self, run: StageRun, record: StageRecord, on_event: Report) -> Outcome:
+        num_nodes, num_devices = _processes_of(record)
+        launcher = self._torchrun if num_nodes * num_devices > 1 else self._local
+        outcome = launcher.launch(run, record, on_event)
+        if outcome.status == "stopped":
+            # Slurm asked the processes themselves: the job is to end, and nothing else may begin.
+            self.stop()
+        return outcome
+
+    def stop(self) -> None:
+        self._local.stop()
+        self._torchrun.stop()
+
+    def close(self) -> None:
+        self._local.close()
+        self._torchrun.close()
 
 
 @dataclass(frozen=True)
@@ -64,11 +90,24 @@ class TorchrunLauncher:
         self._guard = threading.Lock()
         self._is_stopping = False
 
-    def launch(self, run: StageRun, on_event: OnEvent) -> Outcome:
-        num_nodes, num_devices = processes_of(run)
+    def launch(self, run: StageRun, record: StageRecord, on_event: Report) -> Outcome:
+        num_nodes, num_devices = _processes_of(record)
         events = run.path / f".events-{os.getpid()}-{time.time_ns()}.jsonl"
         agent = [sys.executable, "-m", "continuum.launchers.agent", str(run.path), str(events)]
         agent += [str(num_nodes), str(num_devices)]
+        begun_at = size_of(run.log_path)
+        ends: list[Outcome | Lost] = []
+        last_step: int | None = None
+
+        def take(event: Event) -> None:
+            nonlocal last_step
+            if isinstance(event, Outcome | Lost):
+                ends.append(event)
+                return
+            if isinstance(event, Trained):
+                last_step = event.step
+            on_event(event)
+
         with ExitStack() as stack:
             try:
                 if num_nodes > 1:
@@ -78,8 +117,30 @@ class TorchrunLauncher:
                 else:
                     command = [*agent, ""]
             except PreflightError as error:
-                return Outcome("refused", str(error))
-            return self._carry_out(run, command, events, on_event, is_step=num_nodes > 1)
+                return Outcome.of(error)
+            with self._guard:
+                if self._is_stopping:
+                    return NOT_STARTED
+                run.stop_request.unlink(missing_ok=True)
+                events.touch()
+                group = _start(command, run.log_path, is_step=num_nodes > 1)
+                self._running[run] = group
+            try:
+                _follow(group.process, events, take)
+            finally:
+                with self._guard:
+                    del self._running[run]
+                was_asked = run.stop_request.exists()
+                events.unlink(missing_ok=True)
+                run.stop_request.unlink(missing_ok=True)
+        exit_code = group.process.returncode
+        outcome = _outcome(ends, exit_code, run, was_asked=was_asked, begun_at=begun_at)
+        if not is_timeout(outcome.message):
+            return outcome
+        waiting = waiting_ranks(printed_since(run.log_path, begun_at))
+        waiting |= {end.rank for end in ends if isinstance(end, Outcome)}
+        silent = sorted(set(range(num_nodes * num_devices)) - waiting)
+        return replace(outcome, message=f"{_hang(silent, last_step)}{outcome.message}")
 
     def stop(self) -> None:
         with self._guard:
@@ -92,57 +153,15 @@ class TorchrunLauncher:
             for group in self._running.values():
                 group.kill()
 
-    def _carry_out(
-        self, run: StageRun, command: list[str], events: Path, on_event: OnEvent, *, is_step: bool
-    ) -> Outcome:
-        begun_at = size_of(run.log_path)
-        steps = _Steps(on_event)
-        with self._guard:
-            if self._is_stopping:
-                return Outcome("stopped", "not started: the run is stopping")
-            run.stop_request.unlink(missing_ok=True)
-            events.touch()
-            group = _start(command, run.log_path, is_step=is_step)
-            self._running[run] = group
-        try:
-            told = _follow(group.process, events, steps.pass_on)
-        finally:
-            with self._guard:
-                del self._running[run]
-            was_asked = run.stop_request.exists()
-            events.unlink(missing_ok=True)
-            run.stop_request.unlink(missing_ok=True)
-        outcome = _outcome(
-            told, group.process.returncode, run, was_asked=was_asked, begun_at=begun_at
-        )
-        if not is_timeout(outcome.message):
-            return outcome
-        waiting = waiting_ranks(printed_since(run.log_path, begun_at))
-        waiting |= {end["rank"] for end in told if end["event"] == "result"}
-        return replace(outcome, message=f"{_hang(waiting, run, steps.last)}{outcome.message}")
+
+def _processes_of(record: StageRecord) -> tuple[int, int]:
+    """Nodes, and processes on each, that the stage asks for."""
+    runtime = (record.recipe or {}).get("runtime", {})
+    return int(runtime.get("num_nodes", 1)), int(runtime.get("devices", 1))
 
 
-class _Steps:
-    """Passes events on, and remembers the last optimizer step that rank 0 told of."""
-
-    def __init__(self, on_event: OnEvent) -> None:
-        self._on_event = on_event
-        self.last: int | None = None
-
-    def pass_on(self, event: dict[str, Any]) -> None:
-        if event["event"] == "train":
-            self.last = event["step"]
-        self._on_event(event)
-
-
-def _hang(waiting: set[int], run: StageRun, last_step: int | None) -> str:
-    """Where a collective operation hung: after which step, and which ranks were not waiting.
-
-    Args:
-        waiting: Ranks that waited in vain, or lost their peer while they did.
-    """
-    num_nodes, num_devices = processes_of(run)
-    silent = sorted(set(range(num_nodes * num_devices)) - waiting)
+def _hang(silent: list[int], last_step: int | None) -> str:
+    """Where a collective operation hung: after which step, and which ranks were not waiting."""
     after = "before the first logged step" if last_step is None else f"after step {last_step:,}"
     who = f", without a word from rank {', '.join(map(str, silent))}" if silent else ""
     return f"hung {after}{who}: "
@@ -165,31 +184,32 @@ def _start(command: list[str], log_path: Path, *, is_step: bool) -> _Group:
     return _Group(process, is_step)
 
 
-def _follow(
-    process: subprocess.Popen[bytes], events: Path, on_event: OnEvent
-) -> list[dict[str, Any]]:
-    """Pass events on until all processes have ended; what was told of their ends, in order."""
-    ends: list[dict[str, Any]] = []
+def _follow(process: subprocess.Popen[bytes], events: Path, take: Report) -> None:
+    """Hand over the events of a file until all processes have ended."""
     with events.open("rb") as file:
         while True:
             has_ended = process.poll() is not None
-            for event in _new_lines(file):
-                if event["event"] in ("result", "lost"):
-                    ends.append(event)
-                else:
-                    on_event(event)
+            for event in _new_events(file):
+                take(event)
             if has_ended:
-                return ends
+                return
             time.sleep(POLL_S)
 
 
+def _new_events(file: BinaryIO) -> list[Event]:
+    """The whole lines that were appended since the last call."""
+    start = file.tell()
+    whole, _, _ = file.read().rpartition(b"\n")
+    file.seek(start + len(whole) + (1 if whole else 0))
+    found = []
+    for line in filter(None, whole.splitlines()):
+        with suppress(ValueError):  # a full disk has cut this line off
+            found.append(Event.decode(line))
+    return found
+
+
 def _outcome(
-    ends: list[dict[str, Any]],
-    exit_code: int,
-    run: StageRun,
-    *,
-    was_asked: bool,
-    begun_at: int,
+    ends: list[Outcome | Lost], exit_code: int, run: StageRun, *, was_asked: bool, begun_at: int
 ) -> Outcome:
     """What became of the stage, by the end that explains the others.
 
@@ -198,30 +218,18 @@ def _outcome(
     Then the first that died without a word: its peers crash and only tell that they lost it, or
     torchrun ends them, last by SIGKILL.
     """
-    results = [end for end in ends if end["event"] == "result"]
-    lost = [end for end in ends if end["event"] == "lost"]
-    has_told = {result["rank"] for result in results}
-    dead = [end for end in lost if end["exit_code"] < 0 or end["rank"] not in has_told]
-    dead.sort(key=lambda end: end["exit_code"] == -signal.SIGTERM)
-    cause = dead[0]["message"] if dead else f"the worker {name_death(exit_code)}"
+    outcomes = [end for end in ends if isinstance(end, Outcome)]
+    has_told = {outcome.rank for outcome in outcomes}
+    lost = [end for end in ends if isinstance(end, Lost)]
+    dead = [end for end in lost if end.exit_code < 0 or end.rank not in has_told]
+    dead.sort(key=lambda end: end.exit_code == -signal.SIGTERM)
+    cause = dead[0].message if dead else f"the worker {describe_exit(exit_code)}"
     final = ("done", "stopped") if was_asked else ("done",)
-    good = [Outcome.told(result) for result in results if result["status"] in final]
+    good = [outcome for outcome in outcomes if outcome.status in final]
     if good or run.is_complete:
         ended = good[0] if good else Outcome("done")
         return replace(ended, message=describe_late_death(cause)) if exit_code != 0 else ended
-    known = [r for r in results if r["status"] in ("failed", "refused", "damaged")]
-    if known or (results and not dead):
-        return Outcome.told([*known, *results][0])
+    known = [end for end in outcomes if end.status in ("failed", "refused", "damaged")]
+    if known or (outcomes and not dead):
+        return [*known, *outcomes][0]
     return Outcome("killed", describe_death(cause, run.log_path, begun_at))
-
-
-def _new_lines(file: BinaryIO) -> list[dict[str, Any]]:
-    """The whole lines that were appended since the last call."""
-    start = file.tell()
-    whole, _, _ = file.read().rpartition(b"\n")
-    file.seek(start + len(whole) + (1 if whole else 0))
-    found = []
-    for line in whole.splitlines():
-        with suppress(ValueError):  # a full disk has cut this line off
-            found += [json.loads(line)] if line else []
-    return found

@@ -1,8 +1,8 @@
 """Progress events over several files, few enough to be read."""
 
 import time
-from collections.abc import Callable
-from typing import Any
+
+from continuum.events import Progressed, Report
 
 MIN_PAUSE_S = 0.25
 
@@ -10,9 +10,7 @@ MIN_PAUSE_S = 0.25
 class ByteProgress:
     """Adds up the bytes of one file after the other and reports them, a few times a second."""
 
-    def __init__(
-        self, report: Callable[[dict[str, Any]], None], *, num_files: int, total: int | None
-    ) -> None:
+    def __init__(self, report: Report, *, num_files: int, total: int | None) -> None:
         self._report = report
         self._num_files = num_files
         self._total = total
@@ -37,4 +35,4 @@ class ByteProgress:
         self._send(self._done)
 
     def _send(self, total: int | None) -> None:
-        self._report({"event": "progress", "done": self._done, "total": total, "unit": "bytes"})
+        self._report(Progressed(self._done, total))

@@ -118,7 +118,7 @@ class Download(Stage):
     def run(self, ctx: StageContext) -> Artifact:
         from continuum.sources.hub import fetch_file, resolve
 
-        revision = resolve(self.repo, ctx.pins.get(self._source, self.revision))
+        revision = resolve(self.repo, ctx.record.pins.get(self._source, self.revision))
         partial_dir = ctx.run.path / PARTIAL_DIR / revision.commit
         wanted = self._select(revision, partial_dir)
         sizes = [file.size_bytes for file in wanted if file.size_bytes is not None]

@@ -214,7 +214,7 @@ class Fetch(Stage):
                     copy_file(origin.path, kept, progress.update)
                 else:
                     arrived = partial_dir / f"{origin.index:05d}"
-                    _download(origin.source, arrived, progress.update, ctx.pins)
+                    _download(origin.source, arrived, progress.update, ctx.record.pins)
                     link_or_copy(arrived, kept)
                 source = origin.source.url or origin.name
                 item = origin.source.reading.item(kept, source=source, name=origin.name)

@@ -18,6 +18,7 @@ from continuum.artifacts import (
     TokenizerFiles,
 )
 from continuum.errors import PreflightError
+from continuum.events import Noted
 from continuum.preflight.dataset import dataset_need, dataset_warnings
 from continuum.seeds import SplitSeeds
 from continuum.sources.progress import ByteProgress
@@ -306,7 +307,7 @@ class Tokenize(Stage):
 
 def _warn(ctx: StageContext, remarks: Iterable[str]) -> None:
     for remark in remarks:
-        ctx.report({"event": "warning", "message": remark})
+        ctx.warn(remark)
 
 
 def _state_ends(ctx: StageContext, policy: DocumentPolicy) -> None:
@@ -318,9 +319,9 @@ def _state_ends(ctx: StageContext, policy: DocumentPolicy) -> None:
     remedy = "to keep documents whole, name the validation text by `files` or `corpus`"
     if policy in ("eos", "both"):
         learned = "each EOS that trains follows a cut in mid-document, not a document's own end"
-        ctx.report({"event": "warning", "message": f"{ends}; {learned}; {remedy}"})
+        ctx.warn(f"{ends}; {learned}; {remedy}")
     else:
-        ctx.report({"event": "note", "message": f"{ends}; {remedy}"})
+        ctx.report(Noted(f"{ends}; {remedy}"))
 
 
 def _sides(splits: Mapping[SplitName, Split]) -> Sides:

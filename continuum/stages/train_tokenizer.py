@@ -71,7 +71,7 @@ class TrainTokenizer(Stage):
                 f"the corpus has words for {num_ids:,} ids only, not for the {self.vocab_size:,} "
                 f"of vocab_size (min_frequency {self.min_frequency}); that is what was made"
             )
-            ctx.report({"event": "warning", "message": message})
+            ctx.warn(message)
         check_tokenizer(ctx.output_dir)
         return inspect_tokenizer(ctx.output_dir)
 

@@ -1,11 +1,10 @@
 """Whether a tokenizer works, before there is a corpus for it."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from continuum.artifacts import TokenizerFiles
 from continuum.errors import PreflightError
+from continuum.events import Report, Warned
 from continuum.text.round_trip import load_round_trip
 from continuum.text.text_loss import Excerpt, compare
 from continuum.text.tokenizing import called, inspect_tokenizer
@@ -21,7 +20,7 @@ PROBE = (
 
 
 def accept_tokenizer(
-    folder: Path, name: str, report: Callable[[dict[str, Any]], None], **origin: str | None
+    folder: Path, name: str, report: Report, **origin: str | None
 ) -> TokenizerFiles:
     """Check a tokenizer from elsewhere and describe it; report what is worth a warning.
 
@@ -36,7 +35,7 @@ def accept_tokenizer(
         remarks = check_tokenizer(folder)
         found = inspect_tokenizer(folder, **origin)
     for warning in found.warn_of((*found.remarks, *remarks)):
-        report({"event": "warning", "message": warning})
+        report(Warned(warning))
     return found
 
 

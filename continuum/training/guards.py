@@ -1,8 +1,7 @@
 """What ends a run whose numbers are none any more, before they are saved or published."""
 
 import math
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 import torch
 from lightning import Fabric
@@ -10,10 +9,10 @@ from torch import nn
 from torch.distributed.tensor import DTensor
 
 from continuum.errors import StageFailedError
+from continuum.events import Report, Warned
 from continuum.training.data import TrainingData
 from continuum.training.state import TrainingState
 
-Event = dict[str, Any]
 SHOWN_SAMPLES = 8
 MAX_SKIPPED_IN_A_ROW = 10
 """Of `on_nonfinite: skip`: what so many batches one after the other say is not of the batches."""
@@ -113,7 +112,7 @@ def check_losses(
     step: int,
     tolerates: bool,
     is_start: bool,
-    report: Callable[[Event], None],
+    report: Report,
 ) -> None:
     """Tell of validation losses that are no numbers.
 
@@ -132,4 +131,4 @@ def check_losses(
     if not tolerates:
         advice = "look at `from`" if is_start else "lower optimizer.lr, or lengthen schedule.warmup"
         raise DivergedError(f"{message}; {advice}")
-    report({"event": "warning", "message": message})
+    report(Warned(message))

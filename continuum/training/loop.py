@@ -7,7 +7,6 @@ What changes is in `TrainingState`; everything else is fixed before the first st
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from lightning import Fabric
@@ -16,6 +15,7 @@ from torch.distributed.tensor import DTensor
 
 from continuum.best import note_best
 from continuum.errors import StoppedError
+from continuum.events import Evaluated, Report
 from continuum.training.agreement import check_ranks_agree
 from continuum.training.clock import Clock
 from continuum.training.data import TrainingData, ValidationData, to_device
@@ -91,7 +91,7 @@ def fit(
     *,
     log: MetricsLog,
     save: Callable[[TrainingState], None],
-    report: Callable[[dict[str, Any]], None],
+    report: Report,
     should_stop: Callable[[], bool],
 ) -> None:
     """Train from `state.step` to `task.num_steps`; `state` ends at the last optimizer step.
@@ -173,7 +173,7 @@ def _evaluate(
     decisions: Decisions,
     *,
     log: MetricsLog,
-    report: Callable[[dict[str, Any]], None],
+    report: Report,
 ) -> bool:
     """Evaluate after a step, or note that it is owed when the run is to stop.
 
@@ -195,7 +195,7 @@ def _evaluate(
         report=report,
     )
     log.write(step=state.step, tokens=state.tokens_seen, **losses)
-    report({"event": "evaluate", "step": state.step, **losses})
+    report(Evaluated(state.step, losses))
     if is_start:
         return False  # Of what the stage was given: no result of it, and never its best.
     state.metrics.update(losses)

@@ -4,6 +4,7 @@ from typing import Any
 
 from lightning import Fabric
 
+from continuum.events import Saved
 from continuum.fields import VALIDATION_LOSS
 from continuum.files import hash_tree
 from continuum.recipe import Recipe
@@ -34,7 +35,7 @@ def tracked_metrics(ctx: StageContext, recipe: Recipe) -> tuple[str, ...]:
     """Validation losses whose best step is noted, and saved whatever else says when to save."""
     policy = recipe.runtime.checkpoint.keep_best
     kept = {policy} if policy and policy.partition("/")[0] == VALIDATION_LOSS else set()
-    return tuple(sorted({*ctx.best_metrics, *kept}))
+    return tuple(sorted({*ctx.record.best_metrics, *kept}))
 
 
 class Saver:
@@ -55,7 +56,7 @@ class Saver:
         self._is_sharded = policy.format == "sharded"
         self._retention = Retention(
             keep_last=policy.keep_last,
-            keep_steps=frozenset(ctx.save_steps),
+            keep_steps=frozenset(ctx.record.save_steps),
             keep_every=keep_every,
             keep_best=policy.keep_best,
             best_metrics=tracked_metrics(ctx, recipe),
@@ -141,7 +142,7 @@ class Saver:
         self._published(values["step"])
 
     def _published(self, step: int) -> None:
-        self._ctx.report({"event": "saved", "step": step})
+        self._ctx.report(Saved(step))
         for deleted in retain(self._ctx.run, self._retention):
             self._ctx.run.log_attempt(
                 "checkpoint_deleted", step=deleted.manifest.step, digest=deleted.manifest.digest

@@ -49,7 +49,7 @@ def train(stage: Stage, ctx: StageContext, recipe: Recipe, origin: Origin) -> Tr
     if fabric.is_global_zero:
         ctx.run.keep_resolved(as_record(resolved))
     for warning in memory_warnings(fabric, recipe, shape, resolved):
-        ctx.report({"event": "warning", "message": warning})
+        ctx.warn(warning)
     if fabric.device.type == "cpu":
         keep_freed_memory()
     assert recipe.data_seed is not None, "the planner fills it in"
@@ -93,7 +93,7 @@ def train(stage: Stage, ctx: StageContext, recipe: Recipe, origin: Origin) -> Tr
         attempt=ctx.run.num_attempts,
         loggers=recipe.runtime.loggers,
         config=_config(ctx, recipe, origin),
-        warn=lambda message: ctx.report({"event": "warning", "message": message}),
+        warn=ctx.warn,
         is_writer=fabric.is_global_zero,
     )
     _fit(fabric, ctx, state, task, saver, log)
@@ -107,7 +107,7 @@ def train(stage: Stage, ctx: StageContext, recipe: Recipe, origin: Origin) -> Tr
             f"{state.skipped_steps:,} of {state.step:,} steps were left out (on_nonfinite: skip): "
             "their gradients were no numbers"
         )
-        ctx.report({"event": "warning", "message": message})
+        ctx.warn(message)
     return _final_artifact(fabric, ctx, companions, num_steps)
 
 
@@ -206,7 +206,7 @@ def _config(ctx: StageContext, recipe: Recipe, origin: Origin) -> dict[str, Any]
     runtime = fields.pop("runtime")
     return {
         "stage": ctx.run.stage_name,
-        "fingerprint": ctx.run.record().fingerprint,
+        "fingerprint": ctx.record.fingerprint,
         "seeds": dict(ctx.seeds),
         "model": origin.model_config_fields["name"],
         "inputs": {ref: artifact.digest for ref, artifact in ctx.inputs.items()},

@@ -11,6 +11,7 @@ from torch import nn
 
 from continuum.artifacts import TokenizedDataset
 from continuum.errors import PreflightError
+from continuum.events import Recovered
 from continuum.preflight.fitness import evaluation_problems
 from continuum.recipe import Recipe, intervals_of
 from continuum.stage import StageContext
@@ -125,7 +126,7 @@ def make_task(
         log_every=recipe.runtime.log_every,
         evaluate_every=intervals.evaluate_every,
         checkpoint_every=intervals.checkpoint_every,
-        save_steps=frozenset(ctx.save_steps),
+        save_steps=frozenset(ctx.record.save_steps),
         data=data,
         validation=validation,
         evaluate_final=recipe.evaluate is not None and recipe.evaluate.final,
@@ -242,7 +243,7 @@ def recover(
     newest, passed_over = newest_verified(fabric, ctx.run)
     if fabric.is_global_zero:
         for name, message in passed_over.items():
-            ctx.report({"event": "warning", "message": message})
+            ctx.warn(message)
             ctx.run.log_attempt("checkpoint_passed_over", message=message)
             put_aside(ctx.run, name)
         if newest is not None:
@@ -255,6 +256,6 @@ def recover(
     state.metrics = dict(manifest["metrics"])
     if fabric.is_global_zero:
         why = list(inexactness(manifest, resolved, found_here))
-        ctx.report({"event": "recovered", "step": state.step, "exact": not why})
+        ctx.report(Recovered(state.step, exact=not why))
         ctx.run.log_attempt("recovered", step=state.step, exact=not why, why=why)
     return True

@@ -5,15 +5,15 @@ nothing to do until the next step is asked for. So the numbers of a step are cop
 behind the step, and read when the next one has been asked for.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import torch
 from lightning import Fabric
 
 from continuum.errors import StoppedError
+from continuum.events import Report, Trained
 from continuum.training.clock import Clock
 from continuum.training.data import TrainingData
 from continuum.training.guards import DivergedError, check_finite
@@ -75,7 +75,7 @@ class StepLog:
         is_late: bool,
         checks_norm: bool,
         log: MetricsLog,
-        report: Callable[[dict[str, Any]], None],
+        report: Report,
     ) -> None:
         """Log nothing yet.
 
@@ -141,7 +141,7 @@ class StepLog:
             "memory_bytes": peak_bytes(self._fabric),
         }
         self._log.write(step=taken.step, **row)
-        self._report({"event": "train", "step": taken.step, "num_steps": self._num_steps, **row})
+        self._report(Trained(taken.step, self._num_steps, row))
 
     def __enter__(self) -> Self:
         return self

@@ -8,7 +8,6 @@ from lightning import Fabric
 
 from continuum.recipe import Recipe
 from continuum.runs import StageRun
-from continuum.stage import StageContext
 from continuum.training.checkpoint import Companions
 from continuum.training.guards import check_weights
 from continuum.training.loop import Task, accumulate_gradients, clip_gradients, take_step
@@ -19,6 +18,7 @@ from tests.benchmarks.quiet import watched
 from tests.benchmarks.rows import Row, Setting, benchmark, paired
 from tests.benchmarks.training_parts import FIELDS, begin, small_steps, task_of
 from tests.benchmarks.training_spec import MODEL
+from tests.support import saving_context
 from tests.training.samples import tokenizer_folder
 
 STEPS = 4
@@ -84,7 +84,7 @@ def _save_and_flush(fabric: Fabric, state: TrainingState, path: Path) -> None:
 def _saver(fabric: Fabric, recipe: Recipe, folder: Path) -> Saver:
     run = StageRun(folder / "runs" / "pretrain-000000000000")
     run.path.mkdir(parents=True)
-    ctx = StageContext(run=run, seeds={}, inputs={}, save_steps=(), report=lambda event: None)
+    ctx = saving_context(run)
     companions = Companions(
         tokenizer_dir=tokenizer_folder(folder / "tokenizer"),
         model_config_fields=FIELDS,

@@ -5,10 +5,10 @@ All that `continuum run` does, in this process.
 
 import sys
 from pathlib import Path
-from typing import Any
 
+from continuum.events import Evaluated, Event, Trained
 from continuum.executor import run_experiment
-from continuum.launchers.inprocess import InProcessLauncher
+from continuum.launchers.local import InProcessLauncher
 from continuum.runs import ExperimentFolder
 from continuum.spec.experiment import load_experiment
 from tests.benchmarks.pacing import Pace
@@ -19,9 +19,9 @@ def main() -> None:
     folder = Path(sys.argv[1])
     pace = Pace()
 
-    def observe(_stage: str, event: dict[str, Any]) -> None:
-        if event["event"] in ("train", "evaluate"):
-            pace.end_turn(event["event"])
+    def observe(_stage: str, event: Event) -> None:
+        if isinstance(event, Trained | Evaluated):
+            pace.end_turn("train" if isinstance(event, Trained) else "evaluate")
 
     experiment = load_experiment(folder / "experiment.yaml")
     launcher = InProcessLauncher()

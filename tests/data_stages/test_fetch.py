@@ -12,6 +12,7 @@ import zstandard
 
 from continuum.artifacts import Artifact, Corpus
 from continuum.errors import ContinuumError, IntegrityError, PreflightError, StageFailedError
+from continuum.events import Event, Progressed
 from continuum.stage import Forecast
 from continuum.stages.fetch import Fetch
 from continuum.text_records import TextCounts
@@ -331,14 +332,9 @@ def test_a_sound_spec_has_no_problems(tmp_path: Path) -> None:
 
 
 def test_progress_is_reported_in_bytes(texts: TextServer, tmp_path: Path) -> None:
-    events: list[dict[str, Any]] = []
+    events: list[Event] = []
     fetch(tmp_path, {"url": f"{texts.url}/book.txt"}, events=events)
-    assert events[-1] == {
-        "event": "progress",
-        "done": len(BOOK),
-        "total": len(BOOK),
-        "unit": "bytes",
-    }
+    assert events[-1] == Progressed(len(BOOK), len(BOOK))
 
 
 def test_the_artifact_is_read_back_as_it_was_published(tmp_path: Path) -> None:

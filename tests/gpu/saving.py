@@ -8,13 +8,13 @@ import torch
 
 from continuum.architecture import architecture
 from continuum.runs import StageRun
-from continuum.stage import StageContext
 from continuum.training.checkpoint import read_checkpoint
 from continuum.training.fabric import make_fabric, resolve
 from continuum.training.saving import Saver
 from continuum.training.setup import make_state
 from continuum.training.state import TrainingState, tensors_in
 from tests.gpu.parts import Setting, check, part
+from tests.support import saving_context
 from tests.training.samples import FIELDS, companions, make_recipe, tokenizer_folder
 
 
@@ -31,7 +31,7 @@ def in_mid_run(setting: Setting) -> dict[str, Any]:
     tokenizer_dir = setting.work_dir / "tokenizer"
     tokenizer_dir.mkdir()
     beside = replace(companions(tokenizer_folder(tokenizer_dir)), model_config_fields=fields)
-    ctx = StageContext(run=run, seeds={}, inputs={}, save_steps=(), report=lambda event: None)
+    ctx = saving_context(run)
     saver = Saver(fabric, ctx, recipe, beside, None)
 
     stalls = []

@@ -4,12 +4,13 @@ import threading
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from continuum.digest_cache import DigestCache
 from continuum.errors import PreflightError
+from continuum.events import Event, Outcome, Recovered, Started
 from continuum.executor import StopRule, run_experiment
-from continuum.launchers.inprocess import InProcessLauncher
+from continuum.launchers.local import InProcessLauncher
 from continuum.plan import NOTHING_MORE, Plan, Request
 from continuum.plan_document import as_document
 from continuum.planner import make_plan
@@ -35,16 +36,19 @@ class Interruption:
         return f"{self.how} at event {self.number} of {self.stage}"
 
 
+EventT = TypeVar("EventT", bound=Event)
+
+
 @dataclass
 class Events:
     """What a run says about its stages; several threads tell."""
 
     interruption: Interruption | None = None
-    by_stage: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    by_stage: dict[str, list[Event]] = field(default_factory=dict)
     is_interrupted: bool = False
     _guard: threading.Lock = field(default_factory=threading.Lock)
 
-    def observe(self, stage: str, event: dict[str, Any]) -> None:
+    def observe(self, stage: str, event: Event) -> None:
         """Note an event; crash where that was asked for."""
         with self._guard:
             told = self.by_stage.setdefault(stage, [])
@@ -58,9 +62,9 @@ class Events:
     def should_stop(self) -> bool:
         return self.is_interrupted
 
-    def named(self, stage: str, name: str) -> list[dict[str, Any]]:
-        """The stage's events of this name."""
-        return [event for event in self.by_stage.get(stage, []) if event["event"] == name]
+    def of_type(self, stage: str, cls: type[EventT]) -> list[EventT]:
+        """The stage's events of this type."""
+        return [event for event in self.by_stage.get(stage, []) if isinstance(event, cls)]
 
 
 def plan_of(folder: Path, request: Request = NOTHING_MORE) -> Plan:
@@ -142,7 +146,7 @@ def carry_out_and_compare(
         if _is_reached(plan, name, settled) and (status is not None or not events.is_interrupted):
             _compare(plan, stage, before[name], events, status)
         else:
-            assert not events.named(name, "started"), f"{name} was started before its inputs"
+            assert not events.of_type(name, Started), f"{name} was started before its inputs"
         if status in ("done", "reused") or stage["action"] == "reuse":
             settled.add(name)
     return document, settled == set(plan.stages)
@@ -153,10 +157,10 @@ def _status(result: RunResult | None, events: Events, name: str) -> str | None:
     if result is not None:
         outcome = result.outcomes.get(name)
         return outcome.status if outcome is not None else None
-    ended = events.named(name, "ended")
+    ended = events.of_type(name, Outcome)
     if ended:
-        return str(ended[0]["status"])
-    return "crashed" if events.named(name, "started") else None
+        return ended[0].status
+    return "crashed" if events.of_type(name, Started) else None
 
 
 def _is_reached(plan: Plan, name: str, settled: Collection[str]) -> bool:
@@ -167,8 +171,8 @@ def _compare(
     plan: Plan, stage: dict[str, Any], before: Before, events: Events, status: str | None
 ) -> None:
     name, action = stage["name"], stage["action"]
-    started = bool(events.named(name, "started"))
-    goes_on_from = [event["step"] for event in events.named(name, "recovered")]
+    started = bool(events.of_type(name, Started))
+    goes_on_from = [event.step for event in events.of_type(name, Recovered)]
     what = f"{name}: planned {action}, {status=}, {started=}, {goes_on_from=}"
     if action == "reuse":
         assert not started, what

@@ -13,12 +13,12 @@ import torch
 
 from continuum.architecture import architecture
 from continuum.runs import StageRun
-from continuum.stage import StageContext
 from continuum.training.fabric import leave_group, make_fabric, resolve
 from continuum.training.saving import Saver
 from continuum.training.setup import make_state
 from continuum.training.shard_files import read_whole
 from tests.processes.begin_model import digest
+from tests.support import saving_context
 from tests.training.samples import companions, make_recipe
 
 
@@ -40,7 +40,7 @@ def main(folder: Path, tokenizer_dir: Path, name: str) -> None:
     before = digest(state.whole_tensors()["model"])
 
     run = StageRun(folder)
-    ctx = StageContext(run=run, seeds={}, inputs={}, save_steps=(), report=lambda event: None)
+    ctx = saving_context(run)
     beside = replace(companions(tokenizer_dir), model_config_fields=fields)
     saver = Saver(fabric, ctx, recipe, beside, None)
     fabric.barrier()

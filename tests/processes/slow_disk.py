@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from continuum.runs import StageRun
-from continuum.stage import StageContext
 from continuum.training.fabric import leave_group, make_fabric, resolve
 from continuum.training.saving import Saver
 from continuum.training.setup import make_state
+from tests.support import saving_context
 from tests.training.samples import FIELDS, companions, make_recipe
 
 TIMEOUT_S, WRITING_S = 3.0, 8.0
@@ -34,7 +34,7 @@ def main(folder: Path, tokenizer_dir: Path) -> None:
     fabric = make_fabric(resolved, recipe.runtime)
     state = make_state(fabric, recipe, FIELDS, resolved, seed=1)
     run = StageRun(folder)
-    ctx = StageContext(run=run, seeds={}, inputs={}, save_steps=(), report=lambda event: None)
+    ctx = saving_context(run)
     saver = SlowSaver(fabric, ctx, recipe, companions(tokenizer_dir), None)
     for step in (1, 2):
         state.step = step

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 import continuum
-from continuum.launchers import Outcome
+from continuum.events import Outcome
 from continuum.launchers.local import LocalLauncher
 from continuum.runs import StageRun
 from tests.commands import Cli, only
@@ -94,7 +94,7 @@ def test_a_worker_waits_for_the_one_that_works_in_the_same_folder(
 ) -> None:
     with ThreadPoolExecutor(1) as pool:
         with fetched.worker_lock():
-            second = pool.submit(launcher.launch, fetched, lambda event: None)
+            second = pool.submit(launcher.launch, fetched, fetched.record(), lambda event: None)
             time.sleep(2)
             assert not fetched.is_complete
             assert not second.done()
@@ -113,7 +113,7 @@ def test_no_exit_code_is_lost_among_stages_side_by_side(
 
     def launch(run: StageRun) -> Outcome:
         run.begin(record)
-        return launcher.launch(run, lambda event: None)
+        return launcher.launch(run, record, lambda event: None)
 
     with ThreadPoolExecutor(4) as pool:
         outcomes = list(pool.map(launch, runs))

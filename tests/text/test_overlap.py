@@ -2,11 +2,11 @@
 
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from continuum.artifacts import TokenizedDataset
+from continuum.events import Event
 from continuum.text.overlap import TRAIN, DocumentList, Listed, count_repeats, find_overlap
 from continuum.text.splitting import whole_items
 from continuum.text.tokenizing import inspect_tokenizer
@@ -79,7 +79,7 @@ def test_without_validation_nothing_is_said(trained_tokenizer: Path, tmp_path: P
 
 def test_a_leak_is_a_warning_of_the_run(trained_tokenizer: Path, tmp_path: Path) -> None:
     corpus = write_corpus(tmp_path / "c", {"a.txt": "one", "b.txt": "one"})
-    events: list[dict[str, Any]] = []
+    events: list[Event] = []
     made = run_stage(
         make(tmp_path, validation={"files": ("b.txt",)}),
         tmp_path,
@@ -87,7 +87,7 @@ def test_a_leak_is_a_warning_of_the_run(trained_tokenizer: Path, tmp_path: Path)
         events=events,
     )
     assert isinstance(made, TokenizedDataset)
-    (told,) = [e["message"] for e in events if "word for word" in e.get("message", "")]
+    (told,) = [str(event) for event in events if "word for word" in str(event)]
     assert told.startswith("1 of 1 validation document(s) are training documents too")
     assert "b.txt (in training: a.txt)" in told
 

@@ -10,12 +10,13 @@ from tokenizers import AddedToken, Tokenizer, processors
 
 from continuum.artifacts import TokenizerFiles
 from continuum.errors import PreflightError
+from continuum.events import Event
 from continuum.stage import Forecast, PlanInput
 from continuum.stages.import_ import Import
 from continuum.stages.tokenize import Tokenize
 from continuum.text.marks import is_chat_marker, mark_warnings
 from continuum.text.tokenizing import inspect_tokenizer
-from tests.support import make_stage, run_stage
+from tests.support import make_stage, run_stage, warnings_in
 from tests.text.samples import write_corpus
 
 END = "<|endoftext|>"
@@ -183,9 +184,9 @@ def test_the_plan_and_the_run_of_tokenize_say_so(folder: Path, tmp_path: Path) -
         "models/tok: the BOS",
         "models/tok: its BOS is",
     ]
-    events: list[dict[str, Any]] = []
+    events: list[Event] = []
     run_stage(stage, tmp_path, inputs={"books": corpus, "tok": found}, events=events)
-    said = [event["message"] for event in events if event["event"] == "warning"]
+    said = warnings_in(events)
     assert said[:2] == list(map(str, planned))
     assert all("output:" not in message for message in said)
 
@@ -200,11 +201,11 @@ def test_an_import_keeps_the_files_and_reports_what_is_unusual(folder: Path) -> 
     write(folder, "added_tokens", **{"<s>": 3000})
     config(folder, eos_token=END)
     stage = make_stage(Import, folder.parent, path="tok", **{"as": "tokenizer"})
-    events: list[dict[str, Any]] = []
+    events: list[Event] = []
     made = run_stage(stage, folder.parent, events=events)
     assert isinstance(made, TokenizerFiles)
     assert made.label == "tok"
     assert {"special_tokens_map.json", "added_tokens.json"} <= {file.path for file in made.files}
-    warnings = [event["message"] for event in events if event["event"] == "warning"]
+    warnings = warnings_in(events)
     assert warnings == list(made.warnings)
     assert warnings[0].startswith("tok: the BOS <s> stands in special_tokens_map.json alone")

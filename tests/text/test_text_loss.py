@@ -8,10 +8,11 @@ from tokenizers import Tokenizer, normalizers
 
 from continuum.artifacts import TokenizedDataset
 from continuum.errors import PreflightError
+from continuum.events import Event
 from continuum.text.text_loss import Excerpt, compare
 from continuum.text.tokenizing import inspect_tokenizer
 from continuum.text_records import TextLoss
-from tests.support import run_stage
+from tests.support import run_stage, warnings_in
 from tests.text.altered import ALTERED, TEXT, byte_level, characters, save
 from tests.text.samples import json_lines, write_corpus
 from tests.text.tokenizations import make
@@ -27,13 +28,13 @@ def tokenized(
 ) -> tuple[TextLoss, list[str]]:
     """What was recorded, and the warnings."""
     corpus = write_corpus(folder / "corpus", files)
-    events: list[dict[str, Any]] = []
+    events: list[Event] = []
     stage = make(folder, document="none", **fields)
     inputs = {"books": corpus, "tokenizer": inspect_tokenizer(save(tokenizer, folder / "tok"))}
     made = run_stage(stage, folder, inputs=inputs, events=events)
     assert isinstance(made, TokenizedDataset)
     assert made.loss is not None
-    return made.loss, [str(e["message"]) for e in events if e["event"] == "warning"]
+    return made.loss, warnings_in(events)
 
 
 PASSED_OVER = 1_005_000

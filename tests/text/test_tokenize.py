@@ -1,7 +1,6 @@
 import json
 import os
 from pathlib import Path
-from typing import Any
 
 import pytest
 from litgpt.data import LitData
@@ -9,9 +8,10 @@ from litgpt.tokenizer import Tokenizer as LitgptTokenizer
 from tokenizers import Tokenizer
 
 from continuum.errors import PreflightError
+from continuum.events import Event, Progressed
 from continuum.files import hash_tree
 from continuum.text.tokenizing import inspect_tokenizer
-from tests.support import run_stage
+from tests.support import run_stage, warnings_in
 from tests.text.samples import json_lines, messy_text, prose, write_corpus
 from tests.text.tokenizations import encode_whole, forecast_of, make, read_back, tokenize
 
@@ -198,18 +198,18 @@ def test_litgpt_loads_the_dataset_and_its_tokenizer(tokenizer_folder: Path, tmp_
 
 def test_progress_counts_the_corpus(trained_tokenizer: Path, tmp_path: Path) -> None:
     corpus = write_corpus(tmp_path / "c", {"a.txt": prose(), "b.txt": prose()})
-    events: list[dict[str, Any]] = []
+    events: list[Event] = []
     inputs = {"books": corpus, "tokenizer": inspect_tokenizer(trained_tokenizer)}
     run_stage(make(tmp_path), tmp_path, inputs=inputs, events=events)
-    done = [event["done"] for event in events if event["event"] == "progress"]
+    done = [event.done for event in events if isinstance(event, Progressed)]
     assert done == sorted(done)
     assert done[-1] == corpus.size_bytes
 
 
 def test_text_without_a_place_to_cut_is_a_warning(trained_tokenizer: Path, tmp_path: Path) -> None:
     corpus = write_corpus(tmp_path / "c", {"a.txt": "=" * 1_500_000})
-    events: list[dict[str, Any]] = []
+    events: list[Event] = []
     inputs = {"books": corpus, "tokenizer": inspect_tokenizer(trained_tokenizer)}
     run_stage(make(tmp_path), tmp_path, inputs=inputs, events=events)
-    (warning,) = [event["message"] for event in events if event["event"] == "warning"]
+    (warning,) = warnings_in(events)
     assert "1 time(s), was tokenized in one piece" in warning

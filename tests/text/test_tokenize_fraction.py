@@ -10,9 +10,10 @@ from tokenizers import Tokenizer
 
 from continuum.artifacts import Corpus, TokenizedDataset
 from continuum.errors import PreflightError
+from continuum.events import Event, Noted, Progressed
 from continuum.text.tokenizing import inspect_tokenizer
 from tests.commands import Cli, only
-from tests.support import run_stage
+from tests.support import run_stage, warnings_in
 from tests.text.samples import json_lines, prose, write_corpus
 from tests.text.tokenizations import forecast_of, make, read_back, tokenize
 
@@ -39,17 +40,17 @@ KINDS: dict[str, dict[str, str | bytes]] = {
 
 def run(
     folder: Path, tokenizer: Path, corpus: Corpus, **fields: Any
-) -> tuple[TokenizedDataset, list[dict[str, Any]]]:
+) -> tuple[TokenizedDataset, list[Event]]:
     """What is made, and the events of the run."""
-    events: list[dict[str, Any]] = []
+    events: list[Event] = []
     inputs = {"books": corpus, "tokenizer": inspect_tokenizer(tokenizer)}
     made = run_stage(make(folder, **fields), folder, inputs=inputs, events=events)
     assert isinstance(made, TokenizedDataset)
     return made, events
 
 
-def messages(events: list[dict[str, Any]], kind: str) -> list[str]:
-    return [event["message"] for event in events if event["event"] == kind]
+def notes_in(events: list[Event]) -> list[str]:
+    return [event.message for event in events if isinstance(event, Noted)]
 
 
 @pytest.mark.parametrize("fraction", [0.05, 0.1, 0.5])
@@ -96,7 +97,7 @@ def test_many_documents_are_held_out_whole(trained_tokenizer: Path, tmp_path: Pa
     assert made.shares.tokens == tokens[1] / sum(tokens)
     assert made.shares.characters == pytest.approx(0.1, abs=0.001)
     assert num_chars(made) == sum(map(len, texts))
-    assert messages(events, "note") == messages(events, "warning") == []
+    assert notes_in(events) == warnings_in(events) == []
     assert made.summary().endswith(f"% of tokens, {made.shares.documents:.2%} of documents)")
 
 
@@ -111,7 +112,7 @@ def test_that_documents_are_divided_is_stated(
     made, events = run(
         tmp_path, trained_tokenizer, corpus, validation={"fraction": 0.1}, document=policy
     )
-    (told,) = messages(events, event)
+    (told,) = warnings_in(events) if event == "warning" else notes_in(events)
     assert told.startswith("the end of each document validates")
     assert "`files` or `corpus`" in told
     assert ("each EOS that trains follows a cut in mid-document" in told) == (event == "warning")
@@ -122,7 +123,7 @@ def test_a_share_that_documents_cannot_give_is_refused_with_the_figures(
     trained_tokenizer: Path, tmp_path: Path
 ) -> None:
     corpus = write_corpus(tmp_path / "c", {"a.txt": "fourteen chars"})
-    events: list[dict[str, Any]] = []
+    events: list[Event] = []
     inputs = {"books": corpus, "tokenizer": inspect_tokenizer(trained_tokenizer)}
     stage = make(tmp_path, validation={"fraction": 0.1})
     with pytest.raises(PreflightError) as error:
@@ -143,8 +144,8 @@ def test_a_share_that_borders_spoil_is_refused_too(trained_tokenizer: Path, tmp_
 def test_progress_counts_both_passes(trained_tokenizer: Path, tmp_path: Path) -> None:
     corpus = write_corpus(tmp_path / "c", {"a.txt": prose()})
     _, events = run(tmp_path, trained_tokenizer, corpus, validation={"fraction": 0.1})
-    done = [event for event in events if event["event"] == "progress"]
-    assert done[-1]["done"] == done[-1]["total"] == 2 * corpus.size_bytes
+    total = 2 * corpus.size_bytes
+    assert events[-1] == Progressed(total, total)
 
 
 def test_characters_are_recorded_of_every_form(trained_tokenizer: Path, tmp_path: Path) -> None:

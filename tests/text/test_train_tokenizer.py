@@ -9,16 +9,17 @@ from pydantic import ValidationError
 
 from continuum.artifacts import Corpus, TokenizerFiles
 from continuum.errors import PreflightError
+from continuum.events import Event
 from continuum.files import hash_tree
 from continuum.stages.train_tokenizer import TrainTokenizer
 from continuum.text.bpe import train_bpe
 from continuum.text.tokenizer_check import check_tokenizer
-from tests.support import make_stage, run_stage
+from tests.support import make_stage, run_stage, warnings_in
 from tests.text.samples import json_lines, messy_text, prose, write_corpus
 
 
 def train(
-    folder: Path, corpus: Corpus, events: list[dict[str, Any]] | None = None, **fields: Any
+    folder: Path, corpus: Corpus, events: list[Event] | None = None, **fields: Any
 ) -> TokenizerFiles:
     stage = make_stage(TrainTokenizer, folder, corpus="books", **fields)
     made = run_stage(stage, folder, inputs={"books": corpus}, events=events)
@@ -88,10 +89,10 @@ def test_marks_can_differ_and_more_tokens_be_added(tmp_path: Path) -> None:
 
 
 def test_a_corpus_too_small_is_a_warning_and_the_ids_are_counted(tmp_path: Path) -> None:
-    events: list[dict[str, Any]] = []
+    events: list[Event] = []
     corpus = write_corpus(tmp_path / "c", {"a.txt": "one two one two"})
     made = train(tmp_path, corpus, events, vocab_size=5000)
-    (warning,) = [event["message"] for event in events if event["event"] == "warning"]
+    (warning,) = warnings_in(events)
     assert f"{made.num_ids:,} ids only" in warning
     assert 257 < made.num_ids < 300
     check_tokenizer(made.path)

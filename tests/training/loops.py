@@ -6,6 +6,7 @@ from typing import Any
 
 from lightning import Fabric
 
+from continuum.events import Event
 from continuum.runs import StageRun
 from continuum.training.data import Blocks, Share, TrainingData
 from continuum.training.loop import Task, fit
@@ -70,7 +71,7 @@ class Recorder:
     def __init__(self, run: StageRun) -> None:
         self.run = run
         self.saved: list[int] = []
-        self.events: list[dict[str, Any]] = []
+        self.events: list[Event] = []
         self.stop_after: int | None = None
 
     def fit(self, fabric: Fabric, state: TrainingState, task: Task) -> list[float]:

@@ -12,8 +12,9 @@ from lightning import Fabric
 from continuum.architecture import architecture
 from continuum.artifacts import TokenizedDataset, TrainingCheckpoint
 from continuum.digest_cache import DigestCache
+from continuum.events import Event, Trained
 from continuum.executor import run_experiment
-from continuum.launchers.inprocess import InProcessLauncher
+from continuum.launchers.local import InProcessLauncher
 from continuum.plan import Plan
 from continuum.planner import make_plan
 from continuum.recipe import Recipe, Schedule
@@ -197,15 +198,15 @@ class Trials:
         (self.folder / "experiment.yaml").write_text(text, encoding="utf-8")
 
     def carry_out(
-        self, *, events: list[dict[str, Any]] | None = None, stop_at: int | None = None
+        self, *, events: list[Event] | None = None, stop_at: int | None = None
     ) -> RunResult:
         """Run `experiment.yaml`; `stop_at` asks for a stop after that optimizer step."""
         launcher = InProcessLauncher()
 
-        def observe(stage: str, event: dict[str, Any]) -> None:
+        def observe(stage: str, event: Event) -> None:
             if events is not None:
-                events.append({"stage": stage, **event})
-            if event["event"] == "train" and event["step"] == stop_at:
+                events.append(event)
+            if isinstance(event, Trained) and event.step == stop_at:
                 launcher.stop()
 
         experiment = load_experiment(self.folder / "experiment.yaml")

@@ -16,6 +16,7 @@ from continuum.training.checkpoint import Retention
 from continuum.training.data import Blocks, TrainingData, ValidationBatch, ValidationData
 from continuum.training.guards import MAX_SKIPPED_IN_A_ROW, DivergedError
 from continuum.training.writer import BackgroundWriter
+from tests.support import warnings_in
 from tests.training.loops import CONSTANT, PER_STEP, STEPS, Recorder, make_task
 from tests.training.samples import Write, assert_equal_tensors, cpu_fabric, make_state
 
@@ -57,7 +58,7 @@ def test_a_skipped_step_leaves_the_weights_and_is_counted(
     assert state.skipped_steps == 1
     assert state.step == 6
     assert_equal_tensors(before[0], state.snapshot()["model"])
-    assert recorder.events[-1]["skipped_steps"] == 1
+    assert recorder.rows("lr")[-1]["skipped_steps"] == 1
 
 
 def test_gradients_that_are_never_finite_are_not_skipped_for_ever(
@@ -158,8 +159,8 @@ def test_a_validation_loss_that_is_no_number_is_told(
         assert recorder.saved == []
         return
     recorder.fit(fabric, state, task)
-    (warning,) = [event for event in recorder.events if event["event"] == "warning"]
-    assert warning["message"] == "val_loss is inf at step 2: training has diverged"
+    (warning,) = warnings_in(recorder.events)
+    assert warning == "val_loss is inf at step 2: training has diverged"
 
 
 def test_an_owed_evaluation_is_forgotten_when_nothing_is_evaluated_any_more(

@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
+from continuum.events import Event, Trained
 from continuum.extras import missing_extras
 from tests.commands import Cli
+from tests.support import warnings_in
 from tests.training.mirrored import ALL, TRAIN, check_all, spec
 from tests.training.samples import Trials
 
@@ -28,8 +30,8 @@ WANDB_AT_NOBODY = {
 }
 
 
-def warnings_of(events: list[dict[str, Any]]) -> list[str]:
-    return [e["message"] for e in events if e["event"] == "warning" and "logger" in e["message"]]
+def warnings_of(events: list[Event]) -> list[str]:
+    return [message for message in warnings_in(events) if "logger" in message]
 
 
 def obstruct(trials: Trials, logger: str) -> Path:
@@ -46,7 +48,7 @@ def test_a_logger_that_cannot_write_is_told_of_once_and_training_goes_on(
 ) -> None:
     trials.write(only=TRAIN, **spec([logger]))
     obstruct(trials, logger)
-    events: list[dict[str, Any]] = []
+    events: list[Event] = []
     trials.carry_out(events=events).raise_for_failure()
     (told,) = warnings_of(events)
     assert told.startswith(f"the logger {logger} does not work: ")
@@ -57,22 +59,22 @@ def test_a_logger_that_cannot_write_is_told_of_once_and_training_goes_on(
 def test_a_logger_that_works_again_gets_what_it_missed(trials: Trials, logger: str) -> None:
     trials.write(only=TRAIN, **spec([logger]))
     obstacle = obstruct(trials, logger)
-    events = _Events(lambda event: obstacle.unlink() if event.get("step") == 15 else None)
+    events = _Events(lambda event: obstacle.unlink() if event.step == 15 else None)
     trials.carry_out(events=events).raise_for_failure()
     assert len(warnings_of(events)) == 1
     check_all(trials, [logger])
 
 
-class _Events(list[dict[str, Any]]):
+class _Events(list[Event]):
     """Events as they come, each shown to a function too."""
 
     def __init__(self, look: Any) -> None:
         super().__init__()
         self._look = look
 
-    def append(self, event: dict[str, Any]) -> None:
+    def append(self, event: Event) -> None:
         super().append(event)
-        if event["event"] == "train":
+        if isinstance(event, Trained):
             self._look(event)
 
 

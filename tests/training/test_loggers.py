@@ -3,12 +3,13 @@
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
+from continuum.events import Event
 from continuum.runs import StageRun
+from tests.support import warnings_in
 from tests.training.mirrored import ALL, TRAIN, check_all, crash, expected, folder_of, spec
 from tests.training.readers import (
     mlflow_run,
@@ -81,9 +82,9 @@ def test_mlflow_goes_on_with_the_run_that_was_stopped(trials: Trials) -> None:
 def test_other_runtime_shows_in_mlflow_though_it_changes_no_parameter(trials: Trials) -> None:
     crash(trials, ["mlflow"])
     trials.write(only=TRAIN, **spec(["mlflow"]), pretrain__runtime__micro_batch_size=2)
-    events: list[dict[str, Any]] = []
+    events: list[Event] = []
     trials.carry_out(events=events).raise_for_failure()
-    assert not [e["message"] for e in events if e["event"] == "warning" and "mlflow" in str(e)]
+    assert not [message for message in warnings_in(events) if "mlflow" in message]
     _, run = mlflow_run((folder_of(trials) / "mlflow").as_uri())
     assert run.data.tags["runtime.micro_batch_size"] == "2"
 

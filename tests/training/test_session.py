@@ -10,6 +10,7 @@ import torch
 from continuum.artifacts import TokenizedDataset
 from continuum.cli.progress import PlainProgress
 from continuum.errors import IntegrityError, PreflightError, StageFailedError
+from continuum.events import Event, Recovered
 from continuum.recipe import Recipe
 from continuum.records import CheckpointManifest
 from continuum.spec.diagnostics import SpecError
@@ -19,6 +20,7 @@ from continuum.training.data import Blocks, Share, TrainingData
 from continuum.training.litgpt import GPT, Config, loss_of_logits
 from continuum.training.numerics import changes, numerics
 from continuum.training.order import SampleOrder
+from tests.support import warnings_in
 from tests.training.conftest import DATA_STAGES
 from tests.training.samples import TOY_FIELDS, Trials, assert_equal_tensors, steps_of
 
@@ -202,9 +204,9 @@ def test_a_stopped_run_goes_on_to_the_same_bits(trials: Trials) -> None:
     result = trials.carry_out(stop_at=7)
     assert result.outcomes["pretrain"].status == "stopped"
     assert steps_of(trials.stage_run("pretrain").checkpoints()) == [5, 7]
-    events: list[dict[str, Any]] = []
+    events: list[Event] = []
     trials.carry_out(events=events).raise_for_failure()
-    assert {"stage": "pretrain", "event": "recovered", "step": 7, "exact": True} in events
+    assert Recovered(7, exact=True) in events
     assert trials.state_bytes("pretrain") == unbroken.state_bytes("pretrain")
 
 
@@ -222,11 +224,11 @@ def test_a_damaged_newest_checkpoint_is_told_and_passed_over(trials: Trials) -> 
     trials.write(only=TRAIN)
     trials.carry_out(stop_at=13)
     (trials.stage_run("pretrain").checkpoint_dir(13) / "lit_model.pth").write_bytes(b"torn")
-    events: list[dict[str, Any]] = []
+    events: list[Event] = []
     trials.carry_out(events=events).raise_for_failure()
-    (warning,) = [e["message"] for e in events if e["event"] == "warning" and "passed" in str(e)]
+    (warning,) = [message for message in warnings_in(events) if "passed" in message]
     assert "step-00000013 is damaged and was passed over: lit_model.pth has 4 bytes" in warning
-    assert {"stage": "pretrain", "event": "recovered", "step": 10, "exact": True} in events
+    assert Recovered(10, exact=True) in events
 
 
 def test_damaged_checkpoints_do_not_push_whole_ones_out(trials: Trials) -> None:
@@ -381,11 +383,11 @@ def test_skipped_steps_are_told_at_the_end(
         pretrain__on_nonfinite="skip",
         pretrain__runtime__checkpoint={"every": None},
     )
-    events: list[dict[str, Any]] = []
+    events: list[Event] = []
     progress = PlainProgress()
     trials.carry_out(events=events)
     for event in events:
-        progress.observe(event.pop("stage"), event)
+        progress.observe("pretrain", event)
     skipped = trials.rows("pretrain")[-2]["skipped_steps"]
     told = capsys.readouterr().err
     assert f"{skipped} of 6 steps were left out (on_nonfinite: skip)" in told

@@ -9,6 +9,7 @@ import torch
 from lightning import Fabric
 
 from continuum.errors import StageFailedError, StoppedError
+from continuum.events import Event, Trained, Warned
 from continuum.runs import StageRun
 from continuum.training.data import Blocks, ValidationData
 from continuum.training.state import TrainingState
@@ -34,15 +35,15 @@ class Watcher(Recorder):
         return int(self.rows("lr")[-1]["step"])
 
 
-class _Events(list[dict[str, Any]]):
+class _Events(list[Event]):
     def __init__(self, note: Callable[[int], Any]) -> None:
         super().__init__()
         self._note = note
 
-    def append(self, event: dict[str, Any]) -> None:
+    def append(self, event: Event) -> None:
         super().append(event)
-        if event["event"] == "train":
-            self._note(event["step"])
+        if isinstance(event, Trained):
+            self._note(event.step)
 
 
 class _Saved(list[int]):
@@ -75,7 +76,7 @@ def watch(tmp_path: Path) -> Callable[..., Watcher]:
         try:
             watcher.fit(fabric, state, make_task(blocks, **task))
         except (StoppedError, StageFailedError) as error:
-            watcher.events.append({"event": "error", "message": str(error)})
+            watcher.events.append(Warned(str(error)))
         return watcher
 
     return watch
@@ -127,7 +128,7 @@ def test_a_late_look_at_what_diverged_names_its_step_and_saves_nothing(
     task = {"checkpoint_every": 4, "log_every": log_every, "poisoned": 4}
     at_once, late = watch(blocks, **task), watch(blocks, **task, logs_late=True)
     assert late.events[-1] == at_once.events[-1]
-    assert "is nan at step" in late.events[-1]["message"]
+    assert "is nan at step" in str(late.events[-1])
     assert late.saved == at_once.saved == [4]
 
 

@@ -1,0 +1,155 @@
+"""What a run tells while it goes, one type an event; `str()` says it to people.
+
+A stage's process sends events to the run: through a pipe, or as JSON lines of a file.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from typing import Any
+
+from continuum.errors import ContinuumError, Status
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened; empty as text where people need not be told."""
+
+    def __str__(self) -> str:
+        return ""
+
+    def encode(self) -> bytes:
+        """The event as a line of JSON."""
+        return json.dumps({"event": type(self).__name__, **asdict(self)}).encode()
+
+    @staticmethod
+    def decode(line: bytes) -> "Event":
+        """The event of a line; raises ValueError for a line that is cut off."""
+        fields: dict[str, Any] = json.loads(line)
+        return _TYPES[fields.pop("event")](**fields)
+
+
+Report = Callable[[Event], None]
+"""Takes a stage's events."""
+
+
+@dataclass(frozen=True)
+class Stopping(Event):
+    """The run passes on a request to stop."""
+
+    def __str__(self) -> str:
+        return "stopping: saving at the next step boundary (interrupt again to stop at once)"
+
+
+@dataclass(frozen=True)
+class Started(Event):
+    attempt: int
+
+    def __str__(self) -> str:
+        return "started" if self.attempt == 1 else f"started, attempt {self.attempt}"
+
+
+@dataclass(frozen=True)
+class Outcome(Event):
+    """How carrying out a stage ended, in all or for one of its processes."""
+
+    status: Status
+    message: str = ""
+    rank: int = 0
+
+    @staticmethod
+    def of(error: ContinuumError) -> "Outcome":
+        """The end of a stage that raised this."""
+        return Outcome(error.stage_status, str(error))
+
+    def __str__(self) -> str:
+        return f"{self.status}: {self.message}" if self.message else self.status
+
+
+@dataclass(frozen=True)
+class Lost(Event):
+    """A process of several died without an outcome."""
+
+    rank: int
+    exit_code: int
+    message: str
+
+
+@dataclass(frozen=True)
+class Warned(Event):
+    message: str
+
+    def __str__(self) -> str:
+        return f"warning: {self.message}"
+
+
+@dataclass(frozen=True)
+class Noted(Event):
+    message: str
+
+    def __str__(self) -> str:
+        return self.message
+
+
+@dataclass(frozen=True)
+class Progressed(Event):
+    done: int
+    total: int | None
+    """None while it is not known."""
+    unit: str = "bytes"
+
+    def __str__(self) -> str:
+        total = f" of {self.total:,}" if self.total else ""
+        return f"{self.done:,}{total} {self.unit}"
+
+
+@dataclass(frozen=True)
+class Trained(Event):
+    """An optimizer step was taken, and logged."""
+
+    step: int
+    num_steps: int
+    row: Mapping[str, Any]
+    """Its row of metrics.jsonl."""
+
+    def __str__(self) -> str:
+        row = self.row
+        eta = timedelta(seconds=round(row["eta_s"]))
+        loss = "skipped" if row["loss"] is None else f"loss {row['loss']:.4f}"
+        return (
+            f"step {self.step:,}/{self.num_steps:,}  {loss}  lr {row['lr']:.2e}  "
+            f"{row['tokens_per_s']:,.0f} tokens/s  {eta} left"
+        )
+
+
+@dataclass(frozen=True)
+class Evaluated(Event):
+    step: int
+    losses: Mapping[str, float]
+
+    def __str__(self) -> str:
+        losses = "  ".join(f"{name} {loss:.4f}" for name, loss in self.losses.items())
+        return f"step {self.step:,}  {losses}"
+
+
+@dataclass(frozen=True)
+class Saved(Event):
+    step: int
+
+    def __str__(self) -> str:
+        return f"saved step {self.step:,}"
+
+
+@dataclass(frozen=True)
+class Recovered(Event):
+    """A stage goes on from a checkpoint of an earlier attempt."""
+
+    step: int
+    exact: bool
+
+    def __str__(self) -> str:
+        return f"goes on from step {self.step:,}"
+
+
+_TYPES: Mapping[str, type[Event]] = {cls.__name__: cls for cls in Event.__subclasses__()}
