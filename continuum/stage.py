@@ -52,6 +52,7 @@ __all__ = [
     "Stage",
     "StageContext",
     "Text",
+    "TextPart",
     "closest",
     "cosmetic_field",
     "runtime_field",
@@ -117,6 +118,17 @@ class Text:
         if self.sha256 is None or other.sha256 is None:
             return self.source == other.source
         return self.sha256 == other.sha256
+
+
+@dataclass(frozen=True)
+class TextPart:
+    """What of a corpus a dataset trains on, or validates on: all of it, or a side of a division."""
+
+    corpus: Ref[Corpus]
+    fraction: float | None = None
+    """So much of it validates: documents that are drawn, or the end of each."""
+    files: tuple[str, ...] | None = None
+    """The texts of these names or globs validate."""
 
 
 @dataclass(frozen=True)
@@ -256,6 +268,8 @@ class Stage(Spec):
     news: ClassVar[Mapping[int, tuple[str, ...]]] = {}
     """For each version after the first, what it makes otherwise: the plan says so when it runs a
     finished stage again."""
+    aliases: ClassVar[tuple[str, ...]] = ()
+    """Names that other programs have for this kind, for who writes one of them."""
     refused: ClassVar[Mapping[str, str]] = {}
     """Why this kind has not a field that others have, for who writes it here."""
     trains: ClassVar[bool] = False
@@ -323,6 +337,22 @@ class Stage(Spec):
             pins: What the lock says its sources are.
         """
         return ()
+
+    def training_texts(self) -> TextPart | None:
+        """Texts that a dataset of this stage trains on; None where that is not known."""
+        return None
+
+    def validation_texts(self) -> TextPart | None:
+        """Texts that a dataset of this stage validates on; None where there are none."""
+        return None
+
+    def unpinned(self, pins: Mapping[str, str]) -> Iterator[Problem]:
+        """Sources that may change, of which neither the spec nor the lock says what they are.
+
+        Args:
+            pins: What the lock says.
+        """
+        return iter(())
 
     def pins(self, artifact: Artifact) -> dict[str, str]:
         """What each source that may move was when `artifact` was made, by how the spec names it.

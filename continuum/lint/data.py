@@ -8,7 +8,6 @@ from continuum.lint.subject import Finding, Subject, Training
 from continuum.plan import PlannedStage
 from continuum.recipe import BUDGET_FIELDS, Recipe, ResumeSchedule
 from continuum.spec.keys import KeyPath
-from continuum.stages.tokenize import Tokenize
 
 ROUNDING = 1.001
 """Passes above this are more than one."""
@@ -71,7 +70,7 @@ def missing_validation(subject: Subject) -> Iterator[Finding]:
             continue
         for ref in training.recipe.all_data:
             stage = subject.plan.stages[ref.stage].stage
-            if isinstance(stage, Tokenize) and stage.validation == "none":
+            if stage.training_texts() is not None and stage.validation_texts() is None:
                 yield Finding(
                     _evaluation_path(subject, training, ref.stage),
                     f"{ref.stage!r} has no validation text to evaluate {name!r} on, so the run "

@@ -15,7 +15,6 @@ from continuum.lint.texts import leaking_text, training_part, validation_part
 from continuum.plan import Plan, PlannedStage
 from continuum.recipe import Recipe
 from continuum.stage import Ref
-from continuum.stages.tokenize import Tokenize
 
 
 @dataclass(frozen=True)
@@ -135,11 +134,11 @@ def corpus_items(stages: Mapping[str, PlannedStage], name: str) -> list[CorpusIt
     """The items of a dataset's corpora, in order; none where a corpus is gone or has changed."""
     dataset = stages[name]
     found: list[CorpusItem] = []
-    if not isinstance(dataset.stage, Tokenize):  # an imported one
-        return found
+    parts = (dataset.stage.training_texts(), dataset.stage.validation_texts())
+    corpora = dict.fromkeys(part.corpus for part in parts if part is not None)
     try:
         record = dataset.run.record()
-        for ref in dataset.stage.corpora:
+        for ref in corpora:
             corpus = stages[ref.stage].run.artifact()
             used = record.input(str(ref), stages[ref.stage].fingerprint)
             if not isinstance(corpus, Corpus) or used is None or used.digest != corpus.digest:

@@ -6,9 +6,7 @@ from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 
 from continuum.plan import PlannedStage
-from continuum.stage import Text
-from continuum.stages.tokenize import Tokenize
-from continuum.text.validation import ByCorpus, ByFiles, ByFraction
+from continuum.stage import Text, TextPart
 
 WILDCARDS = "*?["
 
@@ -26,25 +24,20 @@ class Part:
 
 def training_part(stages: Mapping[str, PlannedStage], name: str) -> Part | None:
     """What a dataset trains on; None where the plan does not know."""
-    stage = stages[name].stage
-    if not isinstance(stage, Tokenize):
-        return None
-    texts = _texts(stages, stage.corpus.stage)
-    if isinstance(stage.validation, ByFraction):
-        return Part(texts, fraction=stage.validation.fraction)
-    if isinstance(stage.validation, ByFiles):
-        return Part(texts, files=stage.validation.files)
-    return Part(texts)
+    return _part(stages, stages[name].stage.training_texts())
 
 
 def validation_part(stages: Mapping[str, PlannedStage], name: str) -> Part | None:
     """What a dataset validates on; None where there is nothing, or the plan does not know."""
-    stage = stages[name].stage
-    if not isinstance(stage, Tokenize) or stage.validation == "none":
+    return _part(stages, stages[name].stage.validation_texts())
+
+
+def _part(stages: Mapping[str, PlannedStage], part: TextPart | None) -> Part | None:
+    if part is None:
         return None
-    if isinstance(stage.validation, ByCorpus):
-        return Part(_texts(stages, stage.validation.corpus.stage))
-    return training_part(stages, name)
+    corpus = part.corpus.stage
+    texts = stages[corpus].forecast.texts or (Text(f"corpus {corpus!r}"),)
+    return Part(texts, part.fraction, part.files)
 
 
 def leaking_text(training: Part, validation: Part) -> str | None:
@@ -80,7 +73,3 @@ def _leaks(trained: str, validated: str, training: Part, validation: Part) -> bo
 def _matches(source: str, patterns: tuple[str, ...]) -> bool:
     names = {source, PurePosixPath(source).name}
     return any(name == p or fnmatchcase(name, p) for name in names for p in patterns)
-
-
-def _texts(stages: Mapping[str, PlannedStage], corpus: str) -> tuple[Text, ...]:
-    return stages[corpus].forecast.texts or (Text(f"corpus {corpus!r}"),)

@@ -18,7 +18,6 @@ from continuum.seeds import Seeds
 from continuum.spec.compose import Composition, blame_variables, compose
 from continuum.spec.diagnostics import Diagnostic, SpecError, in_order
 from continuum.spec.faults import Faults
-from continuum.spec.foreign import KINDS
 from continuum.spec.keys import KeyPath, suggest
 from continuum.spec.mend import is_only_in_base, mend_stages, unknown_kind
 from continuum.spec.nulls import drop_nulls
@@ -306,7 +305,8 @@ def _kind_of(name: str, node: Node, faults: Faults) -> type[Stage] | None:
         return None
     cls = kinds.get(kind.value)
     if cls is None:
-        suggestion = KINDS.get(kind.value.lower()) or suggest(kind.value, kinds)
+        aliases = {alias: name for name, known in kinds.items() for alias in known.aliases}
+        suggestion = aliases.get(kind.value.lower()) or suggest(kind.value, kinds)
         faults.add("E105", (*where, "kind"), unknown_kind(kind.value), suggestion)
     return cls
 

@@ -106,8 +106,6 @@ _RELATED: Mapping[str, Sequence[str]] = {
     ),
 }  # fmt: skip
 """What is told by that field here, if otherwise; a dotted one says where it stands."""
-KINDS: Mapping[str, str] = {"train": "pretrain", "training": "pretrain"}
-"""Our kinds of stages, by what others call them."""
 
 
 def _reversed(names: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:

@@ -33,6 +33,7 @@ from continuum.text.foreign_tokenizers import foreign_tokenizer
 if TYPE_CHECKING:  # the HTTP client takes a while to import, and plans need none
     from continuum.sources.hub import HubFile, HubRevision
 
+COMMIT = re.compile(r"[0-9a-f]{40}")
 PARTIAL_DIR = "partial"
 """In the run folder, beside `output/`: what has arrived, so that a killed download goes on."""
 WEIGHT_PATTERNS = (
@@ -105,6 +106,16 @@ class Download(Stage):
     @property
     def _source(self) -> str:
         return f"{self.repo}@{self.revision}"
+
+    def unpinned(self, pins: Mapping[str, str]) -> Iterator[Problem]:
+        if COMMIT.fullmatch(self.revision) or self._source in pins:
+            return
+        yield Problem(
+            ("revision",) if "revision" in self.model_fields_set else ("repo",),
+            f"revision {self.revision!r} may mean another commit tomorrow",
+            "write the commit's 40 hexadecimal digits, or commit the continuum.lock that a run "
+            "writes",
+        )
 
     def pins(self, artifact: Artifact) -> dict[str, str]:
         commit = getattr(artifact, "commit", None)

@@ -172,6 +172,15 @@ class Fetch(Stage):
             found += local or [Text(str(source.path or source.python))]
         return tuple(found)
 
+    def unpinned(self, pins: Mapping[str, str]) -> Iterator[Problem]:
+        for index, source in enumerate(self.sources):
+            if source.url is not None and source.sha256 is None and source.url not in pins:
+                yield Problem(
+                    ("sources", index, "url"),
+                    "nothing says which bytes this address has to give",
+                    "add the file's `sha256`, or commit the continuum.lock that a run writes",
+                )
+
     def pins(self, artifact: Artifact) -> dict[str, str]:
         assert isinstance(artifact, Corpus), "a fetch makes a corpus"
         urls = self._urls_that_may_change()

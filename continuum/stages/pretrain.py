@@ -44,6 +44,7 @@ class Pretrain(NewTraining):
     seeds: TrainingSeeds = TrainingSeeds()
     """The seeds one by one; those of the experiment where neither says otherwise."""
 
+    aliases: ClassVar[tuple[str, ...]] = ("train", "training")
     version: ClassVar[int] = 2
     news: ClassVar[Mapping[int, tuple[str, ...]]] = {
         2: (

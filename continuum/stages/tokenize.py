@@ -30,6 +30,7 @@ from continuum.stage import (
     Ref,
     Stage,
     StageContext,
+    TextPart,
     runtime_field,
 )
 from continuum.text.marks import DocumentPolicy, document_marks, mark_warnings, missing_mark
@@ -107,6 +108,17 @@ class Tokenize(Stage):
                 f"{str(self.corpus)!r} would be the training and the validation text",
                 "name another corpus, or use {fraction: 0.05}",
             )
+
+    def training_texts(self) -> TextPart:
+        if isinstance(self.validation, ByFraction):
+            return TextPart(self.corpus, fraction=self.validation.fraction)
+        files = self.validation.files if isinstance(self.validation, ByFiles) else None
+        return TextPart(self.corpus, files=files)
+
+    def validation_texts(self) -> TextPart | None:
+        if isinstance(self.validation, ByCorpus):
+            return TextPart(self.validation.corpus)
+        return None if self.validation == "none" else self.training_texts()
 
     def forecast(self, inputs: Mapping[str, PlanInput], experiment_folder: Path) -> Forecast:
         problems = []
