@@ -113,9 +113,10 @@ RTF = FileKind("a rich-text (RTF) document", _EXPORT, ".rtf")
 WARC = FileKind(
     "a WARC web archive", "extract the texts first, for example as JSON lines", ".warc .wet"
 )
-IMAGE = FileKind("an image", _NO_TEXT, ".png .jpg .jpeg .gif .webp .bmp .tif .tiff")
-SOUND = FileKind("sound or video", _NO_TEXT, ".mp3 .wav .flac .ogg .mp4 .mkv .avi")
-PROGRAM = FileKind("a compiled program", _NO_TEXT, ".exe .dll .so .o .pyc .class .wasm")
+IMAGE = FileKind("an image", _NO_TEXT, ".png .jpg .jpeg .gif .webp .bmp .tif .tiff .ico")
+SOUND = FileKind("sound or video", _NO_TEXT, ".mp3 .wav .flac .ogg .m4a .mp4 .mkv .avi .mov .webm")
+FONT = FileKind("a font", _NO_TEXT, ".ttf .otf .woff .woff2")
+PROGRAM = FileKind("a compiled program", _NO_TEXT, ".exe .dll .so .dylib .o .pyc .class .wasm")
 XZ = FileKind("xz or lzma data", _REPACK.format("xz"), ".xz .lzma")
 BZIP2 = FileKind("bzip2 data", _REPACK.format("bzip2"), ".bz2")
 LZ4 = FileKind("lz4 data", _REPACK.format("lz4"), ".lz4")
@@ -123,7 +124,7 @@ LZIP = FileKind("lzip data", _REPACK.format("lzip"), ".lz")
 COMPRESS = FileKind("data packed by compress", "unpack it first (`gzip -d FILE`)", ".z")
 SEVEN_ZIP = FileKind("a 7z archive", f"{_UNPACK} (`7z x FILE`)", ".7z")
 RAR = FileKind("a RAR archive", f"{_UNPACK} (`unrar x FILE`)", ".rar")
-PACKAGE = FileKind("an ar archive (.deb or .a)", _UNPACK, ".deb")
+PACKAGE = FileKind("an ar archive (.deb or .a)", _UNPACK, ".deb .a")
 CPIO = FileKind("a cpio archive", f"{_UNPACK} (`cpio -i < FILE`)", ".cpio")
 GGUF = FileKind("a GGUF model", "weights are no text", ".gguf")
 OFFICE = FileKind("an office document (OLE: .doc, .xls, .ppt)", _EXPORT, ".doc .xls .ppt")
@@ -156,6 +157,8 @@ JSON = FileKind(
 )
 POINTERS = (LFS, ANNEX, XET)
 """What stands in the place of a file that is kept elsewhere."""
+WITHOUT_TEXT = (IMAGE, SOUND, FONT, PROGRAM, PACKAGE, JAR, WHEEL)
+"""What lies beside texts and never holds any."""
 TEXT_KINDS = (JSON, DVC)
 """Those that are written in plain text."""
 

@@ -21,6 +21,7 @@ from continuum.problems import Problem
 from continuum.sources.file_kinds import (
     MARKUP_SUFFIXES,
     TEXT_KINDS,
+    WITHOUT_TEXT,
     is_web_page,
     kind_of_suffix,
     recognize,
@@ -43,16 +44,9 @@ _COMPANION = re.compile(
     r"(readme|licen[cs]es?|copying|notices?|changelogs?|changes|citations?)([-_.].*|\d*)?", re.I
 )
 _METADATA = re.compile(r"dataset_infos?\.json|\.gitattributes", re.I)
-_NO_TEXT = re.compile(
-    r"\.(png|jpe?g|gif|bmp|tiff?|webp|ico|mp[34]|wav|flac|ogg|m4a|mkv|avi|mov|webm|[ot]tf|woff2?"
-    r"|so|dll|dylib|exe|o|a|class|jar|whl)"
-)
 _JSON_LINES = re.compile(r"\.(json|jsonl|ndjson|jl)")
-_OTHER_FORMATS = re.compile(
-    r"\.(json|ndjson|jl|[ct]sv|parquet|arrow|feather|html?|xml|ya?ml|toml|ini|pdf|docx?|rtf|epub"
-    r"|ipynb|zip|tar|tgz|7z|rar|warc|pkl|pickle|np[yz]|bin|pth?|safetensors|db|sqlite|h5|hdf5|gguf)"
-)
-"""Suffixes that say what a file is, and that it is none of ours."""
+_OTHER_TEXT = re.compile(r"\.(ndjson|jl|[ct]sv|html?|xml|ya?ml|toml|ini|ipynb|bin)")
+"""Suffixes that say what a file is, and that it is none of ours; more are of `FileKind`s."""
 
 
 @dataclass(frozen=True)
@@ -197,19 +191,22 @@ def choose_texts(folder: str, found: FoundFiles, stated: str | None) -> FoundFil
     taken: list[LocalFile] = []
     left = Counter(found.left)
     for file in found.files:
-        reason = _why_left(file.name)
-        if reason is None:
-            taken.append(file)
+        last = PurePosixPath(file.name).name
+        if _COMPANION.fullmatch(last):
+            left[COMPANIONS] += 1
+        elif _METADATA.fullmatch(last):
+            left[last.lower()] += 1
+        elif kind_of_suffix(last) in WITHOUT_TEXT:
+            left[label_of(last)] += 1
         else:
-            left[reason] += 1
-    counts = Counter(label_of(file.name) for file in taken)
+            taken.append(file)
     if not taken:
         why = f"left: {describe_files(left)}" if left else "it is empty"
         raise PreflightError(
             f"{folder}: there is no text to take in this folder ({why}); "
             f"a pattern takes what it names, as in `path: {folder}/**/*.txt`"
         )
-    _check_one_format(folder, counts, stated)
+    _check_one_format(folder, Counter(label_of(file.name) for file in taken), stated)
     return FoundFiles(tuple(taken), left)
 
 
@@ -276,31 +273,23 @@ def kept_name(number: int, name: str) -> str:
     return f"{number:05d}-{safe[-MAX_NAME_LETTERS:]}"
 
 
-def _why_left(name: str) -> str | None:
-    last = name.rpartition("/")[2]
-    if _COMPANION.fullmatch(last):
-        return COMPANIONS
-    if _METADATA.fullmatch(last):
-        return last.lower()
-    label = label_of(name)
-    return label if _NO_TEXT.fullmatch(label) else None
-
-
 def _check_one_format(folder: str, counts: Counter[str], stated: str | None) -> None:
-    formats = {_format_of(label) for label in counts}
-    has_others = stated is not None and any(_conflicts(label, stated) for label in counts)
-    if len(formats - {None}) > 1 or has_others:
+    formats = {label: _format_of(label) for label, _ in counts.most_common()}
+    known = [label for label, found in formats.items() if found is not None]
+    examples = " or ".join(f"`path: {folder}/**/*{label}`" for label in known[:2] or [".txt"])
+    conflict = stated is not None and any(_conflicts(label, stated) for label in counts)
+    if conflict or len({formats[label] for label in known}) > 1:
         said = f" and `format: {stated}` is stated" if stated is not None else ""
         raise PreflightError(
             f"{folder}: this folder holds {describe_files(counts)}{said}; name the files of one "
-            f"format by a pattern, {_examples(folder, counts)}"
+            f"format by a pattern, as in {examples}"
         )
-    if stated is None and None in formats:
-        unknown = {label: n for label, n in counts.items() if _format_of(label) is None}
+    if stated is None and len(known) < len(formats):
+        unknown = {label: number for label, number in counts.items() if label not in known}
         raise PreflightError(
             f"{folder}: the suffix of {describe_files(unknown)} says no format "
             f"(the folder holds {describe_files(counts)}); state `format: txt`, md, py or jsonl, "
-            f"or name the files by a pattern, {_examples(folder, counts)}"
+            f"or name the files by a pattern, as in {examples}"
         )
 
 
@@ -310,12 +299,10 @@ def _format_of(label: str) -> str | None:
 
 def _conflicts(label: str, stated: str) -> bool:
     """True if a suffix says another format than the stated one."""
-    own = _format_of(label)
-    if own is not None:
-        return own != stated
-    suffix = _plain_suffix(label)
-    is_lines = stated == "jsonl" and _JSON_LINES.fullmatch(suffix) is not None
-    return _OTHER_FORMATS.fullmatch(suffix) is not None and not is_lines
+    own, suffix = _format_of(label), _plain_suffix(label)
+    if own is not None or (stated == "jsonl" and _JSON_LINES.fullmatch(suffix)):
+        return own not in {None, stated}
+    return _OTHER_TEXT.fullmatch(suffix) is not None or kind_of_suffix(f"x{suffix}") is not None
 
 
 def _is_of_other_kind(label: str, stated: str) -> bool:
@@ -326,9 +313,3 @@ def _is_of_other_kind(label: str, stated: str) -> bool:
 
 def _plain_suffix(label: str) -> str:
     return re.sub(r"(.)\.(gz|zst|xz|bz2)$", r"\1", label)
-
-
-def _examples(folder: str, counts: Counter[str]) -> str:
-    known = [label for label, _ in counts.most_common() if _format_of(label) is not None]
-    labels = known[:2] or [".txt"]
-    return "as in " + " or ".join(f"`path: {folder}/**/*{label}`" for label in labels)
