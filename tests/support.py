@@ -19,6 +19,7 @@ def run_stage(
     inputs: Mapping[str, Artifact] | None = None,
     seeds: Mapping[str, int] | None = None,
     events: list[Event] | None = None,
+    pins: Mapping[str, str] | None = None,
 ) -> Artifact:
     """Run `stage` in this process, publish its artifact, and return it as others see it."""
     number = len(list((folder / "runs").glob("*"))) if (folder / "runs").exists() else 0
@@ -29,6 +30,7 @@ def run_stage(
         kind=stage.kind,
         identity={"files": {name: sha256_file(path) for name, path in local.items()}},
         seeds={"split": 0} if seeds is None else dict(seeds),
+        pins=dict(pins or {}),
     )
     report = events.append if events is not None else lambda event: None
     ctx = StageContext(run, record, inputs or {}, report)

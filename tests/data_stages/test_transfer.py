@@ -77,7 +77,7 @@ def test_another_part_than_asked_for_is_not_joined(texts: TextServer, tmp_path: 
 
 
 def test_a_file_without_a_stated_length_arrives(texts: TextServer, tmp_path: Path) -> None:
-    texts.says_length = False
+    texts.stated_length = ""
     assert fetch(texts, tmp_path) == BODY
 
 
@@ -140,7 +140,7 @@ def test_an_unreachable_server_is_named(tmp_path: Path) -> None:
 
 
 def test_a_file_larger_than_the_disk_is_refused_at_once(texts: TextServer, tmp_path: Path) -> None:
-    texts.claimed_length = 10**17
+    texts.stated_length = str(10**17)
     with pytest.raises(StageFailedError, match="100,000,000,000,000,000 bytes are to come"):
         fetch(texts, tmp_path)
 

@@ -16,15 +16,13 @@ import urllib.parse
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from tests.servers.texts import SeenRequest
+from tests.servers.texts import Handler, SeenRequest, serving
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 LFS_MIN_BYTES = 1024
-PIECE_BYTES = 1 << 16
 
 
 @dataclass
@@ -55,34 +53,26 @@ class HubServer:
 
 
 class _RefusedError(Exception):
-    def __init__(self, status: int, code: str | None = None) -> None:
+    def __init__(self, status: int, code: str = "") -> None:
         super().__init__(status)
         self.status = status
         self.code = code
 
 
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
+class _Handler(Handler):
     hub: HubServer
 
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # the base class' name
-        pass
-
-    def do_HEAD(self) -> None:
-        self._answer()
-
-    def do_GET(self) -> None:
-        self._answer()
+    def drops(self) -> list[int]:
+        return self.hub.drop_after if "/resolve/" in self.path else []
 
     def _answer(self) -> None:
         hub = self.hub
-        self.close_connection = True
-        path = urllib.parse.unquote(urllib.parse.urlsplit(self.path).path)
-        hub.requests.append(SeenRequest(self.command, path, dict(self.headers.items())))
+        self.path = urllib.parse.unquote(self.path.partition("?")[0])
+        hub.requests.append(self.seen())
         try:
             if hub.failures:
                 raise _RefusedError(hub.failures.pop(0))
-            parts = path.strip("/").split("/")
+            parts = self.path.strip("/").split("/")
             if parts[:2] == ["api", "models"]:
                 self._answer_api("/".join(parts[2:4]), parts[4:])
             elif len(parts) > 4 and parts[2] == "resolve":
@@ -90,9 +80,10 @@ class _Handler(BaseHTTPRequestHandler):
             else:
                 raise _RefusedError(404)
         except _RefusedError as refused:
-            headers = {"X-Error-Code": refused.code} if refused.code else {}
-            body = json.dumps({"error": refused.code or "refused"}).encode()
-            self._send(refused.status, headers, body)
+            headers = {"X-Error-Code": refused.code}
+            self.answer(refused.status, headers, json.dumps({"error": refused.code}).encode())
+
+    do_GET = do_HEAD = _answer  # noqa: N815  # the base class' names
 
     def _answer_api(self, repo: str, rest: list[str]) -> None:
         folder = self._folder(repo)
@@ -113,7 +104,7 @@ class _Handler(BaseHTTPRequestHandler):
                 "gated": "manual" if repo in self.hub.gated else False,
                 "siblings": entries,
             }
-        self._send(200, {"Content-Type": "application/json"}, json.dumps(document).encode())
+        self.answer(200, {"Content-Type": "application/json"}, json.dumps(document).encode())
 
     def _answer_file(self, repo: str, revision: str, name: str) -> None:
         folder = self._folder(repo)
@@ -128,21 +119,15 @@ class _Handler(BaseHTTPRequestHandler):
         headers = {"ETag": f'"{tag}"', "X-Repo-Commit": commit, "Accept-Ranges": "bytes"}
         if self.hub.storage_url is not None and "lfs" in entry:
             linked = {"X-Linked-Etag": headers["ETag"], "X-Linked-Size": str(entry["size"])}
-            self._send(302, {**headers, **linked, "Location": self.hub.storage_url}, b"")
-        else:
-            self._serve(path, headers)
-
-    def _serve(self, path: Path, headers: dict[str, str]) -> None:
+            self.answer(302, {**headers, **linked, "Location": self.hub.storage_url})
+            return
         body = bytearray(path.read_bytes())
         if path.name in self.hub.corrupt:
             body[0] ^= 1
-        asked = self.headers.get("Range")
-        if asked is None or not self.hub.understands_range:
-            self._send(200, headers, bytes(body), is_file=True)
-            return
-        start = int(asked.removeprefix("bytes=").partition("-")[0])
-        span = f"bytes {start}-{len(body) - 1}/{len(body)}"
-        self._send(206, {**headers, "Content-Range": span}, bytes(body[start:]), is_file=True)
+        start = self.hub.requests[-1].first_byte if self.hub.understands_range else 0
+        if start:
+            headers["Content-Range"] = f"bytes {start}-{len(body) - 1}/{len(body)}"
+        self.answer(206 if start else 200, headers, bytes(body[start:]))
 
     def _folder(self, repo: str) -> Path:
         folder = self.hub.root / repo
@@ -160,24 +145,6 @@ class _Handler(BaseHTTPRequestHandler):
         if revision in commits.values():
             return revision
         raise _RefusedError(404, "RevisionNotFound")
-
-    def _send(
-        self, status: int, headers: dict[str, str], body: bytes, *, is_file: bool = False
-    ) -> None:
-        self.send_response(status)
-        for name, value in {**headers, "Content-Length": str(len(body))}.items():
-            self.send_header(name, value)
-        self.send_header("Connection", "close")
-        self.end_headers()
-        if self.command == "HEAD":
-            return
-        drops = is_file and self.hub.drop_after
-        limit = self.hub.drop_after.pop(0) if drops else len(body)
-        try:
-            for start in range(0, limit, PIECE_BYTES):
-                self.wfile.write(body[start : min(start + PIECE_BYTES, limit)])
-        except OSError:  # the client has gone
-            self.close_connection = True
 
 
 def _entry(path: Path, folder: Path) -> dict[str, Any]:
@@ -197,18 +164,12 @@ def _entry(path: Path, folder: Path) -> dict[str, Any]:
 @contextmanager
 def serve_hub(root: Path, *, port: int = 0) -> Iterator[HubServer]:
     """A running Hub of the repositories below `root`; a free port unless one is given."""
-    handler = type("Handler", (_Handler,), {})
-    server = ThreadingHTTPServer(("127.0.0.1", port), handler)
-    hub = HubServer(f"http://127.0.0.1:{server.server_address[1]}", root)
-    handler.hub = hub  # type: ignore[attr-defined]  # declared on _Handler
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    try:
-        yield hub
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+
+    class Bound(_Handler):
+        hub = HubServer("", root)
+
+    with serving(Bound, port=port) as Bound.hub.url:
+        yield Bound.hub
 
 
 def main() -> None:

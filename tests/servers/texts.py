@@ -47,31 +47,63 @@ class TextServer:
     understands_range: bool = True
     range_shift: int = 0
     """Answer ranges with bytes so much further on."""
-    says_length: bool = True
-    claimed_length: int | None = None
-    content_encoding: str | None = None
+    stated_length: str | None = None
+    """Instead of the true one; empty for none."""
+    content_encoding: str = ""
 
 
-class _Handler(BaseHTTPRequestHandler):
+class Handler(BaseHTTPRequestHandler):
+    """Answers one request a connection, and may break off within the body."""
+
     protocol_version = "HTTP/1.1"
-    texts: TextServer
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # the base class' name
         pass
 
+    def seen(self) -> SeenRequest:
+        self.close_connection = True
+        return SeenRequest(self.command, self.path, dict(self.headers.items()))
+
+    def answer(
+        self, status: int, headers: dict[str, str], body: bytes = b"", *, pause_s: float = 0.0
+    ) -> None:
+        """Send `body`, or as much of it as `drops` says next; its length unless one is stated."""
+        self.send_response(status)
+        for name, value in {"Content-Length": str(len(body)), **headers}.items():
+            if value:
+                self.send_header(name, value)
+        self.send_header("Connection", "close")
+        self.end_headers()
+        drops = self.drops() if body and self.command == "GET" else []
+        limit = drops.pop(0) if drops else len(body)
+        try:
+            for start in range(0, limit if self.command == "GET" else 0, PIECE_BYTES):
+                self.wfile.write(body[start : min(start + PIECE_BYTES, limit)])
+                time.sleep(pause_s)
+        except OSError:  # the client has gone
+            self.close_connection = True
+
+    def drops(self) -> list[int]:
+        """For each of the next bodies: after how many bytes the connection is closed."""
+        raise NotImplementedError
+
+
+class _TextHandler(Handler):
+    texts: TextServer
+
+    def drops(self) -> list[int]:
+        return self.texts.drop_after
+
     def do_GET(self) -> None:
         texts = self.texts
-        self.close_connection = True
-        texts.requests.append(SeenRequest("GET", self.path, dict(self.headers.items())))
+        texts.requests.append(self.seen())
         if self.path in texts.redirects:
-            self._finish(302, {"Location": texts.redirects[self.path]})
+            self.answer(302, {"Location": texts.redirects[self.path]})
         elif texts.unavailable > 0:
             texts.unavailable -= 1
-            self._finish(503, {"Retry-After": "0"})
-        elif texts.status is not None:
-            self._finish(texts.status, {})
-        elif self.path not in texts.files:
-            self._finish(404, {})
+            self.answer(503, {"Retry-After": "0"})
+        elif texts.status is not None or self.path not in texts.files:
+            self.answer(texts.status or 404, {})
         else:
             self._serve(texts.files[self.path])
 
@@ -80,37 +112,14 @@ class _Handler(BaseHTTPRequestHandler):
         asked = self.headers.get("Range") if texts.understands_range else None
         start = 0 if asked is None else texts.requests[-1].first_byte + texts.range_shift
         if asked is not None and start >= len(body):
-            self._finish(416, {"Content-Range": f"bytes */{len(body)}"})
+            self.answer(416, {"Content-Range": f"bytes */{len(body)}"})
             return
-        payload, headers = body[start:], {}
-        if texts.content_encoding:
-            headers["Content-Encoding"] = texts.content_encoding
+        headers = {"Content-Encoding": texts.content_encoding}
         if asked is not None:
             headers["Content-Range"] = f"bytes {start}-{len(body) - 1}/{len(body)}"
-        if texts.says_length:
-            headers["Content-Length"] = str(texts.claimed_length or len(payload))
-        self._head(206 if asked is not None else 200, headers)
-        self._send(payload)
-
-    def _send(self, payload: bytes) -> None:
-        limit = self.texts.drop_after.pop(0) if self.texts.drop_after else len(payload)
-        try:
-            for start in range(0, min(limit, len(payload)), PIECE_BYTES):
-                self.wfile.write(payload[start : min(start + PIECE_BYTES, limit)])
-                if self.texts.pause_s:
-                    time.sleep(self.texts.pause_s)
-        except OSError:  # the client has gone
-            self.close_connection = True
-
-    def _finish(self, status: int, headers: dict[str, str]) -> None:
-        self._head(status, {**headers, "Content-Length": "0"})
-
-    def _head(self, status: int, headers: dict[str, str]) -> None:
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.send_header("Connection", "close")
-        self.end_headers()
+        if texts.stated_length is not None:
+            headers["Content-Length"] = texts.stated_length
+        self.answer(200 if asked is None else 206, headers, body[start:], pause_s=texts.pause_s)
 
 
 class _QuietServer(ThreadingHTTPServer):
@@ -119,27 +128,36 @@ class _QuietServer(ThreadingHTTPServer):
 
 
 @contextmanager
-def serve_texts(
-    files: dict[str, bytes] | None = None, *, certificate: tuple[Path, Path] | None = None
-) -> Iterator[TextServer]:
-    """A running server of `files` (by URL path, with its slash), on a free port.
+def serving(
+    handler: type[Handler], *, port: int = 0, certificate: tuple[Path, Path] | None = None
+) -> Iterator[str]:
+    """The URL of a server that runs: on a free port, unless one is given.
 
     With `certificate`, the files of a certificate and its key, it speaks https.
     """
-    handler = type("Handler", (_Handler,), {})
-    server = _QuietServer(("127.0.0.1", 0), handler)
-    scheme = "http" if certificate is None else "https"
+    server = _QuietServer(("127.0.0.1", port), handler)
     if certificate is not None:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         context.load_cert_chain(*certificate)
         server.socket = context.wrap_socket(server.socket, server_side=True)
-    texts = TextServer(f"{scheme}://127.0.0.1:{server.server_address[1]}", dict(files or {}))
-    handler.texts = texts  # type: ignore[attr-defined]  # declared on _Handler
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:
-        yield texts
+        yield f"{'https' if certificate else 'http'}://127.0.0.1:{server.server_address[1]}"
     finally:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+@contextmanager
+def serve_texts(
+    files: dict[str, bytes] | None = None, *, certificate: tuple[Path, Path] | None = None
+) -> Iterator[TextServer]:
+    """A running server of `files` (by URL path, with its slash)."""
+
+    class Bound(_TextHandler):
+        texts = TextServer("", dict(files or {}))
+
+    with serving(Bound, certificate=certificate) as Bound.texts.url:
+        yield Bound.texts
