@@ -96,6 +96,11 @@ _KNOWN = (
         "CUDA_LAUNCH_BLOCKING=1 names the operation",
     ),
     _Known(
+        re.compile(r"No available kernel\. Aborting execution"),
+        "the kernel of runtime.attention cannot compute this model's attention on this device or "
+        "in this precision (cudnn and flash take no fp32); set runtime.attention to auto",
+    ),
+    _Known(
         re.compile(
             r"illegal memory access was encountered|unspecified launch failure"
             r"|misaligned address|illegal instruction was encountered"

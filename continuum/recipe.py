@@ -172,6 +172,17 @@ class CheckpointPolicy(Spec):
     """`full` is LitGPT's single file; `sharded` has each process of an fsdp run write its part."""
 
 
+MicroBatchSize = Annotated[
+    Annotated[int, Field(ge=1)] | Literal["auto"],
+    WithJsonSchema({"type": ["integer", "string"], "minimum": 1, "pattern": "^auto$"}),
+]
+"""A count of sequences, or `auto`."""
+LARGEST_UNASKED = 4
+"""Sequences of a micro-batch that `auto` takes at most where nothing says that more would help: on
+a CPU, where more are no faster (pythia-14m: 4 cost 114 ms a sequence of 256 tokens, 3 cost 111),
+and where the memory is not known."""
+
+
 class Runtime(Spec):
     """How the work is done; none of it changes what is learned."""
 
@@ -186,11 +197,15 @@ class Runtime(Spec):
     accumulate_unsharded: bool = False
     """Whether each device of an fsdp run adds up the gradients of the whole model and shards them
     once a step: less traffic than once a micro-batch, for memory of a whole model's gradients."""
-    micro_batch_size: int = Field(4, ge=1, json_schema_extra={UNIT: "sequences"})
-    """Sequences of one forward pass on one device, LitGPT's default."""
+    micro_batch_size: MicroBatchSize = Field(4, json_schema_extra={UNIT: "sequences"})
+    """Sequences of one forward pass on one device; 4 is LitGPT's default. `auto` takes as many as
+    the device's memory allows by the forecast and by a trial, and on a CPU no more than 4."""
     activation_checkpointing: Literal["auto", "off", "selective", "full"] = "auto"
     """What the backward pass computes again instead of keeping it: with `full` each block, with
     `selective` all of it but attention; `auto` does the least with which training fits."""
+    attention: Literal["auto", "cudnn", "flash", "efficient", "math"] = "auto"
+    """The kernel of scaled_dot_product_attention: `auto` takes the first that can compute it, in an
+    order that depends on the GPU and on `deterministic`; any other is used alone."""
     compile: Literal["auto", "on", "off"] = "auto"
     """torch.compile: `auto` compiles on CUDA only."""
     deterministic: bool = False
@@ -299,6 +314,33 @@ class Recipe(Hyperparameters):
     @property
     def tokens_per_step(self) -> int:
         return self.global_batch_size * self.sequence_length
+
+    @property
+    def micro_batch_size(self) -> int:
+        """Sequences of one forward pass; only where `auto` is decided."""
+        size = self.runtime.micro_batch_size
+        assert isinstance(size, int), "with_micro_batch_size decides it"
+        return size
+
+    def with_micro_batch_size(self, size: int) -> "Recipe":
+        """The same recipe with `runtime.micro_batch_size` decided."""
+        runtime = self.runtime.model_copy(update={"micro_batch_size": size})
+        return self.model_copy(update={"runtime": runtime})
+
+    def micro_batch_sizes(self, most: int | None = None) -> list[int]:
+        """The sizes of `micro_batch_size`, largest first: the one written, or for `auto` each that
+        divides a process's share of a global batch.
+
+        Args:
+            most: No larger ones than this for `auto`.
+        """
+        written = self.runtime.micro_batch_size
+        if isinstance(written, int):
+            return [written]
+        world_size = self.runtime.devices * self.runtime.num_nodes
+        share = max(1, self.global_batch_size // world_size)
+        largest = share if most is None else min(share, most)
+        return [size for size in range(largest, 0, -1) if share % size == 0]
 
     @property
     def budget(self) -> str:

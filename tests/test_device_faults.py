@@ -18,7 +18,7 @@ from continuum.device_faults import (
 from continuum.launchers import describe_death
 from continuum.preflight.memory import WAYS_OUT
 from continuum.recipe import Runtime
-from continuum.training.fabric import driver_refusal
+from continuum.training.resolved import driver_refusal
 
 OUT_OF_MEMORY = (
     "CUDA out of memory. Tried to allocate 6.14 GiB. GPU 0 has a total capacity of 79.11 GiB of "

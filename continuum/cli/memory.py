@@ -11,8 +11,8 @@ from continuum.cli.columns import Columns, show_line
 from continuum.cli.console import print_json
 from continuum.errors import UsageError
 from continuum.figures import format_bytes
+from continuum.preflight.memory import MODES
 from continuum.preflight.memory_table import (
-    MODES,
     PRECISIONS,
     STRATEGIES,
     MemoryRow,

@@ -82,7 +82,7 @@ def _gathered_gradient_bytes(
 
 def micro_batch_tokens(recipe: Recipe) -> int:
     """Tokens of one forward pass."""
-    return recipe.runtime.micro_batch_size * recipe.sequence_length
+    return recipe.micro_batch_size * recipe.sequence_length
 
 
 def _widths(precision: str) -> tuple[int, int]:

@@ -31,7 +31,6 @@ def batch_problems(recipe: Recipe) -> Iterator[Problem]:
     """A global batch that the processes cannot share evenly."""
     runtime = recipe.runtime
     world_size = runtime.devices * runtime.num_nodes
-    at_once = world_size * runtime.micro_batch_size
     where = ("global_batch_size",)
     if recipe.global_batch_size % world_size:
         yield Problem(
@@ -39,7 +38,9 @@ def batch_problems(recipe: Recipe) -> Iterator[Problem]:
             f"global_batch_size {recipe.global_batch_size} is not divisible by devices "
             f"{runtime.devices} x num_nodes {runtime.num_nodes}; change one of them",
         )
-    elif recipe.global_batch_size % at_once:
+    elif runtime.micro_batch_size == "auto":
+        return
+    elif recipe.global_batch_size % (at_once := world_size * runtime.micro_batch_size):
         nodes = f" x num_nodes {runtime.num_nodes}" if runtime.num_nodes > 1 else ""
         yield Problem(
             where,
@@ -99,7 +100,7 @@ def unused_settings(recipe: Recipe) -> Iterator[Problem]:
 def _largest_fit(recipe: Recipe) -> int:
     world_size = recipe.runtime.devices * recipe.runtime.num_nodes
     per_device = max(1, recipe.global_batch_size // world_size)
-    sizes = range(min(recipe.runtime.micro_batch_size, per_device), 0, -1)
+    sizes = range(min(recipe.micro_batch_size, per_device), 0, -1)
     return next((size for size in sizes if per_device % size == 0), 1)
 
 

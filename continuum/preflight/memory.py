@@ -17,6 +17,7 @@ What the process itself takes, and how much more than it uses the allocator hold
 """
 
 from dataclasses import dataclass, replace
+from itertools import product
 
 from continuum.architecture import Architecture
 from continuum.figures import format_bytes
@@ -26,7 +27,7 @@ from continuum.preflight.host import HostMemory
 from continuum.preflight.nvml import CudaDevice
 from continuum.preflight.placement import Placement, world_size
 from continuum.preflight.sizes import StateSize, outer_and_block, state_size
-from continuum.recipe import Recipe
+from continuum.recipe import LARGEST_UNASKED, Recipe
 
 PROCESS_BYTES = 500_000_000
 """Resident in a process that has imported torch, Fabric and LitGPT."""
@@ -44,6 +45,8 @@ WAYS_OUT = (
 FITTING_SHARE = 0.9
 """Of a device's memory, for activations to be kept there by `activation_checkpointing: auto`: the
 rest is for what the allocator cannot use, and for the estimate's error."""
+MODES = ("off", "selective", "full")
+"""Of activation checkpointing, from the one that computes least again."""
 BYTES_OF_FP32 = 4
 GATHERED_BLOCKS = 2
 """Blocks whose parameters FSDP2 holds whole: one in use, the next on its way."""
@@ -136,27 +139,33 @@ def estimate_memory(
     )
 
 
-def choose_checkpointing(
+def fit_to_memory(
     recipe: Recipe, architecture: Architecture | None, placement: Placement, total_bytes: int | None
-) -> Placement:
-    """The placement with `activation_checkpointing` decided: as written, or by `auto` the mildest
-    with which training fits into so much memory; `full` where none does.
+) -> tuple[Recipe, Placement]:
+    """Decide `micro_batch_size` and `activation_checkpointing`, where they are `auto`.
+
+    The largest micro-batch is taken with which training fits into so much memory and keeps all
+    activations; only if none does, more is computed again. If nothing fits, it is what takes least.
 
     Args:
         total_bytes: Memory of a device, or of the host where the CPU trains; None if not known.
     """
     written = recipe.runtime.activation_checkpointing
-    if written != "auto":
-        return replace(placement, activation_checkpointing=written)
-    if total_bytes is None:
-        return placement
-    for mode in ("off", "selective", "full"):
-        chosen = replace(placement, activation_checkpointing=mode)
-        estimate = estimate_memory(recipe, architecture, chosen)
-        if estimate is None:
-            return placement
-        if estimate.fits(total_bytes):
-            return chosen
+    is_known = estimate_memory(recipe.with_micro_batch_size(1), architecture, placement) is not None
+    if total_bytes is None or not is_known:
+        size = recipe.micro_batch_sizes(LARGEST_UNASKED)[0]
+        mode = placement.activation_checkpointing if written == "auto" else written
+        return recipe.with_micro_batch_size(size), replace(placement, activation_checkpointing=mode)
+    modes = MODES if written == "auto" else (written,)
+    sizes = recipe.micro_batch_sizes(LARGEST_UNASKED if placement.on_cpu else None)
+    for mode, size in product(modes, sizes):
+        chosen = (
+            recipe.with_micro_batch_size(size),
+            replace(placement, activation_checkpointing=mode),
+        )
+        estimate = estimate_memory(chosen[0], architecture, chosen[1])
+        if estimate is not None and estimate.fits(total_bytes):
+            break
     return chosen
 
 
@@ -194,7 +203,7 @@ def device_doubts(
 
 def _holds_gradients(recipe: Recipe, placement: Placement) -> bool:
     """True if gradients are there during a forward pass: of earlier micro-batches, or buckets."""
-    at_once = world_size(recipe) * recipe.runtime.micro_batch_size
+    at_once = world_size(recipe) * recipe.micro_batch_size
     return placement.strategy == "ddp" or recipe.global_batch_size > at_once
 
 

@@ -5,13 +5,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from continuum.architecture import Architecture
-from continuum.preflight.memory import MemoryEstimate, estimate_memory
+from continuum.preflight.memory import MODES, MemoryEstimate, estimate_memory
 from continuum.preflight.placement import Placement
 from continuum.recipe import Recipe
 
 STRATEGIES = ("single", "ddp", "fsdp")
 PRECISIONS = ("32-true", "bf16-mixed", "bf16-true")
-MODES = ("off", "selective", "full")
 
 
 @dataclass(frozen=True)

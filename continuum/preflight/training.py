@@ -18,9 +18,9 @@ from continuum.preflight.fitness import (
 )
 from continuum.preflight.host import Host, host_now
 from continuum.preflight.memory import (
-    choose_checkpointing,
     device_doubts,
     estimate_memory,
+    fit_to_memory,
     host_doubts,
 )
 from continuum.preflight.placement import Placement, foreseen_placement
@@ -93,7 +93,7 @@ def _memory(
     recipe: Recipe, architecture: Architecture | None, host: Host
 ) -> tuple[dict[str, int], list[str], list[str]]:
     """The fact, the problems and the warnings about what processes hold in memory."""
-    placement = _placement(recipe, architecture, host)
+    recipe, placement = _fitted(recipe, architecture, host)
     estimate = estimate_memory(recipe, architecture, placement)
     need = saving_need(recipe, architecture, on_cpu=placement.on_cpu, strategy=placement.strategy)
     if estimate is None or need is None:
@@ -110,14 +110,17 @@ def _memory(
     return (facts, *saving_doubts(recipe, need, host))
 
 
-def _placement(recipe: Recipe, architecture: Architecture | None, host: Host) -> Placement:
+def _fitted(
+    recipe: Recipe, architecture: Architecture | None, host: Host
+) -> tuple[Recipe, Placement]:
+    """The recipe and where it trains, as far as this machine's memory decides."""
     parameters = architecture.num_parameters() if architecture else None
     placement = foreseen_placement(recipe, host, parameters)
     if placement.on_cpu:
         total_bytes = host.memory.total_bytes if host.memory else None
     else:
         total_bytes = host.device.memory_bytes if host.device else None
-    return choose_checkpointing(recipe, architecture, placement, total_bytes)
+    return fit_to_memory(recipe, architecture, placement, total_bytes)
 
 
 def _num_steps(recipe: Recipe, blocks: Mapping[str, Bound | None]) -> int | None:

@@ -1,7 +1,4 @@
-"""Runtime to Fabric: which device, which precision, compiled or not, how many processes.
-
-`auto` follows the device, because LitGPT's default (`bf16-true`) is 25 times slower than fp32 on
-a CPU without bf16 units. What it became is recorded with the run, and a recovery keeps it.
+"""What was resolved to Fabric: devices, strategy, precision, and torch's settings.
 
 More than one process means DDP, or FSDP2 (`fully_shard` through `ModelParallelStrategy`), which
 runs on CPU and GPU by the same code. Fabric's FSDP1 refuses CPUs, and with one device a node
@@ -10,7 +7,7 @@ LitGPT's HYBRID_SHARD trains every node by itself without a word.
 
 import gc
 import os
-from dataclasses import asdict, dataclass
+from contextlib import ExitStack
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -27,130 +24,28 @@ from lightning.fabric.strategies.strategy import Strategy
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from continuum.device_faults import DRIVER_TOO_OLD, find_fault
-from continuum.errors import PreflightError
-from continuum.precision import (
-    Capability,
-    MatmulPrecision,
-    automatic_precision,
-    matmul_precision,
-)
-from continuum.preflight.fitness import scaler_problems
-from continuum.preflight.host import has_cuda_device
-from continuum.preflight.placement import automatic_strategy
-from continuum.recipe import Recipe, Runtime
+from continuum.recipe import Runtime
+from continuum.training.resolved import DEFAULT_ATTENTION, Resolved
 from continuum.training.tied import has_tied_embeddings, tie_embeddings
 
-
-@dataclass(frozen=True)
-class Resolved:
-    """What the `auto` fields became, and on what."""
-
-    accelerator: str
-    device: str
-    precision: str
-    compile: bool
-    num_threads: int
-    strategy: str
-    """`single`, `ddp` or `fsdp`."""
-    world_size: int
-    micro_batch_size: int
-    deterministic: bool
-    matmul_precision: MatmulPrecision = "highest"
-    """torch's setting for products of fp32 matrices."""
-    accumulate_unsharded: bool = False
-    """Whether gradients are sharded once a step (`fsdp`), not once a micro-batch."""
-    activation_checkpointing: str = "off"
-    """`off`, `selective` or `full`."""
-    torch_version: str = str(torch.__version__)
+_ATTENTION = {
+    "cudnn": SDPBackend.CUDNN_ATTENTION,
+    "flash": SDPBackend.FLASH_ATTENTION,
+    "efficient": SDPBackend.EFFICIENT_ATTENTION,
+    "math": SDPBackend.MATH,
+}
+_chosen_attention = ExitStack()
+"""Holds torch's context of the kernels that attention may use, until other ones are chosen."""
 
 
-def resolve(recipe: Recipe, kept: dict[str, Any], num_parameters: int | None = None) -> Resolved:
-    """Decide the `auto` fields; `kept` is what an earlier attempt of the run decided.
-
-    Raises:
-        PreflightError: CUDA is asked for and there is none, or too few devices.
-    """
-    runtime = recipe.runtime
-    has_cuda = torch.cuda.is_available()
-    if runtime.accelerator != "cpu" and not has_cuda and (problem := driver_problem()):
-        raise PreflightError(problem)
-    if runtime.accelerator == "cuda" and not has_cuda:
-        raise PreflightError(
-            "runtime.accelerator is cuda, but torch finds no CUDA device here; "
-            "use auto or cpu, or check the driver with nvidia-smi"
-        )
-    on_cuda = has_cuda and runtime.accelerator != "cpu"
-    if on_cuda and runtime.devices > torch.cuda.device_count():
-        raise PreflightError(
-            f"runtime.devices is {runtime.devices}, but there are "
-            f"{torch.cuda.device_count()} CUDA devices here"
-        )
-    if recipe.optimizer.arguments.get("capturable") and not on_cuda:
-        raise PreflightError(
-            "optimizer.capturable is for CUDA graphs, and this stage runs on the CPU; leave it out"
-        )
-    strategy = _strategy_of(runtime, on_cuda, num_parameters)
-    precision = recipe.precision
-    if precision == "auto":
-        precision = kept.get("precision") or automatic_precision(
-            _least_capability(runtime.devices) if on_cuda else None,
-            can_scale=not list(scaler_problems(recipe, strategy)),
-        )
-    if precision == "16-mixed" and not on_cuda:
-        # Fabric would take bf16-mixed instead, and the record would be false.
-        raise PreflightError(
-            "precision 16-mixed needs a CUDA device, and this stage runs on the CPU; "
-            "use bf16-mixed or 32-true"
-        )
-    if precision == "16-mixed":
-        for misfit in scaler_problems(recipe, strategy):
-            raise PreflightError(str(misfit))
-    return Resolved(
-        accelerator="cuda" if on_cuda else "cpu",
-        device=torch.cuda.get_device_name() if on_cuda else "cpu",
-        precision=precision,
-        compile={"on": True, "off": False}.get(runtime.compile, on_cuda),
-        num_threads=torch.get_num_threads(),
-        strategy=strategy,
-        world_size=runtime.devices * runtime.num_nodes,
-        micro_batch_size=runtime.micro_batch_size,
-        deterministic=runtime.deterministic,
-        matmul_precision=matmul_precision(precision, on_cuda=on_cuda),
-        accumulate_unsharded=strategy == "fsdp" and runtime.accumulate_unsharded,
-    )
-
-
-def _least_capability(devices: int) -> Capability:
-    return min(torch.cuda.get_device_capability(number) for number in range(devices))
-
-
-def driver_problem() -> str | None:
-    """Why CUDA cannot be used although there is a driver, which `auto` must not train past."""
-    if torch.version.cuda is None or not has_cuda_device():
-        return None
-    try:
-        torch.cuda.init()  # type: ignore[no-untyped-call]
-    except (RuntimeError, AssertionError) as error:
-        return driver_refusal(str(error))
-    return None
-
-
-def driver_refusal(text: str) -> str | None:
-    """What torch's error says about a driver that it cannot use; None of any other."""
-    fault = find_fault(text) if DRIVER_TOO_OLD.search(text) else None
-    return f"{fault.message}; or set runtime.accelerator to cpu ({text})" if fault else None
-
-
-def _strategy_of(runtime: Runtime, on_cuda: bool, num_parameters: int | None) -> str:
-    if runtime.devices * runtime.num_nodes == 1:
-        return "single"
-    if runtime.strategy != "auto":
-        return runtime.strategy
-    if not on_cuda or num_parameters is None:
-        return "ddp"
-    return automatic_strategy(num_parameters, torch.cuda.get_device_properties(0).total_memory)
+def use_attention(order: str) -> None:
+    """Have scaled_dot_product_attention use these kernels, as `Resolved.attention` names them."""
+    _chosen_attention.close()
+    if order != DEFAULT_ATTENTION:
+        kernels = [_ATTENTION[name] for name in order.split(", ")]
+        _chosen_attention.enter_context(sdpa_kernel(kernels, set_priority=True))
 
 
 def make_fabric(resolved: Resolved, runtime: Runtime) -> Fabric:
@@ -163,6 +58,7 @@ def make_fabric(resolved: Resolved, runtime: Runtime) -> Fabric:
         # which changes no result but that of a program that reads what it has not written.
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.set_float32_matmul_precision(resolved.matmul_precision)
+    use_attention(resolved.attention)
     fabric = Fabric(
         accelerator=resolved.accelerator,
         devices=runtime.devices,
@@ -246,8 +142,3 @@ def leave_group(*, together: bool) -> None:
     if together:
         dist.barrier()
     dist.destroy_process_group()
-
-
-def as_record(resolved: Resolved) -> dict[str, Any]:
-    """For `resolved.json`."""
-    return asdict(resolved)

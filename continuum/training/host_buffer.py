@@ -5,11 +5,17 @@ allocator of such memory rounds every tensor up to a power of two and keeps it: 
 model of 7 B become 112.7. So here one block is mapped and registered with CUDA as it is.
 """
 
+import logging
 import mmap
 import weakref
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 
 import torch
+
+from continuum.figures import format_bytes
+
+_log = logging.getLogger(__name__)
 
 ALIGNMENT = 256
 """Bytes; where each tensor begins, as torch's allocators have it on a GPU."""
@@ -20,7 +26,13 @@ PORTABLE = 1
 class HostBuffer:
     """Copies tensors to the host; the copies are valid until the next `begin`."""
 
-    def __init__(self) -> None:
+    def __init__(self, warn: Callable[[str], None] = _log.warning) -> None:
+        """Hold nothing yet.
+
+        Args:
+            warn: Told, once, that memory for copies from a GPU cannot be page-locked.
+        """
+        self._warn: Callable[[str], None] | None = warn
         self._block: torch.UntypedStorage | None = None
         self._offset = 0
         self._unpin: weakref.finalize[..., HostBuffer] | None = None
@@ -60,9 +72,20 @@ class HostBuffer:
         """Page-lock the block; where the system refuses, copies wait for the GPU instead."""
         runtime = torch.cuda.cudart()  # type: ignore[no-untyped-call]
         address = block.data_ptr()
-        self.is_pinned = int(runtime.cudaHostRegister(address, block.nbytes(), PORTABLE)) == 0
+        status = int(runtime.cudaHostRegister(address, block.nbytes(), PORTABLE))
+        self.is_pinned = status == 0
         if self.is_pinned:
             self._unpin = weakref.finalize(self, runtime.cudaHostUnregister, address)
+            return
+        with suppress(RuntimeError, AssertionError):
+            torch.zeros(1, device="cuda")  # takes the error, which the next kernel else fails with
+        if self._warn is not None:
+            self._warn(
+                f"{format_bytes(block.nbytes())} of host memory for checkpoints cannot be "
+                f"page-locked (CUDA error {status}), so each save keeps the GPU waiting; check the "
+                "free memory, and the limit of locked memory (ulimit -l)"
+            )
+            self._warn = None
 
     def _release(self) -> None:
         if self._unpin is not None:

@@ -41,7 +41,13 @@ __all__ = [
 ]
 
 
-def build_model(fabric: Fabric, fields: dict[str, Any], sequence_length: int) -> GPT:
+def build_model(
+    fabric: Fabric,
+    fields: dict[str, Any],
+    sequence_length: int,
+    *,
+    has_compiled_head: bool = False,
+) -> GPT:
     """A GPT of this config, its RoPE cache cut to `sequence_length`, its weights not yet set.
 
     It is on the device; under FSDP2 on the meta device, until it is sharded.
@@ -49,13 +55,14 @@ def build_model(fabric: Fabric, fields: dict[str, Any], sequence_length: int) ->
     Args:
         fields: LitGPT's `Config` as a dictionary, as in `model_config.yaml`.
         sequence_length: Tokens in a training sequence; at most the config's `block_size`.
+        has_compiled_head: Whether torch.compile fuses the passes of the loss head.
     """
     with fabric.init_module(empty_init=True):
         model = GPT(Config(**fields))
     model.max_seq_length = sequence_length
     is_plain = type(model.lm_head) is nn.Linear
     if is_plain and has_fused_loss(fields, fabric.strategy.precision.precision):
-        model.lm_head = LossHead.adopt(model.lm_head)
+        model.lm_head = LossHead.adopt(model.lm_head, is_compiled=has_compiled_head)
     return model
 
 

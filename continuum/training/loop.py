@@ -64,6 +64,8 @@ class Task:
     """Whether a step's numbers are read when the next step has been asked for, as a GPU likes."""
     reduces_once: bool = True
     """Whether processes add up their gradients once a step, and hold their own until then."""
+    most_tokens_per_s: float | None = None
+    """What all devices could train on at their peak rate, if it is known."""
 
     @property
     def checks_every_step(self) -> bool:
@@ -100,7 +102,12 @@ def fit(
         StoppedError: `should_stop` said so; the state of the last step is saved.
         DivergedError: nothing of what is no number is saved.
     """
-    clock = Clock(step=state.step, num_steps=task.num_steps, tokens_per_step=task.tokens_per_step)
+    clock = Clock(
+        step=state.step,
+        num_steps=task.num_steps,
+        tokens_per_step=task.tokens_per_step,
+        most_tokens_per_s=task.most_tokens_per_s,
+    )
     decisions = Decisions(fabric, should_stop, task.checkpoint_minutes)
     first_step = state.step + 1
     if state.owes_evaluation:

@@ -6,11 +6,17 @@ the loss and the gradients of the head's input and weight are computed at once i
 and the backward pass only scales them. The idea is that of fused linear cross-entropy kernels
 (Hsu et al. 2024, "Liger Kernel", arXiv:2410.10989), in plain torch, so that it runs on a CPU too.
 
+On a GPU the passes over a block would take longer than its products, so there torch.compile fuses
+them into two kernels, which read the logits and put their gradient in their place
+(`continuum.preflight.logits.loss_head_kind` decides).
+
 torch's own `linear_cross_entropy` does the same, but not in the oldest torch that is supported,
 and took 6 times as long on a CPU (torch 2.14, 1,024 rows, 50,304 tokens).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -25,16 +31,19 @@ class LossHead(nn.Linear):
 
     targets: torch.Tensor | None = None
     """(B, T) token ids; None to give logits."""
+    is_compiled: bool = False
+    """Whether torch.compile fuses the passes over the logits."""
 
     @classmethod
-    def adopt(cls, linear: nn.Linear) -> "LossHead":
+    def adopt(cls, linear: nn.Linear, *, is_compiled: bool = False) -> "LossHead":
         """A head with the very parameters of `linear`."""
         with torch.device("meta"):
             head = cls(linear.in_features, linear.out_features, bias=linear.bias is not None)
         head.weight, head.bias = linear.weight, linear.bias
+        head.is_compiled = is_compiled
         return head
 
-    # A compiler would gain nothing here, and compile anew for every length of the last block.
+    # The model's graph ends here: what is compiled of the head has a graph of its own.
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         """The mean cross-entropy in nats of (B, T, d), or logits (B, T, padded vocabulary)."""
@@ -42,8 +51,8 @@ class LossHead(nn.Linear):
             return super().forward(hidden)
         rows, targets = hidden.reshape(-1, hidden.size(-1)), self.targets.reshape(-1)
         if not torch.is_grad_enabled():
-            return _mean_loss(rows, self.weight, self.bias, targets, None)
-        loss = _HeadLoss.apply(rows, self.weight, self.bias, targets)
+            return _mean_loss(rows, self.weight, self.bias, targets, self.is_compiled, None)
+        loss = _HeadLoss.apply(rows, self.weight, self.bias, targets, self.is_compiled)
         assert isinstance(loss, torch.Tensor)
         return loss
 
@@ -58,10 +67,11 @@ class _HeadLoss(torch.autograd.Function):
         weight: torch.Tensor,
         bias: torch.Tensor | None,
         targets: torch.Tensor,
+        is_compiled: bool,
     ) -> torch.Tensor:
         """rows (N, d), weight (V, d), bias (V) or None, targets (N); a scalar in fp32."""
         ctx.gradients = _Gradients(rows, weight, bias)
-        return _mean_loss(rows, weight, bias, targets, ctx.gradients)
+        return _mean_loss(rows, weight, bias, targets, is_compiled, ctx.gradients)
 
     @staticmethod
     def backward(ctx: Any, grad_output: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
@@ -70,7 +80,7 @@ class _HeadLoss(torch.autograd.Function):
         if found is None:
             raise RuntimeError("the gradients of this loss were scaled in place by a backward pass")
         ctx.gradients = None
-        return (*found.scaled(grad_output / len(found.rows)), None)
+        return (*found.scaled(grad_output / len(found.rows)), None, None)
 
 
 def _mean_loss(
@@ -78,18 +88,28 @@ def _mean_loss(
     weight: torch.Tensor,
     bias: torch.Tensor | None,
     targets: torch.Tensor,
+    is_compiled: bool,
     gradients: "_Gradients | None",
 ) -> torch.Tensor:
     """The mean loss of all rows; the gradients of its sum are added where they are wanted."""
     dtype = _compute_dtype(rows)
     size = rows_at_once(len(rows), len(weight), on_cpu=rows.device.type == "cpu")
+    losses = []
     with torch.autocast(rows.device.type, enabled=False):
         head = _Head(weight.to(dtype), None if bias is None else bias.to(dtype))
-        buffer = torch.empty(size, len(weight), dtype=torch.float32, device=rows.device)
-        losses = [
-            _block_loss(head, rows[block].to(dtype), targets[block], block, gradients, buffer)
-            for block in (slice(start, start + size) for start in range(0, len(rows), size))
-        ]
+        if is_compiled:
+            # Of one size, if one that is not much smaller divides the rows: one graph does then.
+            size = next((n for n in range(size, size // 2, -1) if len(rows) % n == 0), size)
+            buffer = None
+        else:
+            buffer = torch.empty(size, len(weight), dtype=torch.float32, device=rows.device)
+        for start in range(0, len(rows), size):
+            block = slice(start, start + size)
+            part = rows[block].to(dtype), targets[block], block, gradients
+            if buffer is None:
+                losses.append(_fused_block_loss(head, *part, is_whole=start + size <= len(rows)))
+            else:
+                losses.append(_block_loss(head, *part, buffer))
     return torch.stack(losses).sum() / len(rows)
 
 
@@ -143,6 +163,18 @@ class _Gradients:
             self.bias += (powers * shares).sum(0)
             self.bias.index_add_(0, targets, torch.ones_like(sums[:, 0]), alpha=-1)
 
+    def add_product(
+        self, block: slice, head: _Head, rows: torch.Tensor, by_logits: torch.Tensor
+    ) -> None:
+        """Add a block's, from the gradient by its logits (n, V)."""
+        self.rows[block] = by_logits @ head.weight
+        if rows.dtype == torch.float32:
+            self.weight.addmm_(by_logits.t(), rows)
+        else:
+            self.weight += by_logits.t() @ rows
+        if self.bias is not None:
+            self.bias += by_logits.sum(0, dtype=torch.float32)
+
     def scaled(self, factor: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         """Of rows, weight and bias, times `factor`, in their own types."""
         bias = None if self.bias is None else self.bias.mul_(factor).to(self._dtype)
@@ -166,6 +198,57 @@ def _block_loss(
     if gradients is not None:
         gradients.add(block, head, rows, targets, powers, sums)
     return (sums.log() + highest - wanted).sum()
+
+
+def _fused_block_loss(
+    head: _Head,
+    rows: torch.Tensor,
+    targets: torch.Tensor,
+    block: slice,
+    gradients: _Gradients | None,
+    *,
+    is_whole: bool,
+) -> torch.Tensor:
+    """As `_block_loss`; the logits stay in the type they are multiplied in."""
+    logits = functional.linear(rows, head.weight, head.bias)
+    passes = _loss_of if gradients is None else _loss_with_gradient
+    loss = (_compiled(passes) if is_whole else passes)(logits, targets)
+    if gradients is not None:
+        gradients.add_product(block, head, rows, logits)
+    return loss
+
+
+def _loss_of(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """The summed loss of logits (n, V)."""
+    return _loss_and_softmax(logits, targets)[0]
+
+
+def _loss_with_gradient(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """The same; its gradient by the logits takes their place."""
+    loss, softmax = _loss_and_softmax(logits, targets)
+    is_target = torch.arange(logits.size(-1), device=logits.device) == targets[:, None]
+    logits.copy_(softmax - is_target.float())
+    return loss
+
+
+def _loss_and_softmax(
+    logits: torch.Tensor, targets: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    wide = logits.float()
+    highest = wide.amax(-1, keepdim=True)
+    powers = (wide - highest).exp()
+    sums = powers.sum(-1, keepdim=True)
+    return (sums.log() + highest - wide.gather(-1, targets[:, None])).sum(), powers / sums
+
+
+Passes = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+@cache
+def _compiled(passes: Passes) -> Passes:
+    """The passes over a block, compiled for each size that there is."""
+    made: Any = torch.compile(passes, dynamic=False, fullgraph=True)
+    return made  # type: ignore[no-any-return]
 
 
 def _compute_dtype(rows: torch.Tensor) -> torch.dtype:

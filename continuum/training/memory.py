@@ -3,7 +3,6 @@
 import ctypes
 import resource
 from collections.abc import Iterator
-from dataclasses import replace
 
 import torch
 from lightning import Fabric
@@ -11,11 +10,13 @@ from lightning import Fabric
 from continuum.architecture import Architecture
 from continuum.errors import PreflightError
 from continuum.preflight.host import host_memory
-from continuum.preflight.memory import choose_checkpointing, estimate_memory
-from continuum.preflight.placement import Placement
+from continuum.preflight.memory import estimate_memory
 from continuum.preflight.saving import saving_need
+from continuum.preflight.sizes import state_size
 from continuum.recipe import Recipe
-from continuum.training.fabric import Resolved
+from continuum.training.loss import next_token_loss
+from continuum.training.resolved import Resolved, placement_of
+from continuum.training.state import TrainingState, unwrap_optimizer
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """glibc's numbers for them, in malloc.h."""
@@ -23,35 +24,6 @@ MOST_MMAP_THRESHOLD = 32 << 20
 """The most that glibc takes: smaller blocks come from its heap."""
 TRIM_THRESHOLD = (1 << 31) - 1
 """Free bytes at the end of the heap beyond which they are given back; an int."""
-
-
-def with_checkpointing(resolved: Resolved, recipe: Recipe, shape: Architecture) -> Resolved:
-    """What was resolved, with activation checkpointing decided for the memory of this device.
-
-    It follows from the recipe and the device alone, so every process and every attempt of a run
-    decides the same.
-    """
-    placement = _placement(recipe, resolved)
-    chosen = choose_checkpointing(recipe, shape, placement, _total_bytes(placement))
-    return replace(resolved, activation_checkpointing=chosen.activation_checkpointing)
-
-
-def _total_bytes(placement: Placement) -> int | None:
-    """Memory of a device, or of the host where the CPU trains; None off Linux."""
-    if not placement.on_cpu:
-        return torch.cuda.get_device_properties(0).total_memory
-    here = host_memory()
-    return here.total_bytes if here else None
-
-
-def _placement(recipe: Recipe, resolved: Resolved) -> Placement:
-    return Placement(
-        on_cpu=resolved.accelerator != "cuda",
-        strategy=resolved.strategy,
-        precision=resolved.precision,
-        activation_checkpointing=resolved.activation_checkpointing,
-        accumulates_unsharded=bool(getattr(recipe.runtime, "accumulate_unsharded", False)),
-    )
 
 
 def memory_warnings(
@@ -64,7 +36,8 @@ def memory_warnings(
         PreflightError: it cannot.
     """
     on_cpu = fabric.device.type != "cuda"
-    estimate = estimate_memory(recipe, shape, _placement(recipe, resolved))
+    recipe = recipe.with_micro_batch_size(resolved.micro_batch_size)
+    estimate = estimate_memory(recipe, shape, placement_of(resolved))
     need = saving_need(recipe, shape, on_cpu=on_cpu, strategy=resolved.strategy)
     if estimate is None or need is None:
         return
@@ -91,6 +64,63 @@ def _saves_here(recipe: Recipe, fabric: Fabric) -> bool:
     """Whether this process's node holds a copy of a checkpoint: rank 0's, or each its parts."""
     is_first_node = fabric.global_rank < recipe.runtime.devices
     return is_first_node or recipe.runtime.checkpoint.format == "sharded"
+
+
+def largest_micro_batch(
+    fabric: Fabric, state: TrainingState, recipe: Recipe, shape: Architecture, resolved: Resolved
+) -> int:
+    """The micro-batch of a run: what was resolved, or where it is `auto` on CUDA, the largest that
+    does not run out of memory in a trial, on any device.
+
+    Nothing is changed by the trial. There is none under `fsdp`, whose processes would wait for one
+    that has run out of memory.
+    """
+    sizes = [size for size in recipe.micro_batch_sizes() if size <= resolved.micro_batch_size]
+    is_open = recipe.runtime.micro_batch_size == "auto" and resolved.strategy != "fsdp"
+    if not is_open or fabric.device.type != "cuda":
+        return resolved.micro_batch_size
+    size = state_size(recipe, shape, resolved.precision)
+    is_fresh = not unwrap_optimizer(state.optimizer).state
+    moments_bytes = size.moments_bytes if size is not None and is_fresh else 0
+    return first_that_fits(fabric, state, sizes, recipe.sequence_length, moments_bytes)
+
+
+def first_that_fits(
+    fabric: Fabric, state: TrainingState, sizes: list[int], length: int, moments_bytes: int = 0
+) -> int:
+    """The first of these micro-batches that does not run out of memory; the last if all do.
+
+    Args:
+        length: Tokens of a sequence.
+        moments_bytes: What the optimizer is still to allocate.
+    """
+    for size in sizes[:-1]:
+        fits = torch.tensor(_fits(fabric, state, size, length, moments_bytes), dtype=torch.int64)
+        votes = fabric.all_reduce(fits.to(fabric.device), reduce_op="sum")
+        assert isinstance(votes, torch.Tensor)
+        if int(votes) == fabric.world_size:
+            return size
+    return sizes[-1]
+
+
+def _fits(fabric: Fabric, state: TrainingState, size: int, length: int, moments_bytes: int) -> bool:
+    fits = True
+    moments = None
+    try:
+        moments = torch.empty(moments_bytes, dtype=torch.uint8, device=fabric.device)
+        tokens = torch.zeros(size, length, dtype=torch.int64, device=fabric.device)
+        for _ in range(2):  # the second time beside gradients, as they accumulate
+            with fabric.no_backward_sync(state.model):  # type: ignore[arg-type]
+                fabric.backward(next_token_loss(state.model, tokens, tokens))
+    except RuntimeError as error:
+        if not (isinstance(error, torch.OutOfMemoryError) or "ALLOC_FAILED" in str(error)):
+            raise
+        fits = False
+    state.optimizer.zero_grad()
+    del moments
+    if fabric.device.type == "cuda":
+        torch.cuda.empty_cache()
+    return fits
 
 
 def keep_freed_memory() -> None:

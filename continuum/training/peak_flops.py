@@ -8,6 +8,7 @@ knows by a wrong figure: with sparsity (H100 NVL), of the cores without tensors 
 GeForce), or of another card (L40 and L40S as L4, A10G as A10).
 """
 
+import math
 import re
 from dataclasses import dataclass
 
@@ -31,8 +32,10 @@ class Peak:
 
 
 PEAKS: dict[str, Peak] = {
-    # NVIDIA DGX B200 data sheet, an eighth of eight GPUs; tensor cores' rates with sparsity.
-    r"\bB200\b": Peak(2250, 1125, 75),
+    # NVIDIA GB200 NVL72 and GB300 NVL72 data sheets, of one GPU; rates with sparsity.
+    r"\bGB[23]00\b": Peak(2500, 1250, 80),
+    # NVIDIA HGX B200 and B300 data sheet, an eighth of eight GPUs; rates with sparsity.
+    r"\bB[23]00\b": Peak(2250, 1125, 75),
     # NVIDIA H200 Tensor Core GPU data sheet: 1,671 (NVL) and 1,979 with sparsity.
     r"\bH200 NVL\b": Peak(835.5, 417.5, 60),
     r"\bG?H200\b": Peak(989.5, 494.5, 67),
@@ -40,8 +43,8 @@ PEAKS: dict[str, Peak] = {
     r"\bH100 NVL\b": Peak(835.5, 417.5, 60),
     r"\bH100 PCIe\b": Peak(756.5, 378, 51),
     r"\bH100\b": Peak(989.5, 494.5, 67),
-    # NVIDIA A100 data sheet, both form factors.
-    r"\bA100\b": Peak(312, 156, 19.5),
+    # NVIDIA A100 data sheet, both form factors; A800 has the same cores, and slower links.
+    r"\bA[18]00\b": Peak(312, 156, 19.5),
     # NVIDIA A30, A40 and A10 data sheets; A10G: NVIDIA A10G data sheet of AWS's G5 instances.
     r"\bA30\b": Peak(165, 82, 10.3),
     r"\bA40\b": Peak(149.7, 74.8, 37.4),
@@ -88,6 +91,19 @@ def peak_flops(device: torch.device, precision: str) -> float:
         return float("nan") if listed is None else listed
     known = get_available_flops(device, _DTYPES.get(precision, torch.bfloat16))
     return float("nan") if known is None else float(known)
+
+
+def most_tokens_per_s(
+    device: torch.device, precision: str, world_size: int, flops_per_token: int | None
+) -> float | None:
+    """Tokens a second that so many of these devices could train on at their peak rate.
+
+    None on a CPU, and where the device's rate or the model's operations are not known.
+    """
+    if device.type != "cuda" or flops_per_token is None:
+        return None
+    most = world_size * peak_flops(device, precision) / flops_per_token
+    return None if math.isnan(most) else most
 
 
 _DTYPES = {"32-true": torch.float32, "16-mixed": torch.float16}

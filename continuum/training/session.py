@@ -15,14 +15,16 @@ from continuum.records import last_good, saved_checkpoint
 from continuum.stage import Stage, StageContext
 from continuum.training.checkpoint import Companions, discard_damaged
 from continuum.training.data import Share, rows_at_once
-from continuum.training.fabric import Resolved, as_record, make_fabric, resolve
+from continuum.training.fabric import make_fabric
 from continuum.training.failures import named_device_faults
 from continuum.training.guards import DivergedError
 from continuum.training.loop import Task, fit
-from continuum.training.memory import keep_freed_memory, memory_warnings, with_checkpointing
+from continuum.training.memory import keep_freed_memory, largest_micro_batch, memory_warnings
 from continuum.training.metrics import MetricsLog, read_metrics
 from continuum.training.numerics import numerics
+from continuum.training.peak_flops import most_tokens_per_s
 from continuum.training.positions import Part, begin, mixture_of, positions_after, told
+from continuum.training.resolved import Resolved, resolve
 from continuum.training.saving import Saver
 from continuum.training.schedule import learning_rate
 from continuum.training.setup import (
@@ -43,11 +45,9 @@ from continuum.training.weights import load_weights
 def train(stage: Stage, ctx: StageContext, recipe: Recipe, origin: Origin) -> TrainingCheckpoint:
     """Carry a training stage out, from its newest whole checkpoint if it has any."""
     shape = Architecture(origin.model_config_fields, origin.tied)
-    resolved = resolve(recipe, ctx.run.resolved(), shape.num_parameters())
-    resolved = with_checkpointing(resolved, recipe, shape)
+    kept = ctx.run.resolved()
+    resolved = resolve(recipe, kept, shape)
     fabric = make_fabric(resolved, recipe.runtime)
-    if fabric.is_global_zero:
-        ctx.run.keep_resolved(as_record(resolved))
     for warning in memory_warnings(fabric, recipe, shape, resolved):
         ctx.warn(warning)
     if fabric.device.type == "cpu":
@@ -58,8 +58,13 @@ def train(stage: Stage, ctx: StageContext, recipe: Recipe, origin: Origin) -> Tr
 
     datasets = open_datasets(ctx, recipe)
     parts = mixture_of(recipe, datasets)
-    share = Share(fabric.global_rank, fabric.world_size, recipe.runtime.micro_batch_size)
     state = _begin(fabric, ctx, recipe, origin, resolved, parts)
+    if "micro_batch_size" not in kept:
+        size = largest_micro_batch(fabric, state, recipe, shape, resolved)
+        resolved = replace(resolved, micro_batch_size=size)
+    if fabric.is_global_zero:
+        ctx.run.keep_resolved(resolved.as_record())
+    share = Share(fabric.global_rank, fabric.world_size, resolved.micro_batch_size)
     ctx.prove_inputs()
     num_steps = _num_steps(recipe, datasets)
     rate = learning_rate(recipe, num_steps, start_step=state.step, start_lr=state.learning_rate)
@@ -82,6 +87,9 @@ def train(stage: Stage, ctx: StageContext, recipe: Recipe, origin: Origin) -> Tr
     rows = rows_at_once(origin.model_config_fields, resolved.precision)
     validation = validation_data(recipe, datasets, share, rows)
     task = make_task(ctx, recipe, num_steps, rate, data, validation, start_step, resolved)
+    flops = shape.training_flops_per_token(recipe.sequence_length)
+    most = most_tokens_per_s(fabric.device, resolved.precision, fabric.world_size, flops)
+    task = replace(task, most_tokens_per_s=most)
 
     companions = replace(
         _companions(recipe, origin, parts, resolved, found),
@@ -165,7 +173,7 @@ def _companions(
         world_size=resolved.world_size,
         micro_batch_size=resolved.micro_batch_size,
         strategy=resolved.strategy,
-        resolved=as_record(resolved),
+        resolved=resolved.as_record(),
         tokenizer_sha256={
             file.path.removeprefix("tokenizer/"): file.sha256
             for file in first.files

@@ -19,13 +19,13 @@ from continuum.training.activation_checkpointing import checkpoint_activations
 from continuum.training.checkpoint import put_aside, read_checkpoint
 from continuum.training.compiling import compiled
 from continuum.training.data import Share, TrainingData, ValidationData, open_split
-from continuum.training.fabric import Resolved, as_record
 from continuum.training.groups import parameter_groups
 from continuum.training.initial import initialize_shards
 from continuum.training.litgpt import GPT, build_model, initialize_weights, set_rope_cache
 from continuum.training.loop import Task
 from continuum.training.numerics import changes
 from continuum.training.positions import Part, Positions, order_of
+from continuum.training.resolved import Resolved
 from continuum.training.saving import tracked_metrics
 from continuum.training.schedule import LearningRate
 from continuum.training.shards import load_shards
@@ -157,7 +157,8 @@ def make_state(
         tied: Whether embedding and output layer are one tensor, which begins as the embedding
             does: all other weights are those of the untied start.
     """
-    model = build_model(fabric, fields, recipe.sequence_length)
+    has_compiled_head = resolved.loss_head == "compiled"
+    model = build_model(fabric, fields, recipe.sequence_length, has_compiled_head=has_compiled_head)
     is_sharded = resolved.strategy == "fsdp"
     if seed is not None and not is_sharded:
         # Again, since building the model may have drawn random numbers.
@@ -217,7 +218,7 @@ def inexactness(
     manifest: Mapping[str, Any], resolved: Resolved, found: Mapping[str, Any]
 ) -> Iterator[str]:
     """Why a run that goes on from a checkpoint need not come to the same bytes as one unbroken."""
-    now = as_record(resolved)
+    now = resolved.as_record()
     before = manifest["resolved"] or {key: manifest[key] for key in TOLD_BY_EVERY_MANIFEST}
     for key, value in before.items():
         if key in now and now[key] != value:

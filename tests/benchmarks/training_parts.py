@@ -12,11 +12,12 @@ from continuum.architecture import architecture
 from continuum.recipe import Recipe
 from continuum.runs import StageRun
 from continuum.training.data import Blocks, Share, TrainingData
-from continuum.training.fabric import make_fabric, resolve
+from continuum.training.fabric import make_fabric
 from continuum.training.loop import Task, fit
 from continuum.training.memory import keep_freed_memory
 from continuum.training.metrics import MetricsLog
 from continuum.training.order import SampleOrder
+from continuum.training.resolved import resolve
 from continuum.training.schedule import learning_rate
 from continuum.training.setup import make_state
 from continuum.training.state import TrainingState
@@ -51,7 +52,7 @@ def begin(recipe: Recipe, fields: dict[str, Any] = FIELDS) -> tuple[Fabric, Trai
 
 def task_of(recipe: Recipe, folder: Path, fields: dict[str, Any] = FIELDS) -> Task:
     """What the loop does between two savings or evaluations: neither, and it logs the last step."""
-    length, micro_batch = recipe.sequence_length, recipe.runtime.micro_batch_size
+    length, micro_batch = recipe.sequence_length, recipe.micro_batch_size
     num_tokens = NUM_BLOCKS * (length + 1)
     ids = np.random.default_rng(1).integers(0, fields["vocab_size"], num_tokens)
     write_split(folder, ids.tolist(), chunk_tokens=num_tokens)

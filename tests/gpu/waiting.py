@@ -5,7 +5,8 @@ from typing import Any
 import torch
 
 from continuum.runs import StageRun
-from continuum.training.fabric import make_fabric, resolve
+from continuum.training.fabric import make_fabric
+from continuum.training.resolved import resolve
 from tests.gpu.parts import Setting, check, part
 from tests.training.loops import Recorder, make_task
 from tests.training.samples import blocks_of, make_recipe, make_state, token_stream

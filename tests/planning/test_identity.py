@@ -29,7 +29,7 @@ OTHER: dict[str, Any] = {
     "url": "https://example.org/other.txt", "vocab_size": 600, "weight_decay": 0.3,
     "betas": [0.8, 0.9], "every": 70, "keep_every": 700, "min_lr": 1e-7, "warmup": 70,
     "split": 8, "init": 8, "missing": "skip", "newlines": "keep", "lossy": "allow",
-    "activation_checkpointing": "full",
+    "activation_checkpointing": "full", "attention": "math",
     "tokenize_fraction": 9.0, "tokenize_corpus": 9.0, "files": ["*.txt"], "decay": 70,
 }  # fmt: skip
 """Another valid value for each field, by the last part of its path."""

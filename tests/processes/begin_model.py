@@ -14,7 +14,8 @@ from typing import Any
 import torch
 
 from continuum.architecture import architecture
-from continuum.training.fabric import leave_group, make_fabric, resolve
+from continuum.training.fabric import leave_group, make_fabric
+from continuum.training.resolved import resolve
 from continuum.training.setup import make_state
 from continuum.training.state import is_sharded, load_model
 from continuum.training.weights import load_weights
@@ -43,7 +44,7 @@ def main(name: str, precision: str, weights: Path | None) -> None:
         precision=precision,
         runtime={"devices": world_size, "micro_batch_size": 1, "strategy": "fsdp"},
     )
-    resolved = resolve(recipe, {}, shape.num_parameters())
+    resolved = resolve(recipe, {}, shape)
     fabric = make_fabric(resolved, recipe.runtime)
     before = peak_bytes()
     seed = SEED if weights is None else None

@@ -12,8 +12,9 @@ from typing import Any
 import torch
 
 from continuum.errors import StageFailedError
-from continuum.training.fabric import make_fabric, resolve
+from continuum.training.fabric import make_fabric
 from continuum.training.failures import named_device_faults
+from continuum.training.resolved import resolve
 from continuum.training.setup import make_state
 from tests.training.samples import FIELDS, make_recipe
 

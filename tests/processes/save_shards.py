@@ -13,7 +13,8 @@ import torch
 
 from continuum.architecture import architecture
 from continuum.runs import StageRun
-from continuum.training.fabric import leave_group, make_fabric, resolve
+from continuum.training.fabric import leave_group, make_fabric
+from continuum.training.resolved import resolve
 from continuum.training.saving import Saver
 from continuum.training.setup import make_state
 from continuum.training.shard_files import read_whole

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from continuum.runs import StageRun
-from continuum.training.fabric import leave_group, make_fabric, resolve
+from continuum.training.fabric import leave_group, make_fabric
+from continuum.training.resolved import resolve
 from continuum.training.saving import Saver
 from continuum.training.setup import make_state
 from tests.support import saving_context

@@ -10,7 +10,8 @@ from pathlib import Path
 import torch
 
 from continuum.architecture import architecture
-from continuum.training.fabric import leave_group, make_fabric, resolve
+from continuum.training.fabric import leave_group, make_fabric
+from continuum.training.resolved import resolve
 from continuum.training.setup import make_state
 from continuum.training.state import tensors_in
 from tests.processes.begin_model import digest

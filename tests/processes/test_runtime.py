@@ -19,6 +19,7 @@ from tests.experiments import FIRST_STAGES, small_flow
 BASE = {"accelerator": "cpu", "micro_batch_size": 4, "checkpoint": {"every": 5}}
 QUICK: dict[str, dict[str, Any]] = {
     "micro_batch_size": {"micro_batch_size": 1},
+    "micro_batch_size auto": {"micro_batch_size": "auto", "activation_checkpointing": "full"},
     "log_every": {"log_every": 3},
     "deterministic": {"deterministic": True},
     "activation_checkpointing": {"activation_checkpointing": "full"},
@@ -37,6 +38,7 @@ QUICK: dict[str, dict[str, Any]] = {
 """In this process's world of one."""
 SLOW: dict[str, dict[str, Any]] = {
     "compile": {"compile": "on"},
+    "attention": {"attention": "math"},
     "strategy ddp": {"devices": 2, "strategy": "ddp", "collective_timeout": "5m"},
     "strategy fsdp": {"devices": 2, "strategy": "fsdp", "micro_batch_size": 2},
     "accumulate_unsharded": {

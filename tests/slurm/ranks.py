@@ -39,7 +39,8 @@ def _take_step(strategy: str) -> None:
 
     from continuum.recipe import Runtime
     from continuum.training.agreement import check_ranks_agree
-    from continuum.training.fabric import Resolved, make_fabric
+    from continuum.training.fabric import make_fabric
+    from continuum.training.resolved import Resolved
     from continuum.training.setup import make_state
     from tests.training.samples import FIELDS, LENGTH, VOCABULARY, make_recipe
 

@@ -5,6 +5,9 @@ from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
+from torch._dynamo.utils import counters
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
 from continuum.records import SavedCheckpoint
 from continuum.runs import StageRun
@@ -95,3 +98,20 @@ def write(run: StageRun, snapshot: dict[str, Any], beside: Companions) -> Write:
         return write_checkpoint(into, {**snapshot, "step": step}, beside)
 
     return write
+
+
+@pytest.fixture
+def _nothing_compiled() -> Iterator[None]:
+    """No graphs of other tests, and none left behind."""
+    torch._dynamo.reset()
+    counters.clear()
+    yield
+    torch._dynamo.reset()
+
+
+@pytest.fixture
+def mesh() -> Iterator[DeviceMesh]:
+    """This process alone, as a group over which models are sharded."""
+    dist.init_process_group("gloo", rank=0, world_size=1, store=dist.HashStore())  # type: ignore[attr-defined]
+    yield init_device_mesh("cpu", (1,))
+    dist.destroy_process_group()

@@ -8,13 +8,12 @@ import torch
 from torch._dynamo.utils import counters
 
 from continuum.architecture import Architecture, architecture
-from continuum.preflight.memory import choose_checkpointing, estimate_memory
+from continuum.preflight.memory import estimate_memory, fit_to_memory
 from continuum.preflight.placement import Placement
 from continuum.training.activation_checkpointing import checkpoint_activations
-from continuum.training.fabric import resolve
 from continuum.training.litgpt import build_model, initialize_weights
 from continuum.training.loss import next_token_loss
-from continuum.training.memory import with_checkpointing
+from continuum.training.resolved import resolve
 from tests.training.live_bytes import LiveBytes
 from tests.training.samples import FIELDS, LENGTH, VOCABULARY, cpu_fabric, make_recipe
 
@@ -90,7 +89,7 @@ def test_auto_does_the_least_with_which_training_fits() -> None:
         runtime |= {"micro_batch_size": size}
         recipe = make_recipe(sequence_length=2048, global_batch_size=256, runtime=runtime)
         total = None if total_gb is None else int(total_gb * 1e9)
-        return choose_checkpointing(recipe, shape, placement, total).activation_checkpointing
+        return fit_to_memory(recipe, shape, placement, total)[1].activation_checkpointing
 
     assert [chosen(size, 80) for size in (8, 24, 64)] == ["off", "off", "selective"]
     assert [chosen(size, 24) for size in (4, 16, 32)] == ["off", "selective", "full"]
@@ -103,7 +102,7 @@ def test_auto_does_the_least_with_which_training_fits() -> None:
 def test_a_shape_that_is_not_counted_is_trained_as_ever() -> None:
     mixture = architecture("Mixtral-8x7B-v0.1")
     placement = Placement(False, "single", "bf16-mixed")
-    assert choose_checkpointing(make_recipe(), mixture, placement, 1000) == placement
+    assert fit_to_memory(make_recipe(), mixture, placement, 1000)[1] == placement
 
 
 def test_each_mode_takes_less_than_the_one_before() -> None:
@@ -121,11 +120,11 @@ def test_each_mode_takes_less_than_the_one_before() -> None:
 @pytest.mark.parametrize("mode", ["off", "selective", "full"])
 def test_what_is_written_is_resolved_and_recorded(mode: str) -> None:
     recipe = make_recipe(runtime={"activation_checkpointing": mode})
-    resolved = with_checkpointing(resolve(recipe, {}), recipe, Architecture(FIELDS))
+    resolved = resolve(recipe, {}, Architecture(FIELDS))
     assert resolved.activation_checkpointing == mode
 
 
 def test_a_small_model_keeps_its_activations() -> None:
     recipe = make_recipe()
-    resolved = with_checkpointing(resolve(recipe, {}), recipe, Architecture(FIELDS))
+    resolved = resolve(recipe, {}, Architecture(FIELDS))
     assert resolved.activation_checkpointing == "off"

@@ -4,7 +4,7 @@ The graphs are those that dynamo hands to a backend, here one that keeps them an
 are.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from tests.training.loops import Recorder, make_task
 from tests.training.samples import LENGTH, assert_equal_tensors, cpu_fabric, make_state
 
 pytestmark = [
+    pytest.mark.usefixtures("_nothing_compiled"),
     pytest.mark.filterwarnings("ignore:The given buffer is not writable"),
     # Of torch, which hides it while it looks at the loss.
     pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor"),
@@ -28,14 +29,6 @@ pytestmark = [
 MICRO_BATCH, ROWS = 2, 3
 SEQUENCES = 2 * ROWS + 1
 """Of the validation split: its last batch has one."""
-
-
-@pytest.fixture(autouse=True)
-def _nothing_compiled() -> Iterator[None]:
-    torch._dynamo.reset()
-    counters.clear()
-    yield
-    torch._dynamo.reset()
 
 
 def ragged_task(blocks: Blocks) -> Task:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from continuum.training.host_buffer import ALIGNMENT, HostBuffer
 from continuum.training.state import TrainingState, tensors_in
@@ -61,6 +62,41 @@ def test_a_block_that_is_too_small_is_replaced_by_a_larger_one() -> None:
     assert not buffer.is_pinned
     with pytest.raises(AssertionError, match="announced"):
         buffer.copy(large)
+
+
+class Refusing:
+    """CUDA's runtime on a machine that locks no more memory."""
+
+    def cudaHostRegister(self, *_: int) -> int:  # noqa: N802
+        return 2  # cudaErrorMemoryAllocation
+
+
+def test_memory_that_cannot_be_page_locked_is_told_of_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "cudart", Refusing)
+    told: list[str] = []
+    buffer = HostBuffer(told.append)
+    with FakeTensorMode():
+        small, large = (torch.empty(size, device="cuda") for size in (1000, 2000))
+    buffer.begin([small])
+    buffer.begin([large])
+    assert not buffer.is_pinned
+    assert buffer.num_bytes >= large.nbytes
+    (message,) = told
+    assert message.startswith("4.1 kB of host memory for checkpoints cannot be page-locked")
+
+
+@pytest.mark.gpu
+def test_a_refusal_to_page_lock_fails_no_later_kernel() -> None:
+    told: list[str] = []
+    buffer = HostBuffer(told.append)
+    tensor = torch.ones(1000, device="cuda")
+    buffer.begin([tensor])
+    assert buffer._block is not None
+    buffer._pin(buffer._block)  # which is locked already
+    assert len(told) == 1
+    assert torch.equal(buffer.copy(tensor + 1).cpu(), torch.full((1000,), 2.0))
 
 
 @pytest.mark.gpu

@@ -17,8 +17,9 @@ from continuum.preflight.host import HostMemory, has_cuda_device, host_memory
 from continuum.preflight.memory import MemoryEstimate, estimate_memory, host_doubts
 from continuum.preflight.placement import Placement
 from continuum.recipe import Recipe
-from continuum.training.fabric import make_fabric, resolve
+from continuum.training.fabric import make_fabric
 from continuum.training.memory import memory_warnings
+from continuum.training.resolved import resolve
 from tests.commands import Cli, only
 from tests.experiments import FIRST_STAGES, small_flow
 from tests.training.samples import FIELDS, cpu_fabric, make_recipe

@@ -20,13 +20,13 @@ from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from continuum.architecture import architecture
-from continuum.preflight.memory import CUDA_CONTEXT_BYTES
-from continuum.preflight.memory_table import MODES, PRECISIONS, Workload, memory_table
+from continuum.preflight.memory import CUDA_CONTEXT_BYTES, MODES
+from continuum.preflight.memory_table import PRECISIONS, Workload, memory_table
 from continuum.training.activation_checkpointing import checkpoint_activations
-from continuum.training.fabric import make_fabric, resolve
+from continuum.training.fabric import make_fabric
 from continuum.training.litgpt import GPT, build_model
 from continuum.training.loss import next_token_loss
-from continuum.training.memory import with_checkpointing
+from continuum.training.resolved import resolve
 from continuum.training.setup import make_state
 from tests.training.live_bytes import LiveBytes
 from tests.training.samples import cpu_fabric
@@ -167,10 +167,10 @@ def test_a_real_gpu_takes_what_the_table_says(model: str, mode: str) -> None:
         }
     )
     shape = architecture(model)
-    resolved = with_checkpointing(resolve(recipe, {}, shape.num_parameters()), recipe, shape)
+    resolved = resolve(recipe, {}, shape)
     fabric = make_fabric(resolved, recipe.runtime)
     state = make_state(fabric, recipe, shape.fields, resolved, seed=1)
-    size, length = recipe.runtime.micro_batch_size, recipe.sequence_length
+    size, length = recipe.micro_batch_size, recipe.sequence_length
     inputs = torch.zeros(size, length, dtype=torch.long, device=fabric.device)
     torch.cuda.reset_peak_memory_stats()
     for _ in range(3):

@@ -1,12 +1,25 @@
 import io
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from lightning import Fabric
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.fsdp import fully_shard
 
+from continuum.training.litgpt import build_model, initialize_weights
+from continuum.training.shard_files import PLAIN_FILE
+from continuum.training.shards import load_shards, snapshot_shards, write_shards, writers_group
 from continuum.training.state import EXECUTION_FLAGS, TrainingState, unwrap_optimizer
-from tests.training.samples import assert_equal_tensors, cpu_fabric, make_state, take_steps
+from tests.training.samples import (
+    FIELDS,
+    LENGTH,
+    assert_equal_tensors,
+    cpu_fabric,
+    make_state,
+    take_steps,
+)
 
 OPTIMIZERS: list[tuple[str, dict[str, Any]]] = [
     ("AdamW", {"weight_decay": 0.1, "amsgrad": True}),
@@ -155,6 +168,36 @@ def test_a_state_goes_from_a_cpu_to_a_gpu_and_back() -> None:
     again.restore(last)
     states = unwrap_optimizer(again.optimizer).state.values()
     assert {value["step"].device.type for value in states} == {"cuda"}
+
+
+def sharded(mesh: DeviceMesh, *, fused: bool | None) -> TrainingState:
+    """A model that FSDP2 shards, with an optimizer that steps as it is told."""
+    torch.manual_seed(7)
+    model = build_model(cpu_fabric(), FIELDS, LENGTH)
+    initialize_weights(cpu_fabric(), model, n_layer=2, n_embd=16)
+    for part in (*model.transformer.h, model):
+        fully_shard(part, mesh=mesh)
+    return TrainingState(model, torch.optim.AdamW(model.parameters(), lr=1e-2, fused=fused))
+
+
+def test_a_sharded_run_keeps_its_own_execution_flags(mesh: DeviceMesh, tmp_path: Path) -> None:
+    """From a file of whole tensors as from shards."""
+    source = trained("AdamW", {}).snapshot()
+    first = sharded(mesh, fused=True)
+    first.restore(source)
+    plain = sharded(mesh, fused=None)
+    plain.restore(source)
+    parts = snapshot_shards(plain)
+    write_shards(tmp_path, parts, writers_group())
+    torch.save(parts.values, tmp_path / PLAIN_FILE)
+    second = sharded(mesh, fused=True)
+    load_shards(tmp_path, second, rank=0)
+    for state in (first, second):
+        assert group(state)["fused"] is True
+        take_steps(cpu_fabric(), state, 1)
+        steps = {value["step"].item() for value in state.optimizer.state.values()}
+        assert steps == {source["step"] + 1}
+    assert group(plain)["fused"] is None
 
 
 def group(state: TrainingState) -> dict[str, Any]:
