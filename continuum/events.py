@@ -117,9 +117,10 @@ class Trained(Event):
         row = self.row
         eta = timedelta(seconds=round(row["eta_s"]))
         loss = "skipped" if row["loss"] is None else f"loss {row['loss']:.4f}"
+        mfu = f"  MFU {row['mfu']:.1%}" if "mfu" in row else ""
         return (
             f"step {self.step:,}/{self.num_steps:,}  {loss}  lr {row['lr']:.2e}  "
-            f"{row['tokens_per_s']:,.0f} tokens/s  {eta} left"
+            f"{row['tokens_per_s']:,.0f} tokens/s{mfu}  {eta} left"
         )
 
 

@@ -63,7 +63,7 @@ class Saver:
         )
         self._writer = BackgroundWriter(self._write)
         self._shard_writer = BackgroundWriter(self._write_shards)
-        self._buffer = HostBuffer(self._warn) if fabric.device.type == "cuda" else None
+        self._buffer = HostBuffer(ctx.warn) if fabric.device.type == "cuda" else None
         self._patience_s = min(MAX_PATIENCE_S, recipe.runtime.collective_timeout / 4)
         # All processes of an fsdp run make it here, together.
         has_shards = self._is_sharded and fabric.world_size > 1
@@ -140,9 +140,6 @@ class Saver:
             files = hash_tree(folder, (written, *shards))
         finish_checkpoint(run, folder, values, self._companions, files)
         self._published(values["step"])
-
-    def _warn(self, message: str) -> None:
-        self._ctx.report({"event": "warning", "message": message})
 
     def _published(self, step: int) -> None:
         self._ctx.report(Saved(step))
