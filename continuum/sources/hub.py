@@ -10,7 +10,7 @@ With HF_HUB_OFFLINE the files come from the library's cache; online, what is the
 import hashlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,9 +24,8 @@ from continuum.errors import IntegrityError, PreflightError, StageFailedError
 from continuum.files import BUFFER_BYTES, sha256_file
 from continuum.sources.local_files import copy_file
 from continuum.sources.transfer import (
-    DEFAULT_RETRY,
+    PAUSES_S,
     OnProgress,
-    RetryPolicy,
     TransientError,
     disk_error,
     reason_of,
@@ -81,7 +80,7 @@ class HubRevision:
         return f"{self.repo} at revision {self.revision} (commit {self.commit[:12]})"
 
 
-def resolve(repo: str, revision: str, *, retry: RetryPolicy = DEFAULT_RETRY) -> HubRevision:
+def resolve(repo: str, revision: str, *, pauses_s: Sequence[float] = PAUSES_S) -> HubRevision:
     """The commit a branch, tag or commit means now, and its files.
 
     Raises:
@@ -98,7 +97,8 @@ def resolve(repo: str, revision: str, *, retry: RetryPolicy = DEFAULT_RETRY) -> 
                 repo, revision=revision, files_metadata=True, timeout=API_TIMEOUT_S
             )
 
-    info = with_retries(ask, what=f"{repo} at revision {revision}, from {endpoint()}", retry=retry)
+    what = f"{repo} at revision {revision}, from {endpoint()}"
+    info = with_retries(ask, what=what, pauses_s=pauses_s)
     listed = (
         HubFile(
             name=entry.rfilename,

@@ -24,9 +24,9 @@ from continuum.artifacts import (
     TokenizerFiles,
 )
 from continuum.errors import PreflightError
+from continuum.events import ByteProgress
 from continuum.files import link_or_copy
 from continuum.sources.model_files import check_model_files
-from continuum.sources.progress import ByteProgress
 from continuum.stage import Forecast, PlanInput, Problem, Stage, StageContext
 from continuum.text.foreign_tokenizers import foreign_tokenizer
 

@@ -13,7 +13,6 @@ from huggingface_hub.constants import DOWNLOAD_CHUNK_SIZE
 from continuum.artifacts import ModelWeights, TokenizerFiles
 from continuum.errors import IntegrityError, PreflightError, StageFailedError
 from continuum.sources.hub import fetch_file, resolve
-from continuum.sources.transfer import RetryPolicy
 from continuum.stages.download import Download
 from tests.data_stages.weights import write_gpt_neox
 from tests.servers.hub import COMMIT, HubServer
@@ -22,7 +21,7 @@ from tests.support import make_stage, run_stage
 
 REPO = "toys/tiny"
 WEIGHTS_REPO = "toys/pythia-14m"
-QUICK = RetryPolicy(max_failures=2, first_delay_s=0.01)
+QUICK = (0.01,)
 
 
 @pytest.fixture
@@ -154,7 +153,7 @@ def test_a_repository_without_a_vocabulary_is_refused(
 
 def test_a_busy_hub_is_asked_again(hub: HubServer, repo: Path) -> None:
     hub.failures = [503]
-    assert resolve(REPO, "main", retry=QUICK).commit == COMMIT
+    assert resolve(REPO, "main", pauses_s=QUICK).commit == COMMIT
 
 
 @pytest.mark.parametrize(
@@ -165,7 +164,7 @@ def test_a_hub_that_stays_busy_is_an_error(
 ) -> None:
     hub.failures = [status] * 9
     with pytest.raises(StageFailedError, match=f"{REPO} at revision main.*{message}"):
-        resolve(REPO, "main", retry=QUICK)
+        resolve(REPO, "main", pauses_s=QUICK)
 
 
 def test_an_unreachable_hub_says_what_to_check(
@@ -173,7 +172,7 @@ def test_an_unreachable_hub_says_what_to_check(
 ) -> None:
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(StageFailedError, match=r"cannot be reached.*HF_ENDPOINT"):
-        resolve(REPO, "main", retry=QUICK)
+        resolve(REPO, "main", pauses_s=QUICK)
 
 
 def test_offline_an_empty_cache_is_a_clear_error(
