@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from continuum.artifacts import Artifact, TrainingCheckpoint
+from continuum.changes import changes, of_inputs, of_used
 from continuum.digest_cache import DigestCache
 from continuum.disk import tell_disk_fault
 from continuum.errors import ContinuumError, IntegrityError, PreflightError, StageFailedError
@@ -190,7 +191,7 @@ class _Execution:
     def _try(self, planned: PlannedStage) -> Outcome:
         try:
             inputs = self._gather(planned)
-            gives_way = planned.archive or has_other_inputs(planned, inputs, self._plan)
+            gives_way = planned.archive or has_other_inputs(planned, inputs)
             if planned.action is Action.CHECK and not gives_way:
                 return Outcome("reused", "its inputs came out with the same bytes")
             replaces = self._replaced_seals(planned, gives_way=gives_way)
@@ -237,7 +238,8 @@ class _Execution:
         for ref in planned.refs:
             parent = self._plan.stages[ref.stage]
             made = parent.run.artifact()
-            recorded = as_recorded(ref, parent.run, fingerprints)
+            record = parent.run.record() if ref.metric else None
+            recorded = as_recorded(ref, record, fingerprints)
             artifact = select_checkpoint(made, recorded, parent.run)
             if artifact is None:
                 raise StageFailedError(why_gone(recorded, made, parent.run))
@@ -274,7 +276,7 @@ class _Execution:
             name=planned.name,
             kind=planned.stage.kind,
             fingerprint=planned.fingerprint,
-            identity=planned.identity,
+            identity=planned.identity.payload,
             # With every null: what is null need not be so by default.
             spec=planned.stage.model_dump(mode="json", by_alias=True),
             recipe=planned.recipe.model_dump(mode="json", by_alias=True)
@@ -303,19 +305,12 @@ class _Execution:
         )
 
 
-def has_other_inputs(planned: PlannedStage, inputs: Mapping[str, Artifact], plan: Plan) -> bool:
+def has_other_inputs(planned: PlannedStage, inputs: Mapping[str, Artifact]) -> bool:
     """Whether the run in the folder, finished or not, began with other bytes than these."""
     if not planned.run.is_begun:
         return False
-    record = planned.run.record()
-    observed = planned.stage.observed(planned.recipe)
-    for ref in planned.refs:
-        used = record.input(ref, plan.stages[ref.stage].fingerprint)
-        if used is None or str(ref) in observed:
-            continue
-        if used.digest != inputs[str(ref)].digest:
-            return True
-    return False
+    used = of_used(planned.run.record(), planned.identity)
+    return any(changes(used, of_inputs(inputs), ("digest",)))
 
 
 def _once_each(observe: Observer) -> Observer:

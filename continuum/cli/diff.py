@@ -74,7 +74,7 @@ class Compared(Result):
         if any(stage.status != "same" for stage in found.stages):
             headings = ("stage", "kind", "", "what changed", "cost")
             yield Columns(headings, [_row(found, stage) for stage in found.stages])
-        yield from (f"lock: {it.stage or 'versions'}: {lock_words(it)}" for it in found.lock)
+        yield from (f"lock: {it.stage or 'versions'}: {lock_words(it.change)}" for it in found.lock)
         yield Styled(summary(found), "bold")
 
     def finish(self) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from continuum.changes import Change
 from continuum.cli.arguments import Locked, Opened, Overrides, Rerun, Spec, open_experiment
 from continuum.cli.console import Columns, Result, Styled
 from continuum.cli.output import refuse_folder, write_output
@@ -16,9 +17,8 @@ from continuum.figures import format_bytes, format_flops, format_seconds
 from continuum.files import json_text
 from continuum.lint import lint
 from continuum.locking import check_locked
-from continuum.plan import Action, Plan, PlannedStage, Request
+from continuum.plan import Action, Cause, Plan, PlannedStage, Reason, Request
 from continuum.plan_document import SCHEMA, as_document
-from continuum.reasons import Reason, UpstreamChanged, UpstreamRunsAgain, WaitsFor
 from continuum.spec.diagnostics import as_document as as_findings
 from continuum.spec.diagnostics import headline
 from continuum.spelling import did_you_mean
@@ -167,11 +167,12 @@ def _tree(made: Plan, name: str) -> "Tree":
     return tree
 
 
-def _stage_of(reason: Reason) -> str:
+def _stage_of(reason: Reason | Change) -> str:
     """The stage that a reason points at; empty for none."""
-    if isinstance(reason, (UpstreamChanged, UpstreamRunsAgain)):
-        return reason.ref.partition("@")[0]
-    return reason.stage if isinstance(reason, WaitsFor) else ""
+    if isinstance(reason, Change):
+        return reason.name.partition("@")[0] if reason.what == "input" else ""
+    points = reason.cause in (Cause.UPSTREAM_RUNS_AGAIN, Cause.WAITS_FOR)
+    return str(reason.detail).partition("@")[0] if points else ""
 
 
 def _in_all(sums: Mapping[str, int | float]) -> str:

@@ -12,8 +12,7 @@ from continuum.cli.arguments import Opened, Overrides, Spec, open_experiment
 from continuum.cli.console import Columns, Result, results, wants_json
 from continuum.errors import UsageError
 from continuum.files import read_json_lines
-from continuum.plan import Action, PlannedStage
-from continuum.reasons import ArtifactDamaged
+from continuum.plan import Action, Cause, PlannedStage
 from continuum.runs import StageRun
 
 REDRAW_S = 1.0
@@ -106,7 +105,7 @@ def _state(planned: PlannedStage, is_running: bool) -> str:
         return "complete"
     if planned.action is Action.BLOCKED:
         return "blocked"
-    if any(isinstance(reason, ArtifactDamaged) for reason in planned.reasons):
+    if any(reason.code == Cause.DAMAGED for reason in planned.reasons):
         return "damaged"
     if not planned.run.is_begun:
         return "not begun"
