@@ -95,20 +95,21 @@ class Lock(BaseModel):
         Args:
             known_by: The fingerprints that each stage of the spec may have been locked with.
         """
-        by_fingerprint = {it.fingerprint: it for it in self.stages.values()}
-        found = {}
+        stays = {n for n, it in self.stages.items() if it.fingerprint in known_by.get(n, ())}
+        free = {it.fingerprint: name for name, it in self.stages.items() if name not in stays}
+        found: dict[str, LockedStage] = {}
         for name, known in known_by.items():
-            own = self.stages.get(name)
-            known = [it for it in known if it in by_fingerprint]
-            if known and (own is None or own.fingerprint not in known):
-                own = by_fingerprint[known[0]]
-            if own is not None:
-                found[name] = own
-        used = {it.fingerprint for it in found.values()}
-        others = (
-            n for n, it in self.stages.items() if n not in found and it.fingerprint not in used
-        )
-        return self.model_copy(update={"stages": found | {n: self.stages[n] for n in others}})
+            former = name if name in stays else next((free[it] for it in known if it in free), name)
+            if former in self.stages:
+                found[name] = self.stages[former]
+                free.pop(found[name].fingerprint, None)
+        moved = {it.fingerprint for it in found.values()}
+        rest = {
+            name: it
+            for name, it in self.stages.items()
+            if name not in found and it.fingerprint not in moved
+        }
+        return self.model_copy(update={"stages": {**found, **rest}})
 
     def with_pins(self, stage: str, pins: Mapping[str, str]) -> "Lock":
         """This lock with other pins for a stage that is in it, whose result they disown."""
