@@ -13,8 +13,8 @@ from continuum.identity import Identity
 from continuum.lock import LockedStage
 from continuum.records import StageRecord
 from continuum.runs import FINGERPRINT_LETTERS, ExperimentFolder, StageRun
-from continuum.selection import as_recorded, why_gone
-from continuum.stage import Ref, select_checkpoint
+from continuum.selection import select
+from continuum.stage import Ref
 
 
 @dataclass(frozen=True)
@@ -119,11 +119,7 @@ def _read_run(
         damage.append("artifact.json was sealed anew: continuum.lock has another seal of this run")
     if damage:
         return Existing(run, is_begun, record, damage=tuple(damage))
-    selected: dict[str, Artifact | str] = {}
-    for ref in selecting:
-        recorded = as_recorded(ref, record, fingerprints)
-        chosen = select_checkpoint(artifact, recorded, run)
-        selected[str(ref)] = why_gone(recorded, artifact, run) if chosen is None else chosen
+    selected = {str(ref): select(artifact, ref, run, record, fingerprints) for ref in selecting}
     return Existing(run, is_begun, record, artifact, selected=selected)
 
 

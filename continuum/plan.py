@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from continuum.artifacts import Artifact
 from continuum.changes import Change
 from continuum.existing import Existing
 from continuum.identity import Identity
@@ -16,7 +17,7 @@ from continuum.problems import Problem
 from continuum.runs import ExperimentFolder, StageRun
 from continuum.selection import step_problems
 from continuum.spec.experiment import Experiment
-from continuum.stage import Forecast, Ref, Spec, Stage
+from continuum.stage import Forecast, PlanInput, Ref, Spec, Stage
 
 
 class Action(StrEnum):
@@ -142,6 +143,15 @@ class PlannedStage:
     def is_made_again(self) -> bool:
         """Whether its artifact may come out with other bytes than those that are there."""
         return self.action in (Action.RUN, Action.RECOVER, Action.CHECK)
+
+    def as_input(self, ref: Ref[Any], artifact: Artifact | None) -> PlanInput:
+        """It as the input of a stage that refers to it.
+
+        Args:
+            artifact: What the reference means, if that is there.
+        """
+        view = artifact.view(ref.expects) if artifact is not None else None
+        return PlanInput(self.stage, self.forecast, view, self.recipe)
 
     def step_problems(self, ref: Ref[Any]) -> Iterator[Problem]:
         """Why a step of it that is still to be taken, and that `ref` selects, will not be there."""

@@ -145,9 +145,7 @@ class _Planner:
 
     def _input(self, ref: Ref[Any]) -> PlanInput:
         parent = self.planned[ref.stage]
-        artifact = parent.existing.artifact_of(ref)
-        view = artifact.view(ref.expects) if artifact is not None else None
-        return PlanInput(parent.stage, parent.forecast, view, parent.recipe)
+        return parent.as_input(ref, parent.existing.artifact_of(ref))
 
     def _selection_problems(self, it: Identity) -> Iterator[Problem]:
         paths = {str(ref): path for path, ref in it.stage.refs().items()}

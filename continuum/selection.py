@@ -23,7 +23,7 @@ from continuum.recipe import (
 from continuum.records import StageRecord
 from continuum.runs import StageRun
 from continuum.spelling import did_you_mean
-from continuum.stage import Forecast, selected_step
+from continuum.stage import Forecast, select_checkpoint, selected_step
 
 ValueT = TypeVar("ValueT", int, str)
 
@@ -68,6 +68,23 @@ def as_recorded(
     found: Ref[Any] = type(ref)(f"{ref.stage}@best:{metric}/{used.ref}")
     found.expects = ref.expects
     return found
+
+
+def select(
+    made: Artifact,
+    ref: Ref[Any],
+    run: StageRun,
+    record: StageRecord | None,
+    fingerprints: Mapping[str, str],
+) -> Artifact | str:
+    """What a reference means of a finished stage, or why that is not there.
+
+    Args:
+        run: Of the selected stage, as its record is; see `as_recorded`.
+    """
+    recorded = as_recorded(ref, record, fingerprints)
+    chosen = select_checkpoint(made, recorded, run)
+    return why_gone(recorded, made, run) if chosen is None else chosen
 
 
 def best_problems_of(
