@@ -145,12 +145,11 @@ def command(function: Callable[..., Result | None]) -> Callable[..., None]:
         shared["as_json"] = AsJson
 
     @wraps(function)
-    def wrapped(
-        *arguments: Any, quiet: bool, verbose: bool, as_json: bool = False, **options: Any
-    ) -> None:
+    def wrapped(*arguments: Any, quiet: bool, verbose: bool, **options: Any) -> None:
         set_verbosity(quiet=quiet, verbose=verbose)
-        _WANTS_JSON.set(as_json)
-        result = function(*arguments, **options)
+        _WANTS_JSON.set(bool(options.get("as_json")))
+        own_options = {it: value for it, value in options.items() if it in own.parameters}
+        result = function(*arguments, **own_options)
         if result is not None:
             show(result)
             result.finish()

@@ -6,13 +6,12 @@ from typing import Annotated, Any
 
 import typer
 
-from continuum.cli.arguments import Opened, Spec, UnsafeLocks, open_experiment
+from continuum.cli.arguments import Opened, Spec, UnsafeLocks, open_experiment, stage_of
 from continuum.cli.console import Result
 from continuum.errors import UsageError
 from continuum.figures import short_digest
 from continuum.lock import read_lock, write_lock
 from continuum.locking import update_lock
-from continuum.spelling import did_you_mean
 
 
 def lock(
@@ -66,21 +65,17 @@ class Written(Result):
 
 
 def _upgrade(opened: Opened, names: list[str]) -> Written:
-    known = opened.experiment.stages
-    for name in names:
-        if name not in known:
-            hint = did_you_mean(name, known)
-            raise UsageError(f"--upgrade {name}: there is no stage of this name{hint}")
-    path = opened.folder.pins_path
-    locked = opened.plan().lock
+    path, plan = opened.folder.pins_path, opened.plan()
+    stages = {name: stage_of(plan, name).stage for name in names}
+    locked = plan.lock
     if locked is None:
         raise UsageError(f"{path}: there is no lock to upgrade; `continuum run` writes it")
     upgraded = {}
-    for name in names:
+    for name, stage in stages.items():
         if name not in locked.stages:
             typer.echo(f"{name}: is not in the lock; the next run pins it", err=True)
             continue
-        before, now = locked.pins(name), known[name].renew_pins()
+        before, now = locked.pins(name), stage.renew_pins()
         if now:
             changed = {it: pin for it, pin in now.items() if before.get(it) != pin}
             upgraded[name] = {it: (before.get(it), pin) for it, pin in changed.items()}

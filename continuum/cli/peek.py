@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from continuum.artifacts import Corpus, TokenizedDataset
-from continuum.cli.arguments import Overrides, Spec, open_experiment
+from continuum.cli.arguments import Overrides, Spec, open_experiment, stage_of
 from continuum.cli.console import Result
 from continuum.errors import UsageError
 from continuum.lint.leaks import corpus_items
 from continuum.plan import Plan, PlannedStage
-from continuum.spelling import did_you_mean
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -61,7 +60,7 @@ def peek(
     if split not in SPLITS:
         raise UsageError(f"--split {split}: must be train or validation")
     plan = open_experiment(spec, overrides).plan()
-    planned = _find(plan, stage)
+    planned = stage_of(plan, stage)
     documents = _open(plan, planned, split)
     shown, has_more = choice.take(documents, length)
     if not shown:
@@ -125,13 +124,6 @@ class _Choice:
         if self.random is not None:
             return documents.some(self.random, length, self.seed), False
         return [documents.one(self.document or 1, length)], False
-
-
-def _find(plan: Plan, name: str) -> PlannedStage:
-    planned = plan.stages.get(name)
-    if planned is None:
-        raise UsageError(f"there is no stage {name!r}{did_you_mean(name, plan.stages)}")
-    return planned
 
 
 def _open(plan: Plan, planned: PlannedStage, split: str) -> "Documents":

@@ -8,11 +8,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from continuum.changes import Change
-from continuum.cli.arguments import Locked, Opened, Overrides, Rerun, Spec, open_experiment
+from continuum.cli.arguments import (
+    Locked,
+    Opened,
+    Overrides,
+    Rerun,
+    Spec,
+    open_experiment,
+    stage_of,
+)
 from continuum.cli.console import Columns, Result, Styled
 from continuum.cli.output import refuse_folder, write_output
 from continuum.costs import Cost, estimate_costs, total
-from continuum.errors import PreflightError, UsageError
+from continuum.errors import PreflightError
 from continuum.figures import format_bytes, format_flops, format_seconds
 from continuum.files import json_text
 from continuum.lint import lint
@@ -21,7 +29,6 @@ from continuum.plan import Action, Cause, Plan, PlannedStage, Reason, Request
 from continuum.plan_document import SCHEMA, as_document
 from continuum.spec.diagnostics import as_document as as_findings
 from continuum.spec.diagnostics import headline
-from continuum.spelling import did_you_mean
 
 if TYPE_CHECKING:
     from rich.tree import Tree
@@ -139,10 +146,7 @@ def _tree(made: Plan, name: str) -> "Tree":
     from rich.text import Text
     from rich.tree import Tree
 
-    if name not in made.stages:
-        hint = did_you_mean(name, made.stages)
-        raise UsageError(f"--why {name}: there is no stage of this name{hint}")
-    shown = {name}
+    planned, shown = stage_of(made, name), {name}
 
     def headline_of(planned: PlannedStage) -> Text:
         action = (planned.action.value, STYLES[planned.action])
@@ -160,7 +164,6 @@ def _tree(made: Plan, name: str) -> "Tree":
                 above = made.stages[parent]
                 grow(branch.add(headline_of(above)), above, generations - 1)
 
-    planned = made.stages[name]
     tree = Tree(headline_of(planned))
     tree.add(Text(f"fingerprint {planned.fingerprint}, folder runs/{planned.run.name}", "dim"))
     grow(tree, planned, MAX_GENERATIONS)

@@ -6,12 +6,11 @@ from typing import Annotated, Any
 
 import typer
 
-from continuum.cli.arguments import Spec, experiment_file
+from continuum.cli.arguments import Spec, open_folder
 from continuum.cli.console import Result, Styled
 from continuum.errors import IntegrityError
 from continuum.figures import format_bytes
 from continuum.lineage.verify import Verified, verify_folder
-from continuum.runs import ExperimentFolder
 
 MAX_NAMES = 3
 """Runs that are named in one line; the JSON document names all."""
@@ -24,8 +23,7 @@ def verify(
     ] = False,
 ) -> "Verification":
     """Verify the checksums of all run files; exit 8 when any differs."""
-    folder = ExperimentFolder(experiment_file(spec).parent.resolve())
-    return Verification(verify_folder(folder, fast=fast), fast)
+    return Verification(verify_folder(open_folder(spec), fast=fast), fast)
 
 
 @dataclass(frozen=True)
