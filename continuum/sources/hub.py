@@ -215,19 +215,16 @@ def _translated_errors(repo: str, revision: str, target: Path | None = None) -> 
 
 
 def _refusal(error: errors.HfHubHTTPError, repo: str, revision: str) -> Exception:
-    where = f"{repo} at revision {revision}, from {endpoint()}"
-    status = error.response.status_code
+    what, status = f"{repo} at revision {revision}", error.response.status_code
+    where = f"{what}, from {endpoint()}"
     if isinstance(error, errors.GatedRepoError):
-        return PreflightError(
-            f"{repo} at revision {revision}: access is gated; ask for it at {endpoint()}/{repo}, "
-            f"then {LOGIN}"
-        )
+        page = f"{endpoint()}/{repo}"
+        return PreflightError(f"{what}: access is gated; ask for it at {page}, then {LOGIN}")
     if isinstance(error, errors.RevisionNotFoundError):
         return PreflightError(f"{where}: there is no such branch, tag or commit")
     if isinstance(error, errors.RepositoryNotFoundError) or status in {401, 404}:
-        return PreflightError(
-            f"{where}: there is no such repository, or it is private; check the name, or {LOGIN}"
-        )
+        problem = "there is no such repository, or it is private; check the name, or"
+        return PreflightError(f"{where}: {problem} {LOGIN}")
     if status == 403:
         return PreflightError(f"{where}: access is forbidden; {LOGIN}")
     if status == 416:
