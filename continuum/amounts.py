@@ -10,11 +10,12 @@ from pydantic import (
     BeforeValidator,
     Field,
     GetJsonSchemaHandler,
+    PlainValidator,
     WithJsonSchema,
     model_validator,
 )
 from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema, PydanticCustomError
+from pydantic_core import CoreSchema, PydanticCustomError, PydanticKnownError
 
 from continuum.fields import UNIT, Spec
 
@@ -78,20 +79,21 @@ Steps = Annotated[
 """A count of optimizer steps."""
 
 
-def _parse_rate(value: Any) -> Any:
-    if isinstance(value, str):
-        match = _PERCENT.fullmatch(value.strip())
-        if match is None or float(match[1]) > 100:
-            raise PydanticCustomError(
-                "rate_format", "Input should be a learning rate or a share of the peak such as 10%"
-            )
-        return f"{float(match[1]):g}%"  # one spelling: it is part of the identity
-    return value
+def _parse_rate(value: Any) -> float | str:
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        if not 0 <= value < math.inf:
+            raise PydanticKnownError("greater_than_equal", {"ge": 0})
+        return float(value)
+    match = _PERCENT.fullmatch(value.strip()) if isinstance(value, str) else None
+    if match is None or float(match[1]) > 100:
+        message = "Input should be a learning rate or a share of the peak such as 10%"
+        raise PydanticCustomError("rate_format", message)
+    return f"{float(match[1]):g}%"  # one spelling: it is part of the identity
 
 
 Rate = Annotated[
-    Annotated[float, Field(ge=0, allow_inf_nan=False)] | Annotated[str, Field(pattern="%$")],
-    BeforeValidator(_parse_rate),
+    float | str,
+    PlainValidator(_parse_rate),
     WithJsonSchema({"type": ["number", "string"], "minimum": 0, "pattern": PERCENT_PATTERN}),
 ]
 """A learning rate, or a share of the peak such as `10%`."""

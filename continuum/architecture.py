@@ -14,12 +14,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from continuum.model_fields import field_schema
 from continuum.spelling import closest
 from continuum.tied_embeddings import tied_on_hub
-
-TIED = "tied"
-"""The key beside the fields of LitGPT's `Config` that says whether the embeddings are tied."""
 
 
 @dataclass(frozen=True)
@@ -90,13 +86,14 @@ def model_names() -> tuple[str, ...]:
     return tuple(_config_module().name_to_config)
 
 
-def accepted_model_names() -> tuple[str, ...]:
+@cache
+def accepted_model_names() -> frozenset[str]:
     """Every name `architecture` takes: LitGPT's own and the Hub's, with owner and without."""
     configs = _config_module().configs
     on_hub = [config["hf_config"] for config in configs]
     plain = (hub["name"] for hub in on_hub)
     full = (f"{hub['org']}/{hub['name']}" for hub in on_hub)
-    return tuple(dict.fromkeys((*model_names(), *plain, *full)))
+    return frozenset((*model_names(), *plain, *full))
 
 
 def architecture(
@@ -146,45 +143,10 @@ def _as_kept(usual: Any, value: Any) -> Any:
     return float(value) if type(usual) is float and type(value) is int else value
 
 
-def config_field_names() -> tuple[str, ...]:
-    """The fields of LitGPT's `Config` that an override may set."""
+def config_fields() -> dict[str, Any]:
+    """The fields of LitGPT's `Config` that may be replaced, with their types."""
     fields = _config_module().Config.__dataclass_fields__
-    return tuple(name for name in fields if name not in {"name", "hf_config"})
-
-
-def describe_model_name(schema: dict[str, Any]) -> None:
-    """Make the JSON Schema of a field one of LitGPT's names, or nothing where it may be absent."""
-    nothing = [kind for kind in schema.get("anyOf", ()) if kind == {"type": "null"}]
-    schema["anyOf"] = [_names_schema(), *nothing]
-
-
-def describe_model(schema: dict[str, Any]) -> None:
-    """Make the JSON Schema of a field a LitGPT name, or a mapping with fields of it replaced."""
-    usual = asdict(_config_module().Config())
-    replaced = {name: field_schema(name, usual[name]) for name in config_field_names()}
-    named = {
-        "name": {"anyOf": [_names_schema()], "description": "The LitGPT config to start from."},
-        TIED: {
-            "type": "boolean",
-            "description": "Whether the embedding and the output layer are one tensor; unless "
-            "stated, as in the model of this name on the Hub.",
-        },
-    }
-    schema["anyOf"] = [
-        _names_schema(),
-        {"type": "object", "properties": named | replaced, "additionalProperties": False},
-    ]
-    schema["examples"] = ["pythia-160m", {"name": "pythia-14m", "n_layer": 4}]
-
-
-def _names_schema() -> dict[str, Any]:
-    """The names; the title makes it a definition of its own, not repeated at every field."""
-    return {
-        "title": "LitGPTModel",
-        "type": "string",
-        "enum": sorted(accepted_model_names()),
-        "errorMessage": "LitGPT has no model of this name",
-    }
+    return {name: it.type for name, it in fields.items() if name not in {"name", "hf_config"}}
 
 
 def suggest_model(name: str) -> str | None:

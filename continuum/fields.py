@@ -12,14 +12,25 @@ import itertools
 import os.path
 import re
 import textwrap
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Literal, get_args
+from typing import Any, ClassVar, Generic, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, ValidationInfo
-from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    SerializerFunctionWrapHandler,
+    ValidationInfo,
+    model_serializer,
+)
+from pydantic_core import CoreSchema, PydanticCustomError, PydanticKnownError, core_schema
 
 from continuum.artifacts import Artifact, ArtifactT
 from continuum.file_names import encodable, path_of
@@ -29,6 +40,8 @@ ROLE = "x-continuum-role"
 """In a field's JSON Schema: `identity`, `runtime` or `cosmetic`."""
 UNIT = "x-continuum-unit"
 """In a field's JSON Schema: what its number counts or measures."""
+DEFINITION = "x-continuum-definition"
+"""In a JSON Schema that Pydantic writes out wherever it is used: the name to define it by."""
 FINAL = "final"
 BEST = "best"
 VALIDATION_LOSS = "val_loss"
@@ -75,7 +88,7 @@ class Spec(BaseModel):
         return payload
 
     def refs(self) -> dict[tuple[str | int, ...], "Ref[Any]"]:
-        """Every reference in the fields, by its place."""
+        """Every reference in the fields, by its place in YAML."""
         return self._refs
 
     def observed_refs(self) -> frozenset[str]:
@@ -85,6 +98,89 @@ class Spec(BaseModel):
     @cached_property
     def _refs(self) -> dict[tuple[str | int, ...], "Ref[Any]"]:
         return dict(_find_refs(self, ()))
+
+
+MAPPING, VALUE = "[mapping]", "[value]"
+"""Tags of a field that holds a mapping or a single value."""
+BY_FORM = Discriminator(lambda value: MAPPING if isinstance(value, (dict, Spec)) else VALUE)
+"""Chooses between them. The brackets keep tags apart from keys in the places of errors."""
+
+
+class OneOf(Spec):
+    """A model of several forms, chosen by the value of one field; a form is made when first used.
+
+    Of a value only the fields that were given are written out, since each form has many.
+    """
+
+    chosen_by: ClassVar[str | None] = None
+    """The field whose value names the form, its default where it is left out; None for one form."""
+
+    @classmethod
+    @abstractmethod
+    def forms(cls) -> Mapping[str, type[Self]]:
+        """The forms by their names."""
+
+    @classmethod
+    def form_of(cls, value: Mapping[str, Any]) -> type[Self] | None:
+        """The form of a mapping; None where none has its name."""
+        if cls.chosen_by is None:
+            return next(iter(cls.forms().values()))
+        name = value.get(cls.chosen_by, cls.model_fields[cls.chosen_by].default)
+        return cls.forms().get(name) if isinstance(name, str) else None
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        if OneOf not in cls.__bases__:  # it is a form
+            return handler(source)
+        return core_schema.with_info_plain_validator_function(cls._parse)
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        """The fields of all forms in one mapping; those of some say of which."""
+        if OneOf not in cls.__bases__:
+            return handler(schema)
+        forms = {name: form.model_json_schema()["properties"] for name, form in cls.forms().items()}
+        properties = {key: below for known in forms.values() for key, below in known.items()}
+        for key, below in properties.items():
+            users = [name for name, known in forms.items() if key in known]
+            if len(users) < len(forms):
+                below["description"] += f" Of {', '.join(users)}."
+        if cls.chosen_by is not None:
+            usual = cls.model_fields[cls.chosen_by].default
+            properties[cls.chosen_by] = {"enum": list(forms), "default": usual}
+        for key, text in field_docs(cls).items():
+            properties[key].setdefault("description", text)
+        return {DEFINITION: cls.__name__, "type": "object", "properties": properties}
+
+    @classmethod
+    def _parse(cls, value: Any, info: ValidationInfo) -> Self:
+        if isinstance(value, cls):
+            return value
+        if not isinstance(value, dict):
+            raise PydanticKnownError("model_type", {"class_name": cls.__name__})
+        if (form := cls.form_of(value)) is None:
+            assert cls.chosen_by is not None
+            message, known = "unknown {word} '{name}'", tuple(cls.forms())
+            name = str(value.get(cls.chosen_by))
+            context = {"word": cls.__name__.lower(), "name": name, "key": cls.chosen_by}
+            raise PydanticCustomError("form", message, {**context, "known": known})
+        # A record's lists are tuples here.
+        return form.model_validate(tuples_of(value), context=info.context)
+
+    @model_serializer(mode="wrap")
+    def _given(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        given = self.model_fields_set
+        dumped = handler(self).items()
+        return {name: value for name, value in dumped if name in given or value is not None}
+
+
+def tuples_of(value: Any) -> Any:
+    """A JSON value with tuples in place of lists, as strict models want them."""
+    if isinstance(value, dict):
+        return {key: tuples_of(item) for key, item in value.items()}
+    return tuple(map(tuples_of, value)) if isinstance(value, (list, tuple)) else value
 
 
 @cache
@@ -132,8 +228,6 @@ def field_values(spec: Spec, path: str = "", role: str = "identity") -> Iterator
         below = f"{path}.{info.alias or name}" if path else info.alias or name
         inner = str(own) if role == "identity" else role
         yield from _values_of(getattr(spec, name), below, inner)
-    for name, value in (spec.model_extra or {}).items():
-        yield from _values_of(value, f"{path}.{name}" if path else name, role)
 
 
 def _values_of(value: Any, path: str, role: str) -> Iterator[FieldValue]:
@@ -313,8 +407,8 @@ def _find_refs(value: Any, path: tuple[str | int, ...]) -> Iterator[tuple[Any, R
     if isinstance(value, Ref):
         yield path, value
     elif isinstance(value, Spec):
-        for name in type(value).model_fields:
-            yield from _find_refs(getattr(value, name), (*path, name))
+        for name, info in type(value).model_fields.items():
+            yield from _find_refs(getattr(value, name), (*path, info.alias or name))
     elif isinstance(value, dict):
         for key, item in value.items():
             yield from _find_refs(key, (*path, str(key)))

@@ -1,18 +1,19 @@
-"""The fields of LitGPT's `Config` that people replace: what they mean and what they may hold.
+"""The fields of LitGPT's `Config` that people replace, as a model made from its dataclass.
 
 LitGPT checks neither types nor ranges and looks classes up by their names, so that a slip would
 only show when torch builds the model.
 """
 
-from typing import Any
+from collections.abc import Mapping
+from functools import cache
+from typing import Annotated, Any
 
-from continuum.spelling import closest
+from pydantic import Field, GetJsonSchemaHandler, PlainValidator, Tag, create_model
+from pydantic_core import CoreSchema, PydanticCustomError
 
-_SIZES = (
-    "n_layer", "n_head", "n_embd", "n_query_groups", "head_size", "intermediate_size",
-    "block_size", "vocab_size", "padded_vocab_size",
-)  # fmt: skip
-"""Fields that count something, one at the least."""
+from continuum.architecture import accepted_model_names, config_fields, suggest_model
+from continuum.fields import BY_FORM, DEFINITION, MAPPING, VALUE, OneOf
+
 _MEANINGS = {
     "block_size": "The longest sequence the model can attend to.",
     "n_layer": "Transformer blocks.",
@@ -34,62 +35,86 @@ _MEANINGS = {
     "rotary_percentage": "Share of a head's width that rotary embeddings turn.",
     "rope_base": "Base of the rotary embedding's frequencies.",
 }
-"""What the fields of LitGPT's `Config` that people replace mean, for the JSON Schema."""
-CHOICES = {
-    "norm_class_name": ("LayerNorm", "RMSNorm"),
-    "norm_qk_type": ("default", "olmo2"),
-    "mlp_class_name": ("GptNeoxMLP", "LLaMAMLP", "GemmaMLP", "LLaMAMoE"),
-}
-"""Fields of which LitGPT knows these values; a test compares with it."""
-_LIMITS: dict[str, tuple[str, dict[str, int]]] = {
-    **dict.fromkeys(_SIZES, ("at least 1", {"minimum": 1})),
-    "norm_eps": ("above 0", {"exclusiveMinimum": 0}),
-    "rope_base": ("above 0", {"exclusiveMinimum": 0}),
-    "rotary_percentage": ("a share from 0 to 1", {"minimum": 0, "maximum": 1}),
-}
-"""Ranges in words, and as the JSON Schema says them."""
-_TYPES = {
-    bool: ("boolean", "true or false"),
-    int: ("integer", "a whole number"),
-    float: ("number", "a number"),
-    str: ("string", "text"),
+_SIZES = (
+    "n_layer", "n_head", "n_embd", "n_query_groups", "head_size", "intermediate_size",
+    "block_size", "vocab_size", "padded_vocab_size",
+)  # fmt: skip
+_LIMITS: dict[str, dict[str, int]] = {
+    **{name: {"ge": 1} for name in _SIZES},
+    "norm_eps": {"gt": 0},
+    "rope_base": {"gt": 0},
+    "rotary_percentage": {"ge": 0, "le": 1},
 }
 
 
-def field_schema(name: str, usual: Any) -> dict[str, Any]:
-    """The JSON Schema of a field, from the value that it usually has."""
-    described: dict[str, Any] = {"description": _MEANINGS.get(name, f"LitGPT's `Config.{name}`.")}
-    if name in CHOICES:
-        return {**described, "enum": list(CHOICES[name])}
-    if type(usual) in _TYPES:
-        described["type"] = _TYPES[type(usual)][0]
-    return described | (_LIMITS[name][1] if name in _LIMITS else {})
+def _known_name(value: Any) -> str:
+    if not isinstance(value, str):
+        raise PydanticCustomError("model_name_type", "Input should be the name of a LitGPT model")
+    if value not in accepted_model_names():
+        context = {"name": str(value), "suggestion": suggest_model(value)}
+        raise PydanticCustomError("model_name", "LitGPT has no model called '{name}'", context)
+    return str(value)
 
 
-def wrong_value(name: str, value: Any, usual: Any) -> tuple[str, str | None] | None:
-    """What is wrong with a field's value, and what was rather meant; None when it is right."""
-    if type(usual) in _TYPES and not _is_like(usual, value):
-        return f"{name} should be {_TYPES[type(usual)][1]}", None
-    choices = CHOICES.get(name)
-    if choices is not None and value not in choices:
-        message = f"{name} should be one of {', '.join(choices)}, not {str(value)!r}"
-        return message, closest(str(value), choices)
-    if name in _LIMITS and isinstance(value, int | float):
-        words, limits = _LIMITS[name]
-        if not _is_within(value, limits):
-            return f"{name} should be {words}, not {value:g}", None
-    return None
+class _Names:
+    """In the JSON Schema, all names; defined once."""
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        return {
+            DEFINITION: "LitGPTModel",
+            "type": "string",
+            "enum": sorted(accepted_model_names()),
+            "errorMessage": "LitGPT has no model of this name",
+        }
 
 
-def _is_like(usual: Any, value: Any) -> bool:
-    if isinstance(usual, str):
-        return isinstance(value, str)  # YAML's texts are a subclass
-    return type(value) is type(usual) or (type(usual) is float and type(value) is int)
+ModelName = Annotated[str, PlainValidator(_known_name), _Names()]
+"""LitGPT's own name of a model or the Hub's, with owner or without."""
 
 
-def _is_within(value: float, limits: dict[str, int]) -> bool:
-    return (
-        value >= limits.get("minimum", value)
-        and value <= limits.get("maximum", value)
-        and ("exclusiveMinimum" not in limits or value > limits["exclusiveMinimum"])
-    )
+class ModelFields(OneOf):
+    """A LitGPT model with fields of its config replaced."""
+
+    name: ModelName
+    """The LitGPT config to start from."""
+    tied: bool | None = None
+    """Whether the embedding and the output layer are one tensor; unless stated, as in the model of
+    this name on the Hub."""
+
+    @classmethod
+    @cache
+    def forms(cls) -> Mapping[str, type["ModelFields"]]:
+        """The one form; LitGPT's config is read when a spec first replaces fields of it."""
+        made: dict[str, Any] = {
+            name: (_strict(annotation), Field(None, description=_meaning(name), **_limits(name)))
+            for name, annotation in config_fields().items()
+        }
+        return {"LitGPT": create_model("LitGPTConfig", __base__=cls, __module__=__name__, **made)}
+
+    @property
+    def replaced(self) -> dict[str, Any]:
+        """The fields of LitGPT's config that are given, with their values."""
+        return {k: v for k, v in self.model_dump().items() if k not in ("name", "tied")}
+
+
+LitGPTModel = Annotated[
+    Annotated[ModelName, Tag(VALUE)] | Annotated[ModelFields, Tag(MAPPING)], BY_FORM
+]
+"""The name of a LitGPT model, or a mapping with fields of it replaced."""
+
+
+def _meaning(name: str) -> str:
+    return _MEANINGS.get(name, f"LitGPT's `Config.{name}`.")
+
+
+def _limits(name: str) -> dict[str, Any]:
+    return _LIMITS.get(name, {})
+
+
+def _strict(annotation: Any) -> Any:
+    """The type as a strict model takes YAML's values: a list is a tuple there."""
+    if annotation == list[int] | None:
+        return tuple[int, ...] | None
+    return dict[str, Any] | None if annotation == dict | None else annotation

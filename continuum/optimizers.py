@@ -1,13 +1,14 @@
-"""torch's optimizers, described without torch: their names, their arguments, what is wrong."""
+"""torch's optimizers, described without torch: a model for each, made from a table."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from functools import cache
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import AfterValidator, Field, create_model
+from pydantic_core import PydanticCustomError
 
-from continuum.fields import Spec, with_one_spelling
-from continuum.spelling import closest
-from continuum.stage import Problem
+from continuum.fields import OneOf, with_one_spelling
+from continuum.problems import Problem
 
 _COMMON = ("eps", "weight_decay", "foreach", "maximize", "differentiable", "capturable")
 OPTIMIZER_ARGUMENTS: dict[str, tuple[str, ...]] = {
@@ -60,11 +61,7 @@ SWITCHES = (
     "foreach", "maximize", "differentiable", "capturable", "amsgrad", "fused",
     "decoupled_weight_decay", "centered", "nesterov",
 )  # fmt: skip
-"""Those of them that are true or false."""
-_SHARES = ("rho",)
-"""Those that torch wants to be one at most."""
-
-
+"""Those of them that are true or false; the others are numbers, at least zero."""
 _MEANINGS = {
     "betas": "Decay of the running averages of the gradient and of its square.",
     "eps": "Added to the denominator, for numerical stability.",
@@ -86,49 +83,24 @@ _MEANINGS = {
     "differentiable": "Let gradients pass through the optimizer's step; nothing here asks for it.",
     "capturable": "Allow capture in a CUDA graph.",
 }
-"""What the arguments mean, for the JSON Schema and `continuum explain`."""
 
 
-def _describe_arguments(schema: dict[str, Any]) -> None:
-    """Add torch's arguments to the JSON Schema of an optimizer, none of them for all optimizers."""
-    for name, meaning in _MEANINGS.items():
-        users = [optimizer for optimizer, known in OPTIMIZER_ARGUMENTS.items() if name in known]
-        everyone = len(users) == len(OPTIMIZER_ARGUMENTS)
-        argument = _argument_schema(name)
-        argument["description"] = meaning if everyone else f"{meaning} Of {', '.join(users)}."
-        schema["properties"][name] = argument
-    schema["additionalProperties"] = False
-
-
-def _argument_schema(name: str) -> dict[str, Any]:
-    """The values that `_wanted_argument` accepts."""
-    if name == "differentiable":
-        return {"type": ["boolean", "null"], "not": {"const": True}}
-    if name in SWITCHES:
-        return {"type": ["boolean", "null"]}
-    if name == "betas":
-        beta = {"type": "number", "minimum": 0, "exclusiveMaximum": 1}
-        pair = {"type": "array", "items": beta, "minItems": 2, "maxItems": 2}
-        return {**pair, "examples": [[0.9, 0.95]]}
-    return {"type": "number", "minimum": 0, **({"maximum": 1} if name in _SHARES else {})}
-
-
-class Optimizer(Spec):
+class Optimizer(OneOf):
     """A torch optimizer: its name, its learning rate, and its own arguments."""
 
-    model_config = ConfigDict(extra="allow", json_schema_extra=_describe_arguments)
-
-    name: str = Field("AdamW", json_schema_extra={"enum": list(OPTIMIZER_ARGUMENTS)})
+    name: str = "AdamW"
     """A class in `torch.optim`."""
     lr: float = Field(gt=0, allow_inf_nan=False, examples=[3e-4, 1e-5])
     """The peak learning rate. Required: torch's 1e-3 ruins a pretrained model."""
     no_weight_decay: tuple[Literal["norms", "biases", "embeddings"], ...] | None = None
     """Parameters that `weight_decay` leaves alone; null decays all, as LitGPT does."""
 
-    @property
-    def given(self) -> dict[str, Any]:
-        """The arguments as they are written, right or wrong."""
-        return dict(self.model_extra or {})
+    chosen_by: ClassVar[str] = "name"
+
+    @classmethod
+    @cache
+    def forms(cls) -> Mapping[str, type["Optimizer"]]:
+        return {name: _form(name, known) for name, known in OPTIMIZER_ARGUMENTS.items()}
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -136,8 +108,8 @@ class Optimizer(Spec):
 
         Numbers are floats, as torch keeps what it is given among a checkpoint's bytes.
         """
-        given = {name: _as_floats(name, value) for name, value in self.given.items()}
-        usual = OPTIMIZER_DEFAULTS.get(self.name, {})
+        usual = OPTIMIZER_DEFAULTS[self.name]
+        given = {name: getattr(self, name) for name in OPTIMIZER_ARGUMENTS[self.name]}
         return {
             name: value
             for name, value in given.items()
@@ -153,80 +125,46 @@ class Optimizer(Spec):
 
     def identity(self) -> dict[str, Any]:
         exempt = {"no_weight_decay": sorted(set(self.no_weight_decay or ()))}
-        found = {**super().identity(), **exempt, **with_one_spelling(self.arguments)}
+        found = {"name": self.name, "lr": self.lr, **exempt, **with_one_spelling(self.arguments)}
         return {name: value for name, value in found.items() if value != []}
 
 
-def optimizer_problems(optimizer: Optimizer) -> Iterator[Problem]:
-    known = OPTIMIZER_ARGUMENTS.get(optimizer.name)
-    if known is None:
-        yield Problem(
-            ("optimizer", "name"),
-            f"unknown optimizer {optimizer.name!r}",
-            closest(optimizer.name, OPTIMIZER_ARGUMENTS),
-        )
-        return
-    for name in optimizer.given:
-        if name not in known:
-            yield Problem(
-                ("optimizer", name),
-                f"{optimizer.name} has no argument {name!r}",
-                closest(name, (*known, "lr", "name", "no_weight_decay")),
-            )
-        elif (wanted := _wanted_argument(name, optimizer.given[name])) is not None:
-            yield Problem(("optimizer", name), f"{name} should be {wanted}")
-    given = {name: value for name, value in optimizer.given.items() if name in known}
-    yield from _combination_problems(given)
+def _form(name: str, arguments: tuple[str, ...]) -> type[Optimizer]:
+    fields: dict[str, Any] = {argument: _argument(argument) for argument in arguments}
+    fields["name"] = (Literal[name], name)
+    return create_model(name, __base__=Optimizer, __module__=__name__, **fields)
 
 
-def _combination_problems(arguments: Mapping[str, Any]) -> Iterator[Problem]:
-    """Arguments, each right by itself, that torch refuses together, or in this loop."""
-
-    def is_on(name: str) -> bool:
-        return arguments.get(name) is True
-
-    if is_on("differentiable"):
-        yield Problem(
-            ("optimizer", "differentiable"),
-            "differentiable should be false: nothing here takes gradients through a step, and "
-            "torch then fails at the first",
-            "false",
-        )
-    if is_on("foreach") and is_on("fused"):
-        yield Problem(
-            ("optimizer", "fused"), "fused and foreach are two ways to compute; keep one of them"
-        )
-    if is_on("nesterov") and not _is_above_zero(arguments.get("momentum")):
-        yield Problem(("optimizer", "nesterov"), "nesterov needs a momentum above 0, such as 0.9")
-    elif is_on("nesterov") and _is_above_zero(arguments.get("dampening")):
-        yield Problem(("optimizer", "dampening"), "nesterov momentum allows no dampening", "0")
-
-
-def _wanted_argument(name: str, value: Any) -> str | None:
-    """What torch would want instead of this value; None when it is right."""
+def _argument(name: str) -> tuple[Any, Any]:
+    """The type of an argument, and a field that is absent unless it is given."""
+    described: dict[str, Any] = {"description": _MEANINGS[name]}
+    if name == "differentiable":
+        return Annotated[bool | None, AfterValidator(_no_gradients)], Field(None, **described)
     if name in SWITCHES:
-        return None if value is None or isinstance(value, bool) else "true or false"
+        return bool | None, Field(None, **described)
     if name == "betas":
-        is_pair = isinstance(value, tuple | list) and len(value) == 2
-        is_right = is_pair and all(_is_number(beta) and 0 <= beta < 1 for beta in value)
-        return None if is_right else "two numbers, each at least 0 and below 1"
-    if name in _SHARES:
-        return None if _is_number(value) and 0 <= value <= 1 else "a number from 0 to 1"
-    return None if _is_number(value) and value >= 0 else "a number, at least 0"
+        beta = Annotated[float, Field(ge=0, lt=1)]
+        pair = Field(None, min_length=2, max_length=2, examples=[(0.9, 0.95)], **described)
+        return tuple[beta, ...], pair
+    return float, Field(None, ge=0, le=1 if name == "rho" else None, **described)
 
 
-def _as_floats(name: str, value: Any) -> Any:
-    """A number as a float and a list as a tuple of them, as torch's own defaults are."""
-    if name in SWITCHES:
-        return value
-    if isinstance(value, tuple | list):
-        return tuple(float(item) if _is_number(item) else item for item in value)
-    return float(value) if _is_number(value) else value
+def _no_gradients(value: bool | None) -> bool | None:
+    if value:
+        message = "should be false: nothing here takes gradients through a step, and torch then "
+        message += "fails at the first"
+        raise PydanticCustomError("differentiable", message, {"suggestion": "false"})
+    return value
 
 
-def _is_above_zero(value: Any) -> bool:
-    return _is_number(value) and value > 0
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def optimizer_problems(optimizer: Optimizer) -> Iterator[Problem]:
+    """Arguments, each right by itself, that torch refuses together."""
+    given = optimizer.arguments
+    if given.get("foreach") and given.get("fused"):
+        message = "fused and foreach are two ways to compute; keep one of them"
+        yield Problem(("optimizer", "fused"), message)
+    if given.get("nesterov") and not given.get("momentum"):
+        message = "nesterov needs a momentum above 0, such as 0.9"
+        yield Problem(("optimizer", "nesterov"), message)
+    elif given.get("nesterov") and given.get("dampening"):
+        yield Problem(("optimizer", "dampening"), "nesterov momentum allows no dampening", "0")

@@ -28,7 +28,17 @@ from continuum.amounts import (
     rate_of,
 )
 from continuum.artifacts import DataPosition, TokenizedDataset
-from continuum.fields import UNIT, VALIDATION_LOSS, Precision, Ref, Spec, runtime_field
+from continuum.fields import (
+    BY_FORM,
+    MAPPING,
+    UNIT,
+    VALIDATION_LOSS,
+    VALUE,
+    Precision,
+    Ref,
+    Spec,
+    runtime_field,
+)
 from continuum.optimizers import Optimizer
 from continuum.records import with_sequences
 
@@ -82,7 +92,8 @@ DEFAULT_SEQUENCES = 80
 BATCHES = "evaluate_batches"
 """The kind of the mistake of counting micro-batches, as an earlier release did."""
 Sequences = Annotated[
-    Count | Literal["all"],
+    Annotated[Count, Tag("[count]")] | Annotated[Literal["all"], Tag("[all]")],
+    Discriminator(lambda it: "[all]" if isinstance(it, str) and it.isalpha() else "[count]"),
     WithJsonSchema(
         {
             "type": ["integer", "string"],
@@ -227,14 +238,21 @@ def _schedule_tag(value: Any) -> str:
     return "whole" if is_whole else "extension"
 
 
-def describe_mixture(schema: dict[str, Any]) -> None:
+def _describe_mixture(schema: dict[str, Any]) -> None:
     """Say in the JSON Schema of a `data` field what is asked of a mixture."""
-    for alternative in schema["anyOf"]:
+    for alternative in schema["oneOf"]:
         if alternative["type"] == "object":
             alternative["minProperties"] = 1
             for weight in alternative["patternProperties"].values():
                 weight["exclusiveMinimum"] = 0
-    schema["examples"] = ["tokens", {"new_tokens": 0.9, "tokens": 0.1}]
+
+
+Data = Annotated[
+    Annotated[Ref[TokenizedDataset], Tag(VALUE)]
+    | Annotated[dict[Ref[TokenizedDataset], float], Tag(MAPPING)],
+    BY_FORM,
+]
+"""A dataset, or a mixture of several by their shares."""
 
 
 class Budget(Spec):
@@ -257,8 +275,8 @@ BUDGET_FIELDS = tuple(Budget.__annotations__)
 class Hyperparameters(Budget):
     """What decides what is learned, besides the model and the seeds; and how the work is done."""
 
-    data: Ref[TokenizedDataset] | dict[Ref[TokenizedDataset], float] = Field(
-        json_schema_extra=describe_mixture
+    data: Data = Field(
+        json_schema_extra=_describe_mixture, examples=["tokens", {"new_tokens": 0.9, "tokens": 0.1}]
     )
     """A tokenized dataset, or a mixture `{new: 0.9, old: 0.1}` by shares of the samples."""
     sequence_length: Count = Field(json_schema_extra={UNIT: "tokens"}, examples=[512, 2048])

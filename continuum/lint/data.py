@@ -7,7 +7,7 @@ from continuum.lint.leaks import LeakFinder, dataset_of
 from continuum.lint.subject import Finding, Subject, Training
 from continuum.plan import PlannedStage
 from continuum.recipe import BUDGET_FIELDS, Recipe, ResumeSchedule
-from continuum.spec.keys import KeyPath
+from continuum.spec.known import KeyPath
 
 ROUNDING = 1.001
 """Passes above this are more than one."""

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from continuum.lint.subject import Finding, Subject
-from continuum.spec.keys import KeyPath
+from continuum.spec.known import KeyPath
 from continuum.spec.source import Node
 
 KNOWN_SECRETS = {

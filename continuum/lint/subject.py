@@ -11,7 +11,7 @@ from continuum.plan import Plan, PlannedStage
 from continuum.recipe import Recipe
 from continuum.spec.diagnostics import OVERRIDE, Diagnostic
 from continuum.spec.experiment import Document
-from continuum.spec.keys import KeyPath
+from continuum.spec.known import KeyPath
 from continuum.stage import Ref
 
 

@@ -7,10 +7,8 @@ from pathlib import Path
 
 from continuum.file_names import path_of
 from continuum.spec.diagnostics import Diagnostic, Place, SpecError
-from continuum.spec.keys import suggest
-from continuum.spec.mend import mend_head
-from continuum.spec.merge import merge
-from continuum.spec.overrides import as_index, override
+from continuum.spec.known import clear_slips, suggest
+from continuum.spec.overrides import HEAD, as_index, override
 from continuum.spec.source import Node, read_file
 from continuum.spec.variables import fill_variables, variables_in
 from continuum.spelling import nearest
@@ -121,7 +119,7 @@ class _Files:
         if not isinstance(root.value, dict):
             message = "an experiment is a mapping (`continuum: 1`, `name: …`, `stages: …`)"
             raise SpecError([*self._mild, Diagnostic("E008", message, root.place)])
-        root = mend_head(root, self._mild)
+        root = _renamed(root, self._mild)
         assert isinstance(root.value, dict)
         named = root.value.get("extends")
         own = replace(root, value={k: v for k, v in root.value.items() if k != "extends"})
@@ -137,6 +135,35 @@ class _Files:
         for base_root in reversed(bases):
             own = merge(base_root, own, self.cleared)
         return own
+
+
+def _renamed(root: Node, mild: list[Diagnostic]) -> Node:
+    """A file whose misspelt keys at the top are put right: bases are merged by their keys."""
+    assert isinstance(root.value, dict)
+    for key, meant in clear_slips(root.value, dict.fromkeys(HEAD, False)).items():
+        node = root.value[key]
+        message = f"unknown key {key!r} in the experiment"
+        mild.append(Diagnostic("E101", message, node.key_place or node.place, key, meant))
+        root = root.put((key,), node if node.value is not None else None, name=meant)
+    return root
+
+
+def merge(
+    base: Node, over: Node, cleared: set[tuple[str, ...]], path: tuple[str, ...] = ()
+) -> Node:
+    """Deep merge of mappings; anything else in `over` replaces what `base` has.
+
+    The paths of values that `over` replaces by null are added to `cleared`.
+    """
+    if not (isinstance(base.value, dict) and isinstance(over.value, dict)):
+        cleared.discard(path)
+        if over.value is None and base.value is not None:
+            cleared.add(path)
+        return over
+    merged = dict(base.value)
+    for key, node in over.value.items():
+        merged[key] = merge(merged[key], node, cleared, (*path, key)) if key in merged else node
+    return replace(over, value=merged)
 
 
 def _real_path(path: Path) -> Path:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from continuum.spec.keys import KeyPath
+from continuum.spec.known import KeyPath
 from continuum.spec.scalars import read_scalar
 from continuum.spec.source import Node
 from continuum.spec.variables import escape

@@ -2,29 +2,36 @@
 
 import heapq
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, ValidationError, create_model
+from pydantic import BeforeValidator, Field
 from pydantic_core import PydanticKnownError
 
 from continuum.fields import Spec, cosmetic_field
+from continuum.problems import Problem
 from continuum.records import with_sequences
 from continuum.seeds import Seeds
-from continuum.spec.compose import Composition, blame_variables, compose
+from continuum.spec.compose import Composition, blame_variables, compose, merge
 from continuum.spec.diagnostics import Diagnostic, SpecError, in_order
-from continuum.spec.faults import Faults
-from continuum.spec.keys import KeyPath, suggest
-from continuum.spec.mend import is_only_in_base, mend_stages, unknown_kind
-from continuum.spec.nulls import drop_nulls
+from continuum.spec.foreign import same_names
+from continuum.spec.known import KeyPath, suggest
 from continuum.spec.outlook import foreseen_problems
-from continuum.spec.references import References, Written, check_references, reference_graph
+from continuum.spec.references import (
+    circle_problems,
+    is_key,
+    reference_graph,
+    reference_meant,
+    reference_problem,
+    sound_stages,
+)
 from continuum.spec.source import Node
+from continuum.spec.validate import Checked, Validator, is_about, place_of, unknown_key, without
 from continuum.spec.wording import show
+from continuum.spelling import nearest
 from continuum.stage import Stage
 from continuum.stages import stage_kinds
 
@@ -96,9 +103,7 @@ class Document:
         at_key: bool = False,
     ) -> Diagnostic:
         """Something to say about the value (or the key) at `path`, or the nearest above it."""
-        faults = Faults(self.root)
-        faults.add(code, path, message, suggestion, at_key=at_key)
-        return faults.found[0]
+        return place_of(self.root, Problem(path, message, suggestion, code, at_key=at_key))
 
 
 @dataclass(frozen=True)
@@ -106,33 +111,33 @@ class Loaded:
     """Result of reading a spec: the sound part of it, and everything that is wrong."""
 
     sound: Experiment | None
-    """The experiment with its sound stages alone: those without an error, and so all that they
-    refer to. None where there is none, or where the head of the file is wrong."""
+    """The experiment with its sound stages alone: what can be planned whatever else is wrong.
+    None where there is none."""
     tree: Node | None
     """The document with the place of every value; None where it could not be read."""
     problems: Sequence[Diagnostic]
     """In the order of their places."""
     composition: Composition | None = None
+    assumed: Mapping[str, Collection[KeyPath]] = field(default_factory=dict)
+    """Of sound stages, the fields with an error: other values stand in their place."""
 
     @property
     def experiment(self) -> Experiment | None:
         """The experiment, when nothing is wrong with it."""
         return None if self.problems else self.sound
 
-    def diagnostic(
-        self,
-        code: str,
-        path: KeyPath,
-        message: str,
-        suggestion: str | None = None,
-        *,
-        at_key: bool = False,
-    ) -> Diagnostic:
-        """An error about the value (or the key) at `path`, or the nearest above it."""
-        assert self.tree is not None
-        faults = Faults(self.tree)
-        faults.add(code, path, message, suggestion, at_key=at_key)
-        return faults.found[0]
+    def place(self, problems: Iterable[Problem]) -> list[Diagnostic]:
+        """Problems of the sound part at their places, but those that hang on a field in error."""
+        tree = self.tree
+        assert tree is not None
+        return [
+            place_of(tree, it)
+            for it in problems
+            if not (
+                it.path[:1] == ("stages",)
+                and is_about(it.path[2:], it.message, self.assumed.get(str(it.path[1]), ()))
+            )
+        ]
 
     def document(self) -> Document:
         """The experiment with its document.
@@ -176,150 +181,219 @@ def load(path: Path, overrides: Sequence[str] = (), *, is_earlier: bool = False)
     """
     try:
         composition = compose(path, overrides)
-        root = drop_nulls(composition.root, Experiment, composition.cleared)
-        root = mend_stages(root, composition.mild)
-        return _check(root, composition, path, is_earlier=is_earlier)
+        return _Loading(composition, path, is_earlier=is_earlier).load()
     except SpecError as error:
         return Loaded(None, None, in_order(error.diagnostics, str(path)))
 
 
-def _check(root: Node, composition: Composition, path: Path, *, is_earlier: bool) -> Loaded:
-    mild, faults = composition.mild, Faults(root)
-    written = _load_stages(root, path.parent.resolve(), faults, is_earlier=is_earlier)
-    experiment = _load_head(root, written.stages, faults)
-    sound = check_references(written, faults)
-    problems = [
-        (name, it) for name, stage in written.stages.items() for it in stage.problems(sound)
-    ]
-    problems += foreseen_problems(sound, {name for name, _ in problems})
-    for name, problem in problems:
-        place = ("stages", name, *problem.path)
-        is_about_key = repr(str(place[-1])) in problem.message
-        faults.add("E401", place, problem.message, problem.suggestion, at_key=is_about_key)
-    found = (blame_variables(fault, composition) for fault in faults.found)
-    told = in_order([*mild, *_without_echoes(found, mild)], str(path))
-    if not told:
-        assert experiment is not None
-        assert written.stages.keys() == written.references.keys(), "a stage was lost without a word"
-    right = _sound_with_inputs(sound, {name for name, _ in problems})
-    is_planned = experiment is not None and right
-    return Loaded(
-        experiment.model_copy(update={"stages": right}) if experiment and is_planned else None,
-        root,
-        told,
-        composition,
-    )
+class _Loading:
+    """Checks one document, whose clear misspellings are applied on the way."""
+
+    def __init__(self, composition: Composition, path: Path, *, is_earlier: bool) -> None:
+        self._composition = composition
+        self._path = path
+        reader = with_sequences if is_earlier else dict
+        self._validator = Validator(composition.cleared, path.parent.resolve(), reader)
+        self._tree = composition.root
+        self._checked: dict[str, Checked] = {}
+
+    def load(self) -> Loaded:
+        self._check_stages()
+        experiment = self._check_head()
+        stages = {name: it.spec for name, it in self._checked.items()}
+        lost = {name for name, spec in stages.items() if spec and self._follow_refs(name, stages)}
+        specs: dict[str, Stage] = {n: it.spec for n, it in self._checked.items() if it.spec}
+        references = {
+            name: it.spec.refs() if it.spec is not None else {}
+            for name, it in self._checked.items()
+        }
+        graph = reference_graph(references)
+        for problem in circle_problems(references):
+            self._validator.add(self._tree, problem)
+        whole = sound_stages({n: it for n, it in specs.items() if n not in lost}, graph)
+        asked = {name: self._ask(name, whole) for name in specs}
+        right = {n: it for n, it in asked.items() if it and n in whole}
+        # What others make of fields that were assumed is not known.
+        certain = sound_stages(
+            {n: it for n, it in right.items() if not self._checked[n].assumed}, graph
+        )
+        sound = {n: it for n, it in right.items() if graph[n] <= certain.keys()}
+        faulty = whole.keys() - certain.keys()
+        for name, problem in foreseen_problems(whole, faulty):
+            self._validator.add(self._tree, problem.below("stages", name))
+        told = self._told()
+        if not told:
+            assert experiment is not None
+            assert specs.keys() == self._checked.keys(), "a stage was lost without a word"
+        is_planned = experiment is not None and sound
+        return Loaded(
+            experiment.model_copy(update={"stages": sound}) if experiment and is_planned else None,
+            self._tree,
+            told,
+            self._composition,
+            {name: it.assumed for name, it in self._checked.items() if it.assumed},
+        )
+
+    def _check_stages(self) -> None:
+        node = self._tree.child("stages")
+        if node is None:
+            return
+        if not isinstance(node.value, dict) or not node.value:
+            message = "`stages` maps names to stages, at least one"
+            self._validator.add(self._tree, Problem(("stages",), message, code="E008"))
+            return
+        stages = self._joined(node.value)
+        for name, below in stages.items():
+            if below.value is None and self._validator.is_cleared(below, ("stages", name)):
+                continue
+            if not STAGE_NAME.fullmatch(name):
+                message = (
+                    f"{show(name)} cannot name a stage: it begins with a-z; a-z, 0-9, _ and - "
+                    f"follow, {MAX_NAME_LENGTH} letters at most"
+                )
+                self._add("E106", ("stages", name), message, _as_name(name))
+            if _is_only_in_base(below, self._tree):
+                own = Path(self._tree.place.file).name
+                message = f"stage {name!r} is in a base only: {own} has none so called"
+                self._add("E102", ("stages", name), message)
+                continue
+            self._checked[name] = self._check_stage(name, below)
+        repaired = {name: it.node for name, it in self._checked.items()}
+        whole = replace(node, value={**stages, **repaired})
+        self._tree = self._tree.put(("stages",), whole)
+
+    def _joined(self, stages: Mapping[str, Node]) -> Mapping[str, Node]:
+        """The stages, with those of bases joined to the ones that misspell their names."""
+        bases = [name for name, node in stages.items() if _is_elsewhere(node, self._tree)]
+        joined = dict(stages)
+        for name, node in stages.items() if self._validator.affords(len(bases)) else ():
+            if not isinstance(node.value, dict) or any(
+                _is_elsewhere(it, self._tree) for it in (node, *node.value.values())
+            ):
+                continue
+            free = [base for base in bases if base in joined]
+            if "kind" in node.value:
+                free = [base for base in free if joined[base].child("kind") is None]
+            if (meant := nearest(name, free)) is not None:
+                message = f"there is no stage {name!r} in the bases to be completed by this one"
+                self._add("E102", ("stages", name), message, meant)
+                joined[meant] = merge(joined[meant], joined.pop(name), set())
+        return joined
+
+    def _check_stage(self, name: str, node: Node) -> Checked:
+        where = ("stages", name)
+        if not isinstance(node.value, dict):
+            message = f"stage {name!r} should be a mapping with a `kind`, not {show(node.value)}"
+            self._add("E008", where, message)
+            return Checked(None, node, node)
+        node = self._with_kind(node, where)
+        kind, kinds = node.child("kind"), stage_kinds()
+        known = ", ".join(kinds)
+        if kind is None or kind.value is None:
+            self._add("E102", where, f"stage {name!r} needs a 'kind', one of {known}")
+        elif not isinstance(kind.value, str):
+            message = f"kind should be one of {known}, not {show(kind.value)}"
+            self._add("E105", (*where, "kind"), message)
+        elif kind.value in kinds:
+            return self._validator.check(kinds[kind.value], node, where)
+        else:
+            aliases = {alias: name for name, cls in kinds.items() for alias in cls.aliases}
+            suggestion = aliases.get(kind.value.lower()) or suggest(kind.value, kinds)
+            message = f"there is no kind {show(kind.value)}; known: {known}"
+            self._add("E105", (*where, "kind"), message, suggestion)
+            if suggestion and nearest(kind.value, [suggestion]):
+                node = node.put(("kind",), replace(kind, value=suggestion))
+                return self._validator.check(kinds[suggestion], node, where)
+        return Checked(None, node, node)
+
+    def _with_kind(self, node: Node, where: KeyPath) -> Node:
+        """A stage whose key `kind` is put right."""
+        assert isinstance(node.value, dict)
+        if "kind" in node.value:
+            return node
+        texts = [key for key, below in node.value.items() if isinstance(below.value, str)]
+        slips = [key for key in texts if nearest(key, ["kind"]) or "kind" in same_names(key)]
+        if not slips:
+            return node
+        path, message = (*where, slips[0]), unknown_key(slips[0], where)
+        self._validator.add(self._tree, Problem(path, message, "kind", "E101", at_key=True))
+        return node.put((slips[0],), node.child(slips[0]), name="kind")
+
+    def _check_head(self) -> Experiment | None:
+        """The head of the experiment, with its stages as far as they could be read."""
+        stages = {name: it.spec for name, it in self._checked.items()}
+        # Why there are none is said already.
+        has_stages = self._tree.child("stages") is not None
+        head = (
+            self._tree.put(("stages",), Node.of({"": None}, self._tree.place))
+            if has_stages
+            else self._tree
+        )
+        checked = self._validator.check(Experiment, head)
+        found: Experiment | None = checked.spec
+        return found.model_copy(update={"stages": stages}) if found is not None else None
+
+    def _follow_refs(self, name: str, stages: Mapping[str, Stage | None]) -> bool:
+        """Check the references of a stage; returns whether one leads to nothing usable."""
+        checked = self._checked[name]
+        lost, slips = False, []
+        for path, ref in checked.spec.refs().items():
+            if is_about(path, "", checked.assumed):
+                lost = True
+                continue
+            problem = reference_problem(name, path, stages, self._validator.affords)
+            if problem is not None:
+                self._validator.add(self._tree, problem.below("stages", name))
+                meant = reference_meant(ref, problem)
+                lost = lost or meant is None
+                slips += [(path, ref, meant)] if meant else []
+        for path, ref, meant in slips:
+            checked = checked.with_reference(path, meant, is_key=is_key(path, ref))
+        if slips:
+            spec = self._validator.read(type(checked.spec), checked.part)
+            self._checked[name] = replace(checked, spec=spec)
+            self._tree = self._tree.put(("stages", name), checked.node)
+        return lost or self._checked[name].spec is None
+
+    def _ask(self, name: str, stages: Mapping[str, Stage]) -> Stage | None:
+        """The stage by its own rules, without the fields that break them; None if it cannot be."""
+        checked = self._checked[name]
+        cls, part, assumed = type(checked.spec), checked.part, checked.assumed
+        wrong = [
+            it for it in checked.spec.problems(stages) if not is_about(it.path, it.message, assumed)
+        ]
+        for it in wrong:
+            self._validator.add(self._tree, it.below("stages", name))
+            part, taken = without(cls, part, it.path, assumed)
+            assumed |= taken
+        if wrong:
+            found: Stage | None = self._validator.read(cls, part)
+            is_right = found is not None and not any(found.problems(stages))
+            self._checked[name] = replace(checked, spec=found, part=part, assumed=assumed)
+            return found if is_right else None
+        stage: Stage = checked.spec
+        return stage
+
+    def _told(self) -> tuple[Diagnostic, ...]:
+        mild = self._composition.mild
+        wrong = {one.place for one in mild if not one.place.is_override}
+        # Some is only said because the same value is wrong already.
+        found = [one for one in self._validator.found if one.place not in wrong]
+        blamed = (blame_variables(one, self._composition) for one in found)
+        return in_order([*mild, *blamed], str(self._path))
+
+    def _add(self, code: str, path: KeyPath, message: str, suggestion: str | None = None) -> None:
+        self._validator.add(self._tree, Problem(path, message, suggestion, code))
 
 
-def _sound_with_inputs(stages: Mapping[str, Stage], faulty: set[str]) -> dict[str, Stage]:
-    """The stages that are not faulty and refer to none that is, in the order of the document."""
-    graph = reference_graph({name: stage.refs() for name, stage in stages.items()})
-    right: set[str] = set()
-    for name in TopologicalSorter(graph).static_order():
-        if name not in faulty and graph[name] <= right:
-            right.add(name)
-    return {name: stage for name, stage in stages.items() if name in right}
+def _is_elsewhere(node: Node, root: Node) -> bool:
+    place = node.key_place
+    return place is not None and not place.is_override and place.file != root.place.file
 
 
-def _without_echoes(
-    found: Iterable[Diagnostic], mild: Iterable[Diagnostic]
-) -> Iterator[Diagnostic]:
-    """Leave out what is only said because the same value is wrong already."""
-    places = {fault.place for fault in mild if not fault.place.is_override}
-    return (fault for fault in found if fault.place not in places)
-
-
-def _load_head(root: Node, stages: Mapping[str, Stage], faults: Faults) -> Experiment | None:
-    assert isinstance(root.value, dict)
-    plain = {key: node.plain() for key, node in root.value.items() if key != "stages"}
-    if "stages" in root.value:
-        plain["stages"] = dict(stages) or {"": None}  # why there are none is already said
-    try:
-        return Experiment.model_validate(plain)
-    except ValidationError as error:
-        faults.add_all(Experiment, error, ())
-        return None
-
-
-def _load_stages(root: Node, folder: Path, faults: Faults, *, is_earlier: bool) -> Written:
-    node = root.child("stages")
-    if node is None:
-        return Written({}, {})
-    if not isinstance(node.value, dict) or not node.value:
-        faults.add("E008", ("stages",), "`stages` maps names to stages, at least one")
-        return Written({}, {})
-    stages: dict[str, Stage] = {}
-    references: dict[str, References] = {}
-    for name, below in node.value.items():
-        if not STAGE_NAME.fullmatch(name):
-            message = (
-                f"{show(name)} cannot name a stage: it begins with a-z; a-z, 0-9, _ and - follow, "
-                f"{MAX_NAME_LENGTH} letters at most"
-            )
-            faults.add("E106", ("stages", name), message, _as_name(name), at_key=True)
-        if is_only_in_base(below, root):
-            own = Path(root.place.file).name
-            message = f"stage {name!r} is in a base only: {own} has none so called"
-            faults.add("E102", ("stages", name), message, at_key=True)
-            continue
-        stage, references[name] = _load_stage(name, below, folder, faults, is_earlier=is_earlier)
-        if stage is not None:
-            stages[name] = stage
-    return Written(stages, references)
-
-
-def _load_stage(
-    name: str, node: Node, folder: Path, faults: Faults, *, is_earlier: bool
-) -> tuple[Stage | None, References]:
-    cls = _kind_of(name, node, faults)
-    if cls is None:
-        return None, {}
-    plain, context = node.plain(), {"folder": folder}
-    if is_earlier:
-        plain = with_sequences(plain)
-    try:
-        stage = cls.model_validate(plain, context=context)
-    except ValidationError as error:
-        faults.add_all(cls, error, ("stages", name))
-        bad = {fault["loc"][0] for fault in error.errors(include_input=False) if fault["loc"]}
-        good = {key: value for key, value in plain.items() if key not in bad}
-        return None, _part_of(cls, frozenset(good)).model_validate(good, context=context).refs()
-    return stage, stage.refs()
-
-
-def _kind_of(name: str, node: Node, faults: Faults) -> type[Stage] | None:
-    where = ("stages", name)
-    kinds = stage_kinds()
-    if not isinstance(node.value, dict):
-        message = f"stage {name!r} should be a mapping with a `kind`, not {show(node.value)}"
-        faults.add("E008", where, message)
-        return None
-    kind = node.value.get("kind")
-    if kind is None:
-        message = f"stage {name!r} needs a 'kind', one of {', '.join(kinds)}"
-        faults.add("E102", where, message, at_key=True)
-        return None
-    if not isinstance(kind.value, str):
-        message = f"kind should be one of {', '.join(kinds)}, not {show(kind.value)}"
-        faults.add("E105", (*where, "kind"), message)
-        return None
-    cls = kinds.get(kind.value)
-    if cls is None:
-        aliases = {alias: name for name, known in kinds.items() for alias in known.aliases}
-        suggestion = aliases.get(kind.value.lower()) or suggest(kind.value, kinds)
-        faults.add("E105", (*where, "kind"), unknown_kind(kind.value), suggestion)
-    return cls
-
-
-@cache
-def _part_of(cls: type[Stage], keys: frozenset[str]) -> type[Spec]:
-    """The fields of a kind that a faulty stage has right, to find the references among them."""
-    fields: dict[str, Any] = {
-        name: (info.annotation, info)
-        for name, info in cls.model_fields.items()
-        if (info.alias or name) in keys
-    }
-    return create_model(f"{cls.__name__}Part", __base__=Spec, **fields)
+def _is_only_in_base(node: Node, root: Node) -> bool:
+    """Whether it is a part of a stage, meant to be completed by a stage that is not there."""
+    return _is_elsewhere(node, root) and isinstance(node.value, dict) and "kind" not in node.value
 
 
 def _as_name(name: str) -> str | None:

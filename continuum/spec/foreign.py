@@ -107,6 +107,26 @@ _RELATED: Mapping[str, Sequence[str]] = {
 }  # fmt: skip
 """What is told by that field here, if otherwise; a dotted one says where it stands."""
 
+SYNONYMS = {
+    "gpu": "cuda",
+    "true": "on",
+    "yes": "on",
+    "false": "off",
+    "no": "off",
+    "bf16": "bf16-mixed",
+    "fp16": "16-mixed",
+    "bfloat16": "bf16-mixed",
+    "mixed": "bf16-mixed",
+    "float16": "16-mixed",
+    "half": "16-mixed",
+    "fp32": "32-true",
+    "float32": "32-true",
+    "full": "32-true",
+    "32": "32-true",
+    "16": "16-mixed",
+}
+"""Choices by other programs' names, where the closest spelling would mislead."""
+
 
 def _reversed(names: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
     found: dict[str, tuple[str, ...]] = {}

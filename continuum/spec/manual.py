@@ -1,15 +1,16 @@
-"""The manual of the spec: every kind and field as the JSON Schema describes it, found by name."""
+"""The manual of the spec: every kind and field, found by name, straight from the models."""
 
 import re
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
-from continuum.fields import ROLE, UNIT
-from continuum.spec.schema import STAGE, experiment_schema
-from continuum.spec.schema_fields import DEFINITIONS, VARIABLE, WHOLE_VARIABLE, Schema, types_of
-from continuum.spec.schema_rules import COMPLETE
+from continuum.fields import ROLE, UNIT, Spec
+from continuum.spec import known
+from continuum.spec.experiment import Experiment
+from continuum.spec.schema import DEFINITIONS, EXTENDS, Generator, Schema, kind_summary
+from continuum.stages import stage_kinds
 
 MANY_CHOICES = 12
 """More choices than this are counted, not listed, in a sentence."""
@@ -82,10 +83,9 @@ class Kind:
 @cache
 def all_fields() -> tuple[Field, ...]:
     """Every field of the experiment and of all kinds; what is the same in several stands once."""
-    schema = experiment_schema()
-    found = list(_fields_of(schema, schema.get("else", {}), "", ()))
-    for kind, name in _definitions_of_kinds().items():
-        found += _fields_of(_definition(name), _definition(name + COMPLETE), "", (kind,))
+    found = [*_fields_of(Experiment, ()), _field("extends", EXTENDS, {}, ())]
+    for kind, cls in stage_kinds().items():
+        found += _fields_of(cls, (kind,))
     merged: dict[str, Field] = {}
     for field in found:
         key = repr(replace(field, kinds=(), is_required=bool(field.kinds) and field.is_required))
@@ -98,13 +98,10 @@ def all_fields() -> tuple[Field, ...]:
 @cache
 def all_kinds() -> tuple[Kind, ...]:
     """Every kind of stage."""
-    kinds = []
-    for kind, name in _definitions_of_kinds().items():
-        schema = _definition(name)
-        summary = schema["properties"]["kind"]["description"]
-        fields = tuple(schema["properties"])
-        kinds.append(Kind(kind, summary, schema.get("description", ""), fields))
-    return tuple(kinds)
+    return tuple(
+        Kind(kind, kind_summary(cls), cls.__doc__ or "", tuple(known.names_at(cls, ())))
+        for kind, cls in stage_kinds().items()
+    )
 
 
 def find_fields(name: str) -> list[Field]:
@@ -113,7 +110,7 @@ def find_fields(name: str) -> list[Field]:
     `stages.first.optimizer.lr`, `pretrain.optimizer.lr`, `optimizer.lr` and `lr` all lead to it.
     """
     path = [part for part in re.split(r"[.\[\]]+", name) if part and not part.isdecimal()]
-    kinds = _definitions_of_kinds()
+    kinds = stage_kinds()
     if len(path) > 1 and path[0] == "stages":
         path = path[1:] if path[1] in kinds else path[2:]
     fields = list(all_fields())
@@ -125,120 +122,95 @@ def find_fields(name: str) -> list[Field]:
     return exact or [field for field in fields if wanted and field.path.endswith(f".{wanted}")]
 
 
-def as_json(entry: Field | Kind) -> dict[str, Any]:
-    """An entry as `--json` prints it."""
-    return asdict(entry)
+def _fields_of(cls: type[Spec], kinds: tuple[str, ...]) -> Iterator[Field]:
+    roles: dict[tuple[str, ...], str] = {}
+    for way, (first, *_) in known.fields(cls).items():
+        path = _named(way)
+        extra = first.info.json_schema_extra
+        own = str(extra.get(ROLE, "identity")) if isinstance(extra, dict) else "identity"
+        above = roles.get(path[:-1], "identity")
+        roles[path] = own if above == "identity" else above
+        schema = _schema_of(first.model)
+        made = _field(".".join(path), schema["properties"][first.name], schema, kinds)
+        below = (at[-1] for at in known.fields(cls) if at and _named(at[:-1]) == path)
+        made = replace(made, role=roles[path], below=tuple(dict.fromkeys(below)))
+        if kinds and path == ("kind",):
+            summary = kind_summary(stage_kinds()[kinds[0]])
+            yield replace(made, is_required=True, default=None, description=summary)
+        else:
+            yield replace(made, is_required=first.info.is_required())
 
 
-def _fields_of(
-    schema: Schema, whole: Schema, above: str, kinds: tuple[str, ...]
-) -> Iterator[Field]:
-    for name, field in schema.get("properties", {}).items():
-        mappings = list(_mappings_in(field))
-        yield Field(
-            path=above + name,
-            kinds=kinds,
-            type=_in_words(field),
-            is_required=name in whole.get("required", ()) or (name == "kind" and not above),
-            default=field.get("default"),
-            role=field[ROLE],
-            unit=field.get(UNIT),
-            description=field.get("description", ""),
-            examples=tuple(_examples_of(field)),
-            choices=tuple(_choices_in(field)),
-            below=tuple(key for mapping, _ in mappings for key in mapping["properties"]),
-        )
-        for mapping, needs in mappings:
-            yield from _fields_of(mapping, needs, f"{above}{name}.", kinds)
+def _named(path: tuple[str, ...]) -> tuple[str, ...]:
+    """A path without the places of items and free keys."""
+    return tuple(part for part in path if part != known.ANY)
 
 
-def _mappings_in(schema: Schema) -> Iterator[tuple[Schema, Schema]]:
-    """The mappings with named keys that a value may be, each with what a whole one needs."""
+@cache
+def _schema_of(model: type[Spec]) -> Schema:
+    return model.model_json_schema(schema_generator=Generator)
+
+
+def _field(path: str, schema: Schema, whole: Schema, kinds: tuple[str, ...]) -> Field:
+    definitions = whole.get("$defs", {})
+    inner = list(_alternatives(schema, definitions))
+    told: Schema = {}
+    for one in (*reversed(inner), schema):
+        told |= {key: one[key] for key in ("description", "examples", UNIT) if key in one}
+    return Field(
+        path=path,
+        kinds=kinds,
+        type=" or ".join(dict.fromkeys(_in_words(one, definitions) for one in inner)),
+        is_required=False,
+        default=schema.get("default"),
+        role=schema.get(ROLE, "identity"),
+        unit=told.get(UNIT),
+        description=" ".join(told.get("description", "").split()),
+        examples=tuple(told.get("examples", ())),
+        choices=tuple(value for one in inner for value in _choices(one)),
+        below=(),
+    )
+
+
+def _alternatives(schema: Schema, definitions: dict[str, Schema]) -> Iterator[Schema]:
+    """The schemas of one type that a value may have."""
     if "$ref" in schema:
-        name = schema["$ref"].removeprefix(DEFINITIONS)
-        for below, _ in _mappings_in(_definition(name)):
-            yield below, _definition(name.partition(".")[0] + COMPLETE)
-    elif "anyOf" in schema:
-        for alternative in schema["anyOf"]:
-            yield from _mappings_in(alternative)
-    elif "items" in schema:
-        yield from _mappings_in(schema["items"])
-    elif "properties" in schema:
-        yield schema, {}
+        yield from _alternatives(definitions[schema["$ref"].removeprefix(DEFINITIONS)], definitions)
+        return
+    below = schema.get("anyOf") or schema.get("oneOf")
+    for one in below or ():
+        yield from _alternatives(one, definitions)
+    if not below:
+        yield schema
 
 
-def _examples_of(schema: Schema) -> list[Any]:
-    """Its own, or else those of what it refers to."""
-    if "examples" in schema or "$ref" not in schema:
-        found: list[Any] = schema.get("examples", [])
-        others = (_examples_of(below) for below in schema.get("anyOf", ()) if not found)
-        return found or next((examples for examples in others if examples), [])
-    return _examples_of(_definition(schema["$ref"].removeprefix(DEFINITIONS)))
+def _choices(schema: Schema) -> list[Any]:
+    return [schema["const"]] if "const" in schema else list(schema.get("enum", ()))
 
 
-def _choices_in(schema: Schema) -> Iterator[Any]:
-    if "$ref" in schema:
-        schema = _definition(schema["$ref"].removeprefix(DEFINITIONS))
-    if "const" in schema:
-        yield schema["const"]
-    yield from schema.get("enum", ())
-    for alternative in schema.get("anyOf", ()):
-        yield from _choices_in(alternative)
+def _in_words(schema: Schema, definitions: dict[str, Schema]) -> str:
+    """What a value may be: `a number (above 0)`, `one of auto, cpu, cuda`, `null`."""
+    if choices := _choices(schema):
+        if len(choices) > MANY_CHOICES:
+            return f"one of {len(choices)} names"
+        return ("one of " if len(choices) > 1 else "") + ", ".join(map(str, choices))
+    named = schema.get("type", [])
+    types = [named] if isinstance(named, str) else named
+    return " or ".join(_type_in_words(name, schema, definitions) for name in types) or "any value"
 
 
-def _in_words(schema: Schema) -> str:
-    """What a value may be: `a number, above 0`, `one of auto, cpu, cuda`, `null`."""
-    if "anyOf" in schema:
-        alternatives = [below for below in schema["anyOf"] if not _is_variable(below)]
-        return " or ".join(dict.fromkeys(_in_words(below) for below in alternatives))
-    if "$ref" in schema:
-        return _in_words(_definition(schema["$ref"].removeprefix(DEFINITIONS)))
-    if "const" in schema:
-        return str(schema["const"])
-    if "enum" in schema:
-        return _choice_in_words(schema["enum"])
-    words = [_type_in_words(name, schema) for name in types_of(schema)]
-    return " or ".join(word for word in words if word) or "any value"
-
-
-def _type_in_words(name: str, schema: Schema) -> str:
+def _type_in_words(name: str, schema: Schema, definitions: dict[str, Schema]) -> str:
+    free = next(iter(schema.get("patternProperties", {}).values()), None)
+    inner = schema.get("items") if name == "array" else schema.get("additionalProperties", free)
+    if isinstance(inner, dict) and name in ("array", "object"):
+        below = _alternatives(inner, definitions)
+        words = " or ".join(dict.fromkeys(_in_words(one, definitions) for one in below))
+        return f"a list, each {words}" if name == "array" else f"a mapping to {words}"
     if name == "array":
-        return f"a list, each {_in_words(schema['items'])}"
-    if name == "string" and schema.get("pattern") == WHOLE_VARIABLE:
-        return ""  # the variable that may stand for anything
-    if name == "object" and isinstance(schema.get("additionalProperties"), dict):
-        return f"a mapping to {_in_words(schema['additionalProperties'])}"
-    if name in ("integer", "number"):
-        bounds = [
-            f"{word} {schema[key]:,}"
-            for key, word in _BOUNDS.items()
-            if key in schema and schema[key] < MAX_BOUND
-        ]
-        return f"{_TYPES[name]} ({', '.join(bounds)})" if bounds else _TYPES[name]
-    return _TYPES[name]
-
-
-def _choice_in_words(choices: list[Any]) -> str:
-    if len(choices) > MANY_CHOICES:
-        return f"one of {len(choices)} names"
-    return f"one of {', '.join(map(str, choices))}"
-
-
-def _is_variable(schema: Schema) -> bool:
-    return schema.get("$ref") == DEFINITIONS + VARIABLE
-
-
-def _definition(name: str) -> Schema:
-    found: Schema = experiment_schema()["$defs"].get(name, {})
-    return found
-
-
-def _definitions_of_kinds() -> dict[str, str]:
-    """Under which name each kind is defined."""
-    branches = [branch for branch in _definition(STAGE)["allOf"] if "required" in branch["if"]]
-    return {
-        branch["if"]["properties"]["kind"]["const"]: branch["then"]["$ref"].removeprefix(
-            DEFINITIONS
-        )
-        for branch in branches
-    }
+        return "a list"
+    bounds = [
+        f"{word} {schema[key]:,}"
+        for key, word in _BOUNDS.items()
+        if name in ("integer", "number") and key in schema and schema[key] < MAX_BOUND
+    ]
+    return f"{_TYPES[name]} ({', '.join(bounds)})" if bounds else _TYPES[name]

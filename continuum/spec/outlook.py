@@ -13,7 +13,7 @@ from continuum.preflight.fitness import batch_problems, model_problems
 from continuum.problems import Problem
 from continuum.recipe import Recipe
 from continuum.selection import best_problems, step_problems
-from continuum.spec.references import as_written, reference_graph
+from continuum.spec.references import reference_graph
 from continuum.stage import Ref, Spec, Stage
 from continuum.stages.convert import Convert
 from continuum.stages.pretrain import Pretrain
@@ -75,9 +75,8 @@ def _first_step(parent: Ref[Any], known: Mapping[str, _Outlook]) -> int:
 
 
 def _selection_problems(stage: Stage, known: Mapping[str, _Outlook]) -> Iterator[Problem]:
-    for path, ref in stage.refs().items():
+    for where, ref in stage.refs().items():
         parent = known[ref.stage]
-        where = tuple(as_written(part) for part in path)
         if ref.metric is not None and isinstance(parent.recipe, Recipe):
             num_steps = parent.steps.stop - 1 if parent.steps else None
             for problem in best_problems(ref, ref.metric, parent.recipe, num_steps):

@@ -1,20 +1,21 @@
 """`--set PATH=VALUE`: values of the command line, put into the document.
 
 A value replaces what is at the path, mappings too; `stages.NEW.kind=…` begins a new stage, and null
-takes a value away (`spec/nulls.py`).
+takes a value away.
 """
 
 from dataclasses import replace
 from pathlib import Path
 
 from continuum.spec.diagnostics import OVERRIDE, Diagnostic, Place, SpecError
-from continuum.spec.keys import suggest
-from continuum.spec.mend import HEAD
+from continuum.spec.known import suggest
 from continuum.spec.scalars import read_scalar
 from continuum.spec.source import Node, read_text
 from continuum.spec.syntax import unprintable_in
 from continuum.spelling import nearest
 
+HEAD = ("continuum", "name", "description", "seed", "seeds", "vars", "stages", "extends")
+"""Keys of a file: those of the experiment, and `extends`."""
 MAX_KEYS = 16
 MAX_DIGITS = 9
 """Of an index in a list."""

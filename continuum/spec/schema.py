@@ -1,12 +1,10 @@
-"""The JSON Schema (2020-12) of `experiment.yaml`, for editors, reviewers and `continuum explain`.
+"""The JSON Schema (2020-12) of `experiment.yaml` and of its bases, for editors and reviewers.
 
-Everything in it comes from the models: types, bounds and defaults, the docstrings of the fields,
-their examples, units and roles. `continuum explain` reads this schema, so both say the same.
+It is made from the models and says what may stand, not what must: a base may supply what a file
+leaves out, which a schema cannot see, and `continuum validate` tells what is missing.
 
 - A stage is chosen by its `kind` with if/then, so that an editor complains about the fields of the
   kind that was meant. Without a `kind` (a base gives it) any field of any kind may stand.
-- A spec with `extends` may leave out anything: what it needs may be in its bases, which a schema
-  cannot read. So may a base, which is told by having neither `continuum` nor `name`.
 - `${name}` may stand for any single value.
 """
 
@@ -15,29 +13,35 @@ import sys
 from functools import cache
 from typing import Any
 
-from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, models_json_schema
+from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 from pydantic_core.core_schema import ModelSchema
 
 from continuum.amounts import Amount
-from continuum.fields import ROLE, Spec, field_docs
+from continuum.fields import DEFINITION, ROLE, Spec, field_docs
 from continuum.spec.experiment import STAGE_NAME, Experiment
-from continuum.spec.schema_fields import DEFINITIONS, VARIABLE, FieldSchemas, Schema
-from continuum.spec.schema_rules import COMPLETE, Requirements
 from continuum.stage import Stage
 from continuum.stages import stage_kinds
 
+Schema = dict[str, Any]
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
-STAGE = "Stage"
-ANY_STAGE = "AnyStage"
-VALIDATION: JsonSchemaMode = "validation"
+DEFINITIONS = "#/$defs/"
 MAX_LINE = 100
-IS_PART: Schema = {
-    "anyOf": [
-        {"required": ["extends"]},
-        {"not": {"anyOf": [{"required": ["continuum"]}, {"required": ["name"]}]}},
-    ]
+_VARIABLES: dict[str, Schema] = {
+    "Variable": {
+        "type": "string",
+        "pattern": r"\$\{[^${}]+\}",
+        "patternErrorMessage": "not one of the allowed values, nor a text with a ${variable}",
+        "description": "A text with `${name}` in it, filled in from `vars`.",
+    },
+    "WholeVariable": {
+        "type": "string",
+        "pattern": r"^\$\{[^${}]+\}$",
+        "patternErrorMessage": "not of the form that the description says, nor a ${variable}",
+        "description": "A variable alone, which may be a number or a truth value.",
+    },
 }
-"""Holds for what may leave things out: a spec that extends others, or a base."""
+_NOT_OF_VALUES = ("title", "required", "discriminator", "properties", "patternProperties")
+_ABOUT = ("description", "default", "examples", ROLE, "x-continuum-unit")
 EXTENDS: Schema = {
     "type": ["string", "array"],
     "items": {"type": "string", "minLength": 1},
@@ -51,31 +55,34 @@ EXTENDS: Schema = {
 
 @cache
 def experiment_schema() -> Schema:
-    """The schema of an experiment file and of the bases that others extend.
-
-    The result is shared: do not change it.
-    """
+    """The schema of an experiment file and of the bases that others extend; do not change it."""
     kinds = stage_kinds()
-    names, raw = _raw_definitions(Experiment, *kinds.values())
-    requirements = Requirements(raw)
-    fields = FieldSchemas(raw, requirements.of)
-    kind_names = {kind: fields.define(names[cls]) for kind, cls in kinds.items()}
-    for kind, name in kind_names.items():
-        fields.definitions[name]["properties"]["kind"] = _one_kind(kind)
-    needs = {kind: requirements.of(names[cls]) for kind, cls in kinds.items()}
-    stages = {
-        STAGE: _stage(kind_names),
-        STAGE + COMPLETE: _whole_stage(needs),
-        ANY_STAGE: _any_stage({name: fields.definitions[name] for name in kind_names.values()}),
+    models: tuple[type[Spec], ...] = (Experiment, *kinds.values())
+    references, raw = models_json_schema(
+        [(model, "validation") for model in models], schema_generator=Generator
+    )
+    names: dict[Any, str] = {
+        model: reference["$ref"].removeprefix(DEFINITIONS)
+        for (model, _), reference in references.items()
     }
-    return {
-        "$schema": DIALECT,
-        "title": "A continuum experiment, or a base for one",
-        **_root(fields.model(raw[names[Experiment]])),
-        "if": IS_PART,
-        "else": _whole_experiment(raw[names[Experiment]]["required"]),
-        "$defs": {**fields.definitions, **requirements.definitions, **stages},
+    definitions: dict[str, Schema] = dict(_VARIABLES)
+    for name, model in raw["$defs"].items():
+        definitions[name] = _open(model, definitions)
+    head = definitions.pop(names[Experiment])
+    head["properties"]["extends"] = EXTENDS
+    head["properties"]["stages"] |= {
+        "additionalProperties": {"$ref": DEFINITIONS + "Stage"},
+        "propertyNames": {"pattern": f"^{STAGE_NAME.pattern}$"},
     }
+    for kind, cls in kinds.items():
+        described = {"description": kind_summary(cls), ROLE: "identity"}
+        choice = [{"const": kind}, {"$ref": DEFINITIONS + "Variable"}]
+        definitions[names[cls]]["properties"]["kind"] = {"anyOf": choice, **described}
+    stages = {kind: names[cls] for kind, cls in kinds.items()}
+    definitions["Stage"] = _stage(stages)
+    definitions["AnyStage"] = _any_stage({name: definitions[name] for name in stages.values()})
+    title = "A continuum experiment, or a base for one"
+    return {"$schema": DIALECT, "title": title, **head, "$defs": definitions}
 
 
 def schema_text() -> str:
@@ -90,115 +97,106 @@ def kind_summary(cls: type[Stage]) -> str:
     return said[:1].upper() + said[1:]
 
 
-class _Generator(GenerateJsonSchema):
+class Generator(GenerateJsonSchema):
     """Pydantic's, with the docstrings of the fields, and defaults as one would write them."""
 
     def model_schema(self, schema: ModelSchema) -> dict[str, Any]:
         made = super().model_schema(schema)
         cls: type[Spec] = schema["cls"]
         for name, text in field_docs(cls).items():
-            made["properties"][name].setdefault("description", text)
+            made["properties"][name].setdefault("description", " ".join(text.split()))
         return made
 
     def encode_default(self, dft: Any) -> Any:
-        return written(dft) if isinstance(dft, Spec) else super().encode_default(dft)
+        """`5%`, `1000`, `{}` for a part left as it is."""
+        if isinstance(dft, Amount):
+            if dft.percent is not None:
+                return f"{dft.percent:g}%"
+            return dft.steps if dft.steps is not None else {"tokens": dft.tokens}
+        if isinstance(dft, Spec):
+            return dft.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+        return super().encode_default(dft)
 
 
-def written(value: Spec) -> Any:
-    """A default as one would write it in YAML: `5%`, `1000`, `{}` for a part left as it is."""
-    if isinstance(value, Amount):
-        if value.percent is not None:
-            return f"{value.percent:g}%"
-        return value.steps if value.steps is not None else {"tokens": value.tokens}
-    return value.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+def _open(raw: Schema, definitions: dict[str, Schema]) -> Schema:
+    """The schema of a value that takes `${name}` too, where it takes a single value.
+
+    What has a name of its own is added to `definitions`.
+    """
+    about = {key: raw[key] for key in _ABOUT if raw.get(key) is not None}
+    if "description" in about:
+        about["description"] = " ".join(about["description"].split())
+    bare = {key: value for key, value in raw.items() if key not in (*_ABOUT, *_NOT_OF_VALUES)}
+    if (name := bare.pop(DEFINITION, None)) is not None:
+        if name not in definitions:
+            definitions[name] = {}
+            kept = {key: value for key, value in raw.items() if key != DEFINITION}
+            definitions[name] = _open(kept, definitions)
+        return {"$ref": DEFINITIONS + name, **about}
+    alternatives = bare.pop("anyOf", bare.pop("oneOf", None))
+    if alternatives is not None:
+        opened = [_open(alternative, definitions) for alternative in alternatives]
+        for inner in opened:  # `Tokens | None` keeps its unit inside
+            about = {key: inner.pop(key) for key in _ABOUT[1:] if key in inner} | about
+        return {**bare, "anyOf": _flat(opened), **about}
+    if "properties" in raw:
+        if "pattern" in bare:  # a short form beside the mapping
+            bare["pattern"] += "|" + _VARIABLES["Variable"]["pattern"]
+        below = {key: _open(value, definitions) for key, value in raw["properties"].items()}
+        return {**bare, "properties": below, "additionalProperties": False, **about}
+    for pattern, value in raw.get("patternProperties", {}).items():
+        bare |= {"propertyNames": {"pattern": pattern}}
+        bare |= {"additionalProperties": _open(value, definitions)}
+    if "items" in bare:
+        bare["items"] = _open(bare["items"], definitions)
+    variable = _variable_for(bare)
+    return {"anyOf": [bare, variable], **about} if variable else {**bare, **about}
 
 
-def _raw_definitions(*models: type[Spec]) -> tuple[dict[type[Spec], str], dict[str, Schema]]:
-    """Pydantic's own definitions, and under which name each model stands."""
-    references, schema = models_json_schema(
-        [(model, VALIDATION) for model in models], schema_generator=_Generator
-    )
-    names = {
-        model: references[model, VALIDATION]["$ref"].removeprefix(DEFINITIONS) for model in models
-    }
-    return names, schema["$defs"]
+def _flat(alternatives: list[Schema]) -> list[Schema]:
+    """Alternatives without those inside, each once."""
+    inner = [one.get("anyOf", [one]) if one.keys() == {"anyOf"} else [one] for one in alternatives]
+    listed = [one for some in inner for one in some]
+    return [one for number, one in enumerate(listed) if one not in listed[:number]]
 
 
-def _root(head: Schema) -> Schema:
-    stages = head["properties"]["stages"]
-    stages |= {
-        "additionalProperties": {"$ref": DEFINITIONS + STAGE},
-        "propertyNames": {"pattern": f"^{STAGE_NAME.pattern}$"},
-    }
-    del stages["minProperties"]
-    return {**head, "properties": {**head["properties"], "extends": EXTENDS}}
+def _variable_for(schema: Schema) -> Schema | None:
+    types = schema.get("type", ())
+    types = {types} if isinstance(types, str) else set(types)
+    if "enum" in schema or "const" in schema or ("string" in types and "pattern" in schema):
+        return {"$ref": DEFINITIONS + "Variable"}
+    is_single = bool(types & {"integer", "number", "boolean"}) and "string" not in types
+    return {"$ref": DEFINITIONS + "WholeVariable"} if is_single else None
 
 
-def _whole_experiment(required: list[str]) -> Schema:
-    stages = {"minProperties": 1, "additionalProperties": {"$ref": DEFINITIONS + STAGE + COMPLETE}}
-    return {"required": required, "properties": {"stages": stages}}
-
-
-def _one_kind(kind: str) -> Schema:
-    variable = {"$ref": DEFINITIONS + VARIABLE}
-    described = kind_summary(stage_kinds()[kind])
-    return {"anyOf": [{"const": kind}, variable], "description": described, ROLE: "identity"}
-
-
-def _all_kinds() -> Schema:
+def _stage(kinds: dict[str, str]) -> Schema:
     described = {kind: kind_summary(cls) for kind, cls in stage_kinds().items()}
     choice = {"enum": list(described), "enumDescriptions": list(described.values())}
-    return {
-        "anyOf": [choice, {"$ref": DEFINITIONS + VARIABLE}],
-        "description": field_docs(Stage)["kind"],
-        ROLE: "identity",
-    }
-
-
-def _stage(kind_names: dict[str, str]) -> Schema:
-    """A stage in which nothing is required."""
-    is_variable = {"properties": {"kind": {"$ref": DEFINITIONS + VARIABLE}}}
-    branches = [
-        {"if": _is_kind(kind), "then": {"$ref": DEFINITIONS + name}}
-        for kind, name in kind_names.items()
+    branches: list[Schema] = [
+        {
+            "if": {"properties": {"kind": {"const": kind}}, "required": ["kind"]},
+            "then": {"$ref": DEFINITIONS + name},
+        }
+        for kind, name in kinds.items()
     ]
+    is_elsewhere = {"properties": {"kind": {"$ref": DEFINITIONS + "Variable"}}}
     return {
         "type": "object",
         "description": "A stage; its `kind` says what it does and which fields it has.",
-        "properties": {"kind": _all_kinds()},
-        "allOf": [*branches, {"if": is_variable, "then": {"$ref": DEFINITIONS + ANY_STAGE}}],
+        "properties": {"kind": {"anyOf": [choice, {"$ref": DEFINITIONS + "Variable"}]}},
+        "allOf": [*branches, {"if": is_elsewhere, "then": {"$ref": DEFINITIONS + "AnyStage"}}],
     }
-
-
-def _whole_stage(needs: dict[str, Schema | None]) -> Schema:
-    branches = [{"if": _is_kind(kind), "then": needed} for kind, needed in needs.items() if needed]
-    return {"required": ["kind"], "allOf": branches}
-
-
-def _is_kind(kind: str) -> Schema:
-    return {"properties": {"kind": {"const": kind}}, "required": ["kind"]}
 
 
 def _any_stage(stages: dict[str, Schema]) -> Schema:
     """The fields of all kinds together, for a stage whose `kind` is said elsewhere."""
-    forms: dict[str, list[tuple[Schema, Schema]]] = {}
+    forms: dict[str, list[Schema]] = {}
     for definition, stage in stages.items():
-        for name, schema in stage["properties"].items():
-            known = forms.setdefault(name, [])
-            if not any(_takes_the_same(schema, other) for other, _ in known):
-                known.append((schema, {"$ref": f"{DEFINITIONS}{definition}/properties/{name}"}))
-    properties = {
-        name: found[0][1] if len(found) == 1 else {"anyOf": [ref for _, ref in found]}
-        for name, found in forms.items()
-    }
-    return {"properties": {**properties, "kind": _all_kinds()}, "additionalProperties": False}
-
-
-def _takes_the_same(one: Schema, other: Schema) -> bool:
-    about = ("description", "default", "examples")
-    return {k: v for k, v in one.items() if k not in about} == {
-        k: v for k, v in other.items() if k not in about
-    }
+        for name in stage["properties"]:
+            found = {"$ref": f"{DEFINITIONS}{definition}/properties/{name}"}
+            forms.setdefault(name, []).append(found)
+    properties = {name: {"anyOf": found} for name, found in forms.items()}
+    return {"properties": properties, "additionalProperties": False}
 
 
 def _dump(value: Any, depth: int) -> str:

@@ -4,6 +4,7 @@ PyYAML's parser makes the events; the tree is built from them here, without recu
 aliases, depth and duplicate keys are under control whatever the input.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -51,6 +52,46 @@ class Node:
         if isinstance(self.value, list) and isinstance(key, int) and key < len(self.value):
             return self.value[key]
         return None
+
+    def at(self, path: Iterable[str | int]) -> "Node | None":
+        """The value at a path below this one; None when there is none."""
+        node: Node | None = self
+        for part in path:
+            node = node.child(part) if node is not None else None
+        return node
+
+    def put(
+        self, path: tuple[str | int, ...], value: "Node | None", name: str | None = None
+    ) -> "Node":
+        """This value with another one at a path below it; None takes away what is there.
+
+        Args:
+            name: The new key of what is there.
+        """
+        first, *rest = path
+        below = self.child(first)
+        if rest:
+            assert below is not None
+            value, name = below.put(tuple(rest), value, name), None
+        if isinstance(self.value, list):
+            items = [value if number == first else it for number, it in enumerate(self.value)]
+            return replace(self, value=[it for it in items if it is not None])
+        assert isinstance(self.value, dict)
+        kept = {str(first): value} | self.value if below is None else self.value
+        changed = {
+            (name or key) if key == first else key: value if key == first else it
+            for key, it in kept.items()
+        }
+        return replace(self, value={key: it for key, it in changed.items() if it is not None})
+
+    @staticmethod
+    def of(value: Any, place: Place) -> "Node":
+        """Plain values as nodes that stand at one place."""
+        if isinstance(value, dict):
+            return Node({str(k): Node.of(v, place) for k, v in value.items()}, place, place)
+        if isinstance(value, (tuple, list)):
+            return Node([Node.of(item, place) for item in value], place, place)
+        return Node(value, place, place)
 
     def plain(self) -> Any:
         """Python values: dict, tuple, and scalars; strings are `Text`."""

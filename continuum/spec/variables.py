@@ -5,12 +5,15 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from continuum.spec.diagnostics import Diagnostic
-from continuum.spec.keys import Effort, suggest
+from continuum.spec.known import suggest
 from continuum.spec.source import Node
 
 _PIECE = re.compile(r"\$\$\{|\$\{(?P<name>[^${}]*)\}|(?P<open>\$\{)")
 MAX_LENGTH = 1 << 16
 """Letters of one value once filled in: variables that multiply each other stop here."""
+
+MAX_COMPARED = 30_000
+"""Known names that unknown ones are compared with, in all."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,6 @@ class _Filler:
         self._faults = faults
         self._resolved: dict[str, Node] = {}
         self.used: set[str] = set()
-        self._effort = Effort()
         self._waiting: list[str] = []
         """Variables that are being resolved, each for the one before it."""
 
@@ -120,7 +122,7 @@ class _Filler:
             return None
         if name not in self._declared:
             message = f"the variable {name!r} is not defined in `vars`"
-            is_affordable = self._effort.affords(len(self._declared))
+            is_affordable = len(self._faults) * len(self._declared) < MAX_COMPARED
             suggestion = suggest(name, self._declared) if is_affordable else None
             self._report("E301", message, node, path, suggestion)
             return None

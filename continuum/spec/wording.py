@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from continuum.spec.keys import KeyPath
+from continuum.spec.known import KeyPath
 
 MAX_SHOWN = 60
 """Letters of a value that a message repeats."""

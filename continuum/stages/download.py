@@ -12,7 +12,6 @@ from pydantic import Field
 from continuum.architecture import (
     Architecture,
     architecture,
-    describe_model_name,
     read_architecture,
     suggest_model,
 )
@@ -24,10 +23,10 @@ from continuum.artifacts import (
     TokenizerFiles,
 )
 from continuum.errors import PreflightError
-from continuum.events import ByteProgress
 from continuum.files import link_or_copy
+from continuum.model_fields import ModelName
 from continuum.sources.model_files import check_model_files
-from continuum.sources.source_files import sum_known
+from continuum.sources.progress import ByteProgress
 from continuum.stage import Forecast, PlanInput, Problem, Stage, StageContext
 from continuum.text.foreign_tokenizers import foreign_tokenizer
 
@@ -59,7 +58,7 @@ class Download(Stage):
     """A branch, tag or commit. A branch moves: the commit it meant is recorded with the result."""
     files: Literal["tokenizer", "weights", "all"]
     """What to fetch; `all` is both."""
-    model: str | None = Field(None, json_schema_extra=describe_model_name)
+    model: ModelName | None = None
     """LitGPT's name for the model, where the repository's name is not one; weights need it."""
 
     tied: bool | None = None
@@ -93,12 +92,11 @@ class Download(Stage):
         if self.tied is not None and not self.wants_weights:
             yield Problem(("tied",), "a tokenizer has no embeddings; leave out `tied`")
         if self.wants_weights and self._architecture() is None:
-            field = "repo" if self.model is None else "model"
             closest = suggest_model(self.model_name)
             yield Problem(
-                (field,),
+                ("repo",),
                 f"LitGPT has no model called {self.model_name!r}; state its name as `model`",
-                f"model: {closest}" if closest and field == "repo" else closest,
+                f"model: {closest}" if closest else None,
             )
 
     def forecast(self, inputs: Mapping[str, PlanInput], experiment_folder: Path) -> Forecast:
@@ -133,7 +131,8 @@ class Download(Stage):
         revision = resolve(self.repo, ctx.record.pins.get(self._source, self.revision))
         partial_dir = ctx.run.path / PARTIAL_DIR / revision.commit
         wanted = self._select(revision, partial_dir)
-        total = sum_known(file.size_bytes for file in wanted)
+        sizes = [file.size_bytes for file in wanted if file.size_bytes is not None]
+        total = sum(sizes) if len(sizes) == len(wanted) else None
         progress = ByteProgress(ctx.report, num_files=len(wanted), total=total)
         for file in wanted:
             fetch_file(revision, file, partial_dir, on_progress=progress.update)
@@ -170,7 +169,8 @@ class Download(Stage):
     def _select(self, revision: "HubRevision", partial_dir: Path) -> "list[HubFile]":
         wanted = _tokenizer_files(revision) if self.wants_tokenizer else []
         if self.wants_weights:
-            wanted += [file for file in revision.files if file.name == CONFIG_NAME]
+            config = revision.named(CONFIG_NAME)
+            wanted += [config] if config is not None else []
             wanted += _weight_files(revision, partial_dir)
         return wanted
 
@@ -195,7 +195,8 @@ def _tokenizer_files(revision: "HubRevision") -> "list[HubFile]":
         foreign = foreign_tokenizer((file.name for file in revision.files), revision.repo)
         raise PreflightError(
             f"{revision}: there is neither tokenizer.json nor tokenizer.model; use a repository "
-            f"that has one (a model's base model often does){f'. {foreign}' if foreign else ''}"
+            "that has one (a model's base model often does)"
+            + (f". {foreign}" if foreign is not None else "")
         )
     return found
 

@@ -8,16 +8,12 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from continuum.architecture import (
-    TIED,
     Architecture,
     MisfitError,
     architecture,
-    config_field_names,
-    describe_model,
     model_identity,
-    suggest_model,
 )
-from continuum.model_fields import wrong_value
+from continuum.model_fields import LitGPTModel, ModelFields
 from continuum.preflight import forecast_training
 from continuum.preflight.reading import begin_reading
 from continuum.recipe import Origin
@@ -29,7 +25,6 @@ from continuum.stage import (
     Spec,
     Stage,
     StageContext,
-    closest,
     with_one_spelling,
 )
 from continuum.training_stage import NEW_SCHEDULE_NEWS, TRAINING_NEWS, NewTraining
@@ -37,7 +32,7 @@ from continuum.training_stage import NEW_SCHEDULE_NEWS, TRAINING_NEWS, NewTraini
 
 class Pretrain(NewTraining):
     kind: Literal["pretrain"] = "pretrain"
-    model: str | dict[str, Any] = Field(json_schema_extra=describe_model)
+    model: LitGPTModel = Field(examples=["pythia-160m", {"name": "pythia-14m", "n_layer": 4}])
     """A LitGPT config name, or `{name: pythia-14m, n_layer: 4}` with fields of it replaced;
     `tied` beside them says whether the embedding and the output layer are one tensor, which is as
     in the model of this name on the Hub unless stated."""
@@ -68,7 +63,8 @@ class Pretrain(NewTraining):
         Raises:
             ValueError: LitGPT has no such model or field, or the values do not fit together.
         """
-        return architecture(self._model_name(), self._model_overrides(), tied=self._tied())
+        model = self._model
+        return architecture(model.name, model.replaced, tied=model.tied)
 
     def forecast(self, inputs: Mapping[str, PlanInput], experiment_folder: Path) -> Forecast:
         recipe = self.recipe({})
@@ -79,58 +75,24 @@ class Pretrain(NewTraining):
         shape = self.architecture()
         return Origin(shape.fields, tied=shape.tied)
 
-    def _model_name(self) -> str:
-        return str(self.model.get("name", "")) if isinstance(self.model, dict) else self.model
-
-    def _model_overrides(self) -> dict[str, Any]:
-        replaced = self.model.items() if isinstance(self.model, dict) else ()
-        return {key: value for key, value in replaced if key not in ("name", TIED)}
-
-    def _tied(self) -> bool | None:
-        return self.model.get(TIED) if isinstance(self.model, dict) else None
+    @property
+    def _model(self) -> ModelFields:
+        model = self.model
+        return ModelFields.model_validate({"name": model}) if isinstance(model, str) else model
 
     def _model_identity(self) -> dict[str, Any]:
-        name, tied = self._model_name(), self._tied()
-        found = model_identity(name, self._model_overrides())
+        model = self._model
+        found = model_identity(model.name, model.replaced)
         # As it would be unless stated.
-        is_own = tied is None or tied == architecture(name).tied
-        return found if is_own else {**found, TIED: tied}
+        is_own = model.tied is None or model.tied == architecture(model.name).tied
+        return found if is_own else {**found, "tied": model.tied}
 
 
-def _model_problems(model: str | dict[str, Any]) -> Iterator[Problem]:
-    name = model.get("name") if isinstance(model, dict) else model
-    if not isinstance(name, str):
-        message = "model needs the 'name' of a LitGPT config, as in {name: pythia-14m, n_layer: 4}"
-        yield Problem(("model",), message)
-        return
-    overrides = dict(model) if isinstance(model, dict) else {}
-    overrides.pop("name", None)
-    tied = overrides.pop(TIED, False)
-    if not isinstance(tied, bool):
-        yield Problem(("model", TIED), f"{TIED} should be true or false")
-    try:
-        fields = architecture(name).fields
-    except ValueError as error:
-        place = ("model", "name") if isinstance(model, dict) else ("model",)
-        yield Problem(place, str(error), suggest_model(name))
-        return
-    wrong = [p for key in overrides for p in _override_problems(key, overrides[key], fields)]
-    yield from wrong
-    if wrong:
+def _model_problems(model: str | ModelFields) -> Iterator[Problem]:
+    if isinstance(model, str):
         return
     try:
-        architecture(name, overrides)
+        architecture(model.name, model.replaced)
     except MisfitError as error:
-        said = [("model", field) for field in error.fields if field in overrides]
+        said = [("model", field) for field in error.fields if field in model.replaced]
         yield Problem(said[0] if said else ("model",), str(error))
-
-
-def _override_problems(key: str, value: Any, fields: Mapping[str, Any]) -> Iterator[Problem]:
-    known = (TIED, *config_field_names())
-    if key not in known:
-        yield Problem(
-            ("model", key), f"LitGPT's model config has no field {key!r}", closest(key, known)
-        )
-        return
-    if (wrong := wrong_value(key, value, fields[key])) is not None:
-        yield Problem(("model", key), *wrong)

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, Tag
 
 from continuum.artifacts import Artifact, Corpus, CorpusItem
+from continuum.spelling import nearest
 from continuum.stage import UNIT, Ref, Spec
 from continuum.text.splitting import matches
 
@@ -36,17 +37,19 @@ class ByCorpus(Spec):
 
 
 def _form(value: Any) -> str | None:
+    """The tag of a form, in brackets that keep it apart from keys."""
     if isinstance(value, str):
-        return "none"
+        return "[none]"
     keys = value.keys() if isinstance(value, dict) else getattr(type(value), "model_fields", ())
-    return next((key for key in ("fraction", "files", "corpus") if key in keys), None)
+    found = (nearest(key, ("fraction", "files", "corpus")) for key in keys)
+    return next((f"[{key}]" for key in found if key), None)
 
 
 Validation = Annotated[
-    Annotated[ByFraction, Tag("fraction")]
-    | Annotated[ByFiles, Tag("files")]
-    | Annotated[ByCorpus, Tag("corpus")]
-    | Annotated[Literal["none"], Tag("none")],
+    Annotated[ByFraction, Tag("[fraction]")]
+    | Annotated[ByFiles, Tag("[files]")]
+    | Annotated[ByCorpus, Tag("[corpus]")]
+    | Annotated[Literal["none"], Tag("[none]")],
     Discriminator(
         _form,
         custom_error_type="validation_form",

@@ -17,6 +17,7 @@ from pydantic import BaseModel
 from continuum.digest_cache import DigestCache
 from continuum.fields import Spec
 from continuum.fingerprint import fingerprint
+from continuum.model_fields import ModelFields
 from continuum.plan import Plan, PlannedStage
 from continuum.planner import make_plan
 from continuum.runs import ExperimentFolder
@@ -84,6 +85,8 @@ def field_paths(cls: type[BaseModel], path: str = "") -> Iterator[str]:
 
 
 def _parts_of(annotation: Any) -> Iterator[type[Spec]]:
+    if annotation is ModelFields:
+        return  # its fields are LitGPT's
     if isinstance(annotation, type) and issubclass(annotation, Spec):
         yield annotation
     for argument in get_args(annotation):
@@ -96,9 +99,9 @@ def _fingerprints(plan: Plan) -> dict[str, str]:
 
 def _fingerprint(planned: PlannedStage) -> str:
     """The stage's own; of files that come with Python, whose bytes differ, only the names count."""
-    stage, payload = planned.stage, planned.identity.payload
+    stage = planned.stage
     if isinstance(stage, Fetch) and any(source.python for source in stage.sources):
-        return fingerprint({**payload, "files": sorted(payload["files"])})
+        return fingerprint({**planned.identity, "files": sorted(planned.identity["files"])})
     return planned.fingerprint
 
 

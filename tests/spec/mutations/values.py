@@ -116,7 +116,8 @@ def _added_boolean(base: Base, random: Random) -> Mutant | None:
 
 @mistake("number in quotes")
 def _quoted(base: Base, random: Random) -> Mutant | None:
-    found = pick(base, random, lambda e: is_number(e) and e.name not in COUNTS)
+    may_be_quoted = (*COUNTS, "sequences")
+    found = pick(base, random, lambda e: is_number(e) and e.name not in may_be_quoted)
     if found is None or not found[2].text[0].isdigit():
         return None
     file, _, entry = found
