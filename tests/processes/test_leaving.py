@@ -1,7 +1,6 @@
 """What a worker has told stands, however its process ends; the end of a silent one is named."""
 
 import os
-import shutil
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,25 +10,23 @@ from typing import Any
 import pytest
 import yaml
 
-import continuum
 from continuum.events import Outcome
 from continuum.launchers.local import LocalLauncher
 from continuum.runs import StageRun
 from tests.commands import Cli, only
 from tests.experiments import FIRST_STAGES, small_stages
+from tests.kinds import leaving_kind
+from tests.kinds.offering import offer
 
-PACKAGE = Path(continuum.__file__).parent
-KIND = Path(__file__).with_name("leaving_kind.py")
+KIND = Path(leaving_kind.__file__)
 HOST = os.uname().nodename
 
 
 @pytest.fixture(scope="module")
 def extended(tmp_path_factory: pytest.TempPathFactory) -> Cli:
-    """The command of a copy of the package that has the kinds of `leaving_kind.py`."""
-    root = tmp_path_factory.mktemp("extended")
-    shutil.copytree(PACKAGE, root / "continuum", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(KIND, root / "continuum" / "stages" / "leaving.py")
-    return Cli({"PYTHONPATH": str(root)})
+    """The command with the kinds of `leaving_kind.py`."""
+    kinds = {"leaving": "Leaving", "leaving_pair": "LeavingPair"}
+    return Cli(offer(tmp_path_factory.mktemp("site"), KIND, **kinds))
 
 
 def write(folder: Path, **stages: Any) -> Path:

@@ -1,7 +1,4 @@
-"""kinds `leaving` and `leaving_pair` - stages whose process dies as no stage should.
-
-The tests copy this file to `continuum/stages/`.
-"""
+"""kinds `leaving` and `leaving_pair` - stages whose process dies as no stage should."""
 
 import atexit
 import os

@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,18 +9,17 @@ from pathlib import Path
 import pytest
 
 import continuum
+from tests.kinds.offering import offer
 from tests.spec.documents import HEAD, write
 
-PACKAGE = Path(continuum.__file__).parent
 KIND = Path(__file__).with_name("broken_kind.py")
 
 
 @pytest.fixture(scope="module")
 def broken(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a package that has one more kind, and an experiment that uses it."""
+    """A folder with an experiment of a kind that a package in `site` offers."""
     root = tmp_path_factory.mktemp("broken")
-    shutil.copytree(PACKAGE, root / "continuum", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(KIND, root / "continuum" / "stages" / "broken.py")
+    offer(root / "site", KIND, broken="Broken")
     write(root / "toy" / "experiment.yaml", HEAD + "stages:\n  a: {kind: broken}\n")
     return root
 
@@ -30,7 +28,7 @@ def plan(root: Path, *options: str, **environment: str) -> subprocess.CompletedP
     return subprocess.run(
         [sys.executable, "-m", "continuum", "plan", "toy", *options],
         cwd=root,
-        env={**os.environ, "PYTHONPATH": str(root), "TMPDIR": str(root), **environment},
+        env={**os.environ, "PYTHONPATH": str(root / "site"), "TMPDIR": str(root), **environment},
         capture_output=True,
         text=True,
         check=False,
@@ -48,7 +46,7 @@ def test_a_bug_is_short_and_its_traceback_is_in_a_file(broken: Path) -> None:
     kept = Path(named[1]).read_text(encoding="utf-8")
     assert kept.startswith(f"continuum {continuum.__version__}, Python ")
     assert "plan toy" in kept
-    assert "stages/broken.py" in kept
+    assert "site/broken_kind.py" in kept
     assert "ZeroDivisionError" in kept
 
 
@@ -56,7 +54,7 @@ def test_verbose_shows_the_traceback_itself(broken: Path) -> None:
     done = plan(broken, "-v")
     assert done.returncode == 1
     assert "Traceback" in done.stderr
-    assert "stages/broken.py" in done.stderr
+    assert "site/broken_kind.py" in done.stderr
     assert done.stderr.splitlines()[-1].endswith("with the command and the traceback above")
 
 
@@ -67,7 +65,12 @@ def test_where_no_file_can_be_written_the_traceback_is_shown(broken: Path) -> No
         "'toy']; from continuum.cli import main; main()"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=broken, capture_output=True, text=True, check=False
+        [sys.executable, "-c", code],
+        cwd=broken,
+        env={**os.environ, "PYTHONPATH": str(broken / "site")},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 1
     assert "Traceback" in done.stderr
