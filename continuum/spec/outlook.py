@@ -9,16 +9,13 @@ from graphlib import TopologicalSorter
 from typing import Any
 
 from continuum.architecture import Architecture
+from continuum.artifacts import Checkpoint
 from continuum.preflight.fitness import batch_problems, model_problems
 from continuum.problems import Problem
-from continuum.recipe import Recipe
+from continuum.recipe import Recipe, ResumeSchedule
 from continuum.selection import best_problems, step_problems
 from continuum.spec.references import reference_graph
 from continuum.stage import Ref, Spec, Stage
-from continuum.stages.convert import Convert
-from continuum.stages.pretrain import Pretrain
-from continuum.stages.resume import Resume
-from continuum.stages.retrain import Retrain
 from continuum.training_stage import metric_problems
 
 
@@ -56,13 +53,12 @@ def foreseen_problems(
 def _outlook(stage: Stage, known: Mapping[str, _Outlook]) -> _Outlook:
     own_refs = {ref.stage for ref in stage.refs().values()}
     recipe = stage.recipe({parent: known[parent].recipe for parent in own_refs})
-    shape = stage.architecture() if isinstance(stage, Pretrain) else None
-    if isinstance(stage, (Convert, Resume, Retrain)):
-        shape = known[stage.from_.stage].shape
+    models = [ref for ref in stage.refs().values() if issubclass(ref.expects, Checkpoint)]
+    shape = known[models[0].stage].shape if models else stage.architecture()
     num_steps = recipe.num_steps(None) if isinstance(recipe, Recipe) else None
     if num_steps is None:
         return _Outlook(recipe, shape, None)
-    first = _first_step(stage.from_, known) if isinstance(stage, Resume) else 1
+    first = _first_step(models[0], known) if _extends(recipe) else 1
     return _Outlook(recipe, shape, range(first, num_steps + 1))
 
 
@@ -90,10 +86,16 @@ def _fitness_problems(stage: Stage, outlook: _Outlook) -> Iterator[Problem]:
     recipe = outlook.recipe
     if not isinstance(recipe, Recipe):
         return
-    if not isinstance(stage, Resume):
+    if not _extends(recipe):
         yield from model_problems(recipe, outlook.shape, {})
         yield from batch_problems(recipe)
-    elif stage.runtime is not None:  # else it is its parent's, of which it is told
+    elif (
+        getattr(stage, "runtime", None) is not None
+    ):  # else it is its parent's, of which it is told
         yield from metric_problems(recipe.runtime, recipe.data)
         for problem in batch_problems(recipe):
             yield replace(problem, path=("runtime", "micro_batch_size"))
+
+
+def _extends(recipe: Spec | None) -> bool:
+    return isinstance(recipe, Recipe) and isinstance(recipe.schedule, ResumeSchedule)
