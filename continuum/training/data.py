@@ -20,9 +20,16 @@ from litdata.streaming import StreamingDataset, TokensLoader
 from continuum.artifacts import TokenizedDataset
 from continuum.errors import IntegrityError, PreflightError, how_to_make_again
 from continuum.inputs import ProvedFiles
+from continuum.preflight.fitness import evaluation_problems
 from continuum.preflight.logits import has_fused_loss
+from continuum.recipe import Recipe
 from continuum.sources.token_chunks import read_chunk_folder
+from continuum.stage import StageContext
 from continuum.training.order import SampleOrder
+from continuum.training.positions import Part, Positions, order_of
+
+Datasets = dict[str, TokenizedDataset]
+"""By reference."""
 
 
 class Blocks:
@@ -258,3 +265,70 @@ def rows_at_once(fields: Mapping[str, Any], precision: str) -> int:
         fields: LitGPT's `Config` as a dictionary.
     """
     return max(1, fields["n_layer"] // 2) if has_fused_loss(dict(fields), precision) else 1
+
+
+def open_datasets(ctx: StageContext, recipe: Recipe) -> Datasets:
+    """The recipe's datasets by reference, in its order, then those it only evaluates."""
+    datasets: Datasets = {}
+    for ref in recipe.all_data:
+        dataset = ctx.inputs[str(ref)]
+        assert isinstance(dataset, TokenizedDataset)
+        datasets[str(ref)] = dataset
+    return datasets
+
+
+def training_data(
+    parts: list[Part], recipe: Recipe, starts: Positions, share: Share
+) -> TrainingData:
+    """The training batches of this process.
+
+    Args:
+        starts: Where each dataset is read from at step 0.
+
+    Raises:
+        PreflightError: there are other blocks on disk than in the record, or none.
+    """
+    length = recipe.sequence_length
+    data = [(part.ref, part.dataset) for part in parts]
+    sources = [open_split(dataset, "train", length, ref) for ref, dataset in data]
+    for part, source in zip(parts, sources, strict=True):
+        if len(source) != part.num_blocks or not part.num_blocks:
+            raise PreflightError(
+                f"{part.ref}: {len(source):,} training blocks of {length:,} tokens "
+                f"on disk, {part.num_blocks:,} in the record; at least one is needed"
+            )
+    assert recipe.data_seed is not None, "the planner fills it in"
+    order = order_of(parts, recipe.data_seed, starts)
+    return TrainingData(sources, order, recipe.global_batch_size, share)
+
+
+def validation_data(
+    recipe: Recipe, datasets: Datasets, share: Share, rows: int
+) -> dict[str, ValidationData]:
+    """The validation batches of this process by dataset; empty when nothing is evaluated.
+
+    Args:
+        rows: Sequences in a batch.
+
+    Raises:
+        PreflightError: a dataset has no validation block.
+    """
+    if recipe.evaluate is None:
+        return {}
+    found = {}
+    for name, dataset in datasets.items():
+        split = dataset.validation
+        has_blocks = split is not None and split.num_blocks(recipe.sequence_length) > 0
+        length = recipe.sequence_length
+        source = open_split(dataset, "validation", length, name) if has_blocks else None
+        for problem in evaluation_problems(recipe, name, len(source) if source else 0):
+            raise PreflightError(str(problem))
+        assert source is not None, "a split without blocks is a problem"
+        found[name] = ValidationData(
+            source,
+            recipe.evaluate.num_sequences(len(source), length),
+            rows=rows,
+            rank=share.rank,
+            world_size=share.world_size,
+        )
+    return found

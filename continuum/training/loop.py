@@ -6,6 +6,7 @@ What changes is in `TrainingState`; everything else is fixed before the first st
 
 import math
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -16,12 +17,8 @@ from torch.distributed.tensor import DTensor
 from continuum.best import note_best
 from continuum.errors import StoppedError
 from continuum.events import Evaluated, Report
-from continuum.training.agreement import check_ranks_agree
-from continuum.training.clock import Clock
 from continuum.training.data import TrainingData, ValidationData, to_device
-from continuum.training.decisions import Decisions
-from continuum.training.evaluation import evaluate_all
-from continuum.training.guards import (
+from continuum.training.divergence import (
     MIN_LOSS_SCALE,
     DivergedError,
     check_losses,
@@ -30,11 +27,11 @@ from continuum.training.guards import (
     last_taken,
     note_skipped,
 )
-from continuum.training.loss import next_token_loss
-from continuum.training.metrics import MetricsLog
+from continuum.training.metrics import Clock, MetricsLog, StepLog
+from continuum.training.model import eagerly, next_token_loss
+from continuum.training.rank_sync import Decisions, check_ranks_agree
 from continuum.training.schedule import LearningRate
 from continuum.training.state import TrainingState
-from continuum.training.step_log import StepLog
 
 
 @dataclass(frozen=True)
@@ -291,3 +288,58 @@ def clip_gradients(fabric: Fabric, state: TrainingState, task: Task) -> torch.Te
     if task.checks_every_step and not task.logs_late:
         finite(norm, task.data, step=state.step + 1, name="gradient norm")
     return norm
+
+
+def evaluate_all(
+    fabric: Fabric,
+    model: nn.Module,
+    validation: Mapping[str, ValidationData],
+    should_stop: Callable[[], bool] = lambda: False,
+) -> dict[str, float] | None:
+    """Validation losses in nats a token: `val_loss` of the first split, `val_loss/NAME` of all.
+
+    None when `should_stop` said so before they were known.
+    """
+    losses: dict[str, float] = {}
+    for name, split in validation.items():
+        loss = evaluate(fabric, model, split, should_stop)
+        if loss is None:
+            return None
+        losses[name] = loss
+    first = next(iter(losses.values()))
+    named = {f"val_loss/{name}": loss for name, loss in losses.items()} if len(losses) > 1 else {}
+    return {"val_loss": first, **named}
+
+
+@torch.no_grad()
+def evaluate(
+    fabric: Fabric,
+    model: nn.Module,
+    split: ValidationData,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> float | None:
+    """Mean loss over the sequences of a split, each counting the same.
+
+    Each batch's loss has a place of its own and all are added in one order, so the sum is the same
+    however the batches were shared among processes.
+
+    None when `should_stop` said so before the end.
+    """
+    model.eval()
+    num_rows = split.num_rows
+    own = torch.zeros(len(num_rows), device=fabric.device, dtype=torch.float64)
+    for batch in split.batches():
+        if should_stop():
+            model.train()
+            return None
+        inputs, targets = to_device(fabric, batch.inputs, batch.targets)
+        is_full = len(batch.inputs) == split.rows
+        with nullcontext() if is_full else eagerly():  # once an evaluation: not worth a graph
+            loss = next_token_loss(model, inputs, targets)
+        if batch.number is not None:
+            own[batch.number] = loss
+    model.train()
+    losses = fabric.all_reduce(own, reduce_op="sum")  # with zeros: each is of one process
+    assert isinstance(losses, torch.Tensor)
+    parts = [loss * rows for loss, rows in zip(losses.tolist(), num_rows, strict=True)]
+    return math.fsum(parts) / sum(num_rows)

@@ -14,7 +14,7 @@ from continuum.preflight.memory import estimate_memory
 from continuum.preflight.saving import saving_need
 from continuum.preflight.sizes import state_size
 from continuum.recipe import Recipe
-from continuum.training.loss import next_token_loss
+from continuum.training.model import next_token_loss
 from continuum.training.resolved import Resolved, placement_of
 from continuum.training.state import TrainingState, unwrap_optimizer
 

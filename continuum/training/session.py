@@ -14,29 +14,28 @@ from continuum.recipe import Origin, Recipe, intervals_of, training_identity
 from continuum.records import last_good, saved_checkpoint
 from continuum.stage import Stage, StageContext
 from continuum.training.checkpoint import Companions, discard_damaged
-from continuum.training.data import Share, rows_at_once
-from continuum.training.fabric import make_fabric
-from continuum.training.failures import named_device_faults
-from continuum.training.guards import DivergedError
-from continuum.training.loop import Task, fit
-from continuum.training.memory import keep_freed_memory, largest_micro_batch, memory_warnings
-from continuum.training.metrics import MetricsLog, read_metrics
-from continuum.training.numerics import numerics
-from continuum.training.peak_flops import most_tokens_per_s
-from continuum.training.positions import Part, begin, mixture_of, positions_after, told
-from continuum.training.resolved import Resolved, resolve
-from continuum.training.saving import Saver
-from continuum.training.schedule import learning_rate
-from continuum.training.setup import (
+from continuum.training.data import (
     Datasets,
-    make_state,
-    make_task,
+    Share,
     open_datasets,
-    recover,
-    restore,
+    rows_at_once,
     training_data,
     validation_data,
 )
+from continuum.training.divergence import DivergedError
+from continuum.training.fabric import make_fabric
+from continuum.training.loop import Task, fit
+from continuum.training.memory import keep_freed_memory, largest_micro_batch, memory_warnings
+from continuum.training.metrics import MetricsLog, read_metrics
+from continuum.training.model import make_state
+from continuum.training.numerics import numerics
+from continuum.training.peak_flops import most_tokens_per_s
+from continuum.training.positions import Part, begin, mixture_of, positions_after, told
+from continuum.training.rank_sync import named_device_faults
+from continuum.training.recovery import recover, restore
+from continuum.training.resolved import Resolved, resolve
+from continuum.training.saving import Saver, tracked_metrics
+from continuum.training.schedule import learning_rate
 from continuum.training.state import TrainingState, load_model
 from continuum.training.tied import check_loaded
 from continuum.training.weights import load_weights
@@ -86,16 +85,36 @@ def train(stage: Stage, ctx: StageContext, recipe: Recipe, origin: Origin) -> Tr
     data = training_data(parts, recipe, starts, share)
     rows = rows_at_once(origin.model_config_fields, resolved.precision)
     validation = validation_data(recipe, datasets, share, rows)
-    task = make_task(ctx, recipe, num_steps, rate, data, validation, start_step, resolved)
+    intervals = intervals_of(recipe, num_steps)
     flops = shape.training_flops_per_token(recipe.sequence_length)
-    most = most_tokens_per_s(fabric.device, resolved.precision, fabric.world_size, flops)
-    task = replace(task, most_tokens_per_s=most)
-
+    task = Task(
+        num_steps=num_steps,
+        tokens_per_step=recipe.tokens_per_step,
+        rate=rate,
+        max_norm=recipe.max_norm,
+        log_every=recipe.runtime.log_every,
+        evaluate_every=intervals.evaluate_every,
+        checkpoint_every=intervals.checkpoint_every,
+        save_steps=frozenset(ctx.record.save_steps),
+        data=data,
+        validation=validation,
+        evaluate_final=recipe.evaluate is not None and recipe.evaluate.final,
+        start_step=start_step,
+        checkpoint_minutes=recipe.runtime.checkpoint.minutes,
+        skips_nonfinite=recipe.on_nonfinite == "skip",
+        best_metrics=tracked_metrics(ctx, recipe),
+        logs_late=resolved.accelerator == "cuda",
+        # DDP's buckets hold whole gradients anyway; FSDP2 would hold them beside its shards.
+        reduces_once=resolved.strategy != "fsdp" or resolved.accumulate_unsharded,
+        most_tokens_per_s=most_tokens_per_s(
+            fabric.device, resolved.precision, fabric.world_size, flops
+        ),
+    )
     companions = replace(
         _companions(recipe, origin, parts, resolved, found),
         data_read=lambda step: positions_after(parts, starts, data.blocks_read(step)),
     )
-    saver = Saver(fabric, ctx, recipe, companions, intervals_of(recipe, num_steps).keep_every)
+    saver = Saver(fabric, ctx, recipe, companions, intervals.keep_every)
     log = MetricsLog(
         ctx.run,
         attempt=ctx.run.num_attempts,

@@ -9,7 +9,7 @@ from lightning import Fabric
 from continuum.recipe import Recipe
 from continuum.runs import StageRun
 from continuum.training.checkpoint import Companions
-from continuum.training.guards import check_weights
+from continuum.training.divergence import check_weights
 from continuum.training.loop import Task, accumulate_gradients, clip_gradients, take_step
 from continuum.training.saving import Saver
 from continuum.training.state import TrainingState

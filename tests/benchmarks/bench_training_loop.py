@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from continuum.training.loss import next_token_loss
+from continuum.training.model import next_token_loss
 from continuum.training.state import unwrap, unwrap_optimizer
 from tests.benchmarks.rows import Row, Setting, benchmark, paired
 from tests.benchmarks.training_parts import (

@@ -16,10 +16,10 @@ from continuum.training.fabric import make_fabric
 from continuum.training.loop import Task, fit
 from continuum.training.memory import keep_freed_memory
 from continuum.training.metrics import MetricsLog
+from continuum.training.model import make_state
 from continuum.training.order import SampleOrder
 from continuum.training.resolved import resolve
 from continuum.training.schedule import learning_rate
-from continuum.training.setup import make_state
 from continuum.training.state import TrainingState
 from tests.benchmarks.rows import Setting
 from tests.benchmarks.training_spec import MICRO_BATCH, MODEL, SEQUENCE_LENGTH

@@ -14,10 +14,9 @@ from torch.nn import functional
 
 from continuum.architecture import architecture
 from continuum.training.fabric import make_fabric
-from continuum.training.loss import next_token_loss
 from continuum.training.loss_head import LossHead
+from continuum.training.model import make_state, next_token_loss
 from continuum.training.resolved import resolve
-from continuum.training.setup import make_state
 from continuum.training.state import TrainingState, tensors_in, unwrap_optimizer
 from tests.gpu.parts import Setting, check, part
 from tests.training.samples import FIELDS, make_recipe

@@ -10,9 +10,8 @@ from torch.profiler import ProfilerActivity, profile
 
 from continuum.architecture import architecture
 from continuum.training.fabric import make_fabric
-from continuum.training.loss import next_token_loss
+from continuum.training.model import make_state, next_token_loss
 from continuum.training.resolved import resolve
-from continuum.training.setup import make_state
 from tests.gpu.parts import Setting, check, part
 from tests.gpu.trace import device_work, shares, slowest
 from tests.training.samples import FIELDS, make_recipe

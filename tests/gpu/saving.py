@@ -10,9 +10,9 @@ from continuum.architecture import architecture
 from continuum.runs import StageRun
 from continuum.training.checkpoint import read_checkpoint
 from continuum.training.fabric import make_fabric
+from continuum.training.model import make_state
 from continuum.training.resolved import resolve
 from continuum.training.saving import Saver
-from continuum.training.setup import make_state
 from continuum.training.state import TrainingState, tensors_in
 from tests.gpu.parts import Setting, check, part
 from tests.support import saving_context

@@ -15,8 +15,8 @@ import torch
 
 from continuum.architecture import architecture
 from continuum.training.fabric import leave_group, make_fabric
+from continuum.training.model import make_state
 from continuum.training.resolved import resolve
-from continuum.training.setup import make_state
 from continuum.training.state import is_sharded, load_model
 from continuum.training.weights import load_weights
 from tests.training.samples import make_recipe

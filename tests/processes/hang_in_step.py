@@ -13,9 +13,9 @@ import torch
 
 from continuum.errors import StageFailedError
 from continuum.training.fabric import make_fabric
-from continuum.training.failures import named_device_faults
+from continuum.training.model import make_state
+from continuum.training.rank_sync import named_device_faults
 from continuum.training.resolved import resolve
-from continuum.training.setup import make_state
 from tests.training.samples import FIELDS, make_recipe
 
 

@@ -14,9 +14,9 @@ import torch
 from continuum.architecture import architecture
 from continuum.runs import StageRun
 from continuum.training.fabric import leave_group, make_fabric
+from continuum.training.model import make_state
 from continuum.training.resolved import resolve
 from continuum.training.saving import Saver
-from continuum.training.setup import make_state
 from continuum.training.shard_files import read_whole
 from tests.processes.begin_model import digest
 from tests.support import saving_context

@@ -17,13 +17,13 @@ from torch import nn
 from torch.distributed.tensor import DTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from continuum.training.agreement import check_ranks_agree
 from continuum.training.data import Blocks, Share, TrainingData
 from continuum.training.fabric import leave_group, make_fabric
 from continuum.training.loop import Task, accumulate_gradients, clip_gradients, take_step
+from continuum.training.model import make_state
 from continuum.training.order import SampleOrder
+from continuum.training.rank_sync import check_ranks_agree
 from continuum.training.resolved import resolve
-from continuum.training.setup import make_state
 from continuum.training.state import unwrap
 from tests.training.loops import GLOBAL_BATCH, make_task
 from tests.training.samples import FIELDS, LENGTH, VOCABULARY, make_recipe

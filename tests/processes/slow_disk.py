@@ -11,9 +11,9 @@ from typing import Any
 
 from continuum.runs import StageRun
 from continuum.training.fabric import leave_group, make_fabric
+from continuum.training.model import make_state
 from continuum.training.resolved import resolve
 from continuum.training.saving import Saver
-from continuum.training.setup import make_state
 from tests.support import saving_context
 from tests.training.samples import FIELDS, companions, make_recipe
 

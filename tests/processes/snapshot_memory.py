@@ -11,8 +11,8 @@ import torch
 
 from continuum.architecture import architecture
 from continuum.training.fabric import leave_group, make_fabric
+from continuum.training.model import make_state
 from continuum.training.resolved import resolve
-from continuum.training.setup import make_state
 from continuum.training.state import tensors_in
 from tests.processes.begin_model import digest
 from tests.training.samples import make_recipe

@@ -38,10 +38,10 @@ def _take_step(strategy: str) -> None:
     import torch
 
     from continuum.recipe import Runtime
-    from continuum.training.agreement import check_ranks_agree
     from continuum.training.fabric import make_fabric
+    from continuum.training.model import make_state
+    from continuum.training.rank_sync import check_ranks_agree
     from continuum.training.resolved import Resolved
-    from continuum.training.setup import make_state
     from tests.training.samples import FIELDS, LENGTH, VOCABULARY, make_recipe
 
     resolved = Resolved(

@@ -25,10 +25,10 @@ from continuum.spec.experiment import load_experiment
 from continuum.text.bpe import train_bpe
 from continuum.text.packing import SplitWriter
 from continuum.training.checkpoint import Companions
-from continuum.training.compiling import compiled
 from continuum.training.data import Blocks
 from continuum.training.litgpt import build_model, initialize_weights
 from continuum.training.metrics import read_metrics
+from continuum.training.model import compiled
 from continuum.training.state import TrainingState
 from tests.experiments import TOY_MODEL, small_flow
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from continuum.training.agreement import SUMMED_AT_ONCE, checksum
+from continuum.training.rank_sync import SUMMED_AT_ONCE, checksum
 
 
 class Made(TorchDispatchMode):

@@ -1,6 +1,6 @@
 import pytest
 
-from continuum.training.decisions import MAX_STRIDE, stride_of
+from continuum.training.rank_sync import MAX_STRIDE, stride_of
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from continuum.training.data import Blocks
-from continuum.training.guards import DivergedError, finite
+from continuum.training.divergence import DivergedError, finite
 from tests.training.loops import make_task
 
 pytestmark = pytest.mark.filterwarnings("ignore:The given buffer is not writable")

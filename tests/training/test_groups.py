@@ -5,7 +5,7 @@ import torch
 from litgpt import Config
 from litgpt.model import GPT
 
-from continuum.training.groups import kind_of, parameter_groups
+from continuum.training.model import kind_of, parameter_groups
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from continuum.records import CheckpointManifest, SavedCheckpoint, last_good
 from continuum.runs import StageRun
 from continuum.training.checkpoint import Retention
 from continuum.training.data import Blocks, TrainingData, ValidationBatch, ValidationData
-from continuum.training.guards import MAX_SKIPPED_IN_A_ROW, DivergedError
+from continuum.training.divergence import MAX_SKIPPED_IN_A_ROW, DivergedError
 from continuum.training.writer import BackgroundWriter
 from tests.support import warnings_in
 from tests.training.loops import CONSTANT, PER_STEP, STEPS, Recorder, make_task

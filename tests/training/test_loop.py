@@ -10,7 +10,7 @@ import pytest
 from continuum.errors import StageFailedError, StoppedError
 from continuum.runs import StageRun
 from continuum.training.data import Blocks, ValidationData
-from continuum.training.evaluation import evaluate
+from continuum.training.loop import evaluate
 from tests.training.loops import CONSTANT, PER_STEP, STEPS, WARM_COSINE, Recorder, make_task
 from tests.training.samples import FIELDS, assert_equal_tensors, cpu_fabric, make_state
 

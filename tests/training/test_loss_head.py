@@ -19,11 +19,10 @@ from continuum.preflight.logits import (
     loss_head_kind,
     rows_at_once,
 )
-from continuum.training.compiling import compiled, eagerly
 from continuum.training.data import Blocks
 from continuum.training.litgpt import build_model, initialize_weights
-from continuum.training.loss import next_token_loss
 from continuum.training.loss_head import LossHead
+from continuum.training.model import compiled, eagerly, next_token_loss
 from continuum.training.tied import tie_embeddings
 from tests.training.loops import Recorder, make_task
 from tests.training.samples import FIELDS, LENGTH, VOCABULARY, cpu_fabric, make_state

@@ -25,9 +25,8 @@ from continuum.preflight.memory_table import PRECISIONS, Workload, memory_table
 from continuum.training.activation_checkpointing import checkpoint_activations
 from continuum.training.fabric import make_fabric
 from continuum.training.litgpt import GPT, build_model
-from continuum.training.loss import next_token_loss
+from continuum.training.model import make_state, next_token_loss
 from continuum.training.resolved import resolve
-from continuum.training.setup import make_state
 from tests.training.live_bytes import LiveBytes
 from tests.training.samples import cpu_fabric
 

@@ -14,8 +14,8 @@ from continuum.preflight.memory import fit_to_memory
 from continuum.preflight.placement import Placement
 from continuum.training.fabric import make_fabric
 from continuum.training.memory import first_that_fits, largest_micro_batch
+from continuum.training.model import make_state
 from continuum.training.resolved import resolve
-from continuum.training.setup import make_state
 from continuum.training.state import TrainingState
 from tests.training import samples
 from tests.training.samples import FIELDS, Trials, cpu_fabric, make_recipe

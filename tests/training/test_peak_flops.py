@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from continuum.training.clock import Clock
+from continuum.training.metrics import Clock
 from continuum.training.peak_flops import listed_peak, most_tokens_per_s, peak_flops
 from tests.training.samples import Trials
 

@@ -7,11 +7,11 @@ import torch
 from continuum.artifacts import TokenizedDataset
 from continuum.errors import PreflightError
 from continuum.files import hash_tree
-from continuum.training.data import Blocks, Share
+from continuum.training.data import Blocks, Share, validation_data
 from continuum.training.fabric import make_fabric
 from continuum.training.loop import accumulate_gradients, clip_gradients, take_step
+from continuum.training.model import make_state
 from continuum.training.resolved import resolve
-from continuum.training.setup import make_state, validation_data
 from continuum.training.state import unwrap, unwrap_optimizer
 from tests.training.loops import make_task
 from tests.training.samples import (

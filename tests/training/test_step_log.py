@@ -12,8 +12,8 @@ from continuum.errors import StageFailedError, StoppedError
 from continuum.events import Event, Trained, Warned
 from continuum.runs import StageRun
 from continuum.training.data import Blocks, ValidationData
+from continuum.training.metrics import Numbers
 from continuum.training.state import TrainingState
-from continuum.training.step_log import Numbers
 from tests.training.loops import STEPS, Recorder, make_task
 from tests.training.samples import cpu_fabric, make_state
 

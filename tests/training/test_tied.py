@@ -19,8 +19,8 @@ from continuum.stages.pretrain import Pretrain
 from continuum.tied_embeddings import TIED_NAMES, tied_in
 from continuum.training.fabric import make_fabric
 from continuum.training.litgpt import GPT, Config
+from continuum.training.model import make_state
 from continuum.training.resolved import resolve
-from continuum.training.setup import make_state
 from continuum.training.state import TrainingState, unwrap
 from continuum.training.tied import EMBEDDING, HEAD, check_tied, has_tied_embeddings
 from tests.experiments import TOY_MODEL

@@ -12,9 +12,8 @@ from litgpt.scripts.convert_lit_checkpoint import copy_weights_llama
 from continuum.architecture import Architecture, architecture
 from continuum.training.fabric import make_fabric
 from continuum.training.litgpt import Config, convert_hf_weights
-from continuum.training.loss import next_token_loss
+from continuum.training.model import make_state, next_token_loss
 from continuum.training.resolved import resolve
-from continuum.training.setup import make_state
 from continuum.training.state import TrainingState, load_model
 from continuum.training.tied import check_tied
 from continuum.training.weights import load_weights
