@@ -50,8 +50,8 @@ MUTANTS = (
     Mutant(
         "a worker that dies while leaving undoes its result",
         "continuum/launchers/local.py",
-        "if result is not None or run.is_complete:",
-        "if result is not None and exit_code == 0:",
+        "        if outcome is not None:\n            is_late",
+        "        if outcome is not None and exit_code == 0:\n            is_late",
         (LEAVING, "-k", "dies_while_leaving and worker"),
     ),
     Mutant(
@@ -92,7 +92,7 @@ MUTANTS = (
     Mutant(
         "a silent rank's exit code is not told",
         "continuum/launchers/torchrun.py",
-        'or end["rank"] not in has_told]',
+        " or end.rank not in has_told]",
         "]",
         (LEAVING, "-k", "without_a_word", "-m", "slow"),
     ),

@@ -14,8 +14,8 @@ from continuum.errors import PreflightError, StageFailedError
 from continuum.plan import Action
 from continuum.spec.diagnostics import SpecError
 from continuum.training.data import Blocks, ValidationData
-from continuum.training.loop import evaluate
 from continuum.training.litgpt import GPT, Config
+from continuum.training.loop import evaluate
 from continuum.training.weights import load_weights
 from tests.training.conftest import DATA_STAGES
 from tests.training.samples import TOY_FIELDS, Trials, cpu_fabric, steps_of
