@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from continuum.history import History
+from continuum.existing import History
 from continuum.plan import Action, Plan, PlannedStage
 from continuum.runs import StageRun
 

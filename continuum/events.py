@@ -4,6 +4,7 @@ A stage's process sends events to the run: through a pipe, or as JSON lines of a
 """
 
 import json
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import timedelta
@@ -151,6 +152,40 @@ class Recovered(Event):
 
     def __str__(self) -> str:
         return f"goes on from step {self.step:,}"
+
+
+MIN_PROGRESS_PAUSE_S = 0.25
+
+
+class ByteProgress:
+    """Adds up the bytes of one file after the other and reports them, a few times a second."""
+
+    def __init__(self, report: Report, *, num_files: int, total: int | None) -> None:
+        self._report = report
+        self._num_files = num_files
+        self._total = total
+        self._done_before = 0
+        self._done = 0
+        self._reported_at = float("-inf")
+
+    def next_file(self) -> None:
+        """What is counted from now on belongs to another file."""
+        self._done_before = self._done
+
+    def update(self, done: int, total: int | None = None) -> None:
+        """`done` bytes of the current file are here; `total` is its size, if known."""
+        self._done = self._done_before + done
+        now = time.monotonic()
+        if now - self._reported_at >= MIN_PROGRESS_PAUSE_S:
+            self._reported_at = now
+            self._send(total if self._total is None and self._num_files == 1 else self._total)
+
+    def finish(self) -> None:
+        """Report the end."""
+        self._send(self._done)
+
+    def _send(self, total: int | None) -> None:
+        self._report(Progressed(self._done, total))
 
 
 _TYPES: Mapping[str, type[Event]] = {cls.__name__: cls for cls in Event.__subclasses__()}

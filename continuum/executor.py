@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from continuum.artifacts import Artifact, TrainingCheckpoint
+from continuum.changes import changes, of_inputs, of_used
 from continuum.digest_cache import DigestCache
 from continuum.disk import tell_disk_fault
 from continuum.errors import ContinuumError, IntegrityError, PreflightError, StageFailedError
@@ -29,9 +30,8 @@ from continuum.provenance import capture_provenance
 from continuum.records import InputRecord, StageRecord
 from continuum.results import RunResult
 from continuum.runs import ExperimentFolder, StageRun
-from continuum.selection import as_recorded, why_gone
+from continuum.selection import select
 from continuum.spec.experiment import Experiment
-from continuum.stage import PlanInput, select_checkpoint
 
 MAX_PARALLEL = 4
 """Stages at once; at most one of them trains."""
@@ -141,8 +141,10 @@ class _Execution:
         self._stopping_since: float | None = None
         self._has_killed = False
         self._accelerator = threading.Lock()
+        self._disk = DiskBudget(at_work=True)
         self._provenance = provenance
         self._leaks = LeakFinder(self._plan)
+        self._fingerprints = {p.name: p.fingerprint for p in self._plan}
 
     def carry_out(self) -> None:
         """Run what needs running; a failure keeps only the stages below it from starting."""
@@ -188,24 +190,28 @@ class _Execution:
         return outcome.status in ("done", "reused")
 
     def _try(self, planned: PlannedStage) -> Outcome:
+        run = planned.run
         try:
             inputs = self._gather(planned)
-            gives_way = planned.archive or has_other_inputs(planned, inputs, self._plan)
+            gives_way = planned.archive or has_other_inputs(planned, inputs)
             if planned.action is Action.CHECK and not gives_way:
                 return Outcome("reused", "its inputs came out with the same bytes")
-            replaces = self._replaced_seals(planned, gives_way=gives_way)
-            if gives_way:
-                planned.run.archive()
-            record = self._record(planned, inputs, replaces)
-            planned.run.begin(record)
             with self._accelerator if planned.stage.trains else nullcontext():
                 if self._stopping_since is not None:
                     return Outcome("stopped", "not started: the run was stopped")
+                self._check(planned, inputs, again=gives_way)
+                replaces = self._replaced_seals(planned, gives_way=gives_way)
+                if gives_way:
+                    run.archive()
+                record = self._record(planned, inputs, replaces)
+                run.begin(record)
                 return self._launch(planned, record)
         except ContinuumError as error:
             return Outcome.of(error)
         except OSError as error:
-            return Outcome("failed", tell_disk_fault(error, planned.run.path))
+            return Outcome("failed", tell_disk_fault(error, run.path))
+        finally:
+            self._disk.release(run)
 
     def _launch(self, planned: PlannedStage, record: StageRecord) -> Outcome:
         run, host = planned.run, self._provenance["host"]
@@ -230,29 +236,27 @@ class _Execution:
         return outcome
 
     def _gather(self, planned: PlannedStage) -> dict[str, Artifact]:
-        """The artifacts of the inputs, and the plan's checks once more, now with exact numbers."""
+        """The artifacts of the inputs, by reference."""
         inputs: dict[str, Artifact] = {}
-        seen: dict[str, PlanInput] = {}
-        fingerprints = {p.name: p.fingerprint for p in self._plan}
         for ref in planned.refs:
-            parent = self._plan.stages[ref.stage]
-            made = parent.run.artifact()
-            recorded = as_recorded(ref, parent.run, fingerprints)
-            artifact = select_checkpoint(made, recorded, parent.run)
-            if artifact is None:
-                raise StageFailedError(why_gone(recorded, made, parent.run))
-            inputs[str(ref)] = artifact
-            view = artifact.view(ref.expects)
-            seen[str(ref)] = PlanInput(parent.stage, parent.forecast, view, parent.recipe)
+            run = self._plan.stages[ref.stage].run
+            record = run.record() if ref.metric else None
+            found = select(run.artifact(), ref, run, record, self._fingerprints)
+            if isinstance(found, str):
+                raise StageFailedError(found)
+            inputs[str(ref)] = found
+        return inputs
+
+    def _check(self, planned: PlannedStage, inputs: Mapping[str, Artifact], *, again: bool) -> None:
+        """Ask once more what the plan asked, now with exact numbers."""
+        stages = self._plan.stages
+        seen = {str(r): stages[r.stage].as_input(r, inputs[str(r)]) for r in planned.refs}
         forecast = planned.stage.forecast(seen, self._plan.folder.path)
-        forecast = DiskBudget().claim(
-            forecast, planned.run, planned.save_steps, again=planned.archive
-        )
+        forecast = self._disk.claim(forecast, planned.run, planned.save_steps, again=again)
         if forecast.problems:
             raise PreflightError("; ".join(map(str, forecast.problems)))
         for warning in set(forecast.warnings) - set(planned.forecast.warnings):
             self._observe(planned.name, Warned(str(warning)))
-        return inputs
 
     def _replaced_seals(self, planned: PlannedStage, *, gives_way: bool) -> tuple[str, ...]:
         """Seals by which others know what lay in the run's place before, its own among them."""
@@ -274,7 +278,7 @@ class _Execution:
             name=planned.name,
             kind=planned.stage.kind,
             fingerprint=planned.fingerprint,
-            identity=planned.identity,
+            identity=planned.identity.payload,
             # With every null: what is null need not be so by default.
             spec=planned.stage.model_dump(mode="json", by_alias=True),
             recipe=planned.recipe.model_dump(mode="json", by_alias=True)
@@ -303,19 +307,12 @@ class _Execution:
         )
 
 
-def has_other_inputs(planned: PlannedStage, inputs: Mapping[str, Artifact], plan: Plan) -> bool:
+def has_other_inputs(planned: PlannedStage, inputs: Mapping[str, Artifact]) -> bool:
     """Whether the run in the folder, finished or not, began with other bytes than these."""
     if not planned.run.is_begun:
         return False
-    record = planned.run.record()
-    observed = planned.stage.observed(planned.recipe)
-    for ref in planned.refs:
-        used = record.input(ref, plan.stages[ref.stage].fingerprint)
-        if used is None or str(ref) in observed:
-            continue
-        if used.digest != inputs[str(ref)].digest:
-            return True
-    return False
+    used = of_used(planned.run.record(), planned.identity)
+    return any(changes(used, of_inputs(inputs), ("digest",)))
 
 
 def _once_each(observe: Observer) -> Observer:

@@ -1,4 +1,4 @@
-"""Fingerprints of specs: canonical JSON, its SHA-256, and the difference of two payloads.
+"""Fingerprints of specs: canonical JSON and its SHA-256.
 
 The payload is stored beside its hash, so that a changed fingerprint can be explained field by
 field. A value that has no single spelling raises: a permissive `str(value)` would let memory
@@ -8,21 +8,7 @@ addresses or set order into the identity of a week's work.
 import hashlib
 import json
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
-
-ABSENT = "(absent)"
-
-
-@dataclass(frozen=True)
-class FieldChange:
-    """One field that differs between two payloads."""
-
-    path: str
-    """Dotted, as in `stage.optimizer.lr`."""
-    old: Any
-    new: Any
 
 
 def canonical_json(value: Any) -> str:
@@ -43,16 +29,6 @@ def fingerprint(payload: Any) -> str:
 def fingerprint_of_json(document: Any) -> str:
     """The fingerprint of a value that was read from JSON, which has a spelling in any case."""
     return hashlib.sha256(_spelled(document).encode()).hexdigest()
-
-
-def diff_payloads(old: Any, new: Any, path: str = "") -> Iterator[FieldChange]:
-    """Every field that differs, in the order of their paths."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        for key in sorted(old.keys() | new.keys()):
-            below = f"{path}.{key}" if path else key
-            yield from diff_payloads(old.get(key, ABSENT), new.get(key, ABSENT), below)
-    elif old != new:
-        yield FieldChange(path, old, new)
 
 
 def _spelled(value: Any) -> str:

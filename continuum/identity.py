@@ -1,21 +1,19 @@
-"""What makes a stage the stage it is, and where its run lies: by meaning, whatever it is called.
+"""What makes a stage the stage it is: its meaning, whatever it is called.
 
 The payload that is hashed keys a stage's inputs by the field that names them and holds their
-fingerprints in the place of their names; so a stage or a dataset that is renamed stays what it
-was. Its run folder may carry the older name: it is found by the fingerprint.
+fingerprints in the place of their names; so a stage or a dataset that is renamed stays what it was.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from pathlib import Path
 from typing import Any
 
-from continuum.errors import IntegrityError
-from continuum.fields import Ref, Spec, field_values
+from continuum.fields import Ref, Spec
 from continuum.fingerprint import canonical_json, fingerprint
 from continuum.problems import Problem
 from continuum.recipe import Recipe, evaluation_identity
-from continuum.runs import FINGERPRINT_LETTERS, ExperimentFolder, StageRun
+from continuum.spec.experiment import Experiment
 from continuum.stage import Stage
 
 PAYLOAD = 2
@@ -25,12 +23,18 @@ _TAKEN_OUT = object()
 
 @dataclass(frozen=True)
 class Identity:
-    """A stage's identity and what that of a stage below it hangs on."""
+    """A stage, and all that decides what it makes."""
 
+    stage: Stage
+    """With its seeds filled in."""
+    recipe: Spec | None
+    """The complete recipe, if it trains."""
+    refs: tuple[Ref[Any], ...]
+    """All inputs, those a resume inherits included."""
+    inputs: Mapping[str, tuple[str, ...]]
+    """The fingerprints that the stage of each input is known by, by reference."""
     payload: dict[str, Any]
     fingerprint: str
-    refs: tuple[Ref[Any], ...]
-    recipe: Spec | None
     earlier: str | None = None
     """The fingerprint by the first form of the payload, where that means the same."""
 
@@ -39,34 +43,53 @@ class Identity:
         """The fingerprints that a run of it may have, today's first."""
         return (self.fingerprint, self.earlier) if self.earlier else (self.fingerprint,)
 
+    @property
+    def made_from(self) -> tuple[Ref[Any], ...]:
+        """The inputs whose bytes count, without what is only evaluated on."""
+        observed = self.stage.observed(self.recipe)
+        return tuple(ref for ref in self.refs if ref not in observed)
 
-def identify(
-    stage: Stage,
-    refs: tuple[Ref[Any], ...],
-    recipe: Spec | None,
-    above: Mapping[str, Identity],
-    around: Mapping[str, Any],
-) -> Identity:
-    """The identity of a stage.
+
+def identify_stages(
+    experiment: Experiment, folder: Path, sha256: Callable[[Path], str | None]
+) -> dict[str, Identity]:
+    """The identities of all stages, in an order they can run in.
 
     Args:
-        refs: All its inputs, those a resume inherits included.
-        above: The identities of the stages it refers to, by their names.
-        around: What else decides what is made: the digests of local files, the seed.
+        folder: Of the experiment.
+        sha256: Hashes a local file.
     """
+    seeds, found = experiment.all_seeds(), dict[str, Identity]()
+    for name in experiment.in_order():
+        stage: Stage = experiment.stages[name].seeded(seeds)
+        own = stage.refs().values()
+        recipe = stage.recipe({ref.stage: found[ref.stage].recipe for ref in own})
+        files = {path: sha256(place) for path, place in stage.local_inputs(folder).items()}
+        found[name] = _identify(stage, recipe, found, {"files": files} if files else {})
+    return found
+
+
+def _identify(
+    stage: Stage, recipe: Spec | None, above: Mapping[str, Identity], files: Mapping[str, Any]
+) -> Identity:
+    refs = {str(ref): ref for ref in stage.refs().values()}
+    if recipe is not None:
+        refs |= {str(ref): ref for ref in recipe.refs().values()}
     inputs: dict[str, Any] = {}
     fields = _without_inputs(
         stage.identity_with(recipe), "", inputs, lambda ref: input_identity(ref, above)
     )
-    payload = {
-        "payload": PAYLOAD,
-        "version": stage.own_version,
-        "stage": fields,
-        "inputs": inputs,
-        **around,
-    }
-    earlier = _earlier_fingerprint(stage, refs, above, around)
-    return Identity(payload, fingerprint(payload), refs, recipe, earlier)
+    version = stage.own_version
+    payload = {"payload": PAYLOAD, "version": version, "stage": fields, "inputs": inputs, **files}
+    return Identity(
+        stage,
+        recipe,
+        tuple(refs.values()),
+        {name: above[ref.stage].known_by for name, ref in refs.items()},
+        payload,
+        fingerprint(payload),
+        _earlier_fingerprint(stage, refs, above, files),
+    )
 
 
 def input_identity(ref: Ref[Any], above: Mapping[str, Identity]) -> Any:
@@ -117,9 +140,9 @@ def _without_inputs(
 
 def _earlier_fingerprint(
     stage: Stage,
-    refs: Iterable[Ref[Any]],
+    refs: Mapping[str, Ref[Any]],
     above: Mapping[str, Identity],
-    around: Mapping[str, Any],
+    files: Mapping[str, Any],
 ) -> str | None:
     """The stage's fingerprint as the first form of the payload gave it.
 
@@ -127,11 +150,10 @@ def _earlier_fingerprint(
     """
     if stage.own_version != 1 or stage.trains:
         return None
-    inputs = {str(ref): above[ref.stage].earlier for ref in refs}
+    inputs = {name: above[ref.stage].earlier for name, ref in refs.items()}
     if None in inputs.values():
         return None
-    payload = {"version": 1, "stage": stage.identity(), "inputs": inputs}
-    return fingerprint(payload | ({"files": around["files"]} if "files" in around else {}))
+    return fingerprint({"version": 1, "stage": stage.identity(), "inputs": inputs, **files})
 
 
 def same_data_problems(recipe: Spec | None, above: Mapping[str, Identity]) -> Iterator[Problem]:
@@ -146,75 +168,3 @@ def same_data_problems(recipe: Spec | None, above: Mapping[str, Identity]) -> It
                 "name one of them, with the sum of their shares",
                 at_key=True,
             )
-
-
-class RunFinder:
-    """Finds the run folder of each stage of an experiment, whatever it was called when it ran."""
-
-    def __init__(self, folder: ExperimentFolder, stages: Mapping[str, Stage]) -> None:
-        self._folder = folder
-        self._stages = stages
-        self._found: dict[str, Identity] = {}
-        self._taken: dict[str, str] = {}
-        """The names of stages, by the names of the folders that were found for them."""
-
-    def find(self, name: str, it: Identity) -> StageRun:
-        """The stage's run folder, whether it exists or not.
-
-        A folder that carries the stage's own name comes first, then one of the same fingerprint
-        whose name no other stage has a claim to.
-        """
-        self._found[name] = it
-        found = self._find(name, it)
-        self._taken.setdefault(found.name, name)
-        return found
-
-    def _find(self, name: str, it: Identity) -> StageRun:
-        own = [self._folder.run(name, known) for known in it.known_by]
-        endings = [known[:FINGERPRINT_LETTERS] for known in it.known_by]
-        taken_by = self._taken.get(own[0].name)
-        if taken_by is not None:  # a stage that means the same: the folder it would have had
-            return self._folder.run(taken_by, it.fingerprint)
-        if own[0].is_begun:
-            return own[0]
-        others = (
-            StageRun(self._folder.runs_dir / n) for e in endings for n in self._lying.get(e, ())
-        )
-        for run in (*own, *others):
-            is_free = run.name not in self._taken and not self._is_claimed(name, run)
-            if is_free and run.is_begun and _is_of(run, it):
-                return run
-        return own[0]
-
-    def _is_claimed(self, name: str, run: StageRun) -> bool:
-        """Whether the stage that has the folder's name now is the one that ran in it."""
-        other = run.stage_name
-        if other == name or other not in self._stages:
-            return False
-        found = self._found.get(other)
-        if found is None:  # Its turn is still to come: it is, if it is spelled as this one is.
-            return _spelled(self._stages[other]) == _spelled(self._stages[name])
-        return any(run.name == self._folder.run(other, known).name for known in found.known_by)
-
-    @cached_property
-    def _lying(self) -> dict[str, list[str]]:
-        """Names of run folders by the fingerprint that they end with."""
-        found: dict[str, list[str]] = {}
-        for name in self._folder.run_names():
-            found.setdefault(name[-FINGERPRINT_LETTERS:], []).append(name)
-        return found
-
-
-def _spelled(stage: Stage) -> dict[str, Any]:
-    """All that a spec says of what a stage makes, local paths too."""
-    told = field_values(stage)
-    return {it.path: it.value for it in told if it.role in ("identity", "location")}
-
-
-def _is_of(run: StageRun, it: Identity) -> bool:
-    try:
-        known = run.record().fingerprint
-    except IntegrityError:
-        return False
-    # What the first form calls the same is taken when it is whole, and never gone on from.
-    return known == it.fingerprint or (known == it.earlier and run.is_complete)

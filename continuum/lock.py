@@ -5,19 +5,15 @@ fresh clone makes the same bytes; `run --locked` refuses whatever deviates. The 
 from the records of the runs, sorted as the spec is, and changes only where something changed.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from continuum.artifacts import Artifact, TrainingCheckpoint
 from continuum.errors import IntegrityError
 from continuum.files import write_text
-from continuum.runs import StageRun
-from continuum.stage import Stage
 
 LOCK_VERSION = 1
 METRIC_DIGITS = 6
@@ -93,34 +89,27 @@ class Lock(BaseModel):
         locked = self.stages.get(stage)
         return dict(locked.pins) if locked is not None else {}
 
-    def entry(self, stage: str, known_by: tuple[str, ...]) -> LockedStage | None:
-        """What is locked of a stage, under whatever name; else what is under its own.
-
-        Args:
-            known_by: The fingerprints that it may have been locked with.
-        """
-        own = self.stages.get(stage)
-        if own is not None and own.fingerprint in known_by:
-            return own
-        return next((it for it in self.stages.values() if it.fingerprint in known_by), own)
-
-    def renamed(self, known_by: Mapping[str, tuple[str, ...]]) -> "Lock":
-        """This lock with today's names: a stage that is called otherwise now keeps its entry.
+    def renamed(self, known_by: Mapping[str, Collection[str]]) -> "Lock":
+        """This lock with today's names: what is locked of a stage is found by its fingerprint.
 
         Args:
             known_by: The fingerprints that each stage of the spec may have been locked with.
         """
         stays = {n for n, it in self.stages.items() if it.fingerprint in known_by.get(n, ())}
         free = {it.fingerprint: name for name, it in self.stages.items() if name not in stays}
-        moved: dict[str, str] = {}
-        for name in known_by.keys() - stays:
-            before = next((free[known] for known in known_by[name] if known in free), name)
-            if before != name and before not in moved.values():
-                moved[name] = before
-        gone = {*moved.values(), *moved}
-        entries = {moved_to: self.stages[before] for moved_to, before in moved.items()}
-        kept = {name: it for name, it in self.stages.items() if name not in gone}
-        return self.model_copy(update={"stages": {**kept, **entries}})
+        found: dict[str, LockedStage] = {}
+        for name, known in known_by.items():
+            former = name if name in stays else next((free[it] for it in known if it in free), name)
+            if former in self.stages:
+                found[name] = self.stages[former]
+                free.pop(found[name].fingerprint, None)
+        moved = {it.fingerprint for it in found.values()}
+        rest = {
+            name: it
+            for name, it in self.stages.items()
+            if name not in found and it.fingerprint not in moved
+        }
+        return self.model_copy(update={"stages": {**found, **rest}})
 
     def with_pins(self, stage: str, pins: Mapping[str, str]) -> "Lock":
         """This lock with other pins for a stage that is in it, whose result they disown."""
@@ -138,16 +127,6 @@ class Lock(BaseModel):
                     del entry[name]
         body = yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=1000)
         return HEADER + body
-
-
-@dataclass(frozen=True)
-class Finished:
-    """A complete stage, as the lock needs it."""
-
-    name: str
-    stage: Stage
-    fingerprint: str
-    run: StageRun
 
 
 def read_lock(path: Path) -> Lock | None:
@@ -198,52 +177,6 @@ def parse_lock(text: str, name: str) -> Lock:
         raise IntegrityError(f"{name}: is no lock ({error}); {advice}") from None
 
 
-def renew_lock(
-    old: Lock | None,
-    experiment: str,
-    order: Iterable[str],
-    finished: Iterable[Finished],
-    *,
-    reseals: bool = False,
-) -> Lock | None:
-    """The lock after a run: entries of what is finished, earlier ones of what is not.
-
-    Args:
-        order: The names of all stages of the spec; others are dropped.
-        finished: The complete ones.
-        reseals: True takes the seals of these runs even where others came to the same results:
-            the file would else change with every machine that the experiment runs on.
-
-    Returns:
-        None when there is nothing to lock.
-    """
-    before = dict(old.stages) if old is not None else {}
-    complete = {item.name: item for item in finished}
-    records = {name: item.run.record() for name, item in complete.items()}
-    newest = max(records.values(), key=lambda record: record.made_at, default=None)
-    earlier = old.versions if old is not None else {}
-    versions = _versions(newest.provenance) if newest is not None else earlier
-    stages = {}
-    for name in order:
-        if name in complete:
-            entry = _locked(complete[name], records[name].made_at)
-            is_known = not reseals and name in before and before[name].seal is not None
-            if is_known and before[name].has_results_of(entry):
-                kept = {"seal": before[name].seal, "made_at": before[name].made_at}
-                entry = entry.model_copy(update=kept)
-            own = _versions(records[name].provenance)
-        elif name in before:
-            entry = before[name]
-            own = {**earlier, **entry.versions}
-        else:
-            continue
-        differing = {k: v for k, v in own.items() if versions.get(k) != v}
-        stages[name] = entry.model_copy(update={"versions": differing})
-    if not stages:
-        return None
-    return Lock(experiment=experiment, versions=versions, stages=stages)
-
-
 def write_lock(path: Path, lock: Lock) -> None:
     """Write the lock if its text has changed."""
     text = lock.as_yaml()
@@ -253,26 +186,3 @@ def write_lock(path: Path, lock: Lock) -> None:
         is_same = False
     if not is_same:
         write_text(path, text)
-
-
-def _locked(item: Finished, made_at: str) -> LockedStage:
-    artifact, seal = item.run.artifact(), item.run.seal()
-    return LockedStage(
-        fingerprint=item.fingerprint,
-        artifact=artifact.digest,
-        seal=seal,
-        made_at=made_at if seal else None,
-        pins=dict(sorted(item.stage.pins(artifact).items())),
-        metrics=_metrics(artifact),
-        precision=item.run.precision(),
-    )
-
-
-def _metrics(artifact: Artifact) -> dict[str, float]:
-    if not isinstance(artifact, TrainingCheckpoint):
-        return {}
-    return {name: round(value, METRIC_DIGITS) for name, value in sorted(artifact.metrics.items())}
-
-
-def _versions(provenance: Mapping[str, Any]) -> dict[str, str | None]:
-    return dict(provenance.get("versions", {}))

@@ -1,18 +1,25 @@
 """Hold a plan and its results against `continuum.lock`, and write the lock anew."""
 
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterable, Iterator
 
+from continuum.artifacts import TrainingCheckpoint
+from continuum.changes import (
+    Change,
+    changes,
+    of_artifact,
+    of_fingerprint,
+    of_locked,
+    of_packages,
+    of_precision,
+)
 from continuum.errors import DecisionNeededError, NotReproducedError
 from continuum.figures import short_digest
-from continuum.lock import Finished, Lock, read_lock, renew_lock, write_lock
+from continuum.lock import METRIC_DIGITS, Lock, LockedStage, read_lock, write_lock
 from continuum.plan import Plan, PlannedStage
 from continuum.preflight.host import host_now
+from continuum.preflight.placement import foreseen_placement
 from continuum.provenance import package_versions
-from continuum.reasons import NewVersion
 from continuum.recipe import Recipe
-
-ON_CPU, ON_CUDA = ("32-true",), ("bf16-mixed", "16-mixed")
-"""What `precision: auto` becomes; on CUDA it hangs on the device."""
 
 
 def update_lock(plan: Plan, settled: Container[str], *, reseals: bool = False) -> None:
@@ -24,15 +31,49 @@ def update_lock(plan: Plan, settled: Container[str], *, reseals: bool = False) -
         reseals: See `renew_lock`.
     """
     path = plan.folder.pins_path
-    complete = (p for p in plan if p.name in settled)
-    finished = [Finished(p.name, p.stage, p.fingerprint, p.run) for p in complete]
-    name = plan.experiment.name
     before = read_lock(path)
     if before is not None:
         before = before.renamed({p.name: (p.fingerprint,) for p in plan})
-    lock = renew_lock(before, name, list(plan.stages), finished, reseals=reseals)
+    lock = renew_lock(before, plan, settled, reseals=reseals)
     if lock is not None:
         write_lock(path, lock)
+
+
+def renew_lock(
+    old: Lock | None, plan: Plan, settled: Container[str], *, reseals: bool = False
+) -> Lock | None:
+    """The lock after a run: entries of what is finished, earlier ones of what is not.
+
+    Args:
+        settled: Names of the stages that are finished. Those that the spec has no more are dropped.
+        reseals: True takes the seals of these runs even where others came to the same results:
+            the file would else change with every machine that the experiment runs on.
+
+    Returns:
+        None when there is nothing to lock.
+    """
+    before = old.stages if old is not None else {}
+    earlier = old.versions if old is not None else {}
+    records = {p.name: p.run.record() for p in plan if p.name in settled}
+    newest = max(records.values(), key=lambda record: record.made_at, default=None)
+    versions = dict(newest.provenance.get("versions", {})) if newest is not None else earlier
+    stages = {}
+    for planned in plan:
+        name, entry = planned.name, before.get(planned.name)
+        if name in records:
+            made = _locked(planned, records[name].made_at)
+            if entry is not None and entry.seal and not reseals and entry.has_results_of(made):
+                made = made.model_copy(update={"seal": entry.seal, "made_at": entry.made_at})
+            entry, own = made, records[name].provenance.get("versions", {})
+        elif entry is not None:
+            own = {**earlier, **entry.versions}
+        else:
+            continue
+        differing = {k: v for k, v in own.items() if versions.get(k) != v}
+        stages[name] = entry.model_copy(update={"versions": differing})
+    return (
+        Lock(experiment=plan.experiment.name, versions=versions, stages=stages) if stages else None
+    )
 
 
 def check_locked(plan: Plan) -> None:
@@ -66,43 +107,21 @@ def check_reproduced(plan: Plan) -> None:
         NotReproducedError: with every stage that came out otherwise.
     """
     assert plan.lock is not None, "a locked run has a lock"
-    others = [f"  - {told}" for planned in plan for told in _other_precision(planned, plan.lock)]
+    others: list[str] = []
     for planned in plan:
-        if not planned.run.is_complete:
-            continue
-        found = planned.run.artifact().digest
-        wanted = plan.lock.stages[planned.name].artifact or ""
-        if found != wanted:
-            others.append(
-                f"  - {planned.name}: its artifact is {short_digest(found)}, "
-                f"not {short_digest(wanted)}"
-            )
-    if others:
-        raise NotReproducedError(
-            "the run has ended, but not with the bytes of continuum.lock:\n"
-            + "\n".join(others)
-            + "\n`continuum diff` shows pins and metrics side by side; the lock was left as it is"
+        now = of_precision(_precision(planned))
+        if planned.run.is_complete:
+            now = {**now, **of_artifact(planned.run.artifact())}
+        what = tuple({what for what, _ in now} & {"precision", "artifact"})
+        others += _deviations_of(
+            planned, changes(of_locked(plan.lock.stages[planned.name]), now, what)
         )
-
-
-def _why_another(planned: PlannedStage) -> str:
-    news = [str(reason) for reason in planned.reasons if isinstance(reason, NewVersion)]
-    return news[0] if news else "the spec or a local file was changed"
-
-
-def _other_precision(planned: PlannedStage, lock: Lock | None) -> Iterator[str]:
-    """That `precision: auto` became, or will become here, another one than was locked."""
-    locked = lock.stages.get(planned.name) if lock is not None else None
-    recipe = planned.recipe
-    if locked is None or locked.precision is None or not isinstance(recipe, Recipe):
-        return
-    became = planned.run.precision()
-    if became is None and recipe.precision == "auto":
-        on_cuda = recipe.runtime.accelerator != "cpu" and host_now().has_cuda_device
-        may_be = ON_CUDA if on_cuda else ON_CPU
-        became = may_be[0] if locked.precision not in may_be else None
-    if became not in (None, locked.precision):
-        yield f"{planned.name}: its precision is {became} here, not {locked.precision}"
+    if others:
+        listed = "\n".join(f"  - {deviation}" for deviation in others)
+        raise NotReproducedError(
+            f"the run has ended, but not with the bytes of continuum.lock:\n{listed}\n"
+            "`continuum diff` shows pins and metrics side by side; the lock was left as it is"
+        )
 
 
 def _deviations(plan: Plan, lock: Lock) -> Iterator[str]:
@@ -116,16 +135,48 @@ def _deviations(plan: Plan, lock: Lock) -> Iterator[str]:
             yield f"{planned.name}: is not in the lock"
         elif locked.artifact is None:
             yield f"{planned.name}: its pins were upgraded and it was not run since"
-        elif locked.fingerprint not in (planned.fingerprint, planned.earlier):
-            yield (
-                f"{planned.name}: its fingerprint is {short_digest(planned.fingerprint)}, not "
-                f"{short_digest(locked.fingerprint)}: {_why_another(planned)}"
-            )
         else:
-            yield from _other_precision(planned, lock)
+            now = {**of_fingerprint(planned.identity, locked), **of_precision(_precision(planned))}
+            yield from _deviations_of(
+                planned, changes(of_locked(locked), now, ("fingerprint", "precision"))
+            )
     for name in lock.stages.keys() - plan.stages.keys():
         yield f"{name}: is in the lock and not in the spec"
-    for package, version in package_versions().items():
-        wanted = lock.versions.get(package, version)
-        if wanted != version:
-            yield f"{package} is of version {version}, not {wanted}"
+    packages = of_packages(package_versions())
+    for change in changes(of_packages(lock.versions), packages, ("package",)):
+        yield f"{change.name} is of version {change.new}, not {change.old}"
+
+
+def _deviations_of(planned: PlannedStage, found: Iterable[Change]) -> Iterator[str]:
+    for change in found:
+        old, new, why = change.old, change.new, ""
+        if change.what == "fingerprint":
+            news = (str(reason) for reason in planned.reasons if reason.code == "new-version")
+            why = f": {next(news, 'the spec or a local file was changed')}"
+        if change.what != "precision":
+            old, new = short_digest(old), short_digest(new)
+        here = " here" if change.what == "precision" else ""
+        yield f"{planned.name}: its {change.what} is {new}{here}, not {old}{why}"
+
+
+def _precision(planned: PlannedStage) -> str | None:
+    """What `precision` became, or will become here as far as that is sure."""
+    became, host = planned.run.precision(), host_now()
+    if became is None and isinstance(planned.recipe, Recipe):
+        placement = foreseen_placement(planned.recipe, host)
+        became = placement.precision if placement.on_cpu or host.device else None
+    return became
+
+
+def _locked(planned: PlannedStage, made_at: str) -> LockedStage:
+    artifact, seal = planned.run.artifact(), planned.run.seal()
+    metrics = artifact.metrics if isinstance(artifact, TrainingCheckpoint) else {}
+    return LockedStage(
+        fingerprint=planned.fingerprint,
+        artifact=artifact.digest,
+        seal=seal,
+        made_at=made_at if seal else None,
+        pins=dict(sorted(planned.stage.pins(artifact).items())),
+        metrics={name: round(value, METRIC_DIGITS) for name, value in sorted(metrics.items())},
+        precision=planned.run.precision(),
+    )

@@ -8,13 +8,16 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from continuum.artifacts import Artifact
+from continuum.changes import Change
+from continuum.existing import Existing
+from continuum.identity import Identity
 from continuum.lock import Lock
 from continuum.problems import Problem
-from continuum.reasons import Reason
 from continuum.runs import ExperimentFolder, StageRun
 from continuum.selection import step_problems
 from continuum.spec.experiment import Experiment
-from continuum.stage import Forecast, Ref, Spec, Stage
+from continuum.stage import Forecast, PlanInput, Ref, Spec, Stage
 
 
 class Action(StrEnum):
@@ -26,6 +29,59 @@ class Action(StrEnum):
     """Reuse it if its inputs, which are made again, come out with the same bytes; else run."""
     REUSE = "reuse"
     BLOCKED = "blocked"
+
+
+class Cause(StrEnum):
+    """Why a plan does what it does, where that is no difference; the values are codes in JSON."""
+
+    COMPLETE = "complete"
+    NEVER_RUN = "never-run"
+    RENAMED = "renamed"
+    UPSTREAM_RUNS_AGAIN = "upstream-runs-again"
+    INTERRUPTED = "interrupted"
+    DAMAGED = "artifact-damaged"
+    FORCED = "forced"
+    PROBLEM = "problem"
+    WAITS_FOR = "waits-for"
+
+
+_WORDS: Mapping[Cause, tuple[str, str]] = {
+    Cause.COMPLETE: ("", "complete"),
+    Cause.NEVER_RUN: ("", "never run"),
+    Cause.RENAMED: ("old", "renamed: it ran as {}"),
+    Cause.UPSTREAM_RUNS_AGAIN: (
+        "ref", "{} is made again: kept if its bytes come out equal, else run anew"
+    ),
+    Cause.INTERRUPTED: ("step", "interrupted; goes on from step {:,}"),
+    Cause.DAMAGED: ("what", "its artifact is damaged: {}"),
+    Cause.FORCED: ("", "asked for by --rerun"),
+    Cause.PROBLEM: ("problem", "{}"),
+    Cause.WAITS_FOR: ("stage", "waits for {}"),
+}  # fmt: skip
+"""The key of the detail in JSON, and the words around it."""
+
+
+@dataclass(frozen=True)
+class Reason:
+    """One reason that is no difference."""
+
+    cause: Cause
+    detail: str | int | None = None
+    """The earlier name, the reference, the step, the damage, the problem, or the stage."""
+
+    @property
+    def code(self) -> str:
+        return self.cause.value
+
+    def __str__(self) -> str:
+        if self == Reason(Cause.INTERRUPTED):
+            return "interrupted before anything was saved"
+        return _WORDS[self.cause][1].format(self.detail)
+
+    def as_json(self) -> dict[str, Any]:
+        """The code, the words, and the detail."""
+        key = _WORDS[self.cause][0]
+        return {"code": self.code, "text": str(self), **({key: self.detail} if key else {})}
 
 
 @dataclass(frozen=True)
@@ -49,15 +105,12 @@ class PlannedStage:
     """One stage with its identity, its run folder, and what is to be done."""
 
     name: str
-    stage: Stage
-    recipe: Spec | None
-    refs: tuple[Ref[Any], ...]
-    """All inputs, those a resume inherits included."""
-    fingerprint: str
-    identity: dict[str, Any]
+    identity: Identity
+    existing: Existing
     run: StageRun
+    """Where it is made: the folder that exists, or a new one."""
     action: Action
-    reasons: tuple[Reason, ...]
+    reasons: tuple[Reason | Change, ...]
     forecast: Forecast
     pins: Mapping[str, str]
     """What the lock says its sources are."""
@@ -65,17 +118,40 @@ class PlannedStage:
     """Steps of it that other stages select."""
     best_metrics: tuple[str, ...] = ()
     """Metrics by which other stages select its best checkpoint."""
-    earlier: str | None = None
-    """The fingerprint that an earlier release gave it, where it meant the same."""
     archive: bool = False
     """Whether what lies in the run folder must give way first."""
     from_step: int | None = None
     """Of a recovery: the optimizer step it goes on from."""
 
     @property
+    def stage(self) -> Stage:
+        return self.identity.stage
+
+    @property
+    def recipe(self) -> Spec | None:
+        return self.identity.recipe
+
+    @property
+    def refs(self) -> tuple[Ref[Any], ...]:
+        return self.identity.refs
+
+    @property
+    def fingerprint(self) -> str:
+        return self.identity.fingerprint
+
+    @property
     def is_made_again(self) -> bool:
         """Whether its artifact may come out with other bytes than those that are there."""
         return self.action in (Action.RUN, Action.RECOVER, Action.CHECK)
+
+    def as_input(self, ref: Ref[Any], artifact: Artifact | None) -> PlanInput:
+        """It as the input of a stage that refers to it.
+
+        Args:
+            artifact: What the reference means, if that is there.
+        """
+        view = artifact.view(ref.expects) if artifact is not None else None
+        return PlanInput(self.stage, self.forecast, view, self.recipe)
 
     def step_problems(self, ref: Ref[Any]) -> Iterator[Problem]:
         """Why a step of it that is still to be taken, and that `ref` selects, will not be there."""
@@ -87,13 +163,12 @@ class PlannedStage:
             if told := [*step_problems(ref, range(first_step, last_step + 1))]:
                 yield from told
                 return
-        saved = [checkpoint.manifest.step for checkpoint in self.run.checkpoints()]
+        saved = self.existing.saved_steps
         if self.from_step is not None and ref.step <= self.from_step and ref.step not in saved:
-            steps = ", ".join(map(str, saved))
             yield Problem(
                 (),
                 f"{ref!r}: {self.name} goes on from step {self.from_step:,} and kept no checkpoint "
-                f"of step {ref.step:,}; there are {steps}",
+                f"of step {ref.step:,}; there are {', '.join(map(str, saved))}",
                 needs="folder",
             )
 

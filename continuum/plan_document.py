@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from continuum.changes import Entry, Snapshot, changes
 from continuum.costs import estimate_costs, total
 from continuum.errors import DecisionNeededError, UsageError
 from continuum.plan import Plan, PlannedStage, Request
@@ -107,16 +108,17 @@ class AgreedPlan(BaseModel):
 
 def _differences(plan: Plan, agreed: Mapping[str, BoundStage]) -> Iterator[str]:
     for planned in plan:
-        then, now = agreed.get(planned.name), _binding(planned)
-        if then is None:
+        if planned.name not in agreed:
             yield f"{planned.name}: is not in the plan"
             continue
-        for field in BoundStage.model_fields:
-            old, new = getattr(then, field), getattr(now, field)
-            if old != new:
-                yield f"{planned.name}: {field} was {old} and is {new}"
+        for change in changes(_of(agreed[planned.name]), _of(_binding(planned)), ("binding",)):
+            yield f"{planned.name}: {change.name} was {change.old} and is {change.new}"
     for name in agreed.keys() - plan.stages.keys():
         yield f"{name}: is in the plan and no longer in the spec"
+
+
+def _of(stage: BoundStage) -> Snapshot:
+    return {("binding", name): Entry(value) for name, value in stage}
 
 
 def _binding(planned: PlannedStage) -> BoundStage:

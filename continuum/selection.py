@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from continuum.artifacts import Artifact, TrainingCheckpoint
-from continuum.errors import IntegrityError
 from continuum.fields import Ref, Spec
 from continuum.problems import Problem
 from continuum.recipe import (
@@ -21,9 +20,10 @@ from continuum.recipe import (
     intervals_of,
     validation_metrics,
 )
+from continuum.records import StageRecord
 from continuum.runs import StageRun
 from continuum.spelling import did_you_mean
-from continuum.stage import PlanInput, select_checkpoint, selected_step
+from continuum.stage import Forecast, select_checkpoint, selected_step
 
 ValueT = TypeVar("ValueT", int, str)
 
@@ -50,17 +50,19 @@ def _selected(
     return {name: tuple(sorted(values)) for name, values in found.items()}
 
 
-def as_recorded(ref: Ref[Any], run: StageRun, fingerprints: Mapping[str, str]) -> Ref[Any]:
+def as_recorded(
+    ref: Ref[Any], record: StageRecord | None, fingerprints: Mapping[str, str]
+) -> Ref[Any]:
     """The reference with the name that the metric's dataset had when the selected stage ran.
 
     Args:
-        run: Of the selected stage.
+        record: Of the selected stage's run.
         fingerprints: Of the stages by their names of today.
     """
     metric, _, dataset = (ref.metric or "").partition("/")
-    if not dataset or not run.is_begun:
+    if not dataset or record is None:
         return ref
-    used = run.record().input(dataset, fingerprints.get(dataset, ""))
+    used = record.input(dataset, fingerprints.get(dataset, ""))
     if used is None or used.ref == dataset:
         return ref
     found: Ref[Any] = type(ref)(f"{ref.stage}@best:{metric}/{used.ref}")
@@ -68,23 +70,36 @@ def as_recorded(ref: Ref[Any], run: StageRun, fingerprints: Mapping[str, str]) -
     return found
 
 
-def best_problems_of(ref: Ref[Any], parent: PlanInput, run: StageRun | None) -> Iterator[Problem]:
+def select(
+    made: Artifact,
+    ref: Ref[Any],
+    run: StageRun,
+    record: StageRecord | None,
+    fingerprints: Mapping[str, str],
+) -> Artifact | str:
+    """What a reference means of a finished stage, or why that is not there.
+
+    Args:
+        run: Of the selected stage, as its record is; see `as_recorded`.
+    """
+    recorded = as_recorded(ref, record, fingerprints)
+    chosen = select_checkpoint(made, recorded, run)
+    return why_gone(recorded, made, run) if chosen is None else chosen
+
+
+def best_problems_of(
+    ref: Ref[Any], recipe: Spec | None, forecast: Forecast, run: str, record: StageRecord | None
+) -> Iterator[Problem]:
     """Why the selected stage has no best checkpoint, or not the one that is asked for.
 
     Args:
-        parent: The selected stage.
-        run: Its run folder; None where it is made anew.
+        recipe: Of the selected stage, as its forecast and its run folder's name are.
+        record: Of the run that is kept; None where it is made anew.
     """
-    if ref.metric is not None and isinstance(parent.recipe, Recipe):
-        yield from best_problems(ref, ref.metric, parent.recipe, parent.forecast.num_steps)
-        if run is not None and run.is_begun:
-            yield from _evaluated_otherwise(ref, parent.recipe, run)
-
-
-def gone_problems(ref: Ref[Any], artifact: Artifact, run: StageRun) -> Iterator[Problem]:
-    """That a finished stage does not have the selected checkpoint."""
-    if select_checkpoint(artifact, ref, run) is None:
-        yield Problem((), why_gone(ref, artifact, run), needs="folder")
+    if ref.metric is not None and isinstance(recipe, Recipe):
+        yield from best_problems(ref, ref.metric, recipe, forecast.num_steps)
+        if record is not None:
+            yield from _evaluated_otherwise(ref, recipe, run, record)
 
 
 def why_gone(ref: Ref[Any], artifact: Artifact, run: StageRun) -> str:
@@ -106,16 +121,18 @@ def why_gone(ref: Ref[Any], artifact: Artifact, run: StageRun) -> str:
     )
 
 
-def _evaluated_otherwise(ref: Ref[Any], recipe: Recipe, run: StageRun) -> Iterator[Problem]:
+def _evaluated_otherwise(
+    ref: Ref[Any], recipe: Recipe, run: str, record: StageRecord
+) -> Iterator[Problem]:
     """That a run was evaluated in another way than the one by which the best is asked for."""
     try:
-        before = Recipe.model_validate(run.record().recipe, strict=False)
-    except (IntegrityError, ValidationError):
+        before = Recipe.model_validate(record.recipe, strict=False)
+    except ValidationError:
         return  # Of an earlier release: what it evaluated is not known.
     if evaluation_identity(before) != evaluation_identity(recipe):
         yield Problem(
             (),
-            f"{ref!r}: {ref.stage} was evaluated otherwise in runs/{run.name} than `evaluate` "
+            f"{ref!r}: {ref.stage} was evaluated otherwise in runs/{run} than `evaluate` "
             "says now, so its best is another question; say `evaluate` as it was then, or "
             f"`continuum run --rerun {ref.stage}`",
             needs="folder",

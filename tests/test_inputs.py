@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from continuum.artifacts import Artifact
+from continuum.changes import Change
 from continuum.digest_cache import DigestCache
 from continuum.errors import ContinuumError, IntegrityError
 from continuum.events import Event, Trained
@@ -19,7 +20,6 @@ from continuum.inputs import ProvedFiles
 from continuum.launchers.local import InProcessLauncher
 from continuum.plan import Plan
 from continuum.planner import make_plan
-from continuum.reasons import InputChanged
 from continuum.results import RunResult
 from continuum.runs import ExperimentFolder, StageRun
 from continuum.sources.token_chunks import read_chunk_folder
@@ -222,7 +222,7 @@ def test_an_input_of_the_same_size_and_other_bytes_runs_the_stage_again(data: Pa
     new = republish(run_of(data, "tokenizer"))
     assert [f.size_bytes for f in new.files] == [f.size_bytes for f in old.files]
     (reason,) = plan_of(data).stages["tokens"].reasons
-    assert reason == InputChanged("tokenizer", old.digest, new.digest)
+    assert reason == Change("digest", "tokenizer", old.digest, new.digest)
 
 
 @pytest.mark.parametrize("change", ["changed", "removed", "added"])

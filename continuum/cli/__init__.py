@@ -7,22 +7,21 @@ import io
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import typer
 
 from continuum import __version__
 from continuum.cli.bugs import report_bug
 from continuum.cli.console import (
+    Quiet,
+    Verbose,
     Verbosity,
-    quiet_option,
+    command,
     set_verbosity,
-    verbose_option,
     verbosity,
     wants_json,
-    with_verbosity,
 )
 from continuum.cli.findings import Format, format_of_environment, show_findings
 from continuum.disk import FULL, describe_disk_fault
@@ -43,8 +42,8 @@ COMMANDS = {
     "validate": "Check an experiment file; every mistake and what is unwise is told, by line.",
     "render": "Show the resolved spec: bases merged, overrides set, variables filled in.",
     "plan": "Show what a run would do: each stage's action, the reason, its cost. Runs nothing.",
-    "run": "Run an experiment; what is complete is reused, what was interrupted goes on.",
-    "verify": "Hold every file of the folder's runs against its record; exit 8 when any differs.",
+    "run": "Run an experiment. Reuses completed stages and resumes interrupted ones.",
+    "verify": "Verify the checksums of all run files; exit 8 when any differs.",
     "diff": "Compare two experiments: fields, stages that run again, cost, pins and metrics.",
     "lock": "Write continuum.lock from what the folder's runs used and made.",
     "stop": "Ask the run that holds this folder to save at the next step boundary and end.",
@@ -61,15 +60,7 @@ COMMANDS = {
 """Each a module of this package with a function of its name, and that function's first line."""
 
 
-class _App(typer.Typer):
-    """Every command has `-q` and `-v`."""
-
-    def command(self, name: str | None = None, **options: Any) -> Callable[..., Any]:
-        register = super().command(name, **options)
-        return lambda function: register(with_verbosity(function))
-
-
-app = _App(
+app = typer.Typer(
     name="continuum",
     help="Run (continued) pretraining experiments that are described in YAML.",
     no_args_is_help=True,
@@ -90,8 +81,8 @@ def options(
     _version: bool = typer.Option(
         False, "--version", callback=_show_version, is_eager=True, help="Show the version."
     ),
-    quiet: bool = quiet_option(),
-    verbose: bool = verbose_option(),
+    quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
     """Run (continued) pretraining experiments that are described in YAML."""
     set_verbosity(quiet=quiet, verbose=verbose)
@@ -108,7 +99,7 @@ def register_commands(arguments: Sequence[str]) -> None:
     for name, summary in COMMANDS.items():
         if needs_all or name == wanted:
             module = importlib.import_module(f"{__name__}.{name}")
-            app.command(name)(getattr(module, name))
+            app.command(name)(command(getattr(module, name)))
         else:
             app.command(name, help=summary)(_not_imported)
 

@@ -8,10 +8,11 @@ import typer
 
 from continuum.digest_cache import DigestCache
 from continuum.errors import UsageError
-from continuum.plan import NOTHING_MORE, Plan, Request
+from continuum.plan import NOTHING_MORE, Plan, PlannedStage, Request
 from continuum.planner import make_plan
 from continuum.runs import ExperimentFolder
 from continuum.spec.experiment import Document, Experiment, load_document
+from continuum.spelling import did_you_mean
 
 Spec = Annotated[
     Path, typer.Argument(metavar="SPEC", help="experiment.yaml, or the folder that holds it.")
@@ -72,6 +73,26 @@ def open_experiment(spec: Path, overrides: list[str] | None) -> Opened:
     path = experiment_file(spec)
     document = load_document(path, overrides or ())
     return Opened(document, ExperimentFolder(path.parent.resolve()))
+
+
+def open_folder(spec: Path) -> ExperimentFolder:
+    """The folder of the experiment that a command was given; its file is not read.
+
+    Raises:
+        UsageError: there is no such file.
+    """
+    return ExperimentFolder(experiment_file(spec).parent.resolve())
+
+
+def stage_of(plan: Plan, name: str) -> PlannedStage:
+    """The stage of this name.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if name not in plan.stages:
+        raise UsageError(f"there is no stage {name!r}{did_you_mean(name, plan.stages)}")
+    return plan.stages[name]
 
 
 def experiment_file(spec: Path) -> Path:

@@ -1,18 +1,18 @@
 """`continuum doctor`: what is installed here, and what an experiment would miss."""
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from continuum.cli.arguments import Opened, Overrides, open_experiment
-from continuum.cli.console import print_json
+from continuum.cli.console import Result
 from continuum.doctor import Torch, ask_torch, find_missing, free_bytes
 from continuum.errors import PreflightError
 from continuum.installed import installed_versions
 from continuum.provenance import describe_environment
-
-DOCTOR_SCHEMA = "continuum.doctor/1"
 
 
 def doctor(
@@ -25,21 +25,41 @@ def doctor(
         ),
     ] = None,
     overrides: Overrides = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON document.")] = False,
-) -> None:
+) -> "Diagnosis":
     """Show the environment and what an experiment misses here; exit 4 when there is any."""
     opened = None if spec is None else open_experiment(spec, overrides)
     folder = Path.cwd() if opened is None else opened.folder.path
     torch = ask_torch()
     missing = list(find_missing(torch, folder, None if opened is None else opened.plan()))
-    environment = _environment(opened, folder, torch)
-    if as_json:
-        document = {"environment": environment, "missing": missing}
-        print_json({"schema": DOCTOR_SCHEMA, **document})
-    else:
-        _show(environment, missing)
-    if missing:
-        raise typer.Exit(PreflightError.exit_code)
+    return Diagnosis(_environment(opened, folder, torch), missing)
+
+
+@dataclass(frozen=True)
+class Diagnosis(Result):
+    """The environment, and what is missing in it."""
+
+    schema = "continuum.doctor/1"
+    environment: dict[str, Any]
+    missing: list[str]
+
+    def as_json(self) -> dict[str, Any]:
+        return {"environment": self.environment, "missing": self.missing}
+
+    def parts(self) -> Iterator[str]:
+        for name, value in self.environment.items():
+            if name == "distributions":
+                yield f"distributions: {len(value)} (--json lists them)"
+            elif isinstance(value, dict):
+                yield f"{name}:"
+                yield from (f"  {key}: {_words(item)}" for key, item in value.items())
+            else:
+                yield f"{name}: {_words(value)}"
+        yield "missing:" if self.missing else "nothing is missing"
+        yield from (f"  - {line}" for line in self.missing)
+
+    def finish(self) -> None:
+        if self.missing:
+            raise typer.Exit(PreflightError.exit_code)
 
 
 def _environment(opened: Opened | None, folder: Path, torch: Torch) -> dict[str, Any]:
@@ -50,22 +70,6 @@ def _environment(opened: Opened | None, folder: Path, torch: Torch) -> dict[str,
         "free_bytes": free_bytes(folder),
         "distributions": installed_versions(),
     }
-
-
-def _show(environment: dict[str, Any], missing: list[str]) -> None:
-    distributions = environment["distributions"]
-    for name, value in environment.items():
-        if name == "distributions":
-            typer.echo(f"distributions: {len(distributions)} (--json lists them)")
-        elif isinstance(value, dict):
-            typer.echo(f"{name}:")
-            for key, item in value.items():
-                typer.echo(f"  {key}: {_words(item)}")
-        else:
-            typer.echo(f"{name}: {_words(value)}")
-    typer.echo("missing:" if missing else "nothing is missing")
-    for line in missing:
-        typer.echo(f"  - {line}")
 
 
 def _words(value: Any) -> str:

@@ -9,14 +9,13 @@ from typing import Annotated, Any
 
 import typer
 
-from continuum.cli.console import print_json
+from continuum.cli.console import Result
 from continuum.errors import UsageError
 from continuum.lint import LINT_CODES
 from continuum.spec.codes import CODES, Code
 from continuum.spec.known import suggest
 from continuum.spec.manual import CONCEPTS, Field, Kind, all_fields, all_kinds, find_fields
 
-SCHEMA = "continuum.explain/1"
 WIDTH = 96
 NAME_WIDTH = 28
 ALL_CODES: Mapping[str, Code] = {**CODES, **LINT_CODES}
@@ -24,23 +23,27 @@ ALL_CODES: Mapping[str, Code] = {**CODES, **LINT_CODES}
 
 
 @dataclass(frozen=True)
-class Answer:
+class Answer(Result):
     """Everything that goes by a name."""
 
+    schema = "continuum.explain/1"
+    topic: str | None
     codes: Mapping[str, Code]
     kinds: tuple[Kind, ...]
     fields: tuple[Field, ...]
     concepts: Mapping[str, str]
 
-    def as_json(self, topic: str | None) -> dict[str, Any]:
+    def as_json(self) -> dict[str, Any]:
         return {
-            "schema": SCHEMA,
-            "topic": topic,
+            "topic": self.topic,
             "codes": [{"code": code, **asdict(meaning)} for code, meaning in self.codes.items()],
             "kinds": [asdict(kind) for kind in self.kinds],
             "fields": [asdict(field) for field in self.fields],
             "concepts": [{"name": name, "text": text} for name, text in self.concepts.items()],
         }
+
+    def parts(self) -> Iterator[str]:
+        yield "\n".join(_listing(self) if self.topic is None else _pages(self))
 
 
 def explain(
@@ -51,20 +54,11 @@ def explain(
             help="Such as E101, stages.pretrain.optimizer.lr, optimizer.lr, lr, retrain, amount.",
         ),
     ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help=f"Print one JSON document, {SCHEMA}.")
-    ] = False,
-) -> None:
+) -> Answer:
     """Explain a code, a field or a kind of the spec; without an argument, list all."""
-    answer = _everything() if topic is None else _look_up(topic)
-    if as_json:
-        print_json(answer.as_json(topic))
-    else:
-        typer.echo("\n".join(_listing(answer) if topic is None else _pages(answer)))
-
-
-def _everything() -> Answer:
-    return Answer(ALL_CODES, all_kinds(), all_fields(), CONCEPTS)
+    if topic is None:
+        return Answer(None, ALL_CODES, all_kinds(), all_fields(), CONCEPTS)
+    return _look_up(topic)
 
 
 def _look_up(topic: str) -> Answer:
@@ -75,6 +69,7 @@ def _look_up(topic: str) -> Answer:
     """
     code = topic.upper()
     answer = Answer(
+        topic,
         {code: ALL_CODES[code]} if code in ALL_CODES else {},
         tuple(kind for kind in all_kinds() if kind.name == topic.removeprefix("stages.")),
         tuple(find_fields(topic)),

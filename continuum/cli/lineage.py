@@ -1,5 +1,7 @@
 """`continuum lineage`: where did this come from?"""
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import typer
@@ -8,7 +10,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from continuum.cli.arguments import Overrides, Spec, open_experiment
-from continuum.cli.console import results
+from continuum.cli.console import Result
 from continuum.errors import UsageError
 from continuum.figures import short_digest
 from continuum.lineage.graph import Graph, Node
@@ -28,7 +30,7 @@ def lineage(
         typer.Argument(help="A stage, stage@step-N, a node's id, or the start of a SHA-256."),
     ] = None,
     overrides: Overrides = None,
-) -> None:
+) -> "Ancestry":
     """Print the ancestry of what the experiment made, from the end to the sources."""
     opened = open_experiment(spec, overrides)
     plan = opened.plan()
@@ -37,9 +39,25 @@ def lineage(
     graph = build_ancestry(plan) if is_of_now else build_graph(opened.folder, plan)
     for damaged in (n for n in graph.nodes if "damage" in n.facts):
         typer.echo(f"warning: {damaged.path} is left out: {damaged.facts['damage']}", err=True)
-    console = results()
-    for found in _wanted(graph, node):
-        console.print(draw(graph, found), highlight=False)
+    return Ancestry(graph, tuple(_wanted(graph, node)))
+
+
+@dataclass(frozen=True)
+class Ancestry(Result):
+    """Nodes of the graph, with all that they came from."""
+
+    schema = "continuum.ancestry/1"
+    graph: Graph
+    roots: tuple[Node, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """The part of `lineage.json` that is above the roots; `roots` are nodes' identities."""
+        above = self.graph.ancestry(root.id for root in self.roots)
+        return {"roots": [root.id for root in self.roots], **above.model_dump(mode="json")}
+
+    def parts(self) -> Iterator[Tree]:
+        for root in self.roots:
+            yield draw(self.graph, root)
 
 
 def draw(graph: Graph, node: Node) -> Tree:

@@ -1,16 +1,17 @@
 """`continuum lock`: write continuum.lock from the records, or ask the sources anew."""
 
-from collections.abc import Mapping
-from typing import Annotated
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 import typer
 
-from continuum.cli.arguments import Opened, Spec, UnsafeLocks, open_experiment
+from continuum.cli.arguments import Opened, Spec, UnsafeLocks, open_experiment, stage_of
+from continuum.cli.console import Result
 from continuum.errors import UsageError
 from continuum.figures import short_digest
-from continuum.lock import Lock, read_lock, write_lock
+from continuum.lock import read_lock, write_lock
 from continuum.locking import update_lock
-from continuum.spelling import did_you_mean
 
 
 def lock(
@@ -23,49 +24,61 @@ def lock(
         typer.Option("--upgrade", help="Ask the sources what they are now; uses the network."),
     ] = False,
     unsafe_locks: UnsafeLocks = False,
-) -> None:
+) -> "Written":
     """Write continuum.lock from what the folder's runs used and made."""
     opened = open_experiment(spec, None)
     if stages and not upgrade:
         raise UsageError("stages are named together with --upgrade")
     with opened.folder.lock(unsafe=unsafe_locks):
         if upgrade:
-            _upgrade(opened, stages or list(opened.experiment.stages))
-            return
+            return _upgrade(opened, stages or list(opened.experiment.stages))
         plan = opened.plan()
         update_lock(plan, plan.reused, reseals=True)
         written = read_lock(opened.folder.pins_path)
     if written is None:
         raise UsageError(f"{opened.folder.path}: nothing was made yet; `continuum run` makes it")
-    typer.echo(f"{opened.folder.pins_path.name}: {len(written.stages)} stages")
+    return Written(opened.folder.pins_path.name, len(written.stages))
 
 
-def _upgrade(opened: Opened, names: list[str]) -> None:
-    known = opened.experiment.stages
-    for name in names:
-        if name not in known:
-            hint = did_you_mean(name, known)
-            raise UsageError(f"--upgrade {name}: there is no stage of this name{hint}")
-    path = opened.folder.pins_path
-    locked = opened.plan().lock
+@dataclass(frozen=True)
+class Written(Result):
+    """The lock that was written, and with --upgrade the pins of each stage that have changed."""
+
+    schema = "continuum.lock-written/1"
+    path: str
+    num_stages: int
+    upgraded: dict[str, dict[str, tuple[str | None, str]]] | None = None
+    """By stage and source, the pin before and now; None without --upgrade."""
+
+    def as_json(self) -> dict[str, Any]:
+        return {"path": self.path, "num_stages": self.num_stages, "upgraded": self.upgraded}
+
+    def parts(self) -> Iterator[str]:
+        if self.upgraded is None:
+            yield f"{self.path}: {self.num_stages} stages"
+            return
+        for name, changes in self.upgraded.items():
+            if not changes:
+                yield f"{name}: up to date"
+            for source, (old, new) in changes.items():
+                yield f"{name}: {source}: {short_digest(old)} -> {short_digest(new)}"
+
+
+def _upgrade(opened: Opened, names: list[str]) -> Written:
+    path, plan = opened.folder.pins_path, opened.plan()
+    stages = {name: stage_of(plan, name).stage for name in names}
+    locked = plan.lock
     if locked is None:
         raise UsageError(f"{path}: there is no lock to upgrade; `continuum run` writes it")
-    for name in names:
+    upgraded = {}
+    for name, stage in stages.items():
         if name not in locked.stages:
             typer.echo(f"{name}: is not in the lock; the next run pins it", err=True)
             continue
-        locked = _renewed(locked, name, known[name].renew_pins())
-    write_lock(path, locked)
-
-
-def _renewed(locked: Lock, name: str, now: Mapping[str, str]) -> Lock:
-    before = locked.pins(name)
-    changed = {source: pin for source, pin in now.items() if before.get(source) != pin}
-    for source, pin in changed.items():
-        was = short_digest(before.get(source))
-        typer.echo(f"{name}: {source}: {was} -> {short_digest(pin)}")
-    if not changed:
+        before, now = locked.pins(name), stage.renew_pins()
         if now:
-            typer.echo(f"{name}: up to date")
-        return locked
-    return locked.with_pins(name, {**before, **changed})
+            changed = {it: pin for it, pin in now.items() if before.get(it) != pin}
+            upgraded[name] = {it: (before.get(it), pin) for it, pin in changed.items()}
+            locked = locked.with_pins(name, {**before, **changed}) if changed else locked
+    write_lock(path, locked)
+    return Written(path.name, len(locked.stages), upgraded)

@@ -7,10 +7,9 @@ from typing import Annotated
 
 import typer
 
-from continuum.cli.arguments import Overrides, Spec, open_experiment
+from continuum.cli.arguments import Overrides, Spec, open_experiment, stage_of
 from continuum.errors import UsageError
 from continuum.runs import ExperimentFolder
-from continuum.spelling import closest
 
 POLL_S = 0.2
 
@@ -19,7 +18,7 @@ def logs(
     spec: Spec,
     stage: Annotated[str, typer.Argument(help="The stage.")],
     follow: Annotated[
-        bool, typer.Option("-f", "--follow", help="Go on until the run has ended.")
+        bool, typer.Option("-f", "--follow", help="Follow until the run ends.")
     ] = False,
     metrics: Annotated[
         bool, typer.Option("--metrics", help="The rows of metrics.jsonl instead of the log.")
@@ -28,12 +27,7 @@ def logs(
 ) -> None:
     """Print a stage's log, or its metrics; with -f from another terminal while it runs."""
     opened = open_experiment(spec, overrides)
-    planned = opened.plan().stages.get(stage)
-    if planned is None:
-        near = closest(stage, opened.experiment.stages)
-        raise UsageError(
-            f"there is no stage {stage!r}" + (f"; did you mean {near!r}?" if near else "")
-        )
+    planned = stage_of(opened.plan(), stage)
     path = planned.run.metrics_path if metrics else planned.run.log_path
     if not follow:
         if not path.exists():

@@ -1,14 +1,14 @@
 """`continuum memory`: what a process takes to train a model, by strategy, precision and mode."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import groupby
 from typing import Annotated, Any
 
 import typer
 
 from continuum.architecture import Architecture, architecture, suggest_model
-from continuum.cli.columns import Columns, show_line
-from continuum.cli.console import print_json
+from continuum.cli.console import Columns, Result
 from continuum.errors import UsageError
 from continuum.figures import format_bytes
 from continuum.preflight.memory import MODES
@@ -20,7 +20,6 @@ from continuum.preflight.memory_table import (
     memory_table,
 )
 
-MEMORY_SCHEMA = "continuum.memory/1"
 GB = 1e9
 
 
@@ -53,12 +52,11 @@ def memory(
     accumulate_unsharded: Annotated[
         bool, typer.Option("--accumulate-unsharded", help="As runtime.accumulate_unsharded.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON document.")] = False,
-) -> None:
+) -> "Memory":
     """Estimate the memory of each GPU that trains a model, by strategy and precision."""
     strategies = _chosen("--strategy", strategy, STRATEGIES)
     precisions = _chosen("--precision", precision, PRECISIONS)
-    shown = []
+    tables = []
     for name in models:
         shape = _shape(name)
         length = sequence_length or min(2048, shape.block_size)
@@ -77,12 +75,42 @@ def memory(
         rows = list(memory_table(shape, workload, strategies=strategies, precisions=precisions))
         if not rows:
             raise UsageError(f"{name}: the parameters of this shape of model are not counted")
-        shown.append((name, workload, rows))
-    if as_json:
-        print_json({"schema": MEMORY_SCHEMA, "models": [_document(*each) for each in shown]})
-        return
-    for name, workload, rows in shown:
-        _show(name, workload, rows, gpu_memory)
+        tables.append(Table(name, workload, rows))
+    return Memory(tables, gpu_memory)
+
+
+@dataclass(frozen=True)
+class Table:
+    """What a model takes."""
+
+    model: str
+    workload: Workload
+    rows: list[MemoryRow]
+
+
+@dataclass(frozen=True)
+class Memory(Result):
+    """What each model takes; `gpu_memory` is in GB."""
+
+    schema = "continuum.memory/1"
+    tables: list[Table]
+    gpu_memory: float | None
+
+    def as_json(self) -> dict[str, Any]:
+        return {"models": [_document(it.model, it.workload, it.rows) for it in self.tables]}
+
+    def parts(self) -> Iterator[str | Columns]:
+        for it in self.tables:
+            yield (
+                f"{it.model}: a GPU's memory, with micro-batches of {it.workload.micro_batch_size}"
+                f" x {it.workload.sequence_length:,} tokens; ddp and fsdp on "
+                f"{it.workload.devices} GPUs"
+            )
+            headings = ("strategy", "precision", "state", *(f"total, {mode}" for mode in MODES))
+            yield Columns(headings, list(_cells(it.rows, self.gpu_memory)))
+            if self.gpu_memory is not None:
+                yield f"* does not fit into {self.gpu_memory:g} GB"
+            yield ""
 
 
 def _shape(name: str) -> Architecture:
@@ -104,18 +132,6 @@ def _chosen(option: str, given: list[str] | None, known: tuple[str, ...]) -> tup
         if value not in known:
             raise UsageError(f"{option} {value}: choose from {', '.join(known)}")
     return tuple(value for value in known if not given or value in given)
-
-
-def _show(name: str, workload: Workload, rows: list[MemoryRow], gpu_memory: float | None) -> None:
-    show_line(
-        f"{name}: a GPU's memory, with micro-batches of {workload.micro_batch_size} x "
-        f"{workload.sequence_length:,} tokens; ddp and fsdp on {workload.devices} GPUs"
-    )
-    headings = ("strategy", "precision", "state", *(f"total, {mode}" for mode in MODES))
-    Columns(headings, list(_cells(rows, gpu_memory))).show()
-    if gpu_memory is not None:
-        show_line(f"* does not fit into {gpu_memory:g} GB")
-    show_line("")
 
 
 def _cells(rows: list[MemoryRow], gpu_memory: float | None) -> Iterator[tuple[str, ...]]:

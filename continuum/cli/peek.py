@@ -1,26 +1,24 @@
 """`continuum peek`: what does the model get to read?"""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from continuum.artifacts import Corpus, TokenizedDataset
-from continuum.cli.arguments import Overrides, Spec, open_experiment
-from continuum.cli.console import print_json, results
+from continuum.cli.arguments import Overrides, Spec, open_experiment, stage_of
+from continuum.cli.console import Result
 from continuum.errors import UsageError
 from continuum.lint.leaks import corpus_items
 from continuum.plan import Plan, PlannedStage
-from continuum.spelling import did_you_mean
 
 if TYPE_CHECKING:
     from rich.text import Text
 
     from continuum.text.peek import Documents, Shown, Token
 
-PEEK_SCHEMA = "continuum/peek/1"
 SPLITS = ("train", "validation")
 DEFAULT_LENGTH = 1000
 MAX_MATCHES = 10
@@ -55,27 +53,48 @@ def peek(
     seed: Annotated[
         int | None, typer.Option(help="For --random: draw the same documents again.")
     ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the documents as a JSON document.")
-    ] = False,
     overrides: Overrides = None,
-) -> None:
+) -> "Peek":
     """Print documents of a corpus or dataset as they will be trained on, token by token."""
     choice = _Choice(document, random, seed, grep)
     if split not in SPLITS:
         raise UsageError(f"--split {split}: must be train or validation")
     plan = open_experiment(spec, overrides).plan()
-    planned = _find(plan, stage)
+    planned = stage_of(plan, stage)
     documents = _open(plan, planned, split)
     shown, has_more = choice.take(documents, length)
-    if as_json:
-        print_json(_document(planned, documents, shown, has_more=has_more))
-        return
-    _print(documents, shown)
     if not shown:
         typer.echo(f"no document of {stage} matches {grep!r}", err=True)
     if has_more:
         typer.echo(f"more documents match; the first {MAX_MATCHES} are shown", err=True)
+    return Peek(planned, documents.unit, shown, has_more)
+
+
+@dataclass(frozen=True)
+class Peek(Result):
+    """Documents of a stage's corpus or dataset."""
+
+    schema = "continuum/peek/1"
+    planned: PlannedStage
+    unit: str
+    shown: Sequence["Shown"]
+    has_more: bool
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "stage": self.planned.name,
+            "run": self.planned.run.name,
+            "unit": self.unit,
+            "documents": [_as_json(it) for it in self.shown],
+            "has_more": self.has_more,
+        }
+
+    def parts(self) -> "Iterator[str | Text]":
+        for number, it in enumerate(self.shown):
+            if number:
+                yield ""
+            yield _heading(it, self.unit)
+            yield _drawn(it)
 
 
 @dataclass(frozen=True)
@@ -105,22 +124,6 @@ class _Choice:
         if self.random is not None:
             return documents.some(self.random, length, self.seed), False
         return [documents.one(self.document or 1, length)], False
-
-
-def _print(documents: "Documents", shown: Sequence["Shown"]) -> None:
-    console = results()
-    for number, it in enumerate(shown):
-        if number:
-            console.print()
-        console.print(_heading(it, documents.unit), soft_wrap=True, highlight=False)
-        console.print(_drawn(it), soft_wrap=True, highlight=False)
-
-
-def _find(plan: Plan, name: str) -> PlannedStage:
-    planned = plan.stages.get(name)
-    if planned is None:
-        raise UsageError(f"there is no stage {name!r}{did_you_mean(name, plan.stages)}")
-    return planned
 
 
 def _open(plan: Plan, planned: PlannedStage, split: str) -> "Documents":
@@ -203,19 +206,6 @@ def _visible_char(char: str) -> str:
     if char.isprintable():
         return char
     return char.encode("unicode_escape").decode("ascii")
-
-
-def _document(
-    planned: PlannedStage, documents: "Documents", shown: Sequence["Shown"], *, has_more: bool
-) -> dict[str, Any]:
-    return {
-        "schema": PEEK_SCHEMA,
-        "stage": planned.name,
-        "run": planned.run.name,
-        "unit": documents.unit,
-        "documents": [_as_json(it) for it in shown],
-        "has_more": has_more,
-    }
 
 
 def _as_json(shown: "Shown") -> dict[str, Any]:

@@ -1,14 +1,23 @@
 """`continuum plan`: what a run would do, and why."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from continuum.cli.arguments import Locked, Opened, Overrides, Rerun, Spec, open_experiment
-from continuum.cli.columns import Columns, Styled, show_line
-from continuum.cli.console import print_json
+from continuum.changes import Change
+from continuum.cli.arguments import (
+    Locked,
+    Opened,
+    Overrides,
+    Rerun,
+    Spec,
+    open_experiment,
+    stage_of,
+)
+from continuum.cli.console import Columns, Result, Styled
 from continuum.cli.output import refuse_folder, write_output
 from continuum.costs import Cost, estimate_costs, total
 from continuum.errors import PreflightError
@@ -16,13 +25,18 @@ from continuum.figures import format_bytes, format_flops, format_seconds
 from continuum.files import json_text
 from continuum.lint import lint
 from continuum.locking import check_locked
-from continuum.plan import Action, Plan, Request
-from continuum.plan_document import as_document
+from continuum.plan import Action, Cause, Plan, PlannedStage, Reason, Request
+from continuum.plan_document import SCHEMA, as_document
 from continuum.spec.diagnostics import as_document as as_findings
 from continuum.spec.diagnostics import headline
 
+if TYPE_CHECKING:
+    from rich.tree import Tree
+
 CHANGES_PENDING = 10
 """Exit code of `--detailed-exitcode` when a run would do something."""
+MAX_GENERATIONS = 100
+"""Farther back than this is not drawn: it is asked for by the name that the tree ends with."""
 STYLES = {
     Action.RUN: "bold green",
     Action.RECOVER: "bold yellow",
@@ -41,9 +55,6 @@ def plan(
         str | None,
         typer.Option("--why", metavar="STAGE", help="Explain one stage, down to the first causes."),
     ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the plan as a JSON document.")
-    ] = False,
     out: Annotated[
         Path | None,
         typer.Option("--out", help="Write that document here, for `run --plan`."),
@@ -52,38 +63,48 @@ def plan(
         bool,
         typer.Option("--detailed-exitcode", help="Exit 10 when there is something to do."),
     ] = False,
-) -> None:
+) -> "Planned":
     """Show what a run would do: each stage's action, the reason, its cost. Runs nothing."""
     if out is not None:
         refuse_folder(out)
     opened = open_experiment(spec, overrides)
     made = opened.plan(Request(tuple(overrides or ()), frozenset(rerun or ()), locked))
-    document = _document(opened, made) if as_json or out is not None else None
-    if as_json and document is not None:
-        print_json(document)
-    elif why is not None:
-        from continuum.cli.why import show_reasons  # draws with rich
-
-        show_reasons(made, why)
-    else:
-        _show_plan(opened, made)
-    if made.problems:
-        listed = "\n".join(f"  - {problem.path[1]}: {problem}" for problem in made.problems)
-        raise PreflightError(f"a run would be refused:\n{listed}")
-    if locked:
-        check_locked(made)
-    if out is not None:
-        write_output(out, json_text(document))
-    if detailed_exitcode and made.has_work:
-        changing = [planned.name for planned in made if planned.action is not Action.REUSE]
-        typer.echo(f"not reused as they are: {', '.join(changing)}", err=True)
-        raise typer.Exit(CHANGES_PENDING)
+    return Planned(opened, made, why, out, detailed_exitcode)
 
 
-def _document(opened: Opened, made: Plan) -> dict[str, Any]:
-    """The plan, and what `validate` says of the spec, in its form."""
-    found = as_findings(lint(opened.document, made))["diagnostics"]
-    return {**as_document(made), "findings": found}
+@dataclass(frozen=True)
+class Planned(Result):
+    """A plan, shown as a table or from one stage down to its causes."""
+
+    schema = SCHEMA
+    opened: Opened
+    plan: Plan
+    why: str | None
+    out: Path | None
+    detailed_exitcode: bool
+
+    def as_json(self) -> dict[str, Any]:
+        """The plan, and what `validate` says of the spec, in its form."""
+        found = as_findings(lint(self.opened.document, self.plan))["diagnostics"]
+        return {**as_document(self.plan), "findings": found}
+
+    def parts(self) -> "Iterable[str | Styled | Columns | Tree]":
+        return _table(self.opened, self.plan) if self.why is None else [_tree(self.plan, self.why)]
+
+    def finish(self) -> None:
+        """Refuse what a run would refuse, write --out, exit 10 for --detailed-exitcode."""
+        made = self.plan
+        if made.problems:
+            listed = "\n".join(f"  - {problem.path[1]}: {problem}" for problem in made.problems)
+            raise PreflightError(f"a run would be refused:\n{listed}")
+        if made.request.locked:
+            check_locked(made)
+        if self.out is not None:
+            write_output(self.out, json_text(self.as_json()))
+        if self.detailed_exitcode and made.has_work:
+            changing = [planned.name for planned in made if planned.action is not Action.REUSE]
+            typer.echo(f"not reused as they are: {', '.join(changing)}", err=True)
+            raise typer.Exit(CHANGES_PENDING)
 
 
 def plan_columns(made: Plan, costs: Mapping[str, Cost]) -> Columns:
@@ -101,21 +122,60 @@ def plan_columns(made: Plan, costs: Mapping[str, Cost]) -> Columns:
     return Columns(("stage", "kind", "action", "why", "size"), rows)
 
 
-def _show_plan(opened: Opened, made: Plan) -> None:
+def _table(opened: Opened, made: Plan) -> Iterator[str | Styled | Columns]:
     costs = estimate_costs(made)
-    plan_columns(made, costs).show()
+    yield plan_columns(made, costs)
     sure, at_most = _in_all(total(costs)), _in_all(total(costs, with_checked=True))
     if at_most:
         rest = f"; at most {at_most}" if at_most != sure else ""
-        show_line(f"to do: {sure or 'nothing that is sure'}{rest}")
+        yield f"to do: {sure or 'nothing that is sure'}{rest}"
     for planned in made:
-        for note in planned.forecast.notes:
-            show_line(f"{planned.name}: {note}")
-    for finding in lint(opened.document, made):
-        show_line(headline(finding), "yellow")
+        yield from (f"{planned.name}: {note}" for note in planned.forecast.notes)
+    yield from (Styled(headline(finding), "yellow") for finding in lint(opened.document, made))
     for planned in made:
         for warning in planned.forecast.warnings:
-            show_line(f"warning: {planned.name}: {warning}", "yellow")
+            yield Styled(f"warning: {planned.name}: {warning}", "yellow")
+
+
+def _tree(made: Plan, name: str) -> "Tree":
+    """A stage's reasons, and below each stage named in one, that stage's own.
+
+    Raises:
+        UsageError: there is no such stage.
+    """
+    from rich.text import Text
+    from rich.tree import Tree
+
+    planned, shown = stage_of(made, name), {name}
+
+    def headline_of(planned: PlannedStage) -> Text:
+        action = (planned.action.value, STYLES[planned.action])
+        return Text.assemble((planned.name, "bold"), f" ({planned.stage.kind}): ", action)
+
+    def grow(tree: Tree, planned: PlannedStage, generations: int) -> None:
+        if not generations:
+            tree.add(f"… and so on: `continuum plan SPEC --why {planned.name}`")
+            return
+        for reason in planned.reasons:
+            branch = tree.add(Text(str(reason)))
+            parent = _stage_of(reason)
+            if parent in made.stages and parent not in shown:
+                shown.add(parent)
+                above = made.stages[parent]
+                grow(branch.add(headline_of(above)), above, generations - 1)
+
+    tree = Tree(headline_of(planned))
+    tree.add(Text(f"fingerprint {planned.fingerprint}, folder runs/{planned.run.name}", "dim"))
+    grow(tree, planned, MAX_GENERATIONS)
+    return tree
+
+
+def _stage_of(reason: Reason | Change) -> str:
+    """The stage that a reason points at; empty for none."""
+    if isinstance(reason, Change):
+        return reason.name.partition("@")[0] if reason.what == "input" else ""
+    points = reason.cause in (Cause.UPSTREAM_RUNS_AGAIN, Cause.WAITS_FOR)
+    return str(reason.detail).partition("@")[0] if points else ""
 
 
 def _in_all(sums: Mapping[str, int | float]) -> str:

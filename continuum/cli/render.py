@@ -1,13 +1,15 @@
 """`continuum render`: the resolved spec, and where each of its lines comes from."""
 
 import os.path
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from continuum.cli.arguments import Overrides, Spec, experiment_file
-from continuum.cli.console import print_json
+from continuum.cli.console import Result
 from continuum.spec.diagnostics import MAX_SHOWN_LINE, Place
 from continuum.spec.emitting import Line, yaml_lines
 from continuum.spec.experiment import Document, load_document
@@ -16,7 +18,6 @@ from continuum.spec.resolved import DEFAULT, resolve
 from continuum.spec.source import Node
 from continuum.spec.variables import variables_in
 
-SCHEMA = "continuum.rendered/1"
 MAX_ALIGNED = 72
 """Origins stand in one column, up to this one; longer lines have theirs after them."""
 
@@ -30,34 +31,40 @@ def render(
     defaults: Annotated[
         bool, typer.Option("--defaults", help="Fill in what is left to defaults.")
     ] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="One JSON document: the spec and its origins.")
-    ] = False,
-) -> None:
+) -> "Rendered":
     """Show the resolved spec: bases merged, overrides set, variables filled in.
 
     Saved in the experiment's folder, it is the same experiment.
     """
     path = experiment_file(spec)
     document = load_document(path, overrides or ())
-    root = resolve(document, defaults=defaults)
-    if as_json:
-        print_json(_as_document(root))
-        return
-    lines = yaml_lines(root)
-    texts = [line.text for line in lines]
-    if origins:
-        texts = _beside(texts, [_origin(line, document, path.parent) for line in lines])
-    typer.echo("\n".join(texts))
+    return Rendered(document, resolve(document, defaults=defaults), path.parent, origins)
 
 
-def _as_document(root: Node) -> dict[str, Any]:
-    origins = {}
-    for line in yaml_lines(root):
-        place = _place(line.node)
-        dotted = ".".join(str(part) for part in line.path)
-        origins[dotted] = {"file": place.file, "line": place.line, "column": place.column}
-    return {"schema": SCHEMA, "document": root.plain(), "origins": origins}
+@dataclass(frozen=True)
+class Rendered(Result):
+    """A resolved spec."""
+
+    schema = "continuum.rendered/1"
+    document: Document
+    root: Node
+    folder: Path
+    with_origins: bool
+
+    def as_json(self) -> dict[str, Any]:
+        origins = {}
+        for line in yaml_lines(self.root):
+            place = _place(line.node)
+            dotted = ".".join(str(part) for part in line.path)
+            origins[dotted] = {"file": place.file, "line": place.line, "column": place.column}
+        return {"document": self.root.plain(), "origins": origins}
+
+    def parts(self) -> Iterator[str]:
+        lines = yaml_lines(self.root)
+        texts = [line.text for line in lines]
+        if self.with_origins:
+            texts = _beside(texts, [_origin(line, self.document, self.folder) for line in lines])
+        yield "\n".join(texts)
 
 
 def _beside(texts: list[str], labels: list[str]) -> list[str]:

@@ -4,7 +4,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any
@@ -14,8 +15,7 @@ from pydantic_core import PydanticCustomError
 
 from continuum.amounts import parse_duration as parse_seconds
 from continuum.cli.arguments import Locked, Overrides, Rerun, Spec, UnsafeLocks, open_experiment
-from continuum.cli.columns import Columns, Styled
-from continuum.cli.console import Verbosity, print_json, verbosity
+from continuum.cli.console import Columns, Result, Styled, Verbosity, verbosity
 from continuum.cli.progress import PlainProgress, Progress, SilentProgress
 from continuum.errors import UsageError
 from continuum.executor import StopRule, run_experiment
@@ -24,7 +24,6 @@ from continuum.plan import NOTHING_MORE, Action, Plan, PlannedStage, Request
 from continuum.plan_document import AgreedPlan, read_document
 from continuum.results import RunResult
 
-RUN_SCHEMA = "continuum.run/1"
 STYLES = {"done": "green", "reused": "dim", "not reached": "yellow"}
 
 
@@ -37,9 +36,6 @@ def run(
         Path | None,
         typer.Option("--plan", help="Do exactly what this plan says, or exit 6."),
     ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the results as a JSON document.")
-    ] = False,
     plain: Annotated[
         bool, typer.Option("--plain", help="Plain lines instead of a live display.")
     ] = False,
@@ -53,8 +49,8 @@ def run(
         float, typer.Option("--grace", help="Seconds a stopping stage may take to save.")
     ] = 120.0,
     unsafe_locks: UnsafeLocks = False,
-) -> None:
-    """Run an experiment; what is complete is reused, what was interrupted goes on."""
+) -> "Done":
+    """Run an experiment. Reuses completed stages and resumes interrupted ones."""
     request = Request(tuple(overrides or ()), frozenset(rerun or ()), locked)
     agreed = _agreed_plan(plan_path, request)
     request = agreed.request if agreed is not None else request
@@ -74,11 +70,46 @@ def run(
             unsafe_locks=unsafe_locks,
         )
     _ignore_signals()
-    if as_json:
-        print_json(_document(result))
-    else:
-        _summary(result).show()
-    result.raise_for_failure()
+    return Done(result)
+
+
+@dataclass(frozen=True)
+class Done(Result):
+    """What became of every stage."""
+
+    schema = "continuum.run/1"
+    result: RunResult
+
+    def as_json(self) -> dict[str, Any]:
+        stages = []
+        for planned in self.result.plan:
+            outcome, run = self.result.outcomes.get(planned.name), planned.run
+            artifact = run.artifact() if run.is_complete else None
+            stages.append(
+                {
+                    "name": planned.name,
+                    "kind": planned.stage.kind,
+                    "status": _status(planned, self.result),
+                    "message": outcome.message if outcome is not None else "",
+                    "run": run.name if run.is_begun else None,
+                    "artifact": artifact.digest if artifact is not None else None,
+                    "metrics": getattr(artifact, "metrics", {}),
+                }
+            )
+        return {"experiment": self.result.plan.experiment.name, "stages": stages}
+
+    def parts(self) -> Iterator[Columns]:
+        rows = []
+        for planned in self.result.plan:
+            status = _status(planned, self.result)
+            output = planned.run.artifact().summary() if planned.run.is_complete else ""
+            folder = f"runs/{planned.run.name}" if planned.run.is_begun else ""
+            styled = Styled(status, STYLES.get(status, "red"))
+            rows.append((planned.name, planned.stage.kind, styled, output, folder))
+        yield Columns(("stage", "kind", "result", "output", "folder"), rows)
+
+    def finish(self) -> None:
+        self.result.raise_for_failure()
 
 
 def parse_duration(text: str | None) -> float | None:
@@ -165,35 +196,3 @@ def _status(planned: PlannedStage, result: RunResult) -> str:
     outcome = result.outcomes.get(planned.name)
     unreached = "reused" if planned.action is Action.REUSE else "not reached"
     return outcome.status if outcome is not None else unreached
-
-
-def _document(result: RunResult) -> dict[str, Any]:
-    """What became of every stage, for programs."""
-    stages = []
-    for planned in result.plan:
-        outcome, run = result.outcomes.get(planned.name), planned.run
-        artifact = run.artifact() if run.is_complete else None
-        stages.append(
-            {
-                "name": planned.name,
-                "kind": planned.stage.kind,
-                "status": _status(planned, result),
-                "message": outcome.message if outcome is not None else "",
-                "run": run.name if run.is_begun else None,
-                "artifact": artifact.digest if artifact is not None else None,
-                "metrics": getattr(artifact, "metrics", {}),
-            }
-        )
-    experiment = result.plan.experiment.name
-    return {"schema": RUN_SCHEMA, "experiment": experiment, "stages": stages}
-
-
-def _summary(result: RunResult) -> Columns:
-    rows = []
-    for planned in result.plan:
-        status = _status(planned, result)
-        made = planned.run.artifact().summary() if planned.run.is_complete else ""
-        folder = f"runs/{planned.run.name}" if planned.run.is_begun else ""
-        styled = Styled(status, STYLES.get(status, "red"))
-        rows.append((planned.name, planned.stage.kind, styled, made, folder))
-    return Columns(("stage", "kind", "result", "made", "folder"), rows)

@@ -1,17 +1,18 @@
 """`continuum status`: how far is it?"""
 
 import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from datetime import timedelta
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from continuum.cli.arguments import Opened, Overrides, Spec, open_experiment
-from continuum.cli.columns import Columns
-from continuum.cli.console import results
+from continuum.cli.console import Columns, Result, results, wants_json
+from continuum.errors import UsageError
 from continuum.files import read_json_lines
-from continuum.plan import Action, PlannedStage
-from continuum.reasons import ArtifactDamaged
+from continuum.plan import Action, Cause, PlannedStage
 from continuum.runs import StageRun
 
 REDRAW_S = 1.0
@@ -20,36 +21,83 @@ REDRAW_S = 1.0
 def status(
     spec: Spec,
     overrides: Overrides = None,
-    watch: Annotated[
-        bool, typer.Option("--watch", help="Draw it anew until the run has ended.")
-    ] = False,
-) -> None:
+    watch: Annotated[bool, typer.Option("--watch", help="Refresh until the run ends.")] = False,
+) -> "Status":
     """Show every stage's state, progress and last losses, from the folder's files."""
     opened = open_experiment(spec, overrides)
-    if not watch:
-        _columns(opened).show()
-        return
+    if watch and wants_json():
+        raise UsageError("--watch and --json exclude each other; use one of them")
+    if watch:
+        _watch(opened)
+    return _status_of(opened)
+
+
+@dataclass(frozen=True)
+class StageStatus:
+    """How far a stage is."""
+
+    name: str
+    kind: str
+    state: str
+    progress: str
+    metrics: dict[str, float]
+    """The newest value of every column of `metrics.jsonl`."""
+    attempts: int
+    run: str | None
+    """The name of its folder below `runs/`; None before it has begun."""
+
+
+@dataclass(frozen=True)
+class Status(Result):
+    """Every stage of an experiment."""
+
+    schema = "continuum.status/1"
+    experiment: str
+    is_running: bool
+    stages: tuple[StageStatus, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def columns(self) -> Columns:
+        """A line for each stage."""
+        rows = [
+            (it.name, it.state, it.progress, str(it.attempts), f"runs/{it.run}" if it.run else "")
+            for it in self.stages
+        ]
+        return Columns(("stage", "state", "progress", "attempts", "folder"), rows)
+
+    def parts(self) -> Iterator[Columns]:
+        yield self.columns()
+
+
+def _watch(opened: Opened) -> None:
     from rich.live import Live
 
-    with Live(_columns(opened).drawn(), console=results(), auto_refresh=False) as live:
+    with Live(console=results(), auto_refresh=False, transient=True) as live:
         while opened.folder.is_locked():
+            live.update(_status_of(opened).columns().drawn(), refresh=True)
             time.sleep(REDRAW_S)
-            live.update(_columns(opened).drawn(), refresh=True)
 
 
-def _columns(opened: Opened) -> Columns:
+def _status_of(opened: Opened) -> Status:
     is_running = opened.folder.is_locked()
-    rows = [
-        (
-            planned.name,
-            _state(planned, is_running),
-            _progress(planned),
-            str(planned.run.num_attempts),
-            f"runs/{planned.run.name}" if planned.run.is_begun else "",
+    stages = []
+    for planned in opened.plan():
+        run = planned.run
+        rows = _last_rows(run)
+        stages.append(
+            StageStatus(
+                planned.name,
+                planned.stage.kind,
+                _state(planned, is_running),
+                _progress(planned, rows),
+                rows,
+                run.num_attempts,
+                run.name if run.is_begun else None,
+            )
         )
-        for planned in opened.plan()
-    ]
-    return Columns(("stage", "state", "progress", "attempts", "folder"), rows)
+    return Status(opened.experiment.name, is_running, tuple(stages))
 
 
 def _state(planned: PlannedStage, is_running: bool) -> str:
@@ -57,7 +105,7 @@ def _state(planned: PlannedStage, is_running: bool) -> str:
         return "complete"
     if planned.action is Action.BLOCKED:
         return "blocked"
-    if any(isinstance(reason, ArtifactDamaged) for reason in planned.reasons):
+    if any(reason.code == Cause.DAMAGED for reason in planned.reasons):
         return "damaged"
     if not planned.run.is_begun:
         return "not begun"
@@ -68,11 +116,10 @@ def _state(planned: PlannedStage, is_running: bool) -> str:
     return "running" if is_running else "interrupted"
 
 
-def _progress(planned: PlannedStage) -> str:
+def _progress(planned: PlannedStage, rows: dict[str, float]) -> str:
     run = planned.run
     if run.is_complete and planned.action is Action.REUSE:
         return run.artifact().summary()
-    rows = _last_rows(run)
     if not rows:
         return ""
     total = planned.forecast.num_steps

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from continuum.cli.arguments import Spec, experiment_file
+from continuum.cli.arguments import Spec, open_folder
 from continuum.errors import PreflightError, StageFailedError
 from continuum.files import write_text
 from continuum.runs import ExperimentFolder
@@ -20,7 +20,7 @@ def stop(
     ] = 150.0,
 ) -> None:
     """Ask the run that holds this folder to save at the next step boundary and end."""
-    folder = ExperimentFolder(experiment_file(spec).parent.resolve())
+    folder = open_folder(spec)
     if not folder.is_locked():
         _check_locks(folder)
         typer.echo("nothing is running here")

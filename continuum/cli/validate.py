@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from continuum.cli.arguments import Opened, Overrides, Spec, experiment_file
-from continuum.cli.console import Verbosity, verbosity
+from continuum.cli.console import AsJson, Verbosity, verbosity
 from continuum.cli.findings import Format, FormatOption, show_findings
 from continuum.lint import lint
 from continuum.runs import ExperimentFolder
@@ -17,9 +17,11 @@ def validate(
     spec: Spec,
     overrides: Overrides = None,
     output_format: FormatOption = Format.HUMAN,
-    strict: Annotated[bool, typer.Option("--strict", help="Warnings are errors.")] = False,
+    as_json: AsJson = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Treat warnings as errors.")] = False,
 ) -> None:
     """Check an experiment file; every mistake and what is unwise is told, by line."""
+    output_format = Format.JSON if as_json else output_format
     path = experiment_file(spec)
     try:
         document = load_document(path, overrides or ())

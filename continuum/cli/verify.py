@@ -1,19 +1,17 @@
 """`continuum verify`: are the files still those that were recorded?"""
 
-from dataclasses import asdict
-from typing import Annotated
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any
 
 import typer
 
-from continuum.cli.arguments import Spec, experiment_file
-from continuum.cli.columns import show_line
-from continuum.cli.console import print_json
+from continuum.cli.arguments import Spec, open_folder
+from continuum.cli.console import Result, Styled
 from continuum.errors import IntegrityError
 from continuum.figures import format_bytes
 from continuum.lineage.verify import Verified, verify_folder
-from continuum.runs import ExperimentFolder
 
-SCHEMA = "continuum.verify/1"
 MAX_NAMES = 3
 """Runs that are named in one line; the JSON document names all."""
 
@@ -23,41 +21,49 @@ def verify(
     fast: Annotated[
         bool, typer.Option("--fast", help="Compare presence and sizes; do not read the files.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON document.")] = False,
-) -> None:
-    """Hold every file of the folder's runs against its record; exit 8 when any differs."""
-    folder = ExperimentFolder(experiment_file(spec).parent.resolve())
-    found = verify_folder(folder, fast=fast)
-    if as_json:
-        print_json({"schema": SCHEMA, "fast": fast, "ok": not found.findings, **asdict(found)})
-    else:
-        _print(found, fast=fast)
-    if found.findings:
-        raise IntegrityError(
-            f"{len(found.findings)} thing(s) differ from their records; `continuum run --rerun "
-            "STAGE` makes a stage again, and a damaged checkpoint is never gone on from"
+) -> "Verification":
+    """Verify the checksums of all run files; exit 8 when any differs."""
+    return Verification(verify_folder(open_folder(spec), fast=fast), fast)
+
+
+@dataclass(frozen=True)
+class Verification(Result):
+    """What was compared, and what differs."""
+
+    schema = "continuum.verify/1"
+    found: Verified
+    fast: bool
+
+    def as_json(self) -> dict[str, Any]:
+        return {"fast": self.fast, "ok": not self.found.findings, **asdict(self.found)}
+
+    def parts(self) -> Iterator[str | Styled]:
+        found = self.found
+        for it in found.findings:
+            yield Styled(f"runs/{it.run}: {it.what}: {it.problem}", "red")
+        how = "presence and sizes compared" if self.fast else "every byte read"
+        yield (
+            f"{found.num_runs:,} runs, {found.num_checkpoints:,} checkpoints, "
+            f"{format_bytes(found.num_bytes)}: {how}"
         )
+        yield from _runs(
+            found.not_proved,
+            "consistent, not proved (neither continuum.lock nor a run made "
+            "from it has its seal; `continuum lock` records it)",
+        )
+        yield from _runs(found.not_sealed, "not sealed (made by an earlier release)")
+
+    def finish(self) -> None:
+        if self.found.findings:
+            raise IntegrityError(
+                f"{len(self.found.findings)} item(s) failed verification; `continuum run --rerun "
+                "STAGE` makes a stage again, and a corrupt checkpoint is never resumed from"
+            )
 
 
-def _print(found: Verified, *, fast: bool) -> None:
-    for finding in found.findings:
-        show_line(f"runs/{finding.run}: {finding.what}: {finding.problem}", "red")
-    how = "by presence and size" if fast else "every byte"
-    show_line(
-        f"{found.num_runs:,} runs, {found.num_checkpoints:,} checkpoints, "
-        f"{format_bytes(found.num_bytes)} looked at, {how}"
-    )
-    _print_runs(
-        found.not_proved,
-        "consistent, not proved (neither continuum.lock nor a run made "
-        "from it has its seal; `continuum lock` records it)",
-    )
-    _print_runs(found.not_sealed, "not sealed (made by an earlier release)")
-
-
-def _print_runs(names: tuple[str, ...], what: str) -> None:
+def _runs(names: tuple[str, ...], what: str) -> Iterator[Styled]:
     """Name the runs that something is true of, the first ones by name."""
     if names:
         more = f" and {len(names) - MAX_NAMES:,} more" if len(names) > MAX_NAMES else ""
         shown = ", ".join(f"runs/{name}" for name in names[:MAX_NAMES])
-        show_line(f"{what}: {shown}{more}", "yellow")
+        yield Styled(f"{what}: {shown}{more}", "yellow")

@@ -1,27 +1,30 @@
 """Compare two plans: which fields changed, what must run again for it, and what that takes."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
 
+from continuum.changes import (
+    Change,
+    Snapshot,
+    changes,
+    of_fields,
+    of_identity,
+    of_locked,
+    of_packages,
+    of_precision,
+)
 from continuum.costs import KEPT
 from continuum.diff.sides import Side
-from continuum.fields import field_values
-from continuum.fingerprint import ABSENT
-from continuum.history import explain_identities, explain_inputs, told_apart
-from continuum.lock import Lock
 from continuum.plan import Plan, PlannedStage
-from continuum.reasons import (
-    FieldChanged,
-    Reason,
-    changed_fields,
-)
 
 SCHEMA = "continuum.diff/1"
 Status = Literal["added", "removed", "again", "renamed", "reused", "same"]
 """`again`: the same stage with another identity; `reused`: changed only in how it is done."""
 SUMMED = ("tokens", "flops", "disk_bytes")
 DOES_WORK = ("added", "again")
+CAUSES = ("input", "file", "selected")
+LOCKED = ("pin", "metric", "artifact", "precision")
 
 
 @dataclass(frozen=True)
@@ -31,9 +34,9 @@ class StageDiff:
     name: str
     kind: str
     status: Status
-    changes: tuple[FieldChanged, ...]
+    changes: tuple[Change, ...]
     """Every field that differs, whatever its role."""
-    causes: tuple[Reason, ...]
+    causes: tuple[Change, ...]
     """Local files and stages above it that differ."""
     before: Mapping[str, int | float]
     """Tokens, steps, FLOPs, bytes: what is known."""
@@ -61,10 +64,13 @@ class LockChange:
 
     stage: str
     """Empty for the versions of the whole experiment."""
-    what: Literal["version", "pin", "metric", "precision", "artifact"]
-    name: str
-    old: str | float | None
-    new: str | float | None
+    change: Change
+
+    def as_json(self) -> dict[str, Any]:
+        """The change's part of the document."""
+        it = self.change
+        what = "version" if it.what == "package" else it.what
+        return {"stage": self.stage, "what": what, "name": it.name, "old": it.old, "new": it.new}
 
 
 @dataclass(frozen=True)
@@ -74,7 +80,7 @@ class Diff:
     before: str
     after: str
     """The sides, as the user named them."""
-    experiment: tuple[FieldChanged, ...]
+    experiment: tuple[Change, ...]
     """Fields outside the stages."""
     stages: tuple[StageDiff, ...]
     """Those of the second side in their order, then those that are gone."""
@@ -117,7 +123,7 @@ class Diff:
             "run_again": [stage.name for stage in self.work],
             "work": self.work_cost(),
             "total_change": self.total_change(),
-            "lock": [asdict(change) for change in self.lock],
+            "lock": [change.as_json() for change in self.lock],
         }
 
 
@@ -127,19 +133,13 @@ def compare(before: Side, after: Side) -> Diff:
     names = _former_names(old, new)
     stages = [_stage_diff(old, names.get(p.name), new, p.name) for p in new]
     gone = [p.name for p in old if p.name not in names.values()]
+    head, new_head = (of_fields(p.experiment.model_copy(update={"stages": {}})) for p in (old, new))
     return Diff(
         before=before.label,
         after=after.label,
-        experiment=tuple(
-            change
-            for change in changed_fields(old.experiment, new.experiment)
-            if not change.path.startswith("stages.")
-        ),
+        experiment=tuple(changes(head, new_head, ("field",))),
         stages=(*stages, *(_stage_diff(old, name, new, None) for name in gone)),
-        lock=(
-            *_lock_changes(old.lock, new.lock, names),
-            *_precision_changes(old, new, names),
-        ),
+        lock=tuple(_lock_changes(old, new, {was: name for name, was in names.items()})),
     )
 
 
@@ -168,45 +168,28 @@ def _stage_diff(before: Plan, former: str | None, after: Plan, name: str | None)
     new = after.stages[name] if name is not None else None
     either = new or old
     assert either is not None, "a stage is on one side at least"
-    changes: tuple[FieldChanged, ...] = ()
-    causes: tuple[Reason, ...] = ()
+    told: tuple[Change, ...] = ()
+    causes: tuple[Change, ...] = ()
     if old is None or new is None:
         status: Status = "removed" if new is None else "added"
     else:
-        changes = tuple(_field_changes(old, new))
         is_same = old.fingerprint == new.fingerprint
-        if not is_same:
-            causes = (
-                *explain_inputs(_inputs(before, old), _inputs(after, new)),
-                *explain_identities(old.identity, new.identity, with_stage=False),
-            )
-        unchanged: Status = "reused" if changes else "same"
+        sides = of_identity(old.identity), of_identity(new.identity)
+        told = tuple(changes(*sides, ("field",)))
+        causes = () if is_same else tuple(changes(*sides, CAUSES))
+        unchanged: Status = "reused" if told else "same"
         status = "again" if not is_same else "renamed" if former != name else unchanged
     return StageDiff(
         name=either.name,
         kind=either.stage.kind,
         status=status,
-        changes=changes,
+        changes=told,
         causes=causes,
         before=_figures(old),
         after=_figures(new),
         parents=tuple(dict.fromkeys(ref.stage for ref in either.refs)),
         was=former if status == "renamed" else None,
     )
-
-
-def _inputs(plan: Plan, planned: PlannedStage) -> dict[str, tuple[str, ...]]:
-    return {str(ref): (plan.stages[ref.stage].fingerprint,) for ref in planned.refs}
-
-
-def _field_changes(old: PlannedStage, new: PlannedStage) -> Iterator[FieldChanged]:
-    if type(old.stage) is type(new.stage):
-        yield from told_apart(changed_fields(old.stage, new.stage), old.identity, new.identity)
-        return
-    yield FieldChanged("kind", old.stage.kind, new.stage.kind, "identity")
-    for item in field_values(new.stage):
-        if item.path != "kind":
-            yield FieldChanged(item.path, ABSENT, item.value, item.role)
 
 
 def _figures(planned: PlannedStage | None) -> dict[str, int | float]:
@@ -225,43 +208,24 @@ def _sum(figures: Iterable[Mapping[str, int | float]]) -> dict[str, int | float]
     return sums
 
 
-def _lock_changes(
-    old: Lock | None, new: Lock | None, former: Mapping[str, str]
-) -> Iterator[LockChange]:
-    before, after = (dict(lock.stages) if lock is not None else {} for lock in (old, new))
-    today = {was: name for name, was in former.items()}
-    before = {today.get(name, name): entry for name, entry in before.items()}
-    versions = (lock.versions if lock is not None else {} for lock in (old, new))
-    yield from _changes("", "version", *versions)
-    for name in dict.fromkeys((*after, *before)):
-        was, now = before.get(name), after.get(name)
-        yield from _changes(name, "pin", was.pins if was else {}, now.pins if now else {})
-        yield from _changes(name, "metric", was.metrics if was else {}, now.metrics if now else {})
-        digests = ({"sha256": entry.artifact} if entry else {} for entry in (was, now))
-        yield from _changes(name, "artifact", *digests)
+def _lock_changes(before: Plan, after: Plan, today: Mapping[str, str]) -> Iterator[LockChange]:
+    """What the locks say otherwise, and what `precision` became by the runs or else by the lock.
 
-
-def _precision_changes(
-    before: Plan, after: Plan, former: Mapping[str, str]
-) -> Iterator[LockChange]:
-    """What `precision` became on each side, by its runs or else by its lock, where both know."""
-    for name, was in former.items():
-        old, new = _precision(before, was), _precision(after, name)
-        if old is not None and new is not None:
-            yield from _changes(name, "precision", {"precision": old}, {"precision": new})
-
-
-def _precision(plan: Plan, name: str) -> str | None:
-    locked = plan.lock.stages.get(name) if plan.lock is not None else None
-    return plan.stages[name].run.precision() or (locked.precision if locked is not None else None)
-
-
-def _changes(
-    stage: str,
-    what: Literal["version", "pin", "metric", "precision", "artifact"],
-    old: Mapping[str, Any],
-    new: Mapping[str, Any],
-) -> Iterator[LockChange]:
+    Args:
+        today: The names on the second side by those on the first.
+    """
+    was, now = (of_packages(plan.lock.versions if plan.lock else {}) for plan in (before, after))
+    yield from (LockChange("", change) for change in changes(was, now, ("package",)))
+    old = {today.get(name, name): it for name, it in _locked(before).items()}
+    new = _locked(after)
     for name in dict.fromkeys((*new, *old)):
-        if old.get(name) != new.get(name):
-            yield LockChange(stage, what, name, old.get(name), new.get(name))
+        for change in changes(old.get(name, {}), new.get(name, {}), LOCKED):
+            yield LockChange(name, change)
+
+
+def _locked(plan: Plan) -> dict[str, Snapshot]:
+    locked = plan.lock.stages if plan.lock is not None else {}
+    found = {name: of_locked(entry) for name, entry in locked.items()}
+    return found | {
+        p.name: {**found.get(p.name, {}), **of_precision(p.run.precision())} for p in plan
+    }

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable, Iterator
 
+from continuum.changes import Change
 from continuum.diff.compare import DOES_WORK, Diff, LockChange, StageDiff
 from continuum.figures import format_bytes, format_flops, short_digest
-from continuum.reasons import FieldChanged
 from continuum.spec.emitting import in_one_line
 
 WORDS = {
@@ -61,12 +61,11 @@ def cost_in_words(figures: dict[str, int | float], *, signed: bool = False) -> s
     return ", ".join(words)
 
 
-def lock_words(change: LockChange) -> str:
-    """`pretrain: val_loss 4.26 -> 4.1 (-0.16)`, without the stage's name."""
-    if change.what == "artifact":
-        return f"artifact {short_digest(change.old)} -> {short_digest(change.new)}"
-    if change.what == "pin":
-        return f"{change.name}: {short_digest(change.old)} -> {short_digest(change.new)}"
+def lock_words(change: Change) -> str:
+    """`val_loss 4.26 -> 4.1 (-0.16)`, without the stage's name."""
+    if change.what in ("artifact", "pin"):
+        name = "artifact" if change.what == "artifact" else f"{change.name}:"
+        return f"{name} {short_digest(change.old)} -> {short_digest(change.new)}"
     old, new = (("(none)" if value is None else value) for value in (change.old, change.new))
     delta = ""
     if isinstance(change.old, (int, float)) and isinstance(change.new, (int, float)):
@@ -113,21 +112,22 @@ def _field_table(diff: Diff) -> Iterator[str]:
     yield ""
 
 
-def _field_cells(stage: str, change: FieldChanged) -> Iterator[str]:
-    yield f"`{'stages.' + stage + '.' if stage else ''}{change.path}`"
+def _field_cells(stage: str, change: Change) -> Iterator[str]:
+    yield f"`{'stages.' + stage + '.' if stage else ''}{change.name}`"
     yield _code(change.old)
     yield _code(change.new)
     yield change.role
 
 
 def _lock_table(changes: Iterable[LockChange]) -> Iterator[str]:
-    rows = [change for change in changes if change.what != "artifact"]
+    rows = [it for it in changes if it.change.what != "artifact"]
     if not rows:
         return
     yield "| lock | | |"
     yield "| --- | --- | --- |"
-    for change in rows:
-        yield f"| {change.stage or 'versions'} | {change.what} | {_escape(lock_words(change))} |"
+    for it in rows:
+        what = it.as_json()["what"]
+        yield f"| {it.stage or 'versions'} | {what} | {_escape(lock_words(it.change))} |"
     yield ""
 
 

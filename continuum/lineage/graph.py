@@ -5,7 +5,7 @@ made them. Edges say `used` (a run read it), `generated` (a run made it) and `de
 came from a model). A node's identity is its run folder and, for a checkpoint, its step.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from typing import Any, Literal
 
@@ -67,6 +67,22 @@ class Graph(BaseModel):
             *(("derived", self.node(target)) for target in derived),
             *(("used", self.node(target)) for target in used if target not in derived),
         ]
+
+    def ancestry(self, roots: Iterable[str]) -> "Graph":
+        """The nodes that these came from, with themselves and the runs that made them."""
+        found, waiting = set[str](), list(roots)
+        while waiting:
+            node = waiting.pop()
+            if node not in found:
+                found.add(node)
+                maker = self._made_by.get(node)
+                waiting += [parent.id for _, parent in self.parents(node)]
+                waiting += [maker] if maker is not None else []
+        return Graph(
+            experiment=self.experiment,
+            nodes=tuple(node for node in self.nodes if node.id in found),
+            edges=tuple(it for it in self.edges if it.source in found and it.target in found),
+        )
 
     @cached_property
     def _by_id(self) -> dict[str, Node]:

@@ -8,6 +8,7 @@ is held to what those before it leave.
 import os
 import shutil
 import tempfile
+import threading
 from collections import deque
 from collections.abc import Collection, Iterator
 from dataclasses import replace
@@ -28,12 +29,21 @@ COMPILE_BYTES = 50 << 20
 
 
 class DiskBudget:
-    """What the stages of a plan claim of the experiment's disk, in their order."""
+    """What stages claim of the experiment's disk.
 
-    def __init__(self) -> None:
+    Those of a plan claim what stays of them, in their order; those at work claim the most that they
+    hold, until they end.
+    """
+
+    def __init__(self, *, at_work: bool = False) -> None:
+        self._at_work = at_work
+        self._guard = threading.Lock()
+        self._claims: dict[Path, tuple[int, int]] = {}
+        """By the run folder: bytes in all, and those that were not there yet."""
         self._claimed_bytes = 0
-        self._free_bytes: dict[Path, int] = {}
-        """By the folder of the runs, as it was when the first stage was held to it."""
+        """Of the latter."""
+        self._free_bytes: int | None = None
+        """As it was when the last of these was claimed, or a stage had ended."""
 
     def claim(
         self, forecast: Forecast, run: StageRun, selected: Collection[int], *, again: bool = False
@@ -54,17 +64,26 @@ class DiskBudget:
         if run.is_complete and not again:
             return forecast
         there = 0 if again else _size_of(run.path)
-        wanted = at_once * need.item_bytes - there
-        free = self._free_below(run.path.parent)
-        problem = _disk_problem(need, at_once, there, free, self._claimed_bytes)
-        is_too_much = wanted + self._claimed_bytes > free
-        self._claimed_bytes += max(0, left * need.item_bytes - there)
-        return forecast.with_problems([problem] if is_too_much else [])
+        with self._guard:
+            free = self._free_bytes
+            if free is None:
+                free = self._free_bytes = free_bytes(run.path.parent)
+            claimed = self._claimed_bytes
+            total = (at_once if self._at_work else left) * need.item_bytes
+            self._claims[run.path] = (total, max(0, total - there))
+            self._claimed_bytes += max(0, total - there)
+        if at_once * need.item_bytes - there + claimed <= free:
+            return forecast
+        return forecast.with_problems([_disk_problem(need, at_once, there, free, claimed)])
 
-    def _free_below(self, folder: Path) -> int:
-        if folder not in self._free_bytes:
-            self._free_bytes[folder] = free_bytes(folder)
-        return self._free_bytes[folder]
+    def release(self, run: StageRun) -> None:
+        """Forget the claim of a stage that has ended: what it holds is no longer free."""
+        with self._guard:
+            self._claims.pop(run.path, None)
+            self._free_bytes = None
+            for path, (total, _) in self._claims.items():
+                self._claims[path] = (total, max(0, total - _size_of(path)))
+            self._claimed_bytes = sum(rest for _, rest in self._claims.values())
 
 
 def held(need: DiskNeed, selected: Collection[int] = ()) -> tuple[int, int]:

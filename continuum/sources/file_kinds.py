@@ -4,19 +4,78 @@ A kind is only named on evidence that no text gives: magic bytes that are no cha
 structure. A text that begins with "PK", "BM", "MZ" or "PAR1", or speaks of `<html>`, is none.
 """
 
+import codecs
 import re
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from functools import cached_property
+from pathlib import Path, PurePosixPath
 
-from continuum.sources.looks import Look
-
+LOOK_BYTES = 1 << 16
+"""Looked at from each end of a file."""
 MARKUP_SUFFIXES = (".html", ".htm", ".xhtml")
 """Of files that are web pages on purpose."""
 MANY_STEPS = 100
 """Of a pickle: as many are no accident."""
 MAX_POINTER_BYTES = 1024
 """A Git-LFS pointer is never longer."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """The two ends of a file; they overlap in a small one."""
+
+    head: bytes
+    tail: bytes
+    size_bytes: int | None
+    """None while it is not known, as of what is being unpacked; then there is no tail either."""
+    encoding: str = "utf-8"
+    """What its text is said to be in."""
+
+    @cached_property
+    def is_binary(self) -> bool:
+        """True if the beginning cannot be text in the stated encoding."""
+        if self.has_wide_encoding:
+            return False
+        try:
+            codecs.getincrementaldecoder(self.encoding)().decode(self.head)
+        except UnicodeError:
+            return True
+        return b"\0" in self.head
+
+    @property
+    def has_wide_encoding(self) -> bool:
+        """True if ordinary text has NUL bytes in the stated encoding."""
+        return codecs.lookup(self.encoding).name.startswith(("utf-16", "utf-32"))
+
+
+def look_at(path: Path, encoding: str = "utf-8") -> Look:
+    """The two ends of a file on disk."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        head = file.read(LOOK_BYTES)
+        file.seek(max(0, size - LOOK_BYTES))
+        return Look(head, file.read(LOOK_BYTES), size, encoding)
+
+
+def look_inside(look: Look) -> Look | None:
+    """What gzip or zstd data begins with when it is unpacked; None if it is neither or damaged."""
+    if look.head.startswith(b"\x1f\x8b"):
+        try:
+            inner = zlib.decompressobj(wbits=31).decompress(look.head, LOOK_BYTES)
+        except zlib.error:
+            return None
+    elif look.head.startswith(b"\x28\xb5\x2f\xfd"):
+        import zstandard
+
+        try:
+            inner = zstandard.ZstdDecompressor().decompressobj().decompress(look.head)[:LOOK_BYTES]
+        except zstandard.ZstdError:
+            return None
+    else:
+        return None
+    return Look(inner, b"", None, look.encoding)
 
 
 @dataclass(frozen=True)
@@ -35,16 +94,15 @@ class FileKind:
 
 def recognize(look: Look) -> FileKind | None:
     """The kind of data that is no text; None if it is no kind that is known here."""
-    if look.head.startswith(_ZIP_STARTS):
-        return _kind_of_zip(look)
     size = len(look.head) if look.size_bytes is None else look.size_bytes
     found = _first_match(look, _POINTERS) if size <= MAX_POINTER_BYTES else None
-    found = found or next((kind for start, kind in _MAGIC if look.head.startswith(start)), None)
-    if found is not None or _is_tar(look):
-        return found or TAR
+    found = found or _first_match(look, _MAGIC)
+    if found is ZIP:
+        names = look.head + look.tail  # of its members, which stand in its directory, at its end
+        found = next((kind for name, kind in _IN_ZIP if name in names), ZIP)
     # Two bytes, or a few letters, begin many a text of two bytes a character.
-    if look.has_wide_encoding:
-        return None
+    if found is not None or look.has_wide_encoding:
+        return found
     found = _first_match(look, _STRUCTURES)
     return _first_match(look, _BINARY) if found is None and look.is_binary else found
 
@@ -218,12 +276,6 @@ def _is_early_pickle(look: Look) -> bool:
     return num_steps >= MANY_STEPS
 
 
-def _kind_of_zip(look: Look) -> FileKind:
-    """By the names of its members, which stand in its directory, at its end."""
-    names = look.head + look.tail
-    return next((kind for name, kind in _IN_ZIP if name in names), ZIP)
-
-
 _EARLY_PICKLE = rb"\((?:lp|dp|ip)\d+\n|c[\w.]+\n[\w.]+\n|[\])}]q\0|\(c[\w.]+\n"
 _IN_ZIP = (
     (b"mimetypeapplication/epub+zip", EPUB),
@@ -236,40 +288,32 @@ _IN_ZIP = (
     (b"META-INF/MANIFEST.MF", JAR),
     (b".dist-info/", WHEEL),
 )
-_ZIP_STARTS = (b"PK\3\4", b"PK\5\6", b"PK\7\x08")
 _POINTERS: tuple[tuple[_Test, FileKind], ...] = (
     (rb"version https?://(?:git-lfs|hawser)\.github\.com/spec/v\d[^\n]*\n[^\0]*\boid ", LFS),
     (rb"(?:(?:\.\./)*\.git)?/annex/objects/\S+\s*\Z", ANNEX),
     (rb"# xet version \d", XET),
 )
-_MAGIC = (
-    (b"\x1f\x8b\x08", GZIP),
-    (b"\x28\xb5\x2f\xfd", ZSTD),
-    (b"\xfd7zXZ\0", XZ),
-    (b"\x5d\0\0", XZ),
-    (b"\x04\x22\x4d\x18", LZ4),
-    (b"LZIP\1", LZIP),
-    (b"7z\xbc\xaf\x27\x1c", SEVEN_ZIP),
-    (b"Rar!\x1a\7", RAR),
-    (b"ARROW1\0", ARROW),
-    (b"Obj\1", AVRO),
-    (b"\x89HDF\r\n\x1a\n", HDF5),
-    (b"\x93NUMPY\1\0", NPY),
-    (b"\x93NUMPY\2\0", NPY),
-    (b"\x93NUMPY\3\0", NPY),
-    (b"\x80\2\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19", TORCH),
-    (b"SQLite format 3\0", SQLITE),
-    (b"\x89PNG\r\n\x1a\n", IMAGE),
-    (b"II*\0", IMAGE),
-    (b"MM\0*", IMAGE),
-    (b"fLaC\0", SOUND),
-    (b"OggS\0", SOUND),
-    (b"\x1aE\xdf\xa3", SOUND),
-    (b"\x7fELF", PROGRAM),
-    (b"\0asm", PROGRAM),
-    (b"\xca\xfe\xba\xbe\0", PROGRAM),
-    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", OFFICE),
-    (b"MMIDIDX\0", TOKENS),
+_MAGIC: tuple[tuple[_Test, FileKind], ...] = (
+    (rb"PK(?:\x03\x04|\x05\x06|\x07\x08)", ZIP),
+    (rb"\x1f\x8b\x08", GZIP),
+    (rb"\x28\xb5\x2f\xfd", ZSTD),
+    (rb"\xfd7zXZ\0|\x5d\0\0", XZ),
+    (rb"\x04\x22\x4d\x18", LZ4),
+    (rb"LZIP\x01", LZIP),
+    (rb"7z\xbc\xaf\x27\x1c", SEVEN_ZIP),
+    (rb"Rar!\x1a\x07", RAR),
+    (rb"ARROW1\0", ARROW),
+    (rb"Obj\x01", AVRO),
+    (rb"\x89HDF\r\n\x1a\n", HDF5),
+    (rb"\x93NUMPY[\1-\3]\0", NPY),
+    (rb"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19", TORCH),
+    (rb"SQLite format 3\0", SQLITE),
+    (rb"\x89PNG\r\n\x1a\n|II\*\0|MM\0\*", IMAGE),
+    (rb"fLaC\0|OggS\0|\x1aE\xdf\xa3", SOUND),
+    (rb"\x7fELF|\0asm|\xca\xfe\xba\xbe\0", PROGRAM),
+    (rb"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", OFFICE),
+    (rb"MMIDIDX\0", TOKENS),
+    (_is_tar, TAR),
 )
 """Beginnings that are no text in any encoding that is in use."""
 _STRUCTURES: tuple[tuple[_Test, FileKind], ...] = (

@@ -10,7 +10,7 @@ With HF_HUB_OFFLINE the files come from the library's cache; online, what is the
 import hashlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,9 +24,8 @@ from continuum.errors import IntegrityError, PreflightError, StageFailedError
 from continuum.files import BUFFER_BYTES, sha256_file
 from continuum.sources.local_files import copy_file
 from continuum.sources.transfer import (
-    DEFAULT_RETRY,
+    PAUSES_S,
     OnProgress,
-    RetryPolicy,
     TransientError,
     disk_error,
     reason_of,
@@ -81,7 +80,7 @@ class HubRevision:
         return f"{self.repo} at revision {self.revision} (commit {self.commit[:12]})"
 
 
-def resolve(repo: str, revision: str, *, retry: RetryPolicy = DEFAULT_RETRY) -> HubRevision:
+def resolve(repo: str, revision: str, *, pauses_s: Sequence[float] = PAUSES_S) -> HubRevision:
     """The commit a branch, tag or commit means now, and its files.
 
     Raises:
@@ -98,7 +97,8 @@ def resolve(repo: str, revision: str, *, retry: RetryPolicy = DEFAULT_RETRY) -> 
                 repo, revision=revision, files_metadata=True, timeout=API_TIMEOUT_S
             )
 
-    info = with_retries(ask, what=f"{repo} at revision {revision}, from {endpoint()}", retry=retry)
+    what = f"{repo} at revision {revision}, from {endpoint()}"
+    info = with_retries(ask, what=what, pauses_s=pauses_s)
     listed = (
         HubFile(
             name=entry.rfilename,
@@ -215,19 +215,16 @@ def _translated_errors(repo: str, revision: str, target: Path | None = None) -> 
 
 
 def _refusal(error: errors.HfHubHTTPError, repo: str, revision: str) -> Exception:
-    where = f"{repo} at revision {revision}, from {endpoint()}"
-    status = error.response.status_code
+    what, status = f"{repo} at revision {revision}", error.response.status_code
+    where = f"{what}, from {endpoint()}"
     if isinstance(error, errors.GatedRepoError):
-        return PreflightError(
-            f"{repo} at revision {revision}: access is gated; ask for it at {endpoint()}/{repo}, "
-            f"then {LOGIN}"
-        )
+        page = f"{endpoint()}/{repo}"
+        return PreflightError(f"{what}: access is gated; ask for it at {page}, then {LOGIN}")
     if isinstance(error, errors.RevisionNotFoundError):
         return PreflightError(f"{where}: there is no such branch, tag or commit")
     if isinstance(error, errors.RepositoryNotFoundError) or status in {401, 404}:
-        return PreflightError(
-            f"{where}: there is no such repository, or it is private; check the name, or {LOGIN}"
-        )
+        problem = "there is no such repository, or it is private; check the name, or"
+        return PreflightError(f"{where}: {problem} {LOGIN}")
     if status == 403:
         return PreflightError(f"{where}: access is forbidden; {LOGIN}")
     if status == 416:

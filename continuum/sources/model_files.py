@@ -13,11 +13,12 @@ from continuum.sources.file_kinds import (
     SAFETENSORS,
     TORCH,
     FileKind,
+    Look,
     is_refusal,
     is_web_page,
+    look_at,
     recognize,
 )
-from continuum.sources.looks import Look, look_at
 
 GET_AGAIN = "get the file again"
 SHOWN_BYTES = 30

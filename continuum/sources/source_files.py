@@ -24,11 +24,12 @@ from continuum.sources.file_kinds import (
     WITHOUT_TEXT,
     is_web_page,
     kind_of_suffix,
+    look_at,
+    look_inside,
     recognize,
 )
 from continuum.sources.globs import label_of
 from continuum.sources.local_files import FoundFiles, LocalFile, describe_files
-from continuum.sources.looks import look_at, look_inside
 
 FORMATS = ("txt", "md", "py", "jsonl")
 COMPRESSIONS = {".gz": "gz", ".zst": "zst"}

@@ -8,8 +8,7 @@ Without one, every attempt begins at zero, so that bytes of two versions are nev
 import shutil
 import ssl
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import TypeVar
@@ -24,6 +23,8 @@ TIMEOUT_S = 60.0
 TRANSIENT_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
 MAX_RETRY_AFTER_S = 60.0
 SPARE_BYTES = 1 << 20
+PAUSES_S = (0.5, 1.0, 2.0)
+"""Before each further try, of those without new bytes between them."""
 T = TypeVar("T")
 OnProgress = Callable[[int, int | None], None]
 """Called with the bytes that are here, and how many there will be when the server says so."""
@@ -37,27 +38,11 @@ class TransientError(Exception):
         self.retry_after_s = retry_after_s
 
 
-@dataclass(frozen=True)
-class RetryPolicy:
-    """How patiently a transfer is tried again; an attempt that brought new bytes does not count."""
-
-    max_failures: int = 4
-    first_delay_s: float = 0.5
-    max_delay_s: float = 30.0
-
-    def delay_s(self, num_failures: int) -> float:
-        """The pause after so many failures in a row."""
-        return min(self.first_delay_s * 2.0 ** max(num_failures - 1, 0), self.max_delay_s)
-
-
-DEFAULT_RETRY = RetryPolicy()
-
-
 def with_retries(
     action: Callable[[], T],
     *,
     what: str,
-    retry: RetryPolicy = DEFAULT_RETRY,
+    pauses_s: Sequence[float] = PAUSES_S,
     num_arrived: Callable[[], int] = lambda: 0,
 ) -> T:
     """Return the result of `action`, tried again after a `TransientError`.
@@ -74,12 +59,12 @@ def with_retries(
             arrived = num_arrived()
             failures = 1 if arrived > most_bytes else failures + 1
             most_bytes = max(arrived, most_bytes)
-            if failures >= retry.max_failures:
+            if failures > len(pauses_s):
                 raise StageFailedError(
                     f"{what}: {error}; tried {failures} times without getting further. Check the "
                     "network (and HTTPS_PROXY), then run again"
                 ) from error
-            time.sleep(max(retry.delay_s(failures), error.retry_after_s))
+            time.sleep(max(pauses_s[failures - 1], error.retry_after_s))
 
 
 def download(
@@ -89,7 +74,7 @@ def download(
     on_progress: OnProgress,
     sha256: str | None = None,
     advice: str = "",
-    retry: RetryPolicy = DEFAULT_RETRY,
+    pauses_s: Sequence[float] = PAUSES_S,
 ) -> None:
     """Make `target` the file at `url`.
 
@@ -113,7 +98,7 @@ def download(
         is_joined = with_retries(
             lambda: _attempt(url, part, on_progress, resume=sha256 is not None),
             what=url,
-            retry=retry,
+            pauses_s=pauses_s,
             num_arrived=lambda: _size_bytes(part),
         )
         found = sha256_file(part) if sha256 is not None else None

@@ -23,10 +23,11 @@ from continuum.artifacts import (
     TokenizerFiles,
 )
 from continuum.errors import PreflightError
+from continuum.events import ByteProgress
 from continuum.files import link_or_copy
 from continuum.model_fields import ModelName
 from continuum.sources.model_files import check_model_files
-from continuum.sources.progress import ByteProgress
+from continuum.sources.source_files import sum_known
 from continuum.stage import Forecast, PlanInput, Problem, Stage, StageContext
 from continuum.text.foreign_tokenizers import foreign_tokenizer
 
@@ -131,8 +132,7 @@ class Download(Stage):
         revision = resolve(self.repo, ctx.record.pins.get(self._source, self.revision))
         partial_dir = ctx.run.path / PARTIAL_DIR / revision.commit
         wanted = self._select(revision, partial_dir)
-        sizes = [file.size_bytes for file in wanted if file.size_bytes is not None]
-        total = sum(sizes) if len(sizes) == len(wanted) else None
+        total = sum_known(file.size_bytes for file in wanted)
         progress = ByteProgress(ctx.report, num_files=len(wanted), total=total)
         for file in wanted:
             fetch_file(revision, file, partial_dir, on_progress=progress.update)
@@ -169,8 +169,7 @@ class Download(Stage):
     def _select(self, revision: "HubRevision", partial_dir: Path) -> "list[HubFile]":
         wanted = _tokenizer_files(revision) if self.wants_tokenizer else []
         if self.wants_weights:
-            config = revision.named(CONFIG_NAME)
-            wanted += [config] if config is not None else []
+            wanted += [file for file in revision.files if file.name == CONFIG_NAME]
             wanted += _weight_files(revision, partial_dir)
         return wanted
 
@@ -195,8 +194,7 @@ def _tokenizer_files(revision: "HubRevision") -> "list[HubFile]":
         foreign = foreign_tokenizer((file.name for file in revision.files), revision.repo)
         raise PreflightError(
             f"{revision}: there is neither tokenizer.json nor tokenizer.model; use a repository "
-            "that has one (a model's base model often does)"
-            + (f". {foreign}" if foreign is not None else "")
+            f"that has one (a model's base model often does){f'. {foreign}' if foreign else ''}"
         )
     return found
 

@@ -6,7 +6,6 @@ import urllib.parse
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -14,10 +13,10 @@ from pydantic import Field
 
 from continuum.artifacts import Artifact, Corpus, CorpusItem
 from continuum.errors import PreflightError
+from continuum.events import ByteProgress
 from continuum.files import link_or_copy, sha256_file
 from continuum.runs import ExperimentFolder
 from continuum.sources.local_files import FoundFiles, copy_file, find_files, find_python_files
-from continuum.sources.progress import ByteProgress
 from continuum.sources.source_files import (
     UNIX_NEWLINES,
     Reading,
@@ -92,6 +91,12 @@ class Source(Spec):
         """
         label = str(self.path or self.python)
         return TextFiles(self.find(experiment_folder), self.reading, label).checked()
+
+    def named_files(self, experiment_folder: Path) -> list[tuple[str, Path | None]]:
+        """Names, with the suffixes that say what the files are, and paths; a url has none."""
+        if self.url is not None:
+            return [(_url_name(self.url), None)]
+        return [(file.name, file.path) for file in self.texts(experiment_folder).found.files]
 
     def problems(self) -> Iterator[Problem]:
         """What does not go together."""
@@ -207,28 +212,27 @@ class Fetch(Stage):
         from continuum.text.checking import checked_corpus
 
         origins = [
-            origin
+            (index, source, name, path)
             for index, source in enumerate(self.sources)
-            for origin in _origins(index, source, ctx.experiment_folder)
+            for name, path in source.named_files(ctx.experiment_folder)
         ]
-        total = sum_known(it.path.stat().st_size if it.path else None for it in origins)
-        progress = ByteProgress(ctx.report, num_files=len(origins), total=total)
+        sizes = (path.stat().st_size if path is not None else None for *_, path in origins)
+        progress = ByteProgress(ctx.report, num_files=len(origins), total=sum_known(sizes))
         partial_dir = ctx.run.path / PARTIAL_DIR
         copied: dict[str, str] = {}
 
         def bring() -> Iterator[CorpusItem]:
-            for number, origin in enumerate(origins):
-                kept = ctx.output_dir / kept_name(number, origin.name)
-                if origin.path is not None:
-                    copy_file(origin.path, kept, progress.update)
+            for number, (index, source, name, path) in enumerate(origins):
+                kept = ctx.output_dir / kept_name(number, name)
+                if path is not None:
+                    copy_file(path, kept, progress.update)
                 else:
-                    arrived = partial_dir / f"{origin.index:05d}"
-                    _download(origin.source, arrived, progress.update, ctx.record.pins)
+                    arrived = partial_dir / f"{index:05d}"
+                    _download(source, arrived, progress.update, ctx.record.pins)
                     link_or_copy(arrived, kept)
-                source = origin.source.url or origin.name
-                item = origin.source.reading.item(kept, source=source, name=origin.name)
-                if origin.path is not None:
-                    copied[_input_name(origin.index, origin.name)] = item.sha256
+                item = source.reading.item(kept, source=source.url or name, name=name)
+                if path is not None:
+                    copied[_input_name(index, name)] = item.sha256
                 progress.next_file()
                 yield item
 
@@ -239,29 +243,9 @@ class Fetch(Stage):
         return corpus
 
 
-@dataclass(frozen=True)
-class _Origin:
-    """One file to bring."""
-
-    index: int
-    """Of its source."""
-    source: Source
-    name: str
-    """Its own, with the suffixes that say what it is."""
-    path: Path | None
-    """None when it is on the web."""
-
-
 def _input_name(index: int, name: str) -> str:
     """A local file's, in `Fetch.local_inputs`."""
     return f"{index}/{name}"
-
-
-def _origins(index: int, source: Source, experiment_folder: Path) -> list[_Origin]:
-    if source.url is not None:
-        return [_Origin(index, source, _url_name(source.url), None)]
-    files = source.texts(experiment_folder).found.files
-    return [_Origin(index, source, file.name, file.path) for file in files]
 
 
 def _download(

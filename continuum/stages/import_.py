@@ -18,6 +18,7 @@ from continuum.artifacts import (
     TokenizerFiles,
 )
 from continuum.errors import PreflightError
+from continuum.events import ByteProgress
 from continuum.files import FileDigest, hash_file, hash_tree, link_or_copy
 from continuum.runs import ExperimentFolder
 from continuum.sources.local_files import (
@@ -28,7 +29,6 @@ from continuum.sources.local_files import (
     find_folder_files,
 )
 from continuum.sources.model_files import check_model_files
-from continuum.sources.progress import ByteProgress
 from continuum.sources.source_files import (
     UNIX_NEWLINES,
     Reading,

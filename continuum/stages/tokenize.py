@@ -18,10 +18,9 @@ from continuum.artifacts import (
     TokenizerFiles,
 )
 from continuum.errors import PreflightError
-from continuum.events import Noted
+from continuum.events import ByteProgress, Noted
 from continuum.preflight.dataset import dataset_need, dataset_warnings
 from continuum.seeds import SplitSeeds
-from continuum.sources.progress import ByteProgress
 from continuum.sources.source_files import MAX_UTF8_BYTES
 from continuum.stage import (
     Forecast,

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from continuum.artifacts import Artifact, Corpus, TokenizerFiles
 from continuum.errors import PreflightError
-from continuum.sources.progress import ByteProgress
+from continuum.events import ByteProgress
 from continuum.stage import UNIT, Forecast, PlanInput, Problem, Ref, Stage, StageContext
 from continuum.text.pieces import LONG_PIECE_CHARS, Cutter
 from continuum.text.reading import read_documents

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from continuum.artifacts import Corpus, CorpusItem
 from continuum.errors import PreflightError
-from continuum.sources.looks import LOOK_BYTES
+from continuum.sources.file_kinds import LOOK_BYTES
 from continuum.sources.source_files import DEFAULT_TEXT_FIELD
 from continuum.text.content import check_block, check_packing, check_start, check_text
 from continuum.text.decoding import TextReader

@@ -15,11 +15,13 @@ from continuum.sources.file_kinds import (
     MARKUP_SUFFIXES,
     ZSTD,
     FileKind,
+    Look,
     is_refusal,
     is_web_page,
+    look_at,
+    look_inside,
     recognize,
 )
-from continuum.sources.looks import Look, look_at, look_inside
 from continuum.sources.source_files import compression_of
 from continuum.text.decoding import encoded_bytes
 

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from continuum.file_names import spelled
-from continuum.sources.file_kinds import recognize
-from continuum.sources.looks import LOOK_BYTES, look_at
+from continuum.sources.file_kinds import LOOK_BYTES, look_at, recognize
 from continuum.sources.model_files import stand_in
 
 MAX_PIECES = 200

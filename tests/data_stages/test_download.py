@@ -1,4 +1,4 @@
-"""kind: download, against a loopback Hub."""
+"""kind: download, against a loopback Hub; weights with real shapes and LitGPT's own converter."""
 
 import json
 import os
@@ -7,19 +7,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from huggingface_hub.constants import DOWNLOAD_CHUNK_SIZE
 
-from continuum.artifacts import Artifact, ModelWeights, TokenizerFiles
+from continuum.artifacts import ModelWeights, TokenizerFiles
 from continuum.errors import IntegrityError, PreflightError, StageFailedError
 from continuum.sources.hub import fetch_file, resolve
-from continuum.sources.transfer import RetryPolicy
 from continuum.stages.download import Download
+from tests.data_stages.weights import write_gpt_neox
 from tests.servers.hub import COMMIT, HubServer
 from tests.servers.texts import serve_texts
 from tests.support import make_stage, run_stage
 
 REPO = "toys/tiny"
-QUICK = RetryPolicy(max_failures=2, first_delay_s=0.01)
+WEIGHTS_REPO = "toys/pythia-14m"
+QUICK = (0.01,)
 
 
 @pytest.fixture
@@ -30,16 +32,17 @@ def repo(hub: HubServer, tokenizer_dir: Path) -> Path:
     return folder
 
 
-def download(folder: Path, **fields: Any) -> Artifact:
+def download(folder: Path, **fields: Any) -> TokenizerFiles:
     stage = make_stage(Download, folder, **{"repo": REPO, "files": "tokenizer", **fields})
-    return run_stage(stage, folder)
+    tokenizer = run_stage(stage, folder)
+    assert isinstance(tokenizer, TokenizerFiles)
+    return tokenizer
 
 
 def test_a_tokenizer_is_downloaded_at_the_commit_the_branch_means(
     hub: HubServer, repo: Path, tmp_path: Path
 ) -> None:
     tokenizer = download(tmp_path)
-    assert isinstance(tokenizer, TokenizerFiles)
     assert (tokenizer.repo, tokenizer.commit, tokenizer.num_ids) == (REPO, COMMIT, 512)
     assert hub.paths() == [
         f"/api/models/{REPO}/revision/main",
@@ -60,7 +63,6 @@ def test_only_plain_files_of_the_tokenizer_are_kept(
 def test_a_moved_branch_gives_its_new_commit(hub: HubServer, repo: Path, tmp_path: Path) -> None:
     hub.commits["main"] = "f" * 40
     tokenizer = download(tmp_path)
-    assert isinstance(tokenizer, TokenizerFiles)
     assert tokenizer.commit == "f" * 40
 
 
@@ -116,7 +118,7 @@ def test_the_token_is_sent_and_never_shown(
         download(tmp_path)
     assert "hf_wrong" not in str(error.value)
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
-    assert isinstance(download(tmp_path), TokenizerFiles)
+    download(tmp_path)
 
 
 def test_a_gated_repository_says_where_to_ask(hub: HubServer, repo: Path, tmp_path: Path) -> None:
@@ -151,7 +153,7 @@ def test_a_repository_without_a_vocabulary_is_refused(
 
 def test_a_busy_hub_is_asked_again(hub: HubServer, repo: Path) -> None:
     hub.failures = [503]
-    assert resolve(REPO, "main", retry=QUICK).commit == COMMIT
+    assert resolve(REPO, "main", pauses_s=QUICK).commit == COMMIT
 
 
 @pytest.mark.parametrize(
@@ -162,7 +164,7 @@ def test_a_hub_that_stays_busy_is_an_error(
 ) -> None:
     hub.failures = [status] * 9
     with pytest.raises(StageFailedError, match=f"{REPO} at revision main.*{message}"):
-        resolve(REPO, "main", retry=QUICK)
+        resolve(REPO, "main", pauses_s=QUICK)
 
 
 def test_an_unreachable_hub_says_what_to_check(
@@ -170,7 +172,7 @@ def test_an_unreachable_hub_says_what_to_check(
 ) -> None:
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(StageFailedError, match=r"cannot be reached.*HF_ENDPOINT"):
-        resolve(REPO, "main", retry=QUICK)
+        resolve(REPO, "main", pauses_s=QUICK)
 
 
 def test_offline_an_empty_cache_is_a_clear_error(
@@ -191,7 +193,6 @@ def test_offline_the_library_s_cache_is_used(
     hub.requests.clear()
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     tokenizer = download(tmp_path)
-    assert isinstance(tokenizer, TokenizerFiles)
     assert (tokenizer.commit, hub.requests) == (COMMIT, [])
     assert not any(path.is_symlink() for path in tokenizer.path.iterdir())
 
@@ -205,7 +206,7 @@ def test_a_damaged_file_in_the_cache_is_fetched_again(
         REPO, "tokenizer.json", endpoint=hub.url, cache_dir=tmp_path / "hf" / "hub"
     )
     Path(cached).resolve().write_bytes(b"{}")
-    assert isinstance(download(tmp_path), TokenizerFiles)
+    download(tmp_path)
 
 
 def test_a_file_fetched_before_is_not_fetched_again(
@@ -216,19 +217,17 @@ def test_a_file_fetched_before_is_not_fetched_again(
     assert len([path for path in hub.paths() if "/resolve/" in path]) == 1
 
 
-@pytest.mark.parametrize(
-    ("fields", "types"),
-    [
-        ({"files": "tokenizer"}, (TokenizerFiles,)),
-        ({"files": "weights", "model": "pythia-14m"}, (ModelWeights,)),
-        ({"files": "all", "model": "pythia-14m"}, (ModelWeights, TokenizerFiles)),
-    ],
-)
-def test_the_result_s_types_follow_from_the_files(
-    fields: dict[str, str], types: tuple[type[Artifact], ...], tmp_path: Path
-) -> None:
-    stage = make_stage(Download, tmp_path, repo="EleutherAI/pythia-14m", **fields)
-    assert stage.output_types() == types
+def test_the_result_s_types_follow_from_the_files(tmp_path: Path) -> None:
+    fields = {"repo": "EleutherAI/pythia-14m"}
+    types = {
+        files: make_stage(Download, tmp_path, files=files, **fields).output_types()
+        for files in ("tokenizer", "weights", "all")
+    }
+    assert types == {
+        "tokenizer": (TokenizerFiles,),
+        "weights": (ModelWeights,),
+        "all": (ModelWeights, TokenizerFiles),
+    }
 
 
 @pytest.mark.parametrize(
@@ -262,3 +261,30 @@ def test_an_index_that_does_not_fit_is_refused(
     (repo / "model.safetensors.index.json").write_text(json.dumps(index))
     with pytest.raises(PreflightError, match=r"safetensors\.index\.json (names it|is not)"):
         download(tmp_path, files="weights", model="pythia-14m")
+
+
+@pytest.mark.slow
+def test_weights_are_fetched_at_one_commit_and_converted_for_litgpt(
+    hub: HubServer, tokenizer_dir: Path, tmp_path: Path
+) -> None:
+    folder = hub.root / WEIGHTS_REPO
+    shutil.copytree(tokenizer_dir, folder)
+    (folder / "pytorch_model.bin").write_bytes(b"the same weights once more")
+    original = write_gpt_neox(folder, "pythia-14m")
+    hub.drop_after = [10_000_000]
+    weights = run_stage(make_stage(Download, tmp_path, repo=WEIGHTS_REPO, files="all"), tmp_path)
+    assert isinstance(weights, ModelWeights)
+    assert (weights.repo, weights.commit) == (WEIGHTS_REPO, COMMIT)
+    assert {file.path for file in weights.files} == {
+        "config.json",
+        "lit_model.pth",
+        "model_config.yaml",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    }
+    converted = torch.load(weights.path / "lit_model.pth", weights_only=True)
+    embedding = original["gpt_neox.embed_in.weight"]
+    assert torch.equal(converted["transformer.wte.weight"], embedding)
+    assert isinstance(weights.view(TokenizerFiles), TokenizerFiles)
+    assert weights.model_config_fields["name"] == "pythia-14m"
+    assert not any("pytorch_model" in path for path in hub.paths())

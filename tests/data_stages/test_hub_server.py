@@ -2,9 +2,8 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
-from huggingface_hub import HfApi, hf_hub_download
+from huggingface_hub import HfApi
 
 from tests.servers.hub import COMMIT, HubServer
 
@@ -25,13 +24,6 @@ def test_the_tree_and_the_info_agree(hub: HubServer) -> None:
     tree = {entry.path for entry in api.list_repo_tree(REPO, revision=COMMIT)}
     assert info.sha == COMMIT
     assert {entry.rfilename for entry in info.siblings or ()} == tree
-
-
-def test_the_library_downloads_with_head_and_get(hub: HubServer, tmp_path: Path) -> None:
-    make_repo(hub)
-    found = hf_hub_download(REPO, "large.bin", endpoint=hub.url, local_dir=tmp_path / "x")
-    assert Path(found).read_bytes() == b"x" * 5000
-    assert hub.paths("HEAD") == [f"/{REPO}/resolve/main/large.bin"]
 
 
 def test_the_server_runs_as_a_program(hub: HubServer) -> None:

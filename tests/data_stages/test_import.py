@@ -4,19 +4,13 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 import torch
 from litdata.streaming import Cache, TokensLoader
 
-from continuum.artifacts import (
-    Artifact,
-    Corpus,
-    ModelWeights,
-    TokenizedDataset,
-    TokenizerFiles,
-)
+from continuum.artifacts import Artifact, Corpus, ModelWeights, TokenizedDataset, TokenizerFiles
 from continuum.errors import IntegrityError, PreflightError
 from continuum.stage import Stage
 from continuum.stages.import_ import TYPES, Import
@@ -24,13 +18,25 @@ from continuum.text.reading import read_documents
 from tests.data_stages.weights import write_litgpt_weights
 from tests.support import make_stage, run_stage
 
+ArtifactT = TypeVar("ArtifactT", bound=Artifact)
+
 
 def importing(folder: Path, what: str, **fields: Any) -> Stage:
     return make_stage(Import, folder, **{"as": what, **fields})
 
 
-def take(folder: Path, what: str, **fields: Any) -> Artifact:
-    return run_stage(importing(folder, what, **fields), folder)
+def take(cls: type[ArtifactT], folder: Path, what: str, **fields: Any) -> ArtifactT:
+    taken = run_stage(importing(folder, what, **fields), folder)
+    assert isinstance(taken, cls)
+    return taken
+
+
+def take_weights(folder: Path, **fields: Any) -> ModelWeights:
+    return take(ModelWeights, folder, "weights", path="model", **fields)
+
+
+def take_corpus(folder: Path, **fields: Any) -> Corpus:
+    return take(Corpus, folder, "corpus", **fields)
 
 
 def take_dataset(folder: Path, tokenizer: TokenizerFiles) -> TokenizedDataset:
@@ -40,11 +46,24 @@ def take_dataset(folder: Path, tokenizer: TokenizerFiles) -> TokenizedDataset:
     return dataset
 
 
+def refusal(folder: Path, what: str, **fields: Any) -> str:
+    """Why the plan refuses it."""
+    stage = importing(folder, what, **fields)
+    (found,) = stage.forecast({}, folder).problems
+    assert found.path == ("path",)
+    assert stage.local_inputs(folder) == {} or what == "weights"
+    return found.message
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    write_litgpt_weights(tmp_path / "model")
+    return tmp_path / "model"
+
+
 @pytest.fixture
 def tokenizer(tokenizer_dir: Path, tmp_path: Path) -> TokenizerFiles:
-    taken = take(tmp_path, "tokenizer", path=str(tokenizer_dir))
-    assert isinstance(taken, TokenizerFiles)
-    return taken
+    return take(TokenizerFiles, tmp_path, "tokenizer", path=str(tokenizer_dir))
 
 
 def write_chunks(folder: Path, *, highest: int = 500, dtype: torch.dtype = torch.int32) -> None:
@@ -60,12 +79,12 @@ def test_a_tokenizer_is_checked_and_inspected(tokenizer: TokenizerFiles) -> None
     assert [file.path for file in tokenizer.files] == ["tokenizer.json", "tokenizer_config.json"]
 
 
-def test_weights_come_with_their_config_and_tokenizer(tokenizer_dir: Path, tmp_path: Path) -> None:
-    write_litgpt_weights(tmp_path / "model")
-    shutil.copytree(tokenizer_dir, tmp_path / "model", dirs_exist_ok=True)
-    (tmp_path / "model" / "notes.txt").write_text("not part of it")
-    weights = take(tmp_path, "weights", path="model")
-    assert isinstance(weights, ModelWeights)
+def test_weights_come_with_their_config_and_tokenizer(
+    tokenizer_dir: Path, model: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(tokenizer_dir, model, dirs_exist_ok=True)
+    (model / "notes.txt").write_text("not part of it")
+    weights = take_weights(tmp_path)
     assert weights.model_config_fields["n_embd"] == 16
     assert weights.tokenizer is not None
     assert weights.vocabulary_digest == weights.tokenizer.vocabulary_digest
@@ -77,60 +96,61 @@ def write_hub_config(folder: Path, *, tied: bool) -> None:
     (folder / "config.json").write_text(text)
 
 
-def test_config_json_says_whether_weights_are_tied(tmp_path: Path) -> None:
-    write_litgpt_weights(tmp_path / "model")
-    write_hub_config(tmp_path / "model", tied=True)
+def test_config_json_says_whether_weights_are_tied(model: Path, tmp_path: Path) -> None:
+    write_hub_config(model, tied=True)
     planned = importing(tmp_path, "weights", path="model").forecast({}, tmp_path).architecture
     assert planned is not None
     assert planned.tied
     with pytest.raises(PreflightError, match="differ, and the model's embeddings are to be tied"):
-        take(tmp_path, "weights", path="model")
-    path = tmp_path / "model" / "lit_model.pth"
+        take_weights(tmp_path)
+    path = model / "lit_model.pth"
     state = torch.load(path, weights_only=True)
     torch.save({**state, "lm_head.weight": state["transformer.wte.weight"]}, path)
-    weights = take(tmp_path, "weights", path="model")
-    assert isinstance(weights, ModelWeights)
+    weights = take_weights(tmp_path)
     assert weights.is_tied
     assert "config.json" in {file.path for file in weights.files}
 
 
-def test_weights_that_were_trained_apart_are_taken_when_that_is_stated(tmp_path: Path) -> None:
-    write_litgpt_weights(tmp_path / "model")
-    write_hub_config(tmp_path / "model", tied=True)
-    weights = take(tmp_path, "weights", path="model", tied=False)
-    assert isinstance(weights, ModelWeights)
+def test_weights_that_were_trained_apart_are_taken_when_that_is_stated(
+    model: Path, tmp_path: Path
+) -> None:
+    write_hub_config(model, tied=True)
+    weights = take_weights(tmp_path, tied=False)
     assert (weights.tied, weights.is_tied) == (False, False)
 
 
-def test_weights_may_come_without_a_tokenizer(tmp_path: Path) -> None:
-    write_litgpt_weights(tmp_path / "model")
-    weights = take(tmp_path, "weights", path="model")
-    assert isinstance(weights, ModelWeights)
+def test_weights_may_come_without_a_tokenizer(model: Path, tmp_path: Path) -> None:
+    weights = take_weights(tmp_path)
     assert (weights.tokenizer, weights.vocabulary_digest) == (None, None)
     assert (weights.tokens_total, weights.has_known_total) == (0, False)
     assert weights.summary() == "unknown tokens in its ancestry"
 
 
-def test_a_training_checkpoint_is_to_be_converted_first(tmp_path: Path) -> None:
-    write_litgpt_weights(tmp_path / "model")
-    path = tmp_path / "model" / "lit_model.pth"
-    torch.save({"model": torch.load(path, weights_only=True), "step_count": 1}, path)
-    with pytest.raises(PreflightError, match=r"training checkpoint.*convert"):
-        take(tmp_path, "weights", path="model")
+def _in_training(state: dict[str, Any]) -> dict[str, Any]:
+    return {"model": state, "step_count": 1}
 
 
-def test_weights_of_another_shape_are_refused(tmp_path: Path) -> None:
-    write_litgpt_weights(tmp_path / "model")
-    path = tmp_path / "model" / "lit_model.pth"
-    state = torch.load(path, weights_only=True)
-    state["lm_head.weight"] = state["lm_head.weight"][:-1].clone()
-    torch.save(state, path)
-    with pytest.raises(PreflightError, match="does not fit model_config"):
-        take(tmp_path, "weights", path="model")
+def _of_another_shape(state: dict[str, Any]) -> dict[str, Any]:
+    return {**state, "lm_head.weight": state["lm_head.weight"][:-1].clone()}
 
 
-def test_the_plan_knows_the_architecture_of_weights(tmp_path: Path) -> None:
-    write_litgpt_weights(tmp_path / "model")
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (_in_training, r"training checkpoint.*convert"),
+        (_of_another_shape, "does not fit model_config"),
+    ],
+)
+def test_weights_that_are_none_are_refused(
+    edit: Callable[[dict[str, Any]], dict[str, Any]], message: str, model: Path, tmp_path: Path
+) -> None:
+    path = model / "lit_model.pth"
+    torch.save(edit(torch.load(path, weights_only=True)), path)
+    with pytest.raises(PreflightError, match=message):
+        take_weights(tmp_path)
+
+
+def test_the_plan_knows_the_architecture_of_weights(model: Path, tmp_path: Path) -> None:
     stage = importing(tmp_path, "weights", path="model")
     architecture = stage.forecast({}, tmp_path).architecture
     assert architecture is not None
@@ -210,10 +230,7 @@ def test_a_folder_that_is_no_dataset_is_refused_by_the_plan(
 ) -> None:
     write_chunks(tmp_path / "data" / "train")
     damage(tmp_path / "data" / "train")
-    stage = importing(tmp_path, "dataset", path="data", tokenizer="tok")
-    (problem,) = map(str, stage.forecast({}, tmp_path).problems)
-    assert message in problem
-    assert stage.local_inputs(tmp_path) == {}
+    assert message in refusal(tmp_path, "dataset", path="data", tokenizer="tok")
 
 
 @pytest.mark.parametrize("path", ["texts", "texts/**/*.txt"], ids=["folder", "glob"])
@@ -222,8 +239,7 @@ def test_a_corpus_is_a_folder_or_a_glob(path: str, tmp_path: Path) -> None:
     (tmp_path / "texts" / "b.txt").write_bytes(b"b")
     (tmp_path / "texts" / "sub" / "a.txt").write_bytes(b"\xe9")
     fields = {"path": path, "encoding": "latin-1"}
-    corpus = take(tmp_path, "corpus", **fields)
-    assert isinstance(corpus, Corpus)
+    corpus = take_corpus(tmp_path, **fields)
     assert [item.source for item in corpus.items] == ["b.txt", "sub/a.txt"]
     assert importing(tmp_path, "corpus", **fields).forecast({}, tmp_path).max_text_bytes == 6
 
@@ -231,7 +247,7 @@ def test_a_corpus_is_a_folder_or_a_glob(path: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("link", [True, False])
 def test_files_are_linked_only_when_asked(*, link: bool, tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes(b"a")
-    corpus = take(tmp_path, "corpus", path="a.txt", link=link)
+    corpus = take_corpus(tmp_path, path="a.txt", link=link)
     (file,) = corpus.files
     assert (corpus.path / file.path).samefile(tmp_path / "a.txt") is link
 
@@ -245,11 +261,10 @@ def test_linking_is_not_identity_and_neither_is_the_path(tmp_path: Path) -> None
 def test_texts_are_read_with_newlines_unless_their_ends_are_kept(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes(b"a\r\nb")
     corpora = [
-        take(tmp_path, "corpus", path="a.txt", **fields) for fields in ({}, {"newlines": "keep"})
+        take_corpus(tmp_path, path="a.txt", **fields) for fields in ({}, {"newlines": "keep"})
     ]
     read = []
     for corpus in corpora:
-        assert isinstance(corpus, Corpus)
         read += ["".join(document.fragments) for document in read_documents(corpus)]
     assert read == ["a\nb", "a\r\nb"]
 
@@ -257,9 +272,8 @@ def test_texts_are_read_with_newlines_unless_their_ends_are_kept(tmp_path: Path)
 def test_lines_without_a_text_are_skipped_when_asked(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_bytes(b'{"m": {"t": "a"}}\n{"m": null}\n')
     with pytest.raises(PreflightError, match=r"line 2: 'm\.t' is null"):
-        take(tmp_path, "corpus", path="a.jsonl", text_field="m.t")
-    corpus = take(tmp_path, "corpus", path="a.jsonl", text_field="m.t", missing="skip")
-    assert isinstance(corpus, Corpus)
+        take_corpus(tmp_path, path="a.jsonl", text_field="m.t")
+    corpus = take_corpus(tmp_path, path="a.jsonl", text_field="m.t", missing="skip")
     assert corpus.counts is not None
     assert (corpus.counts.num_documents, corpus.counts.num_skipped) == (1, 1)
 
@@ -279,33 +293,20 @@ def test_a_default_that_is_stated_is_no_other_identity(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["tokenizer", "weights", "dataset", "corpus"])
 def test_what_is_missing_is_known_to_the_plan(kind: str, tmp_path: Path) -> None:
-    stage = importing(tmp_path, kind, path="none")
-    (problem,) = map(str, stage.forecast({}, tmp_path).problems)
-    assert problem.startswith("none")
-    assert stage.local_inputs(tmp_path) == {}
+    assert refusal(tmp_path, kind, path="none").startswith("none")
 
 
-@pytest.mark.parametrize(
-    ("kind", "message"),
-    [
-        ("tokenizer", "neither tokenizer.json nor tokenizer.model"),
-        ("weights", "lit_model.pth is missing"),
-    ],
-)
-def test_an_empty_folder_is_known_to_the_plan(kind: str, message: str, tmp_path: Path) -> None:
+def test_an_empty_folder_is_known_to_the_plan(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    stage = importing(tmp_path, kind, path="empty")
-    (problem,) = map(str, stage.forecast({}, tmp_path).problems)
-    assert message in problem
+    said = refusal(tmp_path, "tokenizer", path="empty")
+    assert "neither tokenizer.json nor tokenizer.model" in said
+    assert "lit_model.pth is missing" in refusal(tmp_path, "weights", path="empty")
 
 
 @pytest.mark.parametrize("text", ["[", "1", "n_embd: x", "unknown: 3"])
-def test_a_broken_model_config_is_known_to_the_plan(text: str, tmp_path: Path) -> None:
-    write_litgpt_weights(tmp_path / "model")
-    (tmp_path / "model" / "model_config.yaml").write_text(text)
-    stage = importing(tmp_path, "weights", path="model")
-    (problem,) = map(str, stage.forecast({}, tmp_path).problems)
-    assert "not a LitGPT model config" in problem
+def test_a_broken_model_config_is_known_to_the_plan(text: str, model: Path, tmp_path: Path) -> None:
+    (model / "model_config.yaml").write_text(text)
+    assert "not a LitGPT model config" in refusal(tmp_path, "weights", path="model")
 
 
 @pytest.mark.parametrize(
@@ -328,16 +329,10 @@ def test_fields_that_do_not_go_together_are_problems(
     assert problem.path == (path,)
 
 
-@pytest.mark.parametrize(
-    ("kind", "types"),
-    [
-        ("tokenizer", (TokenizerFiles,)),
-        ("weights", (ModelWeights,)),
-        ("dataset", (TokenizedDataset,)),
-        ("corpus", (Corpus,)),
-    ],
-)
-def test_the_result_s_type_follows_from_as(
-    kind: str, types: tuple[type[Artifact], ...], tmp_path: Path
-) -> None:
-    assert importing(tmp_path, kind, path="x").output_types() == types
+def test_the_result_s_type_follows_from_as(tmp_path: Path) -> None:
+    assert {what: importing(tmp_path, what, path="x").output_types() for what in TYPES} == {
+        "tokenizer": (TokenizerFiles,),
+        "weights": (ModelWeights,),
+        "dataset": (TokenizedDataset,),
+        "corpus": (Corpus,),
+    }

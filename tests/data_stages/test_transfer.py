@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 
 from continuum.errors import IntegrityError, StageFailedError
-from continuum.sources.transfer import RetryPolicy, download
+from continuum.sources.transfer import download
 from tests.servers.texts import TextServer, serve_texts
 
 BODY = b"".join(b"line %06d of a book\n" % number for number in range(5000))
 OTHER = BODY.upper()
 SHA256 = hashlib.sha256(BODY).hexdigest()
-QUICK = RetryPolicy(max_failures=3, first_delay_s=0.01)
+QUICK = (0.01, 0.01)
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def fetch(texts: TextServer, folder: Path, *, sha256: str | None = SHA256) -> by
 
 
 def get(url: str, target: Path, sha256: str | None = None) -> None:
-    download(url, target, on_progress=lambda *_: None, sha256=sha256, retry=QUICK)
+    download(url, target, on_progress=lambda *_: None, sha256=sha256, pauses_s=QUICK)
 
 
 def test_a_dropped_connection_is_resumed_where_it_broke(texts: TextServer, tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ def test_a_server_that_stays_overloaded_is_an_error(texts: TextServer, tmp_path:
     texts.unavailable = 99
     with pytest.raises(StageFailedError, match="the server answered 503; tried 3 times"):
         fetch(texts, tmp_path)
-    assert len(texts.requests) == QUICK.max_failures
+    assert len(texts.requests) == 3
 
 
 def test_a_connection_that_always_breaks_at_one_place_is_given_up(
@@ -99,7 +99,7 @@ def test_a_connection_that_always_breaks_at_one_place_is_given_up(
     texts.understands_range, texts.drop_after = False, [40_000] * 99
     with pytest.raises(StageFailedError, match="received 40000 bytes, expected 110000"):
         fetch(texts, tmp_path)
-    assert len(texts.requests) <= QUICK.max_failures + 1
+    assert len(texts.requests) <= 4
 
 
 def test_a_complete_file_with_the_stated_hash_needs_no_server(

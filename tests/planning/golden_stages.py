@@ -99,9 +99,9 @@ def _fingerprints(plan: Plan) -> dict[str, str]:
 
 def _fingerprint(planned: PlannedStage) -> str:
     """The stage's own; of files that come with Python, whose bytes differ, only the names count."""
-    stage = planned.stage
+    stage, payload = planned.stage, planned.identity.payload
     if isinstance(stage, Fetch) and any(source.python for source in stage.sources):
-        return fingerprint({**planned.identity, "files": sorted(planned.identity["files"])})
+        return fingerprint({**payload, "files": sorted(payload["files"])})
     return planned.fingerprint
 
 

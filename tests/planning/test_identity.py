@@ -176,7 +176,9 @@ def test_a_change_reaches_all_below_it_and_nothing_else(
 
 
 def test_what_makes_no_texts_is_still_found_by_its_earlier_name(golden: Path) -> None:
-    earlier = {planned.name for planned in plan_with(golden) if planned.earlier is not None}
+    earlier = {
+        planned.name for planned in plan_with(golden) if planned.identity.earlier is not None
+    }
     assert earlier == {
         "download_tokenizer",
         "download_all",
@@ -203,6 +205,6 @@ def test_neither_the_place_nor_the_machine_counts(
     elsewhere = prepare(tmp_path / "quite" / "another place")
     assert fingerprints_of(elsewhere) == fingerprints
     for planned in plan_with(elsewhere):
-        payload = json.dumps(planned.identity)
+        payload = json.dumps(planned.identity.payload)
         assert not {str(tmp_path), os.uname().nodename} & set(payload.split('"')), planned.name
         assert "null" not in payload, planned.name

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
-from continuum.lock import HEADER, Finished, parse_lock, renew_lock
+from continuum.lock import HEADER, parse_lock
+from continuum.locking import renew_lock
 from continuum.plan import Request
 from continuum.provenance import package_versions
 from continuum.records import STAGE_SCHEMA
@@ -141,11 +142,6 @@ def test_a_lock_reads_as_it_was_written(small: Write) -> None:
     assert parse_lock(numbers.as_yaml(), "it") == numbers
 
 
-def finished(folder: Path, *names: str) -> list[Finished]:
-    plan = plan_of(folder)
-    return [Finished(p.name, p.stage, p.fingerprint, p.run) for p in plan if p.name in names]
-
-
 def record_versions(folder: Path, stage: str, **versions: str) -> None:
     """Let the stage's record say it was made with these versions."""
     from continuum.files import write_json
@@ -160,15 +156,14 @@ def test_versions_are_told_once_and_per_stage_where_they_differ(small: Write) ->
     folder = small()
     run(folder)
     record_versions(folder, "book", torch="1.0")
-    names = ("book", "notes", "tokenizer")
-    lock = renew_lock(None, "small", names, finished(folder, *names))
+    lock = renew_lock(None, plan_of(folder), ("book", "notes", "tokenizer"))
     assert lock is not None
     assert {n: s.versions for n, s in lock.stages.items() if s.versions} == {
         "book": {"torch": "1.0"}
     }
     for name in ("notes", "tokenizer"):
         record_versions(folder, name, torch="1.0")
-    renewed = renew_lock(lock, "small", names, finished(folder, "tokenizer"))
+    renewed = renew_lock(lock, plan_of(folder), ("tokenizer",))
     assert renewed is not None
     assert renewed.versions["torch"] == "1.0"
     assert not renewed.stages["book"].versions, "kept, and now of the experiment's version"

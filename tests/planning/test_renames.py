@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from continuum.plan import Action, Request
-from continuum.reasons import Complete, Renamed
+from continuum.plan import Action, Cause, Reason, Request
 from tests.commands import Cli
 from tests.planning.carrying_out import actions_of, artifacts_of, plan_of, run
 from tests.planning.conftest import Write
@@ -62,8 +61,11 @@ def test_a_stage_under_another_name_is_reused(small: Write, cli: Cli) -> None:
     rename(folder, tokenizer="bpe", book="novel")
     plan = plan_of(folder)
     assert {p.name: p.action.value for p in plan} == dict.fromkeys(plan.stages, "reuse")
-    assert plan.stages["bpe"].reasons == (Complete(), Renamed("tokenizer"))
-    assert plan.stages["notes"].reasons == (Complete(),)
+    assert plan.stages["bpe"].reasons == (
+        Reason(Cause.COMPLETE),
+        Reason(Cause.RENAMED, "tokenizer"),
+    )
+    assert plan.stages["notes"].reasons == (Reason(Cause.COMPLETE),)
     told = cli("plan", folder, "--detailed-exitcode").stdout
     assert "renamed: it ran as tokenizer" in told
     run(folder)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from continuum.fingerprint import ABSENT, FieldChange, canonical_json, diff_payloads, fingerprint
+from continuum.fingerprint import canonical_json, fingerprint
 from continuum.optimizers import OPTIMIZER_ARGUMENTS, OPTIMIZER_DEFAULTS, Optimizer
 from tests.planning.golden_stages import plan_with, prepare
 
@@ -212,13 +212,3 @@ def test_what_has_no_single_spelling_raises(value: Any) -> None:
 def test_the_canonical_form_is_sorted_short_and_exact() -> None:
     payload = {"b": [1, 0.1, 1e-300, True, None], "a": "naïve"}
     assert canonical_json(payload) == '{"a":"naïve","b":[1,0.1,1e-300,true,null]}'
-
-
-def test_a_difference_is_told_field_by_field() -> None:
-    old = {"stage": {"lr": 1, "gone": "x"}, "same": [1]}
-    new = {"stage": {"lr": 2, "added": "y"}, "same": [1]}
-    assert list(diff_payloads(old, new)) == [
-        FieldChange("stage.added", ABSENT, "y"),
-        FieldChange("stage.gone", "x", ABSENT),
-        FieldChange("stage.lr", 1, 2),
-    ]

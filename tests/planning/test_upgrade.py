@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
+from continuum.changes import Change
 from continuum.plan import Action, Request
-from continuum.reasons import NewVersion, UpstreamChanged
 from continuum.stages.fetch import Fetch
 from continuum.stages.pretrain import Pretrain
 from tests.commands import Cli
@@ -38,17 +38,16 @@ def reasons(folder: Path, stage: str) -> list[str]:
 def test_a_text_is_taken_again_and_why(old: Path) -> None:
     planned = plan_of(old).stages["book"]
     assert planned.action is Action.RUN
-    assert planned.reasons == (NewVersion("fetch", 1, 2, Fetch.news[2]),)
+    assert planned.reasons == (Change("version", "fetch", 1, 2, news=Fetch.news[2]),)
 
 
 def test_an_upgrade_is_called_one(old: Path, cli: Cli) -> None:
     planned = plan_of(old).stages["pretrain"]
     assert planned.action is Action.RUN
     first = planned.reasons[0]
-    assert isinstance(first, NewVersion)
-    assert (first.kind, first.old, first.new, first.news) == ("pretrain", 1, 2, Pretrain.news[2])
+    assert first == Change("version", "pretrain", 1, 2, news=Pretrain.news[2])
     assert str(first).startswith("new version of the kind pretrain: ")
-    assert {type(reason) for reason in planned.reasons} <= {NewVersion, UpstreamChanged}
+    assert {reason.code for reason in planned.reasons} <= {"new-version", "upstream-changed"}
     (told,) = [s for s in document_of(old)["stages"] if s["name"] == "pretrain"]
     assert told["reasons"][0]["code"] == "new-version"
     assert told["reasons"][0]["news"] == Pretrain.news[2]

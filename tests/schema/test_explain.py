@@ -20,12 +20,14 @@ Say = Callable[..., str]
 
 
 @pytest.fixture
-def say(capsys: pytest.CaptureFixture[str]) -> Say:
+def say() -> Say:
     """What the command prints."""
 
     def say(topic: str | None = None, *, as_document: bool = False) -> str:
-        explain(topic, as_document)
-        return capsys.readouterr().out
+        answer = explain(topic)
+        if as_document:
+            return json.dumps({"schema": answer.schema, **answer.as_json()})
+        return "\n".join(answer.parts()) + "\n"
 
     return say
 

@@ -11,11 +11,12 @@ import pytest
 from continuum.digest_cache import DigestCache
 from continuum.plan import Plan
 from continuum.planner import make_plan
-from continuum.preflight.disk import checkpoints_need, held
+from continuum.preflight.disk import DiskBudget, checkpoints_need, free_bytes, held
 from continuum.recipe import intervals_of
 from continuum.records import SavedCheckpoint
 from continuum.runs import ExperimentFolder
 from continuum.spec.experiment import load_experiment
+from continuum.stage import DiskNeed, Forecast
 from continuum.training.checkpoint import Retention
 from tests.commands import Cli
 from tests.experiments import FIRST_STAGES, small_flow
@@ -137,6 +138,18 @@ def test_the_stages_of_a_plan_share_the_disk(disk: Callable[[int], Path]) -> Non
     assert longer.startswith("up to 2 checkpoint(s)")
     assert "and the stages before take 2.1 MB of them: free some space" in longer
     assert weights.startswith("its output takes about 233.0 kB, 3.4 MB are free and")
+
+
+def test_stages_that_are_at_work_share_the_disk_until_they_end(tmp_path: Path) -> None:
+    first, second = (ExperimentFolder(tmp_path).run(name, "0" * 64) for name in ("a", "b"))
+    forecast = Forecast(disk=DiskNeed(free_bytes(tmp_path) * 3 // 5))
+    budget = DiskBudget(at_work=True)
+    assert not budget.claim(forecast, first, ()).problems
+    (problem,) = budget.claim(forecast, second, ()).problems
+    assert "and the stages before take" in problem.message
+    for run in (first, second):
+        budget.release(run)
+    assert not budget.claim(forecast, second, ()).problems
 
 
 def test_what_lies_there_already_is_no_new_need(disk: Callable[[int], Path]) -> None:
