@@ -322,6 +322,27 @@ class ModelWeights(Checkpoint):
     tokenizer: TokenizerFiles | None = None
     """Set when the folder holds a whole tokenizer too."""
 
+    @classmethod
+    def from_elsewhere(
+        cls,
+        folder: Path,
+        fields: dict[str, Any],
+        tokenizer: TokenizerFiles | None,
+        *,
+        tied: bool,
+        **origin: str,
+    ) -> "ModelWeights":
+        """Weights whose training is not known; `origin` is their `repo` and `commit`."""
+        return cls(
+            path=folder,
+            tokenizer=tokenizer,
+            vocabulary_digest=tokenizer.vocabulary_digest if tokenizer is not None else None,
+            model_config_fields=fields,
+            tokens_total_known=False,
+            tied=tied,
+            **origin,
+        )
+
     @property
     def is_tied(self) -> bool:
         """As above; weights of an earlier release that were never trained are as on the Hub."""

@@ -18,7 +18,7 @@ from typing import BinaryIO
 from continuum.errors import PreflightError, StageFailedError
 from continuum.file_names import on_one_line, path_of, spelled
 from continuum.files import BUFFER_BYTES
-from continuum.sources.globs import Match, expand
+from continuum.sources.globs import Matches, expand
 
 
 @dataclass(frozen=True)
@@ -65,17 +65,23 @@ def find_files(pattern: str, folder: Path, *, excluded: Path | None = None) -> F
     if not matches.found:
         left = f"; left: {describe_files(matches.left)}" if matches.left else ""
         raise PreflightError(f"{pattern}: nothing matches (looked below {_shown(root)}){left}")
-    return FoundFiles(_local_files(matches.found, root), matches.left)
+    return local_files(matches, root)
 
 
-def find_folder_files(folder: Path, *, excluded: Path | None = None) -> FoundFiles:
-    """All files below a folder but hidden ones and those that programs generate.
+def local_files(matches: Matches, root: Path) -> FoundFiles:
+    """The files that a pattern leads to below `root`.
 
     Raises:
-        PreflightError: a folder or a file cannot be read, or a link leads nowhere.
+        PreflightError: a file cannot be read, or a link leads nowhere.
     """
-    matches = expand("**", folder, excluded=excluded, counts_hidden=True)
-    return FoundFiles(_local_files(matches.found, folder), matches.left)
+    for match in matches.found:
+        if match.kind == "link to nothing":
+            path = root / match.name
+            raise PreflightError(
+                f"{_shown(path)}: {_why_no_file(path)}; bring the file, or remove the link"
+            )
+    files = (_checked(spelled(match.name), root / match.name) for match in matches.found)
+    return FoundFiles(tuple(files), matches.left)
 
 
 def describe_files(counts: Mapping[str, int], limit: int = 8) -> str:
@@ -130,19 +136,9 @@ def find_python_files(pattern: str) -> FoundFiles:
             and (root / match.name).resolve().is_relative_to(boundary)
         ]
         if found:
-            return FoundFiles(_local_files(found, root))
+            return local_files(Matches(found), root)
     message = f"{pattern!r}: no such file in the standard library or an installed package"
     raise PreflightError(message)
-
-
-def _local_files(matches: list[Match], root: Path) -> tuple[LocalFile, ...]:
-    for match in matches:
-        if match.kind == "link to nothing":
-            path = root / match.name
-            raise PreflightError(
-                f"{_shown(path)}: {_why_no_file(path)}; bring the file, or remove the link"
-            )
-    return tuple(_checked(spelled(match.name), root / match.name) for match in matches)
 
 
 def _checked(name: str, path: Path) -> LocalFile:

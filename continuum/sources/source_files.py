@@ -28,8 +28,8 @@ from continuum.sources.file_kinds import (
     look_inside,
     recognize,
 )
-from continuum.sources.globs import label_of
-from continuum.sources.local_files import FoundFiles, LocalFile, describe_files
+from continuum.sources.globs import expand, label_of
+from continuum.sources.local_files import FoundFiles, LocalFile, describe_files, local_files
 
 FORMATS = ("txt", "md", "py", "jsonl")
 COMPRESSIONS = {".gz": "gz", ".zst": "zst"}
@@ -179,16 +179,20 @@ def sum_known(sizes: Iterable[int | None]) -> int | None:
     return total
 
 
-def choose_texts(folder: str, found: FoundFiles, stated: str | None) -> FoundFiles:
-    """The texts among the files of a folder.
+def choose_texts(
+    folder: str, root: Path, stated: str | None, *, excluded: Path | None = None
+) -> FoundFiles:
+    """The texts below a folder, but hidden ones and those that programs generate.
 
     Args:
         folder: As the spec names it.
         stated: The spec's `format`.
+        excluded: A folder that is not entered.
 
     Raises:
-        PreflightError: there is none, or the files are of several formats, or of none.
+        PreflightError: there is none, they are of several formats or of none, or cannot be read.
     """
+    found = local_files(expand("**", root, excluded=excluded, counts_hidden=True), root)
     taken: list[LocalFile] = []
     left = Counter(found.left)
     for file in found.files:

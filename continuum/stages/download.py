@@ -146,24 +146,17 @@ class Download(Stage):
 
     def _finish(self, ctx: StageContext, revision: "HubRevision") -> Artifact:
         folder, tokenizer = ctx.output_dir, None
+        origin = {"repo": revision.repo, "commit": revision.commit}
         if self.wants_tokenizer:
             from continuum.text.tokenizer_check import accept_tokenizer
 
-            origin = {"repo": revision.repo, "commit": revision.commit}
             tokenizer = accept_tokenizer(folder, revision.repo, ctx.report, **origin)
         if not self.wants_weights:
             assert tokenizer is not None, "something was asked for"
             return tokenizer
         shape = _convert(folder, self.model_name, self.tied)
-        return ModelWeights(
-            path=folder,
-            repo=revision.repo,
-            commit=revision.commit,
-            tokenizer=tokenizer,
-            vocabulary_digest=tokenizer.vocabulary_digest if tokenizer is not None else None,
-            model_config_fields=shape.fields,
-            tokens_total_known=False,
-            tied=shape.tied,
+        return ModelWeights.from_elsewhere(
+            folder, shape.fields, tokenizer, tied=shape.tied, **origin
         )
 
     def _select(self, revision: "HubRevision", partial_dir: Path) -> "list[HubFile]":

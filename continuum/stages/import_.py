@@ -26,7 +26,6 @@ from continuum.sources.local_files import (
     LocalFile,
     copy_file,
     find_files,
-    find_folder_files,
 )
 from continuum.sources.model_files import check_model_files
 from continuum.sources.source_files import (
@@ -53,12 +52,15 @@ from continuum.text.foreign_tokenizers import folder_problem, vocabulary_problem
 WEIGHT_NAMES = ("lit_model.pth", "model_config.yaml")
 HUB_CONFIG = "config.json"
 """Taken in with weights where it is there: LitGPT's config does not say whether they are tied."""
-OF_A_CORPUS = {
-    "format": "a format",
-    "text_field": "a text_field",
-    "missing": "lines whose text may be missing",
-    "newlines": "newlines to read",
+FIELDS_OF_ONE = {
+    "tokenizer": ("dataset", "only a dataset names its tokenizer"),
+    "format": ("corpus", "only a corpus has a format"),
+    "text_field": ("corpus", "only a corpus has a text_field"),
+    "missing": ("corpus", "only a corpus has lines whose text may be missing"),
+    "newlines": ("corpus", "only a corpus has newlines to read"),
+    "tied": ("weights", "only weights have tied embeddings or not"),
 }
+"""What only one `as` may state."""
 SPLIT_FOLDERS = {"train": ("train",), "validation": ("validation", "val")}
 TYPES: dict[str, tuple[type[Artifact], ...]] = {
     "tokenizer": (TokenizerFiles,),
@@ -130,14 +132,9 @@ class Import(Stage):
         if self.as_ == "dataset" and self.tokenizer is None:
             message = "a dataset needs the tokenizer that made it, to know what its ids mean"
             yield Problem(("tokenizer",), message, "tokenizer: <the stage that has it>")
-        if self.as_ != "dataset" and self.tokenizer is not None:
-            yield Problem(("tokenizer",), f"only a dataset names its tokenizer, not {self.as_}")
-        if self.as_ != "corpus":
-            for name, what in OF_A_CORPUS.items():
-                if getattr(self, name) is not None:
-                    yield Problem((name,), f"only a corpus has {what}, not {self.as_}")
-        if self.as_ != "weights" and self.tied is not None:
-            yield Problem(("tied",), f"only weights have tied embeddings or not, not {self.as_}")
+        for name, (kind, message) in FIELDS_OF_ONE.items():
+            if self.as_ != kind and getattr(self, name) is not None:
+                yield Problem((name,), f"{message}, not {self.as_}")
         yield from self._reading.problems()
 
     def local_inputs(self, experiment_folder: Path) -> dict[str, Path]:
@@ -210,16 +207,14 @@ class Import(Stage):
         if self.as_ == "corpus":
             runs = ExperimentFolder(experiment_folder).runs_dir
             if root.is_dir():
-                found = find_folder_files(root, excluded=runs)
-                return choose_texts(str(self.path), found, self.format)
+                return choose_texts(str(self.path), root, self.format, excluded=runs)
             return find_files(str(self.path), experiment_folder, excluded=runs)
         if not root.is_dir():
             raise PreflightError(f"{self.path} is not a folder (looked for {root})")
         if self.as_ == "dataset":
             return FoundFiles(tuple(_dataset_files(root)))
-        weights_too = (*WEIGHT_NAMES, HUB_CONFIG, *TOKENIZER_FILES)
-        names = TOKENIZER_FILES if self.as_ == "tokenizer" else weights_too
-        needed = () if self.as_ == "tokenizer" else WEIGHT_NAMES
+        needed = WEIGHT_NAMES if self.as_ == "weights" else ()
+        names = (*needed, HUB_CONFIG, *TOKENIZER_FILES) if needed else TOKENIZER_FILES
         return FoundFiles(tuple(_present(root, str(self.path), names, needed)))
 
     def _forecast(self, experiment_folder: Path) -> Forecast:
@@ -270,10 +265,9 @@ def _present(
         )
     if not found:
         raise PreflightError(f"{source}: {folder_problem(root).replace(str(root), source)}")
-    vocabulary = next((file for file in found if file.name in VOCABULARY_FILES), None)
-    problem = vocabulary_problem(vocabulary.path) if vocabulary is not None else None
-    if vocabulary is not None and problem is not None:
-        raise PreflightError(f"{source}/{vocabulary.name} {problem}")
+    for file in [file for file in found if file.name in VOCABULARY_FILES][:1]:
+        if problem := vocabulary_problem(file.path):
+            raise PreflightError(f"{source}/{file.name} {problem}")
     return found
 
 
@@ -319,14 +313,7 @@ def _import_weights(ctx: StageContext, source: str, tied: bool | None) -> ModelW
     tokenizer = (
         accept_tokenizer(folder, source, ctx.report, source=source) if has_tokenizer else None
     )
-    return ModelWeights(
-        path=folder,
-        tokenizer=tokenizer,
-        vocabulary_digest=tokenizer.vocabulary_digest if tokenizer is not None else None,
-        model_config_fields=shape.fields,
-        tokens_total_known=False,
-        tied=shape.tied,
-    )
+    return ModelWeights.from_elsewhere(folder, shape.fields, tokenizer, tied=shape.tied)
 
 
 def _import_dataset(folder: Path, tokenizer: TokenizerFiles) -> TokenizedDataset:
