@@ -11,7 +11,7 @@ import os
 import re
 import stat
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,27 +30,26 @@ _GENERATED_FILES = re.compile(
 
 
 @dataclass(frozen=True)
-class Match:
-    """A file that a pattern leads to, or a link to nothing."""
+class LocalFile:
+    """A file and the name it is known by."""
 
     name: str
-    """Below the root, as the system gives it."""
-    kind: str
-    """`file`, `link to a file` or `link to nothing`."""
+    """Relative to the fixed part of the pattern that found it, with forward slashes, spelled."""
+    path: Path
 
 
-@dataclass
-class Matches:
-    """The files that a pattern leads to, and what was left of what it met."""
+@dataclass(frozen=True)
+class FoundFiles:
+    """The files that a spec names, sorted by name, and what was met with them and left."""
 
-    found: list[Match] = field(default_factory=list)
-    left: Counter[str] = field(default_factory=Counter)
-    """How many, by what they are, see `label_of`."""
+    files: tuple[LocalFile, ...] = ()
+    left: Mapping[str, int] = field(default_factory=Counter)
+    """How many, by their suffix or by what they are: `.pyc`, `hidden`, `named pipes`."""
 
 
 def expand(
     pattern: str, root: Path, *, excluded: Path | None = None, counts_hidden: bool = False
-) -> Matches:
+) -> FoundFiles:
     """Match a pattern below `root`; sorted by name, however the disk has them.
 
     Args:
@@ -58,12 +57,36 @@ def expand(
         counts_hidden: Whether hidden names are among what was left.
 
     Raises:
-        PreflightError: a folder cannot be read, or links between folders do not end.
+        PreflightError: a folder or a file cannot be read, a link leads nowhere, or links between
+            folders do not end.
     """
     walk = _Walk(root, pattern, excluded, counts_hidden)
     walk.run()
-    walk.made.found.sort(key=lambda match: spelled(match.name))
-    return walk.made
+    files = sorted(walk.files, key=lambda file: file.name)
+    return FoundFiles(tuple(map(check_readable, files)), walk.left)
+
+
+def check_readable(file: LocalFile) -> LocalFile:
+    """The file.
+
+    Raises:
+        PreflightError: this user may not read it.
+    """
+    if not os.access(file.path, os.R_OK, effective_ids=os.access in os.supports_effective_ids):
+        raise PreflightError(
+            f"{on_one_line(str(file.path))}: the file may not be read by this user; `chmod +r` it, "
+            "or name others"
+        )
+    return file
+
+
+def why_no_file(path: Path) -> str:
+    """Why a path is not to a file."""
+    if path.exists():
+        return "it is not a regular file"
+    if path.is_symlink():
+        return f"it is a link to {on_one_line(str(path.readlink()))}, and there is no such file"
+    return "there is no such file"
 
 
 def label_of(name: str) -> str:
@@ -96,7 +119,8 @@ class _Walk:
     def __init__(
         self, root: Path, pattern: str, excluded: Path | None, counts_hidden: bool
     ) -> None:
-        self.made = Matches()
+        self.files: list[LocalFile] = []
+        self.left: Counter[str] = Counter()
         self._root = root
         self._parts = pattern.split("/")
         self._matches = [re.compile(fnmatch.translate(part)).match for part in self._parts]
@@ -124,13 +148,21 @@ class _Walk:
             self._enter(folder, name, inner, is_link=kind != "folder")
         elif not is_folder and kind and len(self._parts) - 1 in parts:
             if kind not in {"file", "link to a file", "link to nothing"}:
-                self.made.left[kind] += 1
+                self.left[kind] += 1
             elif kind == "file" or not self._is_excluded(name):
-                self.made.found.append(Match(name, kind))
+                self._take(name, kind)
         elif left == "__pycache__/":  # small, and known by what is in it
-            self.made.left.update(label_of(it.name) for it in self._listed(f"{name}/"))
+            self.left.update(label_of(it.name) for it in self._listed(f"{name}/"))
         elif left:
-            self.made.left[left] += 1
+            self.left[left] += 1
+
+    def _take(self, name: str, kind: str) -> None:
+        path = self._root / name
+        if kind == "link to nothing":
+            raise PreflightError(
+                f"{on_one_line(str(path))}: {why_no_file(path)}; bring the file, or remove the link"
+            )
+        self.files.append(LocalFile(spelled(name), path))
 
     def _parts_for(
         self, folder: _Folder, name: str, *, is_folder: bool
@@ -167,7 +199,7 @@ class _Walk:
         if own is None or own == self._excluded_id or (is_link and self._is_excluded(name)):
             return
         if is_link and own in above.above:
-            self.made.left[CIRCLE] += 1
+            self.left[CIRCLE] += 1
             return
         self._num_links += is_link and above.is_linked
         if self._num_links > MAX_LINKS:
@@ -200,7 +232,7 @@ def _is_generated(name: str, *, is_folder: bool) -> bool:
 
 
 def _kind(entry: os.DirEntry[str]) -> str:
-    """`folder`, `link to a folder`, one of `Match.kind`, or what it is, in the plural."""
+    """`file`, `folder`, `link to …` one or to nothing, or what it is, in the plural."""
     is_link = entry.is_symlink()
     if not is_link and entry.is_file():
         return "file"  # without a look at its inode

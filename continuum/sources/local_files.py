@@ -9,34 +9,14 @@ import importlib.util
 import os
 import stat
 import sysconfig
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from continuum.errors import PreflightError, StageFailedError
 from continuum.file_names import on_one_line, path_of, spelled
 from continuum.files import BUFFER_BYTES
-from continuum.sources.globs import Matches, expand
-
-
-@dataclass(frozen=True)
-class LocalFile:
-    """A file and the name it is known by."""
-
-    name: str
-    """Relative to the fixed part of the pattern that found it, with forward slashes, spelled."""
-    path: Path
-
-
-@dataclass(frozen=True)
-class FoundFiles:
-    """The files that a spec names, sorted by name, and what was met with them and left."""
-
-    files: tuple[LocalFile, ...] = ()
-    left: Mapping[str, int] = field(default_factory=Counter)
-    """How many, by their suffix or by what they are: `.pyc`, `hidden`, `named pipes`."""
+from continuum.sources.globs import FoundFiles, LocalFile, check_readable, expand, why_no_file
 
 
 def find_files(pattern: str, folder: Path, *, excluded: Path | None = None) -> FoundFiles:
@@ -50,7 +30,7 @@ def find_files(pattern: str, folder: Path, *, excluded: Path | None = None) -> F
     """
     for literal in (folder / path_of(pattern), folder / pattern):
         if literal.is_file():
-            return FoundFiles((_checked(spelled(literal.name), literal),))
+            return FoundFiles((check_readable(LocalFile(spelled(literal.name), literal)),))
         if literal.is_dir():
             raise PreflightError(f"{pattern} is a folder; name its files, as in {pattern}/**/*.txt")
     # The folder before the first part with a wildcard, and the rest.
@@ -58,30 +38,14 @@ def find_files(pattern: str, folder: Path, *, excluded: Path | None = None) -> F
     fixed = next((n for n, part in enumerate(parts) if glob.has_magic(part)), len(parts))
     root, rest = folder.joinpath(*parts[:fixed]), "/".join(map(path_of, parts[fixed:]))
     if not rest:
-        raise PreflightError(f"{pattern}: {_why_no_file(literal)} (looked for {_shown(literal)})")
+        raise PreflightError(f"{pattern}: {why_no_file(literal)} (looked for {_shown(literal)})")
     if not root.is_dir():
         root = Path(path_of(str(root)))
-    matches = expand(rest, root, excluded=excluded)
-    if not matches.found:
-        left = f"; left: {describe_files(matches.left)}" if matches.left else ""
+    found = expand(rest, root, excluded=excluded)
+    if not found.files:
+        left = f"; left: {describe_files(found.left)}" if found.left else ""
         raise PreflightError(f"{pattern}: nothing matches (looked below {_shown(root)}){left}")
-    return local_files(matches, root)
-
-
-def local_files(matches: Matches, root: Path) -> FoundFiles:
-    """The files that a pattern leads to below `root`.
-
-    Raises:
-        PreflightError: a file cannot be read, or a link leads nowhere.
-    """
-    for match in matches.found:
-        if match.kind == "link to nothing":
-            path = root / match.name
-            raise PreflightError(
-                f"{_shown(path)}: {_why_no_file(path)}; bring the file, or remove the link"
-            )
-    files = (_checked(spelled(match.name), root / match.name) for match in matches.found)
-    return FoundFiles(tuple(files), matches.left)
+    return found
 
 
 def describe_files(counts: Mapping[str, int], limit: int = 8) -> str:
@@ -128,35 +92,15 @@ def find_python_files(pattern: str) -> FoundFiles:
         )
     for root in _python_roots(top):
         boundary = (root / parts[0]).resolve()
-        found = [
-            match
-            for match in expand(pattern, root).found
-            if "__pycache__" not in match.name.split("/")
-            and (root / match.name).is_file()
-            and (root / match.name).resolve().is_relative_to(boundary)
-        ]
+        found = tuple(
+            file
+            for file in expand(pattern, root).files
+            if "__pycache__" not in file.path.parts and file.path.resolve().is_relative_to(boundary)
+        )
         if found:
-            return local_files(Matches(found), root)
+            return FoundFiles(found)
     message = f"{pattern!r}: no such file in the standard library or an installed package"
     raise PreflightError(message)
-
-
-def _checked(name: str, path: Path) -> LocalFile:
-    """A file that can be read."""
-    if not os.access(path, os.R_OK, effective_ids=os.access in os.supports_effective_ids):
-        raise PreflightError(
-            f"{_shown(path)}: the file may not be read by this user; `chmod +r` it, or name others"
-        )
-    return LocalFile(name, path)
-
-
-def _why_no_file(path: Path) -> str:
-    """Why a path is not to a file."""
-    if path.exists():
-        return "it is not a regular file"
-    if path.is_symlink():
-        return f"it is a link to {_shown(path.readlink())}, and there is no such file"
-    return "there is no such file"
 
 
 def _opened(path: Path) -> BinaryIO:

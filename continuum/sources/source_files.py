@@ -28,8 +28,8 @@ from continuum.sources.file_kinds import (
     look_inside,
     recognize,
 )
-from continuum.sources.globs import expand, label_of
-from continuum.sources.local_files import FoundFiles, LocalFile, describe_files, local_files
+from continuum.sources.globs import FoundFiles, LocalFile, expand, label_of
+from continuum.sources.local_files import describe_files
 
 FORMATS = ("txt", "md", "py", "jsonl")
 COMPRESSIONS = {".gz": "gz", ".zst": "zst"}
@@ -192,7 +192,7 @@ def choose_texts(
     Raises:
         PreflightError: there is none, they are of several formats or of none, or cannot be read.
     """
-    found = local_files(expand("**", root, excluded=excluded, counts_hidden=True), root)
+    found = expand("**", root, excluded=excluded, counts_hidden=True)
     taken: list[LocalFile] = []
     left = Counter(found.left)
     for file in found.files:

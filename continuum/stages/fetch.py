@@ -16,7 +16,8 @@ from continuum.errors import PreflightError
 from continuum.events import ByteProgress
 from continuum.files import link_or_copy, sha256_file
 from continuum.runs import ExperimentFolder
-from continuum.sources.local_files import FoundFiles, copy_file, find_files, find_python_files
+from continuum.sources.globs import FoundFiles
+from continuum.sources.local_files import copy_file, find_files, find_python_files
 from continuum.sources.source_files import (
     UNIX_NEWLINES,
     Reading,

@@ -21,12 +21,8 @@ from continuum.errors import PreflightError
 from continuum.events import ByteProgress
 from continuum.files import FileDigest, hash_file, hash_tree, link_or_copy
 from continuum.runs import ExperimentFolder
-from continuum.sources.local_files import (
-    FoundFiles,
-    LocalFile,
-    copy_file,
-    find_files,
-)
+from continuum.sources.globs import FoundFiles, LocalFile
+from continuum.sources.local_files import copy_file, find_files
 from continuum.sources.model_files import check_model_files
 from continuum.sources.source_files import (
     UNIX_NEWLINES,

@@ -259,7 +259,7 @@ def test_a_deep_folder_is_no_deep_recursion(tmp_path: Path) -> None:
         here = inner
     os.close(os.open("a.txt", os.O_CREAT, dir_fd=here))
     os.close(here)
-    (found,) = expand("**/*.txt", tmp_path).found
+    (found,) = expand("**/*.txt", tmp_path).files
     assert found.name.count("/") == depth
     subprocess.run(["rm", "-r", str(tmp_path / "d")], check=True)
 
