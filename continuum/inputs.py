@@ -82,32 +82,39 @@ class ProvedFiles:
         raise IntegrityError(f"{self._ref}: {self._folder} is damaged: {damage}; {remedy}")
 
 
-def verify_inputs(
-    inputs: Mapping[str, Artifact], *, is_training: bool, reads_models: bool = True
-) -> tuple[ProvedFiles, ...]:
-    """Read every file of the inputs; what is returned can prove them again after their use.
+class InputsProof:
+    """The proof that a stage's inputs are what their records say, before and after their use."""
 
-    Args:
-        is_training: Whether token chunks are proved by the stage, as it opens them, since it may
-            need only some; here their sizes must do.
-        reads_models: False where another process of this machine reads the models.
+    def __init__(
+        self, inputs: Mapping[str, Artifact], *, is_training: bool, reads_models: bool = True
+    ) -> None:
+        """Nothing is read yet.
 
-    Raises:
-        IntegrityError: an input is not what its record says.
-    """
-    proved = []
-    for ref, artifact in inputs.items():
-        files = ProvedFiles(ref, artifact.path, artifact.files)
-        now = [
-            file.path
-            for file in artifact.files
-            if not (is_training and _is_chunk(artifact, file.path))
-            and (reads_models or not isinstance(artifact, Checkpoint))
-        ]
-        files.check_sizes()
-        files.prove(now)
-        proved.append(files)
-    return tuple(proved)
+        Args:
+            is_training: Whether token chunks are proved by the stage, as it opens them, since it
+                may need only some; here their sizes must do.
+            reads_models: False where another process of this machine reads the models.
+        """
+        self._inputs = inputs
+        self._is_training, self._reads_models = is_training, reads_models
+        self._proved: list[ProvedFiles] = []
+
+    def first(self) -> None:
+        """Read what the stage is about to read; raises IntegrityError."""
+        for ref, artifact in self._inputs.items():
+            files = ProvedFiles(ref, artifact.path, artifact.files)
+            files.check_sizes()
+            if self._reads_models or not isinstance(artifact, Checkpoint):
+                names = (file.path for file in artifact.files)
+                files.prove(
+                    [n for n in names if not (self._is_training and _is_chunk(artifact, n))]
+                )
+            self._proved.append(files)
+
+    def again(self) -> None:
+        """Raise IntegrityError if a file was changed after it was read."""
+        for files in self._proved:
+            files.prove_again()
 
 
 def _is_chunk(artifact: Artifact, file: str) -> bool:

@@ -159,7 +159,7 @@ class PlannedStage:
             return
         last_step = self.forecast.num_steps
         if last_step is not None:
-            first_step = last_step - int(self.forecast.facts.get("steps", last_step)) + 1
+            first_step = last_step - self.forecast.facts.get("steps", last_step) + 1
             if told := [*step_problems(ref, range(first_step, last_step + 1))]:
                 yield from told
                 return

@@ -8,7 +8,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, TypedDict
 
 from continuum.architecture import Architecture
 from continuum.artifacts import (
@@ -41,6 +41,7 @@ from continuum.spelling import closest
 __all__ = [
     "UNIT",
     "DiskNeed",
+    "Facts",
     "Forecast",
     "LocalPath",
     "PlanInput",
@@ -131,12 +132,32 @@ class TextPart:
     """The texts of these names or globs validate."""
 
 
+class Facts(TypedDict, total=False):
+    """What the plan tells people of a stage, as far as it is known."""
+
+    files: int
+    max_ids: int
+    steps: int
+    """Optimizer steps of the stage alone, as are the tokens, the epochs and the FLOPs."""
+    warmup_steps: int
+    tokens: int
+    epochs: float
+    schedule: str
+    checkpoints: int
+    checkpoint_bytes: int
+    weights_bytes: int
+    disk_bytes: int
+    memory_bytes: int
+    """Of one process."""
+    flops: float
+    tied_embeddings: Literal["yes", "no"]
+
+
 @dataclass(frozen=True)
 class Forecast:
     """What is known of a stage's result before it is made; None means not known yet."""
 
-    facts: Mapping[str, int | float | str] = field(default_factory=dict)
-    """For people: optimizer steps, tokens, bytes …"""
+    facts: Facts = field(default_factory=Facts)
     problems: tuple[Problem, ...] = ()
     """Why it cannot work, by paths below the stage; any makes the plan refuse the run."""
     warnings: tuple[Problem, ...] = ()

@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext, suppress
 from multiprocessing import parent_process
@@ -23,7 +23,7 @@ from continuum.errors import ContinuumError, IntegrityError, Status, StoppedErro
 from continuum.events import Event, Outcome, Report, Warned
 from continuum.fields import Ref
 from continuum.files import sha256_file
-from continuum.inputs import ProvedFiles, verify_inputs
+from continuum.inputs import InputsProof
 from continuum.records import InputRecord, StageRecord
 from continuum.runs import StageRun
 from continuum.stage import Stage, StageContext, select_checkpoint
@@ -67,25 +67,25 @@ def run_stage(
         refs = {str(ref): ref for ref in stage.refs().values()}
         inputs = {i.ref: _find_input(run, i, refs.get(i.ref)) for i in record.inputs}
         reads_models = rank == 0 or os.environ.get("LOCAL_RANK") == "0"
-        inputs_proof = _InputsProof(inputs, is_training=stage.trains, reads_models=reads_models)
+        proof = InputsProof(inputs, is_training=stage.trains, reads_models=reads_models)
         ctx = StageContext(
             run=run,
             record=record,
             inputs=inputs,
             report=report,
             should_stop=should_stop,
-            prove_inputs=inputs_proof.again,
+            prove_inputs=proof.again,
         )
         if stage.begins_unverified:
-            with _verified_meanwhile(inputs_proof):
+            with _verified_meanwhile(proof):
                 artifact = stage.run(ctx)
         else:
-            inputs_proof.first()
+            proof.first()
             artifact = stage.run(ctx)
         if rank != 0:
             return artifact
         if not stage.trains:  # Training has used them long ago, and said so.
-            inputs_proof.again()
+            proof.again()
         if not stage.checks_local_inputs:
             local = stage.local_inputs(ctx.experiment_folder)
             ctx.check_files({name: sha256_file(path) for name, path in local.items()})
@@ -245,36 +245,8 @@ def _find_input(run: StageRun, item: InputRecord, ref: Any) -> Artifact:
     return selected
 
 
-class _InputsProof:
-    """The proof that a stage's inputs are what their records say, before and after their use."""
-
-    def __init__(
-        self, inputs: Mapping[str, Artifact], *, is_training: bool, reads_models: bool
-    ) -> None:
-        """Nothing is read yet.
-
-        Args:
-            reads_models: Of the processes on a node, one does.
-        """
-        self._inputs = inputs
-        self._is_training = is_training
-        self._reads_models = reads_models
-        self._proved: tuple[ProvedFiles, ...] = ()
-
-    def first(self) -> None:
-        """Read what the stage is about to read; raises IntegrityError."""
-        self._proved = verify_inputs(
-            self._inputs, is_training=self._is_training, reads_models=self._reads_models
-        )
-
-    def again(self) -> None:
-        """Raise IntegrityError if a file was changed after it was read."""
-        for files in self._proved:
-            files.prove_again()
-
-
 @contextmanager
-def _verified_meanwhile(proof: _InputsProof) -> Iterator[None]:
+def _verified_meanwhile(proof: InputsProof) -> Iterator[None]:
     """Verify in a thread; damage is what is told, whatever else went wrong because of it."""
     with ThreadPoolExecutor(1) as pool:
         verifying = pool.submit(proof.first)

@@ -29,6 +29,7 @@ from continuum.plan import Action, Cause, Plan, PlannedStage, Reason, Request
 from continuum.plan_document import SCHEMA, as_document
 from continuum.spec.diagnostics import as_document as as_findings
 from continuum.spec.diagnostics import headline
+from continuum.stage import Facts
 
 if TYPE_CHECKING:
     from rich.tree import Tree
@@ -189,7 +190,7 @@ def _in_all(sums: Mapping[str, int | float]) -> str:
     return ", ".join(words)
 
 
-def _size(facts: Mapping[str, object], cost: Mapping[str, int | float]) -> str:
+def _size(facts: Facts, cost: Mapping[str, int | float]) -> str:
     """What a stage will take, in words: only what is known."""
     words = []
     if "steps" in facts:

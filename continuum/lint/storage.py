@@ -20,7 +20,7 @@ def full_disk(subject: Subject) -> Iterator[Finding]:
     free_bytes = _free_bytes(subject.plan.folder.path)
     kept_bytes = 0
     for training in subject.trainings.values():
-        size = int(training.planned.forecast.facts.get("checkpoint_bytes", 0))
+        size = training.planned.forecast.facts.get("checkpoint_bytes", 0)
         if training.planned.action in (Action.REUSE, Action.CHECK) or not size:
             continue
         num_kept = _num_kept(subject, training)
@@ -47,7 +47,7 @@ def nothing_to_resume_from(subject: Subject) -> Iterator[Finding]:
 def _late_checkpoints(subject: Subject, training: Training) -> Iterator[Finding]:
     policy, num_steps = training.recipe.runtime.checkpoint, training.num_steps
     facts = training.planned.forecast.facts
-    if not num_steps or policy.minutes is not None or int(facts.get("checkpoints", 2)) > 1:
+    if not num_steps or policy.minutes is not None or facts.get("checkpoints", 2) > 1:
         return
     path = training.path("runtime", "checkpoint", "every")
     is_stated = policy.every is not None and subject.is_written(path)
@@ -87,14 +87,14 @@ def _useless_retention(training: Training) -> Iterator[Finding]:
 def _is_long(training: Training) -> bool:
     forecast = training.planned.forecast
     parameters = forecast.architecture.num_parameters() if forecast.architecture else None
-    tokens = int(forecast.facts.get("tokens", 0))
+    tokens = forecast.facts.get("tokens", 0)
     return FLOPS_PER_PARAMETER_AND_TOKEN * (parameters or 0) * tokens >= LONG_RUN_FLOPS
 
 
 def _num_kept(subject: Subject, training: Training) -> int:
     """Checkpoints that lie in the stage's folder when it is done."""
     policy = training.recipe.runtime.checkpoint
-    written = int(training.planned.forecast.facts.get("checkpoints", 1))
+    written = training.planned.forecast.facts.get("checkpoints", 1)
     selected = subject.selected_steps.get(training.name, ())
     end = training.planned.forecast.num_steps or 0
     keep_every = intervals_of(training.recipe, end).keep_every

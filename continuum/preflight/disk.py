@@ -18,7 +18,7 @@ from continuum.figures import format_bytes
 from continuum.problems import Problem
 from continuum.recipe import Recipe, intervals_of
 from continuum.runs import StageRun
-from continuum.stage import DiskNeed, Forecast
+from continuum.stage import DiskNeed, Facts, Forecast
 
 MAX_SIMULATED = 20_000
 """Checkpoints of a run up to which retention is played through; beyond, it is bounded."""
@@ -59,7 +59,7 @@ class DiskBudget:
         if need is None:
             return forecast
         at_once, left = held(need, selected)
-        facts = {**forecast.facts, "disk_bytes": at_once * need.item_bytes}
+        facts: Facts = {**forecast.facts, "disk_bytes": at_once * need.item_bytes}
         forecast = replace(forecast, facts=facts)
         if run.is_complete and not again:
             return forecast

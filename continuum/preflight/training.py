@@ -28,7 +28,7 @@ from continuum.preflight.saving import saving_doubts, saving_need
 from continuum.preflight.sizes import state_size
 from continuum.problems import Problem
 from continuum.recipe import Recipe, ResumeSchedule, intervals_of
-from continuum.stage import Forecast, PlanInput
+from continuum.stage import Facts, Forecast, PlanInput
 from continuum.tied_embeddings import TIED_NAMES
 
 
@@ -91,14 +91,14 @@ def forecast_training(
 
 def _memory(
     recipe: Recipe, architecture: Architecture | None, host: Host
-) -> tuple[dict[str, int], list[str], list[str]]:
+) -> tuple[Facts, list[str], list[str]]:
     """The fact, the problems and the warnings about what processes hold in memory."""
     recipe, placement = _fitted(recipe, architecture, host)
     estimate = estimate_memory(recipe, architecture, placement)
     need = saving_need(recipe, architecture, on_cpu=placement.on_cpu, strategy=placement.strategy)
     if estimate is None or need is None:
         return {}, [], []
-    facts = {"memory_bytes": estimate.total_bytes}
+    facts = Facts(memory_bytes=estimate.total_bytes)
     problems: list[str] = []
     warnings: list[str] = []
     if placement.on_cpu and host.memory is not None:
@@ -149,7 +149,7 @@ def _warnings(recipe: Recipe, num_steps: int | None, start_step: int | None) -> 
         )
 
 
-def _tying(architecture: Architecture | None) -> dict[str, str]:
+def _tying(architecture: Architecture | None) -> Facts:
     """Whether embeddings are tied, where they are, or could be expected to be."""
     if architecture is None or not (architecture.tied or architecture.name in TIED_NAMES):
         return {}
@@ -161,12 +161,12 @@ def _costs(
     architecture: Architecture | None,
     num_steps: int | None,
     start_step: int | None,
-) -> dict[str, int]:
+) -> Facts:
     """What the stage computes and stores, as far as the model's shape is known."""
     size = state_size(recipe, architecture)
     if architecture is None or size is None:
         return {}
-    costs = {"checkpoint_bytes": size.checkpoint_bytes}
+    costs = Facts(checkpoint_bytes=size.checkpoint_bytes)
     per_token = architecture.training_flops_per_token(recipe.sequence_length)
     if num_steps is not None and start_step is not None and per_token is not None:
         costs["flops"] = per_token * recipe.tokens_per_step * max(0, num_steps - start_step)
@@ -178,18 +178,18 @@ def _facts(
     num_steps: int | None,
     start_step: int | None,
     blocks: Mapping[str, Bound | None],
-) -> dict[str, int | float | str]:
-    facts: dict[str, int | float | str] = {}
+) -> Facts:
+    facts = Facts()
     if num_steps is not None:
         own_steps = max(0, num_steps - (start_step or 0))
         intervals = intervals_of(recipe, num_steps)
         warmup = intervals_of(recipe, max(1, own_steps)).warmup_steps
-        facts |= {
-            "steps": own_steps,
-            "tokens": own_steps * recipe.tokens_per_step,
-            "warmup_steps": warmup,
-            "checkpoints": _num_checkpoints(num_steps, start_step or 0, intervals.checkpoint_every),
-        }
+        facts = Facts(
+            steps=own_steps,
+            tokens=own_steps * recipe.tokens_per_step,
+            warmup_steps=warmup,
+            checkpoints=_num_checkpoints(num_steps, start_step or 0, intervals.checkpoint_every),
+        )
         num_blocks = _exact_blocks(blocks)
         if num_blocks:
             facts["epochs"] = round(own_steps * recipe.global_batch_size / num_blocks, 3)

@@ -18,7 +18,7 @@ class Broken(Stage):
     produces: ClassVar[type[Artifact]] = Corpus
 
     def forecast(self, inputs: Mapping[str, PlanInput], experiment_folder: Path) -> Forecast:
-        return Forecast(facts={"quotient": 1 // self.divisor})
+        return Forecast(facts={"files": 1 // self.divisor})
 
     def run(self, ctx: StageContext) -> Corpus:
         raise NotImplementedError
