@@ -190,7 +190,7 @@ class TokenizedDataset(Artifact):
 
     @property
     def documents_dir(self) -> Path:
-        """The digests of its documents, see `continuum.text.overlap`; not there in a dataset of
+        """The digests of its documents, see `continuum.text.documents`; not there in a dataset of
         an earlier release."""
         return self.path / DOCUMENTS
 

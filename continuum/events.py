@@ -180,6 +180,10 @@ class ByteProgress:
             self._reported_at = now
             self._send(total if self._total is None and self._num_files == 1 else self._total)
 
+    def add(self, num_bytes: int) -> None:
+        """So many more bytes of the current file are here."""
+        self.update(self._done - self._done_before + num_bytes)
+
     def finish(self) -> None:
         """Report the end."""
         self._send(self._done)

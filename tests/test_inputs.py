@@ -24,8 +24,7 @@ from continuum.results import RunResult
 from continuum.runs import ExperimentFolder, StageRun
 from continuum.sources.token_chunks import read_chunk_folder
 from continuum.spec.experiment import load_experiment
-from continuum.text.encoded import Encoded
-from continuum.text.encoding import check_ids
+from continuum.text.encoding import Encoded, check_ids
 from continuum.training.data import Blocks
 from continuum.worker import run_stage
 from tests.commands import Cli, only

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -56,13 +57,26 @@ def peek(
     overrides: Overrides = None,
 ) -> "Peek":
     """Print documents of a corpus or dataset as they will be trained on, token by token."""
-    choice = _Choice(document, random, seed, grep)
+    choices = {"--document": document, "--random": random, "--grep": grep}
+    asked = [name for name, value in choices.items() if value is not None]
+    if len(asked) > 1:
+        raise UsageError(f"{' and '.join(asked)} exclude each other; use one of them")
+    if seed is not None and random is None:
+        raise UsageError("--seed is only for --random")
     if split not in SPLITS:
         raise UsageError(f"--split {split}: must be train or validation")
     plan = open_experiment(spec, overrides).plan()
     planned = stage_of(plan, stage)
     documents = _open(plan, planned, split)
-    shown, has_more = choice.take(documents, length)
+    has_more = False
+    if grep is not None:
+        found = documents.matching(_compiled(grep), length)
+        shown = list(islice(found, MAX_MATCHES))
+        has_more = next(found, None) is not None
+    elif random is not None:
+        shown = documents.some(random, length, seed)
+    else:
+        shown = [documents.one(document or 1, length)]
     if not shown:
         typer.echo(f"no document of {stage} matches {grep!r}", err=True)
     if has_more:
@@ -95,35 +109,6 @@ class Peek(Result):
                 yield ""
             yield _heading(it, self.unit)
             yield _drawn(it)
-
-
-@dataclass(frozen=True)
-class _Choice:
-    """Which documents were asked for."""
-
-    document: int | None
-    random: int | None
-    seed: int | None
-    grep: str | None
-
-    def __post_init__(self) -> None:
-        """Refuse what excludes each other."""
-        choices = {"--document": self.document, "--random": self.random, "--grep": self.grep}
-        asked = [name for name, value in choices.items() if value is not None]
-        if len(asked) > 1:
-            raise UsageError(f"{' and '.join(asked)} exclude each other; use one of them")
-        if self.seed is not None and self.random is None:
-            raise UsageError("--seed is only for --random")
-
-    def take(self, documents: "Documents", length: int) -> tuple[list["Shown"], bool]:
-        """The documents, and whether more match."""
-        if self.grep is not None:
-            from continuum.text.peek import first
-
-            return first(documents.matching(_compiled(self.grep), length), MAX_MATCHES)
-        if self.random is not None:
-            return documents.some(self.random, length, self.seed), False
-        return [documents.one(self.document or 1, length)], False
 
 
 def _open(plan: Plan, planned: PlannedStage, split: str) -> "Documents":

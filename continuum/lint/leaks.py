@@ -113,7 +113,7 @@ def _leaked_documents(
         return validation.leaks()
     if not (_has_whole_list(training) and _has_whole_list(validation)):
         return None
-    from continuum.text.overlap import Listed, find_overlap
+    from continuum.text.documents import Listed, find_overlap
 
     overlap = find_overlap(
         Listed(training.documents_dir, corpus_items(stages, trained)),

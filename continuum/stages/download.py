@@ -148,7 +148,7 @@ class Download(Stage):
         folder, tokenizer = ctx.output_dir, None
         origin = {"repo": revision.repo, "commit": revision.commit}
         if self.wants_tokenizer:
-            from continuum.text.tokenizer_check import accept_tokenizer
+            from continuum.text.inspection import accept_tokenizer
 
             tokenizer = accept_tokenizer(folder, revision.repo, ctx.report, **origin)
         if not self.wants_weights:

@@ -178,7 +178,7 @@ class Import(Stage):
     def _artifact(self, ctx: StageContext, found: Sequence[LocalFile]) -> Artifact:
         folder, source = ctx.output_dir, str(self.path)
         if self.as_ == "tokenizer":
-            from continuum.text.tokenizer_check import accept_tokenizer
+            from continuum.text.inspection import accept_tokenizer
 
             return accept_tokenizer(folder, source, ctx.report, source=source)
         if self.as_ == "weights":
@@ -296,7 +296,7 @@ def _dataset_files(root: Path) -> list[LocalFile]:
 
 
 def _import_weights(ctx: StageContext, source: str, tied: bool | None) -> ModelWeights:
-    from continuum.text.tokenizer_check import accept_tokenizer
+    from continuum.text.inspection import accept_tokenizer
     from continuum.training.litgpt import check_weights
     from continuum.training.tied import check_tied
 

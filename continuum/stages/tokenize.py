@@ -32,10 +32,9 @@ from continuum.stage import (
     TextPart,
     runtime_field,
 )
+from continuum.text.decoding import OnBytes
 from continuum.text.marks import DocumentPolicy, document_marks, mark_warnings, missing_mark
-from continuum.text.reading import OnBytes
-from continuum.text.shares import Sides
-from continuum.text.splitting import Part, SplitName, by_draw, whole_items
+from continuum.text.pieces import SplitName
 from continuum.text.validation import (
     ByCorpus,
     ByFiles,
@@ -48,9 +47,9 @@ from continuum.text.validation import (
 from continuum.text_records import Shares, Split, TextLoss
 
 if TYPE_CHECKING:
-    from continuum.text.drawing import Draw
     from continuum.text.encoding import Method
     from continuum.text.loss_watch import LossWatch
+    from continuum.text.splits import Draw, Part, Sides
 
 COMPACT_ENCODINGS = ("utf-8", "ascii")
 
@@ -153,9 +152,8 @@ class Tokenize(Stage):
 
     def run(self, ctx: StageContext) -> TokenizedDataset:
         from continuum.text.dataset import write_splits
-        from continuum.text.document_log import DocumentLog
+        from continuum.text.documents import DocumentLog, Listed, count_repeats, find_overlap
         from continuum.text.loss_watch import remarks_on
-        from continuum.text.overlap import DocumentList, Listed, count_repeats, find_overlap
         from continuum.text.packing import token_dtype
 
         tokenizer = ctx.artifact(self.tokenizer)
@@ -167,15 +165,12 @@ class Tokenize(Stage):
         total = sum(corpus.size_bytes for corpus in corpora)
         num_passes = 2 if isinstance(self.validation, ByFraction) else 1
         progress = ByteProgress(ctx.report, num_files=1, total=total * num_passes)
-        on_bytes = _counter(progress)
         folders = {split: ctx.output_dir / split for split in self._split_names()}
-        drawn = self._draw(ctx, corpora[0], on_bytes)
-        parts = self._parts(corpora, drawn, on_bytes)
+        drawn = self._draw(ctx, corpora[0], progress.add)
         items = [item for corpus in corpora for item in corpus.items]
-        listed = Listed(ctx.output_dir / DOCUMENTS, items)
-        with DocumentList(listed) as documents, DocumentLog(ctx.output_dir, folders, items) as log:
+        with DocumentLog(ctx.output_dir, folders, items) as log:
             splits = write_splits(
-                documents.watch(parts),
+                self._parts(corpora, drawn, progress.add),
                 folders,
                 method=method,
                 marks=marks,
@@ -183,6 +178,7 @@ class Tokenize(Stage):
                 log=log,
                 watch=watch,
             )
+        listed = Listed(ctx.output_dir / DOCUMENTS, items)
         overlap = find_overlap(listed, listed) if "validation" in folders else None
         progress.finish()
         _warn(ctx, method.late_remarks())
@@ -230,8 +226,8 @@ class Tokenize(Stage):
         texts = [window.text for window in sample]
         method = choose_method(tokenizer.path, texts, name=tokenizer.label)
         _warn(ctx, method.remarks)
-        watch = LossWatch(method.round_trip)
-        self._check_loss(watch.see_sample(sample, method.sample.rows(len(sample))), tokenizer.label)
+        watch = LossWatch(method.tokenizer)
+        self._check_loss(watch.see_sample(sample, method.sample), tokenizer.label)
         return method, watch
 
     def _split_names(self) -> tuple[SplitName, ...]:
@@ -251,8 +247,8 @@ class Tokenize(Stage):
         """
         if not isinstance(self.validation, ByFraction):
             return None
-        from continuum.text.drawing import draw, survey
         from continuum.text.reading import read_documents
+        from continuum.text.splits import draw, survey
 
         table = survey(read_documents(corpus, on_bytes=on_bytes), ctx.seeds["split"])
         drawn = draw(table, self.validation.fraction)
@@ -264,7 +260,9 @@ class Tokenize(Stage):
 
     def _parts(
         self, corpora: list[Corpus], drawn: "Draw | None", on_bytes: OnBytes
-    ) -> Iterator[Part]:
+    ) -> "Iterator[Part]":
+        from continuum.text.splits import by_draw, whole_items
+
         corpus = corpora[0]
         validation = self.validation
         if drawn is not None:
@@ -335,7 +333,9 @@ def _state_ends(ctx: StageContext, policy: DocumentPolicy) -> None:
         ctx.report(Noted(f"{ends}; {remedy}"))
 
 
-def _sides(splits: Mapping[SplitName, Split]) -> Sides:
+def _sides(splits: Mapping[SplitName, Split]) -> "Sides":
+    from continuum.text.splits import Sides
+
     train, validation = splits["train"], splits["validation"]
     assert train.num_chars is not None
     assert validation.num_chars is not None
@@ -374,17 +374,6 @@ def _sum_of(items: Iterator[CorpusItem]) -> int | None:
         # Two marks a document; a JSON line has more signs than that around its text.
         total += item.size_bytes * (1 if is_compact else MAX_UTF8_BYTES) + 2
     return total
-
-
-def _counter(progress: ByteProgress) -> OnBytes:
-    done = 0
-
-    def count(num_bytes: int) -> None:
-        nonlocal done
-        done += num_bytes
-        progress.update(done)
-
-    return count
 
 
 def _copy_tokenizer(source: Path, target: Path, names: tuple[str, ...]) -> None:

@@ -54,8 +54,7 @@ class TrainTokenizer(Stage):
 
     def run(self, ctx: StageContext) -> TokenizerFiles:
         from continuum.text.bpe import train_bpe
-        from continuum.text.tokenizer_check import check_tokenizer
-        from continuum.text.tokenizing import inspect_tokenizer
+        from continuum.text.inspection import check_tokenizer, inspect_tokenizer
 
         num_ids = train_bpe(
             self._texts(ctx),
@@ -84,18 +83,11 @@ class TrainTokenizer(Stage):
 
         corpus = ctx.artifact(self.corpus)
         progress = ByteProgress(ctx.report, num_files=1, total=corpus.size_bytes)
-        done = 0
-
-        def count(num_bytes: int) -> None:
-            nonlocal done
-            done += num_bytes
-            progress.update(done)
-
         is_empty = True
         # The pre-tokenizer ends a word at each of these cuts, so they change no count. A word of a
         # million characters is divided all the same, to bound memory.
         cutter = Cutter(SafePlaces(untrained_bpe()))
-        for document in read_documents(corpus, on_bytes=count):
+        for document in read_documents(corpus, on_bytes=progress.add):
             for piece in cutter.cut(document.fragments):
                 is_empty = is_empty and not piece
                 for start in range(0, len(piece), LONG_PIECE_CHARS):

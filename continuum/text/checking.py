@@ -3,6 +3,7 @@
 Every file is read once to its end, by the rules by which its documents are read later, and counted.
 """
 
+import json
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -12,12 +13,15 @@ from continuum.errors import PreflightError
 from continuum.sources.file_kinds import LOOK_BYTES
 from continuum.sources.source_files import DEFAULT_TEXT_FIELD
 from continuum.text.content import check_block, check_packing, check_start, check_text
-from continuum.text.decoding import TextReader
-from continuum.text.decompression import read_blocks
-from continuum.text.json_faults import BadLines
-from continuum.text.json_lines import LineError, LineReader, TextField
-from continuum.text.newlines import LineEnds
+from continuum.text.decoding import TextReader, read_blocks
+from continuum.text.json_lines import ARRAY_ADVICE, OBJECT_ADVICE, LineError
+from continuum.text.reading import ItemReader
 from continuum.text_records import TextCounts
+
+MAX_SHOWN = 10
+MAX_KEPT_CHARS = 1 << 22
+MAX_KEPT_LINES = 50_000
+"""From the first bad line on, to see whether one value goes over several of them."""
 
 
 def check_item(corpus: Corpus, item: CorpusItem) -> CorpusItem:
@@ -28,11 +32,18 @@ def check_item(corpus: Corpus, item: CorpusItem) -> CorpusItem:
             was promised.
     """
     path = corpus.path / item.file
+    check = _ItemCheck(path, item)
     # Ended here and not when it is collected: its file stays open until then.
     with closing(_examined(path, item)) as blocks:
-        reader = TextReader(path, item, blocks)
-        count = _count_lines if item.format == "jsonl" else _count_whole
-        counts = count(path, item, reader)
+        reader = ItemReader(path, item, blocks, check)
+        counts = _count(reader)
+    check.raise_if_bad()
+    if counts.num_skipped and not counts.num_documents:
+        raise PreflightError(
+            f"{path} ({item.source}): all of its {counts.num_skipped:,} lines were skipped, since "
+            f"none has a text under {item.text_field or DEFAULT_TEXT_FIELD!r}; name the right key "
+            "as text_field"
+        )
     return item.model_copy(update={"counts": counts})
 
 
@@ -56,7 +67,7 @@ def _examined(path: Path, item: CorpusItem) -> Generator[bytes, None, None]:
     """The unpacked blocks of a file that begins and goes on as text does."""
     check_packing(path, item)
     offset = 0
-    blocks = read_blocks(path, item.source, item.compression)
+    blocks = read_blocks(path, item)
     for block in _begun(path, item, blocks):
         check_block(path, item, block, offset)
         offset += len(block)
@@ -78,67 +89,117 @@ def _begun(path: Path, item: CorpusItem, blocks: Iterator[bytes]) -> Iterator[by
     yield from blocks
 
 
-def _count_whole(path: Path, item: CorpusItem, reader: TextReader) -> TextCounts:
-    ends = LineEnds(item.newlines)
-    num_chars = num_bytes = 0
-    for text in ends.read(_without_nul(path, item, reader)):
-        num_chars += len(text)
-        num_bytes += _utf8_bytes(text)
-    return TextCounts(
-        num_documents=1,
-        num_empty=int(num_chars == 0),
-        num_chars=num_chars,
-        size_bytes=num_bytes,
-        num_crlf=ends.num_crlf,
-        num_cr=ends.num_cr,
-    )
-
-
-def _without_nul(path: Path, item: CorpusItem, reader: TextReader) -> Iterator[str]:
-    for text in reader:
-        check_text(path, item, text, reader.start_byte)
-        yield text
-
-
-def _count_lines(path: Path, item: CorpusItem, reader: TextReader) -> TextCounts:
-    ends = LineEnds(item.newlines)
-    place = f"{path} ({item.source})"
-    name = item.text_field or DEFAULT_TEXT_FIELD
-    field = TextField(name, item.missing, forbids_equal_keys=True)
-    lines = LineReader(reader, splits_at_cr=item.newlines == "unix", place=place)
-    bad = BadLines(place)
-    num_documents = num_empty = num_skipped = num_chars = num_bytes = 0
-    for line in lines:
-        try:
-            text = field.text_of(line)
-        except LineError as error:
-            bad.bad(line, error, lines)
-            continue
-        bad.good(line)
-        if text is None:
-            num_skipped += 1
-            continue
-        text = ends.read_text(text)
+def _count(reader: ItemReader) -> TextCounts:
+    num_documents = num_empty = num_chars = num_bytes = 0
+    for document in reader:
+        num_before = num_chars
+        for text in document.fragments:
+            num_chars += len(text)
+            num_bytes += len(text) if text.isascii() else len(text.encode())
         num_documents += 1
-        num_empty += not text
-        num_chars += len(text)
-        num_bytes += _utf8_bytes(text)
-    bad.raise_if_any()
-    if num_skipped and not num_documents:
-        raise PreflightError(
-            f"{place}: all of its {num_skipped:,} lines were skipped, since none has a text under "
-            f"{name!r}; name the right key as text_field"
-        )
+        num_empty += num_chars == num_before
     return TextCounts(
         num_documents=num_documents,
         num_empty=num_empty,
-        num_skipped=num_skipped,
+        num_skipped=reader.num_skipped,
         num_chars=num_chars,
         size_bytes=num_bytes,
-        num_crlf=ends.num_crlf,
-        num_cr=ends.num_cr,
+        num_crlf=reader.ends.num_crlf,
+        num_cr=reader.ends.num_cr,
     )
 
 
-def _utf8_bytes(text: str) -> int:
-    return len(text) if text.isascii() else len(text.encode())
+class _ItemCheck:
+    """Gathers what is wrong with lines; says what the file is where it is no JSON lines at all."""
+
+    def __init__(self, path: Path, item: CorpusItem) -> None:
+        self._path = path
+        self._item = item
+        self._place = f"{path} ({item.source})"
+        self._shown: list[str] = []
+        self._num_bad = 0
+        self._num_good = 0
+        self._num_good_before = 0
+        self._first = ""
+        self._kept: list[str] = []
+        self._kept_chars = 0
+
+    def text(self, text: str, reader: TextReader) -> None:
+        """A fragment of a text that is not JSON lines, where NUL may be written as an escape."""
+        check_text(self._path, self._item, text, reader)
+
+    def good(self, line: str) -> None:
+        """A line that can be used."""
+        self._num_good += 1
+        if self._num_bad:
+            self._keep(line)
+
+    def bad(self, line: str, where: str, error: LineError) -> None:
+        """A line that cannot be used."""
+        if not self._num_bad:
+            self._first = where
+            self._num_good_before = self._num_good
+        self._num_bad += 1
+        if len(self._shown) < MAX_SHOWN:
+            self._shown.append(f"{where}: {error}")
+        self._keep(line)
+
+    def raise_if_bad(self) -> None:
+        """
+        Raises:
+            PreflightError: lines were bad.
+        """
+        if not self._num_bad:
+            return
+        self._raise_if_one_value()
+        if self._num_bad == 1:
+            raise PreflightError(f"{self._place} {self._shown[0]}")
+        more = self._num_bad - len(self._shown)
+        listed = "".join(f"\n  {shown}" for shown in self._shown)
+        listed += f"\n  and {more:,} more" if more else ""
+        total = self._num_bad + self._num_good
+        raise PreflightError(
+            f"{self._place}: {self._num_bad:,} of {total:,} lines cannot be used:{listed}"
+        )
+
+    def _keep(self, line: str) -> None:
+        is_full = self._kept_chars > MAX_KEPT_CHARS or len(self._kept) >= MAX_KEPT_LINES
+        if is_full:
+            return
+        self._kept.append(line)
+        self._kept_chars += len(line) + 1
+        if self._kept_chars > MAX_KEPT_CHARS or len(self._kept) == MAX_KEPT_LINES:
+            self._raise_if_one_value()  # rather than to read the rest of a file that is no lines
+
+    def _raise_if_one_value(self) -> None:
+        """If the first bad line begins a value that goes on in the next, that explains the rest."""
+        if fault := _value_over_lines(self._kept, is_first=not self._num_good_before):
+            raise PreflightError(f"{self._place} {self._first}: {fault}")
+
+
+def _value_over_lines(lines: list[str], *, is_first: bool) -> str | None:
+    """What a file is whose lines are parts of one JSON value; None if they are not."""
+    text = "\n".join(lines).lstrip()
+    if len(lines) < 2 or text[:1] not in ("{", "[") or _num_lines_of_value(lines[0], strict=True):
+        return None
+    is_array = text.startswith("[")
+    if is_array and is_first:
+        return f"a JSON array over several lines, not JSON lines; {ARRAY_ADVICE}"
+    advice = ARRAY_ADVICE if is_array else OBJECT_ADVICE
+    if num_lines := _num_lines_of_value(text, strict=True):
+        return (
+            f"pretty-printed JSON, not JSON lines: one value goes over {num_lines:,} lines; "
+            f"{advice}"
+        )
+    if num_lines := _num_lines_of_value(text, strict=False):
+        return "a line end inside a JSON string, where it is to be written \\n; correct that line"
+    return None
+
+
+def _num_lines_of_value(text: str, *, strict: bool) -> int:
+    """How many lines the JSON value goes over that a text begins with; 0 if it has none."""
+    try:
+        _, end = json.JSONDecoder(strict=strict).raw_decode(text)
+    except (ValueError, RecursionError):
+        return 0
+    return text.count("\n", 0, end) + 1

@@ -23,7 +23,7 @@ from continuum.sources.file_kinds import (
     recognize,
 )
 from continuum.sources.source_files import compression_of
-from continuum.text.decoding import encoded_bytes
+from continuum.text.decoding import TextReader
 
 GUESS_BYTES = 1 << 12
 _PACKED = {"gz": "gzip", "zst": "zstd"}
@@ -112,7 +112,7 @@ def check_block(path: Path, item: CorpusItem, block: bytes, offset: int) -> None
         raise _nul_error(path, item, offset + at)
 
 
-def check_text(path: Path, item: CorpusItem, text: str, start_byte: int) -> None:
+def check_text(path: Path, item: CorpusItem, text: str, reader: TextReader) -> None:
     """Look for the NUL character in decoded text.
 
     Raises:
@@ -120,7 +120,7 @@ def check_text(path: Path, item: CorpusItem, text: str, start_byte: int) -> None
     """
     at = text.find("\0")
     if at >= 0:
-        raise _nul_error(path, item, start_byte + encoded_bytes(text[:at], item.encoding))
+        raise _nul_error(path, item, reader.start_byte + reader.num_bytes(text[:at]))
 
 
 def guess_wide_encoding(head: bytes) -> str | None:

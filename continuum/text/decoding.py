@@ -1,17 +1,27 @@
-"""The decoded text of a file, block by block, with the place of each block in its bytes.
+"""The text of a file, block by block, from its bytes, which may be compressed.
 
-Text arrives exactly as written: only a byte order mark at the start of a file is dropped. A byte
-outside the stated encoding is an error that says where it is; nothing is replaced.
+Text arrives exactly as written: only a byte order mark at the start of a file is dropped, and line
+ends are read as asked. A byte outside the stated encoding is an error that says where it is;
+nothing is replaced.
 """
 
 import codecs
+import gzip
 import io
-from collections.abc import Iterable, Iterator
+import zlib
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import BinaryIO, Literal
 
 from continuum.artifacts import CorpusItem
-from continuum.errors import PreflightError
+from continuum.errors import IntegrityError, PreflightError
 
+BLOCK_BYTES = 1 << 19
+"""Bytes decoded at a time."""
+ZSTD_MAX_WINDOW_BYTES = 1 << 31
+"""What `zstd --long=31` writes; the library's own limit is lower."""
+ZSTD_SLICE_BYTES = 1 << 14
+"""Compressed bytes taken at a time, so that one step's text stays small."""
 BYTE_ORDER_MARK = "\ufeff"
 _SWALLOWED = {
     "utf-16": (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE),
@@ -19,6 +29,71 @@ _SWALLOWED = {
     "utf-8-sig": (codecs.BOM_UTF8,),
 }
 """Marks that Python's decoder takes away itself."""
+
+OnBytes = Callable[[int], None]
+"""Told how many more bytes of the kept files were read."""
+
+
+def read_blocks(path: Path, item: CorpusItem, on_bytes: OnBytes | None = None) -> Iterator[bytes]:
+    """The file's bytes, unpacked.
+
+    Raises:
+        IntegrityError: the file is missing.
+        PreflightError: it cannot be read or unpacked.
+    """
+    try:
+        raw = path.open("rb")
+    except OSError as error:
+        raise IntegrityError(
+            f"{path}: this file of the corpus cannot be opened ({error.strerror}); "
+            "run the stage that made it again"
+        ) from None
+    with raw:
+        position = 0
+        try:
+            for block in _unpacked(raw, path, item.compression):
+                now = raw.tell()
+                if on_bytes is not None:
+                    on_bytes(now - position)
+                position = now
+                yield block
+        except (OSError, EOFError, zlib.error) as error:
+            raise PreflightError(
+                f"{path} ({item.source}): cannot be read (compression: {item.compression}) near "
+                f"byte {raw.tell():,}: {error}; the source is damaged or of another kind"
+            ) from error
+
+
+def _unpacked(raw: BinaryIO, path: Path, compression: str) -> Iterator[bytes]:
+    if compression == "none":
+        yield from iter(lambda: raw.read(BLOCK_BYTES), b"")
+    elif compression == "gz":
+        with gzip.GzipFile(fileobj=raw) as stream:
+            yield from iter(lambda: stream.read(BLOCK_BYTES), b"")
+    elif compression == "zst":
+        yield from _unzstd(raw)
+    else:
+        raise PreflightError(f"{path}: unknown compression {compression!r}; none, gz, zst are read")
+
+
+def _unzstd(raw: BinaryIO) -> Iterator[bytes]:
+    # Frame by frame, because the library's stream reader takes a cut-off frame for the end.
+    import zstandard
+
+    context = zstandard.ZstdDecompressor(max_window_size=ZSTD_MAX_WINDOW_BYTES)
+    frame = None
+    try:
+        while compressed := raw.read(ZSTD_SLICE_BYTES):
+            while compressed:
+                frame = frame or context.decompressobj()
+                if block := frame.decompress(compressed):
+                    yield block
+                compressed = frame.unused_data if frame.eof else b""
+                frame = None if frame.eof else frame
+    except zstandard.ZstdError as error:
+        raise OSError(str(error)) from error
+    if frame is not None:
+        raise EOFError("the last zstd frame is incomplete")
 
 
 class TextReader:
@@ -51,13 +126,16 @@ class TextReader:
                     text = text.removeprefix(BYTE_ORDER_MARK)
             if text:
                 yield text
-        rest = self._decode(b"", final=True)
-        if rest:
+        if rest := self._decode(b"", final=True):
             yield rest
 
     def num_bytes(self, text: str) -> int:
-        """The bytes of `text` in the file's encoding."""
-        return encoded_bytes(text, self._item.encoding)
+        """The bytes of `text` in the file's encoding, without a byte order mark at its start."""
+        name = codecs.lookup(self._item.encoding).name
+        if text.isascii() and name in ("utf-8", "ascii", "iso8859-1"):
+            return len(text)
+        codec = {"utf-16": "utf-16-le", "utf-32": "utf-32-le", "utf-8-sig": "utf-8"}
+        return len(text.encode(codec.get(name, name), "surrogatepass"))
 
     def _decode(self, block: bytes, *, final: bool = False) -> str:
         self.start_byte = self._num_read - len(self._decoder.getstate()[0])
@@ -75,14 +153,6 @@ class TextReader:
         return text
 
 
-def encoded_bytes(text: str, encoding: str) -> int:
-    """The bytes of `text` in an encoding, without a byte order mark at its start."""
-    if text.isascii() and codecs.lookup(encoding).name in ("utf-8", "ascii", "iso8859-1"):
-        return len(text)
-    codec = {"utf-16": "utf-16-le", "utf-32": "utf-32-le", "utf-8-sig": "utf-8"}
-    return len(text.encode(codec.get(codecs.lookup(encoding).name, encoding), "surrogatepass"))
-
-
 def _decoder(path: Path, encoding: str) -> codecs.IncrementalDecoder:
     try:
         # TextIOWrapper refuses codecs such as `hex` that make no text.
@@ -93,3 +163,36 @@ def _decoder(path: Path, encoding: str) -> codecs.IncrementalDecoder:
             f"{path}: Python knows no text encoding {encoding!r}; "
             "write for example utf-8 or latin-1"
         ) from None
+
+
+class LineEnds:
+    """Reads a text's CRLF and lone CR as newlines, or keeps them; counts them either way."""
+
+    def __init__(self, newlines: Literal["unix", "keep"]) -> None:
+        self._converts = newlines == "unix"
+        self._num_returns = 0
+        self.num_crlf = 0
+
+    @property
+    def num_cr(self) -> int:
+        """Lone ones, which no newline follows."""
+        return self._num_returns - self.num_crlf
+
+    def read(self, fragments: Iterable[str]) -> Iterator[str]:
+        """The fragments of one text; a CRLF may lie across two of them. None is empty."""
+        held = ""
+        for fragment in fragments:
+            text = held + fragment if held else fragment
+            held = "\r" if text.endswith("\r") else ""
+            if text := text.removesuffix("\r"):
+                yield self.read_text(text)
+        if held:
+            yield self.read_text(held)
+
+    def read_text(self, text: str) -> str:
+        """A text that is whole."""
+        if "\r" not in text:
+            return text
+        self._num_returns += text.count("\r")
+        self.num_crlf += text.count("\r\n")
+        return text.replace("\r\n", "\n").replace("\r", "\n") if self._converts else text

@@ -16,19 +16,19 @@ or a cut that sees them otherwise is not used.
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from continuum.errors import ContinuumError, StageFailedError
 from continuum.processors import num_processors
-from continuum.text.encoded import Encoded, encoded_rows
+from continuum.text.inspection import PROBE
 from continuum.text.pieces import LONG_PIECE_CHARS, Cutter
-from continuum.text.round_trip import RoundTrip, SentencePieceRoundTrip, TokenizersRoundTrip
 from continuum.text.safe_places import SafePlaces, UncuttableError
-from continuum.text.tokenizer_check import PROBE
-from continuum.text.tokenizing import load_tokenizer_json, vocabulary_file
+from continuum.text.tokenizer import HuggingFaceTokenizer, LoadedTokenizer, load_tokenizer
 
 PROOF_PIECE_CHARS = 64
 """Far shorter than in use, so that the sample tries many thousand cuts."""
@@ -37,6 +37,33 @@ PORTION_CHARS = 1 << 20
 """Text that `tokenizers` encodes at a time: it takes up to 190 bytes for each character."""
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """The ids of a list of texts, one after another."""
+
+    ids: NDArray[np.uint32]
+    lengths: NDArray[np.int64]
+    """How many ids each text has."""
+
+    @classmethod
+    def of(cls, rows: Sequence[Sequence[int]]) -> "Encoded":
+        """From one list of ids a text."""
+        lengths = np.fromiter(map(len, rows), dtype=np.int64, count=len(rows))
+        ids = np.fromiter(chain.from_iterable(rows), dtype=np.uint32, count=int(lengths.sum()))
+        return cls(ids, lengths)
+
+    def equals(self, other: "Encoded") -> bool:
+        """Whether the ids are the same, however the texts were divided."""
+        return bool(np.array_equal(self.ids, other.ids))
+
+    def split(self) -> Iterator[NDArray[np.uint32]]:
+        """The ids of each text."""
+        start = 0
+        for length in self.lengths.tolist():
+            yield self.ids[start : start + length]
+            start += length
 
 
 class Encoder(Protocol):
@@ -57,8 +84,8 @@ class Method:
     """None: documents are encoded whole, because cutting may change this tokenizer's tokens."""
     remarks: tuple[str, ...]
     """Why it is not the fastest way."""
-    round_trip: RoundTrip
-    """The reference, there and back."""
+    tokenizer: LoadedTokenizer
+    """The reference."""
     sample: Encoded
     """The reference's ids of the sample, and then of other texts."""
 
@@ -74,66 +101,32 @@ class Method:
         )
 
 
-class TokenizersEncoder:
-    """Hugging Face `tokenizers`."""
+class Reference:
+    """The tokenizer's own library, a portion of text at a time."""
 
-    name = "tokenizers"
-
-    def __init__(self, folder: Path) -> None:
-        self._tokenizer = load_tokenizer_json(folder)
-        self.round_trip = TokenizersRoundTrip(self._tokenizer, folder)
-
-    def safe_places(self) -> SafePlaces:
-        """Where texts may be cut.
-
-        Raises:
-            UncuttableError: nowhere, as far as can be proved.
-        """
-        return SafePlaces(self._tokenizer)
-
-    @property
-    def added_tokens(self) -> list[str]:
-        """The texts that become one token wherever they stand."""
-        return [token.content for token in self._tokenizer.get_added_tokens_decoder().values()]
+    def __init__(self, tokenizer: LoadedTokenizer) -> None:
+        self.tokenizer = tokenizer
+        self.name = tokenizer.library
 
     def encode(self, texts: Sequence[str]) -> Encoded:
-        parts = [self._encode(part) for part in portions(texts, len, PORTION_CHARS)]
+        encode = self.tokenizer.encode
+        parts = [Encoded.of(encode(part)) for part in portions(texts, len, PORTION_CHARS)]
         if len(parts) == 1:
             return parts[0]
         ids = [np.empty(0, dtype=np.uint32), *(part.ids for part in parts)]
         lengths = [np.empty(0, dtype=np.int64), *(part.lengths for part in parts)]
         return Encoded(np.concatenate(ids), np.concatenate(lengths))
 
-    def _encode(self, texts: list[str]) -> Encoded:
-        return encoded_rows(self.round_trip.encode(texts))
-
-
-class SentencePieceEncoder:
-    """Google's `sentencepiece`."""
-
-    name = "sentencepiece"
-    added_tokens: tuple[str, ...] = ()
-
-    def safe_places(self) -> SafePlaces:
-        """Raises UncuttableError: its model begins every text with a space of its own."""
-        raise UncuttableError("sentencepiece, which treats the beginning of a text apart")
-
-    def __init__(self, folder: Path) -> None:
-        self.round_trip = SentencePieceRoundTrip(folder)
-
-    def encode(self, texts: Sequence[str]) -> Encoded:
-        return encoded_rows(self.round_trip.encode(texts))
-
 
 class GigatokenEncoder:
     """`gigatoken`, with `tokenizers` in reserve for texts on which it fails."""
 
-    def __init__(self, folder: Path, reserve: TokenizersEncoder) -> None:
+    def __init__(self, reserve: Reference) -> None:
         import awkward  # type: ignore[import-untyped]  # it ships no types
         import gigatoken
 
         self._awkward: Any = awkward
-        self._tokenizer = gigatoken.Tokenizer(folder / "tokenizer.json")
+        self._tokenizer = gigatoken.Tokenizer(reserve.tokenizer.folder / "tokenizer.json")
         self._reserve = reserve
         self._has_failed = False
 
@@ -170,39 +163,30 @@ def choose_method(folder: Path, sample: Sequence[str], *, name: str | None = Non
         PreflightError: the tokenizer in `folder` cannot be loaded.
     """
     called = name or str(folder)
-    has_json = vocabulary_file(folder).name == "tokenizer.json"
-    reference = TokenizersEncoder(folder) if has_json else SentencePieceEncoder(folder)
-    texts = [*sample, PROBE, *_with_added_tokens(reference.added_tokens)]
+    reference = Reference(load_tokenizer(folder))
+    tokenizer = reference.tokenizer
+    texts = [*sample, PROBE, *map(_between_words, tokenizer.added.values())]
     remarks = []
+    encoder: Encoder = reference
     with ThreadPoolExecutor(1) as pool:
         # Loading the other library takes as long as this, and this lets other threads work.
         encoding = pool.submit(reference.encode, texts)
         places: SafePlaces | None = None
         try:
-            places = reference.safe_places()
+            places = tokenizer.safe_places()
         except UncuttableError as error:
             remarks.append(_uncut_warning(called, str(error)))
-        if isinstance(reference, TokenizersEncoder):
-            fast = _proved_gigatoken(folder, reference, places, texts, encoding, called)
-            if isinstance(fast, GigatokenEncoder):
-                reference_ids = encoding.result()
-                return _method(fast, places, remarks, reference.round_trip, reference_ids)
-            remarks.append(fast)
-        if places and not _is_equal(reference.encode, places, texts, encoding.result()):
+        if isinstance(tokenizer, HuggingFaceTokenizer):
+            try:
+                encoder = _proved_gigatoken(reference, places, texts, encoding)
+            except _UnusableError as error:
+                remarks.append(f"{called}: {error}; tokenizers is used, which is slower")
+        is_reference = encoder is reference
+        if is_reference and places and not _is_equal(reference.encode, places, texts, encoding):
             remarks.insert(0, _uncut_warning(called, "a difference on the sample"))
             places = None
-    return _method(reference, places, remarks, reference.round_trip, encoding.result())
-
-
-def _method(
-    encoder: Encoder,
-    places: SafePlaces | None,
-    remarks: Sequence[str],
-    round_trip: RoundTrip,
-    sample: Encoded,
-) -> Method:
     cutter = Cutter(places) if places else None
-    return Method(encoder, cutter, tuple(remarks), round_trip, sample)
+    return Method(encoder, cutter, tuple(remarks), tokenizer, encoding.result())
 
 
 def portions(items: Iterable[T], size: Callable[[T], int], at_least: int) -> Iterator[list[T]]:
@@ -232,46 +216,43 @@ def check_ids(encoded: Encoded, num_ids: int) -> None:
         )
 
 
+class _UnusableError(Exception):
+    """Why gigatoken is not used."""
+
+
 def _proved_gigatoken(
-    folder: Path,
-    reference: TokenizersEncoder,
+    reference: Reference,
     places: SafePlaces | None,
     texts: Sequence[str],
     encoding: Future[Encoded],
-    name: str,
-) -> GigatokenEncoder | str:
-    """The encoder, or why it cannot be used."""
+) -> GigatokenEncoder:
     try:
-        encoder = GigatokenEncoder(folder, reference)
-        is_equal = _is_equal(encoder.encode_alone, places, texts, encoding.result())
+        encoder = GigatokenEncoder(reference)
+        is_equal = _is_equal(encoder.encode_alone, places, texts, encoding)
     except (ContinuumError, KeyboardInterrupt, SystemExit):
         raise
     except BaseException:  # a panic in Rust, whose words speak of its own lines
-        return f"{name}: gigatoken cannot use this tokenizer; tokenizers is used, which is slower"
-    if is_equal:
-        return encoder
-    differs = "gigatoken differs from tokenizers on a sample"
-    return f"{name}: {differs}; tokenizers is used, which is slower"
+        raise _UnusableError("gigatoken cannot use this tokenizer") from None
+    if not is_equal:
+        raise _UnusableError("gigatoken differs from tokenizers on a sample")
+    return encoder
 
 
 def _is_equal(
     encode: Callable[[Sequence[str]], Encoded],
     places: SafePlaces | None,
     texts: Sequence[str],
-    expected: Encoded,
+    expected: Future[Encoded],
 ) -> bool:
     """Whether the ids of the texts, cut where they may be, are those expected."""
-    if places is None:
-        return encode(texts).equals(expected)
-    cutter = Cutter(places, PROOF_PIECE_CHARS)
-    return encode([piece for text in texts for piece in cutter.cut((text,))]).equals(expected)
+    if places is not None:
+        cutter = Cutter(places, PROOF_PIECE_CHARS)
+        texts = [piece for text in texts for piece in cutter.cut((text,))]
+    return encode(texts).equals(expected.result())
 
 
-def _with_added_tokens(tokens: Sequence[str]) -> list[str]:
-    return [
-        f"word {token} word\n{token}word {token}\n\n{token}{token} word{token} {token}."
-        for token in tokens
-    ]
+def _between_words(token: str) -> str:
+    return f"word {token} word\n{token}word {token}\n\n{token}{token} word{token} {token}."
 
 
 def _uncut_warning(name: str, reason: str) -> str:

@@ -6,6 +6,7 @@ What is read is `tokenizer.json` of Hugging Face's `tokenizers` and `tokenizer.m
 
 import base64
 import binascii
+import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,6 +18,13 @@ from continuum.sources.model_files import stand_in
 
 MAX_PIECES = 200
 """Of a SentencePiece model, that are looked at."""
+PARTS = ("model", "normalizer", "pre_tokenizer", "post_processor", "decoder", "added_tokens")
+"""Of a tokenizer.json."""
+EMPTY_TOKENIZER: dict[str, Any] = {
+    "version": "1.0",
+    "added_tokens": [],
+    "model": {"type": "BPE", "vocab": {}, "merges": []},
+}
 _TIKTOKEN_LINE = re.compile(rb"([A-Za-z0-9+/]+={0,2}) \d+\s*")
 _RWKV_LINE = re.compile(rb"\d+ b?['\"].*['\"] \d+\s*")
 _TIKTOKEN = (
@@ -88,7 +96,56 @@ def folder_problem(folder: Path) -> str:
     return f"{missing}: {foreign}"
 
 
-def json_document_problem(document: Any) -> str | None:
+def json_problem(path: Path, content: bytes) -> str:
+    """Why `tokenizers` refused a tokenizer.json; the library names lines of its own code."""
+    if problem := vocabulary_problem(path):
+        return problem
+    try:
+        document = json.loads(content)
+    except ValueError as error:
+        return f"is not whole JSON ({error}); get the file again"
+    except RecursionError:
+        return "is nested too deeply to be a tokenizer; get the file again"
+    if problem := _document_problem(document):
+        return problem
+    from tokenizers import __version__ as tokenizers_version
+
+    part = next((part for part in PARTS if not _is_known(document, part)), None)
+    where = f"its {part} ({_types_of(document[part])})" if part else "its content"
+    return (
+        f"has something in {where} that version {tokenizers_version} does not know: most likely a "
+        "newer version wrote it (pip install --upgrade tokenizers), or the file was edited"
+    )
+
+
+def _is_known(document: dict[str, Any], part: str) -> bool:
+    """Whether the library reads one part of a tokenizer, in an otherwise empty one."""
+    from tokenizers import Tokenizer
+
+    value = document.get(part)
+    if value is None or value == []:
+        return True
+    try:
+        Tokenizer.from_str(json.dumps({**EMPTY_TOKENIZER, part: value}))
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException:
+        return False
+    return True
+
+
+def _types_of(part: Any) -> str:
+    """The names of a part's type and of those within it."""
+    if isinstance(part, list):
+        return f"{len(part):,} entries"
+    if not isinstance(part, dict):
+        return repr(part)[:40]
+    inner = [item for value in part.values() if isinstance(value, list) for item in value[:20]]
+    found = [item.get("type") for item in (part, *inner) if isinstance(item, dict)]
+    return ", ".join(str(name) for name in found if name) or "of no type"
+
+
+def _document_problem(document: Any) -> str | None:
     """Why the content of a tokenizer.json is not one of `tokenizers`; None if it may be."""
     if not isinstance(document, dict):
         return f"holds a JSON {type(document).__name__}, not a tokenizer"

@@ -15,6 +15,9 @@ SHOWN_KEYS = 8
 SHOWN_CHARS = 30
 ARRAY_ADVICE = "write one object a line: `jq -c '.[]' in.json > out.jsonl`"
 OBJECT_ADVICE = "write one a line: `jq -c . in.json > out.jsonl`"
+_END = re.compile("\n")
+_ANY_END = re.compile(r"\n|\r\n|\r(?!\Z)")
+"""A CR at the end of a text may be the first half of CRLF."""
 _JSON_START = re.compile(r'[{\["\d-]|true|false|null|NaN|Infinity')
 
 
@@ -38,68 +41,47 @@ class LineReader:
         self._reader = reader
         self._splits_at_cr = splits_at_cr
         self._place = place
-        self._start = (0, "", 0)
-        self.number = 0
-        """Of the line that came last, from 1; blank lines count."""
+        self._number = 0
+        self._first_byte, self._text, self._start = 0, "", 0
 
     @property
-    def byte(self) -> int:
-        """Where the line that came last begins in the unpacked file."""
-        fragment_byte, fragment, start = self._start
-        return fragment_byte + self._reader.num_bytes(fragment[:start])
+    def where(self) -> str:
+        """Where the line that came last begins in the unpacked file, and its number; blank lines
+        count."""
+        byte = self._first_byte + self._reader.num_bytes(self._text[: self._start])
+        return f"byte {byte:,}, line {self._number:,}"
 
     def __iter__(self) -> Iterator[str]:
-        for line in self._between_newlines():
-            if self._splits_at_cr and "\r" in line:
-                yield from self._between_returns(line.removesuffix("\r"))
-                continue
-            self.number += 1
-            if line and not line.isspace():
-                yield line
-
-    def _between_returns(self, line: str) -> Iterator[str]:
-        fragment_byte = self.byte
-        start = 0
-        for part in line.split("\r"):
-            self.number += 1
-            self._start = (fragment_byte, line, start)
-            if part and not part.isspace():
-                yield part
-            start += len(part) + 1
-
-    def _between_newlines(self) -> Iterator[str]:
-        # Not str.splitlines: JSON may hold U+2028 and its like unescaped.
-        parts: list[str] = []
-        begins = self._start
-        num_chars = 0
+        rest = ""
         for fragment in self._reader:
-            first, *others = fragment.split("\n")
-            fragment_byte = self._reader.start_byte
-            if not parts:
-                begins = (fragment_byte, fragment, 0)
-            parts.append(first)
-            num_chars += len(first)
-            if num_chars > MAX_LINE_CHARS:
+            if self._start or not rest:  # else the text begins where it did
+                self._first_byte = self._reader.start_byte - self._reader.num_bytes(rest)
+            self._text = rest + fragment if rest else fragment
+            yield from self._whole_lines()
+            rest = self._text[self._start :]
+            if len(rest) > MAX_LINE_CHARS:
                 raise PreflightError(
                     f"{self._place}: a line is longer than {MAX_LINE_CHARS:,} characters; in JSON "
                     "lines each line is one document. If it is one large JSON array, "
                     f"{ARRAY_ADVICE}"
                 )
-            if not others:
-                continue
-            self._start = begins
-            yield "".join(parts)
-            start = len(first) + 1
-            for line in others[:-1]:
-                self._start = (fragment_byte, fragment, start)
+        if rest and not rest.isspace():
+            self._number += 1
+            yield rest
+
+    def _whole_lines(self) -> Iterator[str]:
+        """The lines of the text that have ended; then `_start` is where the next begins."""
+        # Not str.splitlines: JSON may hold U+2028 and its like unescaped.
+        text = self._text
+        ends = _ANY_END if self._splits_at_cr and "\r" in text else _END
+        next_start = self._start = 0
+        for end in ends.finditer(text):
+            line = text[next_start : end.start()]
+            self._start, next_start = next_start, end.end()
+            self._number += 1
+            if line and not line.isspace():
                 yield line
-                start += len(line) + 1
-            parts = [others[-1]] if others[-1] else []
-            num_chars = len(others[-1])
-            begins = (fragment_byte, fragment, start)
-        if parts:
-            self._start = begins
-            yield "".join(parts)
+        self._start = next_start
 
 
 class TextField:
@@ -132,11 +114,24 @@ class TextField:
             raise LineError(_no_object(value))
         text = value.get(self._field)
         if type(text) is not str:
-            text = _look_up(value, self._field.split("."))
+            try:
+                text = _look_up(value, self._field.split("."))
+            except _BlockedError as error:
+                raise LineError(
+                    f"{self._field!r} leads through {error}, which has no keys"
+                ) from None
+            except KeyError:
+                if self._skips:
+                    return None
+                raise LineError(_no_key(value, self._field)) from None
         if text is None and self._skips:
             return None
+        if text is None:
+            raise LineError(
+                f"{self._field!r} is null; correct it, or leave such lines out with `missing: skip`"
+            )
         if type(text) is not str:
-            raise LineError(_no_text(value, self._field, text))
+            raise LineError(f"{self._field!r} is {type(text).__name__}, not a string")
         if not text.isascii():
             _check_characters(text)
         return text
@@ -164,15 +159,16 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-class _NoKey:
-    """Where a path ends early; the object that lacks the key."""
-
-    def __init__(self, found: Any) -> None:
-        self.found = found
+class _BlockedError(Exception):
+    """A path leads through a value that has no keys."""
 
 
 def _look_up(value: Any, path: list[str]) -> Any:
-    """What a path leads to; None where a part of it is null or missing, `_NoKey` if impossible."""
+    """What a path leads to, or where it ends early because that is null or missing.
+
+    Raises:
+        KeyError: a key on the path is missing.
+    """
     if not path or value is None:
         return value
     if isinstance(value, dict):
@@ -180,11 +176,13 @@ def _look_up(value: Any, path: list[str]) -> Any:
             key = ".".join(path[:length])
             if key in value:
                 return _look_up(value[key], path[length:])
-        return None
+        raise KeyError(path[0])
     if isinstance(value, list) and path[0].isdecimal():
         index = int(path[0])
-        return _look_up(value[index], path[1:]) if index < len(value) else None
-    return _NoKey(value)
+        if index >= len(value):
+            raise KeyError(path[0])
+        return _look_up(value[index], path[1:])
+    raise _BlockedError(type(value).__name__)
 
 
 def _no_object(value: Any) -> str:
@@ -194,36 +192,13 @@ def _no_object(value: Any) -> str:
     return f"not a JSON object but {shown}; the text is looked up by its key, as in {EXAMPLE}"
 
 
-def _no_text(value: dict[str, Any], field: str, found: Any) -> str:
-    if isinstance(found, _NoKey):
-        return f"{field!r} leads through {type(found.found).__name__}, which has no keys"
-    if found is not None:
-        return f"{field!r} is {type(found).__name__}, not a string"
-    if _is_null(value, field):
-        return f"{field!r} is null; correct it, or leave such lines out with `missing: skip`"
+def _no_key(value: dict[str, Any], field: str) -> str:
     keys = ", ".join(repr(key) for key in list(value)[:SHOWN_KEYS]) or "no keys"
     keys += ", …" if len(value) > SHOWN_KEYS else ""
     return (
         f"no key {field!r}, it has {keys}; name the right one as text_field, or leave such lines "
         "out with `missing: skip`"
     )
-
-
-def _is_null(value: dict[str, Any], field: str) -> bool:
-    """True if the key, or one on the way to it, is there and null."""
-    marked = _look_up(_with_marked_nulls(value), field.split("."))
-    return (marked.found if isinstance(marked, _NoKey) else marked) is _NULL
-
-
-_NULL = object()
-
-
-def _with_marked_nulls(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _with_marked_nulls(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_with_marked_nulls(item) for item in value]
-    return _NULL if value is None else value
 
 
 def _no_json(line: str, error: json.JSONDecodeError) -> str:
@@ -242,14 +217,9 @@ def _no_json(line: str, error: json.JSONDecodeError) -> str:
         return f"not readable JSON: it begins with {start[:SHOWN_CHARS]!r}; {advice}"
     if error.msg == "Extra data":
         return f"not readable JSON: more than one value on the line; {OBJECT_ADVICE}"
-    if ends_early(line, error):
+    if error.pos >= len(line.rstrip()) or error.msg.startswith("Unterminated string"):
         return f"not readable JSON: the line ends within a value ({error.msg})"
     return f"not readable JSON ({error.msg} at character {error.pos + 1:,})"
-
-
-def ends_early(line: str, error: json.JSONDecodeError) -> bool:
-    """True if a line could be the beginning of a JSON value over several lines."""
-    return error.pos >= len(line.rstrip()) or error.msg.startswith("Unterminated string")
 
 
 def _check_characters(text: str) -> None:

@@ -10,20 +10,18 @@ Three looks, each for what the others miss:
   come back are counted, wherever they are. A byte-level tokenizer with all bytes needs no trial.
 """
 
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-import numpy as np
-
-from continuum.text.encoded import Encoded
-from continuum.text.lost_characters import LostCharacters
+from continuum.text.encoding import Encoded
 from continuum.text.pieces import Piece
-from continuum.text.round_trip import RoundTrip
-from continuum.text.sampling import Sampled
-from continuum.text.text_loss import Difference, Excerpt, compare
+from continuum.text.text_loss import compare
+from continuum.text.tokenizer import LoadedTokenizer
 from continuum.text_records import LossExample, TextLoss
 
+AROUND_CHARS = 16
 SHORT_CHARS = 4096
 SHORT_BUDGET_CHARS = 1 << 20
 SHORT_SHARE = 100
@@ -36,11 +34,11 @@ NUM_EXAMPLES = 6
 class LossWatch:
     """Sees texts with their ids, and tells what was lost."""
 
-    def __init__(self, round_trip: RoundTrip) -> None:
-        self._round_trip = round_trip
-        self._characters: LostCharacters | None = None
-        if not round_trip.keeps_all_bytes and not round_trip.reads_words:
-            self._characters = LostCharacters(round_trip)
+    def __init__(self, tokenizer: LoadedTokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._characters: _LostCharacters | None = None
+        if not tokenizer.keeps_all_bytes and not tokenizer.reads_words:
+            self._characters = _LostCharacters(tokenizer)
         self._num_chars = 0
         self._num_unknown = 0
         self._num_compared = 0
@@ -51,20 +49,21 @@ class LossWatch:
         self._rewritten = 0
         self._examples: dict[str, LossExample] = {}
 
-    def see_sample(self, windows: Sequence[Sampled], rows: Sequence[Sequence[int]]) -> TextLoss:
-        """Compare a sample with what its ids say."""
-        whole = [_of_sample(window) for window in windows]
-        ids = {excerpt: row for excerpt, row in zip(whole, rows, strict=True)}
-        excerpts = list(_apart(whole))
-        if self._round_trip.reads_words:
-            excerpts = [_whole_words(excerpt) for excerpt in excerpts]
-        new = [excerpt for excerpt in excerpts if excerpt not in ids]
-        encoded = self._round_trip.encode([excerpt.text for excerpt in new])
-        ids |= zip(new, encoded, strict=True)
-        self._compare(excerpts, [ids[excerpt] for excerpt in excerpts])
-        self._sampled = {(e.source, e.document) for e in excerpts if e.begins and e.ends}
-        loss = self.result()
-        return loss.model_copy(update={"num_chars": self._num_compared})
+    def see_sample(self, windows: Sequence[Piece], encoded: Encoded) -> TextLoss:
+        """Compare a sample with what its ids say; of `encoded`, the first texts are its."""
+        known = dict(zip(map(_key, windows), encoded.split(), strict=False))
+        pieces = list(_apart(windows))
+        if self._tokenizer.reads_words:
+            pieces = [_whole_words(piece) for piece in pieces]
+        new = [piece for piece in pieces if _key(piece) not in known]
+        known |= zip(
+            map(_key, new),
+            Encoded.of(self._tokenizer.encode([it.text for it in new])).split(),
+            strict=True,
+        )
+        self._compare(pieces, [known[_key(piece)].tolist() for piece in pieces])
+        self._sampled = {piece.place for piece in pieces if piece.begins and piece.ends}
+        return self.result().model_copy(update={"num_chars": self._num_compared})
 
     def see(self, pieces: Sequence[Piece], encoded: Encoded) -> list[int]:
         """Watch pieces of documents pass with their ids; returns the unknown ids of each."""
@@ -85,7 +84,7 @@ class LossWatch:
             never_kept = self._characters.by_kind()
             for example in self._characters.examples():
                 examples.setdefault(example.kind, example)
-        has_unknown = self._round_trip.unknown_id is not None
+        has_unknown = self._tokenizer.unknown_id is not None
         return TextLoss(
             num_chars=self._num_chars,
             num_unknown=self._num_unknown if has_unknown else None,
@@ -98,48 +97,41 @@ class LossWatch:
 
     def _count_unknown(self, pieces: Sequence[Piece], encoded: Encoded) -> list[int]:
         """The unknown ids of each piece, without those that the text itself bears."""
-        unknown_id, text = self._round_trip.unknown_id, self._round_trip.unknown_text
-        is_unknown = encoded.ids == unknown_id if unknown_id is not None else None
-        if is_unknown is None or not is_unknown.any():
+        unknown_id = self._tokenizer.unknown_id
+        if unknown_id is None or not (encoded.ids == unknown_id).any():
             return [0] * len(pieces)
-        sums = np.concatenate(([0], np.cumsum(is_unknown)))
-        ends = np.cumsum(encoded.lengths)
-        found: list[int] = (sums[ends] - sums[ends - encoded.lengths]).tolist()
-        if not (self._round_trip.is_literal and text):
+        found = [int((ids == unknown_id).sum()) for ids in encoded.split()]
+        written = self._tokenizer.unknown_text if self._tokenizer.is_literal else ""
+        if not written:
             return found
         pairs = zip(found, pieces, strict=True)
-        return [max(0, number - piece.text.count(text)) for number, piece in pairs]
+        return [max(0, number - piece.text.count(written)) for number, piece in pairs]
 
     def _compare_short(self, pieces: Sequence[Piece], encoded: Encoded) -> None:
         room = SHORT_BUDGET_CHARS + self._num_chars // SHORT_SHARE - self._short_chars
-        excerpts, rows = [], []
-        start = 0
-        for piece, length in zip(pieces, encoded.lengths.tolist(), strict=True):
+        short, rows = [], []
+        for piece, ids in zip(pieces, encoded.split(), strict=True):
             if room <= 0:
                 break
-            if piece.begins and piece.ends and len(piece.text) <= SHORT_CHARS:
-                excerpt = _of_piece(piece)
-                if (excerpt.source, excerpt.document) not in self._sampled:
-                    excerpts.append(excerpt)
-                    rows.append(encoded.ids[start : start + length].tolist())
-                    room -= len(piece.text)
-                    self._short_chars += len(piece.text)
-            start += length
-        self._compare(excerpts, rows)
+            is_whole = piece.begins and piece.ends and len(piece.text) <= SHORT_CHARS
+            if is_whole and piece.place not in self._sampled:
+                short.append(piece)
+                rows.append(ids.tolist())
+                room -= len(piece.text)
+                self._short_chars += len(piece.text)
+        self._compare(short, rows)
 
-    def _compare(self, excerpts: Sequence[Excerpt], rows: Sequence[Sequence[int]]) -> None:
-        if not excerpts:
+    def _compare(self, pieces: Sequence[Piece], rows: Sequence[Sequence[int]]) -> None:
+        if not pieces:
             return
-        decoded = self._round_trip.decode(rows)
-        for excerpt, text in zip(excerpts, decoded, strict=True):
-            self._note(compare(excerpt, text, self._round_trip.unknown_text))
-            self._num_compared += len(excerpt.text)
-
-    def _note(self, difference: Difference) -> None:
-        self._lost.update(difference.lost)
-        self._rewritten += difference.rewritten
-        for example in difference.examples:
-            self._examples.setdefault(example.kind, example)
+        decoded = self._tokenizer.decode(rows)
+        for piece, text in zip(pieces, decoded, strict=True):
+            difference = compare(piece, text, self._tokenizer.unknown_text)
+            self._num_compared += len(piece.text)
+            self._lost.update(difference.lost)
+            self._rewritten += difference.rewritten
+            for example in difference.examples:
+                self._examples.setdefault(example.kind, example)
 
 
 def problem_of(loss: TextLoss, name: str) -> str | None:
@@ -185,55 +177,99 @@ def _counts(loss: TextLoss) -> str:
 
 
 def _share(lost: dict[str, int], of: int, what: str) -> str:
-    kinds = ", ".join(f"{number:,} {kind}" for kind, number in sorted(lost.items(), key=_by_number))
+    by_number = sorted(lost.items(), key=lambda item: (-item[1], item[0]))
+    kinds = ", ".join(f"{number:,} {kind}" for kind, number in by_number)
     total = sum(lost.values())
     return f"{total:,} of {of:,} {what} ({100 * total / max(1, of):.2g} %: {kinds})"
 
 
-def _by_number(item: tuple[str, int]) -> tuple[int, str]:
-    return -item[1], item[0]
+def _key(piece: Piece) -> tuple[object, ...]:
+    return piece.text, piece.start, *piece.place
 
 
-def _of_sample(window: Sampled) -> Excerpt:
-    document = window.document
-    return Excerpt(
-        window.text,
-        document.item.source,
-        document.position + 1,
-        window.start,
-        begins=window.begins,
-        ends=window.ends,
-    )
-
-
-def _of_piece(piece: Piece) -> Excerpt:
-    document = piece.document
-    source, number = (document.item.source, document.position + 1) if document else ("", 1)
-    return Excerpt(piece.text, source, number, piece.start)
-
-
-def _apart(excerpts: Sequence[Excerpt]) -> Iterator[Excerpt]:
+def _apart(pieces: Sequence[Piece]) -> Iterator[Piece]:
     """The same, in the order of their places, without what two of them have in common."""
-    last: Excerpt | None = None
-    for excerpt in sorted(excerpts, key=lambda e: (e.source, e.document, e.start, -len(e.text))):
-        if last is not None and (last.source, last.document) == (excerpt.source, excerpt.document):
-            known = max(0, last.end - excerpt.start)
-            if known >= len(excerpt.text):
-                continue
-            if known:
-                excerpt = replace(
-                    excerpt, text=excerpt.text[known:], start=excerpt.start + known, begins=False
-                )
-        last = excerpt
-        yield excerpt
+    last: Piece | None = None
+    for piece in sorted(pieces, key=lambda it: (it.place, it.start, -len(it.text))):
+        known = 0
+        if last is not None and last.place == piece.place:
+            known = max(0, last.end - piece.start)
+        if known >= len(piece.text):
+            continue
+        if known:
+            piece = replace(piece, text=piece.text[known:], start=piece.start + known, begins=False)
+        last = piece
+        yield piece
 
 
-def _whole_words(excerpt: Excerpt) -> Excerpt:
+def _whole_words(piece: Piece) -> Piece:
     """Without the parts of words at ends that are not the document's."""
-    text, start = excerpt.text, excerpt.start
-    if not excerpt.begins:
+    text, start = piece.text, piece.start
+    if not piece.begins:
         kept = text.lstrip() if text[:1].isspace() else text[len(text.split(maxsplit=1)[0]) :]
         text, start = kept, start + len(text) - len(kept)
-    if not excerpt.ends and text and not text[-1].isspace():
+    if not piece.ends and text and not text[-1].isspace():
         text = text[: len(text) - len(text.rsplit(maxsplit=1)[-1])]
-    return replace(excerpt, text=text, start=start)
+    return replace(piece, text=text, start=start)
+
+
+class _LostCharacters:
+    """Tries each character where it is first met, and counts those that are lost."""
+
+    def __init__(self, tokenizer: LoadedTokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._kept: set[str] = set()
+        self._counts: Counter[str] = Counter()
+        self._examples: dict[str, LossExample] = {}
+        """By character."""
+
+    def see(self, piece: Piece) -> None:
+        """Count the lost characters of a piece."""
+        for char in sorted(set(piece.text) - self._kept, key=piece.text.index):
+            if char not in self._examples:
+                example = self._try(char, piece)
+                if example is None:
+                    self._kept.add(char)
+                    continue
+                self._examples[char] = example
+            self._counts[char] += piece.text.count(char)
+
+    def by_kind(self) -> dict[str, int]:
+        """How many characters were lost."""
+        kinds: Counter[str] = Counter()
+        for char, number in self._counts.items():
+            kinds[self._examples[char].kind] += number
+        return dict(kinds)
+
+    def examples(self) -> list[LossExample]:
+        """One of each lost character, the most frequent first."""
+        return [self._examples[char] for char, _ in self._counts.most_common()]
+
+    def _try(self, char: str, piece: Piece) -> LossExample | None:
+        """An example of its loss, both among its neighbours and alone; None if it is kept."""
+        place = piece.text.index(char)
+        start = max(0, place - AROUND_CHARS)
+        around = piece.text[start : place + AROUND_CHARS + 1]
+        decoded, alone = self._tokenizer.decode(self._tokenizer.encode([around, char]))
+        unknown = self._tokenizer.unknown_text
+        if _has(decoded, char, unknown) or _has(alone, char, unknown):
+            return None
+        excerpt = Piece(around, piece.document, piece.start + start)
+        found = compare(excerpt, decoded, unknown).examples
+        kind = compare(Piece(char), alone, unknown).examples
+        if not found or not kind:
+            return None
+        return found[0].model_copy(
+            update={
+                "kind": kind[0].kind,
+                "character": piece.start + place + 1,
+                "text": around,
+                "became": decoded,
+            }
+        )
+
+
+def _has(decoded: str, char: str, unknown_text: str) -> bool:
+    parts = set(unicodedata.normalize("NFD", char))
+    text = decoded.replace(unknown_text, "") if unknown_text else decoded
+    return parts <= set(unicodedata.normalize("NFD", text))

@@ -54,19 +54,16 @@ def missing_mark(tokenizer: TokenizerFiles, policy: DocumentPolicy) -> str | Non
 
 def mark_warnings(tokenizer: TokenizerFiles, policy: DocumentPolicy) -> tuple[str, ...]:
     """What is legal about the marks of a dataset's documents, and most likely not meant."""
-    bos, eos = tokenizer.bos_token, tokenizer.eos_token
     name = tokenizer.label
-    found = []
-    if policy in ("bos", "both") and bos is not None and is_chat_marker(bos):
-        found.append(
-            f"{name}: its BOS is {bos}, a marker of chat turns, and every document begins with it "
-            f"(document: {policy}); use document: eos, or the base model's tokenizer"
+    found = [
+        f"{name}: its {mark.upper()} is {token}, a marker of chat turns, and every document "
+        f"{verb} with it (document: {policy}); use document: {other}, or the base model's tokenizer"
+        for mark, token, verb, other in (
+            ("bos", tokenizer.bos_token, "begins", "eos"),
+            ("eos", tokenizer.eos_token, "ends", "bos"),
         )
-    if policy in ("eos", "both") and eos is not None and is_chat_marker(eos):
-        found.append(
-            f"{name}: its EOS is {eos}, a marker of chat turns, and every document ends with it "
-            f"(document: {policy}); use document: bos, or the base model's tokenizer"
-        )
+        if policy in (mark, "both") and token is not None and is_chat_marker(token)
+    ]
     if tokenizer.eos_id is None:
         found.append(
             f"{name}: it has no EOS token, so no document's end is marked and a model does not "
@@ -74,8 +71,9 @@ def mark_warnings(tokenizer: TokenizerFiles, policy: DocumentPolicy) -> tuple[st
         )
     if tokenizer.adds_bos and policy in ("eos", "none"):
         found.append(
-            f"{name}: it begins every text with {bos} by itself, so its models expect that, and no "
-            f"document begins with it (document: {policy}); use document: bos or both"
+            f"{name}: it begins every text with {tokenizer.bos_token} by itself, so its models "
+            f"expect that, and no document begins with it (document: {policy}); use document: bos "
+            "or both"
         )
     return tuple(found)
 

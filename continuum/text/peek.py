@@ -4,17 +4,19 @@ import random
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
-from typing import Protocol, TypeVar
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from continuum.artifacts import Corpus, CorpusItem, TokenizedDataset
 from continuum.errors import IntegrityError, UsageError
-from continuum.text.document_index import read_index
+from continuum.sources.token_chunks import HEADER_NUMBER_BYTES, read_chunk_folder
+from continuum.text.documents import read_index
 from continuum.text.reading import read_documents
-from continuum.text.token_bytes import TokenBytes
-from continuum.text.token_stream import TokenStream
-
-T = TypeVar("T")
+from continuum.text.tokenizer import load_tokenizer
+from continuum.text_records import Split
 
 
 @dataclass(frozen=True)
@@ -137,7 +139,7 @@ class DatasetDocuments:
             raise UsageError(f"the dataset has no {split_name} split")
         self._name = split_name
         self._stream = TokenStream(dataset.path / split_name, split, dataset.dtype)
-        self._tokenizer = TokenBytes(dataset.path / "tokenizer")
+        self._tokenizer = load_tokenizer(dataset.path / "tokenizer")
         self._items = items
         self._index = read_index(dataset.path, split_name, split)
         self._split = split
@@ -169,7 +171,7 @@ class DatasetDocuments:
         """Documents in which the pattern occurs, around its first occurrence."""
         for number in range(1, len(self) + 1):
             start, end = self._bounds(number)
-            pieces = [self._tokenizer.of(int(it)) for it in self._stream.read(start, end)]
+            pieces = [self._tokenizer.bytes_of(int(it)) for it in self._stream.read(start, end)]
             text = b"".join(pieces).decode("utf-8", "surrogateescape")
             if match := pattern.search(text):
                 at_byte = len(text[: match.start()].encode("utf-8", "surrogateescape"))
@@ -203,13 +205,13 @@ class DatasetDocuments:
             position=position,
             length=end - start,
             start=offset,
-            text=self._tokenizer.join(ids),
+            text=b"".join(map(self._tokenizer.bytes_of, ids)).decode("utf-8", "surrogateescape"),
             tokens=tuple(self._token(token_id) for token_id in ids),
         )
 
     def _token(self, token_id: int) -> Token:
-        text = self._tokenizer.of(token_id).decode("utf-8", "surrogateescape")
-        return Token(token_id, text, self._tokenizer.is_special(token_id))
+        text = self._tokenizer.bytes_of(token_id).decode("utf-8", "surrogateescape")
+        return Token(token_id, text, token_id in self._tokenizer.special_ids)
 
     def _place(self, number: int) -> tuple[str, int | None]:
         if self._index is None:
@@ -220,6 +222,40 @@ class DatasetDocuments:
             return f"source {item + 1:,}", position + 1
         found = self._items[item]
         return found.source, position + 1 if found.format == "jsonl" else None
+
+
+class TokenStream:
+    """The tokens of a split, chunk after chunk; only what is asked for is read."""
+
+    def __init__(self, folder: Path, split: Split, dtype: str) -> None:
+        """Read the index of the chunks.
+
+        Raises:
+            PreflightError: it is damaged.
+        """
+        self._folder = folder
+        self._chunks = read_chunk_folder(folder).chunks if split.num_tokens else ()
+        self._ends = np.cumsum(np.array(split.chunk_tokens, dtype=np.int64))
+        self._dtype = np.dtype(dtype)
+
+    def __len__(self) -> int:
+        return int(self._ends[-1]) if len(self._ends) else 0
+
+    def read(self, start: int, end: int) -> NDArray[Any]:
+        """The ids of tokens `start` to `end`, without `end`; 1-D, of the dataset's dtype."""
+        parts = [np.empty(0, dtype=self._dtype)]
+        number = int(np.searchsorted(self._ends, start, side="right"))
+        while start < end and number < len(self._chunks):
+            chunk = self._chunks[number]
+            begin = int(self._ends[number]) - chunk.num_tokens
+            count = min(end, int(self._ends[number])) - start
+            header = (chunk.num_items + 2) * HEADER_NUMBER_BYTES
+            with (self._folder / chunk.name).open("rb") as file:
+                file.seek(header + (start - begin) * self._dtype.itemsize)
+                parts.append(np.fromfile(file, dtype=self._dtype, count=count))
+            start += count
+            number += 1
+        return np.concatenate(parts)
 
 
 def _shown_text(number: int, item: CorpusItem, position: int, text: str, total: int) -> Shown:
@@ -249,9 +285,3 @@ def _token_at(pieces: Sequence[bytes], at_byte: int) -> int:
         if total > at_byte:
             return number
     return len(pieces)
-
-
-def first(found: Iterator[T], count: int) -> tuple[list[T], bool]:
-    """The first of an iterator, and whether there are more."""
-    taken = list(islice(found, count))
-    return taken, next(found, None) is not None

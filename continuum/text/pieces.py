@@ -1,4 +1,4 @@
-"""Long texts cut where no token can tell.
+"""Parts of documents, and long texts cut where no token can tell.
 
 A tokenizer's cost and memory grow with the length of one text, and its threads work on one text
 each. So a long text is cut into pieces, at places that are proved to change no token, see
@@ -7,11 +7,11 @@ each. So a long text is cut into pieces, at places that are proved to change no 
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from continuum.text.reading import Document
-from continuum.text.splitting import SplitName
 
+SplitName = Literal["train", "validation"]
 PIECE_CHARS = 1 << 14
 LONG_PIECE_CHARS = 1 << 20
 """A longer piece costs memory that is worth a remark."""
@@ -19,23 +19,28 @@ LONG_PIECE_CHARS = 1 << 20
 
 @dataclass(frozen=True)
 class Piece:
-    """A part of a document that is encoded by itself."""
+    """A part of a document's text, and where it is."""
 
-    split: SplitName
     text: str
-    begins: bool
-    """Whether it is the beginning of what its side has of the document."""
-    ends: bool
-    document: Document | None
-    start: int
+    document: Document | None = None
+    """None for a text that is in no corpus."""
+    start: int = 0
     """Its first character in the document."""
-    item: int = 0
-    """The number of the document's item among those of all corpora."""
+    begins: bool = True
+    """Whether it is the beginning of the document, or of what its split has of it."""
+    ends: bool = True
+    split: SplitName = "train"
 
     @property
-    def place(self) -> tuple[int, int]:
-        """The number of its item, and the document's position there."""
-        return self.item, self.document.position if self.document is not None else 0
+    def end(self) -> int:
+        """The character after its last."""
+        return self.start + len(self.text)
+
+    @property
+    def place(self) -> tuple[str, int]:
+        """The source of its document, and which of that it is, from 1."""
+        document = self.document
+        return (document.item.source, document.position + 1) if document is not None else ("", 1)
 
 
 class Places(Protocol):

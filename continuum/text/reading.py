@@ -9,18 +9,15 @@ the file and the byte or line; nothing is replaced or skipped in silence.
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from continuum.artifacts import Corpus, CorpusItem
 from continuum.errors import PreflightError
-from continuum.text.decoding import TextReader
-from continuum.text.decompression import BLOCK_BYTES, OnBytes, read_blocks
-from continuum.text.json_lines import MAX_LINE_CHARS, LineError, LineReader, TextField
-from continuum.text.newlines import LineEnds
-
-__all__ = ["BLOCK_BYTES", "MAX_LINE_CHARS", "Document", "OnBytes", "read_documents"]
+from continuum.text.decoding import LineEnds, OnBytes, TextReader, read_blocks
+from continuum.text.json_lines import LineError, LineReader, TextField
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Document:
     """One text. `fragments` can be read once, before the next document is asked for."""
 
@@ -28,6 +25,77 @@ class Document:
     position: int
     """Which document of its item it is, from 0; lines that are skipped are not counted."""
     fragments: Iterator[str]
+
+
+class ItemCheck(Protocol):
+    """Is told of what is in a file that is checked rather than used."""
+
+    def text(self, text: str, reader: TextReader) -> None: ...
+
+    def good(self, line: str) -> None: ...
+
+    def bad(self, line: str, where: str, error: LineError) -> None: ...
+
+
+class ItemReader:
+    """The documents of one file of a corpus, and what was met on the way."""
+
+    def __init__(
+        self,
+        path: Path,
+        item: CorpusItem,
+        blocks: Iterable[bytes],
+        check: ItemCheck | None = None,
+    ) -> None:
+        """
+        Args:
+            check: Told of the text, or of each line; then two equal keys in an object are an error.
+                To look for them takes time, and a file is checked once, when a corpus is made.
+        """
+        self._place = f"{path} ({item.source})"
+        self._item = item
+        self._check = check
+        self.text = TextReader(path, item, blocks)
+        self.ends = LineEnds(item.newlines)
+        self.num_skipped = 0
+        """Lines without a text."""
+
+    def __iter__(self) -> Iterator[Document]:
+        """
+        Raises:
+            PreflightError: the file cannot be decompressed, decoded or parsed.
+        """
+        if self._item.format != "jsonl":
+            yield Document(self._item, 0, self.ends.read(self._checked_text()))
+            return
+        for position, text in enumerate(self._texts()):
+            yield Document(self._item, position, iter((text,) if text else ()))
+
+    def _checked_text(self) -> Iterator[str]:
+        for text in self.text:
+            if self._check is not None:
+                self._check.text(text, self.text)
+            yield text
+
+    def _texts(self) -> Iterator[str]:
+        item, check = self._item, self._check
+        field = TextField(item.text_field or "text", item.missing, forbids_equal_keys=bool(check))
+        splits_at_cr = item.newlines == "unix"
+        lines = LineReader(self.text, splits_at_cr=splits_at_cr, place=self._place)
+        for line in lines:
+            try:
+                text = field.text_of(line)
+            except LineError as error:
+                if check is None:
+                    raise PreflightError(f"{self._place} {lines.where}: {error}") from None
+                check.bad(line, lines.where, error)
+                continue
+            if check is not None:
+                check.good(line)
+            if text is None:
+                self.num_skipped += 1
+            else:
+                yield self.ends.read_text(text)
 
 
 def read_documents(
@@ -41,32 +109,4 @@ def read_documents(
     """
     for item in corpus.items if items is None else items:
         path = corpus.path / item.file
-        blocks = read_blocks(path, item.source, item.compression, on_bytes)
-        reader = TextReader(path, item, blocks)
-        if item.format == "jsonl":
-            yield from _json_documents(path, item, reader)
-        elif item.newlines == "keep":
-            yield Document(item, 0, iter(reader))
-        else:
-            yield Document(item, 0, LineEnds(item.newlines).read(reader))
-
-
-def _json_documents(path: Path, item: CorpusItem, reader: TextReader) -> Iterator[Document]:
-    # Equal keys were looked for when the file became part of the corpus.
-    field = TextField(item.text_field or "text", item.missing, forbids_equal_keys=False)
-    ends = LineEnds(item.newlines)
-    place = f"{path} ({item.source})"
-    position = 0
-    lines = LineReader(reader, splits_at_cr=item.newlines == "unix", place=place)
-    for line in lines:
-        try:
-            text = field.text_of(line)
-        except LineError as error:
-            raise PreflightError(
-                f"{place} byte {lines.byte:,}, line {lines.number:,}: {error}"
-            ) from None
-        if text is None:
-            continue
-        text = ends.read_text(text)
-        yield Document(item, position, iter((text,) if text else ()))
-        position += 1
+        yield from ItemReader(path, item, read_blocks(path, item, on_bytes))

@@ -25,6 +25,7 @@
 Tables of Unicode differ by version, so only characters as old as Unicode 3.2 are considered.
 """
 
+import re
 import unicodedata
 from dataclasses import dataclass
 from functools import cached_property
@@ -32,13 +33,18 @@ from typing import Any
 
 from tokenizers import AddedToken, Tokenizer
 
-from continuum.text.char_tests import SPACES, Test, category_test, one_of
 from continuum.text.components import BYTE_SIGNS, component_kinds
-from continuum.text.pattern_syntax import UnsupportedPatternError
-from continuum.text.split_patterns import SplitPattern, literal_pattern
+from continuum.text.split_patterns import (
+    SPACES,
+    SplitPattern,
+    UnsupportedPatternError,
+    literal_pattern,
+)
 
 GPT2_PATTERN = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 """What `ByteLevel` splits by."""
+NOTHING = SplitPattern(r"[^\s\S]")
+"""Matches no text."""
 PLAIN_CATEGORIES = frozenset(("Lu", "Ll", "Lo", "Nd", "Po", "Ps", "Pe"))
 CHARWISE_NORMALIZERS = frozenset(("NFC", "NFD", "NFKC", "NFKD", "Lowercase", "StripAccents", "Nmt"))
 """Local at plain characters that they leave as they are."""
@@ -58,7 +64,7 @@ class SafePlaces:
         self._normalizer = _Normalizer(tokenizer)
         self._added = _AddedTokens(tokenizer)
         self._steps = _steps(component_kinds(tokenizer.pre_tokenizer, "pretokenizers"))
-        self._model = _Bpe.of(tokenizer)
+        self._model = _Bpe(tokenizer)
         self._safe: dict[str, bool] = {}
         self._images: dict[str, str | None] = {}
 
@@ -91,11 +97,11 @@ class SafePlaces:
         for step in self._steps:
             if not step.may_begin_with(after, has_border=has_border):
                 return False
-            if not has_border and step.may_hold(before, after):
+            if not has_border and step.pattern.may_hold(before, after):
                 return False
-            has_border = has_border or step.begins_at(after)
+            has_border |= step.makes_borders and step.pattern.surely_matches(after)
             before, after = step.rewritten(before), step.rewritten(after)
-        return has_border or (self._model is not None and self._model.keeps_apart(before, after))
+        return has_border or self._model.keeps_apart(before, after)
 
     def _image(self, char: str) -> str | None:
         """What the normalizer makes of a character, in whatever text; None if that is not sure."""
@@ -183,9 +189,7 @@ class _AddedTokens:
 class _Step:
     """One step of the pre-tokenizer."""
 
-    pattern: SplitPattern | None = None
-    classes: tuple[Test, ...] = ()
-    """Or single characters that match, each by itself."""
+    pattern: SplitPattern = NOTHING
     makes_borders: bool = True
     """Whether a piece begins where a match does."""
     prefixed_unless: str | None = None
@@ -202,16 +206,6 @@ class _Step:
             return True
         return has_border and not self.prefixes_first_only
 
-    def may_hold(self, left: str, right: str) -> bool:
-        return self.pattern is not None and self.pattern.may_hold(left, right)
-
-    def begins_at(self, char: str) -> bool:
-        if not self.makes_borders:
-            return False
-        if self.pattern is not None and self.pattern.surely_matches(char):
-            return True
-        return any(test(char) is True for test in self.classes)
-
 
 def _steps(kinds: list[dict[str, Any]]) -> list[_Step]:
     if any(kind["type"] == "ByteLevel" for kind in kinds[:-1]):
@@ -222,68 +216,64 @@ def _steps(kinds: list[dict[str, Any]]) -> list[_Step]:
         raise UncuttableError(f"its pre-tokenizer's expression: {error}") from None
 
 
+_SIMPLE_STEPS = {
+    "Whitespace": r"\w+|[^\w\s]+|\s",
+    "WhitespaceSplit": r"\s",
+    "BertPreTokenizer": r"\s|\p{P}",
+}
+
+
 def _step(kind: dict[str, Any]) -> _Step:
-    match kind["type"]:
+    name = kind["type"]
+    behavior = kind.get("behavior", "Isolated")
+    makes_borders = behavior in ("Isolated", "Removed")
+    match name:
         case "ByteLevel":
             return _Step(
-                SplitPattern(GPT2_PATTERN) if kind.get("use_regex", True) else None,
+                SplitPattern(GPT2_PATTERN) if kind.get("use_regex", True) else NOTHING,
                 prefixed_unless=" " if kind["add_prefix_space"] else None,
             )
         case "Split":
-            return _split(kind)
+            if kind["invert"] and not makes_borders:
+                raise UncuttableError("its pre-tokenizer, which splits between matches and joins")
+            text, expression = kind["pattern"].get("String"), kind["pattern"].get("Regex")
+            pattern = SplitPattern(expression) if text is None else literal_pattern(text)
+            return _Step(pattern, makes_borders=makes_borders or behavior == "MergedWithNext")
         case "Metaspace":
             sign = kind["replacement"]
             scheme = kind.get("prepend_scheme", "always")
             return _Step(
-                classes=(one_of(" " + sign),) if kind.get("split", True) else (),
+                SplitPattern(f" |{re.escape(sign)}") if kind.get("split", True) else NOTHING,
                 prefixed_unless=None if scheme == "never" else " ",
                 prefixes_first_only=scheme == "first",
                 space_sign=sign,
             )
         case "Digits":
-            return _Step(classes=(category_test("Nd"),), makes_borders=kind["individual_digits"])
-        case "Whitespace":
-            return _Step(SplitPattern(r"\w+|[^\w\s]+"), classes=(one_of(SPACES),))
-        case "WhitespaceSplit":
-            return _Step(classes=(one_of(SPACES),))
+            return _Step(SplitPattern(r"\p{Nd}"), makes_borders=kind["individual_digits"])
         case "CharDelimiterSplit":
-            return _Step(classes=(one_of(kind["delimiter"]),))
+            return _Step(literal_pattern(kind["delimiter"]))
         case "Punctuation":
-            behavior = kind.get("behavior", "Isolated")
-            return _Step(
-                classes=(category_test("P"),), makes_borders=behavior in ("Isolated", "Removed")
-            )
-        case "BertPreTokenizer":
-            return _Step(classes=(one_of(SPACES), category_test("P")))
-    raise UncuttableError(f"its pre-tokenizer {kind['type']}")
-
-
-def _split(kind: dict[str, Any]) -> _Step:
-    behavior, inverts = kind["behavior"], kind["invert"]
-    if inverts and behavior not in ("Isolated", "Removed"):
-        raise UncuttableError("its pre-tokenizer, which splits between matches and joins them")
-    text = kind["pattern"].get("String")
-    pattern = SplitPattern(kind["pattern"]["Regex"]) if text is None else literal_pattern(text)
-    return _Step(pattern, makes_borders=behavior in ("Isolated", "Removed", "MergedWithNext"))
+            return _Step(SplitPattern(r"\p{P}"), makes_borders=makes_borders)
+    if name in _SIMPLE_STEPS:
+        return _Step(SplitPattern(_SIMPLE_STEPS[name]))
+    raise UncuttableError(f"its pre-tokenizer {name}")
 
 
 class _Bpe:
     """A BPE that works on characters, or on bytes written as characters."""
 
-    def __init__(self, tokenizer: Tokenizer, *, is_byte_level: bool) -> None:
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        kinds = component_kinds(tokenizer.pre_tokenizer, "pretokenizers")
         self._tokenizer = tokenizer
-        self._is_byte_level = is_byte_level
-
-    @classmethod
-    def of(cls, tokenizer: Tokenizer) -> "_Bpe | None":
-        """None for a model whose merges may depend on more than neighbours."""
+        self._is_byte_level = any(kind["type"] == "ByteLevel" for kind in kinds)
         model = tokenizer.model
-        if type(model).__name__ != "BPE" or model.ignore_merges or model.dropout:
-            return None
-        if model.continuing_subword_prefix or model.end_of_word_suffix:
-            return None
-        kinds = [kind["type"] for kind in component_kinds(tokenizer.pre_tokenizer, "pretokenizers")]
-        return cls(tokenizer, is_byte_level="ByteLevel" in kinds)
+        self._is_local = type(model).__name__ == "BPE" and not (
+            model.ignore_merges
+            or model.dropout
+            or model.continuing_subword_prefix
+            or model.end_of_word_suffix
+        )
+        """Whether merges depend on nothing but neighbours."""
 
     @cached_property
     def _vocabulary(self) -> dict[str, int]:
@@ -294,6 +284,8 @@ class _Bpe:
         return _TOKENS_APART.join(self._vocabulary)
 
     def keeps_apart(self, left: str, right: str) -> bool:
+        if not self._is_local:
+            return False
         if self._is_byte_level:
             left = BYTE_SIGNS[left.encode()[-1]]
             right = BYTE_SIGNS[right.encode()[0]]

@@ -5,7 +5,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from continuum.artifacts import Corpus, CorpusItem
-from continuum.text.reading import Document, read_documents
+from continuum.text.pieces import Piece
+from continuum.text.reading import read_documents
 
 WINDOW_CHARS = 1 << 12
 MIN_WINDOWS = 3
@@ -16,29 +17,16 @@ slowest way takes a fifth of a second."""
 SAMPLE_BYTES = NUM_WINDOWS * WINDOW_CHARS
 
 
-@dataclass(frozen=True)
-class Sampled:
-    """A part of a document, and where it is."""
-
-    text: str
-    document: Document
-    start: int
-    """Its first character, counted from the document's beginning."""
-    begins: bool
-    """Whether it is the document's beginning."""
-    ends: bool
-
-
 def sample_texts(corpus: Corpus) -> tuple[str, ...]:
     """Texts of the corpus, each at most `WINDOW_CHARS` long; the same for the same corpus."""
     return tuple(sampled.text for sampled in sample_windows(corpus))
 
 
-def sample_windows(corpus: Corpus) -> tuple[Sampled, ...]:
+def sample_windows(corpus: Corpus) -> tuple[Piece, ...]:
     """Parts of the corpus' documents, no two with the same text."""
     items = _spread(corpus.items)
     num_windows = max(MIN_WINDOWS, NUM_WINDOWS // max(1, len(items)))
-    windows: dict[str, Sampled] = {}
+    windows: dict[str, Piece] = {}
     for item in items:
         distinct = max(MIN_WINDOWS, item.size_bytes // WINDOW_CHARS)
         for sampled in _sample_item(corpus, item, min(num_windows, distinct)):
@@ -50,17 +38,17 @@ def sample_windows(corpus: Corpus) -> tuple[Sampled, ...]:
 class _Fragment:
     """A part of a document as it was read."""
 
-    whole: Sampled
+    whole: Piece
     first_byte: int
     """Of its item, about where it begins."""
     last_byte: int
 
-    def part(self, start: int, end: int) -> Sampled:
+    def part(self, start: int, end: int) -> Piece:
         whole = self.whole
-        return Sampled(
-            whole.text[start:end],
-            whole.document,
-            whole.start + start,
+        return replace(
+            whole,
+            text=whole.text[start:end],
+            start=whole.start + start,
             begins=whole.begins and start == 0,
             ends=whole.ends and end >= len(whole.text),
         )
@@ -71,7 +59,7 @@ class _Window:
     """The texts met from some byte of an item on, until there are enough."""
 
     start_byte: int
-    texts: list[Sampled] = field(default_factory=list)
+    texts: list[Piece] = field(default_factory=list)
     room: int = WINDOW_CHARS
 
     def offer(self, fragment: _Fragment) -> None:
@@ -85,12 +73,12 @@ class _Window:
         self.room -= len(taken.text)
 
 
-def _sample_item(corpus: Corpus, item: CorpusItem, num_windows: int) -> Iterator[Sampled]:
+def _sample_item(corpus: Corpus, item: CorpusItem, num_windows: int) -> Iterator[Piece]:
     # The last window is the ending, which only the end of the file tells.
     windows = [
         _Window(item.size_bytes * index // (num_windows - 1)) for index in range(num_windows - 1)
     ]
-    ending: deque[Sampled] = deque()
+    ending: deque[Piece] = deque()
     ending_chars = 0
     for fragment in _fragments(corpus, item):
         for window in windows:
@@ -124,7 +112,7 @@ def _fragments(corpus: Corpus, item: CorpusItem) -> Iterator[_Fragment]:
             if num_bytes_read > block_end:
                 first_byte, block_end = block_end, num_bytes_read
             last_byte = block_end if item.format != "jsonl" else first_byte + len(text)
-            whole = Sampled(text, document, start, begins=start == 0, ends=False)
+            whole = Piece(text, document, start, begins=start == 0, ends=False)
             last = _Fragment(whole, min(first_byte, block_end), min(last_byte, block_end))
             first_byte = last_byte
             start += len(text)

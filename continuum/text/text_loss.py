@@ -10,31 +10,12 @@ from bisect import bisect_right
 from collections import Counter
 from dataclasses import dataclass
 
+from continuum.text.pieces import Piece
 from continuum.text_records import LossExample
 
 LINE_ENDS = "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"
 CONTEXT_CHARS = 12
 """Of an example, on either side."""
-
-
-@dataclass(frozen=True)
-class Excerpt:
-    """A text, and where it is from."""
-
-    text: str
-    source: str
-    document: int
-    """Which of its source, from 1."""
-    start: int
-    """Its first character in the document, from 0."""
-    begins: bool = True
-    """Whether it is the beginning of the document."""
-    ends: bool = True
-
-    @property
-    def end(self) -> int:
-        """The character after its last."""
-        return self.start + len(self.text)
 
 
 @dataclass(frozen=True)
@@ -48,21 +29,17 @@ class Difference:
     examples: tuple[LossExample, ...]
     """One a kind."""
 
-    @property
-    def num_lost(self) -> int:
-        return sum(self.lost.values())
-
 
 NO_DIFFERENCE = Difference({}, 0, ())
 
 
-def compare(excerpt: Excerpt, decoded: str, unknown_text: str = "") -> Difference:
-    """What `decoded` lacks of the excerpt.
+def compare(piece: Piece, decoded: str, unknown_text: str = "") -> Difference:
+    """What `decoded` lacks of the piece.
 
     White space at an end that is not the document's is not missed: a tokenizer may treat the ends
     of a text apart.
     """
-    text = excerpt.text
+    text = piece.text
     if text == decoded:
         return NO_DIFFERENCE
     expected, found = unicodedata.normalize("NFC", text), unicodedata.normalize("NFC", decoded)
@@ -71,7 +48,7 @@ def compare(excerpt: Excerpt, decoded: str, unknown_text: str = "") -> Differenc
         return Difference({}, missing.total(), ())
     has_unknown = bool(unknown_text) and found.count(unknown_text) > expected.count(unknown_text)
     missing, gained = _imbalance(expected, found, unknown_text if has_unknown else "")
-    not_missed = _spaces_at_ends(excerpt)
+    not_missed = _spaces_at_ends(piece)
     if not_missed and not missing - not_missed and not gained:
         return NO_DIFFERENCE
     missing -= not_missed
@@ -91,9 +68,9 @@ def compare(excerpt: Excerpt, decoded: str, unknown_text: str = "") -> Differenc
         examples.append(
             LossExample(
                 kind=kind,
-                source=excerpt.source,
-                document=excerpt.document,
-                character=excerpt.start + _unnormalized(text, place) + 1,
+                source=piece.place[0],
+                document=piece.place[1],
+                character=piece.start + _unnormalized(text, place) + 1,
                 text=expected[max(0, place - CONTEXT_CHARS) : place + CONTEXT_CHARS],
                 became=found[max(0, place - CONTEXT_CHARS) : place + CONTEXT_CHARS]
                 if place == first
@@ -110,10 +87,10 @@ def _imbalance(expected: str, found: str, unknown: str) -> tuple[Counter[str], C
     return before - after, after - before
 
 
-def _spaces_at_ends(excerpt: Excerpt) -> Counter[str]:
-    text = excerpt.text
-    before = "" if excerpt.begins else text[: len(text) - len(text.lstrip())]
-    after = "" if excerpt.ends else text[len(text.rstrip()) :]
+def _spaces_at_ends(piece: Piece) -> Counter[str]:
+    text = piece.text
+    before = "" if piece.begins else text[: len(text) - len(text.lstrip())]
+    after = "" if piece.ends else text[len(text.rstrip()) :]
     return Counter(before + after)
 
 

@@ -1,6 +1,8 @@
 """`validation`: the forms in which it is stated where validation text comes from."""
 
 from collections.abc import Callable, Iterator
+from fnmatch import fnmatchcase
+from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag
@@ -8,7 +10,6 @@ from pydantic import Discriminator, Field, Tag
 from continuum.artifacts import Artifact, Corpus, CorpusItem
 from continuum.spelling import nearest
 from continuum.stage import UNIT, Ref, Spec
-from continuum.text.splitting import matches
 
 
 class ByFraction(Spec):
@@ -68,6 +69,13 @@ def known_mode(corpus: Artifact | None, validation: object) -> Iterator[str]:
             f"the corpus is one document, so its end validates, {validation.fraction:.3g} of the "
             "characters"
         )
+
+
+def matches(item: CorpusItem, pattern: str) -> bool:
+    """Whether a name or glob means this item: its source or file, in full or by its last part."""
+    names = {item.source, item.file}
+    names |= {PurePosixPath(name).name for name in names}
+    return any(name == pattern or fnmatchcase(name, pattern) for name in names)
 
 
 def is_named(patterns: tuple[str, ...]) -> Callable[[CorpusItem], bool]:

@@ -29,7 +29,7 @@ def make_with_continuum(texts: Path, tokenizer: Path, out: Path) -> Made:
     """The tokenize stage, published: hashed and flushed to the disk."""
     import continuum.text.dataset  # noqa: F401 - the run's worker has torch and litdata at birth
     from continuum.stages.tokenize import Tokenize
-    from continuum.text.tokenizing import inspect_tokenizer
+    from continuum.text.inspection import inspect_tokenizer
 
     inputs: dict[str, Artifact] = {
         "train": _corpus(texts / "train"),

@@ -236,21 +236,21 @@ MUTANTS = (
     # What a fraction gives to validation.
     Mutant(
         "the split seed draws nothing",
-        "continuum/text/drawing.py",
+        "continuum/text/splits.py",
         'hashlib.sha256(f"{seed}\\n".encode())',
         "hashlib.sha256()",
         (DRAWING, "-k", "a_seed_draws"),
     ),
     Mutant(
         "equal documents are drawn one by one",
-        "continuum/text/drawing.py",
+        "continuum/text/splits.py",
         "(high[1:] != high[:-1]) | (low[1:] != low[:-1])",
         "True",
         (DRAWING, "-k", "equal_documents"),
     ),
     Mutant(
         "a share may be off by a third",
-        "continuum/text/shares.py",
+        "continuum/text/splits.py",
         "TOLERANCE = 0.25",
         "TOLERANCE = 1 / 3",
         (DRAWING, "-k", "bound_is_a_quarter"),

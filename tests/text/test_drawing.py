@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 
 from continuum.artifacts import Corpus
-from continuum.text.drawing import Draw, draw, survey
 from continuum.text.reading import read_documents
-from continuum.text.shares import TOLERANCE, Sides, error_of
+from continuum.text.splits import TOLERANCE, Draw, Sides, draw, error_of, survey
 from tests.text.samples import json_lines, write_corpus
 
 

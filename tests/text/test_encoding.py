@@ -12,18 +12,15 @@ from continuum.text.encoding import (
     PORTION_CHARS,
     GigatokenEncoder,
     Method,
-    TokenizersEncoder,
+    Reference,
     check_ids,
     choose_method,
     portions,
 )
 from continuum.text.pieces import LONG_PIECE_CHARS
+from continuum.text.tokenizer import load_tokenizer
 from tests.text.samples import books, messy_text, prose
-
-
-def encode_whole(folder: Path, text: str) -> list[int]:
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    return list(tokenizer.encode(text, add_special_tokens=False).ids)
+from tests.text.tokenizations import encode_whole
 
 
 def encode_with(method: Method, text: str) -> list[int]:
@@ -103,7 +100,7 @@ def test_a_tokenizer_that_gigatoken_lacks_uses_tokenizers(
 
 
 def test_what_gigatoken_cannot_encode_goes_to_tokenizers(trained_tokenizer: Path) -> None:
-    encoder = GigatokenEncoder(trained_tokenizer, TokenizersEncoder(trained_tokenizer))
+    encoder = GigatokenEncoder(Reference(load_tokenizer(trained_tokenizer)))
     with pytest.raises(TypeError):  # half a surrogate pair: neither takes it
         encoder.encode(["\ud800"])
     assert encoder.name == "gigatoken, tokenizers"
@@ -126,7 +123,7 @@ def test_neighbours_make_portions_of_a_size() -> None:
 def test_texts_of_several_portions_keep_their_tokens(trained_tokenizer: Path) -> None:
     texts = [prose(), messy_text(50_000), "x", prose()]
     assert sum(map(len, texts)) > PORTION_CHARS
-    encoded = TokenizersEncoder(trained_tokenizer).encode(texts)
+    encoded = Reference(load_tokenizer(trained_tokenizer)).encode(texts)
     expected = [encode_whole(trained_tokenizer, text) for text in texts]
     assert encoded.lengths.tolist() == list(map(len, expected))
     assert encoded.ids.tolist() == [token for ids in expected for token in ids]
@@ -148,7 +145,7 @@ def test_truncation_and_padding_written_in_the_file_are_off(
 
 
 def test_an_id_beyond_the_vocabulary_is_refused(trained_tokenizer: Path) -> None:
-    encoded = TokenizersEncoder(trained_tokenizer).encode(["the whale"])
+    encoded = Reference(load_tokenizer(trained_tokenizer)).encode(["the whale"])
     largest = int(encoded.ids.max())
     check_ids(encoded, largest + 1)
     with pytest.raises(StageFailedError, match=f"largest was to be {largest - 1}"):

@@ -11,8 +11,7 @@ import pytest
 from continuum.errors import PreflightError
 from continuum.stages.import_ import Import
 from continuum.text.foreign_tokenizers import is_sentencepiece
-from continuum.text.tokenizer_check import check_tokenizer
-from continuum.text.tokenizing import inspect_tokenizer
+from continuum.text.inspection import check_tokenizer, inspect_tokenizer
 from tests.support import make_stage, run_stage
 
 TIKTOKEN = b"".join(

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from continuum.errors import PreflightError
-from continuum.text.decompression import BLOCK_BYTES
-from continuum.text.json_faults import MAX_KEPT_LINES
+from continuum.text.checking import MAX_KEPT_LINES
+from continuum.text.decoding import BLOCK_BYTES
 from continuum.text_records import TextCounts
 from tests.text.checked import counted, taken, texts
 

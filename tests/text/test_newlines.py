@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from continuum.artifacts import CorpusItem
-from continuum.text.decompression import BLOCK_BYTES
-from continuum.text.newlines import LineEnds
+from continuum.text.decoding import BLOCK_BYTES, LineEnds
 from continuum.text_records import TextCounts
 from tests.text.checked import counted, taken, texts
 from tests.text.samples import write_corpus

@@ -1,19 +1,21 @@
 """Documents on both sides of a dataset are counted and named, however they are named or split."""
 
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
 
 from continuum.artifacts import TokenizedDataset
 from continuum.events import Event
-from continuum.text.overlap import TRAIN, DocumentList, Listed, count_repeats, find_overlap
-from continuum.text.splitting import whole_items
-from continuum.text.tokenizing import inspect_tokenizer
+from continuum.text.documents import TRAIN, DocumentLog, Listed, count_repeats, find_overlap
+from continuum.text.inspection import inspect_tokenizer
+from continuum.text.pieces import Piece, SplitName
+from continuum.text.reading import read_documents
 from continuum.text_records import LeakedDocument, Overlap
 from tests.support import run_stage
 from tests.text.samples import json_lines, prose, write_corpus
 from tests.text.tokenizations import make, tokenize
+
+SPLITS: tuple[SplitName, ...] = ("train", "validation")
 
 
 def leaked(validation: str, training: str) -> LeakedDocument:
@@ -133,19 +135,17 @@ def test_a_list_of_documents_does_not_hang_on_names_or_on_the_size_of_its_slices
     made = []
     for name, slice_rows in (("a.jsonl", 100), ("b.jsonl", 3)):
         texts = json_lines([f"text {n % 9}" for n in range(20)])
-        corpora = [
-            write_corpus(tmp_path / name / "c", {name: texts}),
-            write_corpus(tmp_path / name / "d", {name: texts[: len(texts) // 2]}),
-        ]
-        items = [item for corpus in corpora for item in corpus.items]
+        corpora = {
+            "train": write_corpus(tmp_path / name / "c", {name: texts}),
+            "validation": write_corpus(tmp_path / name / "d", {name: texts[: len(texts) // 2]}),
+        }
+        items = [item for corpus in corpora.values() for item in corpus.items]
+        with DocumentLog(tmp_path / name, SPLITS, items, slice_rows) as log:
+            for split in SPLITS:
+                for number, document in enumerate(read_documents(corpora[split])):
+                    log.add(Piece("".join(document.fragments), document, split=split))
+                    log.end_document(split, number + 1)
         made.append(Listed(tmp_path / name / "documents", items, slice_rows))
-        with DocumentList(made[-1]) as documents:
-            train, validation = corpora
-            parts = chain(
-                whole_items(train, lambda _: False), whole_items(validation, lambda _: True)
-            )
-            for part in documents.watch(parts):
-                assert "".join(part.fragments).startswith("text ")
         assert find_overlap(made[-1], made[-1]).num_documents == 10
         assert count_repeats(made[-1], "train") == 20 - 9
         assert count_repeats(made[-1], "validation") == 10 - 9

@@ -8,10 +8,9 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from continuum.artifacts import TokenizedDataset
 from continuum.errors import IntegrityError, UsageError
-from continuum.text.document_index import read_index
-from continuum.text.peek import CorpusDocuments, DatasetDocuments
-from continuum.text.token_bytes import TokenBytes
-from continuum.text.token_stream import TokenStream
+from continuum.text.documents import read_index
+from continuum.text.peek import CorpusDocuments, DatasetDocuments, TokenStream
+from continuum.text.tokenizer import LoadedTokenizer, load_tokenizer
 from tests.text.samples import json_lines, messy_text, write_corpus
 from tests.text.tokenizations import read_back, tokenize
 from tests.training.samples import token_stream, write_split
@@ -127,10 +126,10 @@ def test_tokens_are_read_from_any_place_over_the_borders_of_chunks(tmp_path: Pat
         assert stream.read(start, end).tolist() == everything[start:end]
 
 
-def _save(tokenizer: Tokenizer, folder: Path) -> TokenBytes:
+def _save(tokenizer: Tokenizer, folder: Path) -> LoadedTokenizer:
     folder.mkdir()
     tokenizer.save(str(folder / "tokenizer.json"))
-    return TokenBytes(folder)
+    return load_tokenizer(folder)
 
 
 def test_a_token_is_shown_by_its_own_bytes(tmp_path: Path) -> None:
@@ -145,15 +144,14 @@ def test_a_token_is_shown_by_its_own_bytes(tmp_path: Path) -> None:
     found = _save(byte_level, tmp_path / "bytes")
     text = "".join(map(chr, range(1, 0x250))) + "😀"
     ids = byte_level.encode(text, add_special_tokens=False).ids
-    assert [found.of(it) for it in ids] == [bytes([byte]) for byte in text.encode()]
-    assert found.join(ids) == text
+    assert [found.bytes_of(it) for it in ids] == [bytes([byte]) for byte in text.encode()]
     special = byte_level.token_to_id("<s>")
     assert special is not None
-    assert found.is_special(special)
-    assert found.of(special) == b"<s>"
+    assert special in found.special_ids
+    assert found.bytes_of(special) == b"<s>"
     byte_level.decoder = None
     found = _save(byte_level, tmp_path / "without a decoder")
-    assert found.join(ids) == text
+    assert b"".join(map(found.bytes_of, ids)) == text.encode()
 
     pieces = {"<unk>": 0, "▁a": 1, "b": 2, "<0xE2>": 3, "▁": 4, "a": 5}
     metaspace = Tokenizer(models.BPE(vocab=pieces, merges=[("▁", "a")], unk_token="<unk>"))
@@ -162,7 +160,7 @@ def test_a_token_is_shown_by_its_own_bytes(tmp_path: Path) -> None:
         [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
     )
     found = _save(metaspace, tmp_path / "metaspace")
-    assert [found.of(it) for it in (1, 2, 3, 4)] == [b" a", b"b", b"\xe2", b" "]
+    assert [found.bytes_of(it) for it in (1, 2, 3, 4)] == [b" a", b"b", b"\xe2", b" "]
 
 
 def test_counts_by_source_add_up(made: tuple[TokenizedDataset, list[Any]]) -> None:

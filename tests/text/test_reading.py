@@ -3,14 +3,12 @@ from pathlib import Path
 
 import pytest
 
-from continuum.artifacts import Corpus
 from continuum.errors import ContinuumError, IntegrityError, PreflightError
-from continuum.text.reading import BLOCK_BYTES, MAX_LINE_CHARS, read_documents
+from continuum.text.decoding import BLOCK_BYTES
+from continuum.text.json_lines import MAX_LINE_CHARS
+from continuum.text.reading import read_documents
+from tests.text.checked import texts
 from tests.text.samples import json_lines, messy_text, write_corpus
-
-
-def texts(corpus: Corpus) -> list[str]:
-    return ["".join(document.fragments) for document in read_documents(corpus)]
 
 
 @pytest.mark.parametrize("name", ["a.txt", "a.md", "a.py", "a.txt.gz", "a.md.zst"])
@@ -32,17 +30,6 @@ def test_each_json_line_is_a_document(tmp_path: Path, name: str) -> None:
     expected = [messy_text(3000, seed) for seed in range(30)] + ["", "a\u2028b"]
     lines = json_lines(expected[:-1]) + "\r\n \n" + json.dumps({"text": "a\u2028b"})
     assert texts(write_corpus(tmp_path, {name: lines})) == expected
-
-
-def test_json_lines_may_hold_unescaped_line_separators(tmp_path: Path) -> None:
-    assert texts(write_corpus(tmp_path, {"a.jsonl": '{"text": "a\u2028b\x85c"}\n'})) == [
-        "a\u2028b\x85c"
-    ]
-
-
-def test_another_text_field_can_be_named(tmp_path: Path) -> None:
-    corpus = write_corpus(tmp_path, {"a.jsonl": '{"body": "x"}'}, text_field="body")
-    assert texts(corpus) == ["x"]
 
 
 def test_a_byte_order_mark_is_dropped_at_the_start_only(tmp_path: Path) -> None:
@@ -91,12 +78,6 @@ def test_an_undecodable_byte_is_located(tmp_path: Path, content: bytes, offset: 
         ({"a.txt": b"x"}, {"encoding": "klingon"}, "no text encoding 'klingon'"),
         ({"a.txt": b"x"}, {"encoding": "hex"}, "no text encoding 'hex'"),
         ({"a.txt": "x"}, {"compression": "rar"}, "unknown compression 'rar'"),
-        ({"a.jsonl": '{"text": "x"}\n{"text": '}, {}, "line 2: not readable JSON"),
-        ({"a.jsonl": "[" * 100_000}, {}, "line 1: not readable JSON"),
-        ({"a.jsonl": "[1]"}, {}, "line 1: not a JSON object"),
-        ({"a.jsonl": '{"body": "x"}'}, {}, "no key 'text', it has 'body'; name"),
-        ({"a.jsonl": '{"text": 3}'}, {}, "'text' is int, not a string"),
-        ({"a.jsonl": '{"text": "\\ud800"}'}, {}, "line 1: half of a surrogate pair"),
     ],
     ids=lambda value: None if isinstance(value, dict) else value,
 )

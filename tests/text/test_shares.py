@@ -8,10 +8,8 @@ from itertools import chain
 import pytest
 
 from continuum.artifacts import CorpusItem
-from continuum.text.drawing import draw, survey
 from continuum.text.reading import Document
-from continuum.text.shares import TOLERANCE, error_of
-from continuum.text.splitting import divide
+from continuum.text.splits import TOLERANCE, divide, draw, error_of, survey
 
 SCRIPTS = {
     "latin": "abcdefghijklmnopqrstuvwxyzéüß0123456789",

@@ -14,8 +14,8 @@ from continuum.events import Event
 from continuum.stage import Forecast, PlanInput
 from continuum.stages.import_ import Import
 from continuum.stages.tokenize import Tokenize
+from continuum.text.inspection import inspect_tokenizer
 from continuum.text.marks import is_chat_marker, mark_warnings
-from continuum.text.tokenizing import inspect_tokenizer
 from tests.support import make_stage, run_stage, warnings_in
 from tests.text.samples import write_corpus
 

@@ -1,7 +1,6 @@
 import pytest
 
-from continuum.text.pattern_syntax import UnsupportedPatternError
-from continuum.text.split_patterns import SplitPattern, literal_pattern
+from continuum.text.split_patterns import SplitPattern, UnsupportedPatternError, literal_pattern
 
 
 @pytest.mark.parametrize(

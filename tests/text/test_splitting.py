@@ -7,9 +7,9 @@ import pytest
 
 from continuum.artifacts import Corpus
 from continuum.errors import IntegrityError
-from continuum.text.drawing import draw, survey
 from continuum.text.reading import read_documents
-from continuum.text.splitting import by_draw, divide, matches, whole_items
+from continuum.text.splits import by_draw, divide, draw, survey, whole_items
+from continuum.text.validation import matches
 from tests.text.samples import json_lines, messy_text, prose, write_corpus
 
 
@@ -44,25 +44,12 @@ def test_a_paragraph_is_preferred_in_a_book() -> None:
     assert len(found["validation"]) % len(paragraph) == 0
 
 
-@pytest.mark.parametrize("ending", ["\r\n", "\r", "\n"])
-def test_every_kind_of_line_end_is_respected(ending: str) -> None:
-    found = sides(f"some words{ending}" * 1000, 0.3)
-    assert found["train"].endswith(f"words{ending}")
-    assert found["validation"].startswith("some")
-
-
 @pytest.mark.parametrize("fraction", [0.01, 0.2])
 def test_the_place_does_not_depend_on_how_the_text_arrives(fraction: float) -> None:
     for text in (messy_text(20_000), "." * 50_000, "x" * 50_000, "a\r\n\r\n" * 20_000):
         expected = sides(text, fraction, fragment_chars=1 << 20)
         for size in (7, 1000):
             assert sides(text, fraction, fragment_chars=size) == expected
-
-
-def test_a_text_without_lines_is_divided_between_words() -> None:
-    found = sides("many words " * 5000, 0.25)
-    assert found["train"][-1].isalpha()
-    assert found["validation"][0] == " "
 
 
 def test_a_text_without_spaces_is_divided_exactly() -> None:

@@ -6,11 +6,13 @@ from typing import Any
 import pytest
 from tokenizers import Tokenizer, normalizers
 
-from continuum.artifacts import TokenizedDataset
+from continuum.artifacts import CorpusItem, TokenizedDataset
 from continuum.errors import PreflightError
 from continuum.events import Event
-from continuum.text.text_loss import Excerpt, compare
-from continuum.text.tokenizing import inspect_tokenizer
+from continuum.text.inspection import inspect_tokenizer
+from continuum.text.pieces import Piece
+from continuum.text.reading import Document
+from continuum.text.text_loss import compare
 from continuum.text_records import TextLoss
 from tests.support import run_stage, warnings_in
 from tests.text.altered import ALTERED, TEXT, byte_level, characters, save
@@ -173,18 +175,20 @@ def test_the_place_of_a_loss_in_a_divided_document_is_that_of_the_document(tmp_p
     ],
 )
 def test_losses_are_told_by_kind(text: str, decoded: str, lost: dict[str, int]) -> None:
-    assert compare(Excerpt(text, "a.txt", 1, 0), decoded, "<unk>").lost == lost
+    assert compare(Piece(text), decoded, "<unk>").lost == lost
 
 
 def test_white_space_at_the_end_of_an_excerpt_counts_where_the_document_ends() -> None:
-    inside = Excerpt(" a b\n", "a.txt", 1, 10, begins=False, ends=False)
+    inside = Piece(" a b\n", start=10, begins=False, ends=False)
     assert compare(inside, "a b").lost == {}
-    whole = Excerpt(" a b\n", "a.txt", 1, 0)
+    whole = Piece(" a b\n")
     assert compare(whole, "a b").lost == {"spaces and tabs": 1, "line ends": 1}
 
 
 def test_an_example_names_the_character_in_the_text_as_it_is_written() -> None:
     text = "e\u0301" * 3 + "X"
-    (example,) = compare(Excerpt(text, "a.txt", 2, 100), "é" * 3 + "x").examples
+    item = CorpusItem(file="a.txt", source="a.txt", size_bytes=0, sha256="", format="txt")
+    piece = Piece(text, Document(item, 1, iter(())), start=100)
+    (example,) = compare(piece, "é" * 3 + "x").examples
     assert (example.document, example.character) == (2, 107)
     assert str(example).startswith("capital letters in a.txt, document 2, character 107: ")

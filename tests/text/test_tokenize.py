@@ -10,7 +10,7 @@ from tokenizers import Tokenizer
 from continuum.errors import PreflightError
 from continuum.events import Event, Progressed
 from continuum.files import hash_tree
-from continuum.text.tokenizing import inspect_tokenizer
+from continuum.text.inspection import inspect_tokenizer
 from tests.support import run_stage, warnings_in
 from tests.text.samples import json_lines, messy_text, prose, write_corpus
 from tests.text.tokenizations import encode_whole, forecast_of, make, read_back, tokenize

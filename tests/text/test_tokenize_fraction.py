@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 from continuum.artifacts import Corpus, TokenizedDataset
 from continuum.errors import PreflightError
 from continuum.events import Event, Noted, Progressed
-from continuum.text.tokenizing import inspect_tokenizer
+from continuum.text.inspection import inspect_tokenizer
 from tests.commands import Cli, only
 from tests.support import run_stage, warnings_in
 from tests.text.samples import json_lines, prose, write_corpus

@@ -17,9 +17,9 @@ from continuum.text.dataset import write_splits
 from continuum.text.encoding import choose_method
 from continuum.text.marks import Marks
 from continuum.text.sampling import sample_texts
-from continuum.text.drawing import draw, survey
+from continuum.text.splits import draw, survey
 from continuum.text.reading import read_documents
-from continuum.text.splitting import by_draw
+from continuum.text.splits import by_draw
 folder, tokenizer = Path(sys.argv[1]), Path(sys.argv[2])
 corpus = Corpus.model_validate_json((folder / "corpus.json").read_bytes())
 splits = write_splits(

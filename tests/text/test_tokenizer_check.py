@@ -4,7 +4,7 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from continuum.errors import PreflightError
-from continuum.text.tokenizer_check import check_tokenizer
+from continuum.text.inspection import check_tokenizer
 from tests.text.altered import ALTERED, save
 
 ABLE = {"honest-bytes", "lossy-strip", "lossy-compatibility", "lossy-byte"}

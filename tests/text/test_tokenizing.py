@@ -9,8 +9,7 @@ from tokenizers import Tokenizer
 
 from continuum.errors import PreflightError
 from continuum.files import sha256_file
-from continuum.text.tokenizer_check import check_tokenizer
-from continuum.text.tokenizing import inspect_tokenizer
+from continuum.text.inspection import inspect_tokenizer
 
 
 @pytest.fixture
@@ -68,8 +67,6 @@ def test_a_tokenizer_without_a_config_has_no_marks(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("tokenizer.json", "{}", "`tokenizers` library cannot read it"),
-        ("tokenizer.json", "<html>", "`tokenizers` library cannot read it"),
         ("tokenizer_config.json", "{", "not readable JSON"),
         ("tokenizer_config.json", "[]", "does not hold a JSON object"),
         ("tokenizer_config.json", "{}", '"tokenizer_class" is missing'),
@@ -91,15 +88,3 @@ def test_broken_folders_are_explained(folder: Path, name: str, content: str, mes
     (folder / name).write_text(content, encoding="utf-8")
     with pytest.raises(PreflightError, match=message):
         inspect_tokenizer(folder)
-
-
-def test_a_folder_without_a_vocabulary_is_explained(tmp_path: Path) -> None:
-    for look in (inspect_tokenizer, check_tokenizer):
-        with pytest.raises(PreflightError, match=r"neither tokenizer.json nor tokenizer.model"):
-            look(tmp_path)
-
-
-def test_a_file_that_is_no_sentencepiece_model_is_explained(tmp_path: Path) -> None:
-    (tmp_path / "tokenizer.model").write_bytes(b"no model")
-    with pytest.raises(PreflightError, match="is not a sentencepiece model"):
-        inspect_tokenizer(tmp_path)

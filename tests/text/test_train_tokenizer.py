@@ -13,7 +13,7 @@ from continuum.events import Event
 from continuum.files import hash_tree
 from continuum.stages.train_tokenizer import TrainTokenizer
 from continuum.text.bpe import train_bpe
-from continuum.text.tokenizer_check import check_tokenizer
+from continuum.text.inspection import check_tokenizer
 from tests.support import make_stage, run_stage, warnings_in
 from tests.text.samples import json_lines, messy_text, prose, write_corpus
 

@@ -9,7 +9,7 @@ from tokenizers import Tokenizer
 from continuum.artifacts import Artifact, Corpus, TokenizedDataset
 from continuum.stage import Forecast, PlanInput
 from continuum.stages.tokenize import Tokenize
-from continuum.text.tokenizing import inspect_tokenizer
+from continuum.text.inspection import inspect_tokenizer
 from tests.support import make_stage, run_stage
 
 

@@ -1,0 +1,237 @@
+"""The documents of a dataset: where each ends in its tokens, what it is of, and its digest.
+
+A dataset lists them in its folder `documents`, which memory never holds whole. `train.index` and
+`validation.index` say where each document's tokens end, in their order. `train.rows`, in slices
+that are sorted, is searched for the digests of `validation.rows`, in one dataset or between two. No
+name is in them, so what is read under another name makes the same bytes; a text is told by its
+place among those of the corpora. A divided document is on both sides by intent; what is looked for
+among the training documents is the part of it that validates, and the whole of it.
+"""
+
+import hashlib
+import struct
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from continuum.artifacts import DOCUMENTS, CorpusItem
+from continuum.errors import IntegrityError
+from continuum.text.pieces import Piece, SplitName
+from continuum.text.reading import Document
+from continuum.text_records import LeakedDocument, Overlap, SourceCounts, Split
+
+_PLACE = [("item", "<u4"), ("position", "<u4")]
+TRAIN = np.dtype([("key", "<u8"), *_PLACE])
+"""The first eight bytes of a document's SHA-256, and where it is."""
+VALIDATION = np.dtype([("key", "<u8"), ("whole", "<u8"), *_PLACE])
+"""The same, with the digest of the whole of a divided document."""
+INDEX = np.dtype([("end", "<u8"), *_PLACE])
+"""Tokens of the split up to the end of the document, special tokens included, and where it is."""
+SLICE = 1 << 20
+"""Rows of a sorted slice, and in memory at a time."""
+NUM_EXAMPLES = 5
+
+
+@dataclass
+class _Counts:
+    """Of the documents of one source."""
+
+    num_documents: int = 0
+    num_chars: int = 0
+    size_bytes: int = 0
+    num_tokens: int = 0
+    num_unknown: int = 0
+
+
+@dataclass
+class _Current:
+    """The document that is being written, or the side of it."""
+
+    document: Document
+    own: Any = field(default_factory=hashlib.sha256)
+    whole: Any = None
+    """Of a side that is not the first, the hash of all sides."""
+    counts: _Counts = field(default_factory=lambda: _Counts(num_documents=1))
+
+
+class DocumentLog:
+    """Records the documents of each split as they are written, and adds them up by source."""
+
+    def __init__(
+        self,
+        dataset_folder: Path,
+        splits: Iterable[SplitName],
+        items: Sequence[CorpusItem],
+        slice_rows: int = SLICE,
+    ) -> None:
+        """Open the files.
+
+        Args:
+            items: Those of all corpora, in order.
+        """
+        self._items = items
+        self._numbers = {id(item): number for number, item in enumerate(items)}
+        self._slice_bytes = slice_rows * TRAIN.itemsize
+        self._slice = bytearray()
+        self._counts: dict[tuple[int, SplitName], _Counts] = {}
+        self._ends: dict[SplitName, int] = {}
+        self._current: _Current | None = None
+        folder = dataset_folder / DOCUMENTS
+        folder.mkdir(parents=True)
+        names = ["train.rows", "validation.rows", *(f"{split}.index" for split in splits)]
+        with ExitStack() as stack:
+            self._files: dict[str, IO[bytes]] = {
+                name: stack.enter_context((folder / name).open("wb")) for name in names
+            }
+            self._closing = stack.pop_all()
+
+    def __enter__(self) -> "DocumentLog":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._closing:
+            self._flush()
+
+    def add(self, piece: Piece, num_unknown: int = 0) -> None:
+        """Count a piece, which belongs to the document of the piece before unless it begins one."""
+        if piece.begins:
+            assert piece.document is not None, "documents of a corpus are told apart"
+            is_rest = self._current is not None and self._current.document is piece.document
+            whole = self._current.own if self._current is not None and is_rest else None
+            self._current = _Current(piece.document, whole=whole)
+        assert self._current is not None, "a document begins before it goes on"
+        data = piece.text.encode()
+        self._current.own.update(data)
+        if self._current.whole is not None:
+            self._current.whole.update(data)
+        counts = self._current.counts
+        counts.num_chars += len(piece.text)
+        counts.size_bytes += len(data)
+        counts.num_unknown += num_unknown
+
+    def end_document(self, split: SplitName, end: int) -> None:
+        """Record the document that was written.
+
+        Args:
+            end: Tokens of the split up to its end.
+        """
+        assert self._current is not None, "a document begins before it ends"
+        current, counts = self._current, self._current.counts
+        place = self._numbers[id(current.document.item)], current.document.position
+        own, whole = (
+            int.from_bytes(hasher.digest()[:8], "little")
+            for hasher in (current.own, current.whole or current.own)
+        )
+        if split == "train":
+            self._slice += struct.pack("<QII", own, *place)
+            if len(self._slice) == self._slice_bytes:
+                self._flush()
+        else:
+            self._files["validation.rows"].write(struct.pack("<QQII", own, whole, *place))
+        self._files[f"{split}.index"].write(struct.pack("<QII", end, *place))
+        counts.num_tokens = end - self._ends.get(split, 0)
+        self._ends[split] = end
+        total = self._counts.setdefault((place[0], split), _Counts())
+        for name, number in vars(counts).items():
+            setattr(total, name, getattr(total, name) + number)
+
+    def num_chars(self, split: SplitName) -> int:
+        """Characters of a split's documents."""
+        return sum(it.num_chars for (_, of), it in self._counts.items() if of == split)
+
+    def sources(self) -> tuple[SourceCounts, ...]:
+        """The counts, in the order of the corpora."""
+        return tuple(
+            SourceCounts(source=self._items[number].source, split=split, **vars(counts))
+            for (number, split), counts in sorted(self._counts.items())
+        )
+
+    def _flush(self) -> None:
+        rows = np.frombuffer(bytes(self._slice), dtype=TRAIN)
+        rows = rows[np.argsort(rows["key"], kind="stable")]
+        self._files["train.rows"].write(rows.tobytes())
+        self._slice.clear()
+
+
+def read_index(dataset_folder: Path, split_name: str, split: Split) -> NDArray[Any] | None:
+    """The index, memory-mapped; None for imported datasets and those of earlier releases.
+
+    Raises:
+        IntegrityError: it does not match the split.
+    """
+    path = dataset_folder / DOCUMENTS / f"{split_name}.index"
+    if not path.is_file():
+        return None
+    size, expected = path.stat().st_size, split.num_documents * INDEX.itemsize
+    if size != expected:
+        raise IntegrityError(
+            f"{path} has {size:,} bytes, expected {expected:,} for {split.num_documents:,} "
+            "documents; run the stage again"
+        )
+    return np.memmap(path, dtype=INDEX, mode="r") if size else np.empty(0, dtype=INDEX)
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A list of documents, and what they are in."""
+
+    folder: Path
+    texts: Sequence[CorpusItem]
+    """All of the corpora, those that train before those that validate; none where that is not
+    known any more."""
+    slice_rows: int = SLICE
+
+    def place(self, row: Any) -> str:
+        """Where a row's document is, for people."""
+        number, position = int(row["item"]), int(row["position"])
+        if number >= len(self.texts):
+            return f"document {position + 1:,} of text {number + 1:,}"
+        text = self.texts[number]
+        return text.source + (f", document {position + 1:,}" if text.format == "jsonl" else "")
+
+    def slices(self, split: str) -> Iterator[NDArray[Any]]:
+        """The rows of a side, some at a time."""
+        dtype = TRAIN if split == "train" else VALIDATION
+        with (self.folder / f"{split}.rows").open("rb") as file:
+            while raw := file.read(self.slice_rows * dtype.itemsize):
+                yield np.frombuffer(raw, dtype=dtype)
+
+
+def find_overlap(training: Listed, validation: Listed) -> Overlap:
+    """The documents that validate in one list and train in the other, which may be the same."""
+    count = 0
+    examples: list[LeakedDocument] = []
+    for rows in validation.slices("validation"):
+        is_leaked = np.zeros(len(rows), dtype=bool)
+        found = np.zeros(len(rows), dtype=TRAIN)
+        for trained in training.slices("train"):
+            keys = np.ascontiguousarray(trained["key"])
+            for key in ("key", "whole"):
+                at = np.minimum(np.searchsorted(keys, rows[key]), len(keys) - 1)
+                is_new = (keys[at] == rows[key]) & ~is_leaked
+                found[is_new] = trained[at[is_new]]
+                is_leaked |= is_new
+        for number in np.flatnonzero(is_leaked)[: NUM_EXAMPLES - len(examples)]:
+            places = validation.place(rows[number]), training.place(found[number])
+            examples.append(LeakedDocument(validation=places[0], training=places[1]))
+        count += int(is_leaked.sum())
+    return Overlap(num_documents=count, examples=tuple(examples))
+
+
+def count_repeats(listed: Listed, split: str) -> int:
+    """The documents of a split whose text an earlier one has, word for word."""
+    num_rows = sum(map(len, listed.slices(split)))
+    # Keys are evenly spread, so each of these parts is about a slice.
+    num_parts = max(1, -(-num_rows // listed.slice_rows))
+    num_texts = 0
+    for number in range(num_parts):
+        found = [np.empty(0, dtype=np.uint64)]
+        for rows in listed.slices(split):
+            found.append(rows["key"][rows["key"] % np.uint64(num_parts) == number])
+        num_texts += len(np.unique(np.concatenate(found)))
+    return num_rows - num_texts
