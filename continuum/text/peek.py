@@ -2,10 +2,11 @@
 
 import random
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ from continuum.artifacts import Corpus, CorpusItem, TokenizedDataset
 from continuum.errors import IntegrityError, UsageError
 from continuum.sources.token_chunks import HEADER_NUMBER_BYTES, read_chunk_folder
 from continuum.text.documents import read_index
-from continuum.text.reading import read_documents
+from continuum.text.reading import Document, read_documents
 from continuum.text.tokenizer import load_tokenizer
 from continuum.text_records import Split
 
@@ -53,20 +54,30 @@ class Shown:
         return len(self.text) if self.tokens is None else len(self.tokens)
 
 
-class Documents(Protocol):
+class Documents(ABC):
     """Documents that can be chosen from. `length` limits how much of each is shown."""
 
     unit: str
 
-    def one(self, number: int, length: int) -> Shown: ...
+    @abstractmethod
+    def one(self, number: int, length: int) -> Shown:
+        """Document `number`, from 1.
 
-    def some(self, count: int, length: int, seed: int | None) -> list[Shown]: ...
+        Raises:
+            UsageError: there are fewer.
+        """
 
-    def matching(self, pattern: re.Pattern[str], length: int) -> Iterator[Shown]: ...
+    @abstractmethod
+    def some(self, count: int, length: int, seed: int | None) -> list[Shown]:
+        """Documents at random, in their order."""
+
+    @abstractmethod
+    def matching(self, pattern: re.Pattern[str], length: int) -> Iterator[Shown]:
+        """Documents in which the pattern occurs, around its first occurrence."""
 
 
-class CorpusDocuments:
-    """The texts of a corpus, read as tokenizing reads them."""
+class CorpusDocuments(Documents):
+    """The texts of a corpus, read as tokenizing reads them, from the first on."""
 
     unit = "characters"
 
@@ -74,49 +85,30 @@ class CorpusDocuments:
         self._corpus = corpus
 
     def one(self, number: int, length: int) -> Shown:
-        """Document `number`, from 1.
-
-        Raises:
-            UsageError: there are fewer.
-        """
         last = 0
-        for last, shown in self._all(length, number):
+        for last, document in enumerate(read_documents(self._corpus), start=1):
             if last == number:
-                return shown
+                return _beginning(number, document, length)
         raise UsageError(f"there is no document {number:,}: the corpus has {last:,}")
 
     def some(self, count: int, length: int, seed: int | None) -> list[Shown]:
-        """Documents at random, in their order. All of the corpus is read, `count` are kept."""
         draw = random.Random(seed)
         kept: list[Shown] = []
-        for number, shown in self._all(length):
-            if len(kept) < count:
-                kept.append(shown)
-            elif (place := draw.randrange(number)) < count:
-                kept[place] = shown
+        for number, document in enumerate(read_documents(self._corpus), start=1):
+            place = len(kept) if len(kept) < count else draw.randrange(number)
+            if place < count:
+                kept[place : place + 1] = [_beginning(number, document, length)]
         return sorted(kept, key=lambda shown: shown.number)
 
     def matching(self, pattern: re.Pattern[str], length: int) -> Iterator[Shown]:
-        """Documents in which the pattern occurs, around its first occurrence."""
-        for number, item, position, fragments in self._read():
-            text = "".join(fragments)
+        for number, document in enumerate(read_documents(self._corpus), start=1):
+            text = "".join(document.fragments)
             if match := pattern.search(text):
                 start = _start_around(match.start(), len(text), length)
-                shown = _shown_text(number, item, position, text, len(text))
-                yield replace(shown, start=start, text=text[start : start + length])
-
-    def _all(self, length: int, wanted: int | None = None) -> Iterator[tuple[int, Shown]]:
-        for number, item, position, fragments in self._read():
-            is_wanted = wanted is None or number == wanted
-            text, total = _beginning(fragments, length if is_wanted else 0)
-            yield number, _shown_text(number, item, position, text, total)
-
-    def _read(self) -> Iterator[tuple[int, CorpusItem, int, Iterable[str]]]:
-        for number, document in enumerate(read_documents(self._corpus), start=1):
-            yield number, document.item, document.position, document.fragments
+                yield _shown_text(number, document, text[start : start + length], len(text), start)
 
 
-class DatasetDocuments:
+class DatasetDocuments(Documents):
     """The documents of one split of a tokenized dataset."""
 
     unit = "tokens"
@@ -150,11 +142,6 @@ class DatasetDocuments:
         return self._index is not None
 
     def one(self, number: int, length: int) -> Shown:
-        """Document `number`, from 1.
-
-        Raises:
-            UsageError: there are fewer.
-        """
         if not 1 <= number <= len(self):
             raise UsageError(
                 f"there is no document {number:,}: the {self._name} split has {len(self):,}"
@@ -162,13 +149,11 @@ class DatasetDocuments:
         return self._show(number, 0, length)
 
     def some(self, count: int, length: int, seed: int | None) -> list[Shown]:
-        """Documents at random, in their order."""
         draw = random.Random(seed)
         chosen = draw.sample(range(1, len(self) + 1), min(count, len(self)))
         return [self._show(number, 0, length) for number in sorted(chosen)]
 
     def matching(self, pattern: re.Pattern[str], length: int) -> Iterator[Shown]:
-        """Documents in which the pattern occurs, around its first occurrence."""
         for number in range(1, len(self) + 1):
             start, end = self._bounds(number)
             pieces = [self._tokenizer.bytes_of(int(it)) for it in self._stream.read(start, end)]
@@ -258,19 +243,18 @@ class TokenStream:
         return np.concatenate(parts)
 
 
-def _shown_text(number: int, item: CorpusItem, position: int, text: str, total: int) -> Shown:
-    place = position + 1 if item.format == "jsonl" else None
-    return Shown(number, item.source, place, total, 0, text)
+def _shown_text(number: int, document: Document, text: str, total: int, start: int = 0) -> Shown:
+    place = document.position + 1 if document.item.format == "jsonl" else None
+    return Shown(number, document.item.source, place, total, start, text)
 
 
-def _beginning(fragments: Iterable[str], length: int) -> tuple[str, int]:
-    """The first characters of a text, and how many it has."""
+def _beginning(number: int, document: Document, length: int) -> Shown:
     kept = ""
     total = 0
-    for fragment in fragments:
+    for fragment in document.fragments:
         kept += fragment[: length - len(kept)]
         total += len(fragment)
-    return kept, total
+    return _shown_text(number, document, kept, total)
 
 
 def _start_around(place: int, total: int, length: int) -> int:

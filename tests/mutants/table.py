@@ -22,7 +22,7 @@ SAFE_PATH = "tests/flow/test_safe_path.py"
 LOOP = "tests/training/test_loop.py"
 GUARDS = "tests/training/test_guards.py"
 CHECKPOINT = "tests/training/test_checkpoint.py"
-DRAWING = "tests/text/test_drawing.py"
+DRAWING = "tests/text/test_splits.py"
 
 MUTANTS = (
     # Those that an audit found alive.

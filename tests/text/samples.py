@@ -1,4 +1,4 @@
-"""Texts and corpora for these tests: messy, real, and of any size."""
+"""Texts and corpora for these tests: messy, real, of any size; checked and read."""
 
 import gzip
 import json
@@ -12,6 +12,10 @@ import zstandard
 
 from continuum.artifacts import Corpus, CorpusItem
 from continuum.files import sha256_file
+from continuum.sources.source_files import Reading
+from continuum.text.checking import check_item
+from continuum.text.reading import read_documents
+from continuum.text_records import TextCounts
 
 LOCAL_DATA = Path(__file__).parents[3] / "shared" / "data"
 """Books and a published tokenizer beside the checkout; the tests do without where it is absent."""
@@ -93,3 +97,26 @@ def _item(folder: Path, name: str, content: str | bytes, fields: dict[str, Any])
         "text_field": "text" if format_ == "jsonl" else None,
     }
     return CorpusItem.model_validate(values | fields)
+
+
+def reading(**fields: Any) -> Reading:
+    stated = {"format": None, "encoding": "utf-8", "text_field": None, **fields}
+    return Reading(**stated)
+
+
+def taken(folder: Path, name: str, data: bytes, **fields: Any) -> Corpus:
+    """The corpus of one file, checked and counted."""
+    path = folder / name
+    path.write_bytes(data)
+    item = reading(**fields).item(path, source=name, name=name)
+    return Corpus(path=folder, items=(check_item(Corpus(path=folder, items=()), item),))
+
+
+def counted(folder: Path, name: str, data: bytes, **fields: Any) -> TextCounts:
+    counts = taken(folder, name, data, **fields).counts
+    assert counts is not None
+    return counts
+
+
+def texts(corpus: Corpus) -> list[str]:
+    return ["".join(document.fragments) for document in read_documents(corpus)]

@@ -21,7 +21,7 @@ from safetensors.torch import save as save_safetensors
 
 from continuum.errors import PreflightError
 from continuum.sources.source_files import no_format
-from tests.text.checked import counted, reading, taken, texts
+from tests.text.samples import counted, reading, taken, texts
 
 TEXT = b"Some lines of text.\n" * 40
 LFS = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'ab' * 32}\nsize 886123\n".encode()

