@@ -13,7 +13,6 @@ Three looks, each for what the others miss:
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
 from continuum.text.encoding import Encoded
 from continuum.text.pieces import Piece
@@ -197,20 +196,20 @@ def _apart(pieces: Sequence[Piece]) -> Iterator[Piece]:
         if known >= len(piece.text):
             continue
         if known:
-            piece = replace(piece, text=piece.text[known:], start=piece.start + known, begins=False)
+            piece = piece.part(known, len(piece.text))
         last = piece
         yield piece
 
 
 def _whole_words(piece: Piece) -> Piece:
     """Without the parts of words at ends that are not the document's."""
-    text, start = piece.text, piece.start
+    text, start, end = piece.text, 0, len(piece.text)
     if not piece.begins:
-        kept = text.lstrip() if text[:1].isspace() else text[len(text.split(maxsplit=1)[0]) :]
-        text, start = kept, start + len(text) - len(kept)
-    if not piece.ends and text and not text[-1].isspace():
-        text = text[: len(text) - len(text.rsplit(maxsplit=1)[-1])]
-    return replace(piece, text=text, start=start)
+        start = end - len(text.lstrip()) if text[:1].isspace() else len(text.split(maxsplit=1)[0])
+    rest = text[start:]
+    if not piece.ends and rest and not rest[-1].isspace():
+        end -= len(rest.rsplit(maxsplit=1)[-1])
+    return piece.part(start, end)
 
 
 class _LostCharacters:

@@ -6,7 +6,7 @@ each. So a long text is cut into pieces, at places that are proved to change no 
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 from continuum.text.reading import Document
@@ -35,6 +35,16 @@ class Piece:
     def end(self) -> int:
         """The character after its last."""
         return self.start + len(self.text)
+
+    def part(self, start: int, end: int) -> "Piece":
+        """Some of it, between two places in its text."""
+        return replace(
+            self,
+            text=self.text[start:end],
+            start=self.start + start,
+            begins=self.begins and start == 0,
+            ends=self.ends and end >= len(self.text),
+        )
 
     @property
     def place(self) -> tuple[str, int]:

@@ -43,16 +43,6 @@ class _Fragment:
     """Of its item, about where it begins."""
     last_byte: int
 
-    def part(self, start: int, end: int) -> Piece:
-        whole = self.whole
-        return replace(
-            whole,
-            text=whole.text[start:end],
-            start=whole.start + start,
-            begins=whole.begins and start == 0,
-            ends=whole.ends and end >= len(whole.text),
-        )
-
 
 @dataclass
 class _Window:
@@ -68,7 +58,7 @@ class _Window:
         num_bytes = max(1, fragment.last_byte - fragment.first_byte)
         share = max(0, self.start_byte - fragment.first_byte) / num_bytes
         start = int(max(0, len(fragment.whole.text) - self.room) * share)
-        taken = fragment.part(start, start + self.room)
+        taken = fragment.whole.part(start, start + self.room)
         self.texts.append(taken)
         self.room -= len(taken.text)
 
@@ -84,7 +74,7 @@ def _sample_item(corpus: Corpus, item: CorpusItem, num_windows: int) -> Iterator
         for window in windows:
             window.offer(fragment)
         num_chars = len(fragment.whole.text)
-        ending.append(fragment.part(max(0, num_chars - WINDOW_CHARS), num_chars))
+        ending.append(fragment.whole.part(max(0, num_chars - WINDOW_CHARS), num_chars))
         ending_chars += len(ending[-1].text)
         while ending_chars - len(ending[0].text) >= WINDOW_CHARS:
             ending_chars -= len(ending.popleft().text)

@@ -11,7 +11,7 @@ from continuum.text.inspection import inspect_tokenizer
 from continuum.text.pieces import Piece, SplitName
 from continuum.text.reading import read_documents
 from continuum.text_records import LeakedDocument, Overlap
-from tests.support import run_stage
+from tests.support import run_stage, warnings_in
 from tests.text.samples import json_lines, prose, write_corpus
 from tests.text.tokenizations import make, tokenize
 
@@ -89,7 +89,7 @@ def test_a_leak_is_a_warning_of_the_run(trained_tokenizer: Path, tmp_path: Path)
         events=events,
     )
     assert isinstance(made, TokenizedDataset)
-    (told,) = [str(event) for event in events if "word for word" in str(event)]
+    (told,) = [told for told in warnings_in(events) if "word for word" in told]
     assert told.startswith("1 of 1 validation document(s) are training documents too")
     assert "b.txt (in training: a.txt)" in told
 
