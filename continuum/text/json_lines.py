@@ -67,7 +67,7 @@ class LineReader:
                 )
         if rest and not rest.isspace():
             self._number += 1
-            yield rest
+            yield rest.removesuffix("\r") if self._splits_at_cr else rest
 
     def _whole_lines(self) -> Iterator[str]:
         """The lines of the text that have ended; then `_start` is where the next begins."""
