@@ -7,7 +7,6 @@ The environment is read at each call: a forked worker may have imported the libr
 With HF_HUB_OFFLINE the files come from the library's cache; online, what is there is used too.
 """
 
-import hashlib
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -18,10 +17,11 @@ from typing import Any
 
 import httpx
 from huggingface_hub import HfApi, errors, get_token, hf_hub_download, snapshot_download
+from huggingface_hub.utils.sha import git_hash
 from huggingface_hub.utils.tqdm import tqdm
 
 from continuum.errors import IntegrityError, PreflightError, StageFailedError
-from continuum.files import BUFFER_BYTES, sha256_file
+from continuum.files import sha256_file
 from continuum.sources.local_files import copy_file
 from continuum.sources.transfer import (
     PAUSES_S,
@@ -56,7 +56,8 @@ class HubFile:
         size = path.stat().st_size
         if self.size_bytes is not None and size != self.size_bytes:
             return f"{size:,} bytes came, not {self.size_bytes:,}"
-        found = sha256_file(path) if SHA256_PATTERN.fullmatch(self.hash) else _git_sha1(path)
+        is_sha256 = SHA256_PATTERN.fullmatch(self.hash) is not None
+        found = sha256_file(path) if is_sha256 else git_hash(path.read_bytes())
         if self.hash and found != self.hash:
             return f"its hash is {found}, not {self.hash} as the Hub says; try again"
         return None
@@ -89,7 +90,7 @@ def resolve(repo: str, revision: str, *, pauses_s: Sequence[float] = PAUSES_S) -
     """
     if is_offline():
         return _resolve_in_cache(repo, revision)
-    api = HfApi(endpoint=endpoint(), token=_token(), library_name="continuum")
+    api = HfApi(endpoint=endpoint(), token=get_token() or False, library_name="continuum")
 
     def ask() -> Any:
         with _translated_errors(repo, revision):
@@ -126,12 +127,7 @@ def fetch_file(
         if complaint := file.complaint(target):
             raise IntegrityError(f"{file.cached}: {complaint}")
         return
-    most_bytes, must_restart = 0, False
-
-    def report(done: int, total: int | None) -> None:
-        nonlocal most_bytes
-        most_bytes = max(done, most_bytes)
-        on_progress(done, total)
+    must_restart = False
 
     def attempt() -> None:
         nonlocal must_restart
@@ -145,9 +141,9 @@ def fetch_file(
                     local_dir=folder,
                     force_download=must_restart,
                     endpoint=endpoint(),
-                    token=_token(),
+                    token=get_token() or False,
                     library_name="continuum",
-                    tqdm_class=_bar(report),
+                    tqdm_class=_bar(on_progress),
                 )
             if complaint := file.complaint(target):
                 raise _WrongBytesError(complaint)
@@ -157,7 +153,10 @@ def fetch_file(
             must_restart = True
             raise
 
-    with_retries(attempt, what=f"{revision}: {file.name}", num_arrived=lambda: most_bytes)
+    def num_arrived() -> int:
+        return sum(path.stat().st_size for path in folder.rglob("*.incomplete"))
+
+    with_retries(attempt, what=f"{revision}: {file.name}", num_arrived=num_arrived)
 
 
 class _WrongBytesError(TransientError):
@@ -267,11 +266,3 @@ def _cache_dir() -> Path:
 
 def _token() -> str | bool:
     return get_token() or False
-
-
-def _git_sha1(path: Path) -> str:
-    digest = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
-    with path.open("rb") as file:
-        while chunk := file.read(BUFFER_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()

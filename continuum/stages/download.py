@@ -9,12 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from continuum.architecture import (
-    Architecture,
-    architecture,
-    read_architecture,
-    suggest_model,
-)
+from continuum.architecture import Architecture, architecture, read_architecture, suggest_model
 from continuum.artifacts import (
     TOKENIZER_FILES,
     VOCABULARY_FILES,

@@ -73,25 +73,19 @@ class Source(Spec):
     def reading(self) -> Reading:
         return Reading(self.format, self.encoding, self.text_field, self.missing, self.newlines)
 
-    def find(self, experiment_folder: Path) -> FoundFiles:
-        """The files of a `path` or `python` source, sorted by name; none for a `url`.
-
-        Raises:
-            PreflightError: there are none.
-        """
-        if self.path is not None:
-            runs = ExperimentFolder(experiment_folder).runs_dir
-            return find_files(str(self.path), experiment_folder, excluded=runs)
-        return find_python_files(self.python) if self.python is not None else FoundFiles()
-
     def texts(self, experiment_folder: Path) -> TextFiles:
-        """The same, each of a known format.
+        """The files of a `path` or `python` source, sorted by name; none for a `url`.
 
         Raises:
             PreflightError: there are none, or their names say no format.
         """
-        label = str(self.path or self.python)
-        return TextFiles(self.find(experiment_folder), self.reading, label).checked()
+        found = FoundFiles()
+        if self.path is not None:
+            runs = ExperimentFolder(experiment_folder).runs_dir
+            found = find_files(str(self.path), experiment_folder, excluded=runs)
+        elif self.python is not None:
+            found = find_python_files(self.python)
+        return TextFiles(found, self.reading, str(self.path or self.python)).checked()
 
     def named_files(self, experiment_folder: Path) -> list[tuple[str, Path | None]]:
         """Names, with the suffixes that say what the files are, and paths; a url has none."""
@@ -138,7 +132,7 @@ class Fetch(Stage):
         inputs: dict[str, Path] = {}
         for index, source in enumerate(self.sources):
             with suppress(PreflightError):  # the forecast says so
-                for file in source.find(experiment_folder).files:
+                for file in source.texts(experiment_folder).found.files:
                     inputs[_input_name(index, file.name)] = file.path
         return inputs
 

@@ -234,7 +234,6 @@ def test_the_result_s_types_follow_from_the_files(tmp_path: Path) -> None:
     ("fields", "path", "suggestion"),
     [
         ({"repo": "me/pythia-14n", "files": "weights"}, ("repo",), "model: pythia-14m"),
-        ({"repo": "me/x", "files": "weights", "model": "pythia-14n"}, ("model",), "pythia-14m"),
         ({"repo": "me/x", "files": "tokenizer", "model": "pythia-14m"}, ("model",), ""),
     ],
 )
