@@ -96,14 +96,14 @@ def run_experiment(
         plan = make_plan(experiment, folder, digests, request)
         digests.save()
         observe("", Planned(plan))
+        if approve is not None:
+            approve(plan)
         if plan.problems:
             raise PreflightError(
                 "nothing was started:\n" + _bullets(f"{it.path[1]}: {it}" for it in plan.problems)
             )
         if request.locked:
             check_locked(plan)
-        if approve is not None:
-            approve(plan)
         result = RunResult(plan)
         if plan.has_work:
             launcher = make_launcher(plan)

@@ -155,7 +155,7 @@ class PlannedStage:
 
     def step_problems(self, ref: Ref[Any]) -> Iterator[Problem]:
         """Why a step of it that is still to be taken, and that `ref` selects, will not be there."""
-        if ref.step is None or self.action not in (Action.RUN, Action.RECOVER):
+        if ref.step is None or self.action in (Action.REUSE, Action.CHECK):
             return
         last_step = self.forecast.num_steps
         if last_step is not None:

@@ -186,8 +186,9 @@ class _Planner:
             for ref in it.identity.refs
             if self.planned[ref.stage].action is Action.BLOCKED
         ]
-        if it.forecast.problems or waiting:
-            problems = (Reason(Cause.PROBLEM, str(problem)) for problem in it.forecast.problems)
+        refused = [problem for problem in it.forecast.problems if problem.needs != "machine"]
+        if refused or waiting:
+            problems = (Reason(Cause.PROBLEM, str(problem)) for problem in refused)
             waits = (Reason(Cause.WAITS_FOR, stage) for stage in waiting)
             return _Decision(Action.BLOCKED, (*problems, *waits))
         if is_forced:

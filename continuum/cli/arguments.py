@@ -1,5 +1,6 @@
 """Arguments that several commands share."""
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -7,11 +8,12 @@ from typing import Annotated
 import typer
 
 from continuum.digest_cache import DigestCache
-from continuum.errors import UsageError
+from continuum.errors import PreflightError, UsageError
 from continuum.plan import NOTHING_MORE, Plan, PlannedStage, Request
 from continuum.planner import make_plan
 from continuum.runs import ExperimentFolder
-from continuum.spec.experiment import Document, Experiment, load_document
+from continuum.spec.diagnostics import SpecError, in_order, render
+from continuum.spec.experiment import Experiment, Loaded, load
 from continuum.spelling import did_you_mean
 
 Spec = Annotated[
@@ -49,18 +51,49 @@ UnsafeLocks = Annotated[
 class Opened:
     """An experiment that was read, and its folder."""
 
-    document: Document
+    loaded: Loaded
     folder: ExperimentFolder
 
     @property
     def experiment(self) -> Experiment:
-        """What the document says."""
-        return self.document.experiment
+        """What the file says."""
+        assert self.loaded.experiment is not None, "opening it raised its errors"
+        return self.loaded.experiment
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The file and its bases."""
+        assert self.loaded.composition is not None, "opening it raised its errors"
+        return self.loaded.composition.files
 
     def plan(self, request: Request = NOTHING_MORE) -> Plan:
         """What a run would do now."""
         digests = DigestCache(self.folder.digest_cache_path)
         return make_plan(self.experiment, self.folder, digests, request)
+
+    def refuse(self, plan: Plan, told: str, *, on_this_machine: bool = True) -> None:
+        """Exit when a plan has problems, telling each with its line: 3 for the spec's own, else 4.
+
+        Args:
+            plan: Of this experiment.
+            told: What the problems mean for the command.
+            on_this_machine: Whether those count that another machine might not have.
+        """
+        if not plan.problems:
+            return
+        from continuum.lint import foreseen, place
+
+        problems = [
+            problem
+            for problem in foreseen(plan)
+            if problem.severity == "error" and (on_this_machine or problem.needs != "machine")
+        ]
+        if not problems:
+            return
+        shown = render(in_order(place(self.loaded, problems)))
+        print(f"error: {told}\n{shown}", file=sys.stderr)
+        is_of_spec = any(problem.needs == "spec" for problem in problems)
+        raise typer.Exit(SpecError.exit_code if is_of_spec else PreflightError.exit_code)
 
 
 def open_experiment(spec: Path, overrides: list[str] | None) -> Opened:
@@ -71,8 +104,9 @@ def open_experiment(spec: Path, overrides: list[str] | None) -> Opened:
         SpecError: the file has mistakes.
     """
     path = experiment_file(spec)
-    document = load_document(path, overrides or ())
-    return Opened(document, ExperimentFolder(path.parent.resolve()))
+    loaded = load(path, overrides or ())
+    loaded.document()
+    return Opened(loaded, ExperimentFolder(path.parent.resolve()))
 
 
 def open_folder(spec: Path) -> ExperimentFolder:

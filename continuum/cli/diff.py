@@ -11,6 +11,7 @@ from continuum.diff.compare import SCHEMA, Diff, StageDiff, compare
 from continuum.diff.markdown import WORDS, as_markdown, cost_in_words, lock_words, summary
 from continuum.diff.sides import open_side
 from continuum.errors import UsageError
+from continuum.spec.diagnostics import headline
 
 DIFFERENCES = 10
 """Exit code of `--detailed-exitcode` when anything differs."""
@@ -75,6 +76,8 @@ class Compared(Result):
             headings = ("stage", "kind", "", "what changed", "cost")
             yield Columns(headings, [_row(found, stage) for stage in found.stages])
         yield from (f"lock: {it.stage or 'versions'}: {lock_words(it.change)}" for it in found.lock)
+        for problem in found.problems:
+            yield Styled(headline(problem), "red" if problem.severity == "error" else "yellow")
         yield Styled(summary(found), "bold")
 
     def finish(self) -> None:

@@ -63,7 +63,7 @@ class Diagnosis(Result):
 
 
 def _environment(opened: Opened | None, folder: Path, torch: Torch) -> dict[str, Any]:
-    files = () if opened is None else opened.document.composition.files
+    files = () if opened is None else opened.files
     return {
         **describe_environment(folder, files),
         "torch": torch.facts,

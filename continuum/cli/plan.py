@@ -20,15 +20,14 @@ from continuum.cli.arguments import (
 from continuum.cli.console import Columns, Result, Styled
 from continuum.cli.output import refuse_folder, write_output
 from continuum.costs import Cost, estimate_costs, total
-from continuum.errors import PreflightError
 from continuum.figures import format_bytes, format_flops, format_seconds
 from continuum.files import json_text
-from continuum.lint import lint
+from continuum.lint import diagnose
 from continuum.locking import check_locked
 from continuum.plan import Action, Cause, Plan, PlannedStage, Reason, Request
 from continuum.plan_document import SCHEMA, as_document
+from continuum.spec.diagnostics import Diagnostic, headline
 from continuum.spec.diagnostics import as_document as as_findings
-from continuum.spec.diagnostics import headline
 from continuum.stage import Facts
 
 if TYPE_CHECKING:
@@ -70,7 +69,8 @@ def plan(
         refuse_folder(out)
     opened = open_experiment(spec, overrides)
     made = opened.plan(Request(tuple(overrides or ()), frozenset(rerun or ()), locked))
-    return Planned(opened, made, why, out, detailed_exitcode)
+    found = diagnose(opened.loaded, made, on_this_machine=True)
+    return Planned(opened, made, found, why, out, detailed_exitcode)
 
 
 @dataclass(frozen=True)
@@ -80,24 +80,22 @@ class Planned(Result):
     schema = SCHEMA
     opened: Opened
     plan: Plan
+    found: tuple[Diagnostic, ...]
     why: str | None
     out: Path | None
     detailed_exitcode: bool
 
     def as_json(self) -> dict[str, Any]:
-        """The plan, and what `validate` says of the spec, in its form."""
-        found = as_findings(lint(self.opened.document, self.plan))["diagnostics"]
-        return {**as_document(self.plan), "findings": found}
+        """The plan, and what is wrong or unwise in it, in the form of `validate`."""
+        return {**as_document(self.plan), "findings": as_findings(self.found)["diagnostics"]}
 
     def parts(self) -> "Iterable[str | Styled | Columns | Tree]":
-        return _table(self.opened, self.plan) if self.why is None else [_tree(self.plan, self.why)]
+        return _table(self.plan, self.found) if self.why is None else [_tree(self.plan, self.why)]
 
     def finish(self) -> None:
         """Refuse what a run would refuse, write --out, exit 10 for --detailed-exitcode."""
         made = self.plan
-        if made.problems:
-            listed = "\n".join(f"  - {problem.path[1]}: {problem}" for problem in made.problems)
-            raise PreflightError(f"a run would be refused:\n{listed}")
+        self.opened.refuse(made, "a run would be refused", on_this_machine=False)
         if made.request.locked:
             check_locked(made)
         if self.out is not None:
@@ -123,7 +121,7 @@ def plan_columns(made: Plan, costs: Mapping[str, Cost]) -> Columns:
     return Columns(("stage", "kind", "action", "why", "size"), rows)
 
 
-def _table(opened: Opened, made: Plan) -> Iterator[str | Styled | Columns]:
+def _table(made: Plan, found: Iterable[Diagnostic]) -> Iterator[str | Styled | Columns]:
     costs = estimate_costs(made)
     yield plan_columns(made, costs)
     sure, at_most = _in_all(total(costs)), _in_all(total(costs, with_checked=True))
@@ -132,10 +130,7 @@ def _table(opened: Opened, made: Plan) -> Iterator[str | Styled | Columns]:
         yield f"to do: {sure or 'nothing that is sure'}{rest}"
     for planned in made:
         yield from (f"{planned.name}: {note}" for note in planned.forecast.notes)
-    yield from (Styled(headline(finding), "yellow") for finding in lint(opened.document, made))
-    for planned in made:
-        for warning in planned.forecast.warnings:
-            yield Styled(f"warning: {planned.name}: {warning}", "yellow")
+    yield from (Styled(headline(it), "yellow") for it in found if it.severity == "warning")
 
 
 def _tree(made: Plan, name: str) -> "Tree":

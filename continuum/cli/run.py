@@ -55,6 +55,12 @@ def run(
     agreed = _agreed_plan(plan_path, request)
     request = agreed.request if agreed is not None else request
     opened = open_experiment(spec, list(request.overrides))
+
+    def approve(plan: Plan) -> None:
+        opened.refuse(plan, "nothing was started")
+        if agreed is not None:
+            agreed.check(plan)
+
     progress = _progress(plain)
     stop = StopRule(_stop_on_signals(parse_duration(max_time)), grace_s=grace)
     with progress:
@@ -65,8 +71,8 @@ def run(
             progress.observe,
             stop,
             request,
-            None if agreed is None else agreed.check,
-            opened.document.composition.files,
+            approve,
+            opened.files,
             unsafe_locks=unsafe_locks,
         )
     _ignore_signals()

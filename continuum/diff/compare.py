@@ -17,6 +17,7 @@ from continuum.changes import (
 from continuum.costs import KEPT
 from continuum.diff.sides import Side
 from continuum.plan import Plan, PlannedStage
+from continuum.spec.diagnostics import Diagnostic
 
 SCHEMA = "continuum.diff/1"
 Status = Literal["added", "removed", "again", "renamed", "reused", "same"]
@@ -85,6 +86,8 @@ class Diff:
     stages: tuple[StageDiff, ...]
     """Those of the second side in their order, then those that are gone."""
     lock: tuple[LockChange, ...]
+    problems: tuple[Diagnostic, ...] = ()
+    """What is wrong with the second side, or unwise in it, and was not so with the first."""
 
     @property
     def is_empty(self) -> bool:
@@ -124,6 +127,7 @@ class Diff:
             "work": self.work_cost(),
             "total_change": self.total_change(),
             "lock": [change.as_json() for change in self.lock],
+            "problems": [problem.as_json() for problem in self.problems],
         }
 
 
@@ -140,7 +144,18 @@ def compare(before: Side, after: Side) -> Diff:
         experiment=tuple(changes(head, new_head, ("field",))),
         stages=(*stages, *(_stage_diff(old, name, new, None) for name in gone)),
         lock=tuple(_lock_changes(old, new, {was: name for name, was in names.items()})),
+        problems=tuple(_new_problems(before, after, names)),
     )
+
+
+def _new_problems(before: Side, after: Side, former: Mapping[str, str]) -> Iterator[Diagnostic]:
+    """Those of the second side whose code the first does not have at the same field."""
+    known = {(it.code, it.path) for it in before.found}
+    for it in after.found:
+        head, _, rest = it.path.removeprefix("stages.").partition(".")
+        earlier = f"stages.{former.get(head, head)}" + (f".{rest}" if rest else "")
+        if (it.code, earlier if it.path.startswith("stages.") else it.path) not in known:
+            yield it
 
 
 def _former_names(before: Plan, after: Plan) -> dict[str, str]:

@@ -75,13 +75,22 @@ def lock_words(change: Change) -> str:
 
 def _body(diff: Diff) -> Iterator[str]:
     yield f"**{_sentence(summary(diff))}**"
-    if diff.is_empty:
+    if diff.is_empty and not diff.problems:
         return
     yield ""
+    yield from _problem_list(diff)
     yield from _graph(diff)
     yield from _stage_table(diff)
     yield from _field_table(diff)
     yield from _lock_table(diff.lock)
+
+
+def _problem_list(diff: Diff) -> Iterator[str]:
+    """The problems that the change brings in, with their places."""
+    for it in diff.problems:
+        yield f"- `{it.place}`: {it.severity} {it.code}: {_escape(it.message)}"
+    if diff.problems:
+        yield ""
 
 
 def _stage_table(diff: Diff) -> Iterator[str]:

@@ -5,18 +5,19 @@ import tarfile
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from continuum.digest_cache import DigestCache
 from continuum.errors import UsageError
 from continuum.git import GitError, run_git
+from continuum.lint import diagnose
 from continuum.plan import Plan
 from continuum.planner import make_plan
 from continuum.runs import ExperimentFolder
-from continuum.spec.diagnostics import SpecError
-from continuum.spec.experiment import load_experiment
+from continuum.spec.diagnostics import Diagnostic, SpecError, renamed
+from continuum.spec.experiment import load
 
 GIT_TIMEOUT_S = 60.0
 SPEC_NAME = "experiment.yaml"
@@ -31,6 +32,8 @@ class Side:
     label: str
     """As the user named it."""
     plan: Plan
+    found: tuple[Diagnostic, ...]
+    """What is wrong with it or unwise in it."""
 
 
 @contextmanager
@@ -57,7 +60,7 @@ def open_side(text: str) -> Iterator[Side]:
         except SpecError as error:
             # The reader knows the file by its revision, not by where it was put for a moment.
             raise error.renamed(f"{tree}/", f"{revision}:") from None
-        yield side
+        yield replace(side, found=tuple(renamed(side.found, f"{tree}/", f"{revision}:")))
 
 
 def _side(label: str, path: Path, *, is_earlier: bool = False) -> Side:
@@ -66,9 +69,11 @@ def _side(label: str, path: Path, *, is_earlier: bool = False) -> Side:
         raise UsageError(
             f"{label}: no such experiment; give a spec, its folder, or REV:PATH of either in Git"
         )
-    experiment = load_experiment(spec, is_earlier=is_earlier)
+    loaded = load(spec, is_earlier=is_earlier)
+    experiment = loaded.document().experiment
     folder = ExperimentFolder(spec.parent.resolve())
-    return Side(label, make_plan(experiment, folder, DigestCache(folder.digest_cache_path)))
+    plan = make_plan(experiment, folder, DigestCache(folder.digest_cache_path))
+    return Side(label, plan, diagnose(loaded, plan))
 
 
 def _extract(revision: str, path: str, tree: Path) -> Path:

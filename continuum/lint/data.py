@@ -1,11 +1,12 @@
-"""Rules about the data: W001 seen again, W006 trained and evaluated on, W010 no validation."""
+"""Rules about the data: W001 seen again, W006 trained and evaluated on."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from continuum.lint.leaks import LeakFinder, dataset_of
-from continuum.lint.subject import Finding, Subject, Training
+from continuum.lint.rules import LintContext, Training, rule
 from continuum.plan import PlannedStage
+from continuum.problems import Problem
 from continuum.recipe import BUDGET_FIELDS, Recipe, ResumeSchedule
 from continuum.spec.known import KeyPath
 
@@ -33,68 +34,84 @@ class Exposure:
         return {n: self.before.get(n, 0.0) + share * self.own.get(n, 0.0) for n in names}
 
 
-def repeated_data(subject: Subject) -> Iterator[Finding]:
-    """Datasets of which a model sees some text more than once, each told once."""
-    exposures = _exposures(subject)
-    for name, training in subject.trainings.items():
+@rule("W001", needs="folder")
+def repeated_data(context: LintContext) -> Iterator[Problem]:
+    """A model sees its data more than once.
+
+    A second pass teaches less than new text, and after about four passes nearly nothing
+    (Muennighoff et al. 2023, Scaling Data-Constrained Language Models). Passes are counted through
+    `resume` and `retrain`, and are a lower bound until the dataset exists. A `retrain` that
+    restarts, or has another data seed or sequence length than its model had, reads text again
+    before it has read all. Add text, lower the budget, or allow it where it is meant.
+
+    Wrong:
+        tokens: {kind: tokenize, corpus: one_book, …}   # about 200k tokens
+        pretrain: {kind: pretrain, data: tokens, max_tokens: 1M, …}
+    Right:
+        tokens: {kind: tokenize, corpus: one_book, …}
+        pretrain: {kind: pretrain, data: tokens, max_tokens: 200k, …}
+    """
+    exposures = _exposures(context)
+    for name, training in context.trainings.items():
         seen = exposures[name]
         for dataset, own in seen.own.items():
             before = seen.before.get(dataset, 0.0)
-            restarts = _why_restarts(subject, training, dataset) if before else ""
+            restarts = _why_restarts(context, training, dataset) if before else ""
             if own > ROUNDING or before <= ROUNDING < before + own:
                 path, at_key = _where(training, dataset)
-                yield Finding(path, _repetition(dataset, own, before), at_key=at_key)
+                yield Problem(path, _repetition(dataset, own, before), at_key=at_key)
             elif restarts and before <= ROUNDING:
                 path, at_key = _where(training, dataset)
                 if restarts.startswith("data_position"):
                     path, at_key = training.path("data_position"), False
-                yield Finding(path, _restart(dataset, own, before, restarts), at_key=at_key)
+                yield Problem(path, _restart(dataset, own, before, restarts), at_key=at_key)
 
 
-def evaluation_on_training_data(subject: Subject) -> Iterator[Finding]:
-    """Datasets whose validation text the model was trained on, here or before; each told once."""
-    leaks = LeakFinder(subject.plan)
+@rule("W006", needs="folder")
+def evaluation_on_training_data(context: LintContext) -> Iterator[Problem]:
+    """A model is evaluated on text that it was trained on.
+
+    The validation text of a dataset is training text of another that the model, or one it descends
+    from, has seen. The loss on it falls by learning it by heart. Compared are the files of the
+    corpora, by their SHA-256 where it is known, and how `validation` divides them; and once
+    datasets are made, their documents, by SHA-256. What was found when a stage began is in its
+    `stage.json`.
+
+    Wrong:
+        old: {kind: tokenize, corpus: books, validation: {fraction: 0.05}, …}
+        new: {kind: tokenize, corpus: books, validation: {fraction: 0.1}, …}
+        pretrain: {kind: pretrain, data: old, …}
+        retrain: {kind: retrain, from: pretrain, data: new, …}
+    Right:
+        old: {kind: tokenize, corpus: books, validation: {fraction: 0.1}, …}
+        new: {kind: tokenize, corpus: books, validation: {fraction: 0.1}, …}
+        pretrain: {kind: pretrain, data: old, …}
+        retrain: {kind: retrain, from: pretrain, data: new, …}
+    """
+    leaks = LeakFinder(context.plan)
     told: set[str] = set()
-    for name, training in subject.trainings.items():
+    for name, training in context.trainings.items():
         for leak in leaks.find(name, but=told):
             told.add(leak.evaluated)
-            yield Finding(_evaluation_path(subject, training, leak.evaluated), leak.message)
+            yield Problem(_evaluation_path(context, training, leak.evaluated), leak.message)
 
 
-def missing_validation(subject: Subject) -> Iterator[Finding]:
-    """Evaluation on a dataset that has no validation split."""
-    for name, training in subject.trainings.items():
-        is_inherited = isinstance(training.recipe.schedule, ResumeSchedule)
-        evaluate = training.path("evaluate")
-        if training.recipe.evaluate is None or (is_inherited and not subject.is_written(evaluate)):
-            continue
-        for ref in training.recipe.all_data:
-            stage = subject.plan.stages[ref.stage].stage
-            if stage.training_texts() is not None and stage.validation_texts() is None:
-                yield Finding(
-                    _evaluation_path(subject, training, ref.stage),
-                    f"{ref.stage!r} has no validation text to evaluate {name!r} on, so the run "
-                    "will be refused once its tokens exist",
-                    f"say `evaluate: null`, or give {ref.stage} a `validation`",
-                )
-
-
-def _exposures(subject: Subject) -> dict[str, Exposure]:
+def _exposures(context: LintContext) -> dict[str, Exposure]:
     """Of every stage, each after its parents."""
     found: dict[str, Exposure] = {}
-    for planned in subject.plan:
+    for planned in context.plan:
         before: dict[str, float] = {}
-        for ref in subject.parents(planned.name):
+        for ref in context.parents(planned.name):
             for dataset, passes in found[ref.stage].until(ref.step).items():
                 before[dataset] = max(passes, before.get(dataset, 0.0))
-        training = subject.trainings.get(planned.name)
+        training = context.trainings.get(planned.name)
         if training is None:
             found[planned.name] = Exposure(before, {})
             continue
         own_steps = training.num_steps or 0
         found[planned.name] = Exposure(
             before,
-            dict(_own_passes(subject, training, before)),
+            dict(_own_passes(context, training, before)),
             own_steps,
             (planned.forecast.num_steps or 0) - own_steps,
         )
@@ -102,7 +119,7 @@ def _exposures(subject: Subject) -> dict[str, Exposure]:
 
 
 def _own_passes(
-    subject: Subject, training: Training, before: Mapping[str, float]
+    context: LintContext, training: Training, before: Mapping[str, float]
 ) -> Iterator[tuple[str, float]]:
     recipe, num_steps = training.recipe, training.num_steps
     if num_steps is None:
@@ -113,7 +130,7 @@ def _own_passes(
         return
     total = sum(recipe.data.values())
     for ref, weight in recipe.data.items():
-        num_blocks = _most_blocks(subject.plan.stages[ref.stage], recipe.sequence_length)
+        num_blocks = _most_blocks(context.plan.stages[ref.stage], recipe.sequence_length)
         if num_blocks:
             samples = num_steps * recipe.global_batch_size * weight / total
             yield ref.stage, samples / num_blocks
@@ -145,9 +162,9 @@ def _restart(dataset: str, own: float, before: float, why: str) -> str:
     )
 
 
-def _why_restarts(subject: Subject, training: Training, dataset: str) -> str:
+def _why_restarts(context: LintContext, training: Training, dataset: str) -> str:
     """Why a stage reads a dataset from its beginning, which its model has read of before."""
-    planned = subject.plan.stages[dataset]
+    planned = context.plan.stages[dataset]
     made = dataset_of(planned)
     reading = training.planned.forecast.reading
     found = reading.get(made.digest if made is not None else dataset)
@@ -166,10 +183,10 @@ def _budget_field(recipe: Recipe) -> str:
     return next(name for name in BUDGET_FIELDS if getattr(recipe, name) is not None)
 
 
-def _evaluation_path(subject: Subject, training: Training, dataset: str) -> KeyPath:
+def _evaluation_path(context: LintContext, training: Training, dataset: str) -> KeyPath:
     """Where the evaluation is stated: by the field, else by the data it is about."""
-    if subject.is_written(training.path("evaluate")):
+    if context.is_written(training.path("evaluate")):
         return training.path("evaluate")
-    if subject.is_written(training.path("data", dataset)):
+    if context.is_written(training.path("data", dataset)):
         return training.path("data", dataset)
     return training.path("data")

@@ -4,7 +4,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from continuum.lint.subject import Finding, Subject
+from continuum.lint.rules import LintContext, rule
+from continuum.problems import Problem
 from continuum.spec.known import KeyPath
 from continuum.spec.source import Node
 
@@ -40,12 +41,25 @@ _ASSIGNED = re.compile(
 _VARIABLE = re.compile(r"\$\{[^${}]*\}")
 
 
-def literal_secrets(subject: Subject) -> Iterator[Finding]:
-    """Values that look like secrets, or whose key says so; a use of a variable is not its value."""
-    for path, text in _texts(subject.document.composition.written, ()):
+@rule("W004")
+def literal_secrets(context: LintContext) -> Iterator[Problem]:
+    """A secret stands in the spec.
+
+    Whoever reads the file, its Git history, or the records of a run has it. Take it out, make it
+    invalid where it was issued, and give the new one in the environment: the Hub's as HF_TOKEN, a
+    proxy's in HTTPS_PROXY. The message does not repeat it.
+
+    Wrong:
+        sources: [{url: https://user:secret@example.org/book.txt}]
+    Right:
+        sources: [{url: https://example.org/book.txt}]
+    """
+    composition = context.loaded.composition
+    assert composition is not None, "what is planned was composed"
+    for path, text in _texts(composition.written, ()):
         kind = _kind_of(path, text)
         if kind is not None:
-            yield Finding(
+            yield Problem(
                 path,
                 f"this looks like {kind}; the file is read by many and kept by Git",
                 "take it out, make it invalid where it was issued, and give the new one in the "

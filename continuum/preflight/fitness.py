@@ -171,7 +171,7 @@ def data_problems(
         bound = blocks.get(ref)  # none of a dataset that is only evaluated
         if bound is not None and not bound.blocks:
             yield Problem(
-                ("data", ref),
+                data_path(recipe, ref),
                 f"dataset {ref!r} has too few tokens for one block of sequence_length "
                 f"{recipe.sequence_length:,}; shorten the sequences or add text",
                 needs="folder",
@@ -207,7 +207,7 @@ def data_path(recipe: Recipe, ref: str) -> tuple[str | int, ...]:
     """Where a training stage names a dataset."""
     if ref in recipe.held_out:
         return ("evaluate", "on", recipe.held_out.index(ref))
-    return ("data", ref)
+    return ("data", ref) if len(recipe.data) > 1 else ("data",)
 
 
 def model_problems(

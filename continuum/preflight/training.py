@@ -77,11 +77,11 @@ def forecast_training(
         },
         problems=tuple(problems),
         warnings=(
-            *_warnings(recipe, num_steps, start_step),
             *unused_settings(recipe),
             *(Problem(("runtime",), d, severity="warning", needs="machine") for d in doubtful),
             *vocabulary_doubts(recipe, architecture, datasets),
         ),
+        notes=tuple(_notes(recipe, num_steps, start_step)),
         architecture=architecture,
         num_steps=num_steps,
         peak_lr=recipe.optimizer.lr,
@@ -137,15 +137,13 @@ def _exact_blocks(blocks: Mapping[str, Bound | None]) -> int | None:
     return total
 
 
-def _warnings(recipe: Recipe, num_steps: int | None, start_step: int | None) -> Iterator[Problem]:
+def _notes(recipe: Recipe, num_steps: int | None, start_step: int | None) -> Iterator[str]:
     if not num_steps or start_step is None:
         return
     if recipe.max_tokens is not None and (rest := recipe.max_tokens % recipe.tokens_per_step):
-        yield Problem(
-            ("max_tokens",),
+        yield (
             f"max_tokens is not a whole number of {recipe.tokens_per_step:,}-token steps; "
-            f"the last {rest:,} tokens are not trained on",
-            severity="warning",
+            f"the last {rest:,} tokens are not trained on"
         )
 
 

@@ -6,7 +6,7 @@ For people (`render`), for programs (`as_document`), for GitHub's review of a pu
 
 import os.path
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import filterfalse
 from pathlib import Path
@@ -94,16 +94,16 @@ class SpecError(ContinuumError):
     def renamed(self, old: str, new: str) -> "SpecError":
         """The same mistakes in files that the reader knows by another name than `old…`."""
         return SpecError(
-            (
-                replace(
-                    diagnostic,
-                    message=diagnostic.message.replace(old, new),
-                    place=replace(diagnostic.place, file=diagnostic.place.file.replace(old, new)),
-                )
-                for diagnostic in self.diagnostics
-            ),
+            renamed(self.diagnostics, old, new),
             {(file.replace(old, new), line): text for (file, line), text in self.lines.items()},
         )
+
+
+def renamed(diagnostics: Iterable[Diagnostic], old: str, new: str) -> Iterator[Diagnostic]:
+    """Diagnostics of files that the reader knows by another name than `old…`."""
+    for it in diagnostics:
+        place = replace(it.place, file=it.place.file.replace(old, new))
+        yield replace(it, message=it.message.replace(old, new), place=place)
 
 
 Role = Literal["place", "error", "warning", "source", "hint"]

@@ -19,7 +19,6 @@ from continuum.spec.compose import Composition, blame_variables, compose, merge
 from continuum.spec.diagnostics import Diagnostic, SpecError, in_order
 from continuum.spec.foreign import same_names
 from continuum.spec.known import KeyPath, suggest
-from continuum.spec.outlook import foreseen_problems
 from continuum.spec.references import (
     circle_problems,
     is_key,
@@ -218,9 +217,6 @@ class _Loading:
             {n: it for n, it in right.items() if not self._checked[n].assumed}, graph
         )
         sound = {n: it for n, it in right.items() if graph[n] <= certain.keys()}
-        faulty = whole.keys() - certain.keys()
-        for name, problem in foreseen_problems(whole, faulty):
-            self._validator.add(self._tree, problem.below("stages", name))
         told = self._told()
         if not told:
             assert experiment is not None

@@ -39,6 +39,7 @@ WEIGHT_PATTERNS = (
 """Safetensors first: the same weights, and loading them runs no code."""
 INDEX_NAMES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 CONFIG_NAME = "config.json"
+COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 class Download(Stage):

@@ -1,6 +1,6 @@
 """kind: resume - go on with a finished stage's full state, towards a larger budget."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -18,6 +18,7 @@ from continuum.recipe import (
     ResumeSchedule,
     Runtime,
     as_mixture,
+    evaluated_datasets,
 )
 from continuum.stage import (
     Forecast,
@@ -35,6 +36,13 @@ from continuum.training_stage import (
     held_out_problems,
     metric_problems,
 )
+
+STATED_INSTEAD = {
+    "global_batch_size": ("runtime", "micro_batch_size"),
+    "data": ("evaluate",),
+    "optimizer": ("runtime", "strategy"),
+}
+"""Where a resume says what does not go with a field that it inherits."""
 
 
 class Resume(TrainingStage):
@@ -94,7 +102,35 @@ class Resume(TrainingStage):
         recipe, start_step = self._extend(parent.recipe), self.from_.step or start_step
         reading = extend_reading(recipe, inputs, read_by(parent, self.from_), start_step)
         forecast = forecast_training(recipe, parent.architecture, inputs, start_step=start_step)
-        return replace(forecast, reading=reading)
+        problems = [*forecast.problems, *self._horizon_problems(parent.recipe, forecast.num_steps)]
+        if self.runtime is not None:
+            problems += metric_problems(
+                recipe.runtime, evaluated_datasets(recipe.data, recipe.evaluate)
+            )
+        return replace(
+            forecast,
+            reading=reading,
+            problems=tuple(self._own(problems, parent.forecast)),
+            warnings=tuple(self._own(forecast.warnings, parent.forecast)),
+        )
+
+    def _horizon_problems(self, parent: Spec | None, num_steps: int | None) -> Iterator[Problem]:
+        """Epochs that are no more than the parent's, before the data says how many steps."""
+        before = parent.epochs if isinstance(parent, Recipe) else None
+        is_of_end = self.from_.step is None and self.from_.metric is None
+        if num_steps is None and before and self.epochs and is_of_end and self.epochs <= before:
+            told = f"the parent already took {before:g} epochs: nothing would be trained"
+            yield Problem(("epochs",), f"{told}; state a larger total")
+
+    def _own(self, problems: Iterable[Problem], parent: Forecast) -> Iterator[Problem]:
+        """Those that the parent has not, at what this stage states instead of it."""
+        told = {str(problem) for problem in (*parent.problems, *parent.warnings)}
+        for problem in problems:
+            field = str(problem.path[0]) if problem.path else ""
+            if field in self.model_fields_set:
+                yield problem
+            elif str(problem) not in told:
+                yield replace(problem, path=STATED_INSTEAD.get(field, problem.path))
 
     def origin(self, ctx: StageContext) -> Origin:
         parent = ctx.artifact(self.from_)

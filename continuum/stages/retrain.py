@@ -50,11 +50,9 @@ class Retrain(NewTraining):
         parent = inputs[self.from_]
         recipe, read = self.recipe({}), read_by(parent, self.from_)
         reading = begin_reading(recipe, inputs, read, self.data_position)
-        forecast = replace(
-            forecast_training(recipe, parent.architecture, inputs),
-            reading=reading,
-            notes=tuple(reading_notes(recipe, inputs, read, reading)),
-        )
+        forecast = forecast_training(recipe, parent.architecture, inputs)
+        notes = (*forecast.notes, *reading_notes(recipe, inputs, read, reading))
+        forecast = replace(forecast, reading=reading, notes=notes)
         return forecast.with_problems(self._tokenizer_problems(inputs))
 
     def origin(self, ctx: StageContext) -> Origin:

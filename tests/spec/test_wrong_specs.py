@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from continuum.lint import check
 from continuum.spec.codes import CODES
 from continuum.spec.diagnostics import Diagnostic, SpecError
-from continuum.spec.experiment import load_experiment
 
 SPECS = Path(__file__).parent.parent / "specs"
 FILES = sorted(SPECS.glob("*.yaml"))
@@ -72,9 +72,7 @@ def expectations(path: Path) -> list[Expectation]:
 def mistakes_in(path: Path) -> SpecError:
     lines = path.read_text(encoding="utf-8").splitlines()
     overrides = [line.removeprefix("# set: ") for line in lines if line.startswith("# set: ")]
-    with pytest.raises(SpecError) as caught:
-        load_experiment(path, overrides)
-    return caught.value
+    return SpecError(it for it in check(path, overrides).found if it.severity == "error")
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

@@ -198,7 +198,7 @@ def test_an_upper_bound_is_no_count() -> None:
 
 
 def test_a_rest_of_the_budget_is_told() -> None:
-    (told,) = map(str, forecast(max_tokens=3215, runtime={"checkpoint": {"every": 10}}).warnings)
+    (told,) = forecast(max_tokens=3215, runtime={"checkpoint": {"every": 10}}).notes
     assert "not a whole number of 32-token steps; the last 15 tokens are not trained on" in told
 
 

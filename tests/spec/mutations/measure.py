@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 
+from continuum.lint import check
 from continuum.spec.diagnostics import OVERRIDE as OVERRIDE_PLACE
-from continuum.spec.diagnostics import Diagnostic, SpecError
-from continuum.spec.experiment import load_experiment
+from continuum.spec.diagnostics import Diagnostic
 from tests.spec.mutations import (
     brackets,
     files,
@@ -68,13 +68,10 @@ def judge(mutant: Mutant, folder: Path) -> Verdict:
         path.write_bytes(content)
     started = time.process_time()
     try:
-        load_experiment(folder / MAIN, mutant.overrides)
-    except SpecError as error:
-        found: Sequence[Diagnostic] = error.diagnostics
+        found = check(folder / MAIN, mutant.overrides).found
     except Exception as error:
         return Verdict(mutant, (), f"{type(error).__name__}: {error}")
-    else:
-        found = ()
+    found = tuple(it for it in found if it.severity == "error")
     verdict = Verdict(mutant, found, seconds=time.process_time() - started)
     return _judged(verdict, folder.resolve()) if found else verdict
 
