@@ -7,6 +7,7 @@ from pathlib import Path
 from random import Random
 
 from continuum.lint import check
+from continuum.spec.codes import CODES
 from continuum.spec.diagnostics import OVERRIDE as OVERRIDE_PLACE
 from continuum.spec.diagnostics import Diagnostic
 from tests.spec.mutations import (
@@ -71,7 +72,7 @@ def judge(mutant: Mutant, folder: Path) -> Verdict:
         found = check(folder / MAIN, mutant.overrides).found
     except Exception as error:
         return Verdict(mutant, (), f"{type(error).__name__}: {error}")
-    found = tuple(it for it in found if it.severity == "error")
+    found = tuple(it for it in found if it.code in CODES)
     verdict = Verdict(mutant, found, seconds=time.process_time() - started)
     return _judged(verdict, folder.resolve()) if found else verdict
 
