@@ -377,8 +377,7 @@ class Recipe(Hyperparameters):
             return self.max_steps
         if self.max_tokens is not None:
             return self.max_tokens // self.tokens_per_step
-        assert self.epochs is not None
-        if num_blocks is None:
+        if self.epochs is None or num_blocks is None:  # a spec in error may state no budget
             return None
         # 0.29 epochs of 100 blocks are 29, which 0.29 * 100 as floats falls just short of.
         return int(Fraction(str(self.epochs)) * num_blocks / self.global_batch_size)

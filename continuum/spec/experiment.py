@@ -216,7 +216,11 @@ class _Loading:
         certain = sound_stages(
             {n: it for n, it in right.items() if not self._checked[n].assumed}, graph
         )
-        sound = {n: it for n, it in right.items() if graph[n] <= certain.keys()}
+        sound = {
+            name: it
+            for name, it in right.items()
+            if {*graph[name], *(ref.stage for ref in it.refs().values())} <= certain.keys()
+        }
         told = self._told()
         if not told:
             assert experiment is not None
