@@ -32,8 +32,7 @@ class Training:
     @property
     def num_steps(self) -> int | None:
         """Optimizer steps of this stage alone; None while they are not known."""
-        steps = self.planned.forecast.facts.get("steps")
-        return int(steps) if steps is not None else None
+        return self.planned.forecast.facts.get("steps")
 
     def path(self, *keys: str) -> KeyPath:
         """The path of a field of the stage."""

@@ -104,11 +104,11 @@ def useless_retention(context: LintContext) -> Iterator[Problem]:
 def _late_checkpoints(context: LintContext, training: Training) -> Iterator[Problem]:
     policy, num_steps = training.recipe.runtime.checkpoint, training.num_steps
     facts = training.planned.forecast.facts
-    if not num_steps or policy.minutes is not None or int(facts.get("checkpoints", 2)) > 1:
+    if not num_steps or policy.minutes is not None or facts.get("checkpoints", 2) > 1:
         return
     path = training.path("runtime", "checkpoint", "every")
     is_stated = policy.every is not None and context.is_written(path)
-    if is_stated or int(facts.get("flops", 0)) >= LONG_RUN_FLOPS:
+    if is_stated or facts.get("flops", 0) >= LONG_RUN_FLOPS:
         when = f"every {policy.every}" if policy.every is not None else "never"
         yield Problem(
             path,
