@@ -33,7 +33,6 @@ from tests.planning.conftest import Write, small  # noqa: F401  # a fixture
 from tests.planning.worlds import text_of
 from tests.training.samples import write_split
 
-pytestmark = pytest.mark.filterwarnings("ignore:The given buffer is not writable")
 BEGUN_LONG_AGO = 1_000_000_000.0
 
 

@@ -19,8 +19,6 @@ STORED = Path(__file__).parent / "folder_of_2026_11_29.tar.xz"
 LOSS_AT_THE_END = 1.524  # of an unbroken run, by the commit that wrote the folder
 INTERRUPTED = "interrupted"
 
-pytestmark = pytest.mark.filterwarnings("ignore:The given buffer is not writable")
-
 
 @pytest.fixture
 def stored(tmp_path: Path) -> Path:

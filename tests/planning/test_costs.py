@@ -13,7 +13,6 @@ from continuum.plan import NOTHING_MORE, Request
 from tests.commands import Cli, only
 from tests.planning.carrying_out import document_of, run
 
-pytestmark = pytest.mark.filterwarnings("ignore:The given buffer is not writable")
 TOKENS_PER_STEP = 2 * 16
 OTHER_LR = Request(overrides=("stages.pretrain.optimizer.lr=5e-3",))
 

@@ -14,8 +14,6 @@ from tests.planning.conftest import Write
 from tests.planning.test_reasons import edit
 from tests.planning.worlds import text_of
 
-pytestmark = pytest.mark.filterwarnings("ignore:The given buffer is not writable")
-
 RUN = ("run", "--in-process", "--plain", "--locked")
 Change = Callable[[Path], None]
 

@@ -17,8 +17,6 @@ from tests.planning.conftest import Write
 from tests.planning.worlds import text_of
 from tests.servers.texts import TextServer, serve_texts
 
-pytestmark = pytest.mark.filterwarnings("ignore:The given buffer is not writable")
-
 
 @dataclass
 class Case:

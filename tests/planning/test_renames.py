@@ -14,8 +14,6 @@ from tests.planning.carrying_out import actions_of, artifacts_of, plan_of, run
 from tests.planning.conftest import Write
 from tests.planning.worlds import TINY, text_of
 
-pytestmark = pytest.mark.filterwarnings("ignore:The given buffer is not writable")
-
 TOKENS = {"kind": "tokenize", "tokenizer": "tokenizer", "validation": {"fraction": 0.2}}
 TRAINING: dict[str, Any] = {
     "book_tokens": {**TOKENS, "corpus": "book"},

@@ -14,8 +14,6 @@ from continuum.spec.experiment import load_experiment
 from continuum.stages.convert import Convert
 from tests.planning.carrying_out import carry_out_and_compare, document_of, run
 
-pytestmark = pytest.mark.filterwarnings("ignore:The given buffer is not writable")
-
 
 @pytest.fixture
 def folder(crashed: Path, tmp_path: Path) -> Path:

@@ -20,7 +20,6 @@ from tests.commands import Cli
 from tests.planning.carrying_out import document_of, plan_of, run
 from tests.planning.test_reasons import edit
 
-pytestmark = pytest.mark.filterwarnings("ignore:The given buffer is not writable")
 RUNS = Path(__file__).parent / "old_runs.tar.gz"
 
 

@@ -18,7 +18,6 @@ from tests.planning.mutations import EDITS, interrupt
 from tests.planning.worlds import Turn, World
 from tests.servers.texts import TextServer, serve_texts
 
-pytestmark = pytest.mark.filterwarnings("ignore:The given buffer is not writable")
 NUM_WORLDS = 300
 NUM_QUICK = 24
 NUM_TURNS = 5

@@ -17,10 +17,8 @@ from tests.recovery.test_kill import run_until
 from tests.training.mirrored import ALL, check_run
 
 STEPS = 60
-pytestmark = [
-    # TensorBoard's reader is protobuf of another day.
-    pytest.mark.filterwarnings("ignore::DeprecationWarning:tensorboard"),
-]
+# TensorBoard's reader is protobuf of another day.
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:tensorboard")
 
 
 def write(folder: Path, *, processes: int = 1) -> None:

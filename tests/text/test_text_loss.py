@@ -19,10 +19,7 @@ from tests.text.made_tokenizers import ALTERED, TEXT, byte_level_bpe, characters
 from tests.text.samples import json_lines, write_corpus
 from tests.text.tokenizations import make
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:The given buffer is not writable"),
-    pytest.mark.filterwarnings("ignore:'pin_memory' argument is set as true"),
-]
+pytestmark = pytest.mark.filterwarnings("ignore:'pin_memory' argument is set as true")
 
 
 def tokenized(

@@ -17,8 +17,6 @@ from tests.support import run_stage, warnings_in
 from tests.text.samples import json_lines, prose, write_corpus
 from tests.text.tokenizations import forecast_of, make, read_back, tokenize
 
-pytestmark = pytest.mark.filterwarnings("ignore:The given buffer is not writable")
-
 PARAGRAPH = "Plain words follow each other in one long unwrapped paragraph. " * 40
 CHINESE = "甲乙丙丁戊己庚辛壬癸子丑寅卯辰巳午未"
 THAI = "ภาษาไทยไม่มีช่องว่างระหว่างคำ"

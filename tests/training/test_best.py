@@ -20,8 +20,6 @@ from continuum.training.weights import load_weights
 from tests.training.conftest import DATA_STAGES
 from tests.training.samples import TOY_FIELDS, Trials, cpu_fabric, steps_of
 
-pytestmark = pytest.mark.filterwarnings("ignore:The given buffer is not writable")
-
 EVERY, SEQUENCES = 2, 8
 SELECTED = {
     "pretrain__optimizer": {"lr": 1.0},

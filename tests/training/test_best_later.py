@@ -11,8 +11,6 @@ from continuum.plan import Action
 from tests.training.samples import Trials, steps_of
 from tests.training.test_best import CONVERT, SELECTED, losses, lowest, model
 
-pytestmark = pytest.mark.filterwarnings("ignore:The given buffer is not writable")
-
 ALONE = CONVERT[:-1]
 """The pretraining, and nobody who selects from it."""
 PLAIN = {name: value for name, value in SELECTED.items() if name.startswith("pretrain")}

@@ -22,7 +22,6 @@ from tests.training.samples import LENGTH, assert_equal_tensors, cpu_fabric, mak
 
 pytestmark = [
     pytest.mark.usefixtures("_nothing_compiled"),
-    pytest.mark.filterwarnings("ignore:The given buffer is not writable"),
     # Of torch, which hides it while it looks at the loss.
     pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor"),
 ]

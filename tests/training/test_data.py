@@ -24,7 +24,6 @@ from tests.training.samples import (
 )
 
 # litdata maps its files read-only and copies at once.
-pytestmark = pytest.mark.filterwarnings("ignore:The given buffer is not writable")
 
 GLOBAL_BATCH = 8
 Rows = list[list[int]]

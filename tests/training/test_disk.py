@@ -22,8 +22,6 @@ from tests.commands import Cli
 from tests.experiments import FIRST_STAGES, small_flow
 from tests.training.samples import Trials, Write, make_recipe
 
-pytestmark = pytest.mark.filterwarnings("ignore:The given buffer is not writable")
-
 POLICIES: list[dict[str, Any]] = [
     {"every": 10},
     {"every": 10, "keep_last": 4},

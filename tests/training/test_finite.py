@@ -7,8 +7,6 @@ from continuum.training.data import Blocks
 from continuum.training.divergence import DivergedError, finite
 from tests.training.loops import make_task
 
-pytestmark = pytest.mark.filterwarnings("ignore:The given buffer is not writable")
-
 
 @pytest.mark.parametrize("value", [float("inf"), float("-inf"), float("nan")])
 def test_a_loss_that_is_no_number_ends_the_run(value: float, blocks: Blocks) -> None:

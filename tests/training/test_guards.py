@@ -20,8 +20,6 @@ from tests.support import warnings_in
 from tests.training.loops import CONSTANT, PER_STEP, STEPS, Recorder, make_task
 from tests.training.samples import Write, assert_equal_tensors, cpu_fabric, make_state
 
-pytestmark = pytest.mark.filterwarnings("ignore:The given buffer is not writable")
-
 
 def poison(state: Any, steps: Container[int]) -> None:
     """Make the gradients of steps NaN, through a hook on a real parameter."""

@@ -15,8 +15,6 @@ from tests.training.conftest import DATA_STAGES
 from tests.training.loops import Recorder, make_task
 from tests.training.samples import Trials, cpu_fabric, make_state, steps_of
 
-pytestmark = pytest.mark.filterwarnings("ignore:The given buffer is not writable")
-
 TRAIN = (*DATA_STAGES, "pretrain")
 RETRAIN = (*TRAIN, "retrain")
 SHORT = {

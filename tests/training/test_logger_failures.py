@@ -14,11 +14,8 @@ from tests.support import warnings_in
 from tests.training.mirrored import ALL, TRAIN, check_all, spec
 from tests.training.samples import Trials
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:The given buffer is not writable"),
-    # TensorBoard's reader is protobuf of another day.
-    pytest.mark.filterwarnings("ignore::DeprecationWarning:tensorboard"),
-]
+# TensorBoard's reader is protobuf of another day.
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:tensorboard")
 NOBODY = "http://127.0.0.1:9"
 """Where nothing answers: the port of the discard service."""
 MLFLOW_AT_NOBODY = {"MLFLOW_TRACKING_URI": NOBODY, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}

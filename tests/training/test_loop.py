@@ -14,8 +14,6 @@ from continuum.training.loop import evaluate
 from tests.training.loops import CONSTANT, PER_STEP, STEPS, WARM_COSINE, Recorder, make_task
 from tests.training.samples import FIELDS, assert_equal_tensors, cpu_fabric, make_state
 
-pytestmark = pytest.mark.filterwarnings("ignore:The given buffer is not writable")
-
 
 def test_the_loss_falls_towards_what_the_data_allows(blocks: Blocks, recorder: Recorder) -> None:
     """Each token is one of three after the one before: no model can do better than log 3."""

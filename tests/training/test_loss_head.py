@@ -310,7 +310,6 @@ def test_a_head_that_it_does_not_fit_stays_as_it_is(why: str) -> None:
     assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
 
 
-@pytest.mark.filterwarnings("ignore:The given buffer is not writable")
 # Dynamo looks at it where the compiled code goes on after the head, and shows nobody the warning.
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
 def test_a_compiled_model_trains_alike(blocks: Blocks, recorder: Recorder) -> None:

@@ -12,8 +12,6 @@ from continuum.training.metrics import MetricsLog, read_metrics
 from tests.training.conftest import DATA_STAGES
 from tests.training.samples import Trials
 
-pytestmark = pytest.mark.filterwarnings("ignore:The given buffer is not writable")
-
 
 def test_a_retaken_step_is_one_row(trials: Trials) -> None:
     """Stopped after step 13 with its last checkpoint lost: steps 11 to 13 are taken again."""

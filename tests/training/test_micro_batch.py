@@ -139,7 +139,6 @@ def test_a_gpu_trains_on_what_it_has_tried(compiled: bool) -> None:
     assert all(p.grad is None for p in state.model.parameters())
 
 
-@pytest.mark.filterwarnings("ignore:The given buffer is not writable")
 def test_what_was_chosen_is_recorded_and_the_same_stage_is_reused(trials: Trials) -> None:
     only = ("prose", "tokenizer", "tokens", "pretrain")
     trials.run(only=only, pretrain__max_steps=2, pretrain__runtime__micro_batch_size=4)

@@ -14,8 +14,6 @@ from continuum.training.data import Blocks, ValidationData
 from tests.training.loops import Recorder, make_task
 from tests.training.samples import Write, cpu_fabric, make_state
 
-pytestmark = pytest.mark.filterwarnings("ignore:The given buffer is not writable")
-
 
 def test_the_earliest_of_equals_is_best_and_what_is_no_number_never() -> None:
     metrics: dict[str, float] = {}

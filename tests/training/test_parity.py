@@ -25,7 +25,6 @@ from tests.training.loops import (
 from tests.training.samples import cpu_fabric, make_state
 
 pytestmark = [
-    pytest.mark.filterwarnings("ignore:The given buffer is not writable"),
     # LitGPT's throughput monitor and loader probes are not ours to quiet.
     pytest.mark.filterwarnings("ignore::UserWarning:litgpt"),
     pytest.mark.filterwarnings("ignore::UserWarning:lightning"),

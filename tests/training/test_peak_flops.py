@@ -85,7 +85,6 @@ def test_utilization_is_the_speed_by_the_most() -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.filterwarnings("ignore:The given buffer is not writable")
 def test_a_gpus_rows_have_their_utilization(trials: Trials) -> None:
     names = ("prose", "tokenizer", "tokens", "pretrain")
     trials.run(only=names, pretrain__max_steps=3, pretrain__runtime={"accelerator": "cuda"})

@@ -16,8 +16,6 @@ from tests.experiments import TOY_MODEL, small_stages
 from tests.training.conftest import DATA_STAGES
 from tests.training.samples import Trials, make_recipe
 
-pytestmark = pytest.mark.filterwarnings("ignore:The given buffer is not writable")
-
 FROZEN: dict[str, Any] = {
     "data": "tokens",
     "sequence_length": 32,

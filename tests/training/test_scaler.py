@@ -29,7 +29,6 @@ from tests.training.samples import (
     take_steps,
 )
 
-pytestmark = pytest.mark.filterwarnings("ignore:The given buffer is not writable")
 TOO_HIGH = 2.0**40
 
 

@@ -24,8 +24,6 @@ from tests.support import warnings_in
 from tests.training.conftest import DATA_STAGES
 from tests.training.samples import TOY_FIELDS, Trials, assert_equal_tensors, steps_of
 
-pytestmark = pytest.mark.filterwarnings("ignore:The given buffer is not writable")
-
 CONSTANT = {"kind": "constant", "warmup": 0}
 TRAIN = (*DATA_STAGES, "pretrain")
 RESUME = (*TRAIN, "longer")

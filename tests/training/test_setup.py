@@ -23,8 +23,6 @@ from tests.training.samples import (
     write_split,
 )
 
-pytestmark = pytest.mark.filterwarnings("ignore:The given buffer is not writable")
-
 
 @pytest.fixture
 def dataset(tmp_path: Path) -> TokenizedDataset:

@@ -17,7 +17,6 @@ from continuum.training.state import TrainingState
 from tests.training.loops import STEPS, Recorder, make_task
 from tests.training.samples import cpu_fabric, make_state
 
-pytestmark = pytest.mark.filterwarnings("ignore:The given buffer is not writable")
 OF_TIME = ("at", "tokens_per_s", "eta_s", "memory_bytes")
 
 

@@ -27,8 +27,6 @@ from tests.experiments import TOY_MODEL
 from tests.training.conftest import DATA_STAGES
 from tests.training.samples import FIELDS, Trials, assert_equal_tensors, make_recipe
 
-pytestmark = pytest.mark.filterwarnings("ignore:The given buffer is not writable")
-
 CONSTANT = {"kind": "constant", "warmup": 0}
 TIED_MODEL = {**TOY_MODEL, "tied": True}
 TRAIN = (*DATA_STAGES, "pretrain")

@@ -15,8 +15,6 @@ from continuum.runs import ExperimentFolder
 from tests.training.conftest import DATA_STAGES
 from tests.training.samples import TOY_FIELDS, Trials
 
-pytestmark = pytest.mark.filterwarnings("ignore:The given buffer is not writable")
-
 TRAIN = (*DATA_STAGES, "pretrain")
 STEP = 256
 """Tokens of an optimizer step."""

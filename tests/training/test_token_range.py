@@ -7,8 +7,6 @@ import pytest
 from continuum.errors import IntegrityError
 from tests.training.samples import LENGTH, VOCABULARY, blocks_of
 
-pytestmark = pytest.mark.filterwarnings("ignore:The given buffer is not writable")
-
 
 def test_an_id_equal_to_the_vocabularys_size_is_none_of_its_tokens(tmp_path: Path) -> None:
     inside = blocks_of(tmp_path / "inside", [VOCABULARY - 1] * (LENGTH + 1))

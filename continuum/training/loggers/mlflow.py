@@ -1,27 +1,25 @@
 """MLflow: one run over restarts, found again by a tag; in the run folder or where the user says.
 
-The run is looked for by the tag `continuum.id`, so it is the same one whatever store it lies in,
-and a store that does not have it yet gets all rows. MLflow can only append. In our own store (files
-in `loggers/mlflow`) the lines of steps that a recovery takes again are cut off before, so it equals
-metrics.jsonl. In a store of the user's (`MLFLOW_TRACKING_URI`) nothing is cut: steps that are there
-are not sent again. With an exact recovery they are the same; else the ones there are those of the
-interrupted attempt.
+Our own store (files in `loggers/mlflow`) is made anew from the rows at each start, as CSV's and
+TensorBoard's files are. In a store of the user's (`MLFLOW_TRACKING_URI`), to which MLflow can only
+append, the run is looked for by the tag `continuum.id`, and steps that are there are not sent
+again. With an exact recovery they are the same; else the ones there are those of the interrupted
+attempt.
 
 What the stage learns from is in the run's parameters, which MLflow never changes; how the work is
 done (`runtime`) is in its tags, as of the last attempt.
 """
 
 import os
+import shutil
 from collections.abc import Iterable, Iterator
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.loggers.mlflow import MLFlowLogger
 from mlflow.entities import Metric, RunTag
 from mlflow.tracking import MlflowClient
 
-from continuum.files import write_text
 from continuum.training.loggers.series import (
     Outcome,
     Row,
@@ -53,9 +51,8 @@ class MlflowSeries:
         """The last step there, of training and of evaluations."""
 
     def begin(self, rows: list[Row]) -> None:
-        if self._is_ours:  # First: MLflow refuses a whole store for half a line.
-            files = self._folder.glob("*/*/metrics/*")
-            _cut(files, last=rows[-1]["step"] if rows else -1)
+        for meta in self._folder.glob("*/*/meta.yaml") if self._is_ours else ():
+            shutil.rmtree(meta.parent)  # a run; MLflow remembers that it made the store
         own = {"MLFLOW_TRACKING_URI": self._uri, "MLFLOW_ALLOW_FILE_STORE": "true"}
         with environment(**own):  # Lightning's logger sets the first for good.
             self._open()
@@ -116,27 +113,3 @@ class MlflowSeries:
                 for name, value in numbers(row).items():
                     # In a store of files `val_loss` cannot be a file and a folder as well.
                     yield Metric(name.replace("/", "."), value, milliseconds, row["step"])
-
-
-def _cut(files: Iterable[Path], last: int) -> None:
-    """Leave out the lines (`time value step`) of steps after the last.
-
-    And those of the newest step there is: a process that was killed may have written it in part.
-    """
-    lines = {file: _whole_lines(file) for file in files}
-    newest = max((_step_of(line) for found in lines.values() for line in found), default=0)
-    for file, found in lines.items():
-        kept = [line for line in found if _step_of(line) <= min(last, newest - 1)]
-        if kept:
-            write_text(file, "".join(kept))
-        else:
-            file.unlink()  # MLflow takes an empty one for damage.
-
-
-def _whole_lines(file: Path) -> list[str]:
-    lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
-    return [line for line in lines if line.endswith("\n")]
-
-
-def _step_of(line: str) -> int:
-    return int(line.split()[2])
