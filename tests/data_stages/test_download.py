@@ -3,11 +3,14 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from huggingface_hub import HfApi
 from huggingface_hub.constants import DOWNLOAD_CHUNK_SIZE
 
 from continuum.artifacts import ModelWeights, TokenizerFiles
@@ -39,31 +42,21 @@ def download(folder: Path, **fields: Any) -> TokenizerFiles:
     return tokenizer
 
 
+@pytest.mark.parametrize("commit", [COMMIT, "f" * 40])
 def test_a_tokenizer_is_downloaded_at_the_commit_the_branch_means(
-    hub: HubServer, repo: Path, tmp_path: Path
+    commit: str, hub: HubServer, repo: Path, tmp_path: Path
 ) -> None:
+    hub.commits["main"] = commit
     tokenizer = download(tmp_path)
-    assert (tokenizer.repo, tokenizer.commit, tokenizer.num_ids) == (REPO, COMMIT, 512)
+    assert (tokenizer.repo, tokenizer.commit, tokenizer.num_ids) == (REPO, commit, 512)
+    names = [file.path for file in tokenizer.files]
+    assert names == ["tokenizer.json", "tokenizer_config.json"]
     assert hub.paths() == [
         f"/api/models/{REPO}/revision/main",
-        f"/{REPO}/resolve/{COMMIT}/tokenizer.json",
-        f"/{REPO}/resolve/{COMMIT}/tokenizer_config.json",
+        *(f"/{REPO}/resolve/{commit}/{name}" for name in names),
     ]
-
-
-def test_only_plain_files_of_the_tokenizer_are_kept(
-    hub: HubServer, repo: Path, tmp_path: Path
-) -> None:
-    tokenizer = download(tmp_path)
-    assert [file.path for file in tokenizer.files] == ["tokenizer.json", "tokenizer_config.json"]
     assert not any(path.is_symlink() for path in tokenizer.path.iterdir())
     assert not (tokenizer.path.parent / "partial").exists()
-
-
-def test_a_moved_branch_gives_its_new_commit(hub: HubServer, repo: Path, tmp_path: Path) -> None:
-    hub.commits["main"] = "f" * 40
-    tokenizer = download(tmp_path)
-    assert tokenizer.commit == "f" * 40
 
 
 def bring(folder: Path, name: str) -> bytes:
@@ -151,17 +144,12 @@ def test_a_repository_without_a_vocabulary_is_refused(
         download(tmp_path)
 
 
-def test_a_busy_hub_is_asked_again(hub: HubServer, repo: Path) -> None:
-    hub.failures = [503]
-    assert resolve(REPO, "main", pauses_s=QUICK).commit == COMMIT
-
-
 @pytest.mark.parametrize(
-    ("status", "message"), [(429, "429, too many requests; wait"), (500, "500; it may be down")]
+    ("status", "message"), [(429, "429, too many requests; wait"), (503, "503; it may be down")]
 )
-def test_a_hub_that_stays_busy_is_an_error(
-    status: int, message: str, hub: HubServer, repo: Path
-) -> None:
+def test_a_busy_hub_is_asked_again(status: int, message: str, hub: HubServer, repo: Path) -> None:
+    hub.failures = [status]
+    assert resolve(REPO, "main", pauses_s=QUICK).commit == COMMIT
     hub.failures = [status] * 9
     with pytest.raises(StageFailedError, match=f"{REPO} at revision main.*{message}"):
         resolve(REPO, "main", pauses_s=QUICK)
@@ -287,3 +275,16 @@ def test_weights_are_fetched_at_one_commit_and_converted_for_litgpt(
     assert isinstance(weights.view(TokenizerFiles), TokenizerFiles)
     assert weights.model_config_fields["name"] == "pythia-14m"
     assert not any("pytorch_model" in path for path in hub.paths())
+
+
+def test_the_server_agrees_with_itself_and_runs_as_a_program(hub: HubServer, repo: Path) -> None:
+    command = [sys.executable, "-m", "tests.servers.hub", "--port", "0", "--root", str(hub.root)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as program:
+        assert program.stdout is not None
+        url = program.stdout.readline().strip().removeprefix("export HF_ENDPOINT=")
+        api = HfApi(endpoint=url, token=False)
+        info = api.model_info(REPO, revision="main", files_metadata=True)
+        tree = {entry.path for entry in api.list_repo_tree(REPO, revision=COMMIT)}
+        program.terminate()
+    assert info.sha == COMMIT
+    assert {entry.rfilename for entry in info.siblings or ()} == tree
