@@ -17,22 +17,6 @@ SET_BY_SEED = ("init", "data")
 """What `seed` alone sets."""
 
 
-class TrainingSeeds(Spec):
-    """The seeds of a training from scratch."""
-
-    init: int | None = Field(None, ge=0, lt=2**32)
-    """Draws the weights that a new model begins with."""
-    data: int | None = Field(None, ge=0, lt=2**32)
-    """Draws the order in which the samples are read."""
-
-
-class OrderSeeds(Spec):
-    """The seed of a training that begins from weights."""
-
-    data: int | None = Field(None, ge=0, lt=2**32)
-    """Draws the order in which the samples are read."""
-
-
 class SplitSeeds(Spec):
     """The seed of a random split."""
 
@@ -40,13 +24,23 @@ class SplitSeeds(Spec):
     """Draws the documents that validate, where documents are drawn."""
 
 
-class Seeds(Spec):
-    """The seeds of an experiment."""
+class OrderSeeds(Spec):
+    """The seed of a training that begins from weights."""
+
+    data: int | None = Field(None, ge=0, lt=2**32)
+    """Draws the order in which the samples are read; `seed` unless stated."""
+
+
+class TrainingSeeds(OrderSeeds):
+    """The seeds of a training from scratch."""
 
     init: int | None = Field(None, ge=0, lt=2**32)
     """Draws the weights that a new model begins with; `seed` unless stated."""
-    data: int | None = Field(None, ge=0, lt=2**32)
-    """Draws the order in which the samples are read; `seed` unless stated."""
+
+
+class Seeds(TrainingSeeds):
+    """The seeds of an experiment."""
+
     split: int = Field(0, ge=0, lt=2**32)
     """Draws the documents that validate; not set by `seed`, so that it leaves the tokens alone."""
 

@@ -25,7 +25,6 @@ from continuum.events import Report, Warned
 from continuum.fields import (
     UNIT,
     LocalPath,
-    Precision,
     Ref,
     Spec,
     cosmetic_field,
@@ -36,7 +35,6 @@ from continuum.problems import Problem
 from continuum.records import StageRecord
 from continuum.runs import StageRun
 from continuum.seeds import complete_seeds
-from continuum.spelling import closest
 
 __all__ = [
     "UNIT",
@@ -45,7 +43,6 @@ __all__ = [
     "Forecast",
     "LocalPath",
     "PlanInput",
-    "Precision",
     "Problem",
     "Reading",
     "Ref",
@@ -54,8 +51,6 @@ __all__ = [
     "StageContext",
     "Text",
     "TextPart",
-    "closest",
-    "cosmetic_field",
     "runtime_field",
     "select_checkpoint",
     "selected_step",

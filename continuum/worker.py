@@ -223,8 +223,7 @@ def is_stateful(record: StageRecord) -> bool:
 
 def _record_code(run: StageRun, stage: Stage, report: Report) -> None:
     """Note in the attempts what this process imports, and warn of what is not as installed."""
-    package = distribution_of(type(stage))
-    origins = code_origins(dict([package] if package else []))
+    origins = code_origins(distribution_of(type(stage)))
     packages = {name: o.model_dump(exclude_none=True) for name, o in origins.items()}
     run.log_attempt("code", attempt=run.num_attempts, packages=packages)
     for doubt in doubts(origins):

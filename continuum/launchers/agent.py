@@ -32,35 +32,27 @@ def main() -> None:
     ignore_signals()
     die_with_parent()
     os.environ[PARENT_VARIABLE] = str(os.getpid())  # the ranks'
-    run, events, meeting = StageRun(Path(sys.argv[1])), Path(sys.argv[2]), sys.argv[5]
-    num_nodes, num_devices = int(sys.argv[3]), int(sys.argv[4])
-    threading.Thread(target=_pass_on_signals, args=(run,), daemon=True).start()
+    run, events, num_nodes, num_devices, meeting = sys.argv[1:]
+    passing_on = threading.Thread(target=_pass_on_signals, args=(StageRun(Path(run)),), daemon=True)
+    passing_on.start()
     # The ranks of a node share its processors; torchrun alone would give each a single thread.
-    threads = max(1, num_processors() // num_devices)
+    threads = max(1, num_processors() // int(num_devices))
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
-    _torchrun(
-        [
-            *(_together(num_nodes, meeting) if num_nodes > 1 else ["--standalone"]),
-            f"--nproc-per-node={num_devices}",
-            "--max-restarts=0",
-            f"--monitor-interval={POLL_S}",
-            f"--shutdown-timeout={SHUTDOWN_TIMEOUT_S}",
-            "--signals-to-handle=SIGHUP,SIGQUIT",
-            *("-m", "continuum.worker", str(run.path), str(events)),
-        ],
-        events,
-    )
-
-
-def _together(num_nodes: int, meeting: str) -> list[str]:
-    """The node's number is Slurm's, so that rank 0 is where the records are written."""
-    host, _, port = meeting.rpartition(":")
-    return [
-        f"--nnodes={num_nodes}",
-        f"--node-rank={os.environ['SLURM_NODEID']}",
-        f"--master-addr={host}",
-        f"--master-port={port}",
+    together = ["--standalone"]
+    if int(num_nodes) > 1:
+        host, _, port = meeting.rpartition(":")
+        together = [f"--nnodes={num_nodes}", f"--master-addr={host}", f"--master-port={port}"]
+        # Slurm's number of the node, so that rank 0 is where the records are written.
+        together.append(f"--node-rank={os.environ['SLURM_NODEID']}")
+    arguments = [
+        *together,
+        f"--nproc-per-node={num_devices}",
+        "--max-restarts=0",
+        f"--monitor-interval={POLL_S}",
+        f"--shutdown-timeout={SHUTDOWN_TIMEOUT_S}",
+        "--signals-to-handle=SIGHUP,SIGQUIT",
     ]
+    _torchrun([*arguments, "-m", "continuum.worker", run, events], Path(events))
 
 
 def _torchrun(arguments: list[str], events: Path) -> None:
@@ -70,16 +62,15 @@ def _torchrun(arguments: list[str], events: Path) -> None:
     from torch.distributed.run import main as torchrun
 
     # After a rank's death torchrun gives the others its default of 30 s, whatever
-    # --shutdown-timeout says. They cannot go on, and one that is frozen would use it all.
+    # --shutdown-timeout (or `LaunchConfig`) says. They cannot go on, and a frozen one uses it all.
     PContext.close.__defaults__ = (None, SHUTDOWN_TIMEOUT_S)
     try:
         torchrun(arguments)
     except ChildFailedError as error:
         node = os.environ.get("SLURMD_NODENAME") or os.uname().nodename
         for rank, failure in error.failures.items():
-            code = failure.exitcode
-            message = f"rank {rank} on {node} {describe_exit(code)}"
-            append_event(events, Lost(rank, code, message))
+            message = f"rank {rank} on {node} {describe_exit(failure.exitcode)}"
+            append_event(events, Lost(rank, failure.exitcode, message))
         sys.exit(1)
 
 

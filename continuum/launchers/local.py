@@ -148,14 +148,13 @@ def _start_server() -> None:
 @contextmanager
 def _safe_environment() -> Iterator[None]:
     """Around the start of Python's servers, which take the environment as it is."""
-    before = dict(os.environ)
-    safe = safe_environment(before)
-    changed = [name for name in (SAFE_PATH, SEARCH_PATH) if safe.get(name) != before.get(name)]
-    _set_variables({name: safe.get(name) for name in changed})
+    before = {name: os.environ.get(name) for name in (SAFE_PATH, SEARCH_PATH)}
+    safe = safe_environment(dict(os.environ))
+    _set_variables({name: safe.get(name) for name in before})
     try:
         yield
     finally:
-        _set_variables({name: before.get(name) for name in changed})
+        _set_variables(before)
 
 
 def _set_variables(values: Mapping[str, str | None]) -> None:

@@ -13,8 +13,7 @@ import threading
 import time
 from collections.abc import Iterable
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -43,11 +42,7 @@ class AutomaticLauncher:
     """A fork for a stage of one process, torchrun for several, as its record asks."""
 
     def __init__(self, preloads: Iterable[str] = ()) -> None:
-        self._local = LocalLauncher(preloads)
-
-    @cached_property
-    def _torchrun(self) -> "TorchrunLauncher":
-        return TorchrunLauncher()
+        self._local, self._torchrun = LocalLauncher(preloads), TorchrunLauncher()
 
     def launch(self, run: StageRun, record: StageRecord, on_event: Report) -> Outcome:
         num_nodes, num_devices = _processes_of(record)
@@ -67,26 +62,12 @@ class AutomaticLauncher:
         self._torchrun.close()
 
 
-@dataclass(frozen=True)
-class _Group:
-    """torchrun here, or the Slurm step that holds one on each node."""
-
-    process: subprocess.Popen[bytes]
-    is_step: bool
-
-    def kill(self) -> None:
-        """End every rank at once: a killed torchrun takes its ranks along, an srun must do it."""
-        if self.is_step:
-            self.process.send_signal(signal.SIGINT)
-        else:
-            self.process.kill()
-
-
 class TorchrunLauncher:
     """One torchrun a stage and node."""
 
     def __init__(self) -> None:
-        self._running: dict[StageRun, _Group] = {}
+        self._running: dict[StageRun, tuple[subprocess.Popen[bytes], signal.Signals]] = {}
+        """With the signal that ends all ranks: a killed torchrun takes them along, an srun must."""
         self._guard = threading.Lock()
         self._is_stopping = False
 
@@ -123,18 +104,17 @@ class TorchrunLauncher:
                     return NOT_STARTED
                 run.stop_request.unlink(missing_ok=True)
                 events.touch()
-                group = _start(command, run.log_path, is_step=num_nodes > 1)
-                self._running[run] = group
+                process = _start(command, run.log_path, is_step=num_nodes > 1)
+                self._running[run] = (process, signal.SIGINT if num_nodes > 1 else signal.SIGKILL)
             try:
-                _follow(group.process, events, take)
+                _follow(process, events, take)
             finally:
                 with self._guard:
                     del self._running[run]
                 was_asked = run.stop_request.exists()
                 events.unlink(missing_ok=True)
                 run.stop_request.unlink(missing_ok=True)
-        exit_code = group.process.returncode
-        outcome = _outcome(ends, exit_code, run, was_asked=was_asked, begun_at=begun_at)
+        outcome = _outcome(ends, process.returncode, run, was_asked=was_asked, begun_at=begun_at)
         if not is_timeout(outcome.message):
             return outcome
         waiting = waiting_ranks(printed_since(run.log_path, begun_at))
@@ -150,8 +130,8 @@ class TorchrunLauncher:
 
     def close(self) -> None:
         with self._guard:
-            for group in self._running.values():
-                group.kill()
+            for process, deadly in self._running.values():
+                process.send_signal(deadly)
 
 
 def _processes_of(record: StageRecord) -> tuple[int, int]:
@@ -167,21 +147,20 @@ def _hang(silent: list[int], last_step: int | None) -> str:
     return f"hung {after}{who}: "
 
 
-def _start(command: list[str], log_path: Path, *, is_step: bool) -> _Group:
+def _start(command: list[str], log_path: Path, *, is_step: bool) -> subprocess.Popen[bytes]:
     # On several nodes it is Slurm's daemon that starts torchrun, not this process.
     safe = safe_environment(dict(os.environ))
     environment = (
         slurm_job.step_environment(safe) if is_step else {**safe, PARENT_VARIABLE: str(os.getpid())}
     )
     with log_path.open("ab") as log, signals_held_back():
-        process = subprocess.Popen(
+        return subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
             env=environment,
         )
-    return _Group(process, is_step)
 
 
 def _follow(process: subprocess.Popen[bytes], events: Path, take: Report) -> None:

@@ -1,9 +1,9 @@
 """What the plan says of a training stage: its numbers, its problems, its doubts."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from importlib.util import find_spec
 
 from continuum.architecture import Architecture
-from continuum.extras import missing_extras
 from continuum.preflight.disk import checkpoints_need, temporary_problems
 from continuum.preflight.fitness import (
     Bound,
@@ -87,6 +87,15 @@ def forecast_training(
         peak_lr=recipe.optimizer.lr,
         disk=disk,
     )
+
+
+def missing_extras(loggers: Iterable[str]) -> Iterator[Problem]:
+    """Loggers whose package is not installed, found without importing it."""
+    for name in sorted({"wandb", "mlflow"} & set(loggers)):
+        spec = find_spec(name)
+        if spec is None or spec.origin is None:  # a mere folder, such as W&B leaves behind
+            message = f"{name} is not installed; `pip install 'continuum[{name}]'` installs it"
+            yield Problem(("runtime", "loggers"), message, needs="machine")
 
 
 def _memory(

@@ -15,7 +15,7 @@ import json
 import pkgutil
 from collections.abc import Iterator, Mapping
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, EntryPoints, entry_points
 from types import MappingProxyType
 from typing import NoReturn, get_args
 
@@ -25,8 +25,6 @@ from continuum.errors import IntegrityError, PreflightError
 from continuum.records import StageRecord, spec_as_now
 from continuum.stage import Stage
 
-GROUP = "continuum.stages"
-
 
 @cache
 def stage_kinds() -> Mapping[str, type[Stage]]:
@@ -35,11 +33,8 @@ def stage_kinds() -> Mapping[str, type[Stage]]:
     Raises:
         PreflightError: an installed package offers a kind that cannot be used.
     """
-    kinds: dict[str, type[Stage]] = {}
-    for cls in _own_kinds():
-        assert _kind_of(cls) not in kinds, f"two kinds of this package: {kinds}, {cls}"
-        kinds[_kind_of(cls)] = cls
-    for entry in sorted(entry_points(group=GROUP), key=lambda entry: (entry.name, entry.value)):
+    kinds = {_kind_of(cls): cls for cls in _own_kinds()}
+    for entry in sorted(_offers(), key=lambda entry: (entry.name, entry.value)):
         cls = _load(entry)
         if entry.name in kinds:
             other = kinds[entry.name]
@@ -48,13 +43,10 @@ def stage_kinds() -> Mapping[str, type[Stage]]:
     return MappingProxyType(kinds)
 
 
-def distribution_of(kind: type[Stage]) -> tuple[str, str] | None:
-    """The top-level module of a kind from another package, and the distribution that offers it."""
-    module = kind.__module__.partition(".")[0]
-    for entry in entry_points(group=GROUP):
-        if entry.name == _kind_of(kind) and entry.dist is not None:
-            return module, entry.dist.name
-    return None
+def distribution_of(kind: type[Stage]) -> dict[str, str]:
+    """The distribution that offers a kind of another package, by its top-level module."""
+    found = (entry.dist for entry in _offers() if entry.name == _kind_of(kind))
+    return {kind.__module__.partition(".")[0]: dist.name for dist in found if dist is not None}
 
 
 def rebuild_stage(record: StageRecord) -> Stage:
@@ -76,16 +68,18 @@ def rebuild_stage(record: StageRecord) -> Stage:
         ) from None
 
 
+@cache
+def _offers() -> EntryPoints:
+    return entry_points(group=__name__)
+
+
 def _own_kinds() -> Iterator[type[Stage]]:
     for found in pkgutil.iter_modules(__path__):
         module = importlib.import_module(f"{__name__}.{found.name}")
         for cls in vars(module).values():
-            if isinstance(cls, type) and issubclass(cls, Stage) and _is_kind_in(cls, module):
+            is_stage = isinstance(cls, type) and issubclass(cls, Stage)
+            if is_stage and cls.__module__ == module.__name__ and "kind" in cls.__annotations__:
                 yield cls
-
-
-def _is_kind_in(cls: type[Stage], module: object) -> bool:
-    return cls.__module__ == getattr(module, "__name__", "") and "kind" in cls.__annotations__
 
 
 def _kind_of(cls: type[Stage]) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from continuum.events import Event, Trained
-from continuum.extras import missing_extras
+from continuum.preflight.training import missing_extras
 from tests.commands import Cli
 from tests.support import warnings_in
 from tests.training.mirrored import ALL, TRAIN, check_all, spec
