@@ -1,18 +1,36 @@
 """What stages make: typed, hashed, and found again without an absolute path.
 
 A stage returns an artifact that points at files below its run folder. Publishing hashes those
-files; the record (`artifact.json`) holds the fields, the file list and one digest. Loading turns
-the path back into an absolute one, so an experiment folder can be moved or copied.
+files; the record (`artifact.json`, of a training checkpoint `manifest.json`) holds the fields, the
+file list and one digest. Loading turns the path back into an absolute one, so an experiment folder
+can be moved or copied.
 """
 
+import math
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from continuum.files import FileDigest
 from continuum.text_records import Overlap, Shares, SourceCounts, Split, TextCounts, TextLoss
 from continuum.tied_embeddings import tied_on_hub
+
+
+class SealedRecords(BaseModel):
+    """What lay beside `artifact.json` when it was written, which seals it.
+
+    A checkpoint that was deleted since is missed by nobody; one that was not there is.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    files: tuple[FileDigest, ...]
+    """Of `attempts.jsonl` the first bytes, as many as there were."""
+    checkpoints: dict[str, str]
+    """The seal of each checkpoint's manifest, by the name of its folder."""
 
 
 class Artifact(BaseModel):
@@ -22,12 +40,18 @@ class Artifact(BaseModel):
 
     noun: ClassVar[str] = "artifact"
     """How people call it, in messages and in the lineage."""
+    only_in_manifest: ClassVar[frozenset[str]] = frozenset()
+    """Fields that `artifact.json` does not repeat."""
 
     path: Path
     files: tuple[FileDigest, ...] = ()
     """Filled when the artifact is published."""
     digest: str = ""
     """SHA-256 over the files; filled when the artifact is published."""
+    seal: str | None = Field(None, exclude=True)
+    """Of the document it was read from; None before, and in one of an earlier release."""
+    records: SealedRecords | None = Field(None, exclude=True)
+    """The records beside that document, if it seals any."""
 
     def view(self, expected: type["Artifact"]) -> "Artifact | None":
         """This artifact as `expected`, or None when it holds no such thing."""
@@ -97,17 +121,24 @@ class Corpus(Artifact):
         return f"{files}, {self.counts.summary()}" if self.counts is not None else files
 
 
+VOCABULARY_FILES = ("tokenizer.json", "tokenizer.model")
+"""Those that decide the tokens; the first that is there is used."""
 TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer.model",
+    *VOCABULARY_FILES,
     "tokenizer_config.json",
     "generation_config.json",
     "special_tokens_map.json",
     "added_tokens.json",
+    "vocab.*",
+    "merges.txt",
+    "chat_template.jinja",
 )
-"""What is kept of a tokenizer: the files that LitGPT's `Tokenizer` or `transformers` read."""
-VOCABULARY_FILES = TOKENIZER_FILES[:2]
-"""Those that decide the tokens; the first that is there is used."""
+"""Files of a tokenizer, by name or pattern: what LitGPT's `Tokenizer` or `transformers` read."""
+
+
+def tokenizer_files(names: Iterable[str]) -> list[str]:
+    """Those of the names in a folder that belong to a tokenizer, sorted."""
+    return sorted(it for it in names if any(fnmatchcase(it, own) for own in TOKENIZER_FILES))
 
 
 @artifact_type
@@ -295,12 +326,31 @@ class Checkpoint(Artifact):
 
 @artifact_type
 class TrainingCheckpoint(Checkpoint):
-    """Full training state: weights, optimizer, counters, position in the data, RNG."""
+    """Full training state: weights, optimizer, counters, position in the data, RNG.
+
+    Its record is `manifest.json`, of which a finished run's `artifact.json` repeats a part.
+    """
 
     noun: ClassVar[str] = "training checkpoint"
+    only_in_manifest: ClassVar[frozenset[str]] = frozenset(
+        {"skipped_in_a_row", "world_size", "micro_batch_size", "strategy", "parent"}
+        | {"resolved", "numerics"}
+    )
 
     metrics: dict[str, float] = {}
-    """The last losses, by name."""
+    """The last losses, by name, and the best so far; see `record_best`."""
+    skipped_in_a_row: int = 0
+    """Steps that were skipped since the last that was taken."""
+    world_size: int = 1
+    """Processes that trained it."""
+    micro_batch_size: int = 1
+    strategy: str = "single"
+    parent: str | None = None
+    """Digest of the checkpoint or weights the stage began from; None for a fresh model."""
+    resolved: dict[str, Any] | None = None
+    """What `auto` became in the attempt that wrote it; None in one of an earlier release."""
+    numerics: dict[str, Any] | None = None
+    """Libraries, processor, threads and environment of that attempt; None of an earlier release."""
 
     def summary(self) -> str:
         shown = {name: value for name, value in self.metrics.items() if "/" not in name}
@@ -359,3 +409,40 @@ class ModelWeights(Checkpoint):
 
     def summary(self) -> str:
         return f"{self.total_words} in its ancestry"
+
+
+_VALUE, _STEP = "best/", "best_step/"
+
+
+def record_best(
+    metrics: dict[str, float], metric: str, step: int, value: float | None = None
+) -> bool:
+    """Record this step if its `metric` is finite and below all before; return whether it is.
+
+    The two numbers (`best/val_loss`, `best_step/val_loss`) are part of the training state, of each
+    checkpoint's manifest and of the artifact: recovery, retention and `@best` read one answer. Of
+    equal values the earliest stays the best.
+
+    Args:
+        value: Of the metric at that step; by default that among the metrics.
+    """
+    value = metrics[metric] if value is None else value
+    if not math.isfinite(value) or value >= metrics.get(_VALUE + metric, math.inf):
+        return False
+    metrics |= {_VALUE + metric: value, _STEP + metric: float(step)}
+    return True
+
+
+def best_of(rows: Iterable[Mapping[str, Any]], metric: str) -> tuple[float, int] | None:
+    """The lowest value among the rows of metrics.jsonl, and its step: the answer without a record.
+
+    An evaluation before the first step is of what the stage began from.
+    """
+    rated = [(row[metric], row["step"]) for row in rows if row.get(metric) is not None]
+    return min((it for it in rated if it[1] > 0), default=None)
+
+
+def best_step(metrics: Mapping[str, float], metric: str) -> int | None:
+    """The step recorded as the best by this metric; None when there was none."""
+    step = metrics.get(_STEP + metric)
+    return None if step is None else int(step)

@@ -15,10 +15,10 @@ from typing import Any
 
 from continuum.artifacts import Artifact, TrainingCheckpoint
 from continuum.changes import changes, of_inputs, of_used
-from continuum.digest_cache import DigestCache
 from continuum.disk import tell_disk_fault
 from continuum.errors import ContinuumError, IntegrityError, PreflightError, StageFailedError
 from continuum.events import Event, Outcome, Started, Stopping, Warned
+from continuum.files import DigestCache
 from continuum.launchers import Launcher
 from continuum.lineage.reading import write_lineage
 from continuum.lint.leaks import LeakFinder
@@ -264,7 +264,7 @@ class _Execution:
         seals = set(earlier.replaces) if earlier is not None else set()
         if gives_way:
             with suppress(IntegrityError):
-                seals |= {seal for seal in (planned.run.seal(),) if seal}
+                seals |= {seal for seal in (planned.run.artifact().seal,) if seal}
             for other in self._plan:
                 record = _record_or_none(other.run)
                 used = record.inputs if record is not None else ()
@@ -292,7 +292,7 @@ class _Execution:
                     fingerprint=self._plan.stages[ref.stage].fingerprint,
                     digest=inputs[str(ref)].digest,
                     step=_step_of(inputs[str(ref)]),
-                    seal=self._plan.stages[ref.stage].run.seal(),
+                    seal=self._plan.stages[ref.stage].run.artifact().seal,
                 )
                 for ref in planned.refs
             ),

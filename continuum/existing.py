@@ -107,15 +107,14 @@ def _read_run(
     try:
         record = run.record()
         if not run.is_complete:
-            steps = tuple(saved.manifest.step for saved in run.checkpoints())
+            steps = tuple(saved.step for saved in run.checkpoints())
             return Existing(run, is_begun, record, saved_steps=steps)
         artifact = run.artifact()
         damage = find_damage(artifact.path, artifact.files, read=False)
         damage += [f"{name} {how}" for name, how in run.changed_records()]
-        seal = run.seal()
     except IntegrityError as error:
         return Existing(run, is_begun, damage=(str(error),))
-    if locked is not None and locked.disowns(record.fingerprint, record.made_at, seal):
+    if locked is not None and locked.disowns(record.fingerprint, record.made_at, artifact.seal):
         damage.append("artifact.json was sealed anew: continuum.lock has another seal of this run")
     if damage:
         return Existing(run, is_begun, record, damage=tuple(damage))

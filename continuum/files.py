@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import stat
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from io import FileIO
@@ -24,6 +25,8 @@ from continuum.file_names import encodable, encodable_json
 from continuum.processors import num_processors
 
 BUFFER_BYTES = 1 << 20
+SETTLED_S = 2.0
+"""Age of a file's last change from which its stamp is remembered; FAT's clock ticks so slowly."""
 SIDE_BY_SIDE_BYTES = 1 << 26
 """Files of fewer bytes together are read one by one: threads would cost more than hashing."""
 
@@ -54,6 +57,52 @@ def stamp(status: os.stat_result) -> str:
     """What tells a file from any other, and from itself after a change."""
     times = f"{status.st_mtime_ns}:{status.st_ctime_ns}"
     return f"{status.st_dev}:{status.st_ino}:{status.st_size}:{times}"
+
+
+def is_settled(status: os.stat_result) -> bool:
+    """True if the last change is so long ago that another would show.
+
+    Within one tick of the clock, other bytes of the same length would look unchanged.
+    """
+    return time.time() - max(status.st_mtime, status.st_ctime) > SETTLED_S
+
+
+class DigestCache:
+    """SHA-256 of local files that have not changed since they were hashed, as in Git's index.
+
+    Remembered by device, inode, size and times; holds no paths.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._is_changed = False
+        try:
+            known = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            known = None
+        # A cache: what cannot be read is hashed again.
+        self._known: dict[str, str] = known if isinstance(known, dict) else {}
+
+    def sha256(self, path: Path) -> str | None:
+        """The file's hash; None when there is no such file."""
+        try:
+            status = path.stat()
+        except OSError:
+            return None
+        key = stamp(status)
+        if key in self._known:
+            return self._known[key]
+        can_be_remembered = is_settled(status)
+        digest = sha256_file(path)
+        if can_be_remembered:
+            self._known[key] = digest
+            self._is_changed = True
+        return digest
+
+    def save(self) -> None:
+        """Write what was learned; only the holder of the folder's lock may."""
+        if self._is_changed:
+            write_json(self._path, self._known)
 
 
 def hash_tree(folder: Path, known: Iterable[FileDigest] = ()) -> tuple[FileDigest, ...]:

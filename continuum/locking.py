@@ -169,13 +169,13 @@ def _precision(planned: PlannedStage) -> str | None:
 
 
 def _locked(planned: PlannedStage, made_at: str) -> LockedStage:
-    artifact, seal = planned.run.artifact(), planned.run.seal()
+    artifact = planned.run.artifact()
     metrics = artifact.metrics if isinstance(artifact, TrainingCheckpoint) else {}
     return LockedStage(
         fingerprint=planned.fingerprint,
         artifact=artifact.digest,
-        seal=seal,
-        made_at=made_at if seal else None,
+        seal=artifact.seal,
+        made_at=made_at if artifact.seal else None,
         pins=dict(sorted(planned.stage.pins(artifact).items())),
         metrics={name: round(value, METRIC_DIGITS) for name, value in sorted(metrics.items())},
         precision=planned.run.precision(),

@@ -20,9 +20,9 @@ from continuum.changes import (
     of_used,
     stage_of,
 )
-from continuum.digest_cache import DigestCache
 from continuum.errors import UsageError
 from continuum.existing import Existing, read_existing
+from continuum.files import DigestCache
 from continuum.identity import Identity, identify_stages, same_data_problems
 from continuum.lock import Lock, read_lock
 from continuum.plan import NOTHING_MORE, Action, Cause, Plan, PlannedStage, Reason, Request

@@ -6,7 +6,7 @@ epochs) is compiled to whole optimizer steps here, once, for the plan and for th
 """
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -41,6 +41,7 @@ from continuum.fields import (
 )
 from continuum.optimizers import Optimizer
 from continuum.records import with_sequences
+from continuum.retention import Retention
 
 
 class Schedule(Spec):
@@ -432,6 +433,24 @@ def intervals_of(recipe: Recipe, num_steps: int) -> Intervals:
         checkpoint_every=steps(saving.keep_every if saving.every is None else saving.every),
         keep_every=steps(saving.keep_every),
     )
+
+
+def retention_of(
+    recipe: Recipe,
+    num_steps: int,
+    keep_steps: Iterable[int] = (),
+    best_metrics: tuple[str, ...] = (),
+) -> Retention:
+    """Which checkpoints of a run of `num_steps` stay.
+
+    Args:
+        keep_steps: Those that other stages select.
+        best_metrics: Metrics whose best step training records.
+    """
+    policy = recipe.runtime.checkpoint
+    keep_every = intervals_of(recipe, num_steps).keep_every
+    steps = frozenset(keep_steps)
+    return Retention(policy.keep_last, steps, keep_every, policy.keep_best, best_metrics)
 
 
 def as_mixture(data: Any) -> dict[Ref[TokenizedDataset], float]:

@@ -1,22 +1,37 @@
-"""The documents a run folder holds: what was asked for, what it used, what a checkpoint is."""
+"""The documents of a run folder: what was asked for, what was made, and the seals over both.
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+A seal is one SHA-256 over all other fields of a JSON document, so that an edit of it shows. It can
+be computed anew by whoever edits the document; so the seal of a finished run is also recorded
+elsewhere, in what was made from the run and in `continuum.lock`.
+
+`artifact.json` seals the records beside it as they were at the run's end: `stage.json`,
+`resolved.json` and `metrics.jsonl` as a whole; of `attempts.jsonl` the lines up to then, as the end
+of the process is added by whoever waited for it; and the seals of the checkpoints.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import from_json
 
-from continuum.artifacts import DataPosition
+from continuum.artifacts import ARTIFACT_TYPES, Artifact, SealedRecords, TrainingCheckpoint
 from continuum.errors import IntegrityError
-from continuum.figures import short_digest
-from continuum.files import FileDigest, find_damage
-from continuum.fingerprint import fingerprint_of_json
-from continuum.seals import is_sealed, sealed
+from continuum.files import FileDigest, sha256_file
+from continuum.fingerprint import fingerprint, fingerprint_of_json
 
 STAGE_SCHEMA = "continuum.stage/1"
 ARTIFACT_SCHEMA = "continuum.artifact/1"
+MANIFEST = "manifest.json"
+CHECKPOINTS = "checkpoints"
+ATTEMPTS, METRICS = "attempts.jsonl", "metrics.jsonl"
+SEALED_BESIDE = ("stage.json", "resolved.json", METRICS, ATTEMPTS)
+CHANGED_SINCE = "was changed after the run was finished"
+CHANGED = "was changed after it was written"
+UNSEALED = ("resolved", "data_read", "tied", "numerics")
+"""Fields of a manifest that are not sealed where they are null: earlier releases lack them."""
 EARLIER_MICRO_BATCH_SIZE = 4
 """The default when a recorded evaluation counted micro-batches."""
 ModelT = TypeVar("ModelT", bound=BaseModel)
@@ -98,105 +113,144 @@ class StageRecord(BaseModel):
         return "replaces" in self.model_fields_set
 
 
-class CheckpointManifest(BaseModel):
-    """`manifest.json` of a training checkpoint, written after all its other files."""
+def sealed(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The document with its seal.
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    step: int
-    tokens_seen: int
-    """Training tokens of the stage; those of skipped steps are none."""
-    tokens_total: int
-    tokens_total_known: bool = True
-    """False if there may be more: weights made elsewhere are in the ancestry."""
-    skipped_steps: int | None = None
-    """Steps that were not taken (`on_nonfinite: skip`); None in one of an earlier release."""
-    skipped_tokens: int | None = None
-    """Tokens of those steps."""
-    skipped_in_a_row: int = 0
-    """Those of them since the last step that was taken."""
-    world_size: int
-    """Processes that trained it."""
-    micro_batch_size: int = 1
-    strategy: str = "single"
-    files: tuple[FileDigest, ...]
-    digest: str
-    metrics: dict[str, float]
-    vocabulary_digest: str | None
-    model_config_fields: dict[str, Any]
-    tied: bool | None = None
-    """Whether embedding and output layer are one tensor; None in one of an earlier release."""
-    parent: str | None
-    """Digest of the checkpoint or weights the stage began from; None for a fresh model."""
-    resolved: dict[str, Any] | None = None
-    """What `auto` became in the attempt that wrote it; None in one of an earlier release."""
-    data_read: dict[str, DataPosition] | None = None
-    """Where training stands in each dataset, by its digest; None in one of an earlier release."""
-    numerics: dict[str, Any] | None = None
-    """Libraries, processor, threads and environment of that attempt; None of an earlier release."""
-    seal: str = ""
-    """SHA-256 over all the other fields, so that damage to this very file is noticed."""
-
-    def sealed(self) -> "CheckpointManifest":
-        """This manifest with its seal."""
-        return self.model_copy(update={"seal": sealed(self._fields())["seal"]})
-
-    @property
-    def is_sealed(self) -> bool:
-        """Whether the fields are those that were sealed."""
-        return is_sealed(self._fields())
-
-    def _fields(self) -> dict[str, Any]:
-        optional = ("resolved", "data_read", "tied", "numerics")
-        later = {name for name in optional if getattr(self, name) is None}
-        return self.model_dump(mode="json", exclude=later)
+    Raises:
+        TypeError: it holds something without a canonical form, as NaN.
+    """
+    return {**document, "seal": fingerprint(_unsealed(document))}
 
 
-def last_good(steps: Sequence[int], last_taken: int) -> int | None:
-    """The newest of the saved steps whose weights gave finite gradients, None when none did.
+def is_sealed(document: Mapping[str, Any]) -> bool:
+    """True if the fields, as they were read from JSON, are those that were sealed."""
+    return document.get("seal") == fingerprint_of_json(_unsealed(document))
+
+
+def _unsealed(document: Mapping[str, Any]) -> dict[str, Any]:
+    left_out = {"seal", *(name for name in UNSEALED if document.get(name) is None)}
+    return {name: value for name, value in document.items() if name not in left_out}
+
+
+def manifest_of(checkpoint: TrainingCheckpoint) -> dict[str, Any]:
+    """The document `manifest.json` of a checkpoint, with its seal."""
+    return sealed(checkpoint.model_dump(mode="json", exclude={"path"}))
+
+
+def artifact_document(artifact: Artifact, run: Path) -> dict[str, Any]:
+    """The document `artifact.json` of what a run made; seals the records that lie in the run."""
+    fields = artifact.model_dump(mode="json", exclude=set(artifact.only_in_manifest))
+    document = {
+        "schema": ARTIFACT_SCHEMA,
+        "type": type(artifact).__name__,
+        "artifact": {**fields, "path": artifact.path.relative_to(run).as_posix()},
+        "records": records_beside(run).model_dump(mode="json"),
+    }
+    return sealed(document)
+
+
+def read_artifact(folder: Path) -> Artifact:
+    """What a run folder's `artifact.json` or a checkpoint's `manifest.json` describes.
+
+    Raises:
+        IntegrityError: the document is missing, not valid, not as it was sealed, or that of
+            another checkpoint.
+    """
+    is_checkpoint = folder.parent.name == CHECKPOINTS
+    path = folder / (MANIFEST if is_checkpoint else "artifact.json")
+    document = read_json(path)
+    must_be_sealed = is_checkpoint or "seal" in document or "records" in document
+    if must_be_sealed and not is_sealed(document):
+        raise IntegrityError(f"{path} {CHANGED}")
+    seal = document.pop("seal", None)
+    if is_checkpoint:
+        fields = {**document, "path": folder, "seal": seal}
+        checkpoint = parsed(TrainingCheckpoint, fields, path)
+        if folder.name != checkpoint_name(checkpoint.step):
+            step = f"{checkpoint.step:,}"
+            raise IntegrityError(f"{path}: it is the checkpoint of step {step} under another name")
+        return checkpoint
+    if document.get("schema") != ARTIFACT_SCHEMA:
+        raise IntegrityError(f"{path} is not a {ARTIFACT_SCHEMA} document")
+    cls = ARTIFACT_TYPES.get(document.get("type", ""))
+    if cls is None:
+        raise IntegrityError(
+            f"{path}: unknown artifact type {document.get('type')!r}; "
+            "is the file that defines its stage kind still installed?"
+        )
+    artifact = parsed(cls, document.get("artifact"), path)
+    records = document.get("records")
+    return artifact.model_copy(
+        update={
+            "path": folder / artifact.path,
+            "seal": seal,
+            "records": records and parsed(SealedRecords, records, path),
+        }
+    )
+
+
+def records_beside(run: Path) -> SealedRecords:
+    """The records of a run folder as they are now."""
+    files = []
+    for name in SEALED_BESIDE:
+        path = run / name
+        if path.is_file():
+            # Behind the last newline is what whoever appends next cuts off.
+            whole = path.read_bytes().rfind(b"\n") + 1 if name == ATTEMPTS else None
+            size = path.stat().st_size if whole is None else whole
+            files.append(FileDigest(path=name, size_bytes=size, sha256=sha256_file(path, size)))
+    return SealedRecords(files=tuple(files), checkpoints=seals_of_checkpoints(run))
+
+
+def seals_of_checkpoints(run: Path) -> dict[str, str]:
+    """The seal of each checkpoint whose manifest is as it was sealed, by the folder's name."""
+    seals = {}
+    for folder in sorted((run / CHECKPOINTS).glob("step-*")):
+        with suppress(IntegrityError):
+            if is_checkpoint_name(folder.name):
+                seals[folder.name] = read_artifact(folder).seal or ""
+    return seals
+
+
+def find_changes(run: Path, then: SealedRecords, *, read: bool) -> Iterator[tuple[str, str]]:
+    """What differs from the end of the run: which record, and how.
 
     Args:
-        last_taken: The step after which every one was skipped. It may be what went wrong, so its
-            own checkpoint is no better than one saved during the skipped stretch.
+        read: False compares `metrics.jsonl`, which may be large, by its size alone.
     """
-    return max((step for step in steps if step < last_taken), default=None)
+    known = {file.path: file for file in then.files}
+    for name in SEALED_BESIDE:
+        problem = _change(run / name, known.get(name), read=read)
+        if problem:
+            yield name, problem
 
 
-@dataclass(frozen=True)
-class SavedCheckpoint:
-    """A checkpoint folder whose manifest is as sealed and whose files have the recorded sizes."""
-
-    path: Path
-    manifest: CheckpointManifest
-
-    def damage(self) -> list[str]:
-        """What re-reading every byte finds wrong; empty when the checkpoint is whole."""
-        return find_damage(self.path, self.manifest.files, read=True)
+def find_other_seals(then: SealedRecords, now: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Checkpoints that are not those the run ended with, by the seals of the ones there are now."""
+    for name, seal in now.items():
+        if name not in then.checkpoints:
+            yield name, "was added after the run was finished"
+        elif seal != then.checkpoints[name]:
+            yield name, f"its manifest.json {CHANGED_SINCE}"
 
 
-def saved_checkpoint(path: Path) -> SavedCheckpoint | None:
-    """The checkpoint in a folder; None where there is no whole one."""
-    found = read_manifest(path)
-    if isinstance(found, str) or find_damage(path, found.files, read=False):
-        return None
-    return SavedCheckpoint(path, found)
-
-
-def read_manifest(folder: Path) -> CheckpointManifest | str:
-    """A checkpoint's manifest, as it was sealed for this very folder, or what is wrong with it."""
-    path = folder / "manifest.json"
+def _change(path: Path, then: FileDigest | None, *, read: bool) -> str | None:
+    is_appended = path.name == ATTEMPTS
     try:
-        raw = path.read_bytes()
-        manifest = CheckpointManifest.model_validate_json(raw)
+        size = path.stat().st_size
+        if then is None:
+            return None if is_appended else "was added after the run was finished"
+        if size < then.size_bytes or (size > then.size_bytes and not is_appended):
+            return CHANGED_SINCE
+        if (read or path.name != METRICS) and sha256_file(path, then.size_bytes) != then.sha256:
+            return CHANGED_SINCE
+        if is_appended and b'"event": "started"' in path.read_bytes()[then.size_bytes :]:
+            return "has an attempt that began after the run was finished"
     except FileNotFoundError:
-        return "manifest.json is missing"
-    except (OSError, ValidationError) as error:
-        return f"manifest.json cannot be read ({type(error).__name__})"
-    if not (is_sealed_as_written(raw) or manifest.is_sealed):
-        return "manifest.json was changed after it was written"
-    if folder.name != checkpoint_name(manifest.step):
-        return f"it is the checkpoint of step {manifest.step:,} under another name"
-    return manifest
+        return None if then is None else "is missing"
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+    return None
 
 
 def checkpoint_name(step: int) -> str:
@@ -234,58 +288,33 @@ def with_sequences(
     return {**fields, "evaluate": {**rest, "sequences": batches * size}}
 
 
-def is_sealed_as_written(raw: bytes) -> bool:
-    """Whether the very fields of a manifest's text are those that were sealed.
-
-    A manifest of an earlier release lacks fields that were added since; the model fills them in,
-    and is slower.
-    """
-    return is_sealed(from_json(raw))
-
-
 def read_document(path: Path, schema: str) -> dict[str, Any]:
     """A JSON document of ours, without the name of its schema.
 
     Raises:
         IntegrityError: it is missing or none of this schema.
     """
-    try:
-        document = from_json(path.read_bytes())
-    except FileNotFoundError:
-        raise IntegrityError(f"{path} is missing") from None
-    except ValueError as error:
-        raise IntegrityError(f"{path} is not readable JSON ({error})") from None
-    if not isinstance(document, dict) or document.pop("schema", None) != schema:
+    document = read_json(path)
+    if document.pop("schema", None) != schema:
         raise IntegrityError(f"{path} is not a {schema} document")
     return document
 
 
-def check_fingerprint(record: StageRecord, path: Path) -> None:
-    """See that a record's fingerprint is that of the identity in it.
+def read_json(path: Path, remedy: str = "") -> dict[str, Any]:
+    """A JSON object.
 
     Raises:
-        IntegrityError: either was edited; `path` is told.
+        IntegrityError: the file holds none; `remedy` says what to do.
     """
-    own = fingerprint_of_json(record.identity)
-    if own != record.fingerprint:
-        raise IntegrityError(
-            f"{path} was changed after it was written: its identity has the fingerprint "
-            f"{short_digest(own)}, not {short_digest(record.fingerprint)}"
-        )
-
-
-def read_object(path: Path, remedy: str) -> dict[str, Any]:
-    """A small JSON document that has no schema.
-
-    Raises:
-        IntegrityError: it is none; `remedy` says what to do.
-    """
+    remedy = remedy and f": {remedy}"
     try:
         value = from_json(path.read_bytes())
+    except FileNotFoundError:
+        raise IntegrityError(f"{path} is missing{remedy}") from None
     except (OSError, ValueError) as error:
-        raise IntegrityError(f"{path} is not readable JSON ({error}): {remedy}") from None
+        raise IntegrityError(f"{path} is not readable JSON ({error}){remedy}") from None
     if not isinstance(value, dict):
-        raise IntegrityError(f"{path} holds no object, but {type(value).__name__}: {remedy}")
+        raise IntegrityError(f"{path} holds no object, but {type(value).__name__}{remedy}")
     return value
 
 

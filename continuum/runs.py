@@ -21,24 +21,26 @@ from pathlib import Path
 from typing import Any
 
 from continuum import files, flock
-from continuum.artifacts import ARTIFACT_TYPES, Artifact
+from continuum.artifacts import Artifact, Checkpoint, TrainingCheckpoint, best_of, best_step
 from continuum.errors import FolderInUseError, IntegrityError, PreflightError
+from continuum.fields import Ref
+from continuum.figures import short_digest
+from continuum.fingerprint import fingerprint_of_json
 from continuum.placing import put_back_replaced
 from continuum.records import (
-    ARTIFACT_SCHEMA,
+    CHECKPOINTS,
     STAGE_SCHEMA,
-    SavedCheckpoint,
     StageRecord,
-    check_fingerprint,
+    artifact_document,
     checkpoint_name,
+    find_changes,
+    find_other_seals,
     is_checkpoint_name,
     parsed,
+    read_artifact,
     read_document,
-    read_object,
-    saved_checkpoint,
+    read_json,
 )
-from continuum.sealed_records import SealedRecords, find_changes, find_other_seals, read_records
-from continuum.seals import is_sealed, sealed
 
 FINGERPRINT_LETTERS = 12
 WORKER_LOCK_TIMEOUT_S = 30.0
@@ -48,10 +50,15 @@ RUN_LOCK_TIMEOUT_S = 0.5
 
 
 class StageRun:
-    """One run folder: a stage with one fingerprint, its attempts and what it made."""
+    """One run folder: a stage with one fingerprint, its attempts and what it made.
+
+    `stage.json` and `artifact.json` are read once.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._record: StageRecord | None = None
+        self._artifact: Artifact | None = None
 
     @property
     def name(self) -> str:
@@ -74,7 +81,7 @@ class StageRun:
 
     @property
     def checkpoints_dir(self) -> Path:
-        return self.path / "checkpoints"
+        return self.path / CHECKPOINTS
 
     @property
     def log_path(self) -> Path:
@@ -113,6 +120,7 @@ class StageRun:
         files.fsync_folder(self.path.parent)
         document = {"schema": STAGE_SCHEMA, **record.model_dump(mode="json")}
         files.write_json(self.path / "stage.json", document)
+        self._record, self._artifact = record, None
 
     def record(self) -> StageRecord:
         """The stage's record.
@@ -121,20 +129,30 @@ class StageRun:
             IntegrityError: `stage.json` is missing, not one of ours, or not that of the
                 fingerprint in the folder's name.
         """
+        if self._record is None:
+            self._record = self._read_record()
+        return self._record
+
+    def _read_record(self) -> StageRecord:
         path = self.path / "stage.json"
         record = parsed(StageRecord, read_document(path, STAGE_SCHEMA), path)
-        check_fingerprint(record, path)
-        own = record.fingerprint[:FINGERPRINT_LETTERS]
-        if self.name.rpartition("-")[2] != own:
+        own = fingerprint_of_json(record.identity)
+        if own != record.fingerprint:
             raise IntegrityError(
-                f"{self.path} was copied or renamed: its record has the fingerprint {own}"
+                f"{path} was changed after it was written: its identity has the fingerprint "
+                f"{short_digest(own)}, not {short_digest(record.fingerprint)}"
+            )
+        if self.name.rpartition("-")[2] != own[:FINGERPRINT_LETTERS]:
+            raise IntegrityError(
+                f"{self.path} was copied or renamed: its record has the fingerprint "
+                f"{own[:FINGERPRINT_LETTERS]}"
             )
         return record
 
     def resolved(self) -> dict[str, Any]:
         """What `auto` became in the first attempt, empty before it; raises IntegrityError."""
         path = self.path / "resolved.json"
-        return read_object(path, "remove it, and `auto` is decided anew") if path.is_file() else {}
+        return read_json(path, "remove it, and `auto` is decided anew") if path.is_file() else {}
 
     def precision(self) -> str | None:
         """What `precision` became; None before a training began. Raises IntegrityError."""
@@ -162,19 +180,26 @@ class StageRun:
     def num_attempts(self) -> int:
         return sum(line["event"] == "started" for line in self.attempts())
 
-    def checkpoints(self) -> list[SavedCheckpoint]:
-        """The published checkpoints, oldest first; folders without a manifest are not any.
+    def checkpoints(self) -> list[TrainingCheckpoint]:
+        """The published checkpoints that are whole by their sizes, oldest first.
 
-        Nor are, once the run is finished, others than it ended with.
+        Once the run is finished, only those that it ended with.
         """
-        folder = self.checkpoints_dir
-        found = [c for c in (saved_checkpoint(folder / n) for n in self.checkpoint_names()) if c]
-        then = self.sealed_records()
+        found = [c for c in map(self.checkpoint, self.checkpoint_names()) if c is not None]
+        then = self.artifact().records if self.is_complete else None
         if then is not None:
-            now = {c.path.name: c.manifest.seal for c in found}
-            others = {name for name, _ in find_other_seals(then, now)}
+            others = dict(find_other_seals(then, {c.path.name: c.seal or "" for c in found}))
             found = [c for c in found if c.path.name not in others]
-        return sorted(found, key=lambda c: c.manifest.step)
+        return sorted(found, key=lambda c: c.step)
+
+    def checkpoint(self, name: str) -> TrainingCheckpoint | None:
+        """The checkpoint in a folder; None where there is no whole one."""
+        try:
+            found = read_artifact(self.checkpoints_dir / name)
+        except IntegrityError:
+            return None
+        assert isinstance(found, TrainingCheckpoint)
+        return None if files.find_damage(found.path, found.files, read=False) else found
 
     def checkpoint_names(self) -> list[str]:
         """The names of the published checkpoints' folders, sorted, whole or not."""
@@ -190,15 +215,8 @@ class StageRun:
         published = artifact.model_copy(
             update={"files": listed, "digest": files.tree_digest(listed)}
         )
-        fields = published.model_dump(mode="json")
-        fields["path"] = published.path.relative_to(self.path).as_posix()
-        document = {
-            "schema": ARTIFACT_SCHEMA,
-            "type": type(artifact).__name__,
-            "artifact": fields,
-            "records": read_records(self.path).model_dump(mode="json"),
-        }
-        files.write_json(self.path / "artifact.json", sealed(document))
+        files.write_json(self.path / "artifact.json", artifact_document(published, self.path))
+        self._artifact = None
         return published
 
     def artifact(self) -> Artifact:
@@ -207,28 +225,48 @@ class StageRun:
         Raises:
             IntegrityError: `artifact.json` is missing, not one of ours, or not as it was sealed.
         """
-        path, document = self.path / "artifact.json", self._artifact_document()
-        cls = ARTIFACT_TYPES.get(document.get("type", ""))
-        if cls is None:
-            raise IntegrityError(
-                f"{path}: unknown artifact type {document.get('type')!r}; "
-                "is the file that defines its stage kind still installed?"
-            )
-        artifact = parsed(cls, document.get("artifact"), path)
-        return artifact.model_copy(update={"path": self.path / artifact.path})
+        if self._artifact is None:
+            self._artifact = read_artifact(self.path)
+        return self._artifact
 
-    def seal(self) -> str | None:
-        """The seal of `artifact.json`; None where there is none; raises IntegrityError."""
-        return self._artifact_document().get("seal") if self.is_complete else None
-
-    def sealed_records(self) -> SealedRecords | None:
-        """The records that `artifact.json` seals; None where it seals none.
+    def artifacts(self) -> list[Artifact]:
+        """All that the run made, each once: its checkpoints, oldest first, and its result.
 
         Raises:
-            IntegrityError: it is not one of ours, or not as it was sealed.
+            IntegrityError: `artifact.json` cannot be read.
         """
-        then = self._artifact_document().get("records") if self.is_complete else None
-        return then and parsed(SealedRecords, then, self.path / "artifact.json")
+        found: list[Artifact] = [*self.checkpoints()]
+        made = [self.artifact()] if self.is_complete else []
+        return found + [it for it in made if it.digest not in {known.digest for known in found}]
+
+    def select(self, ref: Ref[Any]) -> Artifact | None:
+        """What a reference means of a finished run: its result, or the checkpoint it selects.
+
+        None when the selected step is not there, or no evaluation gave a finite number.
+
+        Raises:
+            IntegrityError: `artifact.json`, or a line of metrics.jsonl, cannot be read.
+        """
+        made = self.artifact()
+        if not isinstance(made, Checkpoint) or (ref.step is None and ref.metric is None):
+            return made
+        step = self.selected_step(ref)
+        return next((c for c in self.checkpoints() if c.step == step), None)
+
+    def selected_step(self, ref: Ref[Any]) -> int | None:
+        """The step a reference selects of a finished run: as it says, or the best by its metric.
+
+        A run that did not record its best, since nobody had asked for it, has evaluated all the
+        same.
+        """
+        made = self.artifact()
+        if ref.metric is None or not isinstance(made, TrainingCheckpoint):
+            return ref.step
+        recorded = best_step(made.metrics, ref.metric)
+        if recorded is not None:
+            return recorded
+        best = best_of(self.metrics(), ref.metric)
+        return None if best is None else best[1]
 
     def changed_records(self, *, read: bool = False) -> list[tuple[str, str]]:
         """What in the records of a finished run is not as it was at its end: which, and how.
@@ -239,19 +277,11 @@ class StageRun:
         Raises:
             IntegrityError: `artifact.json` or `stage.json` cannot be read.
         """
-        then = self.sealed_records()
+        then = self.artifact().records if self.is_complete else None
         if then is None:
             is_stripped = self.is_complete and self.record().is_of_sealed_run
             return [("artifact.json", "has lost its seal")] if is_stripped else []
         return list(find_changes(self.path, then, read=read))
-
-    def _artifact_document(self) -> dict[str, Any]:
-        path = self.path / "artifact.json"
-        document = read_document(path, ARTIFACT_SCHEMA)
-        has_seal = "seal" in document or "records" in document
-        if has_seal and not is_sealed({"schema": ARTIFACT_SCHEMA, **document}):
-            raise IntegrityError(f"{path} was changed after it was written")
-        return document
 
     def archive(self) -> None:
         """Put the folder aside, whole, so that the stage can be made again in its place."""
@@ -259,6 +289,7 @@ class StageRun:
         archive.mkdir(exist_ok=True)
         targets = (archive / f"{self.name}.{number}" for number in itertools.count(1))
         self.path.replace(next(target for target in targets if not target.exists()))
+        self._record = self._artifact = None
         files.fsync_folder(archive)
         files.fsync_folder(self.path.parent)
 
@@ -359,8 +390,9 @@ class ExperimentFolder:
         return [path for path in found if not path.name.startswith(".")]
 
     @property
-    def whole_cache_path(self) -> Path:
-        return self.runs_dir / ".whole.json"
+    def verified_path(self) -> Path:
+        """What `verify --fast` found whole and need not read again."""
+        return self.runs_dir / ".verified.json"
 
     def run(self, stage: str, fingerprint: str) -> StageRun:
         """The run folder of a stage with this fingerprint, whether it exists or not."""

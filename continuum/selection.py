@@ -23,7 +23,7 @@ from continuum.recipe import (
 from continuum.records import StageRecord
 from continuum.runs import StageRun
 from continuum.spelling import did_you_mean
-from continuum.stage import Forecast, select_checkpoint, selected_step
+from continuum.stage import Forecast
 
 ValueT = TypeVar("ValueT", int, str)
 
@@ -83,7 +83,7 @@ def select(
         run: Of the selected stage, as its record is; see `as_recorded`.
     """
     recorded = as_recorded(ref, record, fingerprints)
-    chosen = select_checkpoint(made, recorded, run)
+    chosen = run.select(recorded)
     return why_gone(recorded, made, run) if chosen is None else chosen
 
 
@@ -104,7 +104,7 @@ def best_problems_of(
 
 def why_gone(ref: Ref[Any], artifact: Artifact, run: StageRun) -> str:
     """Why a finished stage does not have the selected checkpoint."""
-    step, remedy = selected_step(artifact, ref, run), ""
+    step, remedy = run.selected_step(ref), ""
     if ref.metric is not None and isinstance(artifact, TrainingCheckpoint):
         if step is None:
             return (
@@ -114,7 +114,7 @@ def why_gone(ref: Ref[Any], artifact: Artifact, run: StageRun) -> str:
             f"; select one of these, as in {ref.stage}@step-{artifact.step}, or "
             f"`continuum run --rerun {ref.stage}` trains it again and keeps the best"
         )
-    steps = ", ".join(str(checkpoint.manifest.step) for checkpoint in run.checkpoints())
+    steps = ", ".join(str(checkpoint.step) for checkpoint in run.checkpoints())
     return (
         f"{ref!r}: {ref.stage} is complete and kept no checkpoint of step {step}"
         f"{' (the best)' if remedy else ''}; there are {steps}{remedy}"

@@ -11,15 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, TypedDict
 
 from continuum.architecture import Architecture
-from continuum.artifacts import (
-    COUNTS,
-    Artifact,
-    ArtifactT,
-    Checkpoint,
-    Corpus,
-    TrainingCheckpoint,
-)
-from continuum.best import best_of, best_step
+from continuum.artifacts import Artifact, ArtifactT, Checkpoint, Corpus
 from continuum.errors import IntegrityError
 from continuum.events import Report, Warned
 from continuum.fields import (
@@ -33,6 +25,7 @@ from continuum.fields import (
 )
 from continuum.problems import Problem
 from continuum.records import StageRecord
+from continuum.retention import Retention
 from continuum.runs import StageRun
 from continuum.seeds import complete_seeds
 
@@ -52,8 +45,6 @@ __all__ = [
     "Text",
     "TextPart",
     "runtime_field",
-    "select_checkpoint",
-    "selected_step",
     "with_one_spelling",
 ]
 
@@ -68,11 +59,8 @@ class DiskNeed:
     """Steps that are saved, besides the last, which is `saved.stop - 1`."""
     after: int = 0
     """The step it begins from."""
-    keep_last: int = 0
-    """How many of the newest stay; zero for a stage that saves no checkpoints."""
-    keep_every: int | None = None
-    """Those at multiples of this step stay."""
-    keeps_best: bool = False
+    retention: Retention | None = None
+    """Which of them stay; None for a stage that saves no checkpoints, whose output stays."""
 
 
 @dataclass(frozen=True)
@@ -418,43 +406,3 @@ class Stage(Spec):
     def forecast(self, inputs: Mapping[str, PlanInput], experiment_folder: Path) -> Forecast:
         """What the plan can say before the stage runs, from its inputs by reference."""
         return Forecast()
-
-
-def select_checkpoint(artifact: Artifact, ref: Ref[Any], run: StageRun) -> Artifact | None:
-    """The artifact a reference means: the run's own, or the checkpoint it selects.
-
-    None when the selected step is not there, or no evaluation gave a finite number.
-
-    Raises:
-        IntegrityError: a line of metrics.jsonl, which is asked for the best, is none.
-    """
-    if not isinstance(artifact, Checkpoint) or (ref.step is None and ref.metric is None):
-        return artifact
-    step = selected_step(artifact, ref, run)
-    for saved in run.checkpoints():
-        if saved.manifest.step == step:
-            return artifact.model_copy(
-                update={
-                    "path": saved.path,
-                    **{
-                        name: getattr(saved.manifest, name) for name in (*COUNTS, "files", "digest")
-                    },
-                    "data_read": saved.manifest.data_read,
-                    "metrics": saved.manifest.metrics,
-                }
-            )
-    return None
-
-
-def selected_step(artifact: Artifact, ref: Ref[Any], run: StageRun) -> int | None:
-    """The step a reference selects of a finished run: as it says, or the best by its metric.
-
-    A run that did not note its best, since nobody had asked for it, has evaluated all the same.
-    """
-    if ref.metric is None or not isinstance(artifact, TrainingCheckpoint):
-        return ref.step
-    noted = best_step(artifact.metrics, ref.metric)
-    if noted is not None:
-        return noted
-    best = best_of(run.metrics(), ref.metric)
-    return None if best is None else best[1]

@@ -26,7 +26,7 @@ from continuum.files import sha256_file
 from continuum.inputs import InputsProof
 from continuum.records import InputRecord, StageRecord
 from continuum.runs import StageRun
-from continuum.stage import Stage, StageContext, select_checkpoint
+from continuum.stage import Stage, StageContext
 from continuum.stages import distribution_of, rebuild_stage, stage_kinds
 from continuum.stopping import StopRequest, heed_signals, leaving_at_once
 
@@ -232,13 +232,12 @@ def _record_code(run: StageRun, stage: Stage, report: Report) -> None:
 
 def _find_input(run: StageRun, item: InputRecord, ref: Any) -> Artifact:
     source = StageRun(run.path.parent / item.run)
-    artifact = source.artifact()
     if ref is not None and ref.metric is not None:
         ref = Ref(f"{ref.stage}@step-{item.step}")  # The best was found when the plan was made.
-    selected = select_checkpoint(artifact, ref, source) if ref is not None else artifact
+    selected = source.select(ref) if ref is not None else source.artifact()
     if selected is None:
         raise IntegrityError(f"{item.ref}: the selected checkpoint is gone from {source.path}")
-    is_resealed = item.seal is not None and source.seal() != item.seal
+    is_resealed = item.seal is not None and source.artifact().seal != item.seal
     if selected.digest != item.digest or is_resealed:
         raise IntegrityError(f"{item.ref}: {source.path} was replaced since the plan was made")
     return selected

@@ -5,8 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from continuum.sealed_records import read_records
-from continuum.seals import sealed
+from continuum.records import records_beside, sealed
 
 Edit = Callable[[dict[str, Any]], object]
 
@@ -25,7 +24,7 @@ def seal_anew(run: Path) -> None:
     for manifest in run.glob("checkpoints/step-*/manifest.json"):
         manifest.write_text(json.dumps(sealed(json.loads(manifest.read_text()))), encoding="utf-8")
     document = json.loads((run / "artifact.json").read_text(encoding="utf-8"))
-    document["records"] = read_records(run).model_dump(mode="json")
+    document["records"] = records_beside(run).model_dump(mode="json")
     (run / "artifact.json").write_text(json.dumps(sealed(document)), encoding="utf-8")
 
 

@@ -11,11 +11,10 @@ import pytest
 
 from continuum.artifacts import Artifact
 from continuum.changes import Change
-from continuum.digest_cache import DigestCache
 from continuum.errors import ContinuumError, IntegrityError
 from continuum.events import Event, Trained
 from continuum.executor import run_experiment
-from continuum.files import hash_tree
+from continuum.files import DigestCache, hash_tree
 from continuum.inputs import ProvedFiles
 from continuum.launchers.local import InProcessLauncher
 from continuum.plan import Plan

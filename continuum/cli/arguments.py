@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from continuum.digest_cache import DigestCache
 from continuum.errors import PreflightError, UsageError
+from continuum.files import DigestCache
 from continuum.plan import NOTHING_MORE, Plan, PlannedStage, Request
 from continuum.planner import make_plan
 from continuum.runs import ExperimentFolder

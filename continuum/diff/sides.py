@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from continuum.digest_cache import DigestCache
 from continuum.errors import UsageError
+from continuum.files import DigestCache
 from continuum.git import GitError, run_git
 from continuum.lint import diagnose
 from continuum.plan import Plan

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,106 +11,21 @@ from continuum.artifacts import (
     Artifact,
     Checkpoint,
     Corpus,
-    CorpusItem,
-    DataPosition,
     TokenizedDataset,
     TrainingCheckpoint,
+    best_of,
+    best_step,
 )
-from continuum.best import best_of, best_step
 from continuum.errors import IntegrityError
 from continuum.files import write_json
 from continuum.lineage.graph import Edge, Graph, Node
 from continuum.plan import Plan, PlannedStage
-from continuum.records import CheckpointManifest, InputRecord, SavedCheckpoint, StageRecord
+from continuum.records import InputRecord, StageRecord
 from continuum.runs import ExperimentFolder, StageRun
 
 SCHEMA = "continuum.lineage/1"
-
-
-def build_graph(folder: ExperimentFolder, plan: Plan) -> Graph:
-    """Read every record below the folder into one graph."""
-    return _graph_of(folder.runs(), plan)
-
-
-def build_ancestry(plan: Plan) -> Graph:
-    """The graph of what the experiment leads to now and of all it came from, and no other run."""
-    waiting = [planned.run for planned in plan if planned.run.is_begun]
-    found: dict[str, StageRun] = {}
-    while waiting:
-        run = waiting.pop()
-        if run.name not in found:
-            found[run.name] = run
-            record = _record_of(run)
-            used = record.inputs if record is not None else ()
-            waiting += (StageRun(run.path.parent / item.run) for item in used)
-    return _graph_of([found[name] for name in sorted(found)], plan)
-
-
-def _graph_of(runs: Iterable[StageRun], plan: Plan) -> Graph:
-    current = {planned.run.name: planned for planned in plan}
-    nodes: dict[str, Node] = {}
-    read: dict[str, _RunRead] = {}
-    for run in runs:
-        try:
-            record, artifact = _whole(run)
-            checkpoints = run.checkpoints()
-        except IntegrityError as error:
-            node = _damaged(run, str(error), is_current=run.name in current)
-            nodes[node.id] = node
-        else:
-            made = _nodes_of(run, record, checkpoints, artifact, current.get(run.name))
-            nodes |= {node.id: node for node in made}
-            read[run.name] = _RunRead.of(run, record, checkpoints, artifact)
-    nodes = _with_epochs(nodes)
-    edges = {edge for run in read.values() for edge in _edges_of(run, read)}
-    return Graph(
-        experiment=plan.experiment.name,
-        nodes=tuple(nodes[key] for key in sorted(nodes)),
-        edges=tuple(
-            sorted(
-                (e for e in edges if e.source in nodes and e.target in nodes),
-                key=lambda e: (e.source, e.relation, e.target),
-            )
-        ),
-    )
-
-
-@dataclass(frozen=True)
-class _RunRead:
-    """What the edges of a run need: small, since a folder may have 100,000 checkpoints."""
-
-    name: str
-    checkpoints: Sequence[tuple[str, str]]
-    """The digest of each and the identity of its node, oldest first."""
-    artifact: str | None
-    """Of what else it made."""
-    is_model: bool
-    """Whether that is one."""
-    sources: Sequence[str]
-    inputs: Sequence[InputRecord]
-
-    @staticmethod
-    def of(
-        run: StageRun,
-        record: StageRecord,
-        checkpoints: Sequence[SavedCheckpoint],
-        artifact: Artifact | None,
-    ) -> "_RunRead":
-        is_other = artifact is not None and not isinstance(artifact, TrainingCheckpoint)
-        items = artifact.items if isinstance(artifact, Corpus) else ()
-        return _RunRead(
-            name=run.name,
-            checkpoints=[(c.manifest.digest, _checkpoint_id(run, c)) for c in checkpoints],
-            artifact=run.name if is_other else None,
-            is_model=isinstance(artifact, Checkpoint),
-            sources=[_source_id(run, item) for item in items],
-            inputs=record.inputs,
-        )
-
-    def input_id(self, digest: str) -> tuple[str, bool]:
-        """The node that another run used, and whether it is a model."""
-        chosen = next((node_id for own, node_id in self.checkpoints if own == digest), None)
-        return (self.name, self.is_model) if chosen is None else (chosen, True)
+FACTS = ("step", "tokens_seen", "metrics", "world_size", "repo", "commit", "num_ids", "backend")
+"""Fields of artifacts that are told as they are, where an artifact has them."""
 
 
 def write_lineage(folder: ExperimentFolder, plan: Plan) -> None:
@@ -126,70 +42,181 @@ def _read(path: Path) -> Any:
         return None
 
 
+def build_graph(folder: ExperimentFolder, plan: Plan) -> Graph:
+    """Read every record below the folder into one graph."""
+    return _graph_of(folder.runs(), plan)
+
+
+def build_ancestry(plan: Plan) -> Graph:
+    """The graph of what the experiment leads to now and of all it came from, and no other run."""
+    waiting = [planned.run for planned in plan if planned.run.is_begun]
+    found: dict[str, StageRun] = {}
+    while waiting:
+        run = waiting.pop()
+        if run.name not in found:
+            found[run.name] = run
+            with suppress(IntegrityError):  # a folder that is not ours is no part of the ancestry
+                waiting += (StageRun(run.path.parent / it.run) for it in run.record().inputs)
+    return _graph_of([found[name] for name in sorted(found)], plan)
+
+
+@dataclass(frozen=True)
+class _Made:
+    """What the edges of a run need: small, since a folder may have 100,000 checkpoints."""
+
+    ids: Mapping[str, str]
+    """The node of each thing the run made, by its digest, checkpoints oldest first."""
+    is_model: bool
+    """Whether these are models."""
+    sources: Sequence[str]
+    inputs: Sequence[InputRecord]
+
+
+def _graph_of(runs: Iterable[StageRun], plan: Plan) -> Graph:
+    current = {planned.run.name: planned for planned in plan}
+    nodes: dict[str, Node] = {}
+    made: dict[str, _Made] = {}
+    for run in runs:
+        planned = current.get(run.name)
+        try:
+            for name, how in run.changed_records():
+                raise IntegrityError(f"{run.path / name} {how}")
+            record, artifacts = run.record(), run.artifacts()
+        except IntegrityError as error:
+            facts = {"damage": str(error).replace(f"{run.experiment_folder}/", "")}
+            node = _run_node(run, run.stage_name, facts, is_current=planned is not None)
+            nodes[node.id] = node
+        else:
+            # A run goes by the name that its stage has now, if it has one.
+            name = planned.name if planned is not None else record.name
+            found = [*_nodes_of(run, name, record, artifacts, planned)]
+            nodes |= {node.id: node for node in found}
+            made[run.name] = _Made(
+                ids={it.digest: _id_of(run, it) for it in artifacts},
+                is_model=any(isinstance(it, Checkpoint) for it in artifacts),
+                sources=[node.id for node in found if node.type == "source"],
+                inputs=record.inputs,
+            )
+    edges = {edge for name in made for edge in _edges_of(name, made)}
+    whole = (edge for edge in edges if edge.source in nodes and edge.target in nodes)
+    nodes = _with_epochs(nodes)
+    return Graph(
+        experiment=plan.experiment.name,
+        nodes=tuple(nodes[key] for key in sorted(nodes)),
+        edges=tuple(sorted(whole, key=lambda edge: (edge.source, edge.relation, edge.target))),
+    )
+
+
 def _nodes_of(
     run: StageRun,
+    stage: str,
     record: StageRecord,
-    checkpoints: Sequence[SavedCheckpoint],
-    artifact: Artifact | None,
+    artifacts: Sequence[Artifact],
     planned: PlannedStage | None,
 ) -> Iterator[Node]:
-    """The nodes of a run, which go by the name that its stage has now, if it has one."""
+    """A run, what it made, and the sources of a corpus."""
+    path, is_current = f"runs/{run.name}", planned is not None
+    yield _run_node(run, stage, _run_facts(run, record), is_current=is_current)
+    final = run.artifact() if run.is_complete else None
+    best = _best_steps(run, record, final, planned)
+    for artifact in artifacts:
+        facts = _facts(artifact)
+        if isinstance(artifact, TrainingCheckpoint):
+            facts["is_final"] = final is not None and artifact.digest == final.digest
+            best_by = [metric for metric, step in best.items() if step == artifact.step]
+            facts |= {"best_by": best_by} if best_by else {}
+        yield Node(
+            id=_id_of(run, artifact),
+            type=type(artifact).noun,
+            stage=stage,
+            sha256=artifact.digest,
+            path=f"{path}/{artifact.path.relative_to(run.path).as_posix()}",
+            is_current=is_current,
+            facts=facts,
+        )
+        for item in artifact.items if isinstance(artifact, Corpus) else ():
+            yield Node(
+                id=f"{run.name}/{item.file}",
+                type="source",
+                stage=stage,
+                sha256=item.sha256,
+                path=f"{path}/output/{item.file}",
+                is_current=is_current,
+                facts={"source": item.source, "size_bytes": item.size_bytes},
+            )
+
+
+def _run_node(run: StageRun, stage: str, facts: dict[str, Any], *, is_current: bool) -> Node:
     path = f"runs/{run.name}"
-    name = planned.name if planned is not None else record.name
-    common: dict[str, Any] = {"stage": name, "is_current": planned is not None}
-    best = _best_steps(run, record, artifact, planned)
-    yield Node(id=f"run:{run.name}", type="run", path=path, facts=_run_facts(run, record), **common)
-    for saved in checkpoints:
-        is_final = isinstance(artifact, Checkpoint) and saved.manifest.step == artifact.step
-        yield Node(
-            id=_checkpoint_id(run, saved),
-            type=TrainingCheckpoint.noun,
-            sha256=saved.manifest.digest,
-            path=f"{path}/checkpoints/{saved.path.name}",
-            facts={
-                **_checkpoint_facts(saved),
-                "is_final": is_final,
-                **_best_facts(saved, best),
-            },
-            **common,
-        )
-    if artifact is None or isinstance(artifact, TrainingCheckpoint):
-        return
-    yield Node(
-        id=run.name,
-        type=type(artifact).noun,
-        sha256=artifact.digest,
-        path=f"{path}/{artifact.path.relative_to(run.path).as_posix()}",
-        facts=_artifact_facts(artifact),
-        **common,
+    return Node(
+        id=f"run:{run.name}", type="run", stage=stage, path=path, is_current=is_current, facts=facts
     )
-    for item in artifact.items if isinstance(artifact, Corpus) else ():
-        yield Node(
-            id=_source_id(run, item),
-            type="source",
-            sha256=item.sha256,
-            path=f"{path}/output/{item.file}",
-            facts={"source": item.source, "size_bytes": item.size_bytes},
-            **common,
-        )
 
 
-def _edges_of(run: _RunRead, read: Mapping[str, _RunRead]) -> Iterator[Edge]:
+def _id_of(run: StageRun, artifact: Artifact) -> str:
+    if isinstance(artifact, TrainingCheckpoint):
+        return f"{run.name}@step-{artifact.step}"
+    return run.name
+
+
+def _run_facts(run: StageRun, record: StageRecord) -> dict[str, Any]:
+    resolved = run.resolved()
+    return {
+        "kind": record.kind,
+        "fingerprint": record.fingerprint,
+        "num_attempts": run.num_attempts,
+        "is_complete": run.is_complete,
+        "git": record.provenance.get("git"),
+        "versions": record.provenance.get("versions", {}),
+        "device": resolved.get("device"),
+        "precision": resolved.get("precision"),
+        **({"leaks": record.leaks} if record.leaks else {}),
+    }
+
+
+def _facts(artifact: Artifact) -> dict[str, Any]:
+    """What is told of an artifact beside its digest and its path."""
+    facts = {name: getattr(artifact, name, None) for name in FACTS}
+    if isinstance(artifact, Checkpoint):
+        total, is_known = artifact.tokens_total, artifact.has_known_total
+        facts["tokens_total"] = total if is_known else {"at_least": total}
+        if artifact.skipped_steps:
+            facts["skipped_steps"] = artifact.skipped_steps
+            facts["skipped_tokens"] = artifact.skipped_tokens or 0
+        if artifact.data_read is not None:
+            facts["data_read"] = {key: it.model_dump() for key, it in artifact.data_read.items()}
+    if not isinstance(artifact, TrainingCheckpoint):
+        facts["summary"] = artifact.summary()
+    return {name: value for name, value in facts.items() if value is not None}
+
+
+def _best_steps(
+    run: StageRun, record: StageRecord, final: Artifact | None, planned: PlannedStage | None
+) -> dict[str, int | None]:
+    """Of a finished run: the step that `@best` selects, by each metric that one has asked for."""
+    if not isinstance(final, TrainingCheckpoint):
+        return {}
+    found = {metric: best_step(final.metrics, metric) for metric in record.best_metrics}
+    since = set(planned.best_metrics) - found.keys() if planned is not None else set()
+    for metric in sorted(since):
+        best = best_of(run.metrics(), metric)
+        found[metric] = best_step(final.metrics, metric) or (best[1] if best else None)
+    return found
+
+
+def _edges_of(name: str, made: Mapping[str, _Made]) -> Iterator[Edge]:
     """The edges of one run; an input whose run cannot be read has none."""
-    run_id = f"run:{run.name}"
-    made = [node_id for _, node_id in run.checkpoints]
-    made += [run.artifact] if run.artifact else []
-    for source in run.sources:
+    own, run_id = made[name], f"run:{name}"
+    for source in own.sources:
         yield Edge(source=run_id, relation="used", target=source)
-    for node_id in made:
+    for node_id in own.ids.values():
         yield Edge(source=run_id, relation="generated", target=node_id)
-    for used in run.inputs:
-        if used.run not in read:
-            continue
-        parent_id, is_model = read[used.run].input_id(used.digest)
-        yield Edge(source=run_id, relation="used", target=parent_id)
-        if is_model:
-            for node_id in made:
+    for used in own.inputs:
+        if used.run in made:
+            parent = made[used.run]
+            parent_id = parent.ids.get(used.digest, used.run)
+            yield Edge(source=run_id, relation="used", target=parent_id)
+            for node_id in own.ids.values() if parent.is_model else ():
                 yield Edge(source=node_id, relation="derived", target=parent_id)
 
 
@@ -210,121 +237,3 @@ def _with_epochs(nodes: Mapping[str, Node]) -> dict[str, Node]:
             }
             found[key] = node.model_copy(update={"facts": {**node.facts, "epochs": epochs}})
     return found
-
-
-def _data_read(read: Mapping[str, DataPosition] | None) -> dict[str, Any]:
-    """Where training stands in each dataset, if that is known."""
-    if read is None:
-        return {}
-    return {"data_read": {digest: position.model_dump() for digest, position in read.items()}}
-
-
-def _record_of(run: StageRun) -> StageRecord | None:
-    """The run's record; None for a folder that is not ours and so no part of the ancestry."""
-    try:
-        return run.record()
-    except IntegrityError:
-        return None
-
-
-def _whole(run: StageRun) -> tuple[StageRecord, Artifact | None]:
-    """The run's record and what it made, if anything yet.
-
-    Raises:
-        IntegrityError: a record is not as it was written, so that nothing in it is to be believed.
-    """
-    record, artifact = run.record(), run.artifact() if run.is_complete else None
-    for name, how in run.changed_records():
-        raise IntegrityError(f"{run.path / name} {how}")
-    return record, artifact
-
-
-def _damaged(run: StageRun, problem: str, *, is_current: bool) -> Node:
-    """What can be said of a run whose records are not as they were written."""
-    return Node(
-        id=f"run:{run.name}",
-        type="run",
-        stage=run.stage_name,
-        path=f"runs/{run.name}",
-        is_current=is_current,
-        facts={"damage": problem.replace(f"{run.experiment_folder}/", "")},
-    )
-
-
-def _checkpoint_id(run: StageRun, saved: SavedCheckpoint) -> str:
-    return f"{run.name}@step-{saved.manifest.step}"
-
-
-def _source_id(run: StageRun, item: CorpusItem) -> str:
-    return f"{run.name}/{item.file}"
-
-
-def _run_facts(run: StageRun, record: StageRecord) -> dict[str, Any]:
-    resolved = run.resolved()
-    return {
-        "kind": record.kind,
-        "fingerprint": record.fingerprint,
-        "num_attempts": run.num_attempts,
-        "is_complete": run.is_complete,
-        "git": record.provenance.get("git"),
-        "versions": record.provenance.get("versions", {}),
-        "device": resolved.get("device"),
-        "precision": resolved.get("precision"),
-        **({"leaks": record.leaks} if record.leaks else {}),
-    }
-
-
-def _checkpoint_facts(saved: SavedCheckpoint) -> dict[str, Any]:
-    manifest = saved.manifest
-    return {
-        "step": manifest.step,
-        "tokens_seen": manifest.tokens_seen,
-        "tokens_total": _total(manifest.tokens_total, is_known=manifest.tokens_total_known),
-        **_skipped(manifest),
-        "metrics": manifest.metrics,
-        "world_size": manifest.world_size,
-        **_data_read(manifest.data_read),
-    }
-
-
-def _total(tokens: int, *, is_known: bool) -> int | dict[str, int]:
-    """Training tokens of an ancestry, as JSON."""
-    return tokens if is_known else {"at_least": tokens}
-
-
-def _skipped(model: CheckpointManifest | Checkpoint) -> dict[str, int]:
-    """Steps that were not taken and their tokens, where there are any."""
-    if not model.skipped_steps:
-        return {}
-    return {"skipped_steps": model.skipped_steps, "skipped_tokens": model.skipped_tokens or 0}
-
-
-def _best_steps(
-    run: StageRun, record: StageRecord, artifact: Artifact | None, planned: PlannedStage | None
-) -> dict[str, int | None]:
-    """Of a finished run: the step that `@best` selects, by each metric that one has asked for."""
-    if not isinstance(artifact, TrainingCheckpoint):
-        return {}
-    found = {metric: best_step(artifact.metrics, metric) for metric in record.best_metrics}
-    since = set(planned.best_metrics) - found.keys() if planned is not None else set()
-    for metric in sorted(since):
-        best = best_of(run.metrics(), metric)
-        found[metric] = best_step(artifact.metrics, metric) or (best[1] if best else None)
-    return found
-
-
-def _best_facts(saved: SavedCheckpoint, best: Mapping[str, int | None]) -> dict[str, Any]:
-    """By which metrics a finished run's checkpoint is the one that `@best` selects."""
-    best_by = [metric for metric, step in best.items() if step == saved.manifest.step]
-    return {"best_by": best_by} if best_by else {}
-
-
-def _artifact_facts(artifact: Artifact) -> dict[str, Any]:
-    wanted = ("step", "tokens_seen", "tokens_total", "repo", "commit", "num_ids", "backend")
-    facts = {name: getattr(artifact, name) for name in wanted if hasattr(artifact, name)}
-    if isinstance(artifact, Checkpoint):
-        total = _total(artifact.tokens_total, is_known=artifact.has_known_total)
-        facts |= {"tokens_total": total, **_skipped(artifact)}
-    facts |= {"summary": artifact.summary()}
-    facts |= _data_read(artifact.data_read) if isinstance(artifact, Checkpoint) else {}
-    return {name: value for name, value in facts.items() if value is not None}

@@ -1,21 +1,38 @@
-"""Hold every file of an experiment folder against its record, and every record against the others.
+"""Verify the checksums of all files of an experiment folder, and every record against the others.
 
-`--fast` compares presence, sizes and seals; in full every byte is hashed again. Nothing of what is
-looked at is changed. Runs are looked at one by one, on all cores. What one run, or the lock,
-recorded of another is compared at the end.
+`--fast` compares presence, sizes and seals; else every byte is hashed again. Runs are looked at one
+by one, on all cores; what one run, or the lock, recorded of another is compared at the end. In a
+large folder, `--fast` remembers the runs that it found whole by the stamps of their files (inode,
+size and times, as Git's index does) and does not read them again. Nothing else is written.
 """
 
-from collections.abc import Iterator, Mapping
+import hashlib
+import json
+import marshal
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
+from typing import Any, NamedTuple
 
+from pydantic_core import from_json
+
+from continuum.artifacts import Artifact
 from continuum.errors import IntegrityError
-from continuum.files import sha256_file
-from continuum.lineage.look import CHANGED, look_at
-from continuum.lineage.spread import spread
-from continuum.lineage.whole import Finished, UsedInput, WholeCache
+from continuum.files import SETTLED_S, find_damage, sha256_file, tree_digest, write_text
 from continuum.lock import LockedStage, read_lock
+from continuum.processors import num_processors
+from continuum.records import CHANGED, StageRecord, find_other_seals, read_artifact
 from continuum.runs import ExperimentFolder, StageRun
+
+MANY = 500
+"""Runs of a folder from which on several processes, and remembering, pay."""
+SCHEMA = "continuum.verified/1"
 
 
 @dataclass(frozen=True)
@@ -44,6 +61,44 @@ class Verified:
     """Finished runs of an earlier release: their files are compared with their records alone."""
 
 
+class UsedInput(NamedTuple):
+    """What a finished run recorded of another."""
+
+    ref: str
+    run: str
+    digest: str
+    seal: str | None
+
+
+class Finished(NamedTuple):
+    """What a finished run says that others recorded too."""
+
+    digest: str
+    fingerprint: str
+    made_at: str
+    seal: str | None
+    replaces: Sequence[str]
+    inputs: Sequence[UsedInput]
+
+
+class Look(NamedTuple):
+    """What was found in one run; small, as it is sent between processes."""
+
+    num_checkpoints: int
+    num_bytes: int
+    finished: Finished | None
+    """None while the run has not finished, or where its records cannot be read."""
+    stamp: str | None
+    """Of all its files, if it is whole and may be remembered."""
+    names: tuple[str, ...] = ()
+    """All these files and their folders."""
+    problems: Sequence[tuple[str, str]] = ()
+    """What is not as recorded, and how: `("artifact", "x.txt is missing")`."""
+
+
+NOTHING = Look(0, 0, None, None)
+
+
 def verify_folder(folder: ExperimentFolder, *, fast: bool) -> Verified:
     """Verify all runs of a folder, finished or not, current or not.
 
@@ -52,29 +107,195 @@ def verify_folder(folder: ExperimentFolder, *, fast: bool) -> Verified:
     """
     lock = read_lock(folder.pins_path)
     runs = folder.runs()
-    cache = WholeCache(folder.whole_cache_path if fast else None)
-    looks = spread(lambda run: look_at(run, cache.of(run.name), is_fast=fast), runs)
-    cache.save({run.name: look.whole for run, look in zip(runs, looks, strict=True)})
-    done = {run.name: look.finished for run, look in zip(runs, looks, strict=True)}
+    known = _remembered(folder.verified_path) if fast else {}
+    looks = dict(_look_at_all(runs, known, fast=fast))
+    if fast and len(runs) >= MANY:
+        whole = {name for name, look in looks.items() if look.stamp is not None}
+        if whole != known.keys() or any(looks[name] is not known[name] for name in whole):
+            _remember(folder.verified_path, looks)
+    done = {name: look.finished for name, look in looks.items()}
     witnesses = _Witnesses(folder.runs_dir, done)
     witnesses.hear_the_lock(lock.stages if lock is not None else {})
     witnesses.hear_the_runs()
-    wrong = {run.name for run, look in zip(runs, looks, strict=True) if look.problems}
-    wrong |= {finding.run for finding in witnesses.findings}
+    findings = [Finding(name, *it) for name, look in looks.items() for it in look.problems]
+    findings += witnesses.findings
+    wrong = {finding.run for finding in findings}
     sound = {name: it for name, it in done.items() if it is not None and name not in wrong}
     return Verified(
-        len(runs),
-        sum(look.num_checkpoints for look in looks),
-        sum(look.num_bytes for look in looks),
-        (
-            *(Finding(run.name, *told) for run, look in zip(runs, looks, strict=True)
-              for told in look.problems),
-            *witnesses.findings,
-            *_environment_findings(folder),
-        ),
-        tuple(n for n, it in sound.items() if it.seal and n not in witnesses.proved),
-        tuple(n for n, it in sound.items() if not it.seal),
-    )  # fmt: skip
+        num_runs=len(runs),
+        num_checkpoints=sum(look.num_checkpoints for look in looks.values()),
+        num_bytes=sum(look.num_bytes for look in looks.values()),
+        findings=(*findings, *_environment_findings(folder)),
+        not_proved=tuple(n for n, it in sound.items() if it.seal and n not in witnesses.proved),
+        not_sealed=tuple(n for n, it in sound.items() if not it.seal),
+    )
+
+
+def _look_at_all(
+    runs: list[StageRun], known: Mapping[str, Look], *, fast: bool
+) -> Iterator[tuple[str, Look]]:
+    """A look at each run by its name, on all processors if there are many.
+
+    Where the system cannot fork, has one processor, or kills a process, the work is done here.
+    """
+    before = [known.get(run.name, NOTHING) for run in runs]
+    stamps, names = [it.stamp for it in before], [it.names for it in before]
+    work = ([str(run.path) for run in runs], stamps, names, repeat(fast))
+    num_processes = num_processors()
+    can_fork = "fork" in multiprocessing.get_all_start_methods()
+    if len(runs) < MANY or num_processes == 1 or not can_fork:
+        looks = list(map(_look, *work))
+    else:
+        from concurrent.futures.process import BrokenProcessPool, ProcessPoolExecutor
+
+        # The process that asked for the work ends it.
+        ignoring = (signal.signal, (signal.SIGINT, signal.SIG_IGN))
+        context = multiprocessing.get_context("fork")
+        try:
+            with ProcessPoolExecutor(num_processes, context, *ignoring) as pool:
+                share = -(-len(runs) // num_processes)
+                looks = list(pool.map(_look, *work, chunksize=share))
+        except BrokenProcessPool:
+            looks = list(map(_look, *work))
+    for run, look in zip(runs, looks, strict=True):
+        yield run.name, known[run.name] if look is None else look
+
+
+def _look(path: str, known: str | None, names: tuple[str, ...], fast: bool) -> Look | None:
+    """Everything that can be said of a run without looking at another.
+
+    Args:
+        path: The run folder's.
+        known: Its stamp when it was whole; None is returned while it has that.
+        names: What that stamp is of.
+        fast: Whether sizes are enough; else every byte is read.
+    """
+    if known is not None and _stamp_of(path, names) == known:
+        return None
+    names = _names_below(path) if fast else ()
+    seen = _stamp_of(path, names) if fast else None
+    look = _RunLook(StageRun(Path(path)), fast=fast)
+    done = look.finished()
+    remembered = None if look.problems else seen
+    return Look(look.num_checkpoints, look.num_bytes, done, remembered, names, look.problems)
+
+
+class _RunLook:
+    """One look at one run, and what it has found so far."""
+
+    def __init__(self, run: StageRun, *, fast: bool) -> None:
+        self.problems: list[tuple[str, str]] = []
+        self.num_bytes = 0
+        names = run.checkpoint_names()
+        self.num_checkpoints = len(names)
+        self._run, self._fast = run, fast
+        checkpoints = {name: self._artifact(name, run.checkpoints_dir / name) for name in names}
+        self._seals = {name: it.seal or "" for name, it in checkpoints.items() if it is not None}
+
+    def finished(self) -> Finished | None:
+        """Look at the records and, once there is one, at what the run made."""
+        artifact = self._artifact("artifact", self._run.path) if self._run.is_complete else None
+        record = self._record()
+        if artifact is None or record is None:
+            return None
+        self.problems += self._run.changed_records(read=not self._fast)
+        if artifact.records is not None:
+            self.problems += find_other_seals(artifact.records, self._seals)
+        used = [UsedInput(it.ref, it.run, it.digest, it.seal) for it in record.inputs]
+        made_at, replaces = record.made_at, record.replaces
+        return Finished(artifact.digest, record.fingerprint, made_at, artifact.seal, replaces, used)
+
+    def _artifact(self, what: str, folder: Path) -> Artifact | None:
+        """What a run or a checkpoint's folder holds; None where its record is not whole."""
+        try:
+            artifact = read_artifact(folder)
+        except IntegrityError as error:
+            self._tell(what, [str(error).splitlines()[0].replace(f"{folder}/", "")])
+            return None
+        self.num_bytes += sum(file.size_bytes for file in artifact.files)
+        self._tell(what, find_damage(artifact.path, artifact.files, read=not self._fast))
+        if tree_digest(artifact.files) == artifact.digest:
+            return artifact
+        self._tell(what, [f"artifact.json {CHANGED}"])
+        return None
+
+    def _record(self) -> StageRecord | None:
+        """The run's record; None where it is not whole."""
+        try:
+            record = self._run.record()
+        except IntegrityError as error:
+            message = str(error).splitlines()[0]
+            self._tell("stage.json", [message.replace(f"{self._run.path}/", "")])
+            return None
+        parts = (it.get("file") for it in record.provenance.values() if isinstance(it, dict))
+        folder = self._run.experiment_folder
+        missing = [it for it in parts if it is not None and not (folder / it).is_file()]
+        self._tell("stage.json", (f"names {it}, which is missing" for it in missing))
+        return record
+
+    def _tell(self, what: str, problems: Iterable[str]) -> None:
+        self.problems += ((what, problem) for problem in problems)
+
+
+def _names_below(folder: str) -> tuple[str, ...]:
+    """All folders and files of a tree, itself included."""
+    found = []
+    for top, _, files in os.walk(folder):
+        found += [top[len(folder) :], *(f"{top[len(folder) :]}/{name}" for name in files)]
+    return tuple(found)
+
+
+def _stamp_of(folder: str, names: Iterable[str]) -> str | None:
+    """One stamp for a tree; None if something is gone or changed so lately that it may again.
+
+    Any change of a file, of its size and times included, moves its ctime, and any new name that of
+    its folder.
+    """
+    try:
+        found = [(it.st_ino, it.st_ctime) for it in (os.stat(folder + name) for name in names)]  # noqa: PTH116
+    except OSError:
+        return None
+    if time.time() - max(ctime for _, ctime in found) < SETTLED_S:
+        return None
+    return hashlib.sha256(marshal.dumps(found, 2)).hexdigest()
+
+
+def _remembered(path: Path) -> dict[str, Look]:
+    """What was found whole before, by the names of the runs."""
+    try:
+        document = from_json(path.read_bytes())
+        if document["schema"] != SCHEMA:
+            return {}
+        trees = [tuple(names) for names in document["trees"]]
+        return {
+            name: Look(num_checkpoints, num_bytes, _finished(finished), stamp, trees[tree])
+            for name, (num_checkpoints, num_bytes, finished, stamp, tree) in document[
+                "runs"
+            ].items()
+        }
+    except (OSError, ValueError, TypeError, KeyError, IndexError):
+        return {}  # A cache: what cannot be read is looked at again.
+
+
+def _finished(fields: list[Any] | None) -> Finished | None:
+    if fields is None:
+        return None
+    digest, fingerprint, made_at, seal, replaces, inputs = fields
+    used = [UsedInput(*it) for it in inputs]
+    return Finished(digest, fingerprint, made_at, seal, replaces, used)
+
+
+def _remember(path: Path, looks: Mapping[str, Look]) -> None:
+    """Remember what is whole; a folder that may not be written is left as it is."""
+    trees: dict[tuple[str, ...], int] = {}  # most are alike
+    runs = {
+        name: [*look[:4], trees.setdefault(look.names, len(trees))]
+        for name, look in looks.items()
+        if look.stamp is not None
+    }
+    document: dict[str, Any] = {"schema": SCHEMA, "trees": list(trees), "runs": runs}
+    with suppress(OSError):
+        write_text(path, json.dumps(document, separators=(",", ":")))
 
 
 def _environment_findings(folder: ExperimentFolder) -> Iterator[Finding]:
@@ -140,4 +361,4 @@ class _Witnesses:
             saved = StageRun(self._runs_dir / used.run).checkpoints()
         except IntegrityError:  # found and told already
             return {used.digest}
-        return {checkpoint.manifest.digest for checkpoint in saved}
+        return {checkpoint.digest for checkpoint in saved}

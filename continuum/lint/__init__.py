@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from continuum.digest_cache import DigestCache
+from continuum.files import DigestCache
 from continuum.lint import data, document, secrets, training  # noqa: F401 - they hold the rules
 from continuum.lint.codes import PLAN_CODES
 from continuum.lint.rules import RULES, LintContext

@@ -9,19 +9,19 @@ import os
 import shutil
 import tempfile
 import threading
-from collections import deque
 from collections.abc import Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 from continuum.figures import format_bytes
 from continuum.problems import Problem
-from continuum.recipe import Recipe, intervals_of
+from continuum.recipe import Recipe, intervals_of, retention_of
+from continuum.retention import Retention
 from continuum.runs import StageRun
 from continuum.stage import DiskNeed, Facts, Forecast
 
-MAX_SIMULATED = 20_000
-"""Checkpoints of a run up to which retention is played through; beyond, it is bounded."""
+MAX_LISTED = 20_000
+"""Checkpoints of a run up to which those that stay are counted; beyond, their number is bounded."""
 TEMPORARY_BYTES = 1 << 20
 """For the sockets and small files of worker processes."""
 COMPILE_BYTES = 50 << 20
@@ -88,21 +88,23 @@ class DiskBudget:
 
 def held(need: DiskNeed, selected: Collection[int] = ()) -> tuple[int, int]:
     """How many things lie in the run folder: at most at once, and at the end."""
-    last = need.saved.stop - 1
-    if len(need.saved) > MAX_SIMULATED:
-        multiples = last // need.keep_every if need.keep_every else 0
-        most = multiples + need.keep_last + need.keeps_best + len(selected)
+    if need.retention is None:
+        return 1, 1
+    retention, last = need.retention, need.saved.stop - 1
+    keeps_best = retention.keep_best is not None
+    if len(need.saved) > MAX_LISTED:
+        for_good = last // retention.keep_every if retention.keep_every else 0
+        most = for_good + retention.keep_last + keeps_best + len(selected)
         return most + 1, most
+    retention = replace(retention, keep_steps=frozenset(selected))
     chosen = {step for step in selected if need.after < step <= last}
-    most = kept = after = 0
-    passing: deque[bool] = deque(maxlen=need.keep_last)
-    for number, step in enumerate(sorted({*need.saved, *chosen, last}), start=1):
-        most = max(most, after + 1)
-        is_kept = step in chosen or (need.keep_every is not None and step % need.keep_every == 0)
-        kept += is_kept
-        passing.append(not is_kept)
-        after = min(number, kept + sum(passing) + need.keeps_best)
-    return most, after
+    steps = sorted({*need.saved, *chosen, last})
+
+    def kept_of(steps: list[int]) -> int:
+        return min(len(steps), len(retention.keeps(steps)) + keeps_best)
+
+    # Ever more are kept, so most lie there while the last is written beside those before it.
+    return kept_of(steps[:-1]) + 1, kept_of(steps)
 
 
 def checkpoints_need(
@@ -112,19 +114,13 @@ def checkpoints_need(
     policy = recipe.runtime.checkpoint
     if num_steps is None or num_steps <= start_step:
         always = range(1, policy.keep_last + 2)
-        return DiskNeed(checkpoint_bytes, always, keep_last=policy.keep_last)
-    intervals = intervals_of(recipe, num_steps)
+        return DiskNeed(checkpoint_bytes, always, retention=Retention(policy.keep_last))
     # By the clock, any step may be saved.
-    every = 1 if policy.minutes is not None else intervals.checkpoint_every or num_steps
+    regular = intervals_of(recipe, num_steps).checkpoint_every or num_steps
+    every = 1 if policy.minutes is not None else regular
     first = start_step - start_step % every + every
-    return DiskNeed(
-        checkpoint_bytes,
-        saved=range(first, num_steps + 1, every),
-        after=start_step,
-        keep_last=policy.keep_last,
-        keep_every=intervals.keep_every,
-        keeps_best=policy.keep_best is not None,
-    )
+    saved = range(first, num_steps + 1, every)
+    return DiskNeed(checkpoint_bytes, saved, start_step, retention_of(recipe, num_steps))
 
 
 def temporary_problems(recipe: Recipe) -> Iterator[Problem]:
@@ -162,7 +158,7 @@ def _disk_problem(need: DiskNeed, at_once: int, there: int, free: int, claimed: 
     size = format_bytes(need.item_bytes)
     what = f"its output takes about {size}"
     remedy = "free some space on the experiment's disk"
-    if need.keep_last:
+    if need.retention is not None:
         total = format_bytes(at_once * need.item_bytes)
         what = f"up to {at_once} checkpoint(s) of about {size} lie on the disk at once ({total})"
         remedy += ", or keep fewer (keep_last, keep_every)"

@@ -19,8 +19,7 @@ import torch
 import yaml
 from torch.distributed.checkpoint.api import CheckpointException
 
-from continuum.artifacts import DataPosition
-from continuum.best import best_step
+from continuum.artifacts import DataPosition, TrainingCheckpoint
 from continuum.disk import FULL, find_disk_error
 from continuum.errors import IntegrityError, StageFailedError
 from continuum.files import (
@@ -34,7 +33,8 @@ from continuum.files import (
     write_json,
 )
 from continuum.placing import put_in_place
-from continuum.records import CheckpointManifest, SavedCheckpoint, last_good, read_manifest
+from continuum.records import MANIFEST, manifest_of, read_artifact
+from continuum.retention import Retention
 from continuum.runs import StageRun
 from continuum.training.hashing_writer import HashingWriter
 from continuum.training.litgpt import Config, save_config
@@ -68,7 +68,7 @@ class Companions:
 
 def write_checkpoint(
     run: StageRun, snapshot: dict[str, Any], companions: Companions
-) -> SavedCheckpoint:
+) -> TrainingCheckpoint:
     """Publish a snapshot as `checkpoints/step-N`, or leave nothing.
 
     Raises:
@@ -106,7 +106,7 @@ def finish_checkpoint(
     values: dict[str, Any],
     companions: Companions,
     hashed: tuple[FileDigest, ...] = (),
-) -> SavedCheckpoint:
+) -> TrainingCheckpoint:
     """Add the companions and the manifest to a folder with the tensors, and publish it.
 
     Args:
@@ -118,9 +118,9 @@ def finish_checkpoint(
     """
     final = run.checkpoint_dir(values["step"])
     with cleaned_up(temporary, final):
-        manifest = _fill(temporary, values, companions, hashed)
+        written = _fill(temporary, values, companions, hashed)
         put_in_place(temporary, final)
-    return SavedCheckpoint(final, manifest)
+    return written.model_copy(update={"path": final})
 
 
 def read_checkpoint(folder: Path) -> dict[str, Any]:
@@ -160,19 +160,25 @@ def read_all(folder: Path, files: tuple[FileDigest, ...]) -> list[str]:
 
 def newest_whole(
     run: StageRun, find: Callable[[Path, tuple[FileDigest, ...]], list[str]] = read_all
-) -> tuple[SavedCheckpoint | None, dict[str, str]]:
+) -> tuple[TrainingCheckpoint | None, dict[str, str]]:
     """The newest checkpoint whose bytes are as recorded; of newer ones, by name, what is wrong.
 
     Args:
         find: What differs between the files of a checkpoint's folder and their record.
     """
-    passed_over: dict[str, str] = {}
+    skipped: dict[str, str] = {}
     for name in reversed(run.checkpoint_names()):
-        found = _examine(run.checkpoints_dir / name, find)
-        if isinstance(found, SavedCheckpoint):
-            return found, passed_over
-        passed_over[name] = f"{name} is damaged and was passed over: {found}"
-    return None, passed_over
+        folder = run.checkpoints_dir / name
+        try:
+            found = read_artifact(folder)
+            damage = find(folder, found.files)
+        except IntegrityError as error:
+            damage = [str(error).replace(f"{folder}/", "")]
+        if not damage:
+            assert isinstance(found, TrainingCheckpoint)
+            return found, skipped
+        skipped[name] = f"{name} is damaged and was passed over: {damage[0]}"
+    return None, skipped
 
 
 def put_aside(run: StageRun, name: str) -> None:
@@ -188,63 +194,14 @@ def discard_damaged(run: StageRun) -> None:
         remove_tree(damaged)
 
 
-@dataclass(frozen=True)
-class Retention:
-    """Which checkpoints stay."""
-
-    keep_last: int = 2
-    keep_steps: frozenset[int] = frozenset()
-    """Those that other stages select."""
-    keep_every: int | None = None
-    """Those at multiples of this step."""
-    keep_best: str | None = None
-    """The one with the lowest value of this metric."""
-    best_metrics: tuple[str, ...] = ()
-    """Metrics whose best step training notes: the checkpoints of those steps."""
-
-    def keeps(self, saved: list[SavedCheckpoint]) -> set[int]:
-        """The steps that stay, of checkpoints in the order of their steps."""
-        steps = [c.manifest.step for c in saved]
-        kept = set(steps[-self.keep_last :]) | self.keep_steps
-        if self.keep_every is not None:
-            kept |= {step for step in steps if step % self.keep_every == 0}
-        if self.keep_best is not None and self.keep_best not in self.best_metrics:
-            rated = [
-                (c.manifest.metrics[self.keep_best], c.manifest.step)
-                for c in saved
-                if self.keep_best in c.manifest.metrics
-            ]
-            kept |= {step for _, step in sorted(rated)[:1]}
-        return kept | self._best_steps(saved) | _good_steps(saved)
-
-    def _best_steps(self, saved: list[SavedCheckpoint]) -> set[int]:
-        """What each of the last ones notes as the best: a recovery may go on from any of them."""
-        noted = {
-            best_step(checkpoint.manifest.metrics, metric)
-            for checkpoint in saved[-self.keep_last :]
-            for metric in self.best_metrics
-        }
-        return {step for step in noted if step is not None}
-
-
-def _good_steps(saved: list[SavedCheckpoint]) -> set[int]:
-    """While steps are skipped, the newest from before they were: it is what to go back to."""
-    newest = saved[-1].manifest if saved else None
-    if newest is None or not newest.skipped_in_a_row:
-        return set()
-    steps = [checkpoint.manifest.step for checkpoint in saved]
-    good = last_good(steps, newest.step - newest.skipped_in_a_row)
-    return set() if good is None else {good}
-
-
-def retain(run: StageRun, retention: Retention) -> list[SavedCheckpoint]:
+def retain(run: StageRun, retention: Retention) -> list[TrainingCheckpoint]:
     """Delete all checkpoints that the policy does not keep.
 
     Decided from what is on disk, so it holds over restarts; returns what was deleted.
     """
     saved = run.checkpoints()
-    kept = retention.keeps(saved)
-    deleted = [c for c in saved if c.manifest.step not in kept]
+    kept = retention.keeps_of(saved)
+    deleted = [c for c in saved if c.step not in kept]
     for checkpoint in deleted:
         doomed = checkpoint.path.with_name(f".{checkpoint.path.name}.deleted.tmp")
         checkpoint.path.replace(doomed)
@@ -252,23 +209,12 @@ def retain(run: StageRun, retention: Retention) -> list[SavedCheckpoint]:
     return deleted
 
 
-def _examine(
-    folder: Path, find: Callable[[Path, tuple[FileDigest, ...]], list[str]]
-) -> SavedCheckpoint | str:
-    """The checkpoint in `folder` after every byte of it was read, or what is wrong with it."""
-    manifest = read_manifest(folder)
-    if isinstance(manifest, str):
-        return manifest
-    damage = find(folder, manifest.files)
-    return damage[0] if damage else SavedCheckpoint(folder, manifest)
-
-
 def _fill(
     folder: Path,
     values: dict[str, Any],
     companions: Companions,
     hashed: tuple[FileDigest, ...],
-) -> CheckpointManifest:
+) -> TrainingCheckpoint:
     save_config(Config(**companions.model_config_fields), folder)
     copy_config_files(companions.tokenizer_dir, folder)
     recipe = yaml.safe_dump(companions.recipe, sort_keys=False, allow_unicode=True)
@@ -281,7 +227,8 @@ def _fill(
                 "checkpoint is written with it; run the stage that made the dataset with --rerun"
             )
     learned = values["tokens_seen"] - values["skipped_tokens"]
-    manifest = CheckpointManifest(
+    checkpoint = TrainingCheckpoint(
+        path=folder,
         step=values["step"],
         tokens_seen=learned,
         tokens_total=values["tokens_before"] + learned,
@@ -302,10 +249,11 @@ def _fill(
         resolved=companions.resolved,
         data_read=companions.data_read(values["step"]),
         numerics=companions.numerics,
-    ).sealed()
+    )
+    document = manifest_of(checkpoint)
     fsync_tree(folder)
-    write_json(folder / "manifest.json", manifest.model_dump(mode="json"))
-    return manifest
+    write_json(folder / MANIFEST, document)
+    return checkpoint.model_copy(update={"seal": document["seal"]})
 
 
 def load_plain(path: Path) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from lightning import Fabric
 from torch import nn
 from torch.distributed.tensor import DTensor
 
-from continuum.best import note_best
+from continuum.artifacts import record_best
 from continuum.errors import StoppedError
 from continuum.events import Evaluated, Report
 from continuum.training.data import TrainingData, ValidationData, to_device
@@ -203,7 +203,7 @@ def _evaluate(
     if is_start:
         return False  # Of what the stage was given: no result of it, and never its best.
     state.metrics.update(losses)
-    return any([note_best(state.metrics, metric, state.step) for metric in task.best_metrics])
+    return any([record_best(state.metrics, metric, state.step) for metric in task.best_metrics])
 
 
 def _stopped(step: int) -> str:

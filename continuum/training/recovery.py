@@ -62,7 +62,7 @@ def recover(
             ctx.run.log_attempt("checkpoint_passed_over", message=message)
             put_aside(ctx.run, name)
         if newest is not None:
-            found = (newest.path.name, newest.manifest.model_dump(mode="json"))
+            found = (newest.path.name, newest.model_dump(mode="json", exclude={"path"}))
     found = fabric.broadcast(found)
     if found is None:
         return False

@@ -8,10 +8,10 @@ from continuum.events import Saved
 from continuum.fields import VALIDATION_LOSS
 from continuum.files import hash_tree
 from continuum.recipe import Recipe
+from continuum.retention import Retention
 from continuum.stage import StageContext
 from continuum.training.checkpoint import (
     Companions,
-    Retention,
     begin_checkpoint,
     cleaned_up,
     finish_checkpoint,
@@ -47,20 +47,14 @@ class Saver:
         ctx: StageContext,
         recipe: Recipe,
         companions: Companions,
-        keep_every: int | None,
+        retention: Retention,
     ) -> None:
         policy = recipe.runtime.checkpoint
         self._fabric = fabric
         self._ctx = ctx
         self._companions = companions
         self._is_sharded = policy.format == "sharded"
-        self._retention = Retention(
-            keep_last=policy.keep_last,
-            keep_steps=frozenset(ctx.record.save_steps),
-            keep_every=keep_every,
-            keep_best=policy.keep_best,
-            best_metrics=tracked_metrics(ctx, recipe),
-        )
+        self._retention = retention
         self._writer = BackgroundWriter(self._write)
         self._shard_writer = BackgroundWriter(self._write_shards)
         self._buffer = HostBuffer(ctx.warn) if fabric.device.type == "cuda" else None
@@ -145,5 +139,5 @@ class Saver:
         self._ctx.report(Saved(step))
         for deleted in retain(self._ctx.run, self._retention):
             self._ctx.run.log_attempt(
-                "checkpoint_deleted", step=deleted.manifest.step, digest=deleted.manifest.digest
+                "checkpoint_deleted", step=deleted.step, digest=deleted.digest
             )

@@ -6,12 +6,18 @@ from typing import Any
 from lightning import Fabric
 
 from continuum.architecture import Architecture
-from continuum.artifacts import DataPosition, TrainingCheckpoint
-from continuum.best import best_of, best_step, note_as_best
+from continuum.artifacts import (
+    DataPosition,
+    TrainingCheckpoint,
+    best_of,
+    best_step,
+    record_best,
+)
 from continuum.errors import PreflightError, StageFailedError
 from continuum.files import link_or_copy
-from continuum.recipe import Origin, Recipe, intervals_of, training_identity
-from continuum.records import last_good, saved_checkpoint
+from continuum.recipe import Origin, Recipe, intervals_of, retention_of, training_identity
+from continuum.records import checkpoint_name
+from continuum.retention import last_good
 from continuum.stage import Stage, StageContext
 from continuum.training.checkpoint import Companions, discard_damaged
 from continuum.training.data import (
@@ -114,7 +120,9 @@ def train(stage: Stage, ctx: StageContext, recipe: Recipe, origin: Origin) -> Tr
         _companions(recipe, origin, parts, resolved, found),
         data_read=lambda step: positions_after(parts, starts, data.blocks_read(step)),
     )
-    saver = Saver(fabric, ctx, recipe, companions, intervals.keep_every)
+    best_metrics = tracked_metrics(ctx, recipe)
+    retention = retention_of(recipe, num_steps, ctx.record.save_steps, best_metrics)
+    saver = Saver(fabric, ctx, recipe, companions, retention)
     log = MetricsLog(
         ctx.run,
         attempt=ctx.run.num_attempts,
@@ -135,7 +143,7 @@ def train(stage: Stage, ctx: StageContext, recipe: Recipe, origin: Origin) -> Tr
             "their gradients were no numbers"
         )
         ctx.warn(message)
-    return _final_artifact(fabric, ctx, companions, num_steps)
+    return _final_artifact(fabric, ctx, num_steps)
 
 
 def _begin(
@@ -224,7 +232,8 @@ def _note_earlier_best(fabric: Fabric, ctx: StageContext, state: TrainingState, 
     found = {metric: best_of(rows, metric) for metric in unknown}
     for metric, best in fabric.broadcast(found).items():
         if best is not None:
-            note_as_best(state.metrics, metric, *best)
+            value, step = best
+            record_best(state.metrics, metric, step, value)
 
 
 def _config(ctx: StageContext, recipe: Recipe, origin: Origin) -> dict[str, Any]:
@@ -268,7 +277,7 @@ def _fit(
             saver.wait_together()
         except DivergedError as error:
             saver.wait()
-            steps = [checkpoint.manifest.step for checkpoint in ctx.run.checkpoints()]
+            steps = [checkpoint.step for checkpoint in ctx.run.checkpoints()]
             last = max(steps, default=None)
             if error.last_taken is not None:
                 last = last_good(steps, error.last_taken)
@@ -278,10 +287,9 @@ def _fit(
             saver.wait()
 
 
-def _final_artifact(
-    fabric: Fabric, ctx: StageContext, companions: Companions, num_steps: int
-) -> TrainingCheckpoint:
-    final = saved_checkpoint(ctx.run.checkpoint_dir(num_steps))
+def _final_artifact(fabric: Fabric, ctx: StageContext, num_steps: int) -> TrainingCheckpoint:
+    """The last checkpoint, whose files have a second name in `output/`."""
+    final = ctx.run.checkpoint(checkpoint_name(num_steps))
     if final is None:
         raise StageFailedError(
             f"the checkpoint of step {num_steps:,} in {ctx.run.checkpoints_dir} was changed since "
@@ -289,20 +297,6 @@ def _final_artifact(
         )
     if fabric.is_global_zero:
         discard_damaged(ctx.run)
-        for file in final.manifest.files:
+        for file in final.files:
             link_or_copy(final.path / file.path, ctx.output_dir / file.path)
-    return TrainingCheckpoint(
-        path=ctx.run.output_dir,
-        files=final.manifest.files,
-        step=final.manifest.step,
-        tokens_seen=final.manifest.tokens_seen,
-        tokens_total=final.manifest.tokens_total,
-        tokens_total_known=final.manifest.tokens_total_known,
-        skipped_steps=final.manifest.skipped_steps,
-        skipped_tokens=final.manifest.skipped_tokens,
-        vocabulary_digest=companions.vocabulary_digest,
-        model_config_fields=companions.model_config_fields,
-        tied=companions.tied,
-        metrics=final.manifest.metrics,
-        data_read=final.manifest.data_read,
-    )
+    return final.model_copy(update={"path": ctx.run.output_dir})

@@ -9,8 +9,8 @@ from pathlib import Path
 import torch.distributed as dist
 from lightning import Fabric
 
+from continuum.artifacts import TrainingCheckpoint
 from continuum.files import FileDigest
-from continuum.records import SavedCheckpoint
 from continuum.runs import StageRun
 from continuum.training.checkpoint import newest_whole, read_all
 
@@ -18,7 +18,9 @@ Work = tuple[Path, tuple[FileDigest, ...]]
 """A checkpoint's folder and the files that it should hold."""
 
 
-def newest_verified(fabric: Fabric, run: StageRun) -> tuple[SavedCheckpoint | None, dict[str, str]]:
+def newest_verified(
+    fabric: Fabric, run: StageRun
+) -> tuple[TrainingCheckpoint | None, dict[str, str]]:
     """As `newest_whole`, on rank 0; the others help it to read, and get nothing.
 
     Collective: every process of the run must call it.

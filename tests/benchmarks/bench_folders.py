@@ -10,10 +10,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from continuum.digest_cache import SETTLED_S
+from continuum.artifacts import TrainingCheckpoint
+from continuum.files import SETTLED_S
 from continuum.fingerprint import fingerprint
-from continuum.records import CheckpointManifest
-from continuum.seals import sealed
+from continuum.records import manifest_of, read_artifact, sealed
 from tests.benchmarks.chains import write_chain
 from tests.benchmarks.commands import continuum, measure, wall_s
 from tests.benchmarks.quiet import watched
@@ -95,14 +95,15 @@ def _checkpoints(model: Path, target: Path) -> list[Path]:
     Each is a copy: a file may have 65,000 names on ext4.
     """
     (kept,) = (model / "checkpoints").glob("step-*")
-    manifest = CheckpointManifest.model_validate_json((kept / "manifest.json").read_bytes())
+    checkpoint = read_artifact(kept)
+    assert isinstance(checkpoint, TrainingCheckpoint)
     made = []
     for number in range(CHECKPOINTS_EACH - 1, -1, -1):
-        step = manifest.step + number
+        step = checkpoint.step + number
         folder = target / f"step-{step:08d}"
         shutil.copytree(kept, folder)
-        sealed = manifest.model_copy(update={"step": step}).sealed()
-        (folder / "manifest.json").write_text(sealed.model_dump_json(indent=2))
+        manifest = manifest_of(checkpoint.model_copy(update={"step": step}))
+        (folder / "manifest.json").write_text(json.dumps(manifest, indent=2))
         made.append(folder)
     return made
 

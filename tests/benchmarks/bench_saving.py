@@ -7,6 +7,7 @@ from pathlib import Path
 from lightning import Fabric
 
 from continuum.recipe import Recipe
+from continuum.retention import Retention
 from continuum.runs import StageRun
 from continuum.training.checkpoint import Companions
 from continuum.training.divergence import check_weights
@@ -93,4 +94,4 @@ def _saver(fabric: Fabric, recipe: Recipe, folder: Path) -> Saver:
         parent=None,
         world_size=1,
     )
-    return Saver(fabric, ctx, recipe, companions, None)
+    return Saver(fabric, ctx, recipe, companions, Retention())

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from continuum.digest_cache import SETTLED_S
+from continuum.files import SETTLED_S
 from continuum.fingerprint import fingerprint
 from tests.benchmarks.bench_folders import CHECKPOINTS_EACH, fill, identity_of
 from tests.benchmarks.chains import write_chain
 from tests.commands import Cli, only
 
 NUM_RUNS = 600
-CACHE = "runs/.whole.json"
+CACHE = "runs/.verified.json"
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +89,7 @@ DAMAGES: list[tuple[Callable[[Path], None], str]] = [
     ),
     (
         lambda run: only(run, "checkpoints/*2/manifest.json").unlink(),
-        "step-00000002: its manifest.json cannot be read",
+        "step-00000002: manifest.json is missing",
     ),
     (
         lambda run: rewrite(run / "artifact.json", '"size_bytes": 2', '"size_bytes": 3'),

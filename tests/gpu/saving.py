@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from continuum.architecture import architecture
+from continuum.retention import Retention
 from continuum.runs import StageRun
 from continuum.training.checkpoint import read_checkpoint
 from continuum.training.fabric import make_fabric
@@ -33,7 +34,7 @@ def in_mid_run(setting: Setting) -> dict[str, Any]:
     tokenizer_dir.mkdir()
     beside = replace(companions(tokenizer_folder(tokenizer_dir)), model_config_fields=fields)
     ctx = saving_context(run)
-    saver = Saver(fabric, ctx, recipe, beside, None)
+    saver = Saver(fabric, ctx, recipe, beside, Retention())
 
     stalls = []
     for _ in range(2):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from continuum.digest_cache import DigestCache
+from continuum.files import DigestCache
 from continuum.lint import LINT_CODES, check, diagnose
 from continuum.lock import Lock, LockedStage
 from continuum.planner import make_plan

@@ -157,13 +157,13 @@ MUTANTS = (
     Mutant(
         "a changed manifest is believed",
         "continuum/records.py",
-        "if not (is_sealed_as_written(raw) or manifest.is_sealed):",
-        "if not raw:",
+        "if must_be_sealed and not is_sealed(document):",
+        "if not document:",
         (CHECKPOINT, "-k", "believed"),
     ),
     Mutant(
         "a later equal loss takes the place of the best",
-        "continuum/best.py",
+        "continuum/artifacts.py",
         "value >= metrics.get(",
         "value > metrics.get(",
         ("tests/training/test_noting_best.py",),
@@ -186,8 +186,8 @@ MUTANTS = (
     Mutant(
         "a recovery is planned from the oldest checkpoint",
         "continuum/planner.py",
-        "saved[-1].manifest.step",
-        "saved[0].manifest.step",
+        "saved[-1].step",
+        "saved[0].step",
         ("tests/planning/test_reasons.py", "-k", "interrupted"),
     ),
     Mutant(

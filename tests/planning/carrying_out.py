@@ -6,16 +6,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from continuum.digest_cache import DigestCache
 from continuum.errors import PreflightError
 from continuum.events import Event, Outcome, Recovered, Started
 from continuum.executor import StopRule, run_experiment
+from continuum.files import DigestCache
 from continuum.launchers.local import InProcessLauncher
 from continuum.plan import NOTHING_MORE, Plan, Request
 from continuum.plan_document import as_document
 from continuum.planner import make_plan
 from continuum.results import RunResult
-from continuum.runs import ExperimentFolder
+from continuum.runs import ExperimentFolder, StageRun
 from continuum.spec.experiment import load_experiment
 
 
@@ -196,12 +196,9 @@ def _compare(
 
 
 def _inputs_now(plan: Plan, name: str) -> dict[str, str]:
-    from continuum.stage import select_checkpoint
-
     now = {}
     for ref in plan.stages[name].refs:
-        parent = plan.stages[ref.stage].run
-        artifact = select_checkpoint(parent.artifact(), ref, parent)
+        artifact = StageRun(plan.stages[ref.stage].run.path).select(ref)  # as it is by now
         assert artifact is not None, f"{name} was reached and {ref} is not there"
         now[str(ref)] = artifact.digest
     return now

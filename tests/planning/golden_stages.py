@@ -14,8 +14,8 @@ from typing import Any, get_args
 
 from pydantic import BaseModel
 
-from continuum.digest_cache import DigestCache
 from continuum.fields import Spec
+from continuum.files import DigestCache
 from continuum.fingerprint import fingerprint
 from continuum.model_fields import ModelFields
 from continuum.plan import Plan, PlannedStage

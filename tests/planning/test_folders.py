@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from continuum.digest_cache import SETTLED_S, DigestCache
-from continuum.files import sha256_file
+from continuum.files import SETTLED_S, DigestCache, sha256_file
 from continuum.plan import Request
 from tests.commands import Cli, kill_group, only, wait_until
 from tests.planning.carrying_out import actions_of, artifacts_of, plan_of, run

@@ -54,7 +54,7 @@ def test_a_run_locks_what_it_made_in_the_order_of_the_spec(small: Write) -> None
             {
                 "fingerprint": planned.fingerprint,
                 "artifact": artifacts_of(plan)[name],
-                "seal": planned.run.seal(),
+                "seal": planned.run.artifact().seal,
                 "made_at": planned.run.record().made_at,
             },
         )

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from continuum.digest_cache import DigestCache
+from continuum.files import DigestCache
 from continuum.lint import check
 from continuum.plan import NOTHING_MORE, Request
 from continuum.planner import make_plan

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from continuum.architecture import architecture
+from continuum.retention import Retention
 from continuum.runs import StageRun
 from continuum.training.fabric import leave_group, make_fabric
 from continuum.training.model import make_state
@@ -43,7 +44,7 @@ def main(folder: Path, tokenizer_dir: Path, name: str) -> None:
     run = StageRun(folder)
     ctx = saving_context(run)
     beside = replace(companions(tokenizer_dir), model_config_fields=fields)
-    saver = Saver(fabric, ctx, recipe, beside, None)
+    saver = Saver(fabric, ctx, recipe, beside, Retention())
     fabric.barrier()
     begun_at = time.perf_counter()
     saver.save(state)

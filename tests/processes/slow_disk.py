@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from continuum.retention import Retention
 from continuum.runs import StageRun
 from continuum.training.fabric import leave_group, make_fabric
 from continuum.training.model import make_state
@@ -36,13 +37,13 @@ def main(folder: Path, tokenizer_dir: Path) -> None:
     state = make_state(fabric, recipe, FIELDS, resolved, seed=1)
     run = StageRun(folder)
     ctx = saving_context(run)
-    saver = SlowSaver(fabric, ctx, recipe, companions(tokenizer_dir), None)
+    saver = SlowSaver(fabric, ctx, recipe, companions(tokenizer_dir), Retention())
     for step in (1, 2):
         state.step = step
         saver.save(state)
     saver.wait_together()
     fabric.barrier()
-    saved = [checkpoint.manifest.step for checkpoint in run.checkpoints()]
+    saved = [checkpoint.step for checkpoint in run.checkpoints()]
     print(json.dumps({"rank": fabric.global_rank, "saved": saved}), flush=True)
     leave_group(together=True)
 

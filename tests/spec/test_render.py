@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from continuum.digest_cache import DigestCache
+from continuum.files import DigestCache
 from continuum.planner import make_plan
 from continuum.runs import ExperimentFolder
 from continuum.spec.emitting import yaml_lines

@@ -13,10 +13,9 @@ from litgpt.tokenizer import Tokenizer as LitgptTokenizer
 from pydantic import ValidationError
 from tokenizers import Tokenizer
 
-from continuum.digest_cache import DigestCache
 from continuum.errors import ContinuumError, PreflightError
 from continuum.events import Event, Progressed
-from continuum.files import hash_tree
+from continuum.files import DigestCache, hash_tree
 from continuum.planner import make_plan
 from continuum.runs import ExperimentFolder
 from continuum.spec.experiment import load_experiment

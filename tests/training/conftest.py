@@ -9,7 +9,7 @@ import torch.distributed as dist
 from torch._dynamo.utils import counters
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
-from continuum.records import SavedCheckpoint
+from continuum.artifacts import TrainingCheckpoint
 from continuum.runs import StageRun
 from continuum.training.checkpoint import Companions, write_checkpoint
 from continuum.training.data import Blocks
@@ -94,7 +94,7 @@ def beside(tokenizer_dir: Path) -> Companions:
 def write(run: StageRun, snapshot: dict[str, Any], beside: Companions) -> Write:
     """Write the snapshot as the checkpoint of some step."""
 
-    def write(step: int, into: StageRun = run) -> SavedCheckpoint:
+    def write(step: int, into: StageRun = run) -> TrainingCheckpoint:
         return write_checkpoint(into, {**snapshot, "step": step}, beside)
 
     return write

@@ -11,14 +11,13 @@ from lightning import Fabric
 
 from continuum.architecture import architecture
 from continuum.artifacts import TokenizedDataset, TrainingCheckpoint
-from continuum.digest_cache import DigestCache
 from continuum.events import Event, Trained
 from continuum.executor import run_experiment
+from continuum.files import DigestCache
 from continuum.launchers.local import InProcessLauncher
 from continuum.plan import Plan
 from continuum.planner import make_plan
 from continuum.recipe import Recipe, Schedule
-from continuum.records import SavedCheckpoint
 from continuum.results import RunResult
 from continuum.runs import ExperimentFolder, StageRun
 from continuum.spec.experiment import load_experiment
@@ -44,7 +43,7 @@ TOY_FIELDS = architecture(
 ).fields
 
 
-Write = Callable[..., SavedCheckpoint]
+Write = Callable[..., TrainingCheckpoint]
 """Writes a checkpoint of a step; `into` another run if it is said."""
 
 
@@ -281,5 +280,5 @@ def damaged(path: Path, data: bytes | None) -> Iterator[None]:
         path.write_bytes(whole)
 
 
-def steps_of(saved: list[SavedCheckpoint]) -> list[int]:
-    return [checkpoint.manifest.step for checkpoint in saved]
+def steps_of(saved: list[TrainingCheckpoint]) -> list[int]:
+    return [checkpoint.step for checkpoint in saved]

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from continuum.artifacts import Checkpoint
-from continuum.best import best_step
+from continuum.artifacts import Checkpoint, best_step
 from continuum.errors import PreflightError, StageFailedError
 from continuum.plan import Action
 from continuum.spec.diagnostics import SpecError
@@ -117,10 +116,10 @@ def test_a_resume_and_a_retraining_begin_from_it(trials: Trials) -> None:
     )
     best = lowest(losses(trials))
     run = trials.stage_run("pretrain")
-    (digest,) = [c.manifest.digest for c in run.checkpoints() if c.manifest.step == best]
+    (digest,) = [c.digest for c in run.checkpoints() if c.step == best]
     for stage, first in (("longer", best + 1), ("retrain", 1)):
         assert trials.rows(stage)[0]["step"] == first
-        parents = {c.manifest.parent for c in trials.stage_run(stage).checkpoints()}
+        parents = {c.parent for c in trials.stage_run(stage).checkpoints()}
         assert parents == {digest}
     # What was best in the parent is no record to beat for the stage that goes on from it.
     assert best_step(trials.checkpoint("longer").metrics, "val_loss") is None
@@ -148,7 +147,7 @@ def test_a_damaged_newest_checkpoint_takes_no_best_one_with_it(
     run = trials.stage_run("pretrain")
     newest, older = run.checkpoints()[-1], run.checkpoints()[-2]
     (newest.path / "lit_model.pth").write_bytes(b"torn")
-    noted = best_step(older.manifest.metrics, "val_loss")
+    noted = best_step(older.metrics, "val_loss")
     assert noted in steps_of(run.checkpoints())
     trials.carry_out().raise_for_failure()
     assert model(trials, "weights").step == lowest(losses(selected))

@@ -14,10 +14,10 @@ from litgpt.scripts.convert_pretrained_checkpoint import convert_pretrained_chec
 
 from continuum.errors import PreflightError, StageFailedError
 from continuum.files import find_damage, hash_tree, tree_digest
+from continuum.retention import Retention
 from continuum.runs import StageRun
 from continuum.training.checkpoint import (
     Companions,
-    Retention,
     discard_damaged,
     newest_whole,
     put_aside,
@@ -53,7 +53,7 @@ def test_a_checkpoint_folder_is_litgpts_with_a_manifest(write: Write) -> None:
 
 
 def test_the_manifest_tells_the_truth_about_the_folder(write: Write) -> None:
-    manifest = write(10).manifest
+    manifest = write(10)
     assert (manifest.step, manifest.tokens_seen, manifest.tokens_total) == (10, 64, 1064)
     assert manifest.metrics == {"loss": 1.5}
 
@@ -61,9 +61,9 @@ def test_the_manifest_tells_the_truth_about_the_folder(write: Write) -> None:
 def test_the_manifests_digests_are_those_of_the_files(write: Write) -> None:
     saved = write(10)
     on_disk = [f for f in hash_tree(saved.path) if f.path != "manifest.json"]
-    assert list(saved.manifest.files) == on_disk
-    assert saved.manifest.digest == tree_digest(on_disk)
-    assert not saved.damage()
+    assert list(saved.files) == on_disk
+    assert saved.digest == tree_digest(on_disk)
+    assert not find_damage(saved.path, saved.files, read=True)
 
 
 def test_it_is_found_and_read_as_it_was_written(
@@ -251,7 +251,8 @@ def test_what_is_kept_is_decided_from_the_disk_alone(write: Write, run: StageRun
         write(step)
     program = (
         "import sys; from pathlib import Path; from continuum.runs import StageRun;"
-        "from continuum.training.checkpoint import Retention, retain;"
+        "from continuum.retention import Retention;"
+        "from continuum.training.checkpoint import retain;"
         "retain(StageRun(Path(sys.argv[1])), Retention(keep_last=2))"
     )
     subprocess.run([sys.executable, "-c", program, run.path], check=True)

@@ -8,16 +8,16 @@ from typing import Any
 
 import pytest
 
-from continuum.digest_cache import DigestCache
+from continuum.artifacts import TrainingCheckpoint
+from continuum.files import DigestCache
 from continuum.plan import Plan
 from continuum.planner import make_plan
 from continuum.preflight.disk import DiskBudget, checkpoints_need, free_bytes, held
 from continuum.recipe import intervals_of
-from continuum.records import SavedCheckpoint
+from continuum.retention import Retention
 from continuum.runs import ExperimentFolder
 from continuum.spec.experiment import load_experiment
 from continuum.stage import DiskNeed, Forecast
-from continuum.training.checkpoint import Retention
 from tests.commands import Cli
 from tests.experiments import FIRST_STAGES, small_flow
 from tests.training.samples import Trials, Write, make_recipe
@@ -54,21 +54,21 @@ def test_no_more_lies_on_the_disk_than_the_plan_says(
         keep_best=recipe.runtime.checkpoint.keep_best,
     )
     every = intervals.checkpoint_every
-    there: list[SavedCheckpoint] = []
+    there: list[TrainingCheckpoint] = []
     most = 0
     for step in range(start + 1, 101):
         if (every and step % every == 0) or step in selected or step == 100:
             there.append(_at(template, step))
             most = max(most, len(there))
-            kept = retention.keeps(there)
-            there = [saved for saved in there if saved.manifest.step in kept]
-    assert most <= told[0] <= most + need.keeps_best
-    assert len(there) <= told[1] <= len(there) + need.keeps_best
+            kept = retention.keeps_of(there)
+            there = [saved for saved in there if saved.step in kept]
+    assert most <= told[0] <= most + (retention.keep_best is not None)
+    assert len(there) <= told[1] <= len(there) + (retention.keep_best is not None)
 
 
-def _at(template: SavedCheckpoint, step: int) -> SavedCheckpoint:
+def _at(template: TrainingCheckpoint, step: int) -> TrainingCheckpoint:
     changed = {"step": step, "metrics": {"val_loss": float(step)}}
-    return SavedCheckpoint(template.path, template.manifest.model_copy(update=changed))
+    return template.model_copy(update=changed)
 
 
 def test_a_run_with_endless_checkpoints_is_bounded_without_playing_it_through() -> None:

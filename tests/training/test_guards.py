@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import torch
 
+from continuum.artifacts import TrainingCheckpoint
 from continuum.errors import StageFailedError, StoppedError
-from continuum.records import CheckpointManifest, SavedCheckpoint, last_good
+from continuum.retention import Retention, last_good
 from continuum.runs import StageRun
-from continuum.training.checkpoint import Retention
 from continuum.training.data import Blocks, TrainingData, ValidationBatch, ValidationData
 from continuum.training.divergence import MAX_SKIPPED_IN_A_ROW, DivergedError
 from continuum.training.writer import BackgroundWriter
@@ -116,14 +116,13 @@ def test_the_last_good_checkpoint_is_from_before_the_explosion(
 
 
 def test_the_last_good_checkpoint_is_kept_while_steps_are_skipped(write: Write) -> None:
-    def skipping(step: int, in_a_row: int) -> SavedCheckpoint:
+    def skipping(step: int, in_a_row: int) -> TrainingCheckpoint:
         saved = write(step)
-        update = {"step": step, "skipped_in_a_row": in_a_row}
-        return SavedCheckpoint(saved.path, saved.manifest.model_copy(update=update))
+        return saved.model_copy(update={"step": step, "skipped_in_a_row": in_a_row})
 
     saved = [skipping(*at) for at in ((3, 0), (4, 0), (5, 0), (6, 1), (7, 2), (8, 3))]
-    assert Retention(keep_last=2).keeps(saved) == {4, 7, 8}
-    assert Retention(keep_last=2).keeps(saved[:3]) == {4, 5}
+    assert Retention(keep_last=2).keeps_of(saved) == {4, 7, 8}
+    assert Retention(keep_last=2).keeps_of(saved[:3]) == {4, 5}
 
 
 @pytest.mark.parametrize("skips", [False, True])
@@ -263,14 +262,11 @@ def test_the_clock_saves_where_no_step_says_so(blocks: Blocks, recorder: Recorde
 def test_what_is_kept(retention: Retention, kept: set[int], write: Write) -> None:
     losses = {10: 3.0, 20: 1.0, 30: 1.2, 40: 1.1, 50: 1.5}
     saved = [with_loss(write(step), step, loss) for step, loss in losses.items()]
-    assert retention.keeps(saved) == kept
+    assert retention.keeps_of(saved) == kept
 
 
-def with_loss(saved: SavedCheckpoint, step: int, loss: float) -> SavedCheckpoint:
-    manifest: CheckpointManifest = saved.manifest.model_copy(
-        update={"step": step, "metrics": {"val_loss": loss}}
-    )
-    return SavedCheckpoint(saved.path, manifest)
+def with_loss(saved: TrainingCheckpoint, step: int, loss: float) -> TrainingCheckpoint:
+    return saved.model_copy(update={"step": step, "metrics": {"val_loss": loss}})
 
 
 def test_the_writer_has_one_snapshot_in_flight_and_waits_for_it() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from continuum.best import best_step
+from continuum.artifacts import best_step
 from continuum.errors import StoppedError
 from continuum.plan import Action
 from continuum.spec.diagnostics import SpecError

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from continuum.best import best_of, best_step, note_best
+from continuum.artifacts import TrainingCheckpoint, best_of, best_step, record_best
 from continuum.errors import StoppedError
-from continuum.records import CheckpointManifest, SavedCheckpoint
+from continuum.retention import Retention
 from continuum.runs import StageRun
-from continuum.training.checkpoint import Companions, Retention, write_checkpoint
+from continuum.training.checkpoint import Companions, write_checkpoint
 from continuum.training.data import Blocks, ValidationData
 from tests.training.loops import Recorder, make_task
 from tests.training.samples import Write, cpu_fabric, make_state
@@ -20,7 +20,7 @@ def test_the_earliest_of_equals_is_best_and_what_is_no_number_never() -> None:
     noted = []
     for step, value in enumerate([math.nan, math.inf, 3.0, 2.0, math.nan, 2.0, -math.inf, 2.5]):
         metrics["val_loss"] = value
-        noted.append(note_best(metrics, "val_loss", step))
+        noted.append(record_best(metrics, "val_loss", step))
     assert noted == [False, False, True, True, False, False, False, False]
     assert best_step(metrics, "val_loss") == 3
 
@@ -62,19 +62,16 @@ def test_a_step_whose_evaluation_was_broken_off_is_saved_again_with_it(
     assert best_step(state.metrics, "val_loss") == 4
 
 
-def with_best(saved: SavedCheckpoint, step: int, best: int) -> SavedCheckpoint:
+def with_best(saved: TrainingCheckpoint, step: int, best: int) -> TrainingCheckpoint:
     metrics = {"val_loss": 1.0, "best/val_loss": 0.5, "best_step/val_loss": float(best)}
-    manifest: CheckpointManifest = saved.manifest.model_copy(
-        update={"step": step, "metrics": metrics}
-    )
-    return SavedCheckpoint(saved.path, manifest)
+    return saved.model_copy(update={"step": step, "metrics": metrics})
 
 
 def test_what_any_of_the_last_checkpoints_notes_is_kept(write: Write) -> None:
     best = {10: 10, 20: 20, 30: 30, 40: 30, 50: 50}
     saved = [with_best(write(step), step, noted) for step, noted in best.items()]
-    assert Retention(keep_last=2, best_metrics=("val_loss",)).keeps(saved) == {30, 40, 50}
-    assert Retention(keep_last=2).keeps(saved) == {40, 50}
+    assert Retention(keep_last=2, best_metrics=("val_loss",)).keeps_of(saved) == {30, 40, 50}
+    assert Retention(keep_last=2).keeps_of(saved) == {40, 50}
 
 
 def test_a_loss_that_is_no_number_does_not_keep_a_checkpoint_from_being_written(
@@ -82,4 +79,4 @@ def test_a_loss_that_is_no_number_does_not_keep_a_checkpoint_from_being_written(
 ) -> None:
     metrics = {"loss": 1.0, "val_loss": math.nan}
     saved = write_checkpoint(run, {**snapshot, "metrics": metrics}, beside)
-    assert saved.manifest.metrics == {"loss": 1.0}
+    assert saved.metrics == {"loss": 1.0}

@@ -6,11 +6,10 @@ from typing import Any
 
 import pytest
 
-from continuum.artifacts import Checkpoint, ModelWeights
+from continuum.artifacts import Checkpoint, ModelWeights, TrainingCheckpoint
 from continuum.cli.lineage import draw
 from continuum.errors import StageFailedError
 from continuum.lineage.reading import build_graph
-from continuum.records import CheckpointManifest
 from continuum.runs import ExperimentFolder
 from tests.training.conftest import DATA_STAGES
 from tests.training.samples import TOY_FIELDS, Trials
@@ -110,7 +109,7 @@ def test_a_manifest_of_an_earlier_release_counts_as_it_did(trials: Trials) -> No
     trials.carry_out(stop_at=3)
     (saved,) = trials.stage_run("pretrain").checkpoints()
     later = {"tokens_total_known", "skipped_steps", "skipped_tokens", "skipped_in_a_row"}
-    document = json.loads(saved.manifest.model_dump_json(exclude=later))
-    earlier = CheckpointManifest.model_validate(document)
+    document = json.loads(saved.model_dump_json(exclude=later))
+    earlier = TrainingCheckpoint.model_validate({**document, "path": saved.path})
     assert (earlier.tokens_total, earlier.tokens_total_known) == (3 * STEP, True)
     assert earlier.skipped_steps is None
