@@ -1,6 +1,6 @@
 """Whether the stages refer to each other rightly: names, artifacts, selectors, and no circle."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
@@ -87,28 +87,35 @@ def circle_problems(references: Mapping[str, References]) -> Iterator[Problem]:
         name: sorted({ref.stage for ref in refs.values()} & order.keys(), key=order.__getitem__)
         for name, refs in references.items()
     }
+    for name in [name for name, refs in graph.items() if name in refs]:
+        yield _circle_problem([name], references, order)
+        del graph[name]
     for _ in range(MAX_CIRCLES):
         try:
             TopologicalSorter(graph).prepare()
             return
         except CycleError as error:
-            circle: Sequence[str] = error.args[1][:0:-1]  # each after the one that waits for it
+            circle: list[str] = error.args[1][:0:-1]  # each after the one that waits for it
         begin = circle.index(min(circle, key=order.__getitem__))
-        circle = (*circle[begin:], *circle[:begin])
-        message = f"stages wait for each other: {' -> '.join((*circle, circle[0]))}"
-        if len(circle) == 1:
-            message = f"stage {circle[0]!r} refers to itself"
-        forward = [
-            (name, *path)
-            for name in circle
-            for path, ref in references[name].items()
-            if ref.stage in circle and order[ref.stage] >= order[name]
-        ]
-        if len(forward) == 1:  # the others lead up the file, as usual: this one is the odd one
-            yield Problem(("stages", *forward[0]), message, code="E203")
-        else:
-            yield Problem(("stages", circle[0]), message, code="E203", at_key=True)
+        yield _circle_problem([*circle[begin:], *circle[:begin]], references, order)
         graph = {name: refs for name, refs in graph.items() if name not in circle}
+
+
+def _circle_problem(
+    circle: list[str], references: Mapping[str, References], order: Mapping[str, int]
+) -> Problem:
+    message = f"stages wait for each other: {' -> '.join((*circle, circle[0]))}"
+    if len(circle) == 1:
+        message = f"stage {circle[0]!r} refers to itself"
+    forward = [
+        (name, *path)
+        for name in circle
+        for path, ref in references[name].items()
+        if ref.stage in circle and order[ref.stage] >= order[name]
+    ]
+    if len(forward) == 1:  # the others lead up the file, as usual: this one is the odd one
+        return Problem(("stages", *forward[0]), message, code="E203")
+    return Problem(("stages", circle[0]), message, code="E203", at_key=True)
 
 
 def sound_stages(stages: Mapping[str, Stage], graph: Mapping[str, set[str]]) -> dict[str, Stage]:

@@ -18,14 +18,18 @@ from continuum.spec.scalars import read_scalar
 from continuum.spec.syntax import (
     begins_with_key,
     invisible_in,
+    mask_variable,
     refuse_conflict_markers,
     syntax_error,
     tag_message,
+    unmask,
     unprintable_in,
 )
 
 MAX_DEPTH = 64
 """Levels after aliases are followed: what walks the tree may then recurse."""
+MAX_UNQUOTED = 20
+"""Variables without quotes between brackets: so many are read as they are meant."""
 MAX_NODES = 70_000
 """Values after aliases are followed: a chain of 10,000 stages is below it, an alias bomb is not."""
 
@@ -137,19 +141,26 @@ def read_file(path: Path, mild: list[Diagnostic]) -> Node:
 def read_text(text: str, start: Place, mild: list[Diagnostic]) -> Node:
     """The document in a text that stands at `start`; see `read_file`."""
     refuse_conflict_markers(text, start)
-    builder = _Builder(text, start)
-    try:
-        for event in read_events(text):
-            builder.take(event)
-    except yaml.YAMLError as error:
-        (stop,) = syntax_error(error, text, start).diagnostics
-        before = [fault for fault in builder.faults if fault.place.line != stop.place.line]
-        raise SpecError([*before, stop]) from None
+    quoted: list[Diagnostic] = []
+    while True:
+        builder = _Builder(text, start)
+        try:
+            for event in read_events(text):
+                builder.take(event)
+            break
+        except yaml.YAMLError as error:
+            (stop,) = syntax_error(error, text, start).diagnostics
+            masked = mask_variable(error, text) if len(quoted) < MAX_UNQUOTED else None
+            if masked is None:
+                before = [one for one in builder.faults if one.place.line != stop.place.line]
+                raise SpecError([*quoted, *before, stop]) from None
+            quoted.append(stop)
+            text = masked
     if builder.is_unusable:
-        raise SpecError(builder.faults)
+        raise SpecError([*quoted, *builder.faults])
     if builder.root is None:
         raise _fault("E008", "the file is empty; it should describe an experiment", start)
-    mild += builder.faults
+    mild += [*quoted, *builder.faults]
     return builder.root
 
 
@@ -213,14 +224,14 @@ class _Builder:
         if self._expects_key():
             self._take_key(event, place)
             return
-        value: Any = event.value
+        value: Any = unmask(event.value)
         if not value and not event.style:
             place = self._key_place() or place  # a reader looks for `key:`, not for what is absent
         if event.tag not in (None, "!", "tag:yaml.org,2002:str"):
             self._fault("E006", tag_message(event.tag), event, is_mild=True)
         elif event.implicit[0] and not event.style and event.tag is None:
             try:
-                value = read_scalar(event.value)
+                value = read_scalar(value)
             except ValueError as error:
                 self._fault("E104", str(error), event, is_mild=True)
         if (char := unprintable_in(event.value)) is not None:

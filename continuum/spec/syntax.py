@@ -21,6 +21,9 @@ MAX_KEY = 200
 """Letters at the beginning of a line that are looked at for a key."""
 _FLOW_TEXT = re.compile(r"(?!\s)(?:\$\{[^\s{}]*\}?|[^\[\]{},:]|:(?=\S))+")
 """Plain text between brackets, were `${name}` allowed in it."""
+_MASK = str.maketrans("{}", "\ue0fe\ue0ff")
+_UNMASK = str.maketrans("\ue0fe\ue0ff", "{}")
+"""Letters for private use, which no spec holds."""
 _FORBIDDEN = yaml.reader.Reader.NON_PRINTABLE
 _UNPRINTABLE = re.compile(r"[\0-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 
@@ -151,6 +154,25 @@ def _unquoted_variable(line: str, column: int) -> tuple[int, str] | None:
         return None
     found = next((found for found in _FLOW_TEXT.finditer(line) if found.end() > column), None)
     return (found.start(), found[0].rstrip()) if found else None
+
+
+def mask_variable(error: yaml.YAMLError, text: str) -> str | None:
+    """The text with other braces around the variable where the parser stopped; None without one.
+
+    The letters stay where they are, so that the places of all that follows are right.
+    """
+    mark, lines = getattr(error, "problem_mark", None), text.split("\n")
+    found = _unquoted_variable(lines[mark.line], mark.column) if mark else None
+    if mark is None or found is None:
+        return None
+    (begin, said), line = found, lines[mark.line]
+    lines[mark.line] = line[:begin] + said.translate(_MASK) + line[begin + len(said) :]
+    return "\n".join(lines)
+
+
+def unmask(value: str) -> str:
+    """A value with the braces of its variables."""
+    return value.translate(_UNMASK)
 
 
 def begins_with_key(line: str) -> bool:

@@ -205,6 +205,7 @@ class Validator:
                 if not (is_meant or is_about(it.path, it.diagnostic.message, assumed)):
                     self._keep(it.diagnostic)
             before = part
+            part, now = _without_unknown(part, now)
             for it in now:
                 part, taken = without(cls, part, it.path, assumed)
                 assumed |= taken
@@ -272,8 +273,6 @@ def without(
     cls: type[Spec], node: Node, path: KeyPath, assumed: Collection[KeyPath]
 ) -> tuple[Node, frozenset[KeyPath]]:
     """The value with what is at a path taken out, and the field that has another value then."""
-    if path and node.at(path) and field_at(cls, path) is None and _is_closed(cls, path[:-1]):
-        return node.put(path, None), frozenset()  # an unknown key
     known = None
     while path and known is None:
         known = field_at(cls, path) if isinstance(path[-1], str) and path not in assumed else None
@@ -287,9 +286,17 @@ def without(
     return node.put(path, example), frozenset([path])
 
 
-def _is_closed(cls: type[Spec], path: KeyPath) -> bool:
-    """Whether only known keys may stand in the mapping at a path."""
-    return bool(names_at(cls, path))
+def _without_unknown(node: Node, found: list[Found]) -> tuple[Node, list[Found]]:
+    """The value without its unknown keys, and the other errors."""
+    unknown = [it.path for it in found if it.diagnostic.code == "E101"]
+    for above in {path[:-1] for path in unknown}:
+        mapping, names = node.at(above), {path[-1] for path in unknown if path[:-1] == above}
+        assert mapping is not None
+        assert isinstance(mapping.value, dict)
+        kept = {key: value for key, value in mapping.value.items() if key not in names}
+        less = replace(mapping, value=kept)
+        node = node.put(above, less) if above else less
+    return node, [it for it in found if it.diagnostic.code != "E101"]
 
 
 def _example(annotation: Any) -> Any:
@@ -328,8 +335,14 @@ class _Described:
         return path
 
     def unknown_keys(self, paths: list[KeyPath]) -> list[Found]:
-        slips = {above: self._slips(above) for above in {path[:-1] for path in paths}}
-        return [self._unknown_key(path, slips[path[:-1]].get(str(path[-1]))) for path in paths]
+        found = []
+        for above in dict.fromkeys(path[:-1] for path in paths):
+            known, mapping = self._known(above), self.node.at(above)
+            keys = mapping.value if mapping and isinstance(mapping.value, dict) else {}
+            slips = clear_slips(keys, known)
+            names = [path[-1] for path in paths if path[:-1] == above]
+            found += [self._unknown_key((*above, it), known, slips.get(str(it))) for it in names]
+        return found
 
     def error(self, path: KeyPath, error: ErrorDetails) -> Found | None:
         kind, context = error["type"], error.get("ctx") or {}
@@ -362,11 +375,6 @@ class _Described:
         is_slip = isinstance(value, str) and suggestion and nearest(value, [suggestion])
         return Found(path, placed, instead=suggestion if is_slip else None)
 
-    def _slips(self, above: KeyPath) -> dict[str, str]:
-        mapping = self.node.at(above)
-        keys = mapping.value if mapping and isinstance(mapping.value, dict) else {}
-        return dict(clear_slips(keys, self._known(above)))
-
     def _known(self, above: KeyPath) -> Mapping[str, bool]:
         """The keys that may stand in a mapping, of the form that it has."""
         node = self.node.at(above)
@@ -378,9 +386,8 @@ class _Described:
                 return names_at(self.cls, above, model.form_of(node.plain()))
         return names_at(self.cls, above)
 
-    def _unknown_key(self, path: KeyPath, slip: str | None) -> Found:
+    def _unknown_key(self, path: KeyPath, known: Mapping[str, bool], slip: str | None) -> Found:
         *above, name = path
-        known = self._known(tuple(above))
         owner = owner_of((*self.where, *above))
         message, suggestion = unknown_key(name, (*self.where, *above)), slip
         if slip is None and (other := field_at(self.cls, path)) is not None:  # of another form
