@@ -162,8 +162,10 @@ def mask_variable(error: yaml.YAMLError, text: str) -> str | None:
     The letters stay where they are, so that the places of all that follows are right.
     """
     mark, lines = getattr(error, "problem_mark", None), text.split("\n")
-    found = _unquoted_variable(lines[mark.line], mark.column) if mark else None
-    if mark is None or found is None:
+    if mark is None or mark.line >= len(lines):
+        return None
+    found = _unquoted_variable(lines[mark.line], mark.column)
+    if found is None:
         return None
     (begin, said), line = found, lines[mark.line]
     lines[mark.line] = line[:begin] + said.translate(_MASK) + line[begin + len(said) :]
