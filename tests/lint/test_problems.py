@@ -1,11 +1,16 @@
 """What the plan knows to be wrong is told with its line, by every command that reads a spec."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
+import torch
+import yaml
 
+from continuum.lint import check
 from tests.commands import Cli
+from tests.training.samples import FIELDS, token_stream, write_split
 
 SPEC = """\
 continuum: 1
@@ -149,3 +154,65 @@ def test_what_only_this_machine_lacks_is_no_matter_of_the_spec(tmp_path: Path, c
     refused = cli("run", path, expect=4).stderr
     assert "error E403" in refused
     assert f"{path}:16:" in refused
+
+
+EXISTING = """\
+continuum: 1
+name: existing
+stages:
+  books: {kind: fetch, sources: [{python: pydoc_data/topics.py}]}
+  tokenizer: {kind: train_tokenizer, corpus: books, vocab_size: 512}
+  tokens: {kind: import, as: dataset, path: data, tokenizer: tokenizer}
+  weights: {kind: import, as: weights, path: model}
+  retrain:
+    kind: retrain
+    from: weights
+    data: tokens
+    max_steps: 20
+    sequence_length: 32
+    global_batch_size: 8
+    optimizer: {lr: 1e-3}
+"""
+
+
+@pytest.fixture
+def existing(tmp_path: Path) -> Path:
+    """A spec beside token data and weights that exist."""
+    for split in ("train", "validation"):
+        write_split(tmp_path / "data" / split, token_stream(2_000))
+    folder = tmp_path / "model"
+    folder.mkdir()
+    torch.save({"lm_head.weight": torch.zeros(1)}, folder / "lit_model.pth")
+    (folder / "model_config.yaml").write_text(yaml.safe_dump(FIELDS), encoding="utf-8")
+    path = tmp_path / "experiment.yaml"
+    path.write_text(EXISTING, encoding="utf-8")
+    return path
+
+
+def test_existing_data_and_weights_are_looked_at(existing: Path) -> None:
+    assert [it for it in check(existing).found if it.severity == "error"] == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "code", "message"),
+    [
+        ("sequence_length: 32", "sequence_length: 33", 13, "E401", "than the block_size 32 of"),
+        ("global_batch_size: 8", "global_batch_size: 9", 14, "E401", "9 is not divisible by"),
+    ],
+    ids=["a long sequence", "an indivisible batch"],
+)
+def test_what_exists_does_not_fit(
+    old: str, new: str, line: int, code: str, message: str, existing: Path
+) -> None:
+    existing.write_text(EXISTING.replace(old, new), encoding="utf-8")
+    (told,) = [it for it in check(existing).found if it.severity == "error"]
+    assert (told.code, told.place.line) == (code, line)
+    assert message in told.message
+
+
+def test_too_little_validation_text(existing: Path) -> None:
+    shutil.rmtree(existing.parent / "data" / "validation")
+    write_split(existing.parent / "data" / "validation", token_stream(20))
+    (told,) = [it for it in check(existing).found if it.severity == "error"]
+    assert (told.code, told.place.line) == ("E402", 11)
+    assert "no validation block of sequence_length 32" in told.message
