@@ -6,15 +6,18 @@ the digests that each dataset lists.
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import PurePosixPath
 from typing import Any
 
 from continuum.artifacts import DOCUMENTS, Checkpoint, Corpus, CorpusItem, TokenizedDataset
 from continuum.errors import IntegrityError
 from continuum.files import find_wrong_sizes
-from continuum.lint.texts import leaking_text, training_part, validation_part
 from continuum.plan import Plan, PlannedStage
 from continuum.recipe import Recipe
-from continuum.stage import Ref
+from continuum.stage import Ref, Text, TextPart
+
+WILDCARDS = "*?["
 
 
 @dataclass(frozen=True)
@@ -89,8 +92,9 @@ def dataset_of(planned: PlannedStage) -> TokenizedDataset | None:
 
 def _leak(stages: Mapping[str, PlannedStage], trained: str, evaluated: str) -> str | None:
     """What of a dataset's validation text another, or it, trains on, in words."""
-    training, validation = training_part(stages, trained), validation_part(stages, evaluated)
-    source = leaking_text(training, validation) if training and validation else None
+    training = stages[trained].stage.training_texts()
+    validation = stages[evaluated].stage.validation_texts()
+    source = _leaking_text(stages, training, validation) if training and validation else None
     if source is not None:
         return (
             f"the validation text of {evaluated!r} is training text of {trained!r} too "
@@ -100,6 +104,48 @@ def _leak(stages: Mapping[str, PlannedStage], trained: str, evaluated: str) -> s
     if documents is None:
         return None
     return f"in {evaluated!r}, {documents}: the loss on them shows what was learned by heart"
+
+
+def _leaking_text(
+    stages: Mapping[str, PlannedStage], training: TextPart, validation: TextPart
+) -> str | None:
+    """A text of which some is in both, each part on its own side; None if there is none.
+
+    A copy is named beside what it is a copy of.
+    """
+    by_digest: dict[str | None, list[Text]] = {}
+    by_name: dict[str, list[Text]] = {}
+    for text in _texts(stages, training):
+        by_digest.setdefault(text.sha256, []).append(text)
+        by_name.setdefault(text.source, []).append(text)
+    for text in sorted(_texts(stages, validation), key=lambda it: it.source):
+        alike = by_digest.get(text.sha256, []) if text.sha256 else []
+        for trained in (*by_name.get(text.source, []), *alike):
+            if text.is_same(trained) and _leaks(trained.source, text.source, training, validation):
+                is_copy = trained.source != text.source
+                return f"{text.source}, a copy of {trained.source}" if is_copy else text.source
+    return None
+
+
+def _texts(stages: Mapping[str, PlannedStage], part: TextPart) -> tuple[Text, ...]:
+    corpus = part.corpus.stage
+    return stages[corpus].forecast.texts or (Text(f"corpus {corpus!r}"),)
+
+
+def _leaks(trained: str, validated: str, training: TextPart, validation: TextPart) -> bool:
+    if training.fraction is not None and validation.fraction is not None:
+        return validation.fraction > training.fraction
+    if trained == validated and any(wildcard in trained for wildcard in WILDCARDS):
+        held_out, wanted = training.files or (), validation.files
+        return not held_out or wanted is None or not all(_matches(p, held_out) for p in wanted)
+    is_held_out = training.files is not None and _matches(trained, training.files)
+    is_wanted = validation.files is None or _matches(validated, validation.files)
+    return is_wanted and not is_held_out
+
+
+def _matches(source: str, patterns: tuple[str, ...]) -> bool:
+    names = {source, PurePosixPath(source).name}
+    return any(name == p or fnmatchcase(name, p) for name in names for p in patterns)
 
 
 def _leaked_documents(

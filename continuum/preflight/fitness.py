@@ -213,7 +213,7 @@ def data_path(recipe: Recipe, ref: str) -> tuple[str | int, ...]:
 def model_problems(
     recipe: Recipe, architecture: Architecture | None, datasets: Mapping[str, PlanInput]
 ) -> Iterator[Problem]:
-    """Sequences and token ids that the model cannot take."""
+    """Sequences and token ids that the model cannot take, or may not be able to."""
     if architecture is None:
         return
     if recipe.sequence_length > architecture.block_size:
@@ -222,34 +222,23 @@ def model_problems(
             f"sequence_length {recipe.sequence_length:,} is longer than the block_size "
             f"{architecture.block_size:,} of {architecture.name}",
         )
-    for ref, item in datasets.items():
-        dataset = item.artifact
-        if isinstance(dataset, TokenizedDataset) and (
-            dataset.num_ids > architecture.padded_vocab_size
-        ):
-            yield Problem(
-                data_path(recipe, ref),
-                f"dataset {ref!r} has token ids up to {dataset.num_ids - 1:,}, but "
-                f"{architecture.name} has {architecture.padded_vocab_size:,} embeddings; "
-                "set the model's padded_vocab_size or use its own tokenizer",
-                needs="folder",
-            )
-
-
-def vocabulary_doubts(
-    recipe: Recipe, architecture: Architecture | None, datasets: Mapping[str, PlanInput]
-) -> Iterator[Problem]:
-    """A doubt about each dataset to come whose tokenizer may have more ids than the model takes."""
-    if architecture is None:
-        return
     rows = architecture.padded_vocab_size
     for ref, item in datasets.items():
-        most = item.forecast.max_ids
-        if item.artifact is None and most is not None and most > rows:
+        where, made = data_path(recipe, ref), item.artifact
+        if isinstance(made, TokenizedDataset):
+            if made.num_ids > rows:
+                yield Problem(
+                    where,
+                    f"dataset {ref!r} has token ids up to {made.num_ids - 1:,}, but "
+                    f"{architecture.name} has {rows:,} embeddings; set the model's "
+                    "padded_vocab_size or use its own tokenizer",
+                    needs="folder",
+                )
+        elif (most := item.forecast.max_ids or 0) > rows:
             yield Problem(
-                data_path(recipe, ref),
-                f"dataset {ref!r} may have token ids up to {most - 1:,}, but {architecture.name} "
-                f"has {rows:,} embeddings, and the run is refused if it does; set the model's "
-                "vocab_size to the tokenizer's",
+                where,
+                f"dataset {ref!r} may have token ids up to {most - 1:,}, but "
+                f"{architecture.name} has {rows:,} embeddings, and the run is refused if it does; "
+                "set the model's vocab_size to the tokenizer's",
                 severity="warning",
             )

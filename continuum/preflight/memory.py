@@ -18,15 +18,16 @@ What the process itself takes, and how much more than it uses the allocator hold
 
 from dataclasses import dataclass, replace
 from itertools import product
+from typing import Protocol
 
 from continuum.architecture import Architecture
 from continuum.figures import format_bytes
 from continuum.precision import is_half
 from continuum.preflight.activations import activation_bytes
 from continuum.preflight.host import HostMemory
-from continuum.preflight.nvml import CudaDevice
 from continuum.preflight.placement import Placement, world_size
 from continuum.preflight.sizes import StateSize, outer_and_block, state_size
+from continuum.problems import Problem
 from continuum.recipe import LARGEST_UNASKED, Recipe
 
 PROCESS_BYTES = 500_000_000
@@ -169,36 +170,27 @@ def fit_to_memory(
     return chosen
 
 
-def host_doubts(
-    recipe: Recipe, estimate: MemoryEstimate, memory: HostMemory
-) -> tuple[list[str], list[str]]:
-    """Problems and warnings of a run on this machine's memory.
+class Need(Protocol):
+    """Memory that something takes: of training, or of saving."""
 
-    Where the device is left to be found out, and where several nodes share the work, the machine
-    that plans need not be the one that trains: that is doubt enough not to refuse.
+    def problem(self, total_bytes: int, place: str) -> str | None:
+        """Why it cannot be in `place` with so much memory; None when it may be."""
+
+    def doubt(self, available_bytes: int, place: str) -> str | None:
+        """Why it may not fit into what is available in `place`; None when it should."""
+
+
+def memory_problems(need: Need, memory: HostMemory, place: str, *, is_sure: bool) -> list[Problem]:
+    """A need held to the memory of this machine, or of a GPU here.
+
+    Args:
+        is_sure: Whether this machine is the one that trains; else nothing is refused.
     """
-    place = "this machine (or the control group that holds this process)"
-    problem = estimate.problem(memory.total_bytes, place)
-    is_sure = recipe.runtime.accelerator == "cpu" and recipe.runtime.num_nodes == 1
-    if problem is not None and is_sure:
-        return [problem], []
-    doubt = estimate.doubt(memory.available_bytes, place)
-    return [], [doubt] if doubt else []
-
-
-def device_doubts(
-    recipe: Recipe, estimate: MemoryEstimate, device: CudaDevice
-) -> tuple[list[str], list[str]]:
-    """Problems and warnings of a run on a GPU like this machine's.
-
-    The nodes of a Slurm job need not have the same ones: that is doubt enough not to refuse.
-    """
-    place = f"a GPU here ({device.name})"
-    problem = estimate.problem(device.memory_bytes, place)
-    if problem is not None and recipe.runtime.num_nodes == 1:
-        return [problem], []
-    doubt = estimate.doubt(device.memory_bytes, place)
-    return [], [doubt] if doubt else []
+    told = need.problem(memory.total_bytes, place)
+    if told is not None and is_sure:
+        return [Problem(("runtime",), told, needs="machine")]
+    told = need.doubt(memory.available_bytes, place)
+    return [Problem(("runtime",), told, severity="warning", needs="machine")] if told else []
 
 
 def _holds_gradients(recipe: Recipe, placement: Placement) -> bool:

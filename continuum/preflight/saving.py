@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 from continuum.architecture import Architecture
 from continuum.figures import format_bytes
-from continuum.preflight.host import Host, HostMemory
 from continuum.preflight.memory import PROCESS_BYTES
 from continuum.preflight.placement import strategy_of
 from continuum.preflight.sizes import state_size
@@ -38,17 +37,17 @@ class SavingNeed:
     def sure_bytes(self) -> int:
         return self.copied_bytes + self.gathered_bytes + self.resident_bytes
 
-    def problem(self, memory: HostMemory, place: str) -> str | None:
+    def problem(self, total_bytes: int, place: str) -> str | None:
         """Why no checkpoint can be saved in this memory; None when it may be."""
-        if self.sure_bytes <= memory.total_bytes:
+        if self.sure_bytes <= total_bytes:
             return None
-        return f"{self._told(place, memory.total_bytes)}: {self.way_out}"
+        return f"{self._told(place, total_bytes)}: {self.way_out}"
 
-    def doubt(self, memory: HostMemory, place: str) -> str | None:
+    def doubt(self, available_bytes: int, place: str) -> str | None:
         """Why a save may not fit into what is available; None when it should."""
-        if self.sure_bytes + self.processes_bytes <= memory.available_bytes:
+        if self.sure_bytes + self.processes_bytes <= available_bytes:
             return None
-        return f"{self._told(place, memory.available_bytes)}; should it fail, {self.way_out}"
+        return f"{self._told(place, available_bytes)}; should it fail, {self.way_out}"
 
     def _told(self, place: str, has_bytes: int) -> str:
         parts = {
@@ -100,17 +99,3 @@ def saving_need(
             "sharded, or use precision bf16-true"
         ),
     )
-
-
-def saving_doubts(recipe: Recipe, need: SavingNeed, host: Host) -> tuple[list[str], list[str]]:
-    """Problems and warnings of saving on this machine, which need not be the one that trains."""
-    if host.memory is None:
-        return [], []
-    place = "this machine (or the control group that holds this process)"
-    is_cpu = recipe.runtime.accelerator == "cpu"
-    trains_here = recipe.runtime.num_nodes == 1 and (is_cpu or host.has_cuda_device)
-    problem = need.problem(host.memory, place)
-    if problem is not None and trains_here:
-        return [problem], []
-    doubt = need.doubt(host.memory, place)
-    return [], [doubt] if doubt else []

@@ -14,22 +14,22 @@ from continuum.preflight.fitness import (
     precision_problems,
     step_problems,
     unused_settings,
-    vocabulary_doubts,
 )
-from continuum.preflight.host import Host, host_now
+from continuum.preflight.host import Host, HostMemory, host_now
 from continuum.preflight.memory import (
-    device_doubts,
     estimate_memory,
     fit_to_memory,
-    host_doubts,
+    memory_problems,
 )
 from continuum.preflight.placement import Placement, foreseen_placement
-from continuum.preflight.saving import saving_doubts, saving_need
+from continuum.preflight.saving import saving_need
 from continuum.preflight.sizes import state_size
 from continuum.problems import Problem
 from continuum.recipe import Recipe, ResumeSchedule, intervals_of
 from continuum.stage import Facts, Forecast, PlanInput
 from continuum.tied_embeddings import TIED_NAMES
+
+HERE = "this machine (or the control group that holds this process)"
 
 
 def forecast_training(
@@ -51,18 +51,19 @@ def forecast_training(
     """
     datasets = {str(ref): inputs[ref] for ref in recipe.all_data}
     blocks = {str(ref): blocks_of(recipe, inputs[ref], "train") for ref in recipe.data}
-    num_steps = _num_steps(recipe, blocks)
-    problems = [
+    num_steps = recipe.num_steps(_exact_blocks(blocks))
+    memory, found = _memory(recipe, architecture, host or host_now())
+    found = [
         *batch_problems(recipe),
         *precision_problems(recipe),
+        *unused_settings(recipe),
         *step_problems(recipe, num_steps, start_step),
         *data_problems(recipe, datasets, blocks),
         *model_problems(recipe, architecture, datasets),
         *missing_extras(recipe.runtime.loggers),
         *temporary_problems(recipe),
+        *found,
     ]
-    memory, tight, doubtful = _memory(recipe, architecture, host or host_now())
-    problems += [Problem(("runtime",), told, needs="machine") for told in tight]
     size = state_size(recipe, architecture)
     ends_at = num_steps if start_step is not None else None
     disk = (
@@ -75,12 +76,8 @@ def forecast_training(
             **_costs(recipe, architecture, num_steps, start_step),
             **memory,
         },
-        problems=tuple(problems),
-        warnings=(
-            *unused_settings(recipe),
-            *(Problem(("runtime",), d, severity="warning", needs="machine") for d in doubtful),
-            *vocabulary_doubts(recipe, architecture, datasets),
-        ),
+        problems=tuple(it for it in found if it.severity == "error"),
+        warnings=tuple(it for it in found if it.severity == "warning"),
         notes=tuple(_notes(recipe, num_steps, start_step)),
         architecture=architecture,
         num_steps=num_steps,
@@ -100,23 +97,29 @@ def missing_extras(loggers: Iterable[str]) -> Iterator[Problem]:
 
 def _memory(
     recipe: Recipe, architecture: Architecture | None, host: Host
-) -> tuple[Facts, list[str], list[str]]:
-    """The fact, the problems and the warnings about what processes hold in memory."""
+) -> tuple[Facts, list[Problem]]:
+    """What a process holds in memory, and what is wrong or doubtful about it.
+
+    A run on several nodes, or on a device that is still to be found out, need not train on the
+    machine that plans: then nothing is refused.
+    """
     recipe, placement = _fitted(recipe, architecture, host)
     estimate = estimate_memory(recipe, architecture, placement)
     need = saving_need(recipe, architecture, on_cpu=placement.on_cpu, strategy=placement.strategy)
     if estimate is None or need is None:
-        return {}, [], []
-    facts = Facts(memory_bytes=estimate.total_bytes)
-    problems: list[str] = []
-    warnings: list[str] = []
+        return {}, []
+    is_one, is_cpu = recipe.runtime.num_nodes == 1, recipe.runtime.accelerator == "cpu"
+    found: list[Problem] = []
     if placement.on_cpu and host.memory is not None:
-        problems, warnings = host_doubts(recipe, estimate, host.memory)
+        found = memory_problems(estimate, host.memory, HERE, is_sure=is_one and is_cpu)
     elif not placement.on_cpu and host.device is not None:
-        problems, warnings = device_doubts(recipe, estimate, host.device)
-    if problems or warnings:  # what training does not find room for, saving does not either
-        return facts, problems, warnings
-    return (facts, *saving_doubts(recipe, need, host))
+        size = host.device.memory_bytes
+        place = f"a GPU here ({host.device.name})"
+        found = memory_problems(estimate, HostMemory(size, size), place, is_sure=is_one)
+    if not found and host.memory is not None:  # where training has no room, saving has none either
+        is_sure = is_one and (is_cpu or host.has_cuda_device)
+        found = memory_problems(need, host.memory, HERE, is_sure=is_sure)
+    return Facts(memory_bytes=estimate.total_bytes), found
 
 
 def _fitted(
@@ -130,10 +133,6 @@ def _fitted(
     else:
         total_bytes = host.device.memory_bytes if host.device else None
     return fit_to_memory(recipe, architecture, placement, total_bytes)
-
-
-def _num_steps(recipe: Recipe, blocks: Mapping[str, Bound | None]) -> int | None:
-    return recipe.num_steps(_exact_blocks(blocks))
 
 
 def _exact_blocks(blocks: Mapping[str, Bound | None]) -> int | None:

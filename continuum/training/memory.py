@@ -52,9 +52,9 @@ def memory_warnings(
     if problem := estimate.problem(total, place):
         raise PreflightError(problem)
     if here is not None and _saves_here(recipe, fabric):
-        if problem := need.problem(here, "this machine"):
+        if problem := need.problem(here.total_bytes, "this machine"):
             raise PreflightError(problem)
-        if not on_cpu and (doubt := need.doubt(here, "this machine")):
+        if not on_cpu and (doubt := need.doubt(here.available_bytes, "this machine")):
             yield doubt
     if doubt := estimate.doubt(available, place):
         yield doubt

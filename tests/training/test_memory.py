@@ -13,10 +13,13 @@ import torch
 
 from continuum.architecture import Architecture, architecture
 from continuum.errors import PreflightError
-from continuum.preflight.host import HostMemory, has_cuda_device, host_memory
-from continuum.preflight.memory import MemoryEstimate, estimate_memory, host_doubts
+from continuum.preflight import forecast_training
+from continuum.preflight.host import Host, HostMemory, has_cuda_device, host_memory
+from continuum.preflight.memory import MemoryEstimate, estimate_memory, memory_problems
 from continuum.preflight.placement import Placement
 from continuum.recipe import Recipe
+from continuum.stage import Forecast, PlanInput
+from continuum.stages.convert import Convert
 from continuum.training.fabric import make_fabric
 from continuum.training.memory import memory_warnings
 from continuum.training.resolved import resolve
@@ -24,6 +27,8 @@ from tests.commands import Cli, only
 from tests.experiments import FIRST_STAGES, small_flow
 from tests.training.samples import FIELDS, cpu_fabric, make_recipe
 
+DATA = Convert.model_validate({"from": "pretrain"})
+"""Any stage: it is not looked at."""
 MODELS: dict[str, dict[str, Any]] = {
     "pythia-14m": {"name": "pythia-14m"},
     "llama-like": {
@@ -100,27 +105,26 @@ def test_strategies_share_the_state_as_they_do() -> None:
 
 
 def test_what_surely_does_not_fit_is_refused_and_what_may_not_is_told() -> None:
-    recipe = make_recipe(runtime={"accelerator": "cpu", "micro_batch_size": 2})
     estimate = MemoryEstimate(base_bytes=100, state_bytes=1000, activation_bytes=1000)
     assert estimate.sure_bytes == 1700
-    (problem,), warnings = host_doubts(recipe, estimate, HostMemory(1699, 1699))
-    assert "1.0 kB weights, gradients and optimizer, 1.0 kB activations" in problem
-    assert "lower runtime.micro_batch_size" in problem
-    assert "strategy fsdp" in problem
-    assert warnings == []
-    problems, (warning,) = host_doubts(recipe, estimate, HostMemory(1700, 1700))
-    assert problems == []
-    assert warning.startswith("training takes about 2.1 kB of memory")
-    assert host_doubts(recipe, estimate, HostMemory(9000, 2100)) == ([], [])
+    (problem,) = memory_problems(estimate, HostMemory(1699, 1699), "this machine", is_sure=True)
+    assert (problem.severity, problem.needs) == ("error", "machine")
+    assert "1.0 kB weights, gradients and optimizer, 1.0 kB activations" in problem.message
+    assert "lower runtime.micro_batch_size" in problem.message
+    assert "strategy fsdp" in problem.message
+    (doubt,) = memory_problems(estimate, HostMemory(1700, 1700), "this machine", is_sure=True)
+    assert doubt.severity == "warning"
+    assert doubt.message.startswith("training takes about 2.1 kB of memory")
+    assert memory_problems(estimate, HostMemory(9000, 2100), "this machine", is_sure=True) == []
 
 
-def test_a_machine_that_only_plans_refuses_nothing_for_its_memory() -> None:
-    estimate = MemoryEstimate(base_bytes=100, state_bytes=1000, activation_bytes=1000)
-    for runtime in ({}, {"accelerator": "cpu", "num_nodes": 2}):
-        problems, warnings = host_doubts(
-            make_recipe(runtime=runtime), estimate, HostMemory(500, 500)
-        )
-        assert (len(problems), len(warnings)) == (0, 1)
+@pytest.mark.parametrize("runtime", [{}, {"accelerator": "cpu", "num_nodes": 2}], ids=str)
+def test_a_machine_that_only_plans_refuses_nothing_for_its_memory(runtime: dict[str, Any]) -> None:
+    host = Host(HostMemory(500, 500), has_cuda_device=False)
+    recipe, inputs = make_recipe(runtime=runtime), {"tokens": PlanInput(DATA, Forecast(), None)}
+    found = forecast_training(recipe, architecture("pythia-14m"), inputs, host=host)
+    assert [it for it in found.problems if "memory" in it.message] == []
+    assert [it for it in found.warnings if "memory" in it.message] != []
 
 
 def test_processes_of_one_machine_share_its_memory() -> None:
