@@ -83,29 +83,7 @@ def script(tmp_path: Path) -> list[str]:
     return [sys.executable, str(path)]
 
 
-@pytest.mark.parametrize(
-    ("options", "devices"),
-    [
-        ((), 1),
-        (("--in-process",), 1),
-        ((), 2),
-    ],
-    ids=["fork server", "in process", "torchrun"],
-)
-@pytest.mark.slow
-def test_python_m_runs_what_is_installed(
-    options: tuple[str, ...],
-    devices: int,
-    prepare: Callable[..., Path],
-    expected: Path,
-    tmp_path: Path,
-) -> None:
-    folder, here = prepare(devices), plant_checkout(plant(tmp_path / "here", "litgpt"))
-    call(MODULE, "run", folder, *options, folder=here)
-    assert executed(tmp_path) == []
-    assert devices > 1 or weights(folder) == weights(expected)
-
-
+@pytest.mark.parametrize("is_module", [pytest.param(True, marks=pytest.mark.slow), False])
 @pytest.mark.parametrize(
     ("options", "devices"),
     [
@@ -115,18 +93,23 @@ def test_python_m_runs_what_is_installed(
     ],
     ids=["fork server", "in process", "torchrun"],
 )
-def test_the_command_in_the_experiments_folder_runs_what_is_installed(
+def test_a_run_imports_what_is_installed(
     options: tuple[str, ...],
     devices: int,
+    is_module: bool,
     script: list[str],
     prepare: Callable[..., Path],
     expected: Path,
     tmp_path: Path,
 ) -> None:
     folder = prepare(devices)
-    plant(tmp_path / "more", "continuum")
-    (tmp_path / "more" / "continuum").rename(folder / "continuum")
-    call(script, "run", ".", *options, folder=folder)
+    if is_module:
+        here = plant_checkout(plant(tmp_path / "here", "litgpt"))
+        call(MODULE, "run", folder, *options, folder=here)
+    else:  # in the experiment's folder
+        plant(tmp_path / "more", "continuum")
+        (tmp_path / "more" / "continuum").rename(folder / "continuum")
+        call(script, "run", ".", *options, folder=folder)
     assert executed(tmp_path) == []
     assert devices > 1 or weights(folder) == weights(expected)
 

@@ -50,6 +50,10 @@ def stop_run(process: subprocess.Popen[str], folder: Path) -> None:
     process.send_signal(signal.SIGTERM)
 
 
+def ask_to_stop(process: subprocess.Popen[str], folder: Path) -> None:
+    Cli()("stop", folder)
+
+
 def stop_everything(process: subprocess.Popen[str], folder: Path) -> None:
     """The run, torchrun and, by themselves since they lead sessions of their own, the ranks."""
     for rank in ranks_of(folder):
@@ -61,7 +65,7 @@ def interrupt_everything(process: subprocess.Popen[str], folder: Path) -> None:
     os.killpg(process.pid, signal.SIGINT)
 
 
-STOPS = [stop_run, stop_everything, interrupt_everything]
+STOPS = [stop_run, ask_to_stop, stop_everything, interrupt_everything]
 DEATHS = [kill_first_rank, kill_last_rank, kill_agent, kill_run, kill_everything]
 
 
