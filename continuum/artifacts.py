@@ -7,6 +7,7 @@ can be moved or copied.
 """
 
 import math
+import shutil
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -129,16 +130,24 @@ TOKENIZER_FILES = (
     "generation_config.json",
     "special_tokens_map.json",
     "added_tokens.json",
-    "vocab.*",
-    "merges.txt",
-    "chat_template.jinja",
 )
-"""Files of a tokenizer, by name or pattern: what LitGPT's `Tokenizer` or `transformers` read."""
+"""Files that decide what a tokenizer does; those of an import are part of its identity."""
+CARRIED_FILES = ("vocab.*", "merges.txt", "chat_template.jinja")
+"""Others that `transformers` reads, kept beside them: vocabularies again, and a chat's format."""
 
 
 def tokenizer_files(names: Iterable[str]) -> list[str]:
     """Those of the names in a folder that belong to a tokenizer, sorted."""
-    return sorted(it for it in names if any(fnmatchcase(it, own) for own in TOKENIZER_FILES))
+    own = (*TOKENIZER_FILES, *CARRIED_FILES)
+    return sorted(name for name in names if any(fnmatchcase(name, it) for it in own))
+
+
+def copy_tokenizer(source: Path, target: Path) -> None:
+    """Copy a tokenizer's files to another folder, but for those that it has."""
+    target.mkdir(exist_ok=True)
+    for name in tokenizer_files(path.name for path in source.iterdir() if path.is_file()):
+        if not (target / name).exists():
+            shutil.copyfile(source / name, target / name)
 
 
 @artifact_type

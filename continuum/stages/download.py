@@ -11,11 +11,11 @@ from pydantic import Field
 
 from continuum.architecture import Architecture, architecture, read_architecture, suggest_model
 from continuum.artifacts import (
-    TOKENIZER_FILES,
     VOCABULARY_FILES,
     Artifact,
     ModelWeights,
     TokenizerFiles,
+    tokenizer_files,
 )
 from continuum.errors import PreflightError
 from continuum.events import ByteProgress
@@ -178,7 +178,8 @@ def _check(arrived: Path, revision: "HubRevision") -> None:
 
 
 def _tokenizer_files(revision: "HubRevision") -> "list[HubFile]":
-    found = [file for name in TOKENIZER_FILES if (file := revision.named(name)) is not None]
+    files = {file.name: file for file in revision.files}
+    found = [files[name] for name in tokenizer_files(files)]
     if not any(file.name in VOCABULARY_FILES for file in found):
         foreign = foreign_tokenizer((file.name for file in revision.files), revision.repo)
         raise PreflightError(

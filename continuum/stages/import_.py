@@ -16,6 +16,7 @@ from continuum.artifacts import (
     ModelWeights,
     TokenizedDataset,
     TokenizerFiles,
+    copy_tokenizer,
 )
 from continuum.errors import PreflightError
 from continuum.events import ByteProgress
@@ -169,6 +170,7 @@ class Import(Stage):
         progress.finish()
         ctx.check_files({name: file.sha256 for name, file in kept.items()})
         if self.as_ in ("tokenizer", "weights"):
+            copy_tokenizer(self.path.resolve(ctx.experiment_folder), ctx.output_dir)
             check_model_files(ctx.output_dir / file.name for file in found)
         artifact = self._artifact(ctx, found)
         # Of a linked file, what was compared is published, whatever becomes of the original.
@@ -313,9 +315,7 @@ def _import_weights(ctx: StageContext, source: str, tied: bool | None) -> ModelW
 
 
 def _import_dataset(folder: Path, tokenizer: TokenizerFiles) -> TokenizedDataset:
-    for name in TOKENIZER_FILES:
-        if (tokenizer.path / name).is_file():
-            link_or_copy(tokenizer.path / name, folder / "tokenizer" / name)
+    copy_tokenizer(tokenizer.path, folder / "tokenizer")
     splits = _splits(folder)
     for split in splits.values():
         split.check(tokenizer.num_ids)

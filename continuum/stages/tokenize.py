@@ -1,6 +1,5 @@
 """kind: tokenize - a corpus into token chunks for training and validation."""
 
-import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 from pathlib import Path
@@ -10,12 +9,12 @@ from pydantic import Field
 
 from continuum.artifacts import (
     DOCUMENTS,
-    TOKENIZER_FILES,
     Artifact,
     Corpus,
     CorpusItem,
     TokenizedDataset,
     TokenizerFiles,
+    copy_tokenizer,
 )
 from continuum.errors import PreflightError
 from continuum.events import ByteProgress, Noted
@@ -190,7 +189,7 @@ class Tokenize(Stage):
         loss = watch.result()
         self._check_loss(loss, tokenizer.label)
         _warn(ctx, remarks_on(loss, tokenizer.label))
-        _copy_tokenizer(tokenizer.path, ctx.output_dir / "tokenizer", TOKENIZER_FILES)
+        copy_tokenizer(tokenizer.path, ctx.output_dir / "tokenizer")
         made = TokenizedDataset(
             path=ctx.output_dir,
             train=splits["train"],
@@ -374,10 +373,3 @@ def _sum_of(items: Iterator[CorpusItem]) -> int | None:
         # Two marks a document; a JSON line has more signs than that around its text.
         total += item.size_bytes * (1 if is_compact else MAX_UTF8_BYTES) + 2
     return total
-
-
-def _copy_tokenizer(source: Path, target: Path, names: tuple[str, ...]) -> None:
-    target.mkdir()
-    for name in names:
-        if (source / name).is_file():
-            shutil.copyfile(source / name, target / name)

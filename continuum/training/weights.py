@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from continuum.artifacts import TOKENIZER_FILES
+from continuum.artifacts import copy_tokenizer
 from continuum.errors import PreflightError
 
 WEIGHTS_FILE = "lit_model.pth"
@@ -19,7 +19,8 @@ SHARDS_DIR = "shards"
 
 def copy_config_files(source: Path, target: Path) -> None:
     """Copy what lies beside the weights of LitGPT's checkpoints: configs and the tokenizer."""
-    for name in (CONFIG_FILE, "config.json", *TOKENIZER_FILES):
+    copy_tokenizer(source, target)
+    for name in (CONFIG_FILE, "config.json"):
         if (source / name).exists():
             shutil.copy(source / name, target)
 

@@ -31,6 +31,7 @@ QUICK = (0.01,)
 def repo(hub: HubServer, tokenizer_dir: Path) -> Path:
     folder = hub.root / REPO
     shutil.copytree(tokenizer_dir, folder)
+    (folder / "merges.txt").write_text("#version: 0.2\n")
     (folder / "README.md").write_text("A toy.")
     return folder
 
@@ -50,7 +51,7 @@ def test_a_tokenizer_is_downloaded_at_the_commit_the_branch_means(
     tokenizer = download(tmp_path)
     assert (tokenizer.repo, tokenizer.commit, tokenizer.num_ids) == (REPO, commit, 512)
     names = [file.path for file in tokenizer.files]
-    assert names == ["tokenizer.json", "tokenizer_config.json"]
+    assert names == ["merges.txt", "tokenizer.json", "tokenizer_config.json"]
     assert hub.paths() == [
         f"/api/models/{REPO}/revision/main",
         *(f"/{REPO}/resolve/{commit}/{name}" for name in names),

@@ -79,6 +79,22 @@ def test_a_tokenizer_is_checked_and_inspected(tokenizer: TokenizerFiles) -> None
     assert [file.path for file in tokenizer.files] == ["tokenizer.json", "tokenizer_config.json"]
 
 
+CARRIED = ["chat_template.jinja", "merges.txt", "vocab.json"]
+
+
+def test_all_files_of_a_tokenizer_come_along_and_identities_are_as_before(
+    tokenizer_dir: Path, tmp_path: Path
+) -> None:
+    own = shutil.copytree(tokenizer_dir, tmp_path / "own")
+    for name in ("special_tokens_map.json", *CARRIED):
+        (own / name).write_text("{}")
+    stage = importing(tmp_path, "tokenizer", path="own")
+    made = run_stage(stage, tmp_path)
+    names = ["special_tokens_map.json", "tokenizer.json", "tokenizer_config.json"]
+    assert [file.path for file in made.files] == sorted([*names, *CARRIED])
+    assert sorted(stage.local_inputs(tmp_path)) == names
+
+
 def test_weights_come_with_their_config_and_tokenizer(
     tokenizer_dir: Path, model: Path, tmp_path: Path
 ) -> None:

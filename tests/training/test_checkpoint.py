@@ -52,6 +52,19 @@ def test_a_checkpoint_folder_is_litgpts_with_a_manifest(write: Write) -> None:
     assert recipe["optimizer"] == {"name": "AdamW", "lr": 0.01}
 
 
+def test_all_files_of_a_tokenizer_are_carried_on(
+    write: Write, beside: Companions, tmp_path: Path
+) -> None:
+    names = {"special_tokens_map.json", "vocab.txt", "merges.txt", "chat_template.jinja"}
+    for name in names:
+        (beside.tokenizer_dir / name).write_text("{}")
+    saved, out = write(10), tmp_path / "weights"
+    out.mkdir()
+    extract_weights(saved.path, out)
+    for folder in (saved.path, out):
+        assert names < {path.name for path in folder.iterdir()}
+
+
 def test_the_manifest_tells_the_truth_about_the_folder(write: Write) -> None:
     manifest = write(10)
     assert (manifest.step, manifest.tokens_seen, manifest.tokens_total) == (10, 64, 1064)
