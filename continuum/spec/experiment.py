@@ -212,10 +212,14 @@ class _Loading:
         whole = sound_stages({n: it for n, it in specs.items() if n not in lost}, graph)
         asked = {name: self._ask(name, whole) for name in specs}
         right = {n: it for n, it in asked.items() if it and n in whole}
-        # What others make of fields that were assumed is not known.
-        certain = sound_stages(
-            {n: it for n, it in right.items() if not self._checked[n].assumed}, graph
-        )
+        # What others make of a field that was assumed is not known: of a size, a budget, a model.
+        # What lies deeper (a share, a rate, a schedule) hardly ever matters to them.
+        known = {
+            name: it
+            for name, it in right.items()
+            if all(len(path) > 1 for path in self._checked[name].assumed)
+        }
+        certain = sound_stages(known, graph)
         sound = {
             name: it
             for name, it in right.items()

@@ -99,7 +99,7 @@ def test_validating_imports_nothing_heavy(tmp_path: Path) -> None:
         f"atexit.register(lambda: print(sorted(set({HEAVY!r}) & set(sys.modules))));"
         "main()"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout.splitlines() == ["toy: valid, 4 stages", "[]"]
 
 

@@ -100,3 +100,11 @@ def test_a_message_speaks_the_users_language(path: Path) -> None:
 def test_every_code_has_a_file_or_a_test_of_bytes() -> None:
     met = {expected.code for path in FILES for expected in expectations(path)}
     assert CODES.keys() - met == {"E001"}
+
+
+def test_sixteen_mistakes_of_one_file_are_reported_in_one_go() -> None:
+    found = check(SPECS / "sixteen.yaml").found
+    assert len(found) == 16
+    (warning,) = (it for it in found if it.severity == "warning")
+    assert (warning.place.line, warning.place.column) == (27, 11)
+    assert "4,095, but pythia-14m has 1,024 embeddings" in warning.message
