@@ -2,7 +2,7 @@
 
 import json
 import statistics
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -34,57 +34,58 @@ class Cost:
         return {**self.figures, **({"basis": self.basis} if self.basis else {})}
 
 
-@dataclass(frozen=True)
-class _Speed:
-    tokens_per_s: float
-    basis: str
-    """The run it was seen in."""
-
-
 def estimate_costs(plan: Plan) -> dict[str, Cost]:
     """The cost of every stage by its name."""
     if not plan.has_work:
         return {planned.name: Cost({}) for planned in plan}
-    history = History(plan.folder)
-    speeds = _speeds(plan, history)
-    return {p.name: _cost(p, speeds.get(p.name), history) for p in plan}
+    history, speeds, costs = History(plan.folder), dict[str, tuple[float, str]](), dict[str, Cost]()
+    for planned in plan:
+        runs = history.runs_of(planned.run.stage_name)
+        own = ((pace, run.name) for run in runs if (pace := _tokens_per_s(run)))
+        parents = (speeds[ref.stage] for ref in planned.refs if ref.stage in speeds)
+        # As fast as the stage's own runs, else as those of the models that it came from.
+        speed = next(own, None) or next(parents, None)
+        if speed is not None:
+            speeds[planned.name] = speed
+        costs[planned.name] = _cost(planned, speed, runs)
+    return costs
+
+
+def known_figures(planned: PlannedStage) -> dict[str, int | float]:
+    """What is known of a stage's size before it runs."""
+    facts = planned.forecast.facts
+    return {k: v for k, v in facts.items() if k in KEPT and isinstance(v, (int, float))}
 
 
 def total(costs: Mapping[str, Cost], *, with_checked: bool = False) -> dict[str, int | float]:
     """Sums of what is known, over the stages that run; or over those, too, that may have to."""
+    counted = (cost.figures for cost in costs.values() if cost.is_certain or with_checked)
+    return sum_figures(counted, SUMMED)
+
+
+def sum_figures(
+    figures: Iterable[Mapping[str, int | float]], names: Collection[str]
+) -> dict[str, int | float]:
+    """The sums of these figures, of those that are known."""
     sums: dict[str, int | float] = {}
-    for cost in costs.values():
-        if not (cost.is_certain or with_checked):
-            continue
-        for name in SUMMED:
-            if name in cost.figures:
-                sums[name] = sums.get(name, 0) + cost.figures[name]
+    for each in figures:
+        for name in names:
+            if name in each:
+                sums[name] = sums.get(name, 0) + each[name]
     return sums
 
 
-def _cost(planned: PlannedStage, speed: _Speed | None, history: History) -> Cost:
+def _cost(planned: PlannedStage, speed: tuple[float, str] | None, runs: Sequence[StageRun]) -> Cost:
     if planned.action is Action.REUSE:
         return Cost({})
-    facts = planned.forecast.facts
-    figures = {k: v for k, v in facts.items() if k in KEPT and isinstance(v, (int, float))}
-    figures = _left_of(planned, figures)
-    seconds, basis = None, None
+    figures, basis = _left_of(planned, known_figures(planned)), None
     if "tokens" in figures and speed is not None:
-        seconds, basis = figures["tokens"] / speed.tokens_per_s, speed.basis
+        figures["seconds"], basis = figures["tokens"] / speed[0], speed[1]
     elif "tokens" not in figures:
-        seconds, basis = _earlier_duration(history.runs_of(planned.run.stage_name))
-    if seconds is not None:
-        figures["seconds"] = seconds
+        took = ((seconds, run.name) for run in runs if (seconds := _duration_s(run)) is not None)
+        if (last := next(took, None)) is not None:
+            figures["seconds"], basis = last
     return Cost(figures, basis, is_certain=planned.action is not Action.CHECK)
-
-
-def _earlier_duration(runs: list[StageRun]) -> tuple[float | None, str | None]:
-    """How long the newest finished run took, and its name."""
-    for run in runs:
-        seconds = _duration_s(run)
-        if seconds is not None:
-            return seconds, run.name
-    return None, None
 
 
 def _left_of(planned: PlannedStage, figures: dict[str, int | float]) -> dict[str, int | float]:
@@ -94,22 +95,9 @@ def _left_of(planned: PlannedStage, figures: dict[str, int | float]) -> dict[str
         return figures
     left = num_steps - planned.from_step
     scaled: dict[str, int | float] = {
-        name: round(figures[name] * left / steps) for name in ("tokens", "flops") if name in figures
+        n: round(figures[n] * left / steps) for n in ("tokens", "flops") if n in figures
     }
     return {**figures, **scaled, "steps": left}
-
-
-def _speeds(plan: Plan, history: History) -> dict[str, _Speed]:
-    """How fast each model trains: as in the stage's own runs, else as in those it came from."""
-    speeds: dict[str, _Speed] = {}
-    for planned in plan:
-        runs = history.runs_of(planned.run.stage_name)
-        own = (_Speed(s, r.name) for r in runs if (s := _tokens_per_s(r)))
-        parents = (speeds[ref.stage] for ref in planned.refs if ref.stage in speeds)
-        speed = next(own, None) or next(parents, None)
-        if speed is not None:
-            speeds[planned.name] = speed
-    return speeds
 
 
 def _tokens_per_s(run: StageRun) -> float | None:

@@ -3,7 +3,7 @@
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
@@ -96,14 +96,7 @@ def run_experiment(
         plan = make_plan(experiment, folder, digests, request)
         digests.save()
         observe("", Planned(plan))
-        if approve is not None:
-            approve(plan)
-        if plan.problems:
-            raise PreflightError(
-                "nothing was started:\n" + _bullets(f"{it.path[1]}: {it}" for it in plan.problems)
-            )
-        if request.locked:
-            check_locked(plan)
+        _refuse(plan, approve)
         result = RunResult(plan)
         if plan.has_work:
             launcher = make_launcher(plan)
@@ -112,14 +105,31 @@ def run_experiment(
                 _Execution(result, launcher, observe, stop, provenance).carry_out()
             finally:
                 launcher.close()
-        try:
-            write_lineage(folder, plan)
-            if not request.overrides and not request.locked:
-                # The lock belongs to the spec as it is committed, not to a trial of other values.
-                update_lock(plan, result.settled)
-        except OSError as error:
-            result.unrecorded = tell_disk_fault(error, folder.path)
+        _write_what_was_made(result)
         return result
+
+
+def _refuse(plan: Plan, approve: Callable[[Plan], None] | None) -> None:
+    """Raise why nothing is started, if anything speaks against the plan."""
+    if approve is not None:
+        approve(plan)
+    if plan.problems:
+        listed = "\n".join(f"  - {problem.path[1]}: {problem}" for problem in plan.problems)
+        raise PreflightError(f"nothing was started:\n{listed}")
+    if plan.request.locked:
+        check_locked(plan)
+
+
+def _write_what_was_made(result: RunResult) -> None:
+    """Write `lineage.json` and `continuum.lock`."""
+    plan = result.plan
+    try:
+        write_lineage(plan.folder, plan)
+        if not plan.request.overrides and not plan.request.locked:
+            # The lock belongs to the spec as it is committed, not to a trial of other values.
+            update_lock(plan, result.settled)
+    except OSError as error:
+        result.unrecorded = tell_disk_fault(error, plan.folder.path)
 
 
 class _Execution:
@@ -274,6 +284,7 @@ class _Execution:
     def _record(
         self, planned: PlannedStage, inputs: dict[str, Artifact], replaces: tuple[str, ...]
     ) -> StageRecord:
+        recipe, stages = planned.recipe, self._plan.stages
         return StageRecord(
             name=planned.name,
             kind=planned.stage.kind,
@@ -281,20 +292,18 @@ class _Execution:
             identity=planned.identity.payload,
             # With every null: what is null need not be so by default.
             spec=planned.stage.model_dump(mode="json", by_alias=True),
-            recipe=planned.recipe.model_dump(mode="json", by_alias=True)
-            if planned.recipe
-            else None,
-            seeds=planned.stage.used_seeds(planned.recipe),
+            recipe=recipe.model_dump(mode="json", by_alias=True) if recipe else None,
+            seeds=planned.stage.used_seeds(recipe),
             inputs=tuple(
                 InputRecord(
                     ref=str(ref),
-                    run=self._plan.stages[ref.stage].run.name,
-                    fingerprint=self._plan.stages[ref.stage].fingerprint,
-                    digest=inputs[str(ref)].digest,
-                    step=_step_of(inputs[str(ref)]),
-                    seal=self._plan.stages[ref.stage].run.artifact().seal,
+                    run=stages[ref.stage].run.name,
+                    fingerprint=stages[ref.stage].fingerprint,
+                    digest=used.digest,
+                    step=used.step if isinstance(used, TrainingCheckpoint) else None,
+                    seal=stages[ref.stage].run.artifact().seal,
                 )
-                for ref in planned.refs
+                for ref, used in zip(planned.refs, inputs.values(), strict=True)
             ),
             save_steps=planned.save_steps,
             best_metrics=planned.best_metrics,
@@ -309,9 +318,8 @@ class _Execution:
 
 def has_other_inputs(planned: PlannedStage, inputs: Mapping[str, Artifact]) -> bool:
     """Whether the run in the folder, finished or not, began with other bytes than these."""
-    if not planned.run.is_begun:
-        return False
-    used = of_used(planned.run.record(), planned.identity)
+    record = planned.existing.record if planned.run is planned.existing.run else None
+    used = of_used(record, planned.identity) if record is not None else {}
     return any(changes(used, of_inputs(inputs), ("digest",)))
 
 
@@ -337,14 +345,6 @@ def _record_or_none(run: StageRun) -> StageRecord | None:
         return run.record() if run.is_begun else None
     except IntegrityError:
         return None
-
-
-def _step_of(artifact: Artifact) -> int | None:
-    return artifact.step if isinstance(artifact, TrainingCheckpoint) else None
-
-
-def _bullets(lines: Iterable[str]) -> str:
-    return "\n".join(f"  - {line}" for line in lines)
 
 
 def _now() -> str:

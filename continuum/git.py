@@ -15,13 +15,6 @@ from pathlib import Path
 from typing import IO
 
 TIMEOUT_S = 10.0
-LOCAL_VARIABLES = (
-    "GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_CONFIG", "GIT_CONFIG_PARAMETERS", "GIT_CONFIG_COUNT",
-    "GIT_OBJECT_DIRECTORY", "GIT_DIR", "GIT_WORK_TREE", "GIT_IMPLICIT_WORK_TREE", "GIT_GRAFT_FILE",
-    "GIT_INDEX_FILE", "GIT_NO_REPLACE_OBJECTS", "GIT_REPLACE_REF_BASE", "GIT_PREFIX",
-    "GIT_INTERNAL_SUPER_PREFIX", "GIT_SHALLOW_FILE", "GIT_COMMON_DIR",
-)  # fmt: skip
-"""What `git rev-parse --local-env-vars` lists, for a Git that does not answer."""
 OUTSIDE = "not a git repository (or any"
 """How Git begins to say that no folder above is one; a broken repository is told otherwise."""
 _ABSOLUTE = re.compile(r"'/(?:[^'\n]*/)?([^'/\n]+)/?'|(?<![\w.])/(?:[^\s'\":]*/)?([^\s'\":/]+)")
@@ -85,17 +78,12 @@ def run_git(folder: Path, *arguments: str, timeout_s: float = TIMEOUT_S) -> byte
     return _run(folder, arguments, timeout_s, subprocess.PIPE).stdout
 
 
-@dataclass(frozen=True)
-class LongOutput:
-    """What a command printed; of more than is kept, only the digest and the size."""
+def run_git_long(folder: Path, *arguments: str, keep_bytes: int) -> tuple[str, int, bytes | None]:
+    """SHA-256, size and text of what a command prints; no text of more bytes than are kept.
 
-    sha256: str
-    size_bytes: int
-    text: bytes | None
-
-
-def run_git_long(folder: Path, *arguments: str, keep_bytes: int) -> LongOutput:
-    """What a command prints, that may be more than memory should hold; raises GitError."""
+    Raises:
+        GitError: Git gives no answer.
+    """
     digest, size, kept = hashlib.sha256(), 0, b""
     with tempfile.TemporaryFile() as printed:
         _run(folder, arguments, TIMEOUT_S, printed)
@@ -104,17 +92,18 @@ def run_git_long(folder: Path, *arguments: str, keep_bytes: int) -> LongOutput:
             digest.update(part)
             size += len(part)
             kept = kept + part if size <= keep_bytes else b""
-    return LongOutput(digest.hexdigest(), size, kept if size <= keep_bytes else None)
+    return digest.hexdigest(), size, kept if size <= keep_bytes else None
 
 
 def _run(
     folder: Path, arguments: tuple[str, ...], timeout_s: float, stdout: int | IO[bytes]
 ) -> subprocess.CompletedProcess[bytes]:
-    """Run a command of Git to its end; raises GitError."""
-    command, what = _command(folder, arguments), f"git {arguments[0]}"
+    what = f"git {arguments[0]}"
+    # A file system monitor is a program that the repository names; nothing here needs one.
+    options = ("--no-optional-locks", "--literal-pathspecs", "-c", "core.fsmonitor=false")
     try:
         done = subprocess.run(
-            command,
+            ["git", *options, "-C", str(folder), *arguments],
             stdout=stdout,
             stderr=subprocess.PIPE,
             timeout=timeout_s,
@@ -123,8 +112,10 @@ def _run(
         )
     except subprocess.TimeoutExpired:
         raise GitError(f"{what}: no answer within {timeout_s:g} s") from None
+    except FileNotFoundError:
+        raise GitError(f"{what}: git is not installed") from None
     except OSError as error:
-        raise GitError(f"{what}: {_why_not_started(error)}") from None
+        raise GitError(f"{what}: {error.strerror or type(error).__name__}") from None
     if done.returncode:
         raise _refusal(what, done.stderr, done.returncode)
     return done
@@ -139,29 +130,12 @@ def git_environment() -> dict[str, str]:
 @cache
 def local_variables() -> frozenset[str]:
     """The variables by which Git names one repository, as the installed Git lists them."""
+    command = ["git", "rev-parse", "--local-env-vars"]
     try:
-        listed = subprocess.run(
-            ["git", "rev-parse", "--local-env-vars"],
-            capture_output=True,
-            text=True,
-            timeout=TIMEOUT_S,
-            check=True,
-        ).stdout.split()
+        done = subprocess.run(command, capture_output=True, timeout=TIMEOUT_S, check=True)
     except (OSError, subprocess.SubprocessError):
-        listed = []
-    return frozenset({*LOCAL_VARIABLES, *listed})
-
-
-def _command(folder: Path, arguments: tuple[str, ...]) -> list[str]:
-    # A file system monitor is a program that the repository names; nothing here needs one.
-    options = ["--no-optional-locks", "--literal-pathspecs", "-c", "core.fsmonitor=false"]
-    return ["git", *options, "-C", str(folder), *arguments]
-
-
-def _why_not_started(error: OSError) -> str:
-    if isinstance(error, FileNotFoundError):
-        return "git is not installed"
-    return error.strerror or type(error).__name__
+        return frozenset()
+    return frozenset(done.stdout.decode().split())
 
 
 def _refusal(what: str, said: bytes, code: int) -> GitError:

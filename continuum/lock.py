@@ -5,38 +5,35 @@ fresh clone makes the same bytes; `run --locked` refuses whatever deviates. The 
 from the records of the runs, sorted as the spec is, and changes only where something changed.
 """
 
+import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from continuum.errors import IntegrityError
 from continuum.files import write_text
+from continuum.spec.diagnostics import Diagnostic, Place, SpecError
+from continuum.spec.source import read_text
 
 LOCK_VERSION = 1
+MAX_VALUES = 2_000_000
+"""A hundred thousand stages have fewer."""
 METRIC_DIGITS = 6
 """After the point: more would make noise in a review; the artifact's digest is exact."""
-CONFLICT_MARKS = ("<<<<<<< ", "=======", ">>>>>>> ", "||||||| ")
 HEADER = """\
 # Written by `continuum run`, for review and for reproduction; commit it.
 # `continuum lock --upgrade [STAGE]` asks the sources anew.
 """
 
 
-class _StrictLoader(yaml.SafeLoader):
-    """Refuses a key that is there twice, as merges leave it; the last would win without a word."""
+class _Dumper(yaml.SafeDumper):
+    """Quotes also texts that are numbers in YAML 1.2 alone, as `1e10` is."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            word = str(key.value)
-            if word in seen:
-                problem = f"{word!r} is there twice"
-                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
-            seen.add(word)
-        return super().construct_mapping(node, deep)
+
+_NUMBERS = re.compile(r"[-+]?(\.?[0-9][0-9.]*([eE][-+]?[0-9]+)?|0o[0-7]+)$")
+_Dumper.add_implicit_resolver("tag:yaml.org,2002:float", _NUMBERS, list("-+.0123456789"))
 
 
 class LockedStage(BaseModel):
@@ -125,8 +122,8 @@ class Lock(BaseModel):
             for name in optional:
                 if not entry[name]:
                     del entry[name]
-        body = yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=1000)
-        return HEADER + body
+        body = yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=1000)
+        return f"{HEADER}{body}"
 
 
 def read_lock(path: Path) -> Lock | None:
@@ -150,31 +147,30 @@ def parse_lock(text: str, name: str) -> Lock:
     Raises:
         IntegrityError: it is none, as a merge that went wrong leaves it; `name` is told.
     """
-    for number, line in enumerate(text.splitlines(), start=1):
-        if line.startswith(CONFLICT_MARKS):
-            raise IntegrityError(
-                f"{name}, line {number}: a merge left both sides here; take one of them whole "
-                "(`git checkout --ours` or `--theirs`) and let `continuum lock` renew it"
-            )
     advice = "restore it from Git, or delete it and let `continuum lock` write it anew"
+    faults: list[Diagnostic] = []
     try:
-        document = yaml.load(text, Loader=_StrictLoader)  # it is a SafeLoader
-        version = document.get("continuum_lock") if isinstance(document, dict) else LOCK_VERSION
-        if isinstance(version, int) and version != LOCK_VERSION:
-            advice = "use the release that wrote it"
-            raise IntegrityError(f"{name}: is of version {version}, not {LOCK_VERSION}; {advice}")
+        root = read_text(text, Place(name, 1, 1, Path()), faults, MAX_VALUES)
+    except SpecError as error:
+        faults = [*error.diagnostics]
+    for fault in faults[:1]:
+        if fault.code == "E004":
+            advice = (
+                "take one side of the merge whole (`git checkout --ours` or `--theirs`) and let "
+                "`continuum lock` renew it"
+            )
+        raise IntegrityError(f"{name}, line {fault.place.line}: {fault.message}; {advice}")
+    document = root.plain()
+    version = document.get("continuum_lock") if isinstance(document, dict) else LOCK_VERSION
+    if isinstance(version, int) and version != LOCK_VERSION:
+        advice = "use the release that wrote it"
+        raise IntegrityError(f"{name}: is of version {version}, not {LOCK_VERSION}; {advice}")
+    try:
         return Lock.model_validate(document)
-    except yaml.YAMLError as error:
-        place = getattr(error, "problem_mark", None)
-        where = f", line {place.line + 1}" if place is not None else ""
-        what = getattr(error, "problem", None) or "not text"
-        raise IntegrityError(f"{name}{where}: is no YAML ({what}); {advice}") from None
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "the document"
         raise IntegrityError(f"{name}: {where}: {first['msg']}; {advice}") from None
-    except (ValueError, RecursionError) as error:  # of a date, or of brackets without end
-        raise IntegrityError(f"{name}: is no lock ({error}); {advice}") from None
 
 
 def write_lock(path: Path, lock: Lock) -> None:

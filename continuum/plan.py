@@ -4,7 +4,7 @@ The plan is decided in `planner`, printed by `continuum plan` and carried out by
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -109,15 +109,15 @@ class PlannedStage:
     existing: Existing
     run: StageRun
     """Where it is made: the folder that exists, or a new one."""
-    action: Action
-    reasons: tuple[Reason | Change, ...]
     forecast: Forecast
     pins: Mapping[str, str]
     """What the lock says its sources are."""
     save_steps: tuple[int, ...]
     """Steps of it that other stages select."""
-    best_metrics: tuple[str, ...] = ()
+    best_metrics: tuple[str, ...]
     """Metrics by which other stages select its best checkpoint."""
+    action: Action = Action.RUN
+    reasons: tuple[Reason | Change, ...] = ()
     archive: bool = False
     """Whether what lies in the run folder must give way first."""
     from_step: int | None = None
@@ -138,6 +138,12 @@ class PlannedStage:
     @property
     def fingerprint(self) -> str:
         return self.identity.fingerprint
+
+    def does(
+        self, action: Action, *reasons: Reason | Change, archive: bool = False
+    ) -> "PlannedStage":
+        """The stage with what is done about it, and why."""
+        return replace(self, action=action, reasons=reasons, archive=archive, from_step=None)
 
     @property
     def is_made_again(self) -> bool:

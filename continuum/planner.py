@@ -6,7 +6,7 @@ alone. Nothing is written, no torch imported, no network asked. `run` acts on th
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from continuum.artifacts import Artifact
@@ -28,11 +28,11 @@ from continuum.lock import Lock, read_lock
 from continuum.plan import NOTHING_MORE, Action, Cause, Plan, PlannedStage, Reason, Request
 from continuum.preflight.disk import DiskBudget
 from continuum.problems import Problem
-from continuum.runs import ExperimentFolder, StageRun
+from continuum.runs import ExperimentFolder
 from continuum.selection import as_recorded, best_problems_of, selected_metrics, selected_steps
 from continuum.spec.experiment import Experiment
 from continuum.spelling import did_you_mean
-from continuum.stage import Forecast, PlanInput, Ref
+from continuum.stage import PlanInput, Ref
 
 
 def make_plan(
@@ -64,27 +64,6 @@ def make_plan(
     return Plan(experiment, folder, planner.planned, request, lock)
 
 
-@dataclass(frozen=True)
-class _Candidate:
-    """A stage while it is decided what to do about it."""
-
-    name: str
-    identity: Identity
-    existing: Existing
-    inputs: Mapping[str, Artifact | None]
-    """Those that are there, by reference."""
-    forecast: Forecast
-    pins: Mapping[str, str]
-
-
-@dataclass(frozen=True)
-class _Decision:
-    action: Action
-    reasons: tuple[Reason | Change, ...]
-    archive: bool = False
-    from_step: int | None = None
-
-
 class _Planner:
     def __init__(
         self,
@@ -108,40 +87,29 @@ class _Planner:
 
     def add(self, name: str) -> None:
         it, there = self._identities[name], self._existing[name]
-        inputs = {str(ref): self._input(ref) for ref in it.refs}
-        save_steps = self._save_steps.get(name, ())
         pins = self._lock.pins(name) if self._lock is not None else {}
-        forecast = it.stage.forecast(inputs, self._folder.path)
+        forecast = it.stage.forecast({str(r): self._input(r) for r in it.refs}, self._folder.path)
         forecast = forecast.with_problems(same_data_problems(it.recipe, self._identities))
         forecast = forecast.with_problems(self._selection_problems(it))
+        save_steps = self._save_steps.get(name, ())
         forecast = self._disk.claim(forecast, there.run, save_steps)
         texts = it.stage.texts(it.payload.get("files", {}), pins)
         forecast = replace(forecast, texts=texts)
         forecast = replace(forecast, texts=PlanInput(it.stage, forecast, there.artifact).texts)
-        artifacts = {ref: found.artifact for ref, found in inputs.items()}
-        decision = self._decide(_Candidate(name, it, there, artifacts, forecast, pins))
-        run = there.run
+        best_metrics = self._best_metrics.get(name, ())
+        found = PlannedStage(name, it, there, there.run, forecast, pins, save_steps, best_metrics)
+        found = self._decide(found)
         is_earlier = there.record is not None and there.record.fingerprint == it.earlier
-        if is_earlier and decision.action not in (Action.REUSE, Action.BLOCKED):
+        if is_earlier and found.action not in (Action.REUSE, Action.BLOCKED):
             # A run of an earlier release is left alone, and made anew beside it.
             run = self._folder.run(name, it.fingerprint)
-            decision = _Decision(Action.RUN, decision.reasons)
-        if decision.action is Action.REUSE:  # there is nothing left to doubt
-            forecast = replace(forecast, problems=(), warnings=(), notes=())
-        self.planned[name] = PlannedStage(
-            name=name,
-            identity=it,
-            existing=there,
-            run=run,
-            action=decision.action,
-            reasons=(*decision.reasons, *_renamed(name, there, run)),
-            forecast=forecast,
-            pins=pins,
-            save_steps=save_steps,
-            best_metrics=self._best_metrics.get(name, ()),
-            archive=decision.archive,
-            from_step=decision.from_step,
-        )
+            found = replace(found.does(Action.RUN, *found.reasons), run=run)
+        elif there.is_begun and there.run.stage_name != name:
+            renamed = Reason(Cause.RENAMED, there.run.stage_name)
+            found = replace(found, reasons=(*found.reasons, renamed))
+        if found.action is Action.REUSE:  # there is nothing left to doubt
+            found = replace(found, forecast=replace(forecast, problems=(), warnings=(), notes=()))
+        self.planned[name] = found
 
     def _input(self, ref: Ref[Any]) -> PlanInput:
         parent = self.planned[ref.stage]
@@ -177,75 +145,66 @@ class _Planner:
                 needs="folder",
             )
 
-    def _decide(self, it: _Candidate) -> _Decision:
+    def _decide(self, it: PlannedStage) -> PlannedStage:
         there, is_forced = it.existing, it.name in self._request.rerun
         if there.artifact is not None and not is_forced:
             return self._decide_complete(it, there.artifact)
-        waiting = [
-            ref.stage
-            for ref in it.identity.refs
-            if self.planned[ref.stage].action is Action.BLOCKED
-        ]
+        blocked = (r.stage for r in it.refs if self.planned[r.stage].action is Action.BLOCKED)
+        waits = [Reason(Cause.WAITS_FOR, stage) for stage in blocked]
         refused = [problem for problem in it.forecast.problems if problem.needs != "machine"]
-        if refused or waiting:
+        if refused or waits:
             problems = (Reason(Cause.PROBLEM, str(problem)) for problem in refused)
-            waits = (Reason(Cause.WAITS_FOR, stage) for stage in waiting)
-            return _Decision(Action.BLOCKED, (*problems, *waits))
+            return it.does(Action.BLOCKED, *problems, *waits)
         if is_forced:
-            return _Decision(Action.RUN, (Reason(Cause.FORCED),), archive=there.is_begun)
+            return it.does(Action.RUN, Reason(Cause.FORCED), archive=there.is_begun)
         if there.damage:
-            reason = Reason(Cause.DAMAGED, there.damage[0])
-            return _Decision(Action.RUN, (reason,), archive=True)
+            return it.does(Action.RUN, Reason(Cause.DAMAGED, there.damage[0]), archive=True)
         if there.is_begun:
             return self._decide_begun(it)
         if there.latest is None:
-            return _Decision(Action.RUN, (Reason(Cause.NEVER_RUN),))
-        return _Decision(Action.RUN, explain(there.latest, it.identity))
+            return it.does(Action.RUN, Reason(Cause.NEVER_RUN))
+        return it.does(Action.RUN, *explain(there.latest, it.identity))
 
-    def _decide_complete(self, it: _Candidate, artifact: Artifact) -> _Decision:
-        used = it.identity.stage.pins(artifact) if it.pins else {}
+    def _decide_complete(self, it: PlannedStage, artifact: Artifact) -> PlannedStage:
+        used = it.stage.pins(artifact) if it.pins else {}
         pins = {source: pin for source, pin in it.pins.items() if source in used}
         used = {source: used[source] for source in pins}
-        changed = (*_changed_inputs(it), *changes(of_pins(used), of_pins(pins), ("pin",)))
-        if changed:
-            return _Decision(Action.RUN, changed, archive=True)
+        changed = (*self._changed_inputs(it), *changes(of_pins(used), of_pins(pins), ("pin",)))
         again = self._made_again(it)
-        if again:
-            return _Decision(Action.CHECK, again)
-        return _Decision(Action.REUSE, (Reason(Cause.COMPLETE),))
-
-    def _decide_begun(self, it: _Candidate) -> _Decision:
-        if not it.existing.saved_steps:
-            return _Decision(Action.RUN, (Reason(Cause.INTERRUPTED),))
-        changed = _changed_inputs(it)
         if changed:
-            return _Decision(Action.RUN, changed, archive=True)
+            return it.does(Action.RUN, *changed, archive=True)
+        return (
+            it.does(Action.CHECK, *again)
+            if again
+            else it.does(Action.REUSE, Reason(Cause.COMPLETE))
+        )
+
+    def _decide_begun(self, it: PlannedStage) -> PlannedStage:
+        if not it.existing.saved_steps:
+            return it.does(Action.RUN, Reason(Cause.INTERRUPTED))
+        changed = self._changed_inputs(it)
+        if changed:
+            return it.does(Action.RUN, *changed, archive=True)
         step = it.existing.saved_steps[-1]
-        interrupted = Reason(Cause.INTERRUPTED, step)
-        reasons: tuple[Reason | Change, ...] = (*self._made_again(it), *_changed_runtime(it))
-        return _Decision(Action.RECOVER, (interrupted, *reasons), from_step=step)
+        again, runtime = self._made_again(it), _changed_runtime(it)
+        recovered = it.does(Action.RECOVER, Reason(Cause.INTERRUPTED, step), *again, *runtime)
+        return replace(recovered, from_step=step)
 
-    def _made_again(self, it: _Candidate) -> tuple[Reason, ...]:
+    def _made_again(self, it: PlannedStage) -> list[Reason]:
         again = (ref for ref in it.identity.made_from if self.planned[ref.stage].is_made_again)
-        return tuple(Reason(Cause.UPSTREAM_RUNS_AGAIN, str(ref)) for ref in again)
+        return [Reason(Cause.UPSTREAM_RUNS_AGAIN, str(ref)) for ref in again]
+
+    def _changed_inputs(self, it: PlannedStage) -> list[Change]:
+        """Inputs that were made again, with other bytes, since the stage used them."""
+        record = it.existing.record
+        used = of_used(record, it.identity) if record is not None else {}
+        now = of_inputs({str(r): self._input(r).artifact for r in it.identity.made_from})
+        return [*changes(used, now, ("digest",))]
 
 
-def _changed_inputs(it: _Candidate) -> tuple[Change, ...]:
-    """Inputs that were made again, with other bytes, since the stage used them."""
-    record = it.existing.record
-    used = of_used(record, it.identity) if record is not None else {}
-    return tuple(changes(used, of_inputs(it.inputs), ("digest",)))
-
-
-def _changed_runtime(it: _Candidate) -> Iterator[Change]:
+def _changed_runtime(it: PlannedStage) -> Iterator[Change]:
     """How the work is done now, where that differs from the attempt before."""
     before = stage_of(it.existing.record) if it.existing.record is not None else None
     if before is not None:
-        found = changes(of_fields(before), of_fields(it.identity.stage), ("field",))
+        found = changes(of_fields(before), of_fields(it.stage), ("field",))
         yield from (change for change in found if change.role == "runtime")
-
-
-def _renamed(name: str, there: Existing, run: StageRun) -> Iterator[Reason]:
-    """That the stage had another name when its run began."""
-    if run is there.run and there.is_begun and run.stage_name != name:
-        yield Reason(Cause.RENAMED, run.stage_name)

@@ -15,7 +15,7 @@ from typing import Any
 from continuum.code_origins import PACKAGES
 from continuum.file_names import spelled
 from continuum.files import write_bytes
-from continuum.git import Checkout, GitError, NoRepositoryError, checkout_of, run_git_long
+from continuum.git import GitError, NoRepositoryError, checkout_of, run_git_long
 from continuum.installed import installed_version, installed_versions, own_origin
 from continuum.lint.secrets import redacted
 from continuum.processors import num_processors
@@ -33,7 +33,13 @@ def capture_provenance(folder: ExperimentFolder, files: Sequence[Path] = ()) -> 
     Args:
         files: The spec and its bases: each is told by itself.
     """
-    return {**describe_environment(folder.path, files), **_keep(folder, _long_parts(folder.path))}
+    listed = json.dumps(installed_versions(), indent=1).encode()
+    patch = _patch(folder)
+    return {
+        **describe_environment(folder.path, files),
+        "distributions": _keep(folder, listed, "json"),
+        **({"patch": patch} if patch else {}),
+    }
 
 
 def describe_environment(folder: Path, files: Sequence[Path] = ()) -> dict[str, Any]:
@@ -75,13 +81,9 @@ def describe_git(folder: Path, files: Sequence[Path] = ()) -> dict[str, Any] | N
     if reasons:
         found["unknown"] = "; ".join(reasons)
     if files:
-        found["files"] = {_relative(path, folder): _file_state(path) for path in files}
+        names = (spelled(os.path.relpath(path.resolve(), folder.resolve())) for path in files)
+        found["files"] = {name: _file_state(path) for name, path in zip(names, files, strict=True)}
     return found
-
-
-def _relative(path: Path, folder: Path) -> str:
-    relative = os.path.relpath(path.resolve(), folder.resolve())
-    return spelled(relative)
 
 
 def _file_state(path: Path) -> dict[str, Any]:
@@ -95,7 +97,9 @@ def _file_state(path: Path) -> dict[str, Any]:
         checkout = checkout_of(real.parent)
         name = os.path.relpath(real, checkout.root.resolve())
         state["tracked"] = bool(checkout.git("ls-files", "-z", "--", name))
-        state["clean"] = _committed_blob(checkout, name) == _blob(checkout, name)
+        listed = checkout.git("ls-tree", "-z", "--full-tree", "HEAD", "--", name)
+        blob = checkout.git("hash-object", "--", name).strip()
+        state["clean"] = bool(listed) and listed.partition(b"\t")[0].split()[2] == blob
     except NoRepositoryError:
         return {"tracked": False, "clean": False}
     except GitError as error:
@@ -103,62 +107,31 @@ def _file_state(path: Path) -> dict[str, Any]:
     return state
 
 
-def _committed_blob(checkout: Checkout, name: str) -> str | None:
-    listed = checkout.git("ls-tree", "-z", "--full-tree", "HEAD", "--", name)
-    return listed.partition(b"\t")[0].split()[2].decode() if listed else None
-
-
-def _blob(checkout: Checkout, name: str) -> str:
-    return checkout.git("hash-object", "--", name).decode().strip()
-
-
-def _long_parts(folder: Path) -> dict[str, dict[str, Any]]:
-    distributions = json.dumps(installed_versions(), indent=1).encode()
-    return {
-        "distributions": {"content": distributions, "ending": "json"},
-        "patch": _patch(folder),
-    }
-
-
-def _patch(folder: Path) -> dict[str, Any]:
+def _patch(folder: ExperimentFolder) -> dict[str, Any]:
     """What is changed and not committed in the whole checkout, without its secrets."""
+    options = ("--no-ext-diff", "--no-textconv", "--no-color", "--full-index", "HEAD", "--")
     try:
-        checkout = checkout_of(folder)
-        options = ("--no-ext-diff", "--no-textconv", "--no-color", "--full-index")
-        arguments = ("diff", *options, "HEAD", "--")
-        printed = run_git_long(checkout.root, *arguments, keep_bytes=MAX_PATCH_BYTES)
+        root = checkout_of(folder.path).root
+        sha256, size, printed = run_git_long(root, "diff", *options, keep_bytes=MAX_PATCH_BYTES)
     except NoRepositoryError:
         return {}
     except GitError as error:
         return {"unknown": str(error)}
-    if not printed.size_bytes:
-        return {}
-    facts: dict[str, Any] = {"sha256": printed.sha256, "size_bytes": printed.size_bytes}
-    if printed.text is None:
+    facts: dict[str, Any] = {"sha256": sha256, "size_bytes": size} if size else {}
+    if not printed:
         return facts
-    text, num_secrets = redacted(printed.text.decode("utf-8", "surrogateescape"))
+    text, num_secrets = redacted(printed.decode("utf-8", "surrogateescape"))
     if num_secrets:
         facts["num_redacted"] = num_secrets
-    return {**facts, "content": text.encode("utf-8", "surrogateescape"), "ending": "patch"}
+    return {**facts, **_keep(folder, text.encode("utf-8", "surrogateescape"), "patch")}
 
 
-def _keep(folder: ExperimentFolder, parts: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """The parts as the record names them, their contents in files of their own."""
-    found: dict[str, Any] = {}
-    for name, part in parts.items():
-        facts = {key: value for key, value in part.items() if key not in ("content", "ending")}
-        if "content" in part:
-            path = folder.environment_dir / f"{_sha256(part['content'])}.{part['ending']}"
-            try:
-                if not path.exists():
-                    write_bytes(path, part["content"])
-                facts["file"] = path.relative_to(folder.path).as_posix()
-            except OSError as error:  # the stage has to write, too, and says more of the disk
-                facts["unknown"] = f"not written: {error.strerror}"
-        if facts:
-            found[name] = facts
-    return found
-
-
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
+def _keep(folder: ExperimentFolder, content: bytes, ending: str) -> dict[str, str]:
+    """Write a long part of the record to a file of its own, as the record then names it."""
+    path = folder.environment_dir / f"{hashlib.sha256(content).hexdigest()}.{ending}"
+    try:
+        if not path.exists():
+            write_bytes(path, content)
+    except OSError as error:  # the stage has to write, too, and says more of the disk
+        return {"unknown": f"not written: {error.strerror}"}
+    return {"file": path.relative_to(folder.path).as_posix()}

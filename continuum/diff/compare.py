@@ -1,6 +1,6 @@
 """Compare two plans: which fields changed, what must run again for it, and what that takes."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,9 +14,9 @@ from continuum.changes import (
     of_packages,
     of_precision,
 )
-from continuum.costs import KEPT
+from continuum.costs import known_figures, sum_figures
 from continuum.diff.sides import Side
-from continuum.plan import Plan, PlannedStage
+from continuum.plan import Plan
 from continuum.spec.diagnostics import Diagnostic
 
 SCHEMA = "continuum.diff/1"
@@ -101,18 +101,15 @@ class Diff:
 
     def work_cost(self) -> dict[str, int | float]:
         """Sums over those stages, of what is known."""
-        return _sum(stage.after for stage in self.work)
+        return sum_figures((stage.after for stage in self.work), SUMMED)
 
     def total_change(self) -> dict[str, int | float]:
         """What the whole second experiment takes more than the first; negative for less."""
         changed = [stage for stage in self.stages if stage.status != "same"]
-        before = _sum(stage.before for stage in changed)
-        after = _sum(stage.after for stage in changed)
-        return {
-            name: after.get(name, 0) - before.get(name, 0)
-            for name in SUMMED
-            if name in before or name in after
-        }
+        before = sum_figures((stage.before for stage in changed), SUMMED)
+        after = sum_figures((stage.after for stage in changed), SUMMED)
+        known = (name for name in SUMMED if name in before or name in after)
+        return {name: after.get(name, 0) - before.get(name, 0) for name in known}
 
     def as_json(self) -> dict[str, Any]:
         """The versioned document."""
@@ -164,18 +161,15 @@ def _former_names(before: Plan, after: Plan) -> dict[str, str]:
     One that is there with another fingerprint is the same stage, changed, unless a stage of
     another name is what it was.
     """
-    found = {p.name: p.name for p in after if _fingerprint(before, p.name) == p.fingerprint}
+    old = {p.name: p.fingerprint for p in before}
+    found = {p.name: p.name for p in after if old.get(p.name) == p.fingerprint}
     free = {p.fingerprint: p.name for p in before if p.name not in found}
     for planned in after:
         if planned.name not in found and planned.fingerprint in free:
             found[planned.name] = free.pop(planned.fingerprint)
     taken = set(found.values())
-    changed = {p.name: p.name for p in after if p.name not in found and p.name in before.stages}
+    changed = {p.name: p.name for p in after if p.name not in found and p.name in old}
     return found | {name: former for name, former in changed.items() if former not in taken}
-
-
-def _fingerprint(plan: Plan, name: str) -> str | None:
-    return plan.stages[name].fingerprint if name in plan.stages else None
 
 
 def _stage_diff(before: Plan, former: str | None, after: Plan, name: str | None) -> StageDiff:
@@ -200,27 +194,11 @@ def _stage_diff(before: Plan, former: str | None, after: Plan, name: str | None)
         status=status,
         changes=told,
         causes=causes,
-        before=_figures(old),
-        after=_figures(new),
+        before=known_figures(old) if old is not None else {},
+        after=known_figures(new) if new is not None else {},
         parents=tuple(dict.fromkeys(ref.stage for ref in either.refs)),
         was=former if status == "renamed" else None,
     )
-
-
-def _figures(planned: PlannedStage | None) -> dict[str, int | float]:
-    if planned is None:
-        return {}
-    facts = planned.forecast.facts
-    return {k: v for k, v in facts.items() if k in KEPT and isinstance(v, (int, float))}
-
-
-def _sum(figures: Iterable[Mapping[str, int | float]]) -> dict[str, int | float]:
-    sums: dict[str, int | float] = {}
-    for each in figures:
-        for name in SUMMED:
-            if name in each:
-                sums[name] = sums.get(name, 0) + each[name]
-    return sums
 
 
 def _lock_changes(before: Plan, after: Plan, today: Mapping[str, str]) -> Iterator[LockChange]:

@@ -138,12 +138,12 @@ def read_file(path: Path, mild: list[Diagnostic]) -> Node:
     return read_text(text, start, mild)
 
 
-def read_text(text: str, start: Place, mild: list[Diagnostic]) -> Node:
+def read_text(text: str, start: Place, mild: list[Diagnostic], max_nodes: int = MAX_NODES) -> Node:
     """The document in a text that stands at `start`; see `read_file`."""
     refuse_conflict_markers(text, start)
     quoted: list[Diagnostic] = []
     while True:
-        builder = _Builder(text, start)
+        builder = _Builder(text, start, max_nodes)
         try:
             for event in read_events(text):
                 builder.take(event)
@@ -187,7 +187,8 @@ class _Open:
 class _Builder:
     """Makes nodes from parser events; collects faults so that all are told at once."""
 
-    def __init__(self, text: str, start: Place) -> None:
+    def __init__(self, text: str, start: Place, max_nodes: int) -> None:
+        self._max_nodes = max_nodes
         self.root: Node | None = None
         self.faults: list[Diagnostic] = []
         self.is_unusable = False
@@ -333,9 +334,10 @@ class _Builder:
 
     def _count(self, number: int, event: Any) -> None:
         self._num_nodes += number
-        if self._num_nodes > MAX_NODES:
+        if self._num_nodes > self._max_nodes:
             place = self._place(event) if event else self._start
-            raise _fault("E007", f"more than {MAX_NODES:,} values once aliases are followed", place)
+            message = f"more than {self._max_nodes:,} values once aliases are followed"
+            raise _fault("E007", message, place)
 
     def _place(self, event: Any) -> Place:
         line, column = event.start_mark.line, event.start_mark.column
