@@ -1,6 +1,6 @@
 """What lies in an experiment folder when it is planned, read once."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -45,18 +45,18 @@ def read_existing(
     folder: ExperimentFolder,
     identities: Mapping[str, Identity],
     locked: Mapping[str, LockedStage],
+    selecting: Mapping[str, Sequence[Ref[Any]]],
 ) -> dict[str, Existing]:
-    """The run folder of every stage, by the stage's name."""
+    """The run folder of every stage, by the stage's name.
+
+    Args:
+        selecting: The references that select a checkpoint, by the stage they select it of.
+    """
     history, found = History(folder), dict[str, Existing]()
-    selecting: dict[str, dict[str, Ref[Any]]] = {}
-    for it in identities.values():
-        for ref in it.refs:
-            if ref.step is not None or ref.metric is not None:
-                selecting.setdefault(ref.stage, {})[str(ref)] = ref
     fingerprints = {name: it.fingerprint for name, it in identities.items()}
     for name, run in find_runs(folder, identities).items():
         if run.is_begun or run.is_complete:
-            refs = selecting.get(name, {}).values()
+            refs = selecting.get(name, ())
             found[name] = _read_run(run, locked.get(name), refs, fingerprints)
         else:
             found[name] = Existing(run, latest=history.latest(name))

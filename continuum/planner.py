@@ -5,7 +5,7 @@ alone. Nothing is written, no torch imported, no network asked. `run` acts on th
 `plan` prints.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -21,15 +21,15 @@ from continuum.changes import (
     stage_of,
 )
 from continuum.errors import UsageError
-from continuum.existing import Existing, read_existing
+from continuum.existing import read_existing
 from continuum.files import DigestCache
 from continuum.identity import Identity, identify_stages, same_data_problems
-from continuum.lock import Lock, read_lock
+from continuum.lock import read_lock
 from continuum.plan import NOTHING_MORE, Action, Cause, Plan, PlannedStage, Reason, Request
 from continuum.preflight.disk import DiskBudget
 from continuum.problems import Problem
 from continuum.runs import ExperimentFolder
-from continuum.selection import as_recorded, best_problems_of, selected_metrics, selected_steps
+from continuum.selection import as_recorded, best_problems_of, selecting
 from continuum.spec.experiment import Experiment
 from continuum.spelling import did_you_mean
 from continuum.stage import PlanInput, Ref
@@ -53,15 +53,10 @@ def make_plan(
     for name in sorted(request.rerun - experiment.stages.keys()):
         hint = did_you_mean(name, experiment.stages)
         raise UsageError(f"--rerun {name}: there is no stage of this name{hint}")
-    identities = identify_stages(experiment, folder.path, digests.sha256)
-    lock = read_lock(folder.pins_path)
-    if lock is not None:
-        lock = lock.renamed({name: it.known_by for name, it in identities.items()})
-    existing = read_existing(folder, identities, lock.stages if lock is not None else {})
-    planner = _Planner(experiment, folder, request, lock, identities, existing)
-    for name in identities:
+    planner = _Planner(experiment, folder, digests, request)
+    for name in planner.identities:
         planner.add(name)
-    return Plan(experiment, folder, planner.planned, request, lock)
+    return Plan(experiment, folder, planner.planned, request, planner.lock)
 
 
 class _Planner:
@@ -69,34 +64,32 @@ class _Planner:
         self,
         experiment: Experiment,
         folder: ExperimentFolder,
+        digests: DigestCache,
         request: Request,
-        lock: Lock | None,
-        identities: Mapping[str, Identity],
-        existing: Mapping[str, Existing],
     ) -> None:
         self.planned: dict[str, PlannedStage] = {}
-        self._folder = folder
-        self._request = request
-        self._lock = lock
-        self._identities = identities
-        self._existing = existing
-        self._fingerprints = {name: it.fingerprint for name, it in identities.items()}
-        self._save_steps = selected_steps(experiment.stages)
-        self._best_metrics = selected_metrics(experiment.stages)
-        self._disk = DiskBudget()
+        self.identities = identify_stages(experiment, folder.path, digests.sha256)
+        lock, known = read_lock(folder.pins_path), self.identities.items()
+        self.lock = lock and lock.renamed({name: it.known_by for name, it in known})
+        self._selecting = selecting(ref for _, it in known for ref in it.refs)
+        locked = self.lock.stages if self.lock is not None else {}
+        self._existing = read_existing(folder, self.identities, locked, self._selecting)
+        self._fingerprints = {name: it.fingerprint for name, it in known}
+        self._folder, self._request, self._disk = folder, request, DiskBudget()
 
     def add(self, name: str) -> None:
-        it, there = self._identities[name], self._existing[name]
-        pins = self._lock.pins(name) if self._lock is not None else {}
+        it, there = self.identities[name], self._existing[name]
+        pins = self.lock.pins(name) if self.lock is not None else {}
         forecast = it.stage.forecast({str(r): self._input(r) for r in it.refs}, self._folder.path)
-        forecast = forecast.with_problems(same_data_problems(it.recipe, self._identities))
+        forecast = forecast.with_problems(same_data_problems(it.recipe, self.identities))
         forecast = forecast.with_problems(self._selection_problems(it))
-        save_steps = self._save_steps.get(name, ())
+        asked = self._selecting.get(name, ())
+        save_steps = tuple(sorted({ref.step for ref in asked if ref.step is not None}))
+        best_metrics = tuple(sorted({ref.metric for ref in asked if ref.metric is not None}))
         forecast = self._disk.claim(forecast, there.run, save_steps)
         texts = it.stage.texts(it.payload.get("files", {}), pins)
         forecast = replace(forecast, texts=texts)
         forecast = replace(forecast, texts=PlanInput(it.stage, forecast, there.artifact).texts)
-        best_metrics = self._best_metrics.get(name, ())
         found = PlannedStage(name, it, there, there.run, forecast, pins, save_steps, best_metrics)
         found = self._decide(found)
         is_earlier = there.record is not None and there.record.fingerprint == it.earlier

@@ -5,8 +5,8 @@ else only observes, is part of the identity of whoever selects `@best`: it is an
 was evaluated and saved, and nothing is trained again for it.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, TypeVar
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -25,29 +25,14 @@ from continuum.runs import StageRun
 from continuum.spelling import did_you_mean
 from continuum.stage import Forecast
 
-ValueT = TypeVar("ValueT", int, str)
 
-
-def selected_metrics(stages: Mapping[str, Spec]) -> dict[str, tuple[str, ...]]:
-    """The metrics by which other stages select the best checkpoint, by the selected stage."""
-    return _selected(stages, lambda ref: ref.metric)
-
-
-def selected_steps(stages: Mapping[str, Spec]) -> dict[str, tuple[int, ...]]:
-    """The steps that other stages select, by the selected stage."""
-    return _selected(stages, lambda ref: ref.step)
-
-
-def _selected(
-    stages: Mapping[str, Spec], selected_by: Callable[[Ref[Any]], ValueT | None]
-) -> dict[str, tuple[ValueT, ...]]:
-    found: dict[str, set[ValueT]] = {}
-    for stage in stages.values():
-        for ref in stage.refs().values():
-            value = selected_by(ref)
-            if value is not None:
-                found.setdefault(ref.stage, set()).add(value)
-    return {name: tuple(sorted(values)) for name, values in found.items()}
+def selecting(refs: Iterable[Ref[Any]]) -> dict[str, list[Ref[Any]]]:
+    """The references that select a checkpoint, by the stage they select it of."""
+    found: dict[str, list[Ref[Any]]] = {}
+    for ref in refs:
+        if ref.step is not None or ref.metric is not None:
+            found.setdefault(ref.stage, []).append(ref)
+    return found
 
 
 def as_recorded(
@@ -96,10 +81,21 @@ def best_problems_of(
         recipe: Of the selected stage, as its forecast and its run folder's name are.
         record: Of the run that is kept; None where it is made anew.
     """
-    if ref.metric is not None and isinstance(recipe, Recipe):
-        yield from best_problems(ref, ref.metric, recipe, forecast.num_steps)
-        if record is not None:
-            yield from _evaluated_otherwise(ref, recipe, run, record)
+    if ref.metric is None or not isinstance(recipe, Recipe):
+        return
+    yield from best_problems(ref, ref.metric, recipe, forecast.num_steps)
+    try:
+        before = Recipe.model_validate(record.recipe, strict=False) if record else recipe
+    except ValidationError:
+        return  # Of an earlier release: what it evaluated is not known.
+    if evaluation_identity(before) != evaluation_identity(recipe):
+        yield Problem(
+            (),
+            f"{ref!r}: {ref.stage} was evaluated otherwise in runs/{run} than `evaluate` "
+            "says now, so its best is another question; say `evaluate` as it was then, or "
+            f"`continuum run --rerun {ref.stage}`",
+            needs="folder",
+        )
 
 
 def why_gone(ref: Ref[Any], artifact: Artifact, run: StageRun) -> str:
@@ -119,24 +115,6 @@ def why_gone(ref: Ref[Any], artifact: Artifact, run: StageRun) -> str:
         f"{ref!r}: {ref.stage} is complete and kept no checkpoint of step {step}"
         f"{' (the best)' if remedy else ''}; there are {steps}{remedy}"
     )
-
-
-def _evaluated_otherwise(
-    ref: Ref[Any], recipe: Recipe, run: str, record: StageRecord
-) -> Iterator[Problem]:
-    """That a run was evaluated in another way than the one by which the best is asked for."""
-    try:
-        before = Recipe.model_validate(record.recipe, strict=False)
-    except ValidationError:
-        return  # Of an earlier release: what it evaluated is not known.
-    if evaluation_identity(before) != evaluation_identity(recipe):
-        yield Problem(
-            (),
-            f"{ref!r}: {ref.stage} was evaluated otherwise in runs/{run} than `evaluate` "
-            "says now, so its best is another question; say `evaluate` as it was then, or "
-            f"`continuum run --rerun {ref.stage}`",
-            needs="folder",
-        )
 
 
 def step_problems(ref: Ref[Any], steps: range) -> Iterator[Problem]:

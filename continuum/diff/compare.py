@@ -67,11 +67,16 @@ class LockChange:
     """Empty for the versions of the whole experiment."""
     change: Change
 
+    @property
+    def what(self) -> str:
+        """`version`, `pin`, `metric`, `artifact` or `precision`."""
+        return "version" if self.change.what == "package" else self.change.what
+
     def as_json(self) -> dict[str, Any]:
         """The change's part of the document."""
         it = self.change
-        what = "version" if it.what == "package" else it.what
-        return {"stage": self.stage, "what": what, "name": it.name, "old": it.old, "new": it.new}
+        values = {"name": it.name, "old": it.old, "new": it.new}
+        return {"stage": self.stage, "what": self.what, **values}
 
 
 @dataclass(frozen=True)

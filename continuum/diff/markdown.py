@@ -1,9 +1,9 @@
 """A diff as Markdown: a comment for a pull request, with a Mermaid graph of what is affected."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 
 from continuum.changes import Change
-from continuum.diff.compare import DOES_WORK, Diff, LockChange, StageDiff
+from continuum.diff.compare import DOES_WORK, Diff, StageDiff
 from continuum.figures import format_bytes, format_flops, short_digest
 from continuum.spec.emitting import in_one_line
 
@@ -82,7 +82,7 @@ def _body(diff: Diff) -> Iterator[str]:
     yield from _graph(diff)
     yield from _stage_table(diff)
     yield from _field_table(diff)
-    yield from _lock_table(diff.lock)
+    yield from _lock_table(diff)
 
 
 def _problem_list(diff: Diff) -> Iterator[str]:
@@ -94,50 +94,38 @@ def _problem_list(diff: Diff) -> Iterator[str]:
 
 
 def _stage_table(diff: Diff) -> Iterator[str]:
-    affected = [stage for stage in diff.stages if stage.status != "same"]
-    if not affected:
-        return
-    yield "| stage | | why | cost |"
-    yield "| --- | --- | --- | --- |"
-    for stage in affected:
+    rows = []
+    for stage in (stage for stage in diff.stages if stage.status != "same"):
         why = [str(change) for change in stage.changes if change.role == "identity"]
         why += [str(cause) for cause in stage.causes]
         why += [f"renamed: {stage.was} -> {stage.name}"] if stage.was else []
         cost = cost_in_words(dict(stage.after)) if stage.status in DOES_WORK else ""
-        cells = (f"`{stage.name}`", WORDS[stage.status], "<br>".join(map(_escape, why)), cost)
-        yield f"| {' | '.join(cells)} |"
-    yield ""
+        rows.append((f"`{stage.name}`", WORDS[stage.status], "<br>".join(map(_escape, why)), cost))
+    return _rows(("stage", "", "why", "cost"), rows)
 
 
 def _field_table(diff: Diff) -> Iterator[str]:
-    rows = [("", change) for change in diff.experiment]
-    rows += [(stage.name, change) for stage in diff.stages for change in stage.changes]
-    if not rows:
-        return
-    yield "| field | before | after | role |"
-    yield "| --- | --- | --- | --- |"
-    for name, change in rows:
-        yield f"| {' | '.join(_field_cells(name, change))} |"
-    yield ""
+    found = [("", change) for change in diff.experiment]
+    found += [(f"stages.{s.name}.", change) for s in diff.stages for change in s.changes]
+    rows = [(f"`{at}{it.name}`", _code(it.old), _code(it.new), it.role) for at, it in found]
+    return _rows(("field", "before", "after", "role"), rows)
 
 
-def _field_cells(stage: str, change: Change) -> Iterator[str]:
-    yield f"`{'stages.' + stage + '.' if stage else ''}{change.name}`"
-    yield _code(change.old)
-    yield _code(change.new)
-    yield change.role
+def _lock_table(diff: Diff) -> Iterator[str]:
+    rows = [
+        (it.stage or "versions", it.what, _escape(lock_words(it.change)))
+        for it in diff.lock
+        if it.what != "artifact"
+    ]
+    return _rows(("lock", "", ""), rows)
 
 
-def _lock_table(changes: Iterable[LockChange]) -> Iterator[str]:
-    rows = [it for it in changes if it.change.what != "artifact"]
-    if not rows:
-        return
-    yield "| lock | | |"
-    yield "| --- | --- | --- |"
-    for it in rows:
-        what = it.as_json()["what"]
-        yield f"| {it.stage or 'versions'} | {what} | {_escape(lock_words(it.change))} |"
-    yield ""
+def _rows(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """A table; nothing without rows."""
+    if rows:
+        for cells in (headings, ["---"] * len(headings), *rows):
+            yield f"| {' | '.join(cells)} |"
+        yield ""
 
 
 def _graph(diff: Diff) -> Iterator[str]:
