@@ -36,7 +36,6 @@ CODES = {
 spec and `payload` one of the identity; `file` is a local file, `digest` the bytes of an input's
 artifact, `selected` how the best checkpoint of an input is found."""
 IDENTITY = ("version", "field", "input", "file", "selected")
-FIELDS = frozenset({"field", "selected", "payload"})
 OF_FORM = frozenset({"selected", "payload"})
 """Compared only where both identities are of one form."""
 MUTUAL = frozenset({"version", "input", "digest", "precision"})
@@ -113,7 +112,7 @@ def changes(before: Snapshot, after: Snapshot, what: tuple[str, ...]) -> Iterato
         was, now = before.get((kind, name)), after.get((kind, name))
         if (kind in MUTUAL and None in (was, now)) or (kind in OF_FORM and not is_comparable):
             continue
-        missing = ABSENT if kind in FIELDS else None
+        missing = ABSENT if kind == "field" or kind in OF_FORM else None
         old, new = (missing if entry is None else entry.value for entry in (was, now))
         role = (now or was or Entry(None)).role
         if kind == "field" and role == "identity" and is_comparable and _FORM in before:
@@ -160,18 +159,14 @@ def of_record(record: StageRecord, now: Identity) -> Snapshot:
             fingerprint is the same.
     """
     stage = stage_of(record)
-    known = {item.ref: now.inputs.get(item.ref, ()) for item in record.inputs}
-    return {
-        ("version", record.kind): Entry(record.identity.get("version")),
-        **(of_fields(_with_seeds(stage, record, now.stage)) if stage is not None else {}),
-        **{
-            ("input", it.ref): Entry(
-                known[it.ref][0] if it.fingerprint in known[it.ref] else it.fingerprint
-            )
-            for it in record.inputs
-        },
-        **_of_payload(record.identity),
-    }
+    found = {("version", record.kind): Entry(record.identity.get("version"))}
+    if stage is not None:
+        found |= of_fields(_with_seeds(stage, record, now.stage))
+    for used in record.inputs:
+        known = now.inputs.get(used.ref, ())
+        is_known = used.fingerprint in known
+        found["input", used.ref] = Entry(known[0] if is_known else used.fingerprint)
+    return {**found, **_of_payload(record.identity)}
 
 
 def of_used(record: StageRecord, it: Identity) -> Snapshot:

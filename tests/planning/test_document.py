@@ -12,7 +12,7 @@ from continuum.plan_document import SCHEMA
 from tests.commands import Cli, only
 from tests.planning.carrying_out import document_of, run
 from tests.planning.conftest import Write
-from tests.planning.worlds import text_of
+from tests.planning.edits import add_a_stage, edit, other_book, remove_a_stage
 
 RUN = ("run", "--in-process", "--plain")
 
@@ -90,26 +90,6 @@ def test_what_was_asked_for_is_part_of_the_plan(small: Write, cli: Cli) -> None:
     assert len(list(folder.glob("runs/.archive/notes-*"))) == 1
 
 
-def change_spec(folder: Path) -> None:
-    path = folder / "experiment.yaml"
-    path.write_text(path.read_text().replace("vocab_size: 270", "vocab_size: 271"))
-
-
-def change_corpus(folder: Path) -> None:
-    (folder / "book.txt").write_bytes(text_of("book", 1))
-
-
-def add_a_stage(folder: Path) -> None:
-    with (folder / "experiment.yaml").open("a") as file:
-        file.write("  more: {kind: fetch, sources: [{path: notes.txt}]}\n")
-
-
-def remove_a_stage(folder: Path) -> None:
-    path = folder / "experiment.yaml"
-    text = path.read_text()
-    path.write_text(text[: text.index("  tokenizer:")])
-
-
 def lose_a_run(folder: Path) -> None:
     shutil.rmtree(only(folder, "runs/notes-*"))
 
@@ -121,8 +101,8 @@ def damage_an_artifact(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "difference"),
     [
-        (change_spec, "tokenizer: fingerprint was "),
-        (change_corpus, "book: fingerprint was "),
+        (edit("vocab_size: 270", "vocab_size: 271"), "tokenizer: fingerprint was "),
+        (other_book, "book: fingerprint was "),
         (add_a_stage, "more: is not in the plan"),
         (remove_a_stage, "tokenizer: is in the plan and no longer in the spec"),
         (lose_a_run, "notes: action was reuse and is run"),
@@ -219,7 +199,7 @@ def test_why_goes_down_to_the_first_cause(small: Write, cli: Cli) -> None:
         tokens={"kind": "tokenize", "corpus": "notes", "tokenizer": "tokenizer", **validation}
     )
     run(folder)
-    change_corpus(folder)
+    other_book(folder)
     told = cli("plan", folder, "--why", "tokens").stdout.splitlines()
     for word in (
         "tokens (tokenize): run",

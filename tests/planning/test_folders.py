@@ -16,7 +16,7 @@ from continuum.plan import Request
 from tests.commands import Cli, kill_group, only, wait_until
 from tests.planning.carrying_out import actions_of, artifacts_of, plan_of, run
 from tests.planning.conftest import Write
-from tests.planning.test_reasons import edit
+from tests.planning.edits import edit
 from tests.planning.worlds import text_of
 from tests.servers.texts import TextServer, serve_texts
 

@@ -22,12 +22,7 @@ from tests.planning.carrying_out import (
     run,
 )
 from tests.planning.conftest import Write
-from tests.planning.test_reasons import edit
-from tests.planning.worlds import text_of
-
-
-def lock_text(folder: Path) -> str:
-    return (folder / "continuum.lock").read_text(encoding="utf-8")
+from tests.planning.edits import edit, lock_text, other_book
 
 
 def locked(folder: Path) -> dict[str, Any]:
@@ -105,7 +100,7 @@ def test_a_run_that_breaks_off_leaves_the_lock(small: Write) -> None:
     folder = small()
     run(folder)
     before = lock_text(folder)
-    (folder / "book.txt").write_bytes(text_of("book", 1))
+    other_book(folder)
     with pytest.raises(CrashError):
         run(folder, events=Events(Interruption("crash", "tokenizer", 1)))
     assert lock_text(folder) == before

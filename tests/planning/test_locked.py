@@ -11,8 +11,7 @@ import yaml
 from tests.commands import Cli
 from tests.planning.carrying_out import run
 from tests.planning.conftest import Write
-from tests.planning.test_reasons import edit
-from tests.planning.worlds import text_of
+from tests.planning.edits import add_a_stage, edit, other_book, remove_a_stage
 
 RUN = ("run", "--in-process", "--plain", "--locked")
 Change = Callable[[Path], None]
@@ -88,16 +87,6 @@ def test_two_folders_whose_runs_became_other_precisions_differ(
     assert "precision 32-true -> bf16-mixed" in cli("diff", crashed, other).stdout
 
 
-def add_a_stage(folder: Path) -> None:
-    with (folder / "experiment.yaml").open("a") as file:
-        file.write("  more: {kind: fetch, sources: [{path: notes.txt}]}\n")
-
-
-def remove_a_stage(folder: Path) -> None:
-    path = folder / "experiment.yaml"
-    path.write_text(path.read_text().partition("  tokenizer:")[0])
-
-
 def test_a_lock_that_is_met_is_run(folder: Path, cli: Cli) -> None:
     before = (folder / "continuum.lock").read_bytes()
     cli("plan", folder, "--locked")
@@ -111,10 +100,7 @@ def test_a_lock_that_is_met_is_run(folder: Path, cli: Cli) -> None:
     ("change", "deviation"),
     [
         (edit("vocab_size: 270", "vocab_size: 280"), "tokenizer: its fingerprint is "),
-        (
-            lambda folder: (folder / "book.txt").write_bytes(text_of("book", 1)),
-            "book: its fingerprint is ",
-        ),
+        (other_book, "book: its fingerprint is "),
         (add_a_stage, "more: is not in the lock"),
         (remove_a_stage, "tokenizer: is in the lock and not in the spec"),
         (edit_lock("stages", "book", to=None), "book: is not in the lock"),

@@ -14,6 +14,7 @@ from continuum.plan import NOTHING_MORE, Cause, Reason, Request
 from tests.commands import only
 from tests.planning.carrying_out import plan_of, run
 from tests.planning.conftest import Write
+from tests.planning.edits import edit, other_book
 from tests.planning.worlds import text_of
 from tests.servers.texts import TextServer, serve_texts
 
@@ -30,20 +31,6 @@ class Case:
     prepare: Callable[[Path], None] = lambda folder: None
     request: Request = NOTHING_MORE
     is_run: bool = True
-
-
-def edit(old: str, new: str) -> Callable[[Path], None]:
-    def change(folder: Path) -> None:
-        path = folder / "experiment.yaml"
-        text = path.read_text(encoding="utf-8")
-        assert old in text
-        path.write_text(text.replace(old, new), encoding="utf-8")
-
-    return change
-
-
-def other_book(folder: Path) -> None:
-    (folder / "book.txt").write_bytes(text_of("book", 1))
 
 
 def no_book(folder: Path) -> None:

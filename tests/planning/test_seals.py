@@ -12,7 +12,7 @@ from tests.commands import Cli, only
 from tests.forging import Edit, as_earlier_release, forge, seal_anew
 from tests.planning.carrying_out import actions_of, plan_of, run
 from tests.planning.conftest import Write
-from tests.planning.test_lock import lock_text
+from tests.planning.edits import lock_text
 
 BOOK = "runs/book-*"
 

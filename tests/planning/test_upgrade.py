@@ -18,7 +18,7 @@ from continuum.stages.fetch import Fetch
 from continuum.stages.pretrain import Pretrain
 from tests.commands import Cli
 from tests.planning.carrying_out import document_of, plan_of, run
-from tests.planning.test_reasons import edit
+from tests.planning.edits import edit
 
 RUNS = Path(__file__).parent / "old_runs.tar.gz"
 
