@@ -4,8 +4,10 @@ For people (`render`), for programs (`as_document`), for GitHub's review of a pu
 (`as_annotations`).
 """
 
-import os.path
+import errno
+import os
 import re
+import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import filterfalse
@@ -14,7 +16,6 @@ from typing import Any, Literal
 
 from continuum.errors import ContinuumError
 from continuum.file_names import encodable
-from continuum.spec.reading import read_bytes
 
 OVERRIDE = "--set "
 """Begins the `file` of a place on the command line."""
@@ -22,6 +23,8 @@ SCHEMA = "continuum.diagnostics/1"
 """Of the document for programs."""
 MAX_MISTAKES = 3_000
 """Of one spec: what is wilder than that is not looked through to its end."""
+MAX_BYTES = 2 << 20
+"""Of a file. The largest specs that people write have a hundredth of it."""
 MAX_SHOWN_LINE = 120
 """Letters of a source line that a message repeats, around the mistake."""
 
@@ -258,6 +261,25 @@ def source_lines(diagnostics: Sequence[Diagnostic]) -> dict[tuple[str, int], str
             if number <= len(lines)
         }
     return found
+
+
+def read_bytes(path: Path) -> bytes:
+    """A file's bytes, but of a larger one than is allowed only the beginning, a byte too long.
+
+    Raises:
+        OSError: it cannot be read, or is no ordinary file.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(descriptor, "rb") as file:  # noqa: PTH123  # a descriptor has no path
+        mode = os.fstat(descriptor).st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if not stat.S_ISREG(mode):
+            raise OSError(errno.EINVAL, "not an ordinary file")
+        raw: bytes | None = file.read(MAX_BYTES + 1)
+    if raw is None:  # one of /proc that has nothing to say yet
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+    return raw
 
 
 def _printable(line: str) -> str:

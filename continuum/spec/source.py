@@ -4,20 +4,19 @@ PyYAML's parser makes the events; the tree is built from them here, without recu
 aliases, depth and duplicate keys are under control whatever the input.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
 import yaml
 
-from continuum.spec.diagnostics import Diagnostic, Place, SpecError
-from continuum.spec.events import read_events
-from continuum.spec.reading import MAX_BYTES, read_bytes
+from continuum.spec.diagnostics import MAX_BYTES, Diagnostic, Place, SpecError, read_bytes
 from continuum.spec.scalars import read_scalar
 from continuum.spec.syntax import (
     begins_with_key,
     invisible_in,
+    mask_breaks,
     mask_variable,
     refuse_conflict_markers,
     syntax_error,
@@ -26,6 +25,7 @@ from continuum.spec.syntax import (
     unprintable_in,
 )
 
+_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 MAX_DEPTH = 64
 """Levels after aliases are followed: what walks the tree may then recurse."""
 MAX_UNQUOTED = 20
@@ -138,6 +138,16 @@ def read_file(path: Path, mild: list[Diagnostic]) -> Node:
     return read_text(text, start, mild)
 
 
+def read_events(text: str) -> Iterator[Any]:
+    """The parser's events, at the lines and columns that editors count.
+
+    Raises:
+        yaml.YAMLError: when the parser meets what is no YAML.
+    """
+    events: Iterator[Any] = yaml.parse(mask_breaks(text), Loader=_LOADER)
+    return events
+
+
 def read_text(text: str, start: Place, mild: list[Diagnostic], max_nodes: int = MAX_NODES) -> Node:
     """The document in a text that stands at `start`; see `read_file`."""
     refuse_conflict_markers(text, start)
@@ -241,7 +251,7 @@ class _Builder:
         self._add(Node(value, place, self._key_place()), event.anchor)
 
     def _take_key(self, event: yaml.ScalarEvent, place: Place) -> None:
-        top, key = self._stack[-1], event.value
+        top, key = self._stack[-1], unmask(event.value)
         assert isinstance(top.value, dict)
         if key in top.value:
             first = top.value[key].key_place

@@ -21,9 +21,12 @@ MAX_KEY = 200
 """Letters at the beginning of a line that are looked at for a key."""
 _FLOW_TEXT = re.compile(r"(?!\s)(?:\$\{[^\s{}]*\}?|[^\[\]{},:]|:(?=\S))+")
 """Plain text between brackets, were `${name}` allowed in it."""
-_MASK = str.maketrans("{}", "\ue0fe\ue0ff")
-_UNMASK = str.maketrans("\ue0fe\ue0ff", "{}")
-"""Letters for private use, which no spec holds."""
+OTHER_BREAKS = "\x85\u2028\u2029"
+"""Letters that end a line for libyaml alone; editors end it at a newline."""
+_BREAKS = str.maketrans(OTHER_BREAKS, "\ue0fb\ue0fc\ue0fd")
+_BRACES = str.maketrans("{}", "\ue0fe\ue0ff")
+_UNMASK = str.maketrans("\ue0fb\ue0fc\ue0fd\ue0fe\ue0ff", OTHER_BREAKS + "{}")
+"""Letters for private use, which no spec holds, stand in for those while a text is parsed."""
 _FORBIDDEN = yaml.reader.Reader.NON_PRINTABLE
 _UNPRINTABLE = re.compile(r"[\0-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 
@@ -168,13 +171,18 @@ def mask_variable(error: yaml.YAMLError, text: str) -> str | None:
     if found is None:
         return None
     (begin, said), line = found, lines[mark.line]
-    lines[mark.line] = line[:begin] + said.translate(_MASK) + line[begin + len(said) :]
+    lines[mark.line] = line[:begin] + said.translate(_BRACES) + line[begin + len(said) :]
     return "\n".join(lines)
 
 
+def mask_breaks(text: str) -> str:
+    """The text for the parser, in which only a newline ends a line."""
+    return text if text.isascii() else text.translate(_BREAKS)
+
+
 def unmask(value: str) -> str:
-    """A value with the braces of its variables."""
-    return value.translate(_UNMASK)
+    """A value of a masked text as it is written."""
+    return value if value.isascii() else value.translate(_UNMASK)
 
 
 def begins_with_key(line: str) -> bool:

@@ -92,14 +92,14 @@ def test_a_thousand_faulty_stages_are_checked_in_a_moment(tmp_path: Path) -> Non
 
 
 def test_validating_imports_nothing_heavy(tmp_path: Path) -> None:
-    path = write(tmp_path / "spec.yaml", TRAINING)
+    path = write(tmp_path / "spec.yaml", TRAINING + "    evaluate: null\n")
     code = (
         "import atexit, sys; from continuum.cli import main;"
         f"sys.argv = ['continuum', 'validate', {str(path)!r}];"
         f"atexit.register(lambda: print(sorted(set({HEAVY!r}) & set(sys.modules))));"
         "main()"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == ["toy: valid, 4 stages", "[]"]
 
 

@@ -4,10 +4,10 @@ from pathlib import Path
 import pytest
 
 from continuum.spec.diagnostics import Diagnostic, Place, SpecError
-from continuum.spec.events import OTHER_BREAKS
 from continuum.spec.experiment import load_experiment
 from continuum.spec.scalars import read_scalar
 from continuum.spec.source import Node, Text, read_file, read_text
+from continuum.spec.syntax import OTHER_BREAKS
 from tests.spec.documents import BOOKS, HEAD, write
 
 SCALARS = [

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from continuum.spec.reading import MAX_BYTES
+from continuum.spec.diagnostics import MAX_BYTES
 from continuum.spec.source import MAX_NODES
 from tests.spec.documents import BOOKS, HEAD, TRAINING
 from tests.spec.fuzz.test_fuzz import error_of

@@ -1,1 +1,0 @@
-"""The corpus of mistakes through the validations of DVC and of OmegaConf's structured configs."""
