@@ -342,10 +342,6 @@ class Stage(Spec):
         """
         return ()
 
-    def architecture(self) -> Architecture | None:
-        """The shape of its model, where the stage itself states it; raises ValueError."""
-        return None
-
     def training_texts(self) -> TextPart | None:
         """Texts that a dataset of this stage trains on; None where that is not known."""
         return None

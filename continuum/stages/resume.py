@@ -1,6 +1,6 @@
 """kind: resume - go on with a finished stage's full state, towards a larger budget."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -17,7 +17,6 @@ from continuum.recipe import (
     Recipe,
     ResumeSchedule,
     Runtime,
-    as_mixture,
     evaluated_datasets,
 )
 from continuum.stage import (
@@ -77,8 +76,6 @@ class Resume(TrainingStage):
     def problems(self, stages: Mapping[str, Stage]) -> Iterator[Problem]:
         yield from super().problems(stages)
         yield from metric_problems(self.runtime, None)
-        if self.evaluate is not None and self.evaluate.on:  # a chain is only followed for it
-            yield from held_out_problems(self.evaluate, _mixture_of(self, stages))
         parent = stages.get(self.from_.stage)  # none when the parent has mistakes of its own
         if parent and TrainingCheckpoint in parent.output_types() and not parent.trains:
             yield Problem(
@@ -103,6 +100,7 @@ class Resume(TrainingStage):
         reading = extend_reading(recipe, inputs, read_by(parent, self.from_), start_step)
         forecast = forecast_training(recipe, parent.architecture, inputs, start_step=start_step)
         problems = [*forecast.problems, *self._horizon_problems(parent.recipe, forecast.num_steps)]
+        problems += held_out_problems(self.evaluate, recipe.data)
         if self.runtime is not None:
             problems += metric_problems(
                 recipe.runtime, evaluated_datasets(recipe.data, recipe.evaluate)
@@ -153,16 +151,3 @@ class Resume(TrainingStage):
         if self.runtime is not None:
             changes["runtime"] = self.runtime
         return parent.model_copy(update=changes)
-
-
-def _mixture_of(stage: Stage, stages: Mapping[str, Stage]) -> Collection[str]:
-    """The data that a chain of extensions began with; empty where it cannot be followed."""
-    known = set()
-    while isinstance(stage, Resume) and stage.from_.stage not in known:
-        known.add(stage.from_.stage)
-        parent = stages.get(stage.from_.stage)
-        if parent is None:
-            return ()
-        stage = parent
-    data = getattr(stage, "data", None)
-    return as_mixture(data) if data is not None else ()
