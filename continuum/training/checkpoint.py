@@ -38,8 +38,7 @@ from continuum.retention import Retention
 from continuum.runs import StageRun
 from continuum.training.hashing_writer import HashingWriter
 from continuum.training.litgpt import Config, save_config
-from continuum.training.shard_files import read_whole
-from continuum.training.weights import SHARDS_DIR, WEIGHTS_FILE, copy_config_files
+from continuum.training.weights import SHARDS_DIR, WEIGHTS_FILE, copy_config_files, read_sharded
 
 
 @dataclass(frozen=True)
@@ -126,7 +125,7 @@ def finish_checkpoint(
 def read_checkpoint(folder: Path) -> dict[str, Any]:
     """The snapshot in a checkpoint folder; a single file's tensors are memory-mapped."""
     if (folder / SHARDS_DIR).is_dir():
-        return read_whole(folder)
+        return read_sharded(folder)
     return load_plain(folder / WEIGHTS_FILE)
 
 

@@ -29,8 +29,8 @@ from continuum.training.litgpt import (
 from continuum.training.loss_head import LossHead
 from continuum.training.resolved import Resolved
 from continuum.training.state import TrainingState, unwrap
-from continuum.training.tied import HEAD, has_tied_embeddings, tie_embeddings
-from continuum.training.weights import strip_wrapping
+from continuum.training.tied import has_tied_embeddings, tie_embeddings
+from continuum.training.weights import HEAD, strip_wrapping
 
 
 def make_state(

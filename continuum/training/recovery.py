@@ -4,18 +4,23 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch.distributed as dist
 from lightning import Fabric
 
+from continuum.artifacts import TrainingCheckpoint
 from continuum.events import Recovered
+from continuum.files import FileDigest
+from continuum.runs import StageRun
 from continuum.stage import StageContext
-from continuum.training.checkpoint import put_aside, read_checkpoint
+from continuum.training.checkpoint import newest_whole, put_aside, read_all, read_checkpoint
 from continuum.training.numerics import changes
 from continuum.training.resolved import Resolved
 from continuum.training.shards import load_shards
 from continuum.training.state import TrainingState, is_sharded
-from continuum.training.verification import newest_verified
 from continuum.training.weights import SHARDS_DIR
 
+Work = tuple[Path, tuple[FileDigest, ...]]
+"""A checkpoint's folder and the files that it should hold."""
 TOLD_BY_EVERY_MANIFEST = ("world_size", "micro_batch_size", "strategy")
 """Also by one of an earlier release, which has no `resolved`."""
 
@@ -74,3 +79,37 @@ def recover(
         ctx.report(Recovered(state.step, exact=not why))
         ctx.run.log_attempt("recovered", step=state.step, exact=not why, why=why)
     return True
+
+
+def newest_verified(
+    fabric: Fabric, run: StageRun
+) -> tuple[TrainingCheckpoint | None, dict[str, str]]:
+    """As `newest_whole`, on rank 0; the others help it to read, and get nothing.
+
+    A large checkpoint takes one node minutes to read; all of them read as fast as the file system
+    gives. Collective: every process of the run must call it.
+    """
+    if fabric.world_size == 1:
+        return newest_whole(run)
+    if fabric.is_global_zero:
+        found = newest_whole(run, lambda *work: _read_together(fabric, work))
+        fabric.broadcast(None)
+        return found
+    while (work := fabric.broadcast(None)) is not None:
+        _read_share(fabric, work)
+    return None, {}
+
+
+def _read_together(fabric: Fabric, work: Work) -> list[str]:
+    """Rank 0: hand the files out, and gather what is wrong with them."""
+    return _read_share(fabric, fabric.broadcast(work))
+
+
+def _read_share(fabric: Fabric, work: Work) -> list[str]:
+    """Read every n-th file, the largest first, and tell; what all processes have found."""
+    folder, files = work
+    by_size = sorted(files, key=lambda file: file.size_bytes, reverse=True)
+    own = read_all(folder, tuple(by_size[fabric.global_rank :: fabric.world_size]))
+    found: list[list[str]] = [[]] * fabric.world_size
+    dist.all_gather_object(found, own)
+    return [damage for of_rank in found for damage in of_rank]

@@ -14,14 +14,6 @@ from torch.distributed.tensor import DTensor
 
 from continuum.files import FileDigest, hash_file
 from continuum.training.host_buffer import HostBuffer
-from continuum.training.shard_files import (
-    MODEL,
-    OPTIMIZER,
-    PLAIN_FILE,
-    below,
-    nested,
-    stored_tensors,
-)
 from continuum.training.state import (
     TrainingState,
     by_index,
@@ -31,8 +23,17 @@ from continuum.training.state import (
     unwrap,
     unwrap_optimizer,
 )
-from continuum.training.tied import has_tied_embeddings, with_head, without_head
-from continuum.training.weights import SHARDS_DIR
+from continuum.training.tied import has_tied_embeddings, without_head
+from continuum.training.weights import (
+    MODEL,
+    OPTIMIZER,
+    PLAIN_FILE,
+    SHARDS_DIR,
+    below,
+    nested,
+    stored_tensors,
+    with_head,
+)
 
 WRITERS_TIMEOUT = timedelta(hours=2)
 """How long one writing thread waits for the others: a slow disk is no fault of the network."""

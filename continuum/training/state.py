@@ -28,8 +28,8 @@ from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
 from continuum.training.host_buffer import HostBuffer
-from continuum.training.tied import has_tied_embeddings, with_head, without_head
-from continuum.training.weights import strip_wrapping
+from continuum.training.tied import has_tied_embeddings, without_head
+from continuum.training.weights import strip_wrapping, with_head
 
 HostCopy = Callable[[torch.Tensor], torch.Tensor]
 """Makes of a tensor one on the host that training cannot change."""

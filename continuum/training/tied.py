@@ -12,9 +12,8 @@ import torch
 from torch import nn
 
 from continuum.errors import PreflightError
-from continuum.training.weights import WEIGHTS_FILE, load_weights
+from continuum.training.weights import EMBEDDING, HEAD, WEIGHTS_FILE, load_weights
 
-EMBEDDING, HEAD = "transformer.wte.weight", "lm_head.weight"
 COMPARED_ROWS = 4096
 """At once, of matrices that lie on the disk."""
 
@@ -37,13 +36,6 @@ def has_tied_embeddings(core: nn.Module) -> bool:
 def without_head(weights: Mapping[str, Any]) -> dict[str, Any]:
     """Weights of a tied model with its one tensor under the embedding's name alone."""
     return {name: tensor for name, tensor in weights.items() if name != HEAD}
-
-
-def with_head(weights: Mapping[str, Any]) -> dict[str, Any]:
-    """Weights with the output layer's, which a tied model keeps under the embedding's name."""
-    if HEAD in weights or EMBEDDING not in weights:
-        return dict(weights)
-    return {HEAD: weights[EMBEDDING], **weights}
 
 
 def check_tied(folder: Path) -> None:

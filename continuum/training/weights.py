@@ -4,7 +4,9 @@ Apart from `training/litgpt.py`, whose import takes a second longer than torch's
 """
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -14,7 +16,11 @@ from continuum.errors import PreflightError
 WEIGHTS_FILE = "lit_model.pth"
 CONFIG_FILE = "model_config.yaml"
 SHARDS_DIR = "shards"
-"""Holds the tensors of a sharded checkpoint instead of `WEIGHTS_FILE`."""
+"""Holds the tensors of a sharded checkpoint instead of `WEIGHTS_FILE`, under flat names."""
+PLAIN_FILE = "training_state.pth"
+"""Counters, RNG and the optimizer's plain settings, beside the shards."""
+MODEL, OPTIMIZER = "model/", "optimizer/"
+EMBEDDING, HEAD = "transformer.wte.weight", "lm_head.weight"
 
 
 def copy_config_files(source: Path, target: Path) -> None:
@@ -33,9 +39,8 @@ def load_weights(folder: Path) -> dict[str, torch.Tensor]:
     """
     path = folder / WEIGHTS_FILE
     if (folder / SHARDS_DIR).is_dir():
-        from continuum.training.shard_files import read_model
-
-        return read_model(folder)
+        weights: dict[str, torch.Tensor] = read_sharded(folder, with_optimizer=False)["model"]
+        return weights
     try:
         loaded = torch.load(path, mmap=True, map_location="cpu", weights_only=True)
     except FileNotFoundError:
@@ -55,3 +60,52 @@ def strip_wrapping(name: str) -> str:
     for prefix in ("_forward_module.", "module.", "_orig_mod."):
         name = name.replace(prefix, "")
     return name
+
+
+def stored_tensors(folder: Path) -> dict[str, tuple[torch.Size, torch.dtype]]:
+    """Whole size and type of every tensor in a sharded checkpoint, by its flat name."""
+    from torch.distributed.checkpoint.filesystem import FileSystemReader  # half a second
+    from torch.distributed.checkpoint.metadata import TensorStorageMetadata
+
+    listed = FileSystemReader(folder / SHARDS_DIR).read_metadata().state_dict_metadata
+    return {
+        name: (entry.size, entry.properties.dtype)
+        for name, entry in listed.items()
+        if isinstance(entry, TensorStorageMetadata)
+    }
+
+
+def read_sharded(folder: Path, *, with_optimizer: bool = True) -> dict[str, Any]:
+    """The snapshot in a folder of shards with whole tensors, read by this process alone."""
+    from torch.distributed.checkpoint.state_dict_loader import load
+
+    flat = {
+        name: torch.empty(size, dtype=dtype)
+        for name, (size, dtype) in stored_tensors(folder).items()
+        if with_optimizer or name.startswith(MODEL)
+    }
+    load(flat, checkpoint_id=folder / SHARDS_DIR, no_dist=True)
+    plain: dict[str, Any] = torch.load(folder / PLAIN_FILE, weights_only=True)
+    groups = plain.pop("param_groups")
+    return {"model": with_head(below(flat, MODEL)), "optimizer": nested(flat, groups), **plain}
+
+
+def below(flat: dict[str, Any], prefix: str) -> dict[str, Any]:
+    """The entries under a prefix, without it."""
+    return {name.removeprefix(prefix): v for name, v in flat.items() if name.startswith(prefix)}
+
+
+def nested(flat: dict[str, Any], groups: list[dict[str, Any]]) -> dict[str, Any]:
+    """An optimizer's state by parameter name, from its flat entries and its param groups."""
+    state: dict[str, dict[str, Any]] = {}
+    for name, value in below(flat, OPTIMIZER).items():
+        parameter, _, key = name.rpartition("/")
+        state.setdefault(parameter, {})[key] = value
+    return {"state": state, "param_groups": groups}
+
+
+def with_head(weights: Mapping[str, Any]) -> dict[str, Any]:
+    """Weights with the output layer's, which a tied model keeps under the embedding's name."""
+    if HEAD in weights or EMBEDDING not in weights:
+        return dict(weights)
+    return {HEAD: weights[EMBEDDING], **weights}

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from continuum.training.shard_files import read_whole
+from continuum.training.weights import read_sharded
 from tests.commands import only
 from tests.experiments import FIRST_STAGES, small_flow
 
@@ -44,7 +44,7 @@ def final_state(folder: Path) -> Any:
     output = only(folder, "runs/pretrain-*/output")
     if (output / "lit_model.pth").exists():
         return (output / "lit_model.pth").read_bytes()
-    whole = read_whole(output)
+    whole = read_sharded(output)
     moments = whole["optimizer"]["state"].items()
     tensors = {**whole["model"], **{f"{p}/{k}": v for p, s in moments for k, v in s.items()}}
     return {name: tensor.numpy().tobytes() for name, tensor in tensors.items()}

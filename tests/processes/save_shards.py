@@ -18,7 +18,7 @@ from continuum.training.fabric import leave_group, make_fabric
 from continuum.training.model import make_state
 from continuum.training.resolved import resolve
 from continuum.training.saving import Saver
-from continuum.training.shard_files import read_whole
+from continuum.training.weights import read_sharded
 from tests.processes.begin_model import digest
 from tests.support import saving_context
 from tests.training.samples import companions, make_recipe
@@ -60,7 +60,7 @@ def main(folder: Path, tokenizer_dir: Path, name: str) -> None:
     written_s = time.perf_counter() - begun_at
     if fabric.is_global_zero:
         (saved,) = run.checkpoints()
-        is_same = digest(read_whole(saved.path)["model"]) == before
+        is_same = digest(read_sharded(saved.path)["model"]) == before
         told = {
             "stalled_s": stalled_s, "written_s": written_s,
             "is_published_at_once": is_published, "is_same": is_same,

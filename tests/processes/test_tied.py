@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from continuum.training.tied import EMBEDDING, HEAD
-from continuum.training.weights import load_weights
+from continuum.training.weights import EMBEDDING, HEAD, load_weights
 from tests.commands import Cli, only
 from tests.experiments import FIRST_STAGES, TOY_MODEL
 from tests.processes.pairs import losses, spec

@@ -15,7 +15,7 @@ from continuum.retention import Retention, last_good
 from continuum.runs import StageRun
 from continuum.training.data import Blocks, TrainingData, ValidationBatch, ValidationData
 from continuum.training.divergence import MAX_SKIPPED_IN_A_ROW, DivergedError
-from continuum.training.writer import BackgroundWriter
+from continuum.training.saving import BackgroundWriter
 from tests.support import warnings_in
 from tests.training.loops import CONSTANT, PER_STEP, STEPS, Recorder, make_task
 from tests.training.samples import Write, assert_equal_tensors, cpu_fabric, make_state

@@ -9,9 +9,9 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import fully_shard
 
 from continuum.training.litgpt import build_model, initialize_weights
-from continuum.training.shard_files import PLAIN_FILE
 from continuum.training.shards import load_shards, snapshot_shards, write_shards, writers_group
 from continuum.training.state import EXECUTION_FLAGS, TrainingState, unwrap_optimizer
+from continuum.training.weights import PLAIN_FILE
 from tests.training.samples import (
     FIELDS,
     LENGTH,

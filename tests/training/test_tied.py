@@ -22,7 +22,8 @@ from continuum.training.litgpt import GPT, Config
 from continuum.training.model import make_state
 from continuum.training.resolved import resolve
 from continuum.training.state import TrainingState, unwrap
-from continuum.training.tied import EMBEDDING, HEAD, check_tied, has_tied_embeddings
+from continuum.training.tied import check_tied, has_tied_embeddings
+from continuum.training.weights import EMBEDDING, HEAD
 from tests.experiments import TOY_MODEL
 from tests.training.conftest import DATA_STAGES
 from tests.training.samples import FIELDS, Trials, assert_equal_tensors, make_recipe
