@@ -11,7 +11,6 @@ import torch
 from continuum.artifacts import Checkpoint, best_step
 from continuum.errors import PreflightError, StageFailedError
 from continuum.plan import Action
-from continuum.spec.diagnostics import SpecError
 from continuum.training.data import Blocks, ValidationData
 from continuum.training.litgpt import GPT, Config
 from continuum.training.loop import evaluate
@@ -219,7 +218,7 @@ def test_the_same_bytes_of_the_best_are_used_again(copied: Trials) -> None:
 def test_where_there_is_nothing_to_choose_from_nothing_starts(
     trials: Trials, changes: dict[str, Any], told: str
 ) -> None:
-    with pytest.raises(SpecError, match=rf"'pretrain@best.*{told}"):
+    with pytest.raises(PreflightError, match=rf"'pretrain@best.*{told}"):
         trials.run(only=CONVERT, **{**SELECTED, **changes})
 
 
