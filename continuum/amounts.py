@@ -30,8 +30,6 @@ COUNT_PATTERN = (
 """How a positive whole count is written as text, for the JSON Schema."""
 PERCENT_PATTERN = r"^\s*(100(\.0+)?|0*[0-9]{1,2}(\.[0-9]+)?)\s*%\s*$"
 """How a share of at most the whole is written."""
-ZERO_PATTERN = r"^\s*0+(\.0+)?\s*%?\s*$"
-"""How nothing is written, as a share or a count."""
 
 
 def parse_count(value: Any) -> Any:
@@ -209,19 +207,5 @@ def _is_positive(amount: Amount) -> Amount:
     return amount
 
 
-class _AboveZero:
-    """In the JSON Schema, an `Amount` without its zeros."""
-
-    def __get_pydantic_json_schema__(
-        self, core_schema: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> JsonSchemaValue:
-        mappings = [
-            {"type": "object", "properties": {name: {"const": 0}}, "required": [name]}
-            for name in ("steps", "percent")
-        ]
-        zeros = [{"const": 0}, {"type": "string", "pattern": ZERO_PATTERN}, *mappings]
-        return {**handler(core_schema), "not": {"anyOf": zeros}}
-
-
-Period = Annotated[Amount, AfterValidator(_is_positive), _AboveZero()]
+Period = Annotated[Amount, AfterValidator(_is_positive)]
 """An `Amount` between two events of one sort: above zero, where a warm-up may be zero."""

@@ -92,18 +92,6 @@ class Document:
     """The document: bases merged, overrides set, variables filled in."""
     composition: Composition
 
-    def diagnostic(
-        self,
-        code: str,
-        path: KeyPath,
-        message: str,
-        suggestion: str | None = None,
-        *,
-        at_key: bool = False,
-    ) -> Diagnostic:
-        """Something to say about the value (or the key) at `path`, or the nearest above it."""
-        return place_of(self.root, Problem(path, message, suggestion, code, at_key=at_key))
-
 
 @dataclass(frozen=True)
 class Loaded:

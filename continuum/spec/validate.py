@@ -68,6 +68,8 @@ ONLY_HEAD = ("continuum", "seed", "seeds", "vars", "extends")
 """Keys at the top of a file that mean nothing further in."""
 MAX_COMPARED = 30_000
 """Known words that the wrong ones of a document are compared with, in all."""
+MAX_ROUNDS = 50
+"""Times that a value is repaired."""
 KEYS_OF_A_KIND = 100
 """About as many, further in and all."""
 EXTRA = "extra_forbidden"
@@ -193,7 +195,10 @@ class Validator:
         """Validate the value in `node`, which stands at `where` in the document."""
         meant: set[KeyPath] = set()
         spec, node, now = self._validate(cls, node, where, meant)
-        while clear := [it for it in now if it.is_clear]:
+        for _ in range(MAX_ROUNDS):
+            clear = [it for it in now if it.is_clear]
+            if not clear:
+                break
             for it in clear:
                 self._keep(it.diagnostic)
                 node = _repaired(node, it)
@@ -277,7 +282,7 @@ def without(
     while path and known is None:
         known = field_at(cls, path) if isinstance(path[-1], str) and path not in assumed else None
         path = path if known else path[:-1]
-    if known is None:
+    if known is None or node.at(path[:-1]) is None:
         return node, frozenset()
     example = None
     if known.info.is_required():
