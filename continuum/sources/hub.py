@@ -197,7 +197,7 @@ def _translated_errors(repo: str, revision: str, target: Path | None = None) -> 
     """
     try:
         yield
-    except (httpx.HTTPError, OSError, RuntimeError, ValueError) as error:
+    except (httpx.HTTPError, ImportError, OSError, RuntimeError, ValueError) as error:
         cause: BaseException = error
         if isinstance(error, errors.LocalEntryNotFoundError) and error.__cause__ is not None:
             cause = error.__cause__

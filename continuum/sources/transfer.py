@@ -148,6 +148,11 @@ def _attempt(url: str, part: Path, on_progress: OnProgress, *, resume: bool) -> 
             _receive(url, response, part, offset, on_progress)
     except (httpx.TransportError, httpx.TooManyRedirects, httpx.InvalidURL) as error:
         raise _unreachable(url, error) from error
+    except (ImportError, ValueError) as error:  # of a proxy's address
+        raise StageFailedError(
+            f"{url}: the proxy of the environment cannot be used ({error}); correct HTTPS_PROXY, "
+            "HTTP_PROXY and ALL_PROXY"
+        ) from error
     return offset > 0
 
 

@@ -170,6 +170,16 @@ def test_a_proxy_of_the_environment_is_used(
     assert (tmp_path / "b").read_bytes() == OTHER
 
 
+@pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:9", "nonsense://x"])
+def test_a_proxy_that_cannot_be_used_is_named(
+    proxy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", proxy)
+    monkeypatch.setenv("no_proxy", "")
+    with pytest.raises(StageFailedError, match=r"the proxy .*correct HTTPS_PROXY"):
+        get("http://books.invalid/book.txt", tmp_path / "b")
+
+
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="makes a certificate with openssl")
 def test_encryption_is_by_trusted_certificates_and_is_not_left(
     texts: TextServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
