@@ -169,54 +169,31 @@ def of_record(record: StageRecord, now: Identity) -> Snapshot:
     return {**found, **_of_payload(record.identity)}
 
 
+def of_values(what: str, values: Mapping[str, Any]) -> Snapshot:
+    """Values of one kind by their names; None is what is not known."""
+    return {(what, name): Entry(value) for name, value in values.items() if value is not None}
+
+
 def of_used(record: StageRecord, it: Identity) -> Snapshot:
     """The bytes of the inputs that a run used, by today's references."""
     used = ((ref, record.input(ref, it.inputs[ref][0])) for ref in it.made_from)
-    return {("digest", ref): Entry(item.digest) for ref, item in used if item is not None}
+    return of_values("digest", {ref: item.digest for ref, item in used if item is not None})
 
 
 def of_inputs(inputs: Mapping[str, Artifact | None]) -> Snapshot:
     """The bytes of the inputs that are there, by reference."""
-    return {("digest", ref): Entry(it.digest) for ref, it in inputs.items() if it is not None}
+    return of_values("digest", {ref: it and it.digest for ref, it in inputs.items()})
 
 
-def of_pins(pins: Mapping[str, str]) -> Snapshot:
-    """What sources are."""
-    return {("pin", source): Entry(pin) for source, pin in pins.items()}
-
-
-def of_fingerprint(it: Identity, locked: LockedStage) -> Snapshot:
-    """A stage's fingerprint: the one it was locked with if it is still known by that."""
-    is_same = locked.fingerprint in it.known_by
-    return {("fingerprint", ""): Entry(locked.fingerprint if is_same else it.fingerprint)}
-
-
-def of_artifact(artifact: Artifact) -> Snapshot:
-    """What was made."""
-    return {("artifact", "sha256"): Entry(artifact.digest)}
-
-
-def of_locked(locked: LockedStage | None) -> Snapshot:
+def of_locked(locked: LockedStage) -> Snapshot:
     """What `continuum.lock` says of a stage."""
-    if locked is None:
-        return {}
     return {
-        ("fingerprint", ""): Entry(locked.fingerprint),
-        **of_pins(locked.pins),
-        **{("metric", name): Entry(value) for name, value in locked.metrics.items()},
-        ("artifact", "sha256"): Entry(locked.artifact),
-        **of_precision(locked.precision),
+        **of_values("fingerprint", {"": locked.fingerprint}),
+        **of_values("pin", locked.pins),
+        **of_values("metric", locked.metrics),
+        **of_values("artifact", {"sha256": locked.artifact}),
+        **of_values("precision", {"precision": locked.precision}),
     }
-
-
-def of_packages(versions: Mapping[str, str | None]) -> Snapshot:
-    """Versions of packages by their names."""
-    return {("package", name): Entry(version) for name, version in versions.items()}
-
-
-def of_precision(precision: str | None) -> Snapshot:
-    """What `precision` became, if that is known."""
-    return {} if precision is None else {("precision", "precision"): Entry(precision)}
 
 
 def stage_of(record: StageRecord) -> Stage | None:

@@ -2,18 +2,25 @@
 
 import json
 import statistics
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from continuum.existing import History
+from continuum.figures import format_bytes, format_flops, format_seconds
 from continuum.plan import Action, Plan, PlannedStage
 from continuum.runs import StageRun
 
 TAIL_BYTES = 1 << 14
 """Of metrics.jsonl: enough for the last hundred rows or so."""
 KEPT = ("tokens", "steps", "flops", "checkpoint_bytes", "disk_bytes", "memory_bytes")
+_WORDS: Mapping[str, Callable[[float], str]] = {
+    "tokens": lambda value: f"{value:,.0f} training tokens",
+    "flops": format_flops,
+    "disk_bytes": lambda value: f"{format_bytes(value)} of disk",
+    "seconds": lambda value: f"{format_seconds(value)} at the speed of earlier runs",
+}
 SUMMED = ("tokens", "steps", "flops", "disk_bytes", "seconds")
 
 
@@ -73,6 +80,17 @@ def sum_figures(
             if name in each:
                 sums[name] = sums.get(name, 0) + each[name]
     return sums
+
+
+def in_words(
+    figures: Mapping[str, int | float], names: Collection[str], *, signed: bool = False
+) -> str:
+    """`1,000 training tokens, 1.2 PFLOPs`; with signs for a change, zeros left out."""
+    known = [(name, figures[name]) for name in names if figures.get(name)]
+    signs = ("+" if signed and value > 0 else "" for _, value in known)
+    return ", ".join(
+        sign + _WORDS[name](value) for sign, (name, value) in zip(signs, known, strict=True)
+    )
 
 
 def _cost(planned: PlannedStage, speed: tuple[float, str] | None, runs: Sequence[StageRun]) -> Cost:

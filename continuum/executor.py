@@ -146,7 +146,8 @@ class _Execution:
         self._result = result
         self._plan = result.plan
         self._launcher = launcher
-        self._observe = _once_each(observe)
+        self._observer = observe
+        self._warned: set[tuple[str, str]] = set()
         self._stop = stop
         self._stopping_since: float | None = None
         self._has_killed = False
@@ -178,6 +179,14 @@ class _Execution:
             except BaseException:
                 self._launcher.close()
                 raise
+
+    def _observe(self, stage: str, event: Event) -> None:
+        """Pass an event on, but a warning once: the plan and the stage itself may give the same."""
+        if isinstance(event, Warned):
+            if (stage, event.message) in self._warned:
+                return
+            self._warned.add((stage, event.message))
+        self._observer(stage, event)
 
     def _heed_stop(self) -> None:
         """Pass a request to stop on, once; kill what has not stopped after the grace period."""
@@ -321,22 +330,6 @@ def has_other_inputs(planned: PlannedStage, inputs: Mapping[str, Artifact]) -> b
     record = planned.existing.record if planned.run is planned.existing.run else None
     used = of_used(record, planned.identity) if record is not None else {}
     return any(changes(used, of_inputs(inputs), ("digest",)))
-
-
-def _once_each(observe: Observer) -> Observer:
-    """The observer without the warnings of a stage that it has had: the plan and the stage itself
-    may give the same."""
-    had: set[tuple[str, str]] = set()
-
-    def pass_on(stage: str, event: Event) -> None:
-        if isinstance(event, Warned):
-            warning = (stage, event.message)
-            if warning in had:
-                return
-            had.add(warning)
-        observe(stage, event)
-
-    return pass_on
 
 
 def _record_or_none(run: StageRun) -> StageRecord | None:

@@ -1,17 +1,9 @@
 """Hold a plan and its results against `continuum.lock`, and write the lock anew."""
 
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterator
 
 from continuum.artifacts import TrainingCheckpoint
-from continuum.changes import (
-    Change,
-    changes,
-    of_artifact,
-    of_fingerprint,
-    of_locked,
-    of_packages,
-    of_precision,
-)
+from continuum.changes import changes, of_locked, of_values
 from continuum.errors import DecisionNeededError, NotReproducedError
 from continuum.figures import short_digest
 from continuum.lock import METRIC_DIGITS, Lock, LockedStage, read_lock, write_lock
@@ -107,15 +99,8 @@ def check_reproduced(plan: Plan) -> None:
         NotReproducedError: with every stage that came out otherwise.
     """
     assert plan.lock is not None, "a locked run has a lock"
-    others: list[str] = []
-    for planned in plan:
-        now = of_precision(_precision(planned))
-        if planned.run.is_complete:
-            now = {**now, **of_artifact(planned.run.artifact())}
-        what = tuple({what for what, _ in now} & {"precision", "artifact"})
-        others += _deviations_of(
-            planned, changes(of_locked(plan.lock.stages[planned.name]), now, what)
-        )
+    locked = plan.lock.stages
+    others = [told for p in plan for told in _deviations_of(p, locked[p.name], has_ended=True)]
     if others:
         listed = "\n".join(f"  - {deviation}" for deviation in others)
         raise NotReproducedError(
@@ -136,27 +121,37 @@ def _deviations(plan: Plan, lock: Lock) -> Iterator[str]:
         elif locked.artifact is None:
             yield f"{planned.name}: its pins were upgraded and it was not run since"
         else:
-            now = {**of_fingerprint(planned.identity, locked), **of_precision(_precision(planned))}
-            yield from _deviations_of(
-                planned, changes(of_locked(locked), now, ("fingerprint", "precision"))
-            )
+            yield from _deviations_of(planned, locked)
     for name in lock.stages.keys() - plan.stages.keys():
         yield f"{name}: is in the lock and not in the spec"
-    packages = of_packages(package_versions())
-    for change in changes(of_packages(lock.versions), packages, ("package",)):
+    known = {name: lock.versions[name] for name in package_versions() if name in lock.versions}
+    now = {name: version for name, version in package_versions().items() if name in known}
+    sides = of_values("package", known), of_values("package", now)
+    for change in changes(*sides, ("package",)):
         yield f"{change.name} is of version {change.new}, not {change.old}"
 
 
-def _deviations_of(planned: PlannedStage, found: Iterable[Change]) -> Iterator[str]:
-    for change in found:
-        old, new, why = change.old, change.new, ""
-        if change.what == "fingerprint":
+def _deviations_of(
+    planned: PlannedStage, locked: LockedStage, *, has_ended: bool = False
+) -> Iterator[str]:
+    """What is not as it was locked: of the work to do, and after it of what was made."""
+    is_known = locked.fingerprint in planned.identity.known_by
+    now = {
+        **of_values("fingerprint", {"": locked.fingerprint if is_known else planned.fingerprint}),
+        **of_values("precision", {"precision": _precision(planned)}),
+    }
+    what: tuple[str, ...] = ("fingerprint", "precision")
+    if has_ended and planned.run.is_complete:
+        now |= of_values("artifact", {"sha256": planned.run.artifact().digest})
+        what += ("artifact",)
+    for change in changes(of_locked(locked), now, what):
+        words = f"{short_digest(change.new)}, not {short_digest(change.old)}"
+        if change.what == "precision":
+            words = f"{change.new} here, not {change.old}"
+        elif change.what == "fingerprint":
             news = (str(reason) for reason in planned.reasons if reason.code == "new-version")
-            why = f": {next(news, 'the spec or a local file was changed')}"
-        if change.what != "precision":
-            old, new = short_digest(old), short_digest(new)
-        here = " here" if change.what == "precision" else ""
-        yield f"{planned.name}: its {change.what} is {new}{here}, not {old}{why}"
+            words += f": {next(news, 'the spec or a local file was changed')}"
+        yield f"{planned.name}: its {change.what} is {words}"
 
 
 def _precision(planned: PlannedStage) -> str | None:

@@ -7,8 +7,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from continuum.changes import Entry, Snapshot, changes
-from continuum.costs import estimate_costs, total
+from continuum.changes import changes, of_values
+from continuum.costs import Cost, estimate_costs, total
 from continuum.errors import DecisionNeededError, UsageError
 from continuum.plan import Plan, PlannedStage, Request
 
@@ -26,14 +26,7 @@ def as_document(plan: Plan) -> dict[str, Any]:
         "overrides": list(plan.request.overrides),
         "rerun": sorted(plan.request.rerun),
         "locked": plan.request.locked,
-        "stages": [
-            {
-                **_binding(planned).model_dump(),
-                **_about(planned),
-                "cost": costs[planned.name].as_json(),
-            }
-            for planned in plan
-        ],
+        "stages": [_stage(planned, costs[planned.name]) for planned in plan],
         "total": total(costs),
         "total_at_most": total(costs, with_checked=True),
     }
@@ -111,14 +104,12 @@ def _differences(plan: Plan, agreed: Mapping[str, BoundStage]) -> Iterator[str]:
         if planned.name not in agreed:
             yield f"{planned.name}: is not in the plan"
             continue
-        for change in changes(_of(agreed[planned.name]), _of(_binding(planned)), ("binding",)):
+        sides = (agreed[planned.name], _binding(planned))
+        then, now = (of_values("binding", side.model_dump()) for side in sides)
+        for change in changes(then, now, ("binding",)):
             yield f"{planned.name}: {change.name} was {change.old} and is {change.new}"
     for name in agreed.keys() - plan.stages.keys():
         yield f"{name}: is in the plan and no longer in the spec"
-
-
-def _of(stage: BoundStage) -> Snapshot:
-    return {("binding", name): Entry(value) for name, value in stage}
 
 
 def _binding(planned: PlannedStage) -> BoundStage:
@@ -133,15 +124,16 @@ def _binding(planned: PlannedStage) -> BoundStage:
     )
 
 
-def _about(planned: PlannedStage) -> dict[str, Any]:
+def _stage(planned: PlannedStage, cost: Cost) -> dict[str, Any]:
+    forecast = planned.forecast
+    taken, left = forecast.taken_files, forecast.left_files
     return {
+        **_binding(planned).model_dump(),
         "reasons": [reason.as_json() for reason in planned.reasons],
         "inputs": [str(ref) for ref in planned.refs],
-        "problems": list(map(str, planned.forecast.problems)),
-        "warnings": list(map(str, planned.forecast.warnings)),
-        "notes": list(planned.forecast.notes),
-        "files": {
-            "taken": dict(sorted(planned.forecast.taken_files.items())),
-            "left": dict(sorted(planned.forecast.left_files.items())),
-        },
+        "problems": list(map(str, forecast.problems)),
+        "warnings": list(map(str, forecast.warnings)),
+        "notes": list(forecast.notes),
+        "files": {"taken": dict(sorted(taken.items())), "left": dict(sorted(left.items()))},
+        "cost": cost.as_json(),
     }

@@ -16,8 +16,8 @@ from continuum.changes import (
     explain,
     of_fields,
     of_inputs,
-    of_pins,
     of_used,
+    of_values,
     stage_of,
 )
 from continuum.errors import UsageError
@@ -162,7 +162,10 @@ class _Planner:
         used = it.stage.pins(artifact) if it.pins else {}
         pins = {source: pin for source, pin in it.pins.items() if source in used}
         used = {source: used[source] for source in pins}
-        changed = (*self._changed_inputs(it), *changes(of_pins(used), of_pins(pins), ("pin",)))
+        changed = (
+            *self._changed_inputs(it),
+            *changes(of_values("pin", used), of_values("pin", pins), ("pin",)),
+        )
         again = self._made_again(it)
         if changed:
             return it.does(Action.RUN, *changed, archive=True)

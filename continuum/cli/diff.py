@@ -7,8 +7,9 @@ from typing import Annotated, Any
 import typer
 
 from continuum.cli.console import Columns, Result, Styled, wants_json
-from continuum.diff.compare import SCHEMA, Diff, StageDiff, compare
-from continuum.diff.markdown import WORDS, as_markdown, cost_in_words, lock_words, summary
+from continuum.costs import in_words
+from continuum.diff.compare import SCHEMA, SUMMED, Diff, StageDiff, compare
+from continuum.diff.markdown import WORDS, as_markdown, lock_words, summary
 from continuum.diff.sides import open_side
 from continuum.errors import UsageError
 from continuum.spec.diagnostics import headline
@@ -88,6 +89,6 @@ class Compared(Result):
 def _row(found: Diff, stage: StageDiff) -> tuple[str | Styled, ...]:
     lines = [f"renamed: {stage.was} -> {stage.name}"] if stage.was else []
     lines += map(str, (*stage.changes, *stage.causes))
-    cost = cost_in_words(dict(stage.after)) if stage in found.work else ""
+    cost = in_words(stage.after, SUMMED) if stage in found.work else ""
     status = Styled(WORDS[stage.status], STYLES[stage.status])
     return stage.name, stage.kind, status, "\n".join(lines), cost

@@ -19,7 +19,7 @@ from continuum.cli.arguments import (
 )
 from continuum.cli.console import Columns, Result, Styled
 from continuum.cli.output import refuse_folder, write_output
-from continuum.costs import Cost, estimate_costs, total
+from continuum.costs import Cost, estimate_costs, in_words, total
 from continuum.figures import format_bytes, format_flops, format_seconds
 from continuum.files import json_text
 from continuum.lint import diagnose
@@ -124,7 +124,8 @@ def plan_columns(made: Plan, costs: Mapping[str, Cost]) -> Columns:
 def _table(made: Plan, found: Iterable[Diagnostic]) -> Iterator[str | Styled | Columns]:
     costs = estimate_costs(made)
     yield plan_columns(made, costs)
-    sure, at_most = _in_all(total(costs)), _in_all(total(costs, with_checked=True))
+    sums = (total(costs), total(costs, with_checked=True))
+    sure, at_most = (in_words(it, ("tokens", "flops", "seconds")) for it in sums)
     if at_most:
         rest = f"; at most {at_most}" if at_most != sure else ""
         yield f"to do: {sure or 'nothing that is sure'}{rest}"
@@ -172,17 +173,6 @@ def _stage_of(reason: Reason | Change) -> str:
         return reason.name.partition("@")[0] if reason.what == "input" else ""
     points = reason.cause in (Cause.UPSTREAM_RUNS_AGAIN, Cause.WAITS_FOR)
     return str(reason.detail).partition("@")[0] if points else ""
-
-
-def _in_all(sums: Mapping[str, int | float]) -> str:
-    words = []
-    if "tokens" in sums:
-        words.append(f"{sums['tokens']:,} training tokens")
-    if "flops" in sums:
-        words.append(format_flops(sums["flops"]))
-    if "seconds" in sums:
-        words.append(f"{format_seconds(sums['seconds'])} at the speed of earlier runs")
-    return ", ".join(words)
 
 
 def _size(facts: Facts, cost: Mapping[str, int | float]) -> str:

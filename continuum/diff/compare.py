@@ -11,8 +11,7 @@ from continuum.changes import (
     of_fields,
     of_identity,
     of_locked,
-    of_packages,
-    of_precision,
+    of_values,
 )
 from continuum.costs import known_figures, sum_figures
 from continuum.diff.sides import Side
@@ -212,7 +211,8 @@ def _lock_changes(before: Plan, after: Plan, today: Mapping[str, str]) -> Iterat
     Args:
         today: The names on the second side by those on the first.
     """
-    was, now = (of_packages(plan.lock.versions if plan.lock else {}) for plan in (before, after))
+    locks = (plan.lock.versions if plan.lock is not None else {} for plan in (before, after))
+    was, now = (of_values("package", versions) for versions in locks)
     yield from (LockChange("", change) for change in changes(was, now, ("package",)))
     old = {today.get(name, name): it for name, it in _locked(before).items()}
     new = _locked(after)
@@ -224,6 +224,5 @@ def _lock_changes(before: Plan, after: Plan, today: Mapping[str, str]) -> Iterat
 def _locked(plan: Plan) -> dict[str, Snapshot]:
     locked = plan.lock.stages if plan.lock is not None else {}
     found = {name: of_locked(entry) for name, entry in locked.items()}
-    return found | {
-        p.name: {**found.get(p.name, {}), **of_precision(p.run.precision())} for p in plan
-    }
+    became = {p.name: of_values("precision", {"precision": p.run.precision()}) for p in plan}
+    return found | {name: {**found.get(name, {}), **it} for name, it in became.items()}

@@ -3,8 +3,9 @@
 from collections.abc import Iterator, Sequence
 
 from continuum.changes import Change
-from continuum.diff.compare import DOES_WORK, Diff, StageDiff
-from continuum.figures import format_bytes, format_flops, short_digest
+from continuum.costs import in_words
+from continuum.diff.compare import DOES_WORK, SUMMED, Diff, StageDiff
+from continuum.figures import short_digest
 from continuum.spec.emitting import in_one_line
 
 WORDS = {
@@ -37,28 +38,14 @@ def summary(diff: Diff) -> str:
     work = [stage.name for stage in diff.work]
     reused = sum(stage.status in ("renamed", "reused", "same") for stage in diff.stages)
     words = f"{len(work)} stage(s) to run: {', '.join(work)}" if work else "no stage runs again"
-    cost = cost_in_words(diff.work_cost())
-    change = cost_in_words(diff.total_change(), signed=True)
+    cost = in_words(diff.work_cost(), SUMMED)
+    change = in_words(diff.total_change(), SUMMED, signed=True)
     return (
         words
         + (f" ({cost})" if cost else "")
         + f"; {reused} reused"
         + (f"; the whole experiment changes by {change}" if change else "")
     )
-
-
-def cost_in_words(figures: dict[str, int | float], *, signed: bool = False) -> str:
-    """`1,000 training tokens, 1.2 PFLOPs, 3 GB`; with signs for a change, zeros left out."""
-    words = []
-    for name, write in (
-        ("tokens", lambda value: f"{value:,.0f} training tokens"),
-        ("flops", format_flops),
-        ("disk_bytes", lambda value: f"{format_bytes(value)} of disk"),
-    ):
-        value = figures.get(name)
-        if value:
-            words.append(("+" if signed and value > 0 else "") + write(value))
-    return ", ".join(words)
 
 
 def lock_words(change: Change) -> str:
@@ -99,7 +86,7 @@ def _stage_table(diff: Diff) -> Iterator[str]:
         why = [str(change) for change in stage.changes if change.role == "identity"]
         why += [str(cause) for cause in stage.causes]
         why += [f"renamed: {stage.was} -> {stage.name}"] if stage.was else []
-        cost = cost_in_words(dict(stage.after)) if stage.status in DOES_WORK else ""
+        cost = in_words(stage.after, SUMMED) if stage.status in DOES_WORK else ""
         rows.append((f"`{stage.name}`", WORDS[stage.status], "<br>".join(map(_escape, why)), cost))
     return _rows(("stage", "", "why", "cost"), rows)
 
