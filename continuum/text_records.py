@@ -1,6 +1,7 @@
 """What records say of texts: how many, how they were divided, what was lost of them."""
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -75,15 +76,14 @@ class Shares(BaseModel):
     tokens: float
 
     @classmethod
-    def between(cls, train: Split, validation: Split, *, asked: float, mode: SplitMode) -> "Shares":
+    def between(cls, splits: Mapping[Any, Split], *, asked: float, mode: SplitMode) -> "Shares":
         """The shares of a division; characters of both sides are known."""
-        assert train.num_chars is not None
-        assert validation.num_chars is not None
+        train, validation = splits["train"], splits["validation"]
         return cls(
             asked=asked,
             mode=mode,
             documents=_share(validation.num_documents, train.num_documents),
-            characters=_share(validation.num_chars, train.num_chars),
+            characters=_share(validation.num_chars or 0, train.num_chars or 0),
             tokens=_share(validation.num_tokens, train.num_tokens),
         )
 

@@ -118,7 +118,6 @@ def test_a_machine_on_which_others_compute_is_not_quiet() -> None:
         assert watch.quiet.others > 0.5
 
 
-@pytest.mark.filterwarnings("ignore:The given buffer is not writable")  # litdata maps its chunks
 def test_the_limit_is_the_rate_of_the_models_own_products(tmp_path: Path) -> None:
     setting = Setting(tmp_path, quick=True, peers_dir=tmp_path, rounds=1)
     row = limit_row(setting, "pythia-14m", 16, rounds=1)

@@ -48,7 +48,7 @@ from continuum.text_records import Shares, Split, TextLoss
 if TYPE_CHECKING:
     from continuum.text.encoding import Method
     from continuum.text.loss_watch import LossWatch
-    from continuum.text.splits import Draw, Part, Sides
+    from continuum.text.splits import Draw, Part
 
 COMPACT_ENCODINGS = ("utf-8", "ascii")
 
@@ -200,7 +200,9 @@ class Tokenize(Stage):
             document=self.document,
             backend=method.encoder.name,
             sources=log.sources(),
-            shares=None if drawn is None else _shares(splits, drawn),
+            shares=None
+            if drawn is None
+            else Shares.between(splits, asked=drawn.fraction, mode=drawn.mode),
             loss=loss,
             overlap=overlap,
         )
@@ -291,26 +293,25 @@ class Tokenize(Stage):
                 f"the {split} split is empty{f' ({others})' if others else ''}: give it more text"
             )
         if isinstance(self.validation, ByFraction):
-            problem = _sides(splits).problem(self.validation.fraction)
+            from continuum.text.splits import Sides
+
+            problem = Sides.of(splits).problem(self.validation.fraction)
             if problem:
                 raise PreflightError(problem)
 
     def _max_tokens(self, inputs: Mapping[str, PlanInput]) -> dict[str, int | None]:
-        corpus = inputs[self.corpus]
-        everything = _max_text_bytes(corpus)
-        if self.validation == "none":
-            return {"train": everything}
-        if isinstance(self.validation, ByCorpus):
-            other = _max_text_bytes(inputs[self.validation.corpus])
-            return {"train": everything, "validation": other}
-        if isinstance(self.validation, ByFiles) and isinstance(corpus.artifact, Corpus):
-            is_validation = is_named(self.validation.files)
-            items = corpus.artifact.items
+        corpus, form = inputs[self.corpus], self.validation
+        if isinstance(form, ByFiles) and isinstance(corpus.artifact, Corpus):
+            is_validation, items = is_named(form.files), corpus.artifact.items
             return {
                 "train": _sum_of(item for item in items if not is_validation(item)),
                 "validation": _sum_of(item for item in items if is_validation(item)),
             }
-        return {"train": everything, "validation": everything}
+        found = {"train": _max_text_bytes(corpus)}
+        if form != "none":
+            other = form.corpus if isinstance(form, ByCorpus) else self.corpus
+            found["validation"] = _max_text_bytes(inputs[other])
+        return found
 
 
 def _warn(ctx: StageContext, remarks: Iterable[str]) -> None:
@@ -330,26 +331,6 @@ def _state_ends(ctx: StageContext, policy: DocumentPolicy) -> None:
         ctx.warn(f"{ends}; {learned}; {remedy}")
     else:
         ctx.report(Noted(f"{ends}; {remedy}"))
-
-
-def _sides(splits: Mapping[SplitName, Split]) -> "Sides":
-    from continuum.text.splits import Sides
-
-    train, validation = splits["train"], splits["validation"]
-    assert train.num_chars is not None
-    assert validation.num_chars is not None
-    return Sides(
-        validation_chars=validation.num_chars,
-        total_chars=train.num_chars + validation.num_chars,
-        validation_documents=validation.num_documents,
-        training_documents=train.num_documents,
-    )
-
-
-def _shares(splits: Mapping[SplitName, Split], drawn: "Draw") -> Shares:
-    return Shares.between(
-        splits["train"], splits["validation"], asked=drawn.fraction, mode=drawn.mode
-    )
 
 
 def _max_ids(tokenizer: PlanInput) -> int | None:

@@ -9,7 +9,7 @@ few or too long for the share to be near what is asked, the end of each validate
 import hashlib
 import struct
 from array import array
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -21,7 +21,7 @@ from continuum.text.borders import CONTEXT_CHARS, REACH_CHARS, nearest_border
 from continuum.text.decoding import OnBytes
 from continuum.text.pieces import SplitName
 from continuum.text.reading import Document, read_documents
-from continuum.text_records import SplitMode
+from continuum.text_records import Split, SplitMode
 
 TOLERANCE = 0.25
 """Of the smaller side: by how much of it a share may be off."""
@@ -42,6 +42,15 @@ class Sides:
     total_chars: int
     validation_documents: int
     training_documents: int
+
+    @classmethod
+    def of(cls, splits: Mapping[SplitName, Split]) -> "Sides":
+        """What two splits got that were written."""
+        train, validation = splits["train"], splits["validation"]
+        held = validation.num_chars or 0
+        return cls(
+            held, held + (train.num_chars or 0), validation.num_documents, train.num_documents
+        )
 
     def problem(self, fraction: float) -> str | None:
         """Why this is no division by `fraction`, and what to do; None if it is one."""

@@ -12,10 +12,8 @@ from continuum.files import hash_tree
 from continuum.text.packing import SplitWriter, token_dtype
 from continuum.text_records import Split
 
+
 # litdata maps its files read-only and copies at once; LitGPT asks for pinned memory always.
-pytestmark = pytest.mark.filterwarnings("ignore:'pin_memory' argument is set as true")
-
-
 def write(folder: Path, ids: list[int], *, dtype: str, chunk_bytes: int = 1 << 20) -> Split:
     writer = SplitWriter(folder, dtype=dtype, chunk_bytes=chunk_bytes)
     for start in range(0, len(ids), 700):

