@@ -4,8 +4,9 @@ Every file is read once to its end, by the rules by which its documents are read
 """
 
 import json
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable
 from contextlib import closing
+from itertools import chain
 from pathlib import Path
 
 from continuum.artifacts import Corpus, CorpusItem
@@ -24,14 +25,14 @@ MAX_KEPT_LINES = 50_000
 """From the first bad line on, to see whether one value goes over several of them."""
 
 
-def check_item(corpus: Corpus, item: CorpusItem) -> CorpusItem:
+def check_item(folder: Path, item: CorpusItem) -> CorpusItem:
     """Read a whole file of the corpus; the item with what was counted in it.
 
     Raises:
         PreflightError: it is no text, a byte is not in the stated encoding, or a line is not what
             was promised.
     """
-    path = corpus.path / item.file
+    path = folder / item.file
     check = _ItemCheck(path, item)
     # Ended here and not when it is collected: its file stays open until then.
     with closing(_examined(path, item)) as blocks:
@@ -53,8 +54,7 @@ def checked_corpus(folder: Path, items: Iterable[CorpusItem]) -> Corpus:
     Raises:
         PreflightError: one is no text as it is said to be, or there is no character in all of them.
     """
-    bare = Corpus(path=folder, items=())
-    corpus = Corpus(path=folder, items=tuple(check_item(bare, item) for item in items))
+    corpus = Corpus(path=folder, items=tuple(check_item(folder, item) for item in items))
     names = ", ".join(item.source for item in corpus.items[:3])
     if corpus.size_bytes == 0:
         raise PreflightError(f"the corpus is empty: there are no bytes in {names}")
@@ -66,18 +66,9 @@ def checked_corpus(folder: Path, items: Iterable[CorpusItem]) -> Corpus:
 def _examined(path: Path, item: CorpusItem) -> Generator[bytes, None, None]:
     """The unpacked blocks of a file that begins and goes on as text does."""
     check_packing(path, item)
-    offset = 0
     blocks = read_blocks(path, item)
-    for block in _begun(path, item, blocks):
-        check_block(path, item, block, offset)
-        offset += len(block)
-        yield block
-
-
-def _begun(path: Path, item: CorpusItem, blocks: Iterator[bytes]) -> Iterator[bytes]:
-    """The same blocks, once what they begin with was looked at."""
     first: list[bytes] = []
-    num_bytes = 0
+    num_bytes = offset = 0
     for block in blocks:
         first.append(block)
         num_bytes += len(block)
@@ -85,8 +76,10 @@ def _begun(path: Path, item: CorpusItem, blocks: Iterator[bytes]) -> Iterator[by
             break
     head = b"".join(first)[:LOOK_BYTES]
     check_start(path, item, head, is_whole=num_bytes < LOOK_BYTES)
-    yield from first
-    yield from blocks
+    for block in chain(first, blocks):
+        check_block(path, item, block, offset)
+        offset += len(block)
+        yield block
 
 
 def _count(reader: ItemReader) -> TextCounts:

@@ -96,7 +96,7 @@ def taken(folder: Path, name: str, data: bytes, **fields: Any) -> Corpus:
     path = folder / name
     path.write_bytes(data)
     item = reading(**fields).item(path, source=name, name=name)
-    return Corpus(path=folder, items=(check_item(Corpus(path=folder, items=()), item),))
+    return Corpus(path=folder, items=(check_item(folder, item),))
 
 
 def counted(folder: Path, name: str, data: bytes, **fields: Any) -> TextCounts:
