@@ -69,7 +69,7 @@ def plan(
         refuse_folder(out)
     opened = open_experiment(spec, overrides)
     made = opened.plan(Request(tuple(overrides or ()), frozenset(rerun or ()), locked))
-    found = diagnose(opened.loaded, made, on_this_machine=True)
+    found = diagnose(opened.loaded, made, to_run=True)
     return Planned(opened, made, found, why, out, detailed_exitcode)
 
 

@@ -58,23 +58,25 @@ def check(path: Path, overrides: Sequence[str] = (), *, strict: bool = False) ->
 
 
 def diagnose(
-    loaded: Loaded, plan: Plan, *, strict: bool = False, on_this_machine: bool = False
+    loaded: Loaded, plan: Plan, *, strict: bool = False, to_run: bool = False
 ) -> tuple[Diagnostic, ...]:
     """What is wrong with an experiment, and what is unwise in it, by place.
+
+    What its folder lacks may still come: it is an error for a run, else a warning. What this
+    machine lacks another may have: it is a warning for a run, else not told.
 
     Args:
         loaded: The experiment as it is written.
         plan: What a run of it would do.
         strict: Make errors of the warnings.
-        on_this_machine: Whether to warn, too, of what this machine does not have.
+        to_run: Whether a run is asked about, and not the spec alone.
     """
-    told = [it for it in foreseen(plan) if it.needs != "machine"]
-    if on_this_machine:
-        told += (
-            replace(it, code=it.topic, severity="warning")
-            for it in foreseen(plan)
-            if it.needs == "machine"
-        )
+    softened = "machine" if to_run else "folder"
+    told = [
+        replace(it, code=it.topic, severity="warning") if it.needs == softened else it
+        for it in foreseen(plan)
+        if to_run or it.needs != "machine"
+    ]
     first = str(loaded.problems[0].place.file) if loaded.problems else ""
     if loaded.problems:  # what the faulty stages were to do is not known
         return in_order([*loaded.problems, *place(loaded, told)], first)

@@ -10,7 +10,8 @@ PLAN_CODES = {
         "Something a stage needs is not there, or does not fit it.",
         "The fields fit together, but not with what lies in the experiment's folder: a local file "
         "that is missing, data that is too small, weights that attend to shorter sequences, a "
-        "checkpoint that was not kept. A run is refused before anything starts.",
+        "checkpoint that was not kept. A run is refused before anything starts; "
+        "`validate`, which asks about the spec, warns.",
         "books: {kind: fetch, sources: [{path: bokos/*.txt}]}",
         "books: {kind: fetch, sources: [{path: books/*.txt}]}",
     ),

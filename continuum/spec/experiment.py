@@ -207,12 +207,9 @@ class _Loading:
             for name, it in right.items()
             if all(len(path) > 1 for path in self._checked[name].assumed)
         }
-        certain = sound_stages(known, graph)
-        sound = {
-            name: it
-            for name, it in right.items()
-            if {*graph[name], *(ref.stage for ref in it.refs().values())} <= certain.keys()
-        }
+        links = {n: graph[n].union(r.stage for r in it.refs().values()) for n, it in right.items()}
+        certain = sound_stages(known, links)
+        sound = {name: it for name, it in right.items() if links[name] <= certain.keys()}
         told = self._told()
         if not told:
             assert experiment is not None
