@@ -90,8 +90,6 @@ class ResumeSchedule(Spec):
 
 
 DEFAULT_SEQUENCES = 80
-BATCHES = "evaluate_batches"
-"""The kind of the mistake of counting micro-batches, as an earlier release did."""
 Sequences = Annotated[
     Annotated[Count, Tag("[count]")] | Annotated[Literal["all"], Tag("[all]")],
     Discriminator(lambda it: "[all]" if isinstance(it, str) and it.isalpha() else "[count]"),
@@ -136,8 +134,9 @@ class Evaluate(Spec):
             return value
         if "batches" in value:
             raise PydanticCustomError(
-                BATCHES,
-                "'batches' is gone: evaluation counts sequences, whatever micro_batch_size is",
+                "evaluate_batches",
+                "'batches' is gone: evaluation counts sequences, whatever micro_batch_size is; "
+                "write `sequences: N` with N = batches x micro_batch_size",
             )
         if value.get("tokens") is None:
             return value
