@@ -45,7 +45,7 @@ def override(root: Node, text: str, cleared: set[tuple[str, ...]]) -> Node:
     value = _read(raw.strip(), place)
     if value.value is None and _is_there(root, keys):
         cleared.add(tuple(keys))
-    return _Override(".".join(keys), place).put(root, keys, value)
+    return _put(root, keys, (), value)
 
 
 def as_index(part: str) -> int | str:
@@ -54,45 +54,35 @@ def as_index(part: str) -> int | str:
     return int(part) if is_number else part
 
 
-class _Override:
-    def __init__(self, path: str, place: Place) -> None:
-        self._path = path
-        self._keys = path.split(".")
-        self._place = place
+def _put(node: Node, keys: list[str], above: tuple[str, ...], value: Node) -> Node:
+    """The document below `above` with the value at `keys`; mappings on the way are made."""
+    key, *rest = keys
+    place, path = value.key_place or value.place, ".".join((*above, *keys))
+    known = node.value or {}
+    if isinstance(known, list):
+        index = as_index(key)
+        if not isinstance(index, int) or index >= len(known):
+            raise _error(path, place, f"{key!r} is no index of a list of {len(known)} (from 0)")
+        below: Node | None = known[index]
+    elif not isinstance(known, dict):
+        raise _error(path, place, f"there is a plain value above {key!r}, not a mapping")
+    else:
+        index, below = key, known.get(key)
+        is_there = below is not None and below.value is not None
+        if (
+            above == ("stages",)
+            and not is_there
+            and (rest != ["kind"] if rest else not value.value)
+        ):
+            raise _error(path, place, f"there is no stage {key!r}", suggest(key, known))
+    if rest:
+        value = _put(below or Node({}, place, place), rest, (*above, key), value)
+    # Of a value that is new, the override is the place; of what lies around it, the file.
+    return replace(node, value=known).put((index,), value)
 
-    def put(self, node: Node, keys: list[str], value: Node) -> Node:
-        key, rest = keys[0], keys[1:]
-        if isinstance(node.value, list):
-            index = as_index(key)
-            if not isinstance(index, int) or index >= len(node.value):
-                raise self._error(f"{key!r} is no index of a list of {len(node.value)} (from 0)")
-            items = list(node.value)
-            items[index] = self.put(items[index], rest, value) if rest else value
-            return replace(node, value=items)
-        if not isinstance(node.value, (dict, type(None))):
-            raise self._error(f"there is a plain value above {key!r}, not a mapping")
-        known = node.value or {}
-        if self._names_no_stage(key, rest, value, known):
-            raise self._error(f"there is no stage {key!r}", suggest(key, known))
-        if rest:
-            below = known.get(key) or Node({}, self._place, self._place)
-            value = self.put(below, rest, value)
-        # Of a value that is new, the override is the place; of what lies around it, the file.
-        return replace(node, value={**known, key: value})
 
-    def _names_no_stage(
-        self, key: str, rest: list[str], value: Node, known: dict[str, Node]
-    ) -> bool:
-        """Whether `key` is a stage that would have to be there and is not."""
-        above = self._keys[: len(self._keys) - len(rest) - 1]
-        if above != ["stages"] or (key in known and known[key].value is not None):
-            return False
-        return rest != ["kind"] if rest else value.value is None
-
-    def _error(self, message: str, suggestion: str | None = None) -> SpecError:
-        return SpecError(
-            [Diagnostic("E304", f"{self._path}: {message}", self._place, self._path, suggestion)]
-        )
+def _error(path: str, place: Place, message: str, suggestion: str | None = None) -> SpecError:
+    return SpecError([Diagnostic("E304", f"{path}: {message}", place, path, suggestion)])
 
 
 def _stage_meant(root: Node, key: str) -> str | None:

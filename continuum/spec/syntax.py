@@ -37,7 +37,7 @@ _IN_BLOCK = re.compile(
 )
 """Complaints about lines that do not fit together; the one above may be the wrong one."""
 
-# libyaml and PyYAML's own parser word the same complaints differently; both are matched.
+# libyaml and PyYAML's own parser word the same errors differently; both are matched.
 _EXPLANATIONS: Sequence[tuple[str, str]] = (
     (r"found unexpected end of stream", "a quote is opened{context} and never closed"),
     (
@@ -55,38 +55,15 @@ _EXPLANATIONS: Sequence[tuple[str, str]] = (
     ),
     (r"did not find expected '-' indicator", "a list item is missing its `- `, or its indentation"),
     (
-        r"block sequence entries are not allowed",
-        "a `- ` where no list can begin; put the list on its own lines",
-    ),
-    (
-        r"found character .*that cannot start any token",
-        "plain text cannot begin with {char!r}; put it in quotes",
-    ),
-    (
-        r"found unknown escape character|escape code|hexdecimal|hexadecimal",
-        "an unknown `\\` escape; in double quotes write `\\\\`, or use single quotes",
-    ),
-    (
-        r"did not find expected <document start>|expected '<document start>'",
-        "this line is outside the document; is its indentation too small?",
-    ),
-    (r"did not find expected node content|expected the node content", "a value is missing here"),
-    (
-        r"while scanning (an|a) (alias|anchor)|expected alphabetic or numeric",
-        "plain text cannot begin with `*` or `&`; put it in quotes",
-    ),
-    (
         r"found unexpected ':'",
         "a `:` inside plain text between brackets; put the text in quotes",
     ),
     (r"document indicator", "a `---` or `...` inside a text{context} or a bracket not closed"),
     (
-        r"mapping keys are not allowed",
-        "plain text cannot begin with `? `; put it in quotes",
+        r"cannot start any token|scanning an? (alias|anchor)|alphabetic or numeric|mapping keys are"
+        r"|directive|%|tag|URI",
+        "plain text cannot begin with {char}; put it in quotes",
     ),
-    (r"directive|%", "plain text cannot begin with `%`; put it in quotes"),
-    (r"tag|URI", "plain text cannot begin with `!`; put it in quotes"),
-    (r"block scalar|indentation indicator|chomping", "after `|` or `>` the text begins below"),
 )
 
 
@@ -256,7 +233,8 @@ def _explain(
         if not re.search(pattern, said):
             continue
         if "{context}" not in words or opened is None:
-            return words.format(context="", char=char, no_key=_no_key("")), place
+            shown = repr(char) if char.strip() else "a special character"
+            return words.format(context="", char=shown, no_key=_no_key("")), place
         at = _at(start, opened.line, opened.column)
         end = (
             ""
@@ -265,7 +243,7 @@ def _explain(
         )
         no_key = _no_key(lines[min(opened.line, len(lines) - 1)])
         return words.format(context=" here", no_key=no_key) + end, at
-    return f"not YAML: {problem}", place
+    return f"not YAML: {problem}; text with special characters belongs in quotes", place
 
 
 def _wrong_space_near(lines: list[str], number: int) -> tuple[int, int, str] | None:
