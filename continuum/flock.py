@@ -128,18 +128,10 @@ def weakness_of_locks(path: Path, mounts: Path = MOUNTS) -> str | None:
 
 def mount_of(path: Path, mountinfo: str) -> Mount | None:
     """The file system on which a path lies, of those in the text of `/proc/self/mountinfo`."""
-    found = None
-    for line in mountinfo.splitlines():
-        mount = _parsed(line)
-        is_above = mount is not None and path.is_relative_to(mount.place)
-        # Of two at one place, the later one hides the other.
-        if (
-            mount is not None
-            and is_above
-            and (found is None or len(mount.place) >= len(found.place))
-        ):
-            found = mount
-    return found
+    mounts = (mount for line in mountinfo.splitlines() if (mount := _parsed(line)) is not None)
+    above = [mount for mount in mounts if path.is_relative_to(mount.place)]
+    # Of two at one place, the later one hides the other.
+    return max(reversed(above), key=lambda mount: len(mount.place), default=None)
 
 
 def _parsed(line: str) -> Mount | None:
@@ -158,15 +150,12 @@ def _unescaped(text: str) -> str:
 
 def _has_global_locks(mount: Mount) -> bool:
     """Whether the configuration that a BeeGFS was mounted with asks for locks among machines."""
-    for option in mount.options:
-        name, _, value = option.partition("=")
-        if name == "cfgFile":
-            try:
-                text = Path(value).read_text(encoding="utf-8", errors="replace")
-            except OSError:
-                return False
-            return re.search(r"^\s*tuneUseGlobalFileLocks\s*=\s*true\s*$", text, re.M) is not None
-    return False
+    named = (it.removeprefix("cfgFile=") for it in mount.options if it.startswith("cfgFile="))
+    try:
+        text = Path(next(named, os.devnull)).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    return re.search(r"^\s*tuneUseGlobalFileLocks\s*=\s*true\s*$", text, re.M) is not None
 
 
 def _acquire(descriptor: int, path: Path, end: float) -> bool:

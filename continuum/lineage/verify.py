@@ -1,9 +1,8 @@
 """Verify the checksums of all files of an experiment folder, and every record against the others.
 
-`--fast` compares presence, sizes and seals; else every byte is hashed again. Runs are looked at one
-by one, on all cores; what one run, or the lock, recorded of another is compared at the end. In a
-large folder, `--fast` remembers the runs that it found whole by the stamps of their files (inode,
-size and times, as Git's index does) and does not read them again. Nothing else is written.
+`--fast` compares presence, sizes and seals; else every byte is hashed again. In a large folder,
+`--fast` remembers the runs that it found whole by the stamps of their files (inode and time of
+change, as Git's index does) and does not read them again. Nothing else is written.
 """
 
 import hashlib
@@ -18,7 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import repeat
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from pydantic_core import from_json
 
@@ -84,19 +83,16 @@ class Finished(NamedTuple):
 class Look(NamedTuple):
     """What was found in one run; small, as it is sent between processes."""
 
-    num_checkpoints: int
-    num_bytes: int
-    finished: Finished | None
+    num_checkpoints: int = 0
+    num_bytes: int = 0
+    finished: Finished | None = None
     """None while the run has not finished, or where its records cannot be read."""
-    stamp: str | None
+    stamp: str | None = None
     """Of all its files, if it is whole and may be remembered."""
     names: tuple[str, ...] = ()
     """All these files and their folders."""
     problems: Sequence[tuple[str, str]] = ()
     """What is not as recorded, and how: `("artifact", "x.txt is missing")`."""
-
-
-NOTHING = Look(0, 0, None, None)
 
 
 def verify_folder(folder: ExperimentFolder, *, fast: bool) -> Verified:
@@ -110,23 +106,24 @@ def verify_folder(folder: ExperimentFolder, *, fast: bool) -> Verified:
     known = _remembered(folder.verified_path) if fast else {}
     looks = dict(_look_at_all(runs, known, fast=fast))
     if fast and len(runs) >= MANY:
-        whole = {name for name, look in looks.items() if look.stamp is not None}
-        if whole != known.keys() or any(looks[name] is not known[name] for name in whole):
-            _remember(folder.verified_path, looks)
-    done = {name: look.finished for name, look in looks.items()}
-    witnesses = _Witnesses(folder.runs_dir, done)
-    witnesses.hear_the_lock(lock.stages if lock is not None else {})
-    witnesses.hear_the_runs()
+        whole = {name: look for name, look in looks.items() if look.stamp is not None}
+        if whole != known:
+            _remember(folder.verified_path, whole)
+    done = {name: look.finished for name, look in looks.items() if look.finished is not None}
     findings = [Finding(name, *it) for name, look in looks.items() for it in look.problems]
-    findings += witnesses.findings
+    proved: set[str] = set()
+    findings += _compare_with_lock(done, lock.stages if lock is not None else {}, proved)
+    for name, it in done.items():
+        for used in it.inputs:
+            findings += _compare_with_input(folder, looks, name, used, proved)
     wrong = {finding.run for finding in findings}
-    sound = {name: it for name, it in done.items() if it is not None and name not in wrong}
+    sound = {name: it for name, it in done.items() if name not in wrong}
     return Verified(
         num_runs=len(runs),
         num_checkpoints=sum(look.num_checkpoints for look in looks.values()),
         num_bytes=sum(look.num_bytes for look in looks.values()),
         findings=(*findings, *_environment_findings(folder)),
-        not_proved=tuple(n for n, it in sound.items() if it.seal and n not in witnesses.proved),
+        not_proved=tuple(n for n, it in sound.items() if it.seal and n not in proved),
         not_sealed=tuple(n for n, it in sound.items() if not it.seal),
     )
 
@@ -138,12 +135,11 @@ def _look_at_all(
 
     Where the system cannot fork, has one processor, or kills a process, the work is done here.
     """
-    before = [known.get(run.name, NOTHING) for run in runs]
+    before = [known.get(run.name, Look()) for run in runs]
     stamps, names = [it.stamp for it in before], [it.names for it in before]
     work = ([str(run.path) for run in runs], stamps, names, repeat(fast))
-    num_processes = num_processors()
-    can_fork = "fork" in multiprocessing.get_all_start_methods()
-    if len(runs) < MANY or num_processes == 1 or not can_fork:
+    num_processes = num_processors() if len(runs) >= MANY else 1
+    if num_processes == 1 or "fork" not in multiprocessing.get_all_start_methods():
         looks = list(map(_look, *work))
     else:
         from concurrent.futures.process import BrokenProcessPool, ProcessPoolExecutor
@@ -153,12 +149,11 @@ def _look_at_all(
         context = multiprocessing.get_context("fork")
         try:
             with ProcessPoolExecutor(num_processes, context, *ignoring) as pool:
-                share = -(-len(runs) // num_processes)
-                looks = list(pool.map(_look, *work, chunksize=share))
+                looks = list(pool.map(_look, *work, chunksize=-(-len(runs) // num_processes)))
         except BrokenProcessPool:
             looks = list(map(_look, *work))
-    for run, look in zip(runs, looks, strict=True):
-        yield run.name, known[run.name] if look is None else look
+    for run, earlier, look in zip(runs, before, looks, strict=True):
+        yield run.name, earlier if look is None else look
 
 
 def _look(path: str, known: str | None, names: tuple[str, ...], fast: bool) -> Look | None:
@@ -173,11 +168,11 @@ def _look(path: str, known: str | None, names: tuple[str, ...], fast: bool) -> L
     if known is not None and _stamp_of(path, names) == known:
         return None
     names = _names_below(path) if fast else ()
-    seen = _stamp_of(path, names) if fast else None
+    stamp = _stamp_of(path, names) if fast else None
     look = _RunLook(StageRun(Path(path)), fast=fast)
     done = look.finished()
-    remembered = None if look.problems else seen
-    return Look(look.num_checkpoints, look.num_bytes, done, remembered, names, look.problems)
+    stamp = None if look.problems else stamp
+    return Look(look.num_checkpoints, look.num_bytes, done, stamp, names, look.problems)
 
 
 class _RunLook:
@@ -201,22 +196,22 @@ class _RunLook:
         self.problems += self._run.changed_records(read=not self._fast)
         if artifact.records is not None:
             self.problems += find_other_seals(artifact.records, self._seals)
-        used = [UsedInput(it.ref, it.run, it.digest, it.seal) for it in record.inputs]
-        made_at, replaces = record.made_at, record.replaces
-        return Finished(artifact.digest, record.fingerprint, made_at, artifact.seal, replaces, used)
+        inputs = [UsedInput(it.ref, it.run, it.digest, it.seal) for it in record.inputs]
+        own = (record.fingerprint, record.made_at, artifact.seal, record.replaces)
+        return Finished(artifact.digest, *own, inputs)
 
     def _artifact(self, what: str, folder: Path) -> Artifact | None:
         """What a run or a checkpoint's folder holds; None where its record is not whole."""
         try:
             artifact = read_artifact(folder)
         except IntegrityError as error:
-            self._tell(what, [str(error).splitlines()[0].replace(f"{folder}/", "")])
+            self._report(what, [str(error).splitlines()[0].replace(f"{folder}/", "")])
             return None
         self.num_bytes += sum(file.size_bytes for file in artifact.files)
-        self._tell(what, find_damage(artifact.path, artifact.files, read=not self._fast))
+        self._report(what, find_damage(artifact.path, artifact.files, read=not self._fast))
         if tree_digest(artifact.files) == artifact.digest:
             return artifact
-        self._tell(what, [f"artifact.json {CHANGED}"])
+        self._report(what, [f"artifact.json {CHANGED}"])
         return None
 
     def _record(self) -> StageRecord | None:
@@ -224,16 +219,16 @@ class _RunLook:
         try:
             record = self._run.record()
         except IntegrityError as error:
-            message = str(error).splitlines()[0]
-            self._tell("stage.json", [message.replace(f"{self._run.path}/", "")])
+            message = str(error).splitlines()[0].replace(f"{self._run.path}/", "")
+            self._report("stage.json", [message])
             return None
         parts = (it.get("file") for it in record.provenance.values() if isinstance(it, dict))
         folder = self._run.experiment_folder
         missing = [it for it in parts if it is not None and not (folder / it).is_file()]
-        self._tell("stage.json", (f"names {it}, which is missing" for it in missing))
+        self._report("stage.json", (f"names {it}, which is missing" for it in missing))
         return record
 
-    def _tell(self, what: str, problems: Iterable[str]) -> None:
+    def _report(self, what: str, problems: Iterable[str]) -> None:
         self.problems += ((what, problem) for problem in problems)
 
 
@@ -262,38 +257,29 @@ def _stamp_of(folder: str, names: Iterable[str]) -> str | None:
 
 def _remembered(path: Path) -> dict[str, Look]:
     """What was found whole before, by the names of the runs."""
+    known = {}
     try:
         document = from_json(path.read_bytes())
-        if document["schema"] != SCHEMA:
-            return {}
-        trees = [tuple(names) for names in document["trees"]]
-        return {
-            name: Look(num_checkpoints, num_bytes, _finished(finished), stamp, trees[tree])
-            for name, (num_checkpoints, num_bytes, finished, stamp, tree) in document[
-                "runs"
-            ].items()
-        }
+        trees = (
+            [tuple(names) for names in document["trees"]] if document["schema"] == SCHEMA else []
+        )
+        for name, (*numbers, finished, stamp, tree) in document["runs"].items():
+            if finished is not None:
+                *fields, inputs = finished
+                finished = Finished._make([*fields, [UsedInput(*used) for used in inputs]])
+            known[name] = Look._make([*numbers, finished, stamp, trees[tree], ()])
     except (OSError, ValueError, TypeError, KeyError, IndexError):
         return {}  # A cache: what cannot be read is looked at again.
-
-
-def _finished(fields: list[Any] | None) -> Finished | None:
-    if fields is None:
-        return None
-    digest, fingerprint, made_at, seal, replaces, inputs = fields
-    used = [UsedInput(*it) for it in inputs]
-    return Finished(digest, fingerprint, made_at, seal, replaces, used)
+    return known
 
 
 def _remember(path: Path, looks: Mapping[str, Look]) -> None:
     """Remember what is whole; a folder that may not be written is left as it is."""
     trees: dict[tuple[str, ...], int] = {}  # most are alike
     runs = {
-        name: [*look[:4], trees.setdefault(look.names, len(trees))]
-        for name, look in looks.items()
-        if look.stamp is not None
+        name: [*look[:4], trees.setdefault(look.names, len(trees))] for name, look in looks.items()
     }
-    document: dict[str, Any] = {"schema": SCHEMA, "trees": list(trees), "runs": runs}
+    document = {"schema": SCHEMA, "trees": list(trees), "runs": runs}
     with suppress(OSError):
         write_text(path, json.dumps(document, separators=(",", ":")))
 
@@ -309,56 +295,48 @@ def _environment_findings(folder: ExperimentFolder) -> Iterator[Finding]:
             yield Finding(folder.environment_dir.name, path.name, problem)
 
 
-class _Witnesses:
-    """What is recorded of runs elsewhere than in their own folders."""
+def _compare_with_lock(
+    done: Mapping[str, Finished], stages: Mapping[str, LockedStage], proved: set[str]
+) -> Iterator[Finding]:
+    """Compare with `continuum.lock`, which may be of equal work that was done elsewhere.
 
-    def __init__(self, runs_dir: Path, done: Mapping[str, Finished | None]) -> None:
-        self.findings: list[Finding] = []
-        self.proved: set[str] = set()
-        """Runs whose seal is recorded elsewhere too."""
-        self._runs_dir = runs_dir
-        self._done = done
+    Args:
+        proved: Gets the runs whose seal is recorded there.
+    """
+    locked = {entry.fingerprint: entry for entry in stages.values()}
+    for name, it in done.items():
+        entry = locked.get(it.fingerprint)
+        if entry is not None and it.seal is not None and it.seal == entry.seal:
+            proved.add(name)
+        elif entry is not None and entry.disowns(it.fingerprint, it.made_at, it.seal):
+            problem = "was sealed anew: continuum.lock has another seal of this run"
+            yield Finding(name, "artifact.json", problem)
 
-    def hear_the_lock(self, stages: Mapping[str, LockedStage]) -> None:
-        """Compare with `continuum.lock`, which may be of equal work that was done elsewhere."""
-        locked = {entry.fingerprint: entry for entry in stages.values()}
-        for name, it in self._done.items():
-            entry = locked.get(it.fingerprint) if it is not None else None
-            if it is None or entry is None:
-                continue
-            if it.seal is not None and it.seal == entry.seal:
-                self.proved.add(name)
-            elif entry.disowns(it.fingerprint, it.made_at, it.seal):
-                problem = "was sealed anew: continuum.lock has another seal of this run"
-                self.findings.append(Finding(name, "artifact.json", problem))
 
-    def hear_the_runs(self) -> None:
-        """Compare with what finished runs recorded of those they used."""
-        for name, it in self._done.items():
-            for used in it.inputs if it is not None else ():
-                self.findings += self._wrong_input(name, used)
-
-    def _wrong_input(self, run: str, used: UsedInput) -> Iterator[Finding]:
-        if used.run not in self._done:
-            yield Finding(run, f"input {used.ref}", f"runs/{used.run} is gone")
-            return
-        parent = self._done[used.run]
-        if parent is None:
-            return
-        if used.digest not in {parent.digest, *self._checkpoints(used, parent)}:
-            yield Finding(run, f"input {used.ref}", f"runs/{used.run} now holds other bytes")
-        elif used.seal is not None and used.seal == parent.seal:
-            self.proved.add(used.run)
-        elif used.seal is not None and used.seal not in parent.replaces:
-            problem = f"was sealed anew: runs/{run}, which was made from it, has another seal"
-            yield Finding(used.run, "artifact.json", problem)
-
-    def _checkpoints(self, used: UsedInput, parent: Finished) -> set[str]:
-        """The digests of the parent's checkpoints, where they are needed."""
-        if used.digest == parent.digest:
-            return set()
+def _compare_with_input(
+    folder: ExperimentFolder,
+    looks: Mapping[str, Look],
+    run: str,
+    used: UsedInput,
+    proved: set[str],
+) -> Iterator[Finding]:
+    """Compare what a finished run recorded of one that it used with what that is now."""
+    if used.run not in looks:
+        yield Finding(run, f"input {used.ref}", f"runs/{used.run} is gone")
+        return
+    parent = looks[used.run].finished
+    if parent is None:
+        return
+    digests = {parent.digest}
+    if used.digest != parent.digest:
         try:
-            saved = StageRun(self._runs_dir / used.run).checkpoints()
+            digests |= {it.digest for it in StageRun(folder.runs_dir / used.run).checkpoints()}
         except IntegrityError:  # found and told already
-            return {used.digest}
-        return {checkpoint.digest for checkpoint in saved}
+            digests.add(used.digest)
+    if used.digest not in digests:
+        yield Finding(run, f"input {used.ref}", f"runs/{used.run} now holds other bytes")
+    elif used.seal is not None and used.seal == parent.seal:
+        proved.add(used.run)
+    elif used.seal is not None and used.seal not in parent.replaces:
+        problem = f"was sealed anew: runs/{run}, which was made from it, has another seal"
+        yield Finding(used.run, "artifact.json", problem)
