@@ -7,7 +7,7 @@ from continuum.lint.leaks import LeakFinder, dataset_of
 from continuum.lint.rules import LintContext, Training, rule
 from continuum.plan import PlannedStage
 from continuum.problems import Problem
-from continuum.recipe import BUDGET_FIELDS, Recipe, ResumeSchedule
+from continuum.recipe import ResumeSchedule
 from continuum.spec.known import KeyPath
 
 ROUNDING = 1.001
@@ -64,7 +64,11 @@ def repeated_data(context: LintContext) -> Iterator[Problem]:
                 path, at_key = _where(training, dataset)
                 if restarts.startswith("data_position"):
                     path, at_key = training.path("data_position"), False
-                yield Problem(path, _restart(dataset, own, before, restarts), at_key=at_key)
+                told = (
+                    f"{dataset!r} is read from its beginning again, {own:.3g} times, after "
+                    f"{before:.3g} times in the stages before: {restarts}"
+                )
+                yield Problem(path, told, at_key=at_key)
 
 
 @rule("W006", needs="folder")
@@ -146,28 +150,19 @@ def _most_blocks(planned: PlannedStage, sequence_length: int) -> int | None:
 
 
 def _repetition(dataset: str, own: float, before: float) -> str:
-    text = f"{dataset!r} is seen {own:.3g} times at least"
-    if own <= ROUNDING:
-        text = f"{dataset!r} is seen {own + before:.3g} times at least"
+    times = own if own > ROUNDING else own + before
+    text = f"{dataset!r} is seen {times:.3g} times at least"
     if before:
         text += f", {before:.3g} of them" if own <= ROUNDING else f", and {before:.3g} times"
         text += " in the stages before"
     return text
 
 
-def _restart(dataset: str, own: float, before: float, why: str) -> str:
-    return (
-        f"{dataset!r} is read from its beginning again, {own:.3g} times, after {before:.3g} times "
-        f"in the stages before: {why}"
-    )
-
-
 def _why_restarts(context: LintContext, training: Training, dataset: str) -> str:
     """Why a stage reads a dataset from its beginning, which its model has read of before."""
-    planned = context.plan.stages[dataset]
-    made = dataset_of(planned)
-    reading = training.planned.forecast.reading
-    found = reading.get(made.digest if made is not None else dataset)
+    made = dataset_of(context.plan.stages[dataset])
+    key = made.digest if made is not None else dataset
+    found = training.planned.forecast.reading.get(key)
     return found.restarts if found is not None else ""
 
 
@@ -176,11 +171,7 @@ def _where(training: Training, dataset: str) -> tuple[KeyPath, bool]:
     if len(training.recipe.data) > 1 and not isinstance(training.recipe.schedule, ResumeSchedule):
         key = next(str(ref) for ref in training.recipe.data if ref.stage == dataset)
         return training.path("data", key), True
-    return training.path(_budget_field(training.recipe)), False
-
-
-def _budget_field(recipe: Recipe) -> str:
-    return next(name for name in BUDGET_FIELDS if getattr(recipe, name) is not None)
+    return training.path(training.recipe.budget.partition(" ")[0]), False
 
 
 def _evaluation_path(context: LintContext, training: Training, dataset: str) -> KeyPath:

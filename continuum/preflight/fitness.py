@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from continuum.architecture import Architecture
 from continuum.artifacts import TokenizedDataset
-from continuum.problems import Needs, Problem
+from continuum.problems import Problem
 from continuum.recipe import Recipe, Schedule, intervals_of
 from continuum.stage import PlanInput
 
@@ -86,11 +86,11 @@ def scaler_problems(recipe: Recipe, strategy: str) -> Iterator[Problem]:
 def unused_settings(recipe: Recipe) -> Iterator[Problem]:
     """Settings of the runtime that change nothing as the others are."""
     runtime = recipe.runtime
-    if runtime.accumulate_unsharded and runtime.strategy != "fsdp":
+    is_alone = runtime.devices * runtime.num_nodes == 1
+    if runtime.accumulate_unsharded and (is_alone or runtime.strategy != "fsdp"):
         yield Problem(
             ("runtime", "accumulate_unsharded"),
-            "accumulate_unsharded has no effect without `strategy: fsdp`",
-            "strategy: fsdp",
+            "accumulate_unsharded has no effect without `strategy: fsdp` and several processes",
             code="W015",
             severity="warning",
             at_key=True,
@@ -110,43 +110,44 @@ def step_problems(
     """A budget or a schedule that the stage's own steps do not fill, or cannot hold."""
     if num_steps is None:
         return
-    # Epochs are steps once the data is there.
-    needs: Needs = "spec" if recipe.epochs is None else "folder"
+    path, told = _misfit_of_steps(recipe, num_steps, start_step)
+    if told:  # epochs are steps once the data is there
+        yield Problem(path, told, needs="spec" if recipe.epochs is None else "folder")
+
+
+def _misfit_of_steps(
+    recipe: Recipe, num_steps: int, start_step: int | None
+) -> tuple[tuple[str, ...], str]:
+    """A field and what is wrong with it; an empty text for nothing."""
     budget = (recipe.budget.partition(" ")[0],)
     if num_steps < 1:
-        told = (
+        return budget, (
             f"{recipe.budget} is less than one optimizer step of {recipe.tokens_per_step:,} tokens "
             f"(global_batch_size {recipe.global_batch_size} x sequence_length "
             f"{recipe.sequence_length}): nothing would be trained"
         )
-        yield Problem(budget, told, needs=needs)
-        return
     if start_step is None:
-        return
+        return (), ""
     own_steps = num_steps - start_step
     if own_steps < 1:
-        told = (
+        return budget, (
             f"{recipe.budget} is {num_steps:,} steps, and the parent already took {start_step:,}: "
             "nothing would be trained; state a larger total"
         )
-        yield Problem(budget, told, needs=needs)
-        return
     warmup = intervals_of(recipe, own_steps).warmup_steps
     if warmup > own_steps:
-        told = (
+        return ("schedule", "warmup"), (
             f"schedule.warmup is {warmup:,} steps, longer than the run of {own_steps:,} steps: "
             "the peak learning rate would never be reached"
         )
-        yield Problem(("schedule", "warmup"), told, needs=needs)
-        return
     decay = recipe.schedule.decay if isinstance(recipe.schedule, Schedule) else None
     decay_steps = decay.in_steps(own_steps, recipe.tokens_per_step) if decay else 0
     if warmup + decay_steps > own_steps:
-        told = (
+        return ("schedule", "decay"), (
             f"schedule.decay is {decay_steps:,} steps and schedule.warmup {warmup:,}, together "
             f"longer than the run of {own_steps:,} steps; shorten one of them"
         )
-        yield Problem(("schedule", "decay"), told, needs=needs)
+    return (), ""
 
 
 def data_problems(
@@ -176,15 +177,9 @@ def data_problems(
                 f"{recipe.sequence_length:,}; shorten the sequences or add text",
                 needs="folder",
             )
-        if recipe.evaluate is None:
-            continue
         validation = blocks_of(recipe, item, "validation")
-        has_none = (
-            item.artifact.validation is None
-            if isinstance(item.artifact, TokenizedDataset)
-            else item.forecast.has_validation is False
-        )
-        if has_none or validation is not None:
+        is_known = item.artifact is not None or item.forecast.has_validation is False
+        if recipe.evaluate is not None and (is_known or validation is not None):
             yield from evaluation_problems(recipe, ref, validation.blocks if validation else 0)
 
 
