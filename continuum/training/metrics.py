@@ -73,7 +73,7 @@ class MetricsLog:
             return
         rows = [
             row
-            for row in read_metrics(self._run)
+            for row in self._run.metrics()
             if row["step"] < step
             or (row["step"] == step and not (owes_evaluation and "val_loss" in row))
         ]
@@ -141,15 +141,6 @@ def make_series(name: str, subject: Subject) -> Series:
     from continuum.training.loggers.files import CsvSeries, TensorBoardSeries
 
     return CsvSeries(subject) if name == "csv" else TensorBoardSeries(subject)
-
-
-def read_metrics(run: StageRun) -> list[dict[str, Any]]:
-    """The rows of a run, oldest first.
-
-    Raises:
-        IntegrityError: a line is none of ours.
-    """
-    return run.metrics()
 
 
 def _finite(value: float | int | None) -> float | int | None:

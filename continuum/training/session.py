@@ -32,7 +32,7 @@ from continuum.training.divergence import DivergedError
 from continuum.training.fabric import make_fabric
 from continuum.training.loop import Task, fit
 from continuum.training.memory import keep_freed_memory, largest_micro_batch, memory_warnings
-from continuum.training.metrics import MetricsLog, read_metrics
+from continuum.training.metrics import MetricsLog
 from continuum.training.model import make_state
 from continuum.training.numerics import numerics
 from continuum.training.peak_flops import most_tokens_per_s
@@ -228,7 +228,7 @@ def _note_earlier_best(fabric: Fabric, ctx: StageContext, state: TrainingState, 
     if not task.best_metrics:
         return
     unknown = [m for m in task.best_metrics if best_step(state.metrics, m) is None]
-    rows = read_metrics(ctx.run) if fabric.is_global_zero and unknown else []
+    rows = ctx.run.metrics() if fabric.is_global_zero and unknown else []
     found = {metric: best_of(rows, metric) for metric in unknown}
     for metric, best in fabric.broadcast(found).items():
         if best is not None:

@@ -20,7 +20,7 @@ class Mutant:
 LEAVING = "tests/processes/test_leaving.py"
 SAFE_PATH = "tests/flow/test_safe_path.py"
 LOOP = "tests/training/test_loop.py"
-GUARDS = "tests/training/test_guards.py"
+GUARDS = "tests/training/test_divergence.py"
 CHECKPOINT = "tests/training/test_checkpoint.py"
 DRAWING = "tests/text/test_splits.py"
 
@@ -73,7 +73,7 @@ MUTANTS = (
         "continuum/training/data.py",
         "if least < 0 or most >= self._num_ids:",
         "if least < 0 or most > self._num_ids:",
-        ("tests/training/test_token_range.py",),
+        ("tests/training/test_data.py",),
     ),
     Mutant(
         "a checkpoint's manifest is written before its files are on disk",
@@ -123,7 +123,7 @@ MUTANTS = (
         "continuum/training/divergence.py",
         "if not math.isfinite(number):",
         "if math.isnan(number):",
-        ("tests/training/test_finite.py",),
+        ("tests/training/test_divergence.py",),
     ),
     Mutant(
         "NaN among the weights passes",

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from continuum.runs import StageRun
-from continuum.training.metrics import read_metrics
 from tests.commands import Cli, kill_group, only
 from tests.experiments import FIRST_STAGES, small_flow
 from tests.recovery.test_kill import run_until
@@ -59,7 +58,7 @@ def prepared(unbroken: Path, tmp_path: Path) -> Path:
 def has_taken(folder: Path, step: int) -> bool:
     """Whether the interrupted run has a row of this step."""
     found = [StageRun(path) for path in folder.glob("runs/pretrain-*")]
-    return any(row["step"] >= step for run in found for row in read_metrics(run))
+    return any(row["step"] >= step for run in found for row in run.metrics())
 
 
 def best(folder: Path) -> dict[str, object]:

@@ -10,7 +10,7 @@ from continuum.events import Event
 from continuum.runs import StageRun
 from continuum.training.data import Blocks, Share, TrainingData
 from continuum.training.loop import Task, fit
-from continuum.training.metrics import MetricsLog, read_metrics
+from continuum.training.metrics import MetricsLog
 from continuum.training.order import SampleOrder
 from continuum.training.schedule import LearningRate
 from continuum.training.state import TrainingState
@@ -92,4 +92,4 @@ class Recorder:
         )
 
     def rows(self, name: str) -> list[dict[str, Any]]:
-        return [row for row in read_metrics(self.run) if name in row]
+        return [row for row in self.run.metrics() if name in row]

@@ -8,7 +8,6 @@ import pytest
 
 from continuum.runs import StageRun
 from continuum.training.loggers.series import time_of
-from continuum.training.metrics import read_metrics
 from tests.training.conftest import DATA_STAGES
 from tests.training.readers import READERS, Points
 from tests.training.samples import Trials
@@ -40,7 +39,7 @@ def check_all(trials: Trials, loggers: list[str] = ALL) -> None:
 
 def check_run(run: StageRun, loggers: list[str], *, num_steps: int) -> None:
     """Each logger has each step once, with the numbers and at the times of metrics.jsonl."""
-    rows = read_metrics(run)
+    rows = run.metrics()
     assert [row["step"] for row in rows if "lr" in row] == list(range(1, num_steps + 1))
     for logger in loggers:
         points = READERS[logger](run.path / "loggers")

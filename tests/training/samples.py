@@ -26,7 +26,6 @@ from continuum.text.packing import SplitWriter
 from continuum.training.checkpoint import Companions
 from continuum.training.data import Blocks
 from continuum.training.litgpt import build_model, initialize_weights
-from continuum.training.metrics import read_metrics
 from continuum.training.model import compiled
 from continuum.training.state import TrainingState
 from tests.experiments import TOY_MODEL, small_flow
@@ -256,7 +255,7 @@ class Trials:
 
     def rows(self, stage: str) -> list[dict[str, Any]]:
         """The lines of a stage's `metrics.jsonl`."""
-        return read_metrics(self.stage_run(stage))
+        return self.stage_run(stage).metrics()
 
 
 def assert_equal_tensors(first: dict[str, Any], second: dict[str, Any]) -> None:

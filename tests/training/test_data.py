@@ -210,3 +210,11 @@ def test_rows_of_an_evaluation_hang_on_the_model_alone() -> None:
     assert rows_at_once(fields, "32-true") == fields["n_layer"] // 2 == 3
     assert rows_at_once({**fields, "n_layer": 1}, "32-true") == 1
     assert rows_at_once({**fields, "final_logit_softcapping": 30.0}, "32-true") == 1
+
+
+def test_an_id_equal_to_the_vocabularys_size_is_none_of_its_tokens(tmp_path: Path) -> None:
+    inside = blocks_of(tmp_path / "inside", [VOCABULARY - 1] * (LENGTH + 1))
+    assert inside.read(0).tolist() == [VOCABULARY - 1] * (LENGTH + 1)
+    beyond = blocks_of(tmp_path / "beyond", [0] * LENGTH + [VOCABULARY])
+    with pytest.raises(IntegrityError, match=f"token {VOCABULARY} is none"):
+        beyond.read(0)
