@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from continuum.disk import causes_of
 from continuum.preflight.memory import WAYS_OUT
 
-DRIVER_TOO_OLD = re.compile(
+DRIVER_TOO_OLD = (
     r"driver on your system is too old|driver version is insufficient for CUDA runtime"
     r"|unsupported display driver / cuda driver combination|compiled with an unsupported toolchain"
 )
@@ -34,30 +34,26 @@ class DeviceFault:
 
 @dataclass(frozen=True)
 class _Known:
-    pattern: re.Pattern[str]
+    pattern: str
     message: str
     is_cause: bool = True
 
 
 _KNOWN = (
     _Known(
-        re.compile(
-            r"(?:CUDA|HIP|XPU) out of memory|CUDA error: out of memory|Cuda failure 2 "
-            r"|CUBLAS_STATUS_ALLOC_FAILED|CUDNN_STATUS_ALLOC_FAILED"
-        ),
+        r"(?:CUDA|HIP|XPU) out of memory|CUDA error: out of memory|Cuda failure 2 "
+        r"|CUBLAS_STATUS_ALLOC_FAILED|CUDNN_STATUS_ALLOC_FAILED",
         f"the GPU is out of memory; {WAYS_OUT}. PYTORCH_ALLOC_CONF=expandable_segments:True "
         "helps where much is reserved but unallocated, and nvidia-smi shows what else uses the GPU",
     ),
     _Known(
-        re.compile(r"DefaultCPUAllocator: (?:can't allocate|not enough) memory"),
+        r"DefaultCPUAllocator: (?:can't allocate|not enough) memory",
         f"the host is out of memory; {WAYS_OUT}",
     ),
     _Known(
-        re.compile(
-            r"uncorrectable ECC error|uncorrectable NVLink error|\bXid \(|fallen off the bus"
-            r"|GPU is lost|hardware stack error|peer GPU memory over nvlink or a hardware error"
-            r"|Unable to determine the device handle"
-        ),
+        r"uncorrectable ECC error|uncorrectable NVLink error|\bXid \(|fallen off the bus"
+        r"|GPU is lost|hardware stack error|peer GPU memory over nvlink or a hardware error"
+        r"|Unable to determine the device handle",
         "the GPU reports a hardware fault; `nvidia-smi -q -d ECC,PAGE_RETIREMENT` and "
         "`dmesg | grep -i xid` name it. Reset or replace the GPU, or leave it out with "
         "CUDA_VISIBLE_DEVICES, and run again: the next run resumes from the last checkpoint",
@@ -68,67 +64,59 @@ _KNOWN = (
         "torch that is built for an older CUDA (https://pytorch.org/get-started/previous-versions)",
     ),
     _Known(
-        re.compile(r"no kernel image is available for execution on the device"),
+        r"no kernel image is available for execution on the device",
         "this build of torch has no code for this GPU; install a torch that supports its compute "
         "capability (`python -c 'import torch; print(torch.cuda.get_arch_list())'` lists them)",
     ),
     _Known(
-        re.compile(
-            r"no NVIDIA driver on your system|no CUDA-capable device is detected"
-            r"|No CUDA GPUs are available"
-        ),
+        r"no NVIDIA driver on your system|no CUDA-capable device is detected"
+        r"|No CUDA GPUs are available",
         "torch finds no GPU here; check the driver with nvidia-smi, and CUDA_VISIBLE_DEVICES, or "
         "set runtime.accelerator to cpu",
     ),
     _Known(
-        re.compile(r"CUDA-capable device\(s\) is/are busy or unavailable"),
+        r"CUDA-capable device\(s\) is/are busy or unavailable",
         "another process holds the GPU exclusively; nvidia-smi shows it",
     ),
     _Known(
-        re.compile(r"CUDA error: system not yet initialized"),
+        r"CUDA error: system not yet initialized",
         "CUDA is not ready on this machine: on systems with NVSwitch the service "
         "nvidia-fabricmanager must run, in the driver's own version",
     ),
     _Known(
-        re.compile(r"device-side assert triggered"),
+        r"device-side assert triggered",
         "a GPU kernel refused its input, mostly an index outside a tensor such as a token id "
         "outside the vocabulary; `continuum verify` checks the dataset's files, and a run with "
         "CUDA_LAUNCH_BLOCKING=1 names the operation",
     ),
     _Known(
-        re.compile(r"No available kernel\. Aborting execution"),
+        r"No available kernel\. Aborting execution",
         "the kernel of runtime.attention cannot compute this model's attention on this device or "
         "in this precision (cudnn and flash take no fp32); set runtime.attention to auto",
     ),
     _Known(
-        re.compile(
-            r"illegal memory access was encountered|unspecified launch failure"
-            r"|misaligned address|illegal instruction was encountered"
-        ),
+        r"illegal memory access was encountered|unspecified launch failure"
+        r"|misaligned address|illegal instruction was encountered",
         "a GPU kernel failed: a fault of the kernel, or of the GPU, for which "
         "`dmesg | grep -i xid` has a line. Run again, which resumes from the last checkpoint; if "
         "it comes back, runtime.compile off leaves out the compiled kernels, and "
         "CUDA_LAUNCH_BLOCKING=1 names the one at fault",
     ),
     _Known(
-        re.compile(
-            r"Connection closed by peer|Connection reset by peer|Application timeout caused pair"
-            r"|remote process exited or there was a network error|ncclRemoteError"
-        ),
+        r"Connection closed by peer|Connection reset by peer|Application timeout caused pair"
+        r"|remote process exited or there was a network error|ncclRemoteError",
         "another process of the run has ended, or the network between them broke",
         is_cause=False,
     ),
     _Known(
-        re.compile(r"\d+/\d+ clients joined|connectFullMesh failed|wait timeout after \d+ms"),
+        r"\d+/\d+ clients joined|connectFullMesh failed|wait timeout after \d+ms",
         "the processes of the run did not all find each other in time; check that the others "
         "started and that the network lets them connect (NCCL_SOCKET_IFNAME or "
         "GLOO_SOCKET_IFNAME names the interface)",
     ),
     _Known(
-        re.compile(
-            r"NCCL error in:|NCCL Error \d|nccl(?:Unhandled\w+|System|Internal|Invalid\w+)Error"
-            r"|run with NCCL_DEBUG=INFO"
-        ),
+        r"NCCL error in:|NCCL Error \d|nccl(?:Unhandled\w+|System|Internal|Invalid\w+)Error"
+        r"|run with NCCL_DEBUG=INFO",
         "NCCL, which GPUs talk to each other by, failed; NCCL_DEBUG=INFO makes it say why in the "
         "log. The usual causes: too little /dev/shm (a container's --shm-size), a wrong network "
         "interface (NCCL_SOCKET_IFNAME), or another NCCL version on another node",
@@ -154,7 +142,7 @@ def find_fault(text: str) -> DeviceFault | None:
     """The failure that an error's text or the end of a log speaks of."""
     if hung := _TIMEOUT_MS.search(text):
         return DeviceFault(_describe_timeout(hung))
-    known = next((known for known in _KNOWN if known.pattern.search(text)), None)
+    known = next((known for known in _KNOWN if re.search(known.pattern, text)), None)
     return None if known is None else DeviceFault(known.message, known.is_cause)
 
 

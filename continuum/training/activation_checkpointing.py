@@ -13,7 +13,7 @@ where kernels are deterministic. There is no dropout in LitGPT's GPT, so no rand
 """
 
 from collections import Counter
-from types import MethodType
+from functools import partial
 from typing import Any
 
 import torch
@@ -52,25 +52,16 @@ def checkpoint_activations(model: GPT, mode: str) -> None:
     """
     if mode == "off":
         return
-    forward = _forward_selectively if mode == "selective" else _forward_fully
+    options = {"context_fn": _keeping_attention} if mode == "selective" else {}
     for block in model.transformer.h:
         # On the instance: FSDP2 gives the block another class, and its hooks stay around this.
-        block.forward = MethodType(forward, block)
+        block.forward = partial(_forward_again, block, **options)
 
 
-def _forward_fully(block: nn.Module, *inputs: Any) -> Any:
-    whole = type(block).forward
-    return checkpoint(whole, block, *inputs, use_reentrant=False, preserve_rng_state=False)
-
-
-def _forward_selectively(block: nn.Module, *inputs: Any) -> Any:
+def _forward_again(block: nn.Module, *inputs: Any, **options: Any) -> Any:
+    forward = type(block).forward
     return checkpoint(
-        type(block).forward,
-        block,
-        *inputs,
-        use_reentrant=False,
-        preserve_rng_state=False,
-        context_fn=_keeping_attention,
+        forward, block, *inputs, use_reentrant=False, preserve_rng_state=False, **options
     )
 
 

@@ -25,7 +25,7 @@ from continuum.preflight.logits import has_fused_loss
 from continuum.recipe import Recipe
 from continuum.sources.token_chunks import read_chunk_folder
 from continuum.stage import StageContext
-from continuum.training.order import SampleOrder
+from continuum.training.order import Indices, SampleOrder
 from continuum.training.positions import Part, Positions, order_of
 
 Datasets = dict[str, TokenizedDataset]
@@ -152,8 +152,7 @@ class TrainingData:
 
         Steps count from zero; step `s` reads samples `s · B … (s + 1) · B - 1`.
         """
-        start = step * self._global_batch_size
-        datasets, blocks = self._order.samples(start, start + self._global_batch_size)
+        datasets, blocks = self._samples(step)
         size, world = self._share.micro_batch_size, self._share.world_size
         for number in range(self.num_micro_batches):
             first = (number * world + self._share.rank) * size
@@ -162,13 +161,16 @@ class TrainingData:
 
     def sample_ids(self, step: int) -> list[tuple[int, int]]:
         """Dataset and block numbers of a whole global batch, for messages and tests."""
-        start = step * self._global_batch_size
-        datasets, blocks = self._order.samples(start, start + self._global_batch_size)
+        datasets, blocks = self._samples(step)
         return list(zip(datasets.tolist(), blocks.tolist(), strict=True))
 
     def blocks_read(self, step: int) -> list[int]:
         """Blocks of each dataset that have been read after `step` optimizer steps."""
         return self._order.blocks_read(step * self._global_batch_size)
+
+    def _samples(self, step: int) -> tuple[Indices, Indices]:
+        start = step * self._global_batch_size
+        return self._order.samples(start, start + self._global_batch_size)
 
     def _stack(self, datasets: list[int], blocks: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
         rows = [

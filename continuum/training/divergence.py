@@ -34,17 +34,15 @@ class DivergedError(StageFailedError):
         self.last_taken = last_taken
 
 
-def finite(value: torch.Tensor, data: TrainingData, *, step: int, name: str = "loss") -> float:
-    """The number in `value`, of optimizer step `step`; as `check_finite`, after a wait for it."""
-    return check_finite(float(value.item()), data, step=step, name=name)
-
-
-def check_finite(number: float, data: TrainingData, *, step: int, name: str = "loss") -> float:
-    """The number itself, of optimizer step `step`, counted from one.
+def check_finite(
+    value: torch.Tensor | float, data: TrainingData, *, step: int, name: str = "loss"
+) -> float:
+    """The number itself, of optimizer step `step`, counted from one; waits for a tensor's.
 
     Raises:
         DivergedError: it is infinite or NaN.
     """
+    number = float(value)
     if not math.isfinite(number):
         samples = ", ".join(f"{d}:{b}" for d, b in data.sample_ids(step - 1)[:SHOWN_SAMPLES])
         raise DivergedError(

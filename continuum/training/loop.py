@@ -21,9 +21,9 @@ from continuum.training.data import TrainingData, ValidationData, to_device
 from continuum.training.divergence import (
     MIN_LOSS_SCALE,
     DivergedError,
+    check_finite,
     check_losses,
     check_weights,
-    finite,
     last_taken,
     note_skipped,
 )
@@ -248,8 +248,8 @@ def check_before_saving(
         DivergedError: the loss, the gradients or the weights are none.
     """
     if norm is not None and not task.skips_nonfinite:
-        finite(loss, task.data, step=state.step)
-        finite(norm, task.data, step=state.step, name="gradient norm")
+        check_finite(loss, task.data, step=state.step)
+        check_finite(norm, task.data, step=state.step, name="gradient norm")
     check_weights(fabric, state)
 
 
@@ -286,7 +286,7 @@ def clip_gradients(fabric: Fabric, state: TrainingState, task: Task) -> torch.Te
         return None
     state.skipped_in_a_row = 0
     if task.checks_every_step and not task.logs_late:
-        finite(norm, task.data, step=state.step + 1, name="gradient norm")
+        check_finite(norm, task.data, step=state.step + 1, name="gradient norm")
     return norm
 
 

@@ -5,6 +5,7 @@ a CPU without bf16 units. Everything follows from the recipe, the model and the 
 each process of a run decides the same, and a recovery keeps what an earlier attempt chose.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -173,7 +174,7 @@ def driver_problem() -> str | None:
 
 def driver_refusal(text: str) -> str | None:
     """What torch's error says about a driver that it cannot use; None of any other."""
-    fault = find_fault(text) if DRIVER_TOO_OLD.search(text) else None
+    fault = find_fault(text) if re.search(DRIVER_TOO_OLD, text) else None
     return f"{fault.message}; or set runtime.accelerator to cpu ({text})" if fault else None
 
 

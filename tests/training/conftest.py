@@ -1,4 +1,3 @@
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -40,8 +39,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def trials(data: Path, tmp_path: Path) -> Trials:
     """Experiments in a folder of their own, their data already made."""
-    shutil.copytree(data, tmp_path / "toy")
-    return Trials(tmp_path / "toy")
+    return Trials(data).copied_to(tmp_path / "toy")
 
 
 @pytest.fixture(scope="session")

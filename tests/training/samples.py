@@ -1,5 +1,6 @@
 """Token data, models and experiments that these tests train on in seconds."""
 
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -189,6 +190,10 @@ class Trials:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+
+    def copied_to(self, folder: Path) -> "Trials":
+        """The same experiments once more."""
+        return Trials(shutil.copytree(self.folder, folder))
 
     def write(self, *, only: tuple[str, ...], **changes: Any) -> None:
         """Write `experiment.yaml`: the named stages of the small flow, with replaced parts."""

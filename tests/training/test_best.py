@@ -34,17 +34,14 @@ CONVERT = (*DATA_STAGES, "pretrain", "weights")
 @pytest.fixture(scope="module")
 def selected(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Trials:
     """The best checkpoint of a mixture, converted; tests only read it, or copy it."""
-    folder = tmp_path_factory.mktemp("selected") / "toy"
-    shutil.copytree(data, folder)
-    trials = Trials(folder)
+    trials = Trials(data).copied_to(tmp_path_factory.mktemp("selected") / "toy")
     trials.run(only=CONVERT, **SELECTED)
     return trials
 
 
 @pytest.fixture
 def copied(selected: Trials, tmp_path: Path) -> Trials:
-    shutil.copytree(selected.folder, tmp_path / "copied")
-    return Trials(tmp_path / "copied")
+    return selected.copied_to(tmp_path / "copied")
 
 
 def losses(trials: Trials, metric: str = "val_loss") -> dict[int, float]:

@@ -14,7 +14,7 @@ from continuum.errors import StageFailedError, StoppedError
 from continuum.retention import Retention, last_good
 from continuum.runs import StageRun
 from continuum.training.data import Blocks, TrainingData, ValidationBatch, ValidationData
-from continuum.training.divergence import MAX_SKIPPED_IN_A_ROW, DivergedError, finite
+from continuum.training.divergence import MAX_SKIPPED_IN_A_ROW, DivergedError, check_finite
 from continuum.training.saving import BackgroundWriter
 from tests.support import warnings_in
 from tests.training.loops import CONSTANT, PER_STEP, STEPS, Recorder, make_task
@@ -317,6 +317,6 @@ def test_sample_ids_are_those_of_the_batches(blocks: Blocks) -> None:
 @pytest.mark.parametrize("value", [float("inf"), float("-inf"), float("nan")])
 def test_a_loss_that_is_no_number_ends_the_run(value: float, blocks: Blocks) -> None:
     data = make_task(blocks).data
-    assert finite(torch.tensor(2.5), data, step=3) == 2.5
+    assert check_finite(torch.tensor(2.5), data, step=3) == 2.5
     with pytest.raises(DivergedError, match=f"the loss is {value} at step 3"):
-        finite(torch.tensor(value), data, step=3)
+        check_finite(torch.tensor(value), data, step=3)

@@ -115,7 +115,7 @@ def test_an_interrupted_run_has_its_beginning_once(trials: Trials, stop_at: int)
 
 
 def test_held_out_data_is_evaluated_and_not_trained_on(trials: Trials) -> None:
-    alone = Trials(shutil.copytree(trials.folder, trials.folder.with_name("alone")))
+    alone = trials.copied_to(trials.folder.with_name("alone"))
     alone.run(only=TRAIN, pretrain__max_steps=4, pretrain__evaluate={"every": 2})
     evaluate = {"every": 2, "on": ["other"]}
     trials.run(only=TRAIN, pretrain__max_steps=4, pretrain__evaluate=evaluate, other=OTHER)

@@ -32,9 +32,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:tensorboard"
 @pytest.fixture(scope="module")
 def recovered(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Trials:
     """Interrupted and gone on, with all loggers; tests only read it."""
-    folder = tmp_path_factory.mktemp("recovered") / "toy"
-    shutil.copytree(data, folder)
-    trials = Trials(folder)
+    trials = Trials(data).copied_to(tmp_path_factory.mktemp("recovered") / "toy")
     crash(trials, ALL)
     trials.carry_out().raise_for_failure()
     return trials

@@ -78,9 +78,7 @@ def position(trials: Trials, stage: str, data: str = "tokens") -> tuple[int, int
 @pytest.fixture(scope="module")
 def family(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Trials:
     """A pretraining and its descendants, all done."""
-    folder = tmp_path_factory.mktemp("family") / "toy"
-    shutil.copytree(data, folder)
-    trials = Trials(folder)
+    trials = Trials(data).copied_to(tmp_path_factory.mktemp("family") / "toy")
     trials.write(only=DATA_STAGES, **FAMILY)
     trials.carry_out().raise_for_failure()
     return trials
@@ -146,8 +144,7 @@ def test_seeds_do_one_thing_each(family: Trials) -> None:
 def test_the_plan_says_where_it_reads_on_by_what_its_parents_recorded(
     family: Trials, tmp_path: Path
 ) -> None:
-    shutil.copytree(family.folder, tmp_path / "toy")
-    trials = Trials(tmp_path / "toy")
+    trials = family.copied_to(tmp_path / "toy")
     added = {"more": retrain("back", 3, data=HALF)}
     trials.write(only=DATA_STAGES, **FAMILY, **added)
     code, tokens = trials.num_blocks("code_tokens"), trials.num_blocks("tokens")
@@ -195,8 +192,7 @@ def test_passes_count_all_that_ancestors_read_in_whatever_order(family: Trials) 
 
 
 def test_a_stopped_retraining_goes_on_to_the_same_bytes(family: Trials, tmp_path: Path) -> None:
-    shutil.copytree(family.folder, tmp_path / "toy")
-    trials = Trials(tmp_path / "toy")
+    trials = family.copied_to(tmp_path / "toy")
     shutil.rmtree(trials.stage_run("child").path)
     trials.write(only=DATA_STAGES, **FAMILY)
     assert trials.carry_out(stop_at=2).outcomes["child"].status == "stopped"

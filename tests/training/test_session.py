@@ -31,13 +31,6 @@ RESUME = (*TRAIN, "longer")
 RETRAIN = (*RESUME, "weights", "retrain")
 
 
-def own_copy(trials: Trials, name: str) -> Trials:
-    """The same folder once more, for an experiment to compare with."""
-    target = trials.folder.with_name(name)
-    shutil.copytree(trials.folder, target)
-    return Trials(target)
-
-
 def refusal(trials: Trials, *, only: tuple[str, ...] = TRAIN, **changes: Any) -> str:
     with pytest.raises(PreflightError) as caught:
         trials.run(only=only, **changes)
@@ -45,7 +38,7 @@ def refusal(trials: Trials, *, only: tuple[str, ...] = TRAIN, **changes: Any) ->
 
 
 def test_an_extension_is_the_longer_run_to_the_last_bit(trials: Trials) -> None:
-    unbroken = own_copy(trials, "unbroken")
+    unbroken = trials.copied_to(trials.folder.with_name("unbroken"))
     unbroken.run(only=TRAIN, pretrain__max_steps=30, pretrain__schedule=CONSTANT)
     trials.run(
         only=RESUME,
@@ -125,7 +118,7 @@ def test_a_retraining_keeps_the_weights_and_starts_the_rest_anew(trials: Trials)
 
 def test_weights_and_the_checkpoint_they_came_from_retrain_alike(trials: Trials) -> None:
     trials.run(only=RETRAIN)
-    direct = own_copy(trials, "direct")
+    direct = trials.copied_to(trials.folder.with_name("direct"))
     shutil.rmtree(direct.stage_run("retrain").path)
     direct.run(only=RETRAIN, retrain__from="longer")
     assert_equal_tensors(direct.weights("retrain"), trials.weights("retrain"))
@@ -180,7 +173,7 @@ def test_epochs_are_whole_steps_of_passes_over_the_data(trials: Trials, epochs: 
 
 
 def test_evaluating_does_not_change_training(trials: Trials) -> None:
-    other = own_copy(trials, "silent")
+    other = trials.copied_to(trials.folder.with_name("silent"))
     trials.run(only=TRAIN, pretrain__evaluate={"every": 3, "sequences": 16})
     other.run(only=TRAIN, **{"pretrain__evaluate": {"every": 100, "final": False}})
     assert_equal_tensors(trials.weights("pretrain"), other.weights("pretrain"))
@@ -189,7 +182,7 @@ def test_evaluating_does_not_change_training(trials: Trials) -> None:
 
 
 def test_the_micro_batch_size_changes_sums_and_not_samples(trials: Trials) -> None:
-    other = own_copy(trials, "small")
+    other = trials.copied_to(trials.folder.with_name("small"))
     trials.run(only=TRAIN, pretrain__runtime__micro_batch_size=8)
     other.run(only=TRAIN, pretrain__runtime__micro_batch_size=1)
     losses = [[r["loss"] for r in t.rows("pretrain") if "lr" in r] for t in (trials, other)]
@@ -197,7 +190,7 @@ def test_the_micro_batch_size_changes_sums_and_not_samples(trials: Trials) -> No
 
 
 def test_a_stopped_run_goes_on_to_the_same_bits(trials: Trials) -> None:
-    unbroken = own_copy(trials, "unbroken")
+    unbroken = trials.copied_to(trials.folder.with_name("unbroken"))
     unbroken.run(only=TRAIN)
     trials.write(only=TRAIN)
     result = trials.carry_out(stop_at=7)
