@@ -36,8 +36,8 @@ MUTANTS = (
     Mutant(
         "the plan does not notice inputs with other bytes",
         "continuum/planner.py",
-        "if artifact is not None and used is not None and used.digest",
-        "if artifact is None and used is not None and used.digest",
+        'return tuple(changes(used, of_inputs(it.inputs), ("digest",)))',
+        "return ()",
         ("tests", "-k", "same_size_and_other_bytes or other_bytes_of_the_best"),
     ),
     Mutant(
@@ -142,9 +142,9 @@ MUTANTS = (
     # Checkpoints and records.
     Mutant(
         "the first checkpoints are kept, not the last",
-        "continuum/training/checkpoint.py",
-        "kept = set(steps[-self.keep_last :])",
-        "kept = set(steps[: self.keep_last])",
+        "continuum/retention.py",
+        "set(steps[-self.keep_last :])",
+        "set(steps[: self.keep_last])",
         (CHECKPOINT, GUARDS, "-k", "kept"),
     ),
     Mutant(
@@ -186,8 +186,8 @@ MUTANTS = (
     Mutant(
         "a recovery is planned from the oldest checkpoint",
         "continuum/planner.py",
-        "saved[-1].step",
-        "saved[0].step",
+        "step = it.existing.saved_steps[-1]",
+        "step = it.existing.saved_steps[0]",
         ("tests/planning/test_reasons.py", "-k", "interrupted"),
     ),
     Mutant(
