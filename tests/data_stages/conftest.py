@@ -1,4 +1,4 @@
-"""A real tokenizer, and a Hub with a clean environment around it."""
+"""A real tokenizer, a small model, and a Hub with a clean environment around it."""
 
 import json
 import pydoc_data
@@ -54,3 +54,22 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
         monkeypatch.setenv("HF_ENDPOINT", server.url)
         monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
         yield server
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """A folder with `lit_model.pth` and `model_config.yaml` of a one-layer pythia."""
+    import torch
+    from litgpt.config import Config
+    from litgpt.model import GPT
+    from litgpt.utils import save_config
+
+    folder = tmp_path / "model"
+    folder.mkdir()
+    sizes = {"n_layer": 1, "n_head": 2, "n_embd": 16, "block_size": 32, "intermediate_size": 32}
+    vocabulary = {"vocab_size": 512, "padded_vocab_size": 512}
+    config = Config.from_name("pythia-14m", **sizes, **vocabulary)
+    torch.manual_seed(0)
+    torch.save(GPT(config).state_dict(), folder / "lit_model.pth")
+    save_config(config, folder)
+    return folder

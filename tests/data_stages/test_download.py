@@ -12,12 +12,15 @@ import pytest
 import torch
 from huggingface_hub import HfApi
 from huggingface_hub.constants import DOWNLOAD_CHUNK_SIZE
+from litgpt.config import Config
+from litgpt.model import GPT
+from litgpt.scripts.convert_lit_checkpoint import copy_weights_gpt_neox
+from safetensors.torch import save_file
 
 from continuum.artifacts import ModelWeights, TokenizerFiles
 from continuum.errors import IntegrityError, PreflightError, StageFailedError
 from continuum.sources.hub import fetch_file, resolve
 from continuum.stages.download import Download
-from tests.data_stages.weights import write_gpt_neox
 from tests.servers.hub import COMMIT, HubServer
 from tests.servers.texts import serve_texts
 from tests.support import make_stage, run_stage
@@ -258,7 +261,12 @@ def test_weights_are_fetched_at_one_commit_and_converted_for_litgpt(
     folder = hub.root / WEIGHTS_REPO
     shutil.copytree(tokenizer_dir, folder)
     (folder / "pytorch_model.bin").write_bytes(b"the same weights once more")
-    original = write_gpt_neox(folder, "pythia-14m")
+    config = Config.from_name("pythia-14m")
+    exported: dict[str, torch.Tensor] = {}
+    original = GPT(config).half().state_dict()
+    copy_weights_gpt_neox(config, exported, original)
+    save_file(exported, folder / "model.safetensors", metadata={"format": "pt"})
+    (folder / "config.json").write_text(json.dumps({"model_type": "gpt_neox"}))
     hub.drop_after = [10_000_000]
     weights = run_stage(make_stage(Download, tmp_path, repo=WEIGHTS_REPO, files="all"), tmp_path)
     assert isinstance(weights, ModelWeights)
@@ -271,8 +279,7 @@ def test_weights_are_fetched_at_one_commit_and_converted_for_litgpt(
         "tokenizer_config.json",
     }
     converted = torch.load(weights.path / "lit_model.pth", weights_only=True)
-    embedding = original["gpt_neox.embed_in.weight"]
-    assert torch.equal(converted["transformer.wte.weight"], embedding)
+    assert all(torch.equal(converted[name], tensor) for name, tensor in original.items())
     assert isinstance(weights.view(TokenizerFiles), TokenizerFiles)
     assert weights.model_config_fields["name"] == "pythia-14m"
     assert not any("pytorch_model" in path for path in hub.paths())

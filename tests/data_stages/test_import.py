@@ -15,7 +15,6 @@ from continuum.errors import IntegrityError, PreflightError
 from continuum.stage import Stage
 from continuum.stages.import_ import TYPES, Import
 from continuum.text.reading import read_documents
-from tests.data_stages.weights import write_litgpt_weights
 from tests.support import make_stage, run_stage
 
 ArtifactT = TypeVar("ArtifactT", bound=Artifact)
@@ -53,12 +52,6 @@ def refusal(folder: Path, what: str, **fields: Any) -> str:
     assert found.path == ("path",)
     assert stage.local_inputs(folder) == {} or what == "weights"
     return found.message
-
-
-@pytest.fixture
-def model(tmp_path: Path) -> Path:
-    write_litgpt_weights(tmp_path / "model")
-    return tmp_path / "model"
 
 
 @pytest.fixture

@@ -16,7 +16,6 @@ from continuum.errors import PreflightError
 from continuum.sources.model_files import check_model_files
 from continuum.stages.download import Download
 from continuum.stages.import_ import Import
-from tests.data_stages.weights import write_litgpt_weights
 from tests.servers.hub import HubServer
 from tests.support import make_stage, run_stage
 
@@ -130,9 +129,10 @@ def test_an_import_of_a_pointer_is_refused_by_the_plan_and_by_the_run(
 
 
 @pytest.mark.parametrize("name", ["lit_model.pth", "model_config.yaml"])
-def test_weights_that_are_a_page_are_refused_by_the_plan(tmp_path: Path, name: str) -> None:
-    write_litgpt_weights(tmp_path / "model")
-    (tmp_path / "model" / name).write_bytes(PAGE)
+def test_weights_that_are_a_page_are_refused_by_the_plan(
+    model: Path, tmp_path: Path, name: str
+) -> None:
+    (model / name).write_bytes(PAGE)
     stage = make_stage(Import, tmp_path, path="model", **{"as": "weights"})
     (problem,) = map(str, stage.forecast({}, tmp_path).problems)
     assert f"{name}: an HTML page" in problem
