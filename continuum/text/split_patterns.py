@@ -80,19 +80,26 @@ class SplitPattern:
             raise UnsupportedPatternError("flags but (?i) cannot be read")
         self._tests: list[Test] = []
         self._follows: set[tuple[int, int]] = set()
+        self._positions: dict[str, frozenset[int]] = {}
         self._root = self._part(tree, folds_case=bool(tree.state.flags & re.IGNORECASE))
         if self._root.is_nullable:
             raise UnsupportedPatternError("it matches the empty text")
 
     def may_hold(self, left: str, right: str) -> bool:
         """Whether a match may hold these two characters side by side, or look across them."""
-        before = {i for i, test in enumerate(self._tests) if test(left) is not False}
-        after = {i for i, test in enumerate(self._tests) if test(right) is not False}
+        before, after = self._positions_of(left), self._positions_of(right)
         return any(i in before and j in after for i, j in self._follows)
 
     def surely_matches(self, char: str) -> bool:
         """Whether a match begins at this character, whatever follows it."""
         return any(self._tests[i](char) is True for i in self._root.alone)
+
+    def _positions_of(self, char: str) -> frozenset[int]:
+        """Where a character may be."""
+        if char not in self._positions:
+            tests = enumerate(self._tests)
+            self._positions[char] = frozenset(i for i, test in tests if test(char) is not False)
+        return self._positions[char]
 
     def _part(self, items: Any, *, folds_case: bool) -> _Part:
         parts = [self._item(op, arg, folds_case=folds_case) for op, arg in items]
