@@ -43,30 +43,29 @@ def describe_late_death(cause: str) -> str:
     return f"{cause.removesuffix(NO_RESULT)} while leaving; the result stands"
 
 
-def describe_death(cause: str, log: Path, begun_at: int) -> str:
-    """The cause, a GPU's fault if the process spoke of one, and the log's last lines.
+class NewOutput:
+    """What is appended to a log from now on."""
 
-    Args:
-        begun_at: The log's size when the process started: what is older is not its own.
-    """
-    if is_nearly_full(log):
-        cause += f"; the disk of {log.parent} is full: free some space and run again"
-    said = printed_since(log, begun_at)
-    if fault := fault_in_log(said):
-        cause += f": {fault.message}"
-    tail = "\n".join(f"    {line}" for line in said.splitlines()[-LOG_LINES:])
-    return f"{cause}; its last words in {log}:\n{tail}" if tail else f"{cause}; {log} is empty"
+    def __init__(self, log: Path) -> None:
+        self._log = log
+        self._begun_at = log.stat().st_size if log.exists() else 0
 
+    def text(self) -> str:
+        """All of it."""
+        if not self._log.exists():
+            return ""
+        with self._log.open("rb") as file:
+            file.seek(self._begun_at)
+            return file.read().decode("utf-8", errors="replace")
 
-def size_of(log: Path) -> int:
-    """Bytes in the log; 0 while there is none."""
-    return log.stat().st_size if log.exists() else 0
-
-
-def printed_since(log: Path, begun_at: int) -> str:
-    """What was appended to the log after it had this size."""
-    if not log.exists():
-        return ""
-    with log.open("rb") as file:
-        file.seek(begun_at)
-        return file.read().decode("utf-8", errors="replace")
+    def describe_death(self, cause: str) -> str:
+        """The cause, a GPU's fault if the process spoke of one, and the log's last lines."""
+        if is_nearly_full(self._log):
+            cause += f"; the disk of {self._log.parent} is full: free some space and run again"
+        said = self.text()
+        if fault := fault_in_log(said):
+            cause += f": {fault.message}"
+        tail = "\n".join(f"    {line}" for line in said.splitlines()[-LOG_LINES:])
+        if not tail:
+            return f"{cause}; {self._log} is empty"
+        return f"{cause}; its last words in {self._log}:\n{tail}"

@@ -17,7 +17,7 @@ from typing import Any
 from continuum import worker
 from continuum.errors import ContinuumError, StoppedError
 from continuum.events import Event, Outcome, Report
-from continuum.launchers import describe_death, describe_exit, describe_late_death, size_of
+from continuum.launchers import NewOutput, describe_exit, describe_late_death
 from continuum.records import StageRecord
 from continuum.runs import StageRun
 from continuum.safe_path import SAFE_PATH, SEARCH_PATH, safe_environment
@@ -77,7 +77,7 @@ class LocalLauncher:
 
     def launch(self, run: StageRun, record: StageRecord, on_event: Report) -> Outcome:
         run.log_path.touch()  # A disk that refuses is found here, where it can be told.
-        begun_at = size_of(run.log_path)
+        output = NewOutput(run.log_path)
         receiver, sender = self._context.Pipe(duplex=False)
         process = self._context.Process(
             target=worker.main, args=(str(run.path), sender), name=run.name
@@ -109,7 +109,7 @@ class LocalLauncher:
             return replace(outcome, message=describe_late_death(cause)) if is_late else outcome
         if self._is_stopping and exit_code == -signal.SIGKILL and not worker.is_stateful(record):
             return Outcome("stopped", "did not heed the stop and was killed; it starts over")
-        return Outcome("killed", describe_death(cause, run.log_path, begun_at))
+        return Outcome("killed", output.describe_death(cause))
 
     def stop(self) -> None:
         with self._guard:

@@ -20,14 +20,7 @@ from typing import BinaryIO
 from continuum.device_faults import is_timeout, waiting_ranks
 from continuum.errors import PreflightError
 from continuum.events import Event, Lost, Outcome, Report, Trained
-from continuum.launchers import (
-    describe_death,
-    describe_exit,
-    describe_late_death,
-    printed_since,
-    size_of,
-    slurm_job,
-)
+from continuum.launchers import NewOutput, describe_exit, describe_late_death, slurm_job
 from continuum.launchers.local import NOT_STARTED, LocalLauncher
 from continuum.records import StageRecord
 from continuum.runs import StageRun
@@ -76,7 +69,7 @@ class TorchrunLauncher:
         events = run.path / f".events-{os.getpid()}-{time.time_ns()}.jsonl"
         agent = [sys.executable, "-m", "continuum.launchers.agent", str(run.path), str(events)]
         agent += [str(num_nodes), str(num_devices)]
-        begun_at = size_of(run.log_path)
+        output = NewOutput(run.log_path)
         ends: list[Outcome | Lost] = []
         last_step: int | None = None
 
@@ -114,10 +107,10 @@ class TorchrunLauncher:
                 was_asked = run.stop_request.exists()
                 events.unlink(missing_ok=True)
                 run.stop_request.unlink(missing_ok=True)
-        outcome = _outcome(ends, process.returncode, run, was_asked=was_asked, begun_at=begun_at)
+        outcome = _outcome(ends, process.returncode, run, output, was_asked=was_asked)
         if not is_timeout(outcome.message):
             return outcome
-        waiting = waiting_ranks(printed_since(run.log_path, begun_at))
+        waiting = waiting_ranks(output.text())
         waiting |= {end.rank for end in ends if isinstance(end, Outcome)}
         silent = sorted(set(range(num_nodes * num_devices)) - waiting)
         return replace(outcome, message=f"{_hang(silent, last_step)}{outcome.message}")
@@ -188,7 +181,12 @@ def _new_events(file: BinaryIO) -> list[Event]:
 
 
 def _outcome(
-    ends: list[Outcome | Lost], exit_code: int, run: StageRun, *, was_asked: bool, begun_at: int
+    ends: list[Outcome | Lost],
+    exit_code: int,
+    run: StageRun,
+    output: NewOutput,
+    *,
+    was_asked: bool,
 ) -> Outcome:
     """What became of the stage, by the end that explains the others.
 
@@ -211,4 +209,4 @@ def _outcome(
     known = [end for end in outcomes if end.status in ("failed", "refused", "damaged")]
     if known or (outcomes and not dead):
         return [*known, *outcomes][0]
-    return Outcome("killed", describe_death(cause, run.log_path, begun_at))
+    return Outcome("killed", output.describe_death(cause))
