@@ -45,24 +45,15 @@ from continuum.training.weights import SHARDS_DIR, WEIGHTS_FILE, copy_config_fil
 class Companions:
     """What lies beside the tensors in every checkpoint of a run."""
 
+    made: TrainingCheckpoint
+    """What is alike in all of them; the path, files, counts and metrics are each one's own."""
     tokenizer_dir: Path
-    model_config_fields: dict[str, Any]
     recipe: dict[str, Any]
     """Written as `hyperparameters.yaml`, LitGPT's name for it; without any stage's name."""
-    vocabulary_digest: str | None
-    parent: str | None
-    world_size: int
-    micro_batch_size: int = 1
-    strategy: str = "single"
-    tied: bool = False
-    resolved: dict[str, Any] | None = None
-    """What `auto` became."""
     data_read: Callable[[int], dict[str, DataPosition] | None] = lambda _: None
     """Where training stands in each dataset at an optimizer step, by the dataset's digest."""
     tokenizer_sha256: Mapping[str, str] = field(default_factory=dict)
     """Of the tokenizer's files, by name, as the dataset's record has them."""
-    numerics: dict[str, Any] | None = None
-    """What the last bit may hang on; see `training.numerics`."""
 
 
 def write_checkpoint(
@@ -214,7 +205,7 @@ def _fill(
     companions: Companions,
     hashed: tuple[FileDigest, ...],
 ) -> TrainingCheckpoint:
-    save_config(Config(**companions.model_config_fields), folder)
+    save_config(Config(**companions.made.model_config_fields), folder)
     copy_config_files(companions.tokenizer_dir, folder)
     recipe = yaml.safe_dump(companions.recipe, sort_keys=False, allow_unicode=True)
     (folder / "hyperparameters.yaml").write_text(recipe, encoding="utf-8")
@@ -226,29 +217,19 @@ def _fill(
                 "checkpoint is written with it; run the stage that made the dataset with --rerun"
             )
     learned = values["tokens_seen"] - values["skipped_tokens"]
-    checkpoint = TrainingCheckpoint(
-        path=folder,
-        step=values["step"],
-        tokens_seen=learned,
-        tokens_total=values["tokens_before"] + learned,
-        tokens_total_known=values["tokens_before_known"],
-        skipped_steps=values["skipped_steps"],
-        skipped_tokens=values["skipped_tokens"],
-        skipped_in_a_row=values["skipped_in_a_row"],
-        world_size=companions.world_size,
-        micro_batch_size=companions.micro_batch_size,
-        strategy=companions.strategy,
-        files=files,
-        digest=tree_digest(files),
-        metrics={k: v for k, v in values["metrics"].items() if math.isfinite(v)},
-        vocabulary_digest=companions.vocabulary_digest,
-        model_config_fields=companions.model_config_fields,
-        tied=companions.tied,
-        parent=companions.parent,
-        resolved=companions.resolved,
-        data_read=companions.data_read(values["step"]),
-        numerics=companions.numerics,
-    )
+    same = ("step", "skipped_steps", "skipped_tokens", "skipped_in_a_row")
+    own = {
+        **{name: values[name] for name in same},
+        "path": folder,
+        "tokens_seen": learned,
+        "tokens_total": values["tokens_before"] + learned,
+        "tokens_total_known": values["tokens_before_known"],
+        "files": files,
+        "digest": tree_digest(files),
+        "metrics": {k: v for k, v in values["metrics"].items() if math.isfinite(v)},
+        "data_read": companions.data_read(values["step"]),
+    }
+    checkpoint = companions.made.model_copy(update=own)
     document = manifest_of(checkpoint)
     fsync_tree(folder)
     write_json(folder / MANIFEST, document)

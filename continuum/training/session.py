@@ -190,23 +190,27 @@ def _companions(
     found: dict[str, Any],
 ) -> Companions:
     first = parts[0].dataset
-    return Companions(
-        tokenizer_dir=first.path / "tokenizer",
+    made = TrainingCheckpoint(
+        path=first.path,
         model_config_fields=origin.model_config_fields,
         tied=origin.tied,
-        recipe=as_hyperparameters(recipe, parts),
         vocabulary_digest=first.vocabulary_digest,
         parent=origin.parent,
         world_size=resolved.world_size,
         micro_batch_size=resolved.micro_batch_size,
         strategy=resolved.strategy,
         resolved=resolved.as_record(),
+        numerics=found,
+    )
+    return Companions(
+        made,
+        tokenizer_dir=first.path / "tokenizer",
+        recipe=as_hyperparameters(recipe, parts),
         tokenizer_sha256={
             file.path.removeprefix("tokenizer/"): file.sha256
             for file in first.files
             if file.path.startswith("tokenizer/")
         },
-        numerics=found,
     )
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from lightning import Fabric
 
+from continuum.artifacts import TrainingCheckpoint
 from continuum.recipe import Recipe
 from continuum.retention import Retention
 from continuum.runs import StageRun
@@ -86,12 +87,8 @@ def _saver(fabric: Fabric, recipe: Recipe, folder: Path) -> Saver:
     run = StageRun(folder / "runs" / "pretrain-000000000000")
     run.path.mkdir(parents=True)
     ctx = saving_context(run)
-    companions = Companions(
-        tokenizer_dir=tokenizer_folder(folder / "tokenizer"),
-        model_config_fields=FIELDS,
-        recipe=recipe.model_dump(mode="json", exclude_none=True),
-        vocabulary_digest=None,
-        parent=None,
-        world_size=1,
-    )
+    tokenizer_dir = tokenizer_folder(folder / "tokenizer")
+    made = TrainingCheckpoint(path=folder, model_config_fields=FIELDS)
+    fields = recipe.model_dump(mode="json", exclude_none=True)
+    companions = Companions(made, tokenizer_dir, fields)
     return Saver(fabric, ctx, recipe, companions, Retention())

@@ -32,7 +32,7 @@ def in_mid_run(setting: Setting) -> dict[str, Any]:
     run.path.mkdir(parents=True)
     tokenizer_dir = setting.work_dir / "tokenizer"
     tokenizer_dir.mkdir()
-    beside = replace(companions(tokenizer_folder(tokenizer_dir)), model_config_fields=fields)
+    beside = companions(tokenizer_folder(tokenizer_dir), fields)
     ctx = saving_context(run)
     saver = Saver(fabric, ctx, recipe, beside, Retention())
 

@@ -6,7 +6,6 @@ Arguments: a run folder, a folder with a tokenizer, and a LitGPT config name.
 import json
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -43,7 +42,7 @@ def main(folder: Path, tokenizer_dir: Path, name: str) -> None:
 
     run = StageRun(folder)
     ctx = saving_context(run)
-    beside = replace(companions(tokenizer_dir), model_config_fields=fields)
+    beside = companions(tokenizer_dir, fields)
     saver = Saver(fabric, ctx, recipe, beside, Retention())
     fabric.barrier()
     begun_at = time.perf_counter()

@@ -173,16 +173,13 @@ def tokenizer_folder(folder: Path) -> Path:
     return folder
 
 
-def companions(tokenizer_dir: Path) -> Companions:
+def companions(tokenizer_dir: Path, fields: dict[str, Any] = FIELDS) -> Companions:
     """What lies beside the tensors in the tests' checkpoints."""
-    return Companions(
-        tokenizer_dir=tokenizer_dir,
-        model_config_fields=FIELDS,
-        recipe=make_recipe().model_dump(mode="json", exclude_none=True),
-        vocabulary_digest="v" * 64,
-        parent=None,
-        world_size=1,
+    made = TrainingCheckpoint(
+        path=tokenizer_dir, model_config_fields=fields, vocabulary_digest="v" * 64
     )
+    recipe = make_recipe().model_dump(mode="json", exclude_none=True)
+    return Companions(made, tokenizer_dir, recipe)
 
 
 class Trials:
