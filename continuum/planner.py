@@ -166,14 +166,12 @@ class _Planner:
             *self._changed_inputs(it),
             *changes(of_values("pin", used), of_values("pin", pins), ("pin",)),
         )
-        again = self._made_again(it)
         if changed:
             return it.does(Action.RUN, *changed, archive=True)
-        return (
-            it.does(Action.CHECK, *again)
-            if again
-            else it.does(Action.REUSE, Reason(Cause.COMPLETE))
-        )
+        again = self._made_again(it)
+        if again:
+            return it.does(Action.CHECK, *again)
+        return it.does(Action.REUSE, Reason(Cause.COMPLETE))
 
     def _decide_begun(self, it: PlannedStage) -> PlannedStage:
         if not it.existing.saved_steps:

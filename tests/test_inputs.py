@@ -13,13 +13,12 @@ from continuum.artifacts import Artifact
 from continuum.changes import Change
 from continuum.errors import ContinuumError, IntegrityError
 from continuum.events import Event, Trained
-from continuum.executor import run_experiment
+from continuum.executor import RunResult, run_experiment
 from continuum.files import DigestCache, hash_tree
 from continuum.inputs import ProvedFiles
 from continuum.launchers.local import InProcessLauncher
 from continuum.plan import Plan
 from continuum.planner import make_plan
-from continuum.results import RunResult
 from continuum.runs import ExperimentFolder, StageRun
 from continuum.sources.token_chunks import read_chunk_folder
 from continuum.spec.experiment import load_experiment

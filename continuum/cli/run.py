@@ -18,11 +18,10 @@ from continuum.cli.arguments import Locked, Overrides, Rerun, Spec, UnsafeLocks,
 from continuum.cli.console import Columns, Result, Styled, Verbosity, verbosity
 from continuum.cli.progress import PlainProgress, Progress, SilentProgress
 from continuum.errors import UsageError
-from continuum.executor import StopRule, run_experiment
+from continuum.executor import RunResult, StopRule, run_experiment
 from continuum.launchers import Launcher
 from continuum.plan import NOTHING_MORE, Action, Plan, PlannedStage, Request
 from continuum.plan_document import AgreedPlan, read_document
-from continuum.results import RunResult
 
 STYLES = {"done": "green", "reused": "dim", "not reached": "yellow"}
 

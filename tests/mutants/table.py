@@ -36,8 +36,8 @@ MUTANTS = (
     Mutant(
         "the plan does not notice inputs with other bytes",
         "continuum/planner.py",
-        'return tuple(changes(used, of_inputs(it.inputs), ("digest",)))',
-        "return ()",
+        'return [*changes(used, now, ("digest",))]',
+        "return []",
         ("tests", "-k", "same_size_and_other_bytes or other_bytes_of_the_best"),
     ),
     Mutant(
@@ -193,8 +193,8 @@ MUTANTS = (
     Mutant(
         "a stage below one that runs again is reused unseen",
         "continuum/planner.py",
-        "return _Decision(Action.CHECK, again)",
-        "return _Decision(Action.REUSE, again)",
+        "return it.does(Action.CHECK, *again)",
+        "return it.does(Action.REUSE, *again)",
         ("tests/planning/test_reasons.py", "-k", "says_why"),
     ),
     Mutant(

@@ -8,13 +8,12 @@ from typing import Any, TypeVar
 
 from continuum.errors import PreflightError
 from continuum.events import Event, Outcome, Recovered, Started
-from continuum.executor import StopRule, run_experiment
+from continuum.executor import RunResult, StopRule, run_experiment
 from continuum.files import DigestCache
 from continuum.launchers.local import InProcessLauncher
 from continuum.plan import NOTHING_MORE, Plan, Request
 from continuum.plan_document import as_document
 from continuum.planner import make_plan
-from continuum.results import RunResult
 from continuum.runs import ExperimentFolder, StageRun
 from continuum.spec.experiment import load_experiment
 

@@ -13,13 +13,12 @@ from lightning import Fabric
 from continuum.architecture import architecture
 from continuum.artifacts import TokenizedDataset, TrainingCheckpoint
 from continuum.events import Event, Trained
-from continuum.executor import run_experiment
+from continuum.executor import RunResult, run_experiment
 from continuum.files import DigestCache
 from continuum.launchers.local import InProcessLauncher
 from continuum.plan import Plan
 from continuum.planner import make_plan
 from continuum.recipe import Recipe, Schedule
-from continuum.results import RunResult
 from continuum.runs import ExperimentFolder, StageRun
 from continuum.spec.experiment import load_experiment
 from continuum.text.bpe import train_bpe
