@@ -177,16 +177,15 @@ def find_wrong_sizes(folder: str, sizes: Iterable[tuple[str, int]]) -> dict[str,
     for name, size_bytes in sizes:
         try:
             status = os.stat(f"{folder}/{name}")  # noqa: PTH116
+            if not stat.S_ISREG(status.st_mode):
+                raise FileNotFoundError
         except (FileNotFoundError, NotADirectoryError):
             wrong[name] = f"{name} is missing"
-            continue
         except OSError as error:
             wrong[name] = f"{name} cannot be read: {error.strerror}"
-            continue
-        if not stat.S_ISREG(status.st_mode):
-            wrong[name] = f"{name} is missing"
-        elif status.st_size != size_bytes:
-            wrong[name] = f"{name} has {status.st_size} bytes, not {size_bytes}"
+        else:
+            if status.st_size != size_bytes:
+                wrong[name] = f"{name} has {status.st_size} bytes, not {size_bytes}"
     return wrong
 
 
@@ -252,19 +251,16 @@ def read_json_lines(path: Path, *, key: str) -> list[dict[str, Any]]:
     finished, _, _ = path.read_bytes().rpartition(b"\n")
     rows = []
     for number, line in enumerate(finished.split(b"\n"), start=1):
-        if line.strip():
-            rows.append(_parsed_line(line, f"{path}:{number}", key))
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError:
+            row = None
+        if not isinstance(row, dict) or key not in row:
+            raise IntegrityError(f"{path}:{number} is not a whole record: mend or remove that line")
+        rows.append(row)
     return rows
-
-
-def _parsed_line(line: bytes, where: str, key: str) -> dict[str, Any]:
-    try:
-        row = json.loads(line)
-    except ValueError:
-        row = None
-    if not isinstance(row, dict) or key not in row:
-        raise IntegrityError(f"{where} is not a whole record: mend or remove that line")
-    return row
 
 
 def remove_tree(path: Path) -> None:
