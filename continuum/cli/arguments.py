@@ -12,7 +12,7 @@ from continuum.files import DigestCache
 from continuum.plan import NOTHING_MORE, Plan, PlannedStage, Request
 from continuum.planner import make_plan
 from continuum.runs import ExperimentFolder
-from continuum.spec.diagnostics import SpecError, in_order, render
+from continuum.spec.diagnostics import in_order, render
 from continuum.spec.experiment import Experiment, Loaded, load
 from continuum.spelling import did_you_mean
 
@@ -72,7 +72,7 @@ class Opened:
         return make_plan(self.experiment, self.folder, digests, request)
 
     def refuse(self, plan: Plan, told: str, *, on_this_machine: bool = True) -> None:
-        """Exit when a plan has problems, telling each with its line: 3 for the spec's own, else 4.
+        """Exit 4 when a plan has problems, telling each with its line.
 
         Args:
             plan: Of this experiment.
@@ -92,8 +92,7 @@ class Opened:
             return
         shown = render(in_order(place(self.loaded, problems)))
         print(f"error: {told}\n{shown}", file=sys.stderr)
-        is_of_spec = any(problem.needs == "spec" for problem in problems)
-        raise typer.Exit(SpecError.exit_code if is_of_spec else PreflightError.exit_code)
+        raise typer.Exit(PreflightError.exit_code)
 
 
 def open_experiment(spec: Path, overrides: list[str] | None) -> Opened:
