@@ -159,7 +159,7 @@ def of_record(record: StageRecord, now: Identity) -> Snapshot:
             fingerprint is the same.
     """
     stage = stage_of(record)
-    found = {("version", record.kind): Entry(record.identity.get("version"))}
+    found = dict(of_values("version", {record.kind: record.identity.get("version")}))
     if stage is not None:
         found |= of_fields(_with_seeds(stage, record, now.stage))
     for used in record.inputs:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from continuum.existing import History
 from continuum.figures import format_bytes, format_flops, format_seconds
 from continuum.plan import Action, Plan, PlannedStage
 from continuum.runs import StageRun
@@ -45,9 +44,9 @@ def estimate_costs(plan: Plan) -> dict[str, Cost]:
     """The cost of every stage by its name."""
     if not plan.has_work:
         return {planned.name: Cost({}) for planned in plan}
-    history, speeds, costs = History(plan.folder), dict[str, tuple[float, str]](), dict[str, Cost]()
+    speeds, costs = dict[str, tuple[float, str]](), dict[str, Cost]()
     for planned in plan:
-        runs = history.runs_of(planned.run.stage_name)
+        runs = plan.history.runs_of(planned.run.stage_name)
         own = ((pace, run.name) for run in runs if (pace := _tokens_per_s(run)))
         parents = (speeds[ref.stage] for ref in planned.refs if ref.stage in speeds)
         # As fast as the stage's own runs, else as those of the models that it came from.

@@ -42,7 +42,7 @@ class Existing:
 
 
 def read_existing(
-    folder: ExperimentFolder,
+    history: "History",
     identities: Mapping[str, Identity],
     locked: Mapping[str, LockedStage],
     selecting: Mapping[str, Sequence[Ref[Any]]],
@@ -52,9 +52,9 @@ def read_existing(
     Args:
         selecting: The references that select a checkpoint, by the stage they select it of.
     """
-    history, found = History(folder), dict[str, Existing]()
+    found: dict[str, Existing] = {}
     fingerprints = {name: it.fingerprint for name, it in identities.items()}
-    for name, run in find_runs(folder, identities).items():
+    for name, run in find_runs(history.folder, identities).items():
         if run.is_begun or run.is_complete:
             refs = selecting.get(name, ())
             found[name] = _read_run(run, locked.get(name), refs, fingerprints)
@@ -76,7 +76,7 @@ def find_runs(folder: ExperimentFolder, identities: Mapping[str, Identity]) -> d
             found[name] = own[0] if own[0].is_begun else own[1]
     taken = {run.name for run in found.values()}
     lying: dict[str, list[StageRun]] = {}
-    for name in set(folder.run_names()) - taken:
+    for name in folder.run_names():
         lying.setdefault(name[-FINGERPRINT_LETTERS:], []).append(StageRun(folder.runs_dir / name))
     for name, it in identities.items():
         if name not in found:
@@ -126,7 +126,7 @@ class History:
     """The run folders by stage, read when first asked for."""
 
     def __init__(self, folder: ExperimentFolder) -> None:
-        self._folder = folder
+        self.folder = folder
 
     def latest(self, stage: str) -> StageRecord | None:
         """The record of the stage's newest run; None when it never ran."""
@@ -143,6 +143,6 @@ class History:
     @cached_property
     def _runs(self) -> dict[str, list[StageRun]]:
         runs: dict[str, list[StageRun]] = {}
-        for run in self._folder.runs():
+        for run in self.folder.runs():
             runs.setdefault(run.stage_name, []).append(run)
         return runs

@@ -10,7 +10,7 @@ from typing import Any
 
 from continuum.artifacts import Artifact
 from continuum.changes import Change
-from continuum.existing import Existing
+from continuum.existing import Existing, History
 from continuum.identity import Identity
 from continuum.lock import Lock
 from continuum.problems import Problem
@@ -186,6 +186,8 @@ class Plan:
     experiment: Experiment
     folder: ExperimentFolder
     stages: Mapping[str, PlannedStage]
+    history: History
+    """All runs of the folder."""
     request: Request = NOTHING_MORE
     lock: Lock | None = None
     """As it was read, under today's names; None when there is none."""

@@ -21,7 +21,7 @@ from continuum.changes import (
     stage_of,
 )
 from continuum.errors import UsageError
-from continuum.existing import read_existing
+from continuum.existing import History, read_existing
 from continuum.files import DigestCache
 from continuum.identity import Identity, identify_stages, same_data_problems
 from continuum.lock import read_lock
@@ -56,7 +56,7 @@ def make_plan(
     planner = _Planner(experiment, folder, digests, request)
     for name in planner.identities:
         planner.add(name)
-    return Plan(experiment, folder, planner.planned, request, planner.lock)
+    return Plan(experiment, folder, planner.planned, planner.history, request, planner.lock)
 
 
 class _Planner:
@@ -68,12 +68,13 @@ class _Planner:
         request: Request,
     ) -> None:
         self.planned: dict[str, PlannedStage] = {}
+        self.history = History(folder)
         self.identities = identify_stages(experiment, folder.path, digests.sha256)
         lock, known = read_lock(folder.pins_path), self.identities.items()
         self.lock = lock and lock.renamed({name: it.known_by for name, it in known})
         self._selecting = selecting(ref for _, it in known for ref in it.refs)
         locked = self.lock.stages if self.lock is not None else {}
-        self._existing = read_existing(folder, self.identities, locked, self._selecting)
+        self._existing = read_existing(self.history, self.identities, locked, self._selecting)
         self._fingerprints = {name: it.fingerprint for name, it in known}
         self._folder, self._request, self._disk = folder, request, DiskBudget()
 
