@@ -12,7 +12,7 @@ import tempfile
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 TIMEOUT_S = 10.0
 OUTSIDE = "not a git repository (or any"
@@ -38,21 +38,6 @@ class Checkout:
         """What a command prints; raises GitError."""
         return run_git(self.root, *arguments)
 
-    def commit(self) -> str:
-        """The commit that is checked out.
-
-        Raises:
-            GitError: there is none yet, or Git cannot read it.
-        """
-        try:
-            return self.git("rev-parse", "--verify", "--quiet", "HEAD^{commit}").decode().strip()
-        except GitError as error:
-            raise GitError(f"{error} (HEAD names no commit)") from None
-
-    def is_dirty(self) -> bool:
-        """Whether tracked files differ from the commit; raises GitError."""
-        return bool(self.git("status", "--porcelain=v1", "-z", "--untracked-files=no"))
-
 
 def checkout_of(folder: Path) -> Checkout:
     """The work tree that holds a folder.
@@ -71,6 +56,35 @@ def checkout_of(folder: Path) -> Checkout:
             raise NoRepositoryError(str(error)) from None
         raise
     return Checkout(Path(os.fsdecode(root.removesuffix(b"\n"))))
+
+
+def commit_state(folder: Path) -> dict[str, Any]:
+    """The commit that is checked out around a folder, and whether tracked files differ from it.
+
+    What Git cannot say is null, and `unknown` has the reasons.
+
+    Raises:
+        NoRepositoryError: the folder is in none.
+    """
+    found: dict[str, Any] = {"commit": None, "is_dirty": None}
+    reasons = []
+    try:
+        checkout = checkout_of(folder)
+    except NoRepositoryError:
+        raise
+    except GitError as error:
+        return {**found, "unknown": str(error)}
+    try:
+        head = checkout.git("rev-parse", "--verify", "--quiet", "HEAD^{commit}")
+        found["commit"] = head.decode().strip()
+    except GitError as error:
+        reasons.append(f"{error} (HEAD names no commit)")
+    try:
+        changed = checkout.git("status", "--porcelain=v1", "-z", "--untracked-files=no")
+        found["is_dirty"] = bool(changed)
+    except GitError as error:
+        reasons.append(str(error))
+    return {**found, "unknown": "; ".join(reasons)} if reasons else found
 
 
 def run_git(folder: Path, *arguments: str, timeout_s: float = TIMEOUT_S) -> bytes:

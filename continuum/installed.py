@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 from urllib.request import url2pathname
 
-from continuum.git import GitError, NoRepositoryError, checkout_of
+from continuum.git import NoRepositoryError, commit_state
 
 SOURCE_DIR = Path(__file__).parent
 
@@ -88,9 +88,6 @@ def _public(url: str) -> dict[str, str]:
 
 def _commit_of(folder: Path) -> dict[str, Any]:
     try:
-        checkout = checkout_of(folder)
-        return {"commit": checkout.commit(), "is_dirty": checkout.is_dirty()}
+        return commit_state(folder)
     except NoRepositoryError:
         return {"commit": None, "is_dirty": None, "unknown": "its folder is in no Git repository"}
-    except GitError as error:
-        return {"commit": None, "is_dirty": None, "unknown": str(error)}

@@ -15,7 +15,7 @@ from typing import Any
 from continuum.code_origins import PACKAGES
 from continuum.file_names import spelled
 from continuum.files import write_bytes
-from continuum.git import GitError, NoRepositoryError, checkout_of, run_git_long
+from continuum.git import GitError, NoRepositoryError, checkout_of, commit_state, run_git_long
 from continuum.installed import installed_version, installed_versions, own_origin
 from continuum.lint.secrets import redacted
 from continuum.processors import num_processors
@@ -66,20 +66,9 @@ def describe_git(folder: Path, files: Sequence[Path] = ()) -> dict[str, Any] | N
     What Git cannot say is null, and `unknown` has the reasons.
     """
     try:
-        checkout = checkout_of(folder)
+        found = commit_state(folder)
     except NoRepositoryError:
         return None
-    except GitError as error:
-        return {"commit": None, "is_dirty": None, "unknown": str(error)}
-    found: dict[str, Any] = {"commit": None, "is_dirty": None}
-    reasons = []
-    for name, ask in (("commit", checkout.commit), ("is_dirty", checkout.is_dirty)):
-        try:
-            found[name] = ask()
-        except GitError as error:
-            reasons.append(str(error))
-    if reasons:
-        found["unknown"] = "; ".join(reasons)
     if files:
         names = (spelled(os.path.relpath(path.resolve(), folder.resolve())) for path in files)
         found["files"] = {name: _file_state(path) for name, path in zip(names, files, strict=True)}
