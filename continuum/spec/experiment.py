@@ -16,7 +16,7 @@ from continuum.problems import Problem
 from continuum.records import with_sequences
 from continuum.seeds import Seeds
 from continuum.spec.compose import Composition, blame_variables, compose, merge
-from continuum.spec.diagnostics import Diagnostic, SpecError, in_order
+from continuum.spec.diagnostics import Diagnostic, Place, SpecError, in_order
 from continuum.spec.foreign import same_names
 from continuum.spec.known import KeyPath, suggest
 from continuum.spec.references import (
@@ -115,16 +115,15 @@ class Loaded:
 
     def place(self, problems: Iterable[Problem]) -> list[Diagnostic]:
         """Problems of the sound part at their places, but those that hang on a field in error."""
-        tree = self.tree
-        assert tree is not None
-        return [
-            place_of(tree, it)
-            for it in problems
-            if not (
-                it.path[:1] == ("stages",)
-                and is_about(it.path[2:], it.message, self.assumed.get(str(it.path[1]), ()))
-            )
-        ]
+        assert self.tree is not None
+        wrong = {(one.place, one.path) for one in self.problems}
+        placed = (place_of(self.tree, it) for it in problems if not self._is_assumed(it))
+        return [one for one in placed if (one.place, one.path) not in wrong]
+
+    def _is_assumed(self, problem: Problem) -> bool:
+        head, name, *below = (*problem.path, "", "")
+        assumed = self.assumed.get(str(name), ()) if head == "stages" else ()
+        return is_about(tuple(below[:-2]), problem.message, assumed)
 
     def document(self) -> Document:
         """The experiment with its document.
@@ -171,6 +170,28 @@ def load(path: Path, overrides: Sequence[str] = (), *, is_earlier: bool = False)
         return _Loading(composition, path, is_earlier=is_earlier).load()
     except SpecError as error:
         return Loaded(None, None, in_order(error.diagnostics, str(path)))
+
+
+PHASES = "03124"
+"""First digits of codes as they are looked for: syntax, variables, fields, references, rules."""
+
+
+def without_echoes(found: Iterable[Diagnostic]) -> list[Diagnostic]:
+    """Leave out what is only said because the same value is wrong already."""
+    first: dict[tuple[Place, str], int] = {}
+    listed = [(one, PHASES.find(one.code[1])) for one in found]
+    for one, phase in listed:
+        for key in ((one.place, one.path), *(() if one.path else ((one.place, "*"),))):
+            first[key] = min(phase, first.get(key, phase))
+    return [
+        one
+        for one, phase in listed
+        if one.place.is_override
+        or (
+            phase <= first[one.place, one.path]
+            and not (one.path and first.get((one.place, "*"), phase + 1) <= phase)
+        )
+    ]
 
 
 class _Loading:
@@ -220,7 +241,7 @@ class _Loading:
             self._tree,
             told,
             self._composition,
-            {name: it.assumed for name, it in self._checked.items() if it.assumed},
+            {name: it.wrong for name, it in self._checked.items() if it.wrong},
         )
 
     def _check_stages(self) -> None:
@@ -348,11 +369,10 @@ class _Loading:
         """The stage by its own rules, without the fields that break them; None if it cannot be."""
         checked = self._checked[name]
         cls, part, assumed = type(checked.spec), checked.part, checked.assumed
-        wrong = [
-            it for it in checked.spec.problems(stages) if not is_about(it.path, it.message, assumed)
-        ]
+        wrong = list(checked.spec.problems(stages))
         for it in wrong:
-            self._validator.add(self._tree, it.below("stages", name))
+            if not is_about(it.path, it.message, checked.wrong):
+                self._validator.add(self._tree, it.below("stages", name))
             part, taken = without(cls, part, it.path, assumed)
             assumed |= taken
         if wrong:
@@ -364,12 +384,8 @@ class _Loading:
         return stage
 
     def _told(self) -> tuple[Diagnostic, ...]:
-        mild = self._composition.mild
-        wrong = {one.place for one in mild if not one.place.is_override}
-        # Some is only said because the same value is wrong already.
-        found = [one for one in self._validator.found if one.place not in wrong]
-        blamed = (blame_variables(one, self._composition) for one in found)
-        return in_order([*mild, *blamed], str(self._path))
+        blamed = (blame_variables(one, self._composition) for one in self._validator.found)
+        return in_order(without_echoes([*self._composition.mild, *blamed]), str(self._path))
 
     def _add(self, code: str, path: KeyPath, message: str, suggestion: str | None = None) -> None:
         self._validator.add(self._tree, Problem(path, message, suggestion, code))

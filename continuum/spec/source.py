@@ -28,6 +28,8 @@ from continuum.spec.syntax import (
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 MAX_DEPTH = 64
 """Levels after aliases are followed: what walks the tree may then recurse."""
+_MERGE = "\0<<"
+"""The key of what is merged, once that is told."""
 MAX_UNQUOTED = 20
 """Variables without quotes between brackets: so many are read as they are meant."""
 MAX_NODES = 70_000
@@ -225,6 +227,10 @@ class _Builder:
             self._take_start(event)
         elif isinstance(event, (yaml.MappingEndEvent, yaml.SequenceEndEvent)):
             done = self._stack.pop()
+            if isinstance(done.value, dict) and (merged := done.value.pop(_MERGE, None)):
+                above = merged.place.line < (merged.key_place or merged.place).line  # an alias
+                below = merged.value if above and isinstance(merged.value, dict) else {}
+                done.value = {**below, **done.value}
             node = Node(done.value, done.place, done.key_place)
             self._add(node, done.anchor, done.size, done.height)
 
@@ -260,9 +266,10 @@ class _Builder:
             self._fault("E003", message, event, is_mild=True)
         elif event.implicit[0] and key == "<<":
             message = "merge keys (<<) are YAML 1.1; use `extends`, or write the fields out"
-            self._fault("E006", message, event)
+            self._fault("E006", message, event, is_mild=True)
+            key = _MERGE
         elif event.tag not in (None, "!"):
-            self._fault("E006", tag_message(event.tag), event)
+            self._fault("E006", tag_message(event.tag), event, is_mild=True)
         elif not key:
             self._fault("E009", "the key before this `:` is empty", event)
         elif key.startswith("-"):
@@ -297,7 +304,7 @@ class _Builder:
             place = self._place(event)
             raise _fault("E007", f"nested deeper than {MAX_DEPTH} levels", place)
         if event.tag not in (None, "!"):
-            self._fault("E006", tag_message(event.tag), event)
+            self._fault("E006", tag_message(event.tag), event, is_mild=True)
         value: Any = {} if isinstance(event, yaml.MappingStartEvent) else []
         self._stack.append(_Open(value, self._place(event), event.anchor, self._key_place()))
 

@@ -104,6 +104,13 @@ class Checked:
     """With what is wrong taken out besides: what `spec` was read from."""
     assumed: frozenset[KeyPath] = frozenset()
     """Fields that could not be read: `spec` has other values in their place."""
+    unknown: frozenset[KeyPath] = frozenset()
+    """Keys that `spec` is without."""
+
+    @property
+    def wrong(self) -> frozenset[KeyPath]:
+        """What other errors may come from."""
+        return self.assumed | self.unknown
 
     def with_reference(self, path: KeyPath, meant: str, *, is_key: bool) -> "Checked":
         """The value with another reference, a value or the key of a mixture."""
@@ -150,8 +157,8 @@ def place_of(tree: Node, problem: Problem, where: KeyPath = ()) -> Diagnostic:
 def is_about(path: KeyPath, message: str, fields: Collection[KeyPath]) -> bool:
     """Whether a problem may only be there because of what these fields are."""
     names = {str(one[-1]) for one in fields}
-    is_below = any(path[: len(one)] == one for one in fields)
-    return is_below or bool(names & set(re.findall(r"\w+", message)))
+    is_near = any(path[: len(one)] == one or (path and one[: len(path)] == path) for one in fields)
+    return is_near or bool(names & set(re.findall(r"\w+", message)))
 
 
 @dataclass
@@ -203,13 +210,14 @@ class Validator:
                 self._keep(it.diagnostic)
                 node = _repaired(node, it)
             spec, node, now = self._validate(cls, node, where, meant)
-        part, assumed = node, frozenset[KeyPath]()
+        part, assumed, unknown = node, frozenset[KeyPath](), frozenset[KeyPath]()
         while now:
             for it in now:
                 is_meant = it.diagnostic.code == "E102" and it.path in meant
-                if not (is_meant or is_about(it.path, it.diagnostic.message, assumed)):
+                if not (is_meant or is_about(it.path, it.diagnostic.message, assumed | unknown)):
                     self._keep(it.diagnostic)
             before = part
+            unknown |= {it.path for it in now if it.diagnostic.code == "E101"}
             part, now = _without_unknown(part, now)
             for it in now:
                 part, taken = without(cls, part, it.path, assumed)
@@ -217,7 +225,7 @@ class Validator:
             if part == before:
                 break
             spec, part, now = self._validate(cls, part, where, meant)
-        return Checked(spec, node, part, assumed)
+        return Checked(spec, node, part, assumed, unknown)
 
     def _validate(
         self, cls: type[Spec], node: Node, where: KeyPath, meant: set[KeyPath]

@@ -21,7 +21,8 @@ CLEAN = SPECS / "W002-steps.right.yaml"
 @pytest.fixture
 def wrong(tmp_path: Path) -> Path:
     """A spec with one mistake, on line 14."""
-    return write(tmp_path / "specs" / "wrong.yaml", TRAINING.replace("lr: 1e-3", "lr: fast"))
+    text = TRAINING.replace("lr: 1e-3", "lr: fast") + "    evaluate: null\n"
+    return write(tmp_path / "specs" / "wrong.yaml", text)
 
 
 def test_a_clean_spec_is_one_line(cli: Cli) -> None:
