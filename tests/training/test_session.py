@@ -340,11 +340,12 @@ def test_damaged_weights_of_a_parent_are_told_with_what_to_do(trials: Trials) ->
 
 def test_a_resume_is_refused_a_metric_that_nobody_evaluates(trials: Trials) -> None:
     runtime = {"micro_batch_size": 4, "checkpoint": {"keep_best": "val_loss/typo"}}
-    with pytest.raises(SpecError) as caught:
-        trials.run(only=RESUME, longer__runtime=runtime)
-    (told,) = caught.value.diagnostics
-    assert told.message == "there is no metric 'val_loss/typo'; known: val_loss, loss"
-    assert told.path == "stages.longer.runtime.checkpoint.keep_best"
+    trials.write(only=RESUME, longer__runtime=runtime)
+    (problem,) = trials.plan().problems
+    assert problem.message == "there is no metric 'val_loss/typo'; known: val_loss, loss"
+    assert problem.path == ("stages", "longer", "runtime", "checkpoint", "keep_best")
+    with pytest.raises(PreflightError, match="val_loss/typo"):
+        trials.carry_out()
 
 
 def test_what_is_kept_is_saved_where_the_clock_alone_says_when(trials: Trials) -> None:
