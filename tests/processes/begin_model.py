@@ -54,7 +54,7 @@ def main(name: str, precision: str, weights: Path | None) -> None:
     taken = peak_bytes() - before
     gathered = state.whole_tensors() if is_sharded(state.model) else state.snapshot()
     told = {"rank": fabric.global_rank, "taken_bytes": taken, "digest": digest(gathered["model"])}
-    print(json.dumps(told), flush=True)
+    print(json.dumps(told) + "\n", end="", flush=True)
     leave_group(together=True)
 
 

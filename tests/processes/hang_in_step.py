@@ -33,9 +33,13 @@ def main(timeout: str) -> None:
                 fabric.backward(state.model(torch.randint(0, 9, (2, 8))).square().mean())
                 state.step += 1
     except StageFailedError as error:
-        print(json.dumps({"rank": fabric.global_rank, "told": str(error)}), flush=True)
+        print(
+            json.dumps({"rank": fabric.global_rank, "told": str(error)}) + "\n", end="", flush=True
+        )
     except RuntimeError as error:
-        print(json.dumps({"rank": fabric.global_rank, "lost": str(error)}), flush=True)
+        print(
+            json.dumps({"rank": fabric.global_rank, "lost": str(error)}) + "\n", end="", flush=True
+        )
 
     os._exit(0)  # the broken group would abort the interpreter
 

@@ -64,7 +64,7 @@ def main(folder: Path, tokenizer_dir: Path, name: str) -> None:
             "stalled_s": stalled_s, "written_s": written_s,
             "is_published_at_once": is_published, "is_same": is_same,
         }  # fmt: skip
-        print(json.dumps(told), flush=True)
+        print(json.dumps(told) + "\n", end="", flush=True)
     leave_group(together=True)
 
 

@@ -133,7 +133,7 @@ def main(
         "parameters": len(list(core.parameters())),
         **seen,
     }
-    print(json.dumps(told), flush=True)
+    print(json.dumps(told) + "\n", end="", flush=True)
     leave_group(together=True)
 
 

@@ -44,7 +44,7 @@ def main(folder: Path, tokenizer_dir: Path) -> None:
     saver.wait_together()
     fabric.barrier()
     saved = [checkpoint.step for checkpoint in run.checkpoints()]
-    print(json.dumps({"rank": fabric.global_rank, "saved": saved}), flush=True)
+    print(json.dumps({"rank": fabric.global_rank, "saved": saved}) + "\n", end="", flush=True)
     leave_group(together=True)
 
 

@@ -52,7 +52,7 @@ def main(name: str, strategy: str) -> None:
         "is_as_before": digest(snapshot["model"]) == was
         and all(bool(t.any()) for t in tensors_in(snapshot["optimizer"])),
     }
-    print(json.dumps(told), flush=True)
+    print(json.dumps(told) + "\n", end="", flush=True)
     leave_group(together=True)
 
 
