@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from continuum.artifacts import TrainingCheckpoint
 from continuum.cli.arguments import Opened, Overrides, Spec, open_experiment
 from continuum.cli.console import Columns, Result, results, wants_json
 from continuum.errors import UsageError
@@ -41,7 +42,7 @@ class StageStatus:
     state: str
     progress: str
     metrics: dict[str, float]
-    """The newest value of every column of `metrics.jsonl`."""
+    """Of a complete stage, those of its artifact; else the newest of each in `metrics.jsonl`."""
     attempts: int
     run: str | None
     """The name of its folder below `runs/`; None before it has begun."""
@@ -84,15 +85,21 @@ def _status_of(opened: Opened) -> Status:
     is_running = opened.folder.is_locked()
     stages = []
     for planned in opened.plan():
-        run = planned.run
-        rows = _last_rows(run)
+        run, metrics, progress = planned.run, dict[str, float](), ""
+        if planned.action is Action.REUSE:  # its rows, perhaps millions, are not read
+            artifact = run.artifact()
+            progress = artifact.summary()
+            if isinstance(artifact, TrainingCheckpoint):
+                metrics = dict(artifact.metrics)
+        elif metrics := _last_rows(run):
+            progress = _progress(planned, metrics)
         stages.append(
             StageStatus(
                 planned.name,
                 planned.stage.kind,
                 _state(planned, is_running),
-                _progress(planned, rows),
-                rows,
+                progress,
+                metrics,
                 run.num_attempts,
                 run.name if run.is_begun else None,
             )
@@ -117,11 +124,6 @@ def _state(planned: PlannedStage, is_running: bool) -> str:
 
 
 def _progress(planned: PlannedStage, rows: dict[str, float]) -> str:
-    run = planned.run
-    if run.is_complete and planned.action is Action.REUSE:
-        return run.artifact().summary()
-    if not rows:
-        return ""
     total = planned.forecast.num_steps
     step = rows["step"]
     of = f"/{total:,}" if total else ""

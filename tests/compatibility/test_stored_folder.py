@@ -66,6 +66,16 @@ def test_the_folder_verifies_and_shows_its_lineage(stored: Path, cli: Cli) -> No
     assert (stored / "lineage.json").read_text(encoding="utf-8") == then
 
 
+def test_a_status_has_the_metrics_of_artifacts_and_of_rows(stored: Path, cli: Cli) -> None:
+    lock = yaml.safe_load((stored / "continuum.lock").read_text(encoding="utf-8"))
+    document = json.loads(cli("status", stored, "--json").stdout)
+    metrics = {stage["name"]: stage["metrics"] for stage in document["stages"]}
+    locked = lock["stages"]["retrain"]["metrics"]
+    assert metrics["retrain"] == pytest.approx(locked, abs=1e-5)
+    assert metrics["interrupted"]["step"] > 100
+    assert metrics["book"] == {}
+
+
 def test_the_saved_plan_is_carried_out(stored: Path, cli: Cli) -> None:
     reused = sorted((stored / "runs").glob("*/artifact.json"))
     before = [path.read_bytes() for path in reused]
