@@ -26,8 +26,8 @@ from continuum.errors import (
 from continuum.events import Event, Outcome, Started, Stopping, Warned
 from continuum.files import DigestCache
 from continuum.launchers import Launcher
+from continuum.leaks import LeakFinder
 from continuum.lineage.reading import write_lineage
-from continuum.lint.leaks import LeakFinder
 from continuum.locking import check_locked, check_reproduced, update_lock
 from continuum.plan import NOTHING_MORE, Action, Plan, PlannedStage, Request
 from continuum.planner import make_plan
@@ -167,7 +167,7 @@ def _write_what_was_made(result: RunResult) -> None:
     """Write `lineage.json` and `continuum.lock`."""
     plan = result.plan
     try:
-        write_lineage(plan.folder, plan)
+        write_lineage(plan.folder, plan.experiment.name, plan)
         if not plan.request.overrides and not plan.request.locked:
             # The lock belongs to the spec as it is committed, not to a trial of other values.
             update_lock(plan, result.settled)

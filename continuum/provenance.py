@@ -17,8 +17,8 @@ from continuum.file_names import spelled
 from continuum.files import write_bytes
 from continuum.git import GitError, NoRepositoryError, checkout_of, commit_state, run_git_long
 from continuum.installed import installed_version, installed_versions, own_origin
-from continuum.lint.secrets import redacted
 from continuum.processors import num_processors
+from continuum.redaction import redacted
 from continuum.runs import ExperimentFolder
 
 MAX_PATCH_BYTES = 1_000_000

@@ -21,9 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from continuum import files, flock
-from continuum.artifacts import Artifact, Checkpoint, TrainingCheckpoint, best_of, best_step
+from continuum.artifacts import Artifact, TrainingCheckpoint
 from continuum.errors import FolderInUseError, IntegrityError, PreflightError
-from continuum.fields import Ref
 from continuum.figures import short_digest
 from continuum.fingerprint import fingerprint_of_json
 from continuum.placing import put_back_replaced
@@ -238,35 +237,6 @@ class StageRun:
         found: list[Artifact] = [*self.checkpoints()]
         made = [self.artifact()] if self.is_complete else []
         return found + [it for it in made if it.digest not in {known.digest for known in found}]
-
-    def select(self, ref: Ref[Any]) -> Artifact | None:
-        """What a reference means of a finished run: its result, or the checkpoint it selects.
-
-        None when the selected step is not there, or no evaluation gave a finite number.
-
-        Raises:
-            IntegrityError: `artifact.json`, or a line of metrics.jsonl, cannot be read.
-        """
-        made = self.artifact()
-        if not isinstance(made, Checkpoint) or (ref.step is None and ref.metric is None):
-            return made
-        step = self.selected_step(ref)
-        return next((c for c in self.checkpoints() if c.step == step), None)
-
-    def selected_step(self, ref: Ref[Any]) -> int | None:
-        """The step a reference selects of a finished run: as it says, or the best by its metric.
-
-        A run that did not record its best, since nobody had asked for it, has evaluated all the
-        same.
-        """
-        made = self.artifact()
-        if ref.metric is None or not isinstance(made, TrainingCheckpoint):
-            return ref.step
-        recorded = best_step(made.metrics, ref.metric)
-        if recorded is not None:
-            return recorded
-        best = best_of(self.metrics(), ref.metric)
-        return None if best is None else best[1]
 
     def changed_records(self, *, read: bool = False) -> list[tuple[str, str]]:
         """What in the records of a finished run is not as it was at its end: which, and how.

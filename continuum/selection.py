@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from continuum.artifacts import Artifact, TrainingCheckpoint
+from continuum.artifacts import Artifact, Checkpoint, TrainingCheckpoint, best_of, best_step
 from continuum.fields import Ref, Spec
 from continuum.problems import Problem
 from continuum.recipe import (
@@ -68,8 +68,38 @@ def select(
         run: Of the selected stage, as its record is; see `as_recorded`.
     """
     recorded = as_recorded(ref, record, fingerprints)
-    chosen = run.select(recorded)
+    chosen = select_from(run, recorded)
     return why_gone(recorded, made, run) if chosen is None else chosen
+
+
+def select_from(run: StageRun, ref: Ref[Any]) -> Artifact | None:
+    """What a reference means of a finished run: its result, or the checkpoint it selects.
+
+    None when the selected step is not there, or no evaluation gave a finite number.
+
+    Raises:
+        IntegrityError: `artifact.json`, or a line of metrics.jsonl, cannot be read.
+    """
+    made = run.artifact()
+    if not isinstance(made, Checkpoint) or (ref.step is None and ref.metric is None):
+        return made
+    step = selected_step(run, ref)
+    return next((c for c in run.checkpoints() if c.step == step), None)
+
+
+def selected_step(run: StageRun, ref: Ref[Any]) -> int | None:
+    """The step a reference selects of a finished run: as it says, or the best by its metric.
+
+    A run that did not record its best, since nobody had asked for it, has evaluated all the same.
+    """
+    made = run.artifact()
+    if ref.metric is None or not isinstance(made, TrainingCheckpoint):
+        return ref.step
+    recorded = best_step(made.metrics, ref.metric)
+    if recorded is not None:
+        return recorded
+    best = best_of(run.metrics(), ref.metric)
+    return None if best is None else best[1]
 
 
 def best_problems_of(
@@ -100,7 +130,7 @@ def best_problems_of(
 
 def why_gone(ref: Ref[Any], artifact: Artifact, run: StageRun) -> str:
     """Why a finished stage does not have the selected checkpoint."""
-    step, remedy = run.selected_step(ref), ""
+    step, remedy = selected_step(run, ref), ""
     if ref.metric is not None and isinstance(artifact, TrainingCheckpoint):
         if step is None:
             return (

@@ -26,6 +26,7 @@ from continuum.files import sha256_file
 from continuum.inputs import InputsProof
 from continuum.records import InputRecord, StageRecord
 from continuum.runs import StageRun
+from continuum.selection import select_from
 from continuum.stage import Stage, StageContext
 from continuum.stages import distribution_of, rebuild_stage, stage_kinds
 from continuum.stopping import StopRequest, heed_signals, leaving_at_once
@@ -234,7 +235,7 @@ def _find_input(run: StageRun, item: InputRecord, ref: Any) -> Artifact:
     source = StageRun(run.path.parent / item.run)
     if ref is not None and ref.metric is not None:
         ref = Ref(f"{ref.stage}@step-{item.step}")  # The best was found when the plan was made.
-    selected = source.select(ref) if ref is not None else source.artifact()
+    selected = select_from(source, ref) if ref is not None else source.artifact()
     if selected is None:
         raise IntegrityError(f"{item.ref}: the selected checkpoint is gone from {source.path}")
     is_resealed = item.seal is not None and source.artifact().seal != item.seal

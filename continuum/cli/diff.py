@@ -12,6 +12,7 @@ from continuum.diff.compare import SCHEMA, SUMMED, Diff, StageDiff, compare
 from continuum.diff.markdown import WORDS, as_markdown, lock_words, summary
 from continuum.diff.sides import open_side
 from continuum.errors import UsageError
+from continuum.lint import diagnose
 from continuum.spec.diagnostics import headline
 
 DIFFERENCES = 10
@@ -50,7 +51,7 @@ def diff(
     """Compare two experiments: fields, stages that run again, cost, pins and metrics."""
     if wants_json() and as_md:
         raise UsageError("--json and --md print different things; choose one")
-    with open_side(before) as first, open_side(after) as second:
+    with open_side(before, diagnose) as first, open_side(after, diagnose) as second:
         found = compare(first, second)
     return Compared(found, as_md, detailed_exitcode)
 

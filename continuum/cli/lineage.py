@@ -36,7 +36,8 @@ def lineage(
     plan = opened.plan()
     # Only a checkpoint or a digest may be one of an earlier spec: then every run has to be read.
     is_of_now = node is None or node in plan.stages
-    graph = build_ancestry(plan) if is_of_now else build_graph(opened.folder, plan)
+    name, stages = plan.experiment.name, tuple(plan)
+    graph = build_ancestry(name, stages) if is_of_now else build_graph(opened.folder, name, stages)
     for damaged in (n for n in graph.nodes if "damage" in n.facts):
         typer.echo(f"warning: {damaged.path} is left out: {damaged.facts['damage']}", err=True)
     return Ancestry(graph, tuple(_wanted(graph, node)))

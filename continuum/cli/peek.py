@@ -12,7 +12,7 @@ from continuum.artifacts import Corpus, TokenizedDataset
 from continuum.cli.arguments import Overrides, Spec, open_experiment, stage_of
 from continuum.cli.console import Result
 from continuum.errors import UsageError
-from continuum.lint.leaks import corpus_items
+from continuum.leaks import corpus_items
 from continuum.plan import Plan, PlannedStage
 
 if TYPE_CHECKING:

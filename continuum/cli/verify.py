@@ -11,6 +11,7 @@ from continuum.cli.console import Result, Styled
 from continuum.errors import IntegrityError
 from continuum.figures import format_bytes
 from continuum.lineage.verify import Verified, verify_folder
+from continuum.lock import read_lock
 
 MAX_NAMES = 3
 """Runs that are named in one line; the JSON document names all."""
@@ -23,7 +24,10 @@ def verify(
     ] = False,
 ) -> "Verification":
     """Verify the checksums of all run files; exit 8 when any differs."""
-    return Verification(verify_folder(open_folder(spec), fast=fast), fast)
+    folder = open_folder(spec)
+    lock = read_lock(folder.pins_path)
+    locked = lock.stages.values() if lock is not None else ()
+    return Verification(verify_folder(folder, locked, fast=fast), fast)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import os
 import tarfile
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,17 +12,19 @@ from typing import Any
 from continuum.errors import UsageError
 from continuum.files import DigestCache
 from continuum.git import GitError, run_git
-from continuum.lint import diagnose
 from continuum.plan import Plan
 from continuum.planner import make_plan
 from continuum.runs import ExperimentFolder
 from continuum.spec.diagnostics import Diagnostic, SpecError, renamed
-from continuum.spec.experiment import load
+from continuum.spec.experiment import Loaded, load
 
 GIT_TIMEOUT_S = 60.0
 SPEC_NAME = "experiment.yaml"
 SAFELY: dict[str, Any] = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
 """Pythons before 3.11.4 know no filters; what is unpacked is the user's own Git."""
+
+
+Diagnose = Callable[[Loaded, Plan], tuple[Diagnostic, ...]]
 
 
 @dataclass(frozen=True)
@@ -37,12 +39,13 @@ class Side:
 
 
 @contextmanager
-def open_side(text: str) -> Iterator[Side]:
+def open_side(text: str, diagnose: Diagnose) -> Iterator[Side]:
     """Load what a command line names.
 
     Args:
         text: A spec, a folder that holds one, or `REV:PATH` with either as Git has it; PATH is
             relative to the repository's root, or to the working directory with a leading `./`.
+        diagnose: Finds what is wrong with a plan or unwise in it.
 
     Raises:
         UsageError: there is no such file or revision.
@@ -50,20 +53,20 @@ def open_side(text: str) -> Iterator[Side]:
     """
     revision, colon, path = text.partition(":")
     if Path(text).exists() or not colon or not revision:
-        yield _side(text, Path(text))
+        yield _side(text, Path(text), diagnose)
         return
     with tempfile.TemporaryDirectory(prefix="continuum-") as folder:
         tree = Path(folder).resolve() / "tree"
         inside = _extract(revision, path, tree)
         try:
-            side = _side(text, inside, is_earlier=True)
+            side = _side(text, inside, diagnose, is_earlier=True)
         except SpecError as error:
             # The reader knows the file by its revision, not by where it was put for a moment.
             raise error.renamed(f"{tree}/", f"{revision}:") from None
         yield replace(side, found=tuple(renamed(side.found, f"{tree}/", f"{revision}:")))
 
 
-def _side(label: str, path: Path, *, is_earlier: bool = False) -> Side:
+def _side(label: str, path: Path, diagnose: Diagnose, *, is_earlier: bool = False) -> Side:
     spec = path / SPEC_NAME if path.is_dir() else path
     if not spec.is_file():
         raise UsageError(

@@ -1,11 +1,11 @@
 """Draw the ancestry graph from the records of an experiment folder: it is never edited."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from continuum.artifacts import (
     Artifact,
@@ -19,7 +19,6 @@ from continuum.artifacts import (
 from continuum.errors import IntegrityError
 from continuum.files import write_json
 from continuum.lineage.graph import Edge, Graph, Node
-from continuum.plan import Plan, PlannedStage
 from continuum.records import InputRecord, StageRecord
 from continuum.runs import ExperimentFolder, StageRun
 
@@ -28,9 +27,21 @@ FACTS = ("step", "tokens_seen", "metrics", "world_size", "repo", "commit", "num_
 """Fields of artifacts that are told as they are, where an artifact has them."""
 
 
-def write_lineage(folder: ExperimentFolder, plan: Plan) -> None:
-    """Write `lineage.json` if the graph has changed."""
-    document = {"schema": SCHEMA, **build_graph(folder, plan).model_dump(mode="json")}
+class CurrentStage(Protocol):
+    """A stage as the experiment has it now."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def run(self) -> StageRun: ...
+    @property
+    def best_metrics(self) -> tuple[str, ...]:
+        """The metrics by which other stages select the best of its checkpoints."""
+
+
+def write_lineage(folder: ExperimentFolder, name: str, stages: Iterable[CurrentStage]) -> None:
+    """Write `lineage.json` if the graph has changed; see `build_graph`."""
+    document = {"schema": SCHEMA, **build_graph(folder, name, stages).model_dump(mode="json")}
     if _read(folder.lineage_path) != document:
         write_json(folder.lineage_path, document)
 
@@ -42,14 +53,19 @@ def _read(path: Path) -> Any:
         return None
 
 
-def build_graph(folder: ExperimentFolder, plan: Plan) -> Graph:
-    """Read every record below the folder into one graph."""
-    return _graph_of(folder.runs(), plan)
+def build_graph(folder: ExperimentFolder, name: str, stages: Iterable[CurrentStage]) -> Graph:
+    """Read every record below the folder into one graph.
+
+    Args:
+        name: The experiment's.
+        stages: As the experiment has them now.
+    """
+    return _graph_of(folder.runs(), name, stages)
 
 
-def build_ancestry(plan: Plan) -> Graph:
+def build_ancestry(name: str, stages: Collection[CurrentStage]) -> Graph:
     """The graph of what the experiment leads to now and of all it came from, and no other run."""
-    waiting = [planned.run for planned in plan if planned.run.is_begun]
+    waiting = [stage.run for stage in stages if stage.run.is_begun]
     found: dict[str, StageRun] = {}
     while waiting:
         run = waiting.pop()
@@ -57,7 +73,7 @@ def build_ancestry(plan: Plan) -> Graph:
             found[run.name] = run
             with suppress(IntegrityError):  # a folder that is not ours is no part of the ancestry
                 waiting += (StageRun(run.path.parent / it.run) for it in run.record().inputs)
-    return _graph_of([found[name] for name in sorted(found)], plan)
+    return _graph_of([found[it] for it in sorted(found)], name, stages)
 
 
 @dataclass(frozen=True)
@@ -72,24 +88,24 @@ class _Made:
     inputs: Sequence[InputRecord]
 
 
-def _graph_of(runs: Iterable[StageRun], plan: Plan) -> Graph:
-    current = {planned.run.name: planned for planned in plan}
+def _graph_of(runs: Iterable[StageRun], experiment: str, stages: Iterable[CurrentStage]) -> Graph:
+    current_stages = {stage.run.name: stage for stage in stages}
     nodes: dict[str, Node] = {}
     made: dict[str, _Made] = {}
     for run in runs:
-        planned = current.get(run.name)
+        current = current_stages.get(run.name)
         try:
             for name, how in run.changed_records():
                 raise IntegrityError(f"{run.path / name} {how}")
             record, artifacts = run.record(), run.artifacts()
         except IntegrityError as error:
             facts = {"damage": str(error).replace(f"{run.experiment_folder}/", "")}
-            node = _run_node(run, run.stage_name, facts, is_current=planned is not None)
+            node = _run_node(run, run.stage_name, facts, is_current=current is not None)
             nodes[node.id] = node
         else:
             # A run goes by the name that its stage has now, if it has one.
-            name = planned.name if planned is not None else record.name
-            found = [*_nodes_of(run, name, record, artifacts, planned)]
+            name = current.name if current is not None else record.name
+            found = [*_nodes_of(run, name, record, artifacts, current)]
             nodes |= {node.id: node for node in found}
             made[run.name] = _Made(
                 ids={it.digest: _id_of(run, it) for it in artifacts},
@@ -101,7 +117,7 @@ def _graph_of(runs: Iterable[StageRun], plan: Plan) -> Graph:
     whole = (edge for edge in edges if edge.source in nodes and edge.target in nodes)
     nodes = _with_epochs(nodes)
     return Graph(
-        experiment=plan.experiment.name,
+        experiment=experiment,
         nodes=tuple(nodes[key] for key in sorted(nodes)),
         edges=tuple(sorted(whole, key=lambda edge: (edge.source, edge.relation, edge.target))),
     )
@@ -112,13 +128,13 @@ def _nodes_of(
     stage: str,
     record: StageRecord,
     artifacts: Sequence[Artifact],
-    planned: PlannedStage | None,
+    current: CurrentStage | None,
 ) -> Iterator[Node]:
     """A run, what it made, and the sources of a corpus."""
-    path, is_current = f"runs/{run.name}", planned is not None
+    path, is_current = f"runs/{run.name}", current is not None
     yield _run_node(run, stage, _run_facts(run, record), is_current=is_current)
     final = run.artifact() if run.is_complete else None
-    best = _best_steps(run, record, final, planned)
+    best = _best_steps(run, record, final, current)
     for artifact in artifacts:
         facts = _facts(artifact)
         if isinstance(artifact, TrainingCheckpoint):
@@ -191,13 +207,13 @@ def _facts(artifact: Artifact) -> dict[str, Any]:
 
 
 def _best_steps(
-    run: StageRun, record: StageRecord, final: Artifact | None, planned: PlannedStage | None
+    run: StageRun, record: StageRecord, final: Artifact | None, current: CurrentStage | None
 ) -> dict[str, int | None]:
     """Of a finished run: the step that `@best` selects, by each metric that one has asked for."""
     if not isinstance(final, TrainingCheckpoint):
         return {}
     found = {metric: best_step(final.metrics, metric) for metric in record.best_metrics}
-    since = set(planned.best_metrics) - found.keys() if planned is not None else set()
+    since = set(current.best_metrics) - found.keys() if current is not None else set()
     for metric in sorted(since):
         best = best_of(run.metrics(), metric)
         found[metric] = best_step(final.metrics, metric) or (best[1] if best else None)

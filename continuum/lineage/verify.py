@@ -17,14 +17,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import repeat
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from pydantic_core import from_json
 
 from continuum.artifacts import Artifact
 from continuum.errors import IntegrityError
 from continuum.files import SETTLED_S, find_damage, sha256_file, tree_digest, write_text
-from continuum.lock import LockedStage, read_lock
 from continuum.processors import num_processors
 from continuum.records import CHANGED, StageRecord, find_other_seals, read_artifact
 from continuum.runs import ExperimentFolder, StageRun
@@ -32,6 +31,17 @@ from continuum.runs import ExperimentFolder, StageRun
 MANY = 500
 """Runs of a folder from which on several processes, and remembering, pay."""
 SCHEMA = "continuum.verified/1"
+
+
+class LockedRun(Protocol):
+    """What `continuum.lock` says of a finished run."""
+
+    @property
+    def fingerprint(self) -> str: ...
+    @property
+    def seal(self) -> str | None: ...
+    def disowns(self, fingerprint: str, made_at: str, seal: str | None) -> bool:
+        """True if it was written of this very run, and the run has another record now."""
 
 
 @dataclass(frozen=True)
@@ -95,13 +105,15 @@ class Look(NamedTuple):
     """What is not as recorded, and how: `("artifact", "x.txt is missing")`."""
 
 
-def verify_folder(folder: ExperimentFolder, *, fast: bool) -> Verified:
+def verify_folder(
+    folder: ExperimentFolder, locked: Iterable[LockedRun] = (), *, fast: bool
+) -> Verified:
     """Verify all runs of a folder, finished or not, current or not.
 
-    Raises:
-        IntegrityError: continuum.lock cannot be read.
+    Args:
+        locked: The stages of `continuum.lock`.
+        fast: Only look for the files and compare their sizes.
     """
-    lock = read_lock(folder.pins_path)
     runs = folder.runs()
     known = _remembered(folder.verified_path) if fast else {}
     looks = dict(_look_at_all(runs, known, fast=fast))
@@ -112,7 +124,7 @@ def verify_folder(folder: ExperimentFolder, *, fast: bool) -> Verified:
     done = {name: look.finished for name, look in looks.items() if look.finished is not None}
     findings = [Finding(name, *it) for name, look in looks.items() for it in look.problems]
     proved: set[str] = set()
-    findings += _compare_with_lock(done, lock.stages if lock is not None else {}, proved)
+    findings += _compare_with_lock(done, locked, proved)
     for name, it in done.items():
         for used in it.inputs:
             findings += _compare_with_input(folder, looks, name, used, proved)
@@ -296,14 +308,14 @@ def _environment_findings(folder: ExperimentFolder) -> Iterator[Finding]:
 
 
 def _compare_with_lock(
-    done: Mapping[str, Finished], stages: Mapping[str, LockedStage], proved: set[str]
+    done: Mapping[str, Finished], stages: Iterable[LockedRun], proved: set[str]
 ) -> Iterator[Finding]:
     """Compare with `continuum.lock`, which may be of equal work that was done elsewhere.
 
     Args:
         proved: Gets the runs whose seal is recorded there.
     """
-    locked = {entry.fingerprint: entry for entry in stages.values()}
+    locked = {entry.fingerprint: entry for entry in stages}
     for name, it in done.items():
         entry = locked.get(it.fingerprint)
         if entry is not None and it.seal is not None and it.seal == entry.seal:

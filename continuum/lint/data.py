@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from continuum.lint.leaks import LeakFinder, dataset_of
+from continuum.leaks import LeakFinder, dataset_of
 from continuum.lint.rules import LintContext, Training, rule
 from continuum.plan import PlannedStage
 from continuum.problems import Problem

@@ -10,8 +10,8 @@ from functools import cached_property
 from typing import Any
 
 from continuum.artifacts import Checkpoint
+from continuum.leaks import models_of
 from continuum.lint.codes import code_of_docstring
-from continuum.lint.leaks import models_of
 from continuum.plan import Plan, PlannedStage
 from continuum.problems import Needs, Problem
 from continuum.recipe import Recipe

@@ -15,6 +15,7 @@ from continuum.plan import NOTHING_MORE, Plan, Request
 from continuum.plan_document import as_document
 from continuum.planner import make_plan
 from continuum.runs import ExperimentFolder, StageRun
+from continuum.selection import select_from
 from continuum.spec.experiment import load_experiment
 
 
@@ -197,7 +198,7 @@ def _compare(
 def _inputs_now(plan: Plan, name: str) -> dict[str, str]:
     now = {}
     for ref in plan.stages[name].refs:
-        artifact = StageRun(plan.stages[ref.stage].run.path).select(ref)  # as it is by now
+        artifact = select_from(StageRun(plan.stages[ref.stage].run.path), ref)  # as it is by now
         assert artifact is not None, f"{name} was reached and {ref} is not there"
         now[str(ref)] = artifact.digest
     return now

@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from continuum.diff.sides import open_side
-from continuum.lint import check
+from continuum.lint import check, diagnose
 from continuum.recipe import Evaluate, Recipe
 from continuum.records import StageRecord
 from continuum.spec.diagnostics import Diagnostic
@@ -83,7 +83,7 @@ def test_a_spec_of_an_earlier_commit_is_compared_in_the_words_of_this_release(
     for arguments in (("init", "--quiet"), ("add", "."), (*who, "commit", "--quiet", "-m", "old")):
         subprocess.run(["git", *arguments], cwd=tmp_path, check=True)
     monkeypatch.chdir(tmp_path)
-    with open_side("HEAD:experiment.yaml") as side:
+    with open_side("HEAD:experiment.yaml", diagnose) as side:
         assert side.plan.stages["pretrain"].stage.evaluate == evaluate(every=10, sequences=8)  # type: ignore[attr-defined]
 
 

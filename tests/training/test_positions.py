@@ -167,7 +167,7 @@ def test_the_record_says_where_a_retraining_began(family: Trials) -> None:
 
 
 def test_the_lineage_counts_passes_over_the_whole_ancestry(family: Trials) -> None:
-    graph = build_graph(ExperimentFolder(family.folder), family.plan())
+    graph = build_graph(ExperimentFolder(family.folder), "family", family.plan())
     (node,) = graph.find("back")
     tokens, code = family.num_blocks("tokens"), family.num_blocks("code_tokens")
     assert node.facts["epochs"] == {

@@ -47,7 +47,7 @@ def facts(trials: Trials, stage: str) -> dict[str, Any]:
 
 def drawn(trials: Trials, stage: str) -> str:
     plan = trials.plan()
-    graph = build_graph(ExperimentFolder(trials.folder), plan)
+    graph = build_graph(ExperimentFolder(trials.folder), "trials", plan)
     return str(draw(graph, graph.find(stage)[-1]).label)
 
 
