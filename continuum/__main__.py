@@ -1,6 +1,6 @@
 """The `continuum` command, also as `python -m continuum`."""
 
-from continuum.safe_path import use_installed_modules
+from continuum.execution.safe_path import use_installed_modules
 
 
 def main() -> None:

@@ -2,7 +2,7 @@
 
     ContinuumError            exit 1   never raised itself
     ├── UsageError            exit 2   the command line makes no sense
-    ├── SpecError             exit 3   the YAML is wrong (defined in spec/diagnostics.py)
+    ├── SpecError             exit 3   the YAML is wrong (defined in loading/diagnostics.py)
     ├── PreflightError        exit 4   the YAML is right but the run cannot work
     ├── StageFailedError      exit 5   a stage did not finish
     ├── DecisionNeededError   exit 6   the user must choose

@@ -88,8 +88,8 @@ def _become(asked: dict[str, Any]) -> None:
 if __name__ == "__main__":
     import continuum.__main__ as command
     from continuum import cli
-    from continuum.launchers import preload
-    from continuum.launchers.local import PRELOAD
+    from continuum.execution.launchers import preload
+    from continuum.execution.launchers.local import PRELOAD
 
     for name in cli.COMMANDS:
         importlib.import_module(f"{cli.__name__}.{name}")

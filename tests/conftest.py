@@ -11,7 +11,7 @@ import pytest
 # Tiny models run faster on one thread, and processes side by side do not spin for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from continuum.processors import num_processors
+from continuum.cpus import num_processors
 from tests.commands import Cli
 from tests.experiments import small_flow
 from tests.shipped import copy_shipped

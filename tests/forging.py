@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from continuum.records import records_beside, sealed
+from continuum.runs.records import records_beside, sealed
 
 Edit = Callable[[dict[str, Any]], object]
 

@@ -4,12 +4,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from continuum.artifacts import Artifact
-from continuum.events import Event, Warned
-from continuum.files import sha256_file
-from continuum.records import StageRecord
-from continuum.runs import StageRun
-from continuum.stage import Stage, StageContext
+from continuum.experiment.stage import Stage, StageContext
+from continuum.runs.artifacts import Artifact
+from continuum.runs.events import Event, Warned
+from continuum.runs.files import sha256_file
+from continuum.runs.folder import StageRun
+from continuum.runs.records import StageRecord
 
 
 def run_stage(

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from continuum.architecture import architecture
+from continuum.experiment.architecture import architecture
 from tests.benchmarks import bench_gpu
 from tests.benchmarks.baseline import Baseline
 from tests.benchmarks.bench_limit import limit_row

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from continuum.file_names import (
+from continuum.runs.file_names import (
     STREAM_ERRORS,
     encodable,
     encodable_json,

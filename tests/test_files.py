@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from continuum.files import (
+from continuum.runs.files import (
     SIDE_BY_SIDE_BYTES,
     find_damage,
     hash_tree,

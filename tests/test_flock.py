@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from continuum.flock import is_locked, locked, mount_of, weakness_of_locks
+from continuum.runs.flock import is_locked, locked, mount_of, weakness_of_locks
 from tests.commands import Cli
 from tests.planning.carrying_out import actions_of
 from tests.planning.conftest import Write, small
@@ -18,7 +18,7 @@ ROOT = "23 1 259:2 / / rw,relatime shared:1 - ext4 /dev/nvme0n1p2 rw,errors=remo
 HOLD = """
 import sys, time
 from pathlib import Path
-from continuum.flock import locked
+from continuum.runs.flock import locked
 with locked(Path(sys.argv[1])) as is_ours:
     print(is_ours, flush=True)
     time.sleep(60)

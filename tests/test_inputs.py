@@ -9,22 +9,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from continuum.artifacts import Artifact
-from continuum.changes import Change
 from continuum.errors import ContinuumError, IntegrityError
-from continuum.events import Event, Trained
-from continuum.executor import RunResult, run_experiment
-from continuum.files import DigestCache, hash_tree
-from continuum.inputs import ProvedFiles
-from continuum.launchers.local import InProcessLauncher
-from continuum.plan import Plan
-from continuum.planner import make_plan
-from continuum.runs import ExperimentFolder, StageRun
+from continuum.execution.executor import RunResult, run_experiment
+from continuum.execution.launchers.local import InProcessLauncher
+from continuum.execution.worker import run_stage
+from continuum.loading.experiment import load_experiment
+from continuum.planning.changes import Change
+from continuum.planning.plan import Plan
+from continuum.planning.planner import make_plan
+from continuum.runs.artifacts import Artifact
+from continuum.runs.events import Event, Trained
+from continuum.runs.files import DigestCache, hash_tree
+from continuum.runs.folder import ExperimentFolder, StageRun
+from continuum.runs.inputs import ProvedFiles
 from continuum.sources.token_chunks import read_chunk_folder
-from continuum.spec.experiment import load_experiment
 from continuum.text.encoding import Encoded, check_ids
 from continuum.training.data import Blocks
-from continuum.worker import run_stage
 from tests.commands import Cli, only
 from tests.experiments import FIRST_STAGES, small_flow
 from tests.planning.conftest import Write, small  # noqa: F401  # a fixture

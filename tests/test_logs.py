@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from continuum.cli.logs import GrowingFile
-from continuum.files import write_text
+from continuum.runs.files import write_text
 
 
 def append(path: Path, text: str) -> None:

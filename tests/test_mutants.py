@@ -8,7 +8,7 @@ from tests.mutants.__main__ import PROJECT, Checkout, applies
 from tests.mutants.table import MUTANTS, Mutant
 
 HARMLESS = Mutant(
-    "nothing", "continuum/files.py", "elif sha256 != file.sha256:",
+    "nothing", "continuum/runs/files.py", "elif sha256 != file.sha256:",
     "elif file.sha256 != sha256:", ("tests/test_files.py", "-k", "damage"),
 )  # fmt: skip
 
@@ -34,5 +34,5 @@ def test_a_survivor_and_a_text_that_is_gone_are_told(tmp_path: Path) -> None:
     assert checkout.play(HARMLESS) == "survived"
     deadly = next(mutant for mutant in MUTANTS if mutant.tests == HARMLESS.tests)
     assert checkout.play(deadly) == "killed"
-    gone = Mutant("gone", "continuum/files.py", "no such text", "", HARMLESS.tests)
+    gone = Mutant("gone", "continuum/runs/files.py", "no such text", "", HARMLESS.tests)
     assert checkout.play(gone) == "does not apply"

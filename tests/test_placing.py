@@ -5,15 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from continuum.placing import put_back_replaced, put_in_place
-from continuum.runs import StageRun
+from continuum.runs.folder import StageRun
+from continuum.runs.placing import put_back_replaced, put_in_place
 from tests.tracing import read_calls, traced
 
 CALLS = ("rename", "renameat2", "fsync", "unlink", "unlinkat", "rmdir")
 CODE = """
 import sys
 from pathlib import Path
-from continuum.placing import put_in_place
+from continuum.runs.placing import put_in_place
 folder = Path(sys.argv[1])
 put_in_place(folder / ".step-5.tmp", folder / "step-5")
 """

@@ -13,7 +13,6 @@ from pathlib import Path
 import typer
 
 from continuum import __version__
-from continuum.cli.bugs import report_bug
 from continuum.cli.console import (
     Quiet,
     Verbose,
@@ -23,11 +22,12 @@ from continuum.cli.console import (
     verbosity,
     wants_json,
 )
+from continuum.cli.crash_report import report_bug
 from continuum.cli.findings import Format, format_of_environment, show_findings
-from continuum.disk import FULL, describe_disk_fault
+from continuum.disk_errors import FULL, describe_disk_fault
 from continuum.errors import ContinuumError, PreflightError
-from continuum.file_names import STREAM_ERRORS
-from continuum.spec.diagnostics import SpecError
+from continuum.loading.diagnostics import SpecError
+from continuum.runs.file_names import STREAM_ERRORS
 
 INTERRUPTED = 130
 BROKEN_PIPE = 141

@@ -8,13 +8,13 @@ from typing import Annotated
 import typer
 
 from continuum.errors import PreflightError, UsageError
-from continuum.files import DigestCache
-from continuum.plan import NOTHING_MORE, Plan, PlannedStage, Request
-from continuum.planner import make_plan
-from continuum.runs import ExperimentFolder
-from continuum.spec.diagnostics import in_order, render
-from continuum.spec.experiment import Experiment, Loaded, load
-from continuum.spelling import did_you_mean
+from continuum.loading.diagnostics import in_order, render
+from continuum.loading.experiment import Experiment, Loaded, load
+from continuum.planning.plan import NOTHING_MORE, Plan, PlannedStage, Request
+from continuum.planning.planner import make_plan
+from continuum.runs.files import DigestCache
+from continuum.runs.folder import ExperimentFolder
+from continuum.suggestions import did_you_mean
 
 Spec = Annotated[
     Path, typer.Argument(metavar="SPEC", help="experiment.yaml, or the folder that holds it.")
@@ -36,7 +36,8 @@ Rerun = Annotated[
     ),
 ]
 Locked = Annotated[
-    bool, typer.Option("--locked", help="Refuse whatever deviates from continuum.lock.")
+    bool,
+    typer.Option("--locked", help="Refuse whatever deviates from continuum.lock."),
 ]
 UnsafeLocks = Annotated[
     bool,

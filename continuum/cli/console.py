@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple
 
 import typer
 
-from continuum.file_names import encodable_json
+from continuum.runs.file_names import encodable_json
 
 if TYPE_CHECKING:
     from rich.console import Console

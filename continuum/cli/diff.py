@@ -7,13 +7,13 @@ from typing import Annotated, Any
 import typer
 
 from continuum.cli.console import Columns, Result, Styled, wants_json
-from continuum.costs import in_words
-from continuum.diff.compare import SCHEMA, SUMMED, Diff, StageDiff, compare
-from continuum.diff.markdown import WORDS, as_markdown, lock_words, summary
-from continuum.diff.sides import open_side
 from continuum.errors import UsageError
 from continuum.lint import diagnose
-from continuum.spec.diagnostics import headline
+from continuum.loading.diagnostics import headline
+from continuum.planning.costs import in_words
+from continuum.planning.diff import SCHEMA, SUMMED, Diff, StageDiff, compare
+from continuum.planning.diff_markdown import WORDS, as_markdown, lock_words, summary
+from continuum.planning.diff_sides import open_side
 
 DIFFERENCES = 10
 """Exit code of `--detailed-exitcode` when anything differs."""

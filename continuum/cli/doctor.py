@@ -9,10 +9,10 @@ import typer
 
 from continuum.cli.arguments import Opened, Overrides, open_experiment
 from continuum.cli.console import Result
-from continuum.doctor import Torch, ask_torch, find_missing, free_bytes
 from continuum.errors import PreflightError
-from continuum.installed import installed_versions
-from continuum.provenance import describe_environment
+from continuum.planning.doctor import Torch, ask_torch, find_missing, free_bytes
+from continuum.runs.installed import installed_versions
+from continuum.runs.provenance import describe_environment
 
 
 def doctor(

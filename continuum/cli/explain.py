@@ -12,9 +12,9 @@ import typer
 from continuum.cli.console import Result
 from continuum.errors import UsageError
 from continuum.lint import LINT_CODES
-from continuum.spec.codes import CODES, Code
-from continuum.spec.known import suggest
-from continuum.spec.manual import CONCEPTS, Field, Kind, all_fields, all_kinds, find_fields
+from continuum.loading.codes import CODES, Code
+from continuum.loading.explain import CONCEPTS, Field, Kind, all_fields, all_kinds, find_fields
+from continuum.loading.known import suggest
 
 WIDTH = 96
 NAME_WIDTH = 28

@@ -10,7 +10,7 @@ from typing import Annotated, Any, TextIO
 import typer
 
 from continuum.cli.console import print_json
-from continuum.spec.diagnostics import (
+from continuum.loading.diagnostics import (
     Diagnostic,
     Lines,
     Paint,

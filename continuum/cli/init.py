@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from continuum.errors import UsageError
-from continuum.files import write_text
-from continuum.spec.schema import schema_text
+from continuum.loading.json_schema import schema_text
+from continuum.runs.files import write_text
 
 SPEC_NAME = "experiment.yaml"
 SCHEMA_NAME = "experiment.schema.json"

@@ -12,10 +12,10 @@ from rich.tree import Tree
 from continuum.cli.arguments import Overrides, Spec, open_experiment
 from continuum.cli.console import Result
 from continuum.errors import UsageError
-from continuum.figures import short_digest
+from continuum.formatting import short_digest
 from continuum.lineage.graph import Graph, Node
 from continuum.lineage.reading import build_ancestry, build_graph
-from continuum.spelling import did_you_mean
+from continuum.suggestions import did_you_mean
 
 MAX_SOURCES = 8
 """More sources of one corpus than this are counted, not listed."""

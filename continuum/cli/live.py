@@ -5,7 +5,7 @@ from rich.progress import BarColumn, SpinnerColumn, TaskID, TextColumn
 from rich.progress import Progress as RichBars
 
 from continuum.cli.progress import Progress
-from continuum.events import Event, Outcome, Progressed, Saved, Started, Trained
+from continuum.runs.events import Event, Outcome, Progressed, Saved, Started, Trained
 
 
 class LiveProgress(Progress):

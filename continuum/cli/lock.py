@@ -9,9 +9,9 @@ import typer
 from continuum.cli.arguments import Opened, Spec, UnsafeLocks, open_experiment, stage_of
 from continuum.cli.console import Result
 from continuum.errors import UsageError
-from continuum.figures import short_digest
-from continuum.lock import read_lock, write_lock
-from continuum.locking import update_lock
+from continuum.formatting import short_digest
+from continuum.planning.locked_run import update_lock
+from continuum.planning.lockfile import read_lock, write_lock
 
 
 def lock(

@@ -9,7 +9,7 @@ import typer
 
 from continuum.cli.arguments import Overrides, Spec, open_experiment, stage_of
 from continuum.errors import UsageError
-from continuum.runs import ExperimentFolder
+from continuum.runs.folder import ExperimentFolder
 
 POLL_S = 0.2
 

@@ -7,10 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
-from continuum.architecture import Architecture, architecture, suggest_model
 from continuum.cli.console import Columns, Result
 from continuum.errors import UsageError
-from continuum.figures import format_bytes
+from continuum.experiment.architecture import Architecture, architecture, suggest_model
+from continuum.formatting import format_bytes
 from continuum.preflight.memory import MODES
 from continuum.preflight.memory_table import (
     PRECISIONS,

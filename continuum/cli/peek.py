@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from continuum.artifacts import Corpus, TokenizedDataset
 from continuum.cli.arguments import Overrides, Spec, open_experiment, stage_of
 from continuum.cli.console import Result
 from continuum.errors import UsageError
-from continuum.leaks import corpus_items
-from continuum.plan import Plan, PlannedStage
+from continuum.planning.leaks import corpus_items
+from continuum.planning.plan import Plan, PlannedStage
+from continuum.runs.artifacts import Corpus, TokenizedDataset
 
 if TYPE_CHECKING:
     from rich.text import Text

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from continuum.changes import Change
 from continuum.cli.arguments import (
     Locked,
     Opened,
@@ -18,17 +17,18 @@ from continuum.cli.arguments import (
     stage_of,
 )
 from continuum.cli.console import Columns, Result, Styled
-from continuum.cli.output import refuse_folder, write_output
-from continuum.costs import Cost, estimate_costs, in_words, total
-from continuum.figures import format_bytes, format_flops, format_seconds
-from continuum.files import json_text
+from continuum.cli.output_file import refuse_folder, write_output
+from continuum.experiment.stage import Facts
+from continuum.formatting import format_bytes, format_flops, format_seconds
 from continuum.lint import diagnose
-from continuum.locking import check_locked
-from continuum.plan import Action, Cause, Plan, PlannedStage, Reason, Request
-from continuum.plan_document import SCHEMA, as_document
-from continuum.spec.diagnostics import Diagnostic, headline
-from continuum.spec.diagnostics import as_document as as_findings
-from continuum.stage import Facts
+from continuum.loading.diagnostics import Diagnostic, headline
+from continuum.loading.diagnostics import as_document as as_findings
+from continuum.planning.changes import Change
+from continuum.planning.costs import Cost, estimate_costs, in_words, total
+from continuum.planning.locked_run import check_locked
+from continuum.planning.plan import Action, Cause, Plan, PlannedStage, Reason, Request
+from continuum.planning.plan_file import SCHEMA, as_document
+from continuum.runs.files import json_text
 
 if TYPE_CHECKING:
     from rich.tree import Tree

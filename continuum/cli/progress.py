@@ -6,7 +6,7 @@ import time
 from abc import ABC, abstractmethod
 from typing import TextIO
 
-from continuum.events import Event, Progressed, Saved, Trained
+from continuum.runs.events import Event, Progressed, Saved, Trained
 
 PLAIN_INTERVAL_S = 5.0
 """Seconds between two progress lines of a stage where there is no terminal."""

@@ -10,13 +10,13 @@ import typer
 
 from continuum.cli.arguments import Overrides, Spec, experiment_file
 from continuum.cli.console import Result
-from continuum.spec.diagnostics import MAX_SHOWN_LINE, Place
-from continuum.spec.emitting import Line, yaml_lines
-from continuum.spec.experiment import Document, load_document
-from continuum.spec.known import KeyPath
-from continuum.spec.resolved import DEFAULT, resolve
-from continuum.spec.source import Node
-from continuum.spec.variables import variables_in
+from continuum.loading.diagnostics import MAX_SHOWN_LINE, Place
+from continuum.loading.emitting import Line, yaml_lines
+from continuum.loading.experiment import Document, load_document
+from continuum.loading.known import KeyPath
+from continuum.loading.resolved import DEFAULT, resolve
+from continuum.loading.variables import variables_in
+from continuum.loading.yaml import Node
 
 MAX_ALIGNED = 72
 """Origins stand in one column, up to this one; longer lines have theirs after them."""

@@ -13,15 +13,15 @@ from typing import Annotated, Any
 import typer
 from pydantic_core import PydanticCustomError
 
-from continuum.amounts import parse_duration as parse_seconds
 from continuum.cli.arguments import Locked, Overrides, Rerun, Spec, UnsafeLocks, open_experiment
 from continuum.cli.console import Columns, Result, Styled, Verbosity, verbosity
 from continuum.cli.progress import PlainProgress, Progress, SilentProgress
 from continuum.errors import UsageError
-from continuum.executor import RunResult, StopRule, run_experiment
-from continuum.launchers import Launcher
-from continuum.plan import NOTHING_MORE, Action, Plan, PlannedStage, Request
-from continuum.plan_document import AgreedPlan, read_document
+from continuum.execution.executor import RunResult, StopRule, run_experiment
+from continuum.execution.launchers import Launcher
+from continuum.experiment.amounts import parse_duration as parse_seconds
+from continuum.planning.plan import NOTHING_MORE, Action, Plan, PlannedStage, Request
+from continuum.planning.plan_file import AgreedPlan, read_document
 
 STYLES = {"done": "green", "reused": "dim", "not reached": "yellow"}
 
@@ -175,13 +175,13 @@ def _ignore_signals() -> None:
 
 
 def _in_process(_plan: Plan) -> Launcher:
-    from continuum.launchers.local import InProcessLauncher
+    from continuum.execution.launchers.local import InProcessLauncher
 
     return InProcessLauncher()
 
 
 def _in_processes(plan: Plan) -> Launcher:
-    from continuum.launchers.torchrun import AutomaticLauncher
+    from continuum.execution.launchers.torchrun import AutomaticLauncher
 
     kinds = {planned.stage.preload for planned in plan if planned.action is not Action.REUSE}
     return AutomaticLauncher(kinds - {""})

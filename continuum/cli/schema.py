@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from continuum.cli.console import print_json_text
-from continuum.cli.output import write_output
-from continuum.spec.schema import schema_text
+from continuum.cli.output_file import write_output
+from continuum.loading.json_schema import schema_text
 
 
 def schema(

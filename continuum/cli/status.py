@@ -8,13 +8,13 @@ from typing import Annotated, Any
 
 import typer
 
-from continuum.artifacts import TrainingCheckpoint
 from continuum.cli.arguments import Opened, Overrides, Spec, open_experiment
 from continuum.cli.console import Columns, Result, results, wants_json
 from continuum.errors import UsageError
-from continuum.files import read_json_lines
-from continuum.plan import Action, Cause, PlannedStage
-from continuum.runs import StageRun
+from continuum.planning.plan import Action, Cause, PlannedStage
+from continuum.runs.artifacts import TrainingCheckpoint
+from continuum.runs.files import read_json_lines
+from continuum.runs.folder import StageRun
 
 REDRAW_S = 1.0
 

@@ -7,8 +7,8 @@ import typer
 
 from continuum.cli.arguments import Spec, open_folder
 from continuum.errors import PreflightError, StageFailedError
-from continuum.files import write_text
-from continuum.runs import ExperimentFolder
+from continuum.runs.files import write_text
+from continuum.runs.folder import ExperimentFolder
 
 POLL_S = 0.2
 

@@ -8,7 +8,7 @@ from continuum.cli.arguments import Overrides, Spec, experiment_file
 from continuum.cli.console import AsJson, Verbosity, verbosity
 from continuum.cli.findings import Format, FormatOption, show_findings
 from continuum.lint import check
-from continuum.spec.diagnostics import SpecError, has_errors
+from continuum.loading.diagnostics import SpecError, has_errors
 
 
 def validate(

@@ -9,9 +9,9 @@ import typer
 from continuum.cli.arguments import Spec, open_folder
 from continuum.cli.console import Result, Styled
 from continuum.errors import IntegrityError
-from continuum.figures import format_bytes
+from continuum.formatting import format_bytes
 from continuum.lineage.verify import Verified, verify_folder
-from continuum.lock import read_lock
+from continuum.planning.lockfile import read_lock
 
 MAX_NAMES = 3
 """Runs that are named in one line; the JSON document names all."""

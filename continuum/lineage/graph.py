@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from continuum.fields import BEST, FINAL, VALIDATION_LOSS
+from continuum.experiment.fields import BEST, FINAL, VALIDATION_LOSS
 
 
 class Node(BaseModel):

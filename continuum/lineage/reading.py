@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from continuum.artifacts import (
+from continuum.errors import IntegrityError
+from continuum.lineage.graph import Edge, Graph, Node
+from continuum.runs.artifacts import (
     Artifact,
     Checkpoint,
     Corpus,
@@ -16,11 +18,9 @@ from continuum.artifacts import (
     best_of,
     best_step,
 )
-from continuum.errors import IntegrityError
-from continuum.files import write_json
-from continuum.lineage.graph import Edge, Graph, Node
-from continuum.records import InputRecord, StageRecord
-from continuum.runs import ExperimentFolder, StageRun
+from continuum.runs.files import write_json
+from continuum.runs.folder import ExperimentFolder, StageRun
+from continuum.runs.records import InputRecord, StageRecord
 
 SCHEMA = "continuum.lineage/1"
 FACTS = ("step", "tokens_seen", "metrics", "world_size", "repo", "commit", "num_ids", "backend")

@@ -21,12 +21,12 @@ from typing import NamedTuple, Protocol
 
 from pydantic_core import from_json
 
-from continuum.artifacts import Artifact
+from continuum.cpus import num_processors
 from continuum.errors import IntegrityError
-from continuum.files import SETTLED_S, find_damage, sha256_file, tree_digest, write_text
-from continuum.processors import num_processors
-from continuum.records import CHANGED, StageRecord, find_other_seals, read_artifact
-from continuum.runs import ExperimentFolder, StageRun
+from continuum.runs.artifacts import Artifact
+from continuum.runs.files import SETTLED_S, find_damage, sha256_file, tree_digest, write_text
+from continuum.runs.folder import ExperimentFolder, StageRun
+from continuum.runs.records import CHANGED, StageRecord, find_other_seals, read_artifact
 
 MANY = 500
 """Runs of a folder from which on several processes, and remembering, pay."""

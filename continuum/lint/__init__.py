@@ -9,19 +9,19 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from continuum.files import DigestCache
 from continuum.lint import data, document, secrets, training  # noqa: F401 - they hold the rules
 from continuum.lint.codes import PLAN_CODES
 from continuum.lint.rules import RULES, LintContext
 from continuum.lint.suppression import Allowance, read_allowances
-from continuum.plan import Plan
-from continuum.planner import make_plan
+from continuum.loading.codes import Code
+from continuum.loading.compose import blame_variables
+from continuum.loading.diagnostics import OVERRIDE, Diagnostic, in_order
+from continuum.loading.experiment import Loaded, load
+from continuum.planning.plan import Plan
+from continuum.planning.planner import make_plan
 from continuum.problems import Problem
-from continuum.runs import ExperimentFolder
-from continuum.spec.codes import Code
-from continuum.spec.compose import blame_variables
-from continuum.spec.diagnostics import OVERRIDE, Diagnostic, in_order
-from continuum.spec.experiment import Loaded, load
+from continuum.runs.files import DigestCache
+from continuum.runs.folder import ExperimentFolder
 
 LINT_CODES: dict[str, Code] = dict(
     sorted({**PLAN_CODES, **{code: rule.meaning for code, rule in RULES.items()}}.items())

@@ -3,7 +3,7 @@
 import inspect
 import textwrap
 
-from continuum.spec.codes import Code
+from continuum.loading.codes import Code
 
 PLAN_CODES = {
     "E402": Code(

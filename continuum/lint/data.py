@@ -3,12 +3,12 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from continuum.leaks import LeakFinder, dataset_of
+from continuum.experiment.recipe import ResumeSchedule
 from continuum.lint.rules import LintContext, Training, rule
-from continuum.plan import PlannedStage
+from continuum.loading.known import KeyPath
+from continuum.planning.leaks import LeakFinder, dataset_of
+from continuum.planning.plan import PlannedStage
 from continuum.problems import Problem
-from continuum.recipe import ResumeSchedule
-from continuum.spec.known import KeyPath
 
 ROUNDING = 1.001
 """Passes above this are more than one."""

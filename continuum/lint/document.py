@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
-from continuum.artifacts import Checkpoint
 from continuum.lint.rules import LintContext, rule
 from continuum.problems import Problem
+from continuum.runs.artifacts import Checkpoint
 
 
 @rule("W003", needs="folder")

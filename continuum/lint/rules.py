@@ -9,16 +9,16 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from continuum.artifacts import Checkpoint
-from continuum.leaks import models_of
+from continuum.experiment.recipe import Recipe
+from continuum.experiment.stage import Ref
 from continuum.lint.codes import code_of_docstring
-from continuum.plan import Plan, PlannedStage
+from continuum.loading.codes import Code
+from continuum.loading.experiment import Loaded
+from continuum.loading.known import KeyPath
+from continuum.planning.leaks import models_of
+from continuum.planning.plan import Plan, PlannedStage
 from continuum.problems import Needs, Problem
-from continuum.recipe import Recipe
-from continuum.spec.codes import Code
-from continuum.spec.experiment import Loaded
-from continuum.spec.known import KeyPath
-from continuum.stage import Ref
+from continuum.runs.artifacts import Checkpoint
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from continuum.lint.rules import LintContext, rule
+from continuum.loading.known import KeyPath
+from continuum.loading.yaml import Node
 from continuum.problems import Problem
-from continuum.redaction import KNOWN_SECRETS
-from continuum.spec.known import KeyPath
-from continuum.spec.source import Node
+from continuum.runs.redaction import KNOWN_SECRETS
 
 _SECRET_KEY = re.compile(
     r"(?:^|[_-])(?:password|passwd|pwd|secret|token|credentials?|(?:api|access|private)[_-]?key)$",

@@ -12,8 +12,8 @@ from typing import Any
 
 import yaml
 
-from continuum.spec.diagnostics import Diagnostic, Place
-from continuum.spec.source import read_events
+from continuum.loading.diagnostics import Diagnostic, Place
+from continuum.loading.yaml import read_events
 
 _COMMENT = re.compile(
     r"(?:^|(?<=\s))#\s*continuum:\s*allow\s+(?P<codes>\w+(?:\s*,\s*[A-Za-z]\d+)*)"

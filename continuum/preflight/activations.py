@@ -17,12 +17,12 @@ Tests compare the sums with the live bytes of the real model, counted on fake te
 
 from typing import Any
 
-from continuum.architecture import Architecture
-from continuum.precision import is_half, is_mixed
+from continuum.experiment.architecture import Architecture
+from continuum.experiment.precision import is_half, is_mixed
+from continuum.experiment.recipe import Recipe
 from continuum.preflight.logits import has_fused_loss, rows_at_once
+from continuum.preflight.model_size import StateSize, outer_and_block
 from continuum.preflight.placement import Placement
-from continuum.preflight.sizes import StateSize, outer_and_block
-from continuum.recipe import Recipe
 
 LOGITS_COPIES = 2
 BYTES_OF_FP32 = 4

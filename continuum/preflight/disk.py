@@ -13,12 +13,12 @@ from collections.abc import Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from continuum.figures import format_bytes
+from continuum.experiment.recipe import Recipe, intervals_of, retention_of
+from continuum.experiment.stage import DiskNeed, Facts, Forecast
+from continuum.formatting import format_bytes
 from continuum.problems import Problem
-from continuum.recipe import Recipe, intervals_of, retention_of
-from continuum.retention import Retention
-from continuum.runs import StageRun
-from continuum.stage import DiskNeed, Facts, Forecast
+from continuum.runs.folder import StageRun
+from continuum.runs.retention import Retention
 
 MAX_LISTED = 20_000
 """Checkpoints of a run up to which those that stay are counted; beyond, their number is bounded."""

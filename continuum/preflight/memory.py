@@ -20,15 +20,15 @@ from dataclasses import dataclass, replace
 from itertools import product
 from typing import Protocol
 
-from continuum.architecture import Architecture
-from continuum.figures import format_bytes
-from continuum.precision import is_half
+from continuum.experiment.architecture import Architecture
+from continuum.experiment.precision import is_half
+from continuum.experiment.recipe import LARGEST_UNASKED, Recipe
+from continuum.formatting import format_bytes
 from continuum.preflight.activations import activation_bytes
 from continuum.preflight.host import HostMemory
+from continuum.preflight.model_size import StateSize, outer_and_block, state_size
 from continuum.preflight.placement import Placement, world_size
-from continuum.preflight.sizes import StateSize, outer_and_block, state_size
 from continuum.problems import Problem
-from continuum.recipe import LARGEST_UNASKED, Recipe
 
 PROCESS_BYTES = 500_000_000
 """Resident in a process that has imported torch, Fabric and LitGPT."""

@@ -4,10 +4,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from continuum.architecture import Architecture
+from continuum.experiment.architecture import Architecture
+from continuum.experiment.recipe import Recipe
 from continuum.preflight.memory import MODES, MemoryEstimate, estimate_memory
 from continuum.preflight.placement import Placement
-from continuum.recipe import Recipe
 
 STRATEGIES = ("single", "ddp", "fsdp")
 PRECISIONS = ("32-true", "bf16-mixed", "bf16-true")

@@ -8,7 +8,7 @@ import ctypes
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from continuum.precision import Capability
+from continuum.experiment.precision import Capability
 
 LIBRARY = "libnvidia-ml.so.1"
 NAME_BYTES = 96

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from continuum.precision import BF16, automatic_precision
-from continuum.preflight.fitness import scaler_problems
+from continuum.experiment.precision import BF16, automatic_precision
+from continuum.experiment.recipe import Recipe
+from continuum.preflight.compatibility import scaler_problems
 from continuum.preflight.host import Host
-from continuum.recipe import Recipe
 
 BYTES_PER_PARAMETER_IN_TRAINING = 16
 """fp32 weights, gradients and Adam's two moments."""

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from continuum.artifacts import Checkpoint, TokenizedDataset
-from continuum.recipe import Recipe
-from continuum.stage import PlanInput, Reading, Ref
+from continuum.experiment.recipe import Recipe
+from continuum.experiment.stage import PlanInput, Reading, Ref
+from continuum.runs.artifacts import Checkpoint, TokenizedDataset
 
 CONTINUE = "continue"
 

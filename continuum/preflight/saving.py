@@ -9,12 +9,12 @@ on (`continuum.training.host_buffer`), which cannot be swapped out.
 
 from dataclasses import dataclass
 
-from continuum.architecture import Architecture
-from continuum.figures import format_bytes
+from continuum.experiment.architecture import Architecture
+from continuum.experiment.recipe import Recipe
+from continuum.formatting import format_bytes
 from continuum.preflight.memory import PROCESS_BYTES
+from continuum.preflight.model_size import state_size
 from continuum.preflight.placement import strategy_of
-from continuum.preflight.sizes import state_size
-from continuum.recipe import Recipe
 
 
 @dataclass(frozen=True)

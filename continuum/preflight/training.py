@@ -3,9 +3,10 @@
 from collections.abc import Iterable, Iterator, Mapping
 from importlib.util import find_spec
 
-from continuum.architecture import Architecture
-from continuum.preflight.disk import checkpoints_need, temporary_problems
-from continuum.preflight.fitness import (
+from continuum.experiment.architecture import Architecture
+from continuum.experiment.recipe import Recipe, ResumeSchedule, intervals_of
+from continuum.experiment.stage import Facts, Forecast, PlanInput
+from continuum.preflight.compatibility import (
     Bound,
     batch_problems,
     blocks_of,
@@ -15,19 +16,18 @@ from continuum.preflight.fitness import (
     step_problems,
     unused_settings,
 )
+from continuum.preflight.disk import checkpoints_need, temporary_problems
 from continuum.preflight.host import Host, HostMemory, host_now
 from continuum.preflight.memory import (
     estimate_memory,
     fit_to_memory,
     memory_problems,
 )
+from continuum.preflight.model_size import state_size
 from continuum.preflight.placement import Placement, foreseen_placement
 from continuum.preflight.saving import saving_need
-from continuum.preflight.sizes import state_size
 from continuum.problems import Problem
-from continuum.recipe import Recipe, ResumeSchedule, intervals_of
-from continuum.stage import Facts, Forecast, PlanInput
-from continuum.tied_embeddings import TIED_NAMES
+from continuum.runs.tied_embeddings import TIED_NAMES
 
 HERE = "this machine (or the control group that holds this process)"
 

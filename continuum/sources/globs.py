@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from continuum.errors import PreflightError
-from continuum.file_names import on_one_line, spelled
+from continuum.runs.file_names import on_one_line, spelled
 
 MAX_LINKS = 500
 """Links to folders, met behind another such link, that are followed: more are most likely links

@@ -21,7 +21,7 @@ from huggingface_hub.utils.sha import git_hash
 from huggingface_hub.utils.tqdm import tqdm
 
 from continuum.errors import IntegrityError, PreflightError, StageFailedError
-from continuum.files import sha256_file
+from continuum.runs.files import sha256_file
 from continuum.sources.local_files import copy_file
 from continuum.sources.transfer import (
     PAUSES_S,

@@ -14,8 +14,8 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from continuum.errors import PreflightError, StageFailedError
-from continuum.file_names import on_one_line, path_of, spelled
-from continuum.files import BUFFER_BYTES
+from continuum.runs.file_names import on_one_line, path_of, spelled
+from continuum.runs.files import BUFFER_BYTES
 from continuum.sources.globs import FoundFiles, LocalFile, check_readable, expand, why_no_file
 
 

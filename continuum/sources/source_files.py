@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-from continuum.artifacts import CorpusItem
 from continuum.errors import PreflightError
-from continuum.files import sha256_file
 from continuum.problems import Problem
+from continuum.runs.artifacts import CorpusItem
+from continuum.runs.files import sha256_file
 from continuum.sources.file_kinds import (
     MARKUP_SUFFIXES,
     TEXT_KINDS,

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from continuum.errors import IntegrityError, PreflightError
-from continuum.text_records import Split
+from continuum.runs.text_records import Split
 
 HEADER_NUMBER_BYTES = 4
 TENSOR_TYPES = {

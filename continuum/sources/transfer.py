@@ -16,7 +16,7 @@ from typing import TypeVar
 import httpx
 
 from continuum.errors import IntegrityError, StageFailedError
-from continuum.files import sha256_file
+from continuum.runs.files import sha256_file
 
 TIMEOUT_S = 60.0
 """How long a silent server is waited for."""

@@ -1,8 +1,8 @@
 """The kinds of stages: one file each in this package, or a class that another package offers.
 
-A kind is a subclass of `continuum.stage.Stage` with its fields, the artifact it produces and
-`run()`. Here it is found by its file. Another package names its class by an entry point of the
-group `continuum.stages`, as in its pyproject.toml:
+A kind is a subclass of `continuum.experiment.stage.Stage` with its fields, the artifact it
+produces and `run()`. Here it is found by its file. Another package names its class by an entry
+point of the group `continuum.stages`, as in its pyproject.toml:
 
     [project.entry-points."continuum.stages"]
     average = "my_package.average:Average"
@@ -22,8 +22,8 @@ from typing import NoReturn, get_args
 from pydantic import ValidationError
 
 from continuum.errors import IntegrityError, PreflightError
-from continuum.records import StageRecord, spec_as_now
-from continuum.stage import Stage
+from continuum.experiment.stage import Stage
+from continuum.runs.records import StageRecord, spec_as_now
 
 
 @cache
@@ -94,7 +94,7 @@ def _load(entry: EntryPoint) -> type[Stage]:
     except Exception as error:
         _refuse(entry, f"it cannot be imported: {type(error).__name__}: {error}")
     if not (isinstance(cls, type) and issubclass(cls, Stage)):
-        _refuse(entry, "it is not a subclass of continuum.stage.Stage")
+        _refuse(entry, "it is not a subclass of continuum.experiment.stage.Stage")
     if _kind_of(cls) != entry.name:
         _refuse(entry, f"its field `kind` should be Literal[{entry.name!r}]")
     return cls

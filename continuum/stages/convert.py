@@ -6,11 +6,11 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from continuum.artifacts import COUNTS, Artifact, ModelWeights, TrainingCheckpoint
+from continuum.experiment.recipe import Recipe
+from continuum.experiment.stage import DiskNeed, Forecast, PlanInput, Ref, Stage, StageContext
+from continuum.preflight.model_size import bytes_per_parameter
 from continuum.preflight.reading import read_by
-from continuum.preflight.sizes import bytes_per_parameter
-from continuum.recipe import Recipe
-from continuum.stage import DiskNeed, Forecast, PlanInput, Ref, Stage, StageContext
+from continuum.runs.artifacts import COUNTS, Artifact, ModelWeights, TrainingCheckpoint
 
 
 class Convert(Stage):

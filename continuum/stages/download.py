@@ -9,21 +9,26 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from continuum.architecture import Architecture, architecture, read_architecture, suggest_model
-from continuum.artifacts import (
+from continuum.errors import PreflightError
+from continuum.experiment.architecture import (
+    Architecture,
+    architecture,
+    read_architecture,
+    suggest_model,
+)
+from continuum.experiment.model_fields import ModelName
+from continuum.experiment.stage import Forecast, PlanInput, Problem, Stage, StageContext
+from continuum.runs.artifacts import (
     VOCABULARY_FILES,
     Artifact,
     ModelWeights,
     TokenizerFiles,
     tokenizer_files,
 )
-from continuum.errors import PreflightError
-from continuum.events import ByteProgress
-from continuum.files import link_or_copy
-from continuum.model_fields import ModelName
+from continuum.runs.events import ByteProgress
+from continuum.runs.files import link_or_copy
 from continuum.sources.model_files import check_model_files
 from continuum.sources.source_files import sum_known
-from continuum.stage import Forecast, PlanInput, Problem, Stage, StageContext
 from continuum.text.foreign_tokenizers import foreign_tokenizer
 
 if TYPE_CHECKING:  # the HTTP client takes a while to import, and plans need none

@@ -11,11 +11,21 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from continuum.artifacts import Artifact, Corpus, CorpusItem
 from continuum.errors import PreflightError
-from continuum.events import ByteProgress
-from continuum.files import link_or_copy, sha256_file
-from continuum.runs import ExperimentFolder
+from continuum.experiment.stage import (
+    Forecast,
+    LocalPath,
+    PlanInput,
+    Problem,
+    Spec,
+    Stage,
+    StageContext,
+    Text,
+)
+from continuum.runs.artifacts import Artifact, Corpus, CorpusItem
+from continuum.runs.events import ByteProgress
+from continuum.runs.files import link_or_copy, sha256_file
+from continuum.runs.folder import ExperimentFolder
 from continuum.sources.globs import FoundFiles
 from continuum.sources.local_files import copy_file, find_files, find_python_files
 from continuum.sources.source_files import (
@@ -27,7 +37,6 @@ from continuum.sources.source_files import (
     no_format,
     sum_known,
 )
-from continuum.stage import Forecast, LocalPath, PlanInput, Problem, Spec, Stage, StageContext, Text
 
 if TYPE_CHECKING:  # the HTTP client takes a while to import, and plans need none
     from continuum.sources.transfer import OnProgress

@@ -7,8 +7,20 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 from yaml import YAMLError
 
-from continuum.architecture import Architecture, read_architecture
-from continuum.artifacts import (
+from continuum.errors import PreflightError
+from continuum.experiment.architecture import Architecture, read_architecture
+from continuum.experiment.stage import (
+    Forecast,
+    LocalPath,
+    PlanInput,
+    Problem,
+    Ref,
+    Stage,
+    StageContext,
+    Text,
+    runtime_field,
+)
+from continuum.runs.artifacts import (
     TOKENIZER_FILES,
     VOCABULARY_FILES,
     Artifact,
@@ -18,10 +30,9 @@ from continuum.artifacts import (
     TokenizerFiles,
     copy_tokenizer,
 )
-from continuum.errors import PreflightError
-from continuum.events import ByteProgress
-from continuum.files import FileDigest, hash_file, hash_tree, link_or_copy
-from continuum.runs import ExperimentFolder
+from continuum.runs.events import ByteProgress
+from continuum.runs.files import FileDigest, hash_file, hash_tree, link_or_copy
+from continuum.runs.folder import ExperimentFolder
 from continuum.sources.globs import FoundFiles, LocalFile
 from continuum.sources.local_files import copy_file, find_files
 from continuum.sources.model_files import check_model_files
@@ -33,17 +44,6 @@ from continuum.sources.source_files import (
     kept_name,
 )
 from continuum.sources.token_chunks import ChunkFolder, read_chunk_folder
-from continuum.stage import (
-    Forecast,
-    LocalPath,
-    PlanInput,
-    Problem,
-    Ref,
-    Stage,
-    StageContext,
-    Text,
-    runtime_field,
-)
 from continuum.text.foreign_tokenizers import folder_problem, vocabulary_problem
 
 WEIGHT_NAMES = ("lit_model.pth", "model_config.yaml")

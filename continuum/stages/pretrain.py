@@ -7,18 +7,16 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from continuum.architecture import (
+from continuum.experiment.architecture import (
     Architecture,
     MisfitError,
     architecture,
     model_identity,
 )
-from continuum.model_fields import LitGPTModel, ModelFields
-from continuum.preflight import forecast_training
-from continuum.preflight.reading import begin_reading
-from continuum.recipe import Origin
-from continuum.seeds import TrainingSeeds
-from continuum.stage import (
+from continuum.experiment.model_fields import LitGPTModel, ModelFields
+from continuum.experiment.recipe import Origin
+from continuum.experiment.seeds import TrainingSeeds
+from continuum.experiment.stage import (
     Forecast,
     PlanInput,
     Problem,
@@ -27,7 +25,9 @@ from continuum.stage import (
     StageContext,
     with_one_spelling,
 )
-from continuum.training_stage import NEW_SCHEDULE_NEWS, TRAINING_NEWS, NewTraining
+from continuum.preflight import forecast_training
+from continuum.preflight.reading import begin_reading
+from continuum.stages.training_stage import NEW_SCHEDULE_NEWS, TRAINING_NEWS, NewTraining
 
 
 class Pretrain(NewTraining):

@@ -7,10 +7,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from continuum.artifacts import TrainingCheckpoint
-from continuum.preflight import forecast_training
-from continuum.preflight.reading import extend_reading, read_by
-from continuum.recipe import (
+from continuum.experiment.recipe import (
     BUDGET_FIELDS,
     Evaluate,
     Origin,
@@ -19,7 +16,7 @@ from continuum.recipe import (
     Runtime,
     evaluated_datasets,
 )
-from continuum.stage import (
+from continuum.experiment.stage import (
     Forecast,
     PlanInput,
     Problem,
@@ -29,7 +26,10 @@ from continuum.stage import (
     StageContext,
     runtime_field,
 )
-from continuum.training_stage import (
+from continuum.preflight import forecast_training
+from continuum.preflight.reading import extend_reading, read_by
+from continuum.runs.artifacts import TrainingCheckpoint
+from continuum.stages.training_stage import (
     TRAINING_NEWS,
     TrainingStage,
     held_out_problems,

@@ -7,14 +7,14 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from continuum.artifacts import Checkpoint, TokenizedDataset
+from continuum.experiment.recipe import Origin, Recipe
+from continuum.experiment.seeds import OrderSeeds
+from continuum.experiment.stage import Forecast, PlanInput, Ref, Spec, StageContext
 from continuum.preflight import forecast_training
 from continuum.preflight.reading import begin_reading, read_by, reading_notes
 from continuum.problems import Problem
-from continuum.recipe import Origin, Recipe
-from continuum.seeds import OrderSeeds
-from continuum.stage import Forecast, PlanInput, Ref, Spec, StageContext
-from continuum.training_stage import NEW_SCHEDULE_NEWS, TRAINING_NEWS, NewTraining
+from continuum.runs.artifacts import Checkpoint, TokenizedDataset
+from continuum.stages.training_stage import NEW_SCHEDULE_NEWS, TRAINING_NEWS, NewTraining
 
 
 class Retrain(NewTraining):

@@ -7,21 +7,9 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from continuum.artifacts import (
-    DOCUMENTS,
-    Artifact,
-    Corpus,
-    CorpusItem,
-    TokenizedDataset,
-    TokenizerFiles,
-    copy_tokenizer,
-)
 from continuum.errors import PreflightError
-from continuum.events import ByteProgress, Noted
-from continuum.preflight.dataset import dataset_need, dataset_warnings
-from continuum.seeds import SplitSeeds
-from continuum.sources.source_files import MAX_UTF8_BYTES
-from continuum.stage import (
+from continuum.experiment.seeds import SplitSeeds
+from continuum.experiment.stage import (
     Forecast,
     PlanInput,
     Problem,
@@ -31,6 +19,19 @@ from continuum.stage import (
     TextPart,
     runtime_field,
 )
+from continuum.preflight.dataset_size import dataset_need, dataset_warnings
+from continuum.runs.artifacts import (
+    DOCUMENTS,
+    Artifact,
+    Corpus,
+    CorpusItem,
+    TokenizedDataset,
+    TokenizerFiles,
+    copy_tokenizer,
+)
+from continuum.runs.events import ByteProgress, Noted
+from continuum.runs.text_records import Shares, Split, TextLoss
+from continuum.sources.source_files import MAX_UTF8_BYTES
 from continuum.text.decoding import OnBytes
 from continuum.text.marks import DocumentPolicy, document_marks, mark_warnings, missing_mark
 from continuum.text.pieces import SplitName
@@ -43,7 +44,6 @@ from continuum.text.validation import (
     is_named,
     known_mode,
 )
-from continuum.text_records import Shares, Split, TextLoss
 
 if TYPE_CHECKING:
     from continuum.text.encoding import Method

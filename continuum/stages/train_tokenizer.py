@@ -6,10 +6,10 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from continuum.artifacts import Artifact, Corpus, TokenizerFiles
 from continuum.errors import PreflightError
-from continuum.events import ByteProgress
-from continuum.stage import UNIT, Forecast, PlanInput, Problem, Ref, Stage, StageContext
+from continuum.experiment.stage import UNIT, Forecast, PlanInput, Problem, Ref, Stage, StageContext
+from continuum.runs.artifacts import Artifact, Corpus, TokenizerFiles
+from continuum.runs.events import ByteProgress
 from continuum.text.pieces import LONG_PIECE_CHARS, Cutter
 from continuum.text.reading import read_documents
 

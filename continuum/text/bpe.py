@@ -11,7 +11,7 @@ from pathlib import Path
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from tokenizers.trainers import BpeTrainer
 
-from continuum.files import write_json, write_text
+from continuum.runs.files import write_json, write_text
 
 
 def train_bpe(

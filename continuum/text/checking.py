@@ -9,15 +9,15 @@ from contextlib import closing
 from itertools import chain
 from pathlib import Path
 
-from continuum.artifacts import Corpus, CorpusItem
 from continuum.errors import PreflightError
+from continuum.runs.artifacts import Corpus, CorpusItem
+from continuum.runs.text_records import TextCounts
 from continuum.sources.file_kinds import LOOK_BYTES
 from continuum.sources.source_files import DEFAULT_TEXT_FIELD
 from continuum.text.content import check_block, check_packing, check_start, check_text
 from continuum.text.decoding import TextReader, read_blocks
 from continuum.text.json_lines import ARRAY_ADVICE, OBJECT_ADVICE, LineError
 from continuum.text.reading import ItemReader
-from continuum.text_records import TextCounts
 
 MAX_SHOWN = 10
 MAX_KEPT_CHARS = 1 << 22

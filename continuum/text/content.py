@@ -8,8 +8,8 @@ import codecs
 import unicodedata
 from pathlib import Path, PurePosixPath
 
-from continuum.artifacts import CorpusItem
 from continuum.errors import PreflightError
+from continuum.runs.artifacts import CorpusItem
 from continuum.sources.file_kinds import (
     GZIP,
     MARKUP_SUFFIXES,

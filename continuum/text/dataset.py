@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from continuum.runs.text_records import Split
 from continuum.text.documents import DocumentLog
 from continuum.text.encoding import Encoded, Encoder, Method, check_ids, portions
 from continuum.text.loss_watch import LossWatch
@@ -15,7 +16,6 @@ from continuum.text.marks import Marks
 from continuum.text.packing import CHUNK_BYTES, SplitWriter, token_dtype
 from continuum.text.pieces import Piece, SplitName
 from continuum.text.splits import Part
-from continuum.text_records import Split
 
 BATCH_CHARS = 1 << 22
 """Text encoded at a time: enough for all processors, and for longer than the threads need to take

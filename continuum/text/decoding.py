@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, Literal
 
-from continuum.artifacts import CorpusItem
 from continuum.errors import IntegrityError, PreflightError
+from continuum.runs.artifacts import CorpusItem
 
 BLOCK_BYTES = 1 << 19
 """Bytes decoded at a time."""

@@ -19,11 +19,11 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from continuum.artifacts import DOCUMENTS, CorpusItem
 from continuum.errors import IntegrityError
+from continuum.runs.artifacts import DOCUMENTS, CorpusItem
+from continuum.runs.text_records import LeakedDocument, Overlap, SourceCounts, Split
 from continuum.text.pieces import Piece, SplitName
 from continuum.text.reading import Document
-from continuum.text_records import LeakedDocument, Overlap, SourceCounts, Split
 
 _PLACE = [("item", "<u4"), ("position", "<u4")]
 TRAIN = np.dtype([("key", "<u8"), *_PLACE])

@@ -23,8 +23,8 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from continuum.cpus import num_processors
 from continuum.errors import ContinuumError, StageFailedError
-from continuum.processors import num_processors
 from continuum.text.inspection import PROBE
 from continuum.text.pieces import LONG_PIECE_CHARS, Cutter
 from continuum.text.safe_places import SafePlaces, UncuttableError

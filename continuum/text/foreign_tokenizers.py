@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from continuum.file_names import spelled
+from continuum.runs.file_names import spelled
 from continuum.sources.file_kinds import LOOK_BYTES, look_at, recognize
 from continuum.sources.model_files import stand_in
 

@@ -5,10 +5,10 @@ What makes LitGPT's `Tokenizer` fail later makes this module refuse now, or is t
 
 from pathlib import Path
 
-from continuum.artifacts import TokenizerFiles
 from continuum.errors import PreflightError
-from continuum.events import Report, Warned
-from continuum.files import sha256_file
+from continuum.runs.artifacts import TokenizerFiles
+from continuum.runs.events import Report, Warned
+from continuum.runs.files import sha256_file
 from continuum.text.pieces import Piece
 from continuum.text.text_loss import compare
 from continuum.text.tokenizer import load_tokenizer, vocabulary_file

@@ -14,11 +14,11 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
+from continuum.runs.text_records import LossExample, TextLoss
 from continuum.text.encoding import Encoded
 from continuum.text.pieces import Piece
 from continuum.text.text_loss import compare
 from continuum.text.tokenizer import LoadedTokenizer
-from continuum.text_records import LossExample, TextLoss
 
 AROUND_CHARS = 16
 SHORT_CHARS = 4096

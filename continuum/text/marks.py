@@ -4,8 +4,8 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from continuum.artifacts import TokenizerFiles
 from continuum.errors import PreflightError
+from continuum.runs.artifacts import TokenizerFiles
 
 DocumentPolicy = Literal["bos", "eos", "both", "none"]
 _CHAT = re.compile(

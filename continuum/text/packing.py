@@ -17,8 +17,8 @@ from litdata.streaming.item_loader import TokensLoader
 from numpy.typing import NDArray
 
 from continuum.errors import StageFailedError
-from continuum.files import write_json
-from continuum.text_records import Split
+from continuum.runs.files import write_json
+from continuum.runs.text_records import Split
 
 CHUNK_BYTES = 1 << 26
 """litdata's usual size. Writing one takes about four times as much memory."""

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from continuum.artifacts import Corpus, CorpusItem, TokenizedDataset
 from continuum.errors import IntegrityError, UsageError
+from continuum.runs.artifacts import Corpus, CorpusItem, TokenizedDataset
+from continuum.runs.text_records import Split
 from continuum.sources.token_chunks import HEADER_NUMBER_BYTES, read_chunk_folder
 from continuum.text.documents import read_index
 from continuum.text.reading import Document, read_documents
 from continuum.text.tokenizer import load_tokenizer
-from continuum.text_records import Split
 
 
 @dataclass(frozen=True)

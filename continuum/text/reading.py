@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from continuum.artifacts import Corpus, CorpusItem
 from continuum.errors import PreflightError
+from continuum.runs.artifacts import Corpus, CorpusItem
 from continuum.text.decoding import LineEnds, OnBytes, TextReader, read_blocks
 from continuum.text.json_lines import LineError, LineReader, TextField
 

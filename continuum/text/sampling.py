@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from continuum.artifacts import Corpus, CorpusItem
+from continuum.runs.artifacts import Corpus, CorpusItem
 from continuum.text.pieces import Piece
 from continuum.text.reading import read_documents
 

@@ -15,13 +15,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from continuum.artifacts import Corpus, CorpusItem
 from continuum.errors import IntegrityError
+from continuum.runs.artifacts import Corpus, CorpusItem
+from continuum.runs.text_records import Split, SplitMode
 from continuum.text.borders import CONTEXT_CHARS, REACH_CHARS, nearest_border
 from continuum.text.decoding import OnBytes
 from continuum.text.pieces import SplitName
 from continuum.text.reading import Document, read_documents
-from continuum.text_records import Split, SplitMode
 
 TOLERANCE = 0.25
 """Of the smaller side: by how much of it a share may be off."""

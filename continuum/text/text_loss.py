@@ -10,8 +10,8 @@ from bisect import bisect_right
 from collections import Counter
 from dataclasses import dataclass
 
+from continuum.runs.text_records import LossExample
 from continuum.text.pieces import Piece
-from continuum.text_records import LossExample
 
 LINE_ENDS = "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"
 CONTEXT_CHARS = 12

@@ -18,9 +18,9 @@ from typing import Any
 
 from tokenizers import Tokenizer, decoders
 
-from continuum.artifacts import VOCABULARY_FILES
+from continuum.cpus import num_processors
 from continuum.errors import PreflightError
-from continuum.processors import num_processors
+from continuum.runs.artifacts import VOCABULARY_FILES
 from continuum.text.components import BYTE_SIGNS, component_kinds
 from continuum.text.foreign_tokenizers import folder_problem, json_problem, vocabulary_problem
 from continuum.text.safe_places import SafePlaces, UncuttableError

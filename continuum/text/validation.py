@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag
 
-from continuum.artifacts import Artifact, Corpus, CorpusItem
-from continuum.spelling import nearest
-from continuum.stage import UNIT, Ref, Spec
+from continuum.experiment.stage import UNIT, Ref, Spec
+from continuum.runs.artifacts import Artifact, Corpus, CorpusItem
+from continuum.suggestions import nearest
 
 
 class ByFraction(Spec):

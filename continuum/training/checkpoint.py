@@ -19,10 +19,10 @@ import torch
 import yaml
 from torch.distributed.checkpoint.api import CheckpointException
 
-from continuum.artifacts import DataPosition, TrainingCheckpoint
-from continuum.disk import FULL, find_disk_error
+from continuum.disk_errors import FULL, find_disk_error
 from continuum.errors import IntegrityError, StageFailedError
-from continuum.files import (
+from continuum.runs.artifacts import DataPosition, TrainingCheckpoint
+from continuum.runs.files import (
     FileDigest,
     find_damage,
     fsync_folder,
@@ -32,10 +32,10 @@ from continuum.files import (
     tree_digest,
     write_json,
 )
-from continuum.placing import put_in_place
-from continuum.records import MANIFEST, manifest_of, read_artifact
-from continuum.retention import Retention
-from continuum.runs import StageRun
+from continuum.runs.folder import StageRun
+from continuum.runs.placing import put_in_place
+from continuum.runs.records import MANIFEST, manifest_of, read_artifact
+from continuum.runs.retention import Retention
 from continuum.training.hashing_writer import HashingWriter
 from continuum.training.litgpt import Config, save_config
 from continuum.training.weights import SHARDS_DIR, WEIGHTS_FILE, copy_config_files, read_sharded

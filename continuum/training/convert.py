@@ -7,9 +7,9 @@ from pathlib import Path
 import torch
 import yaml
 
-from continuum.architecture import Architecture
 from continuum.errors import IntegrityError, PreflightError
-from continuum.files import FileDigest, fsync_tree, hash_tree
+from continuum.experiment.architecture import Architecture
+from continuum.runs.files import FileDigest, fsync_tree, hash_tree
 from continuum.training.weights import CONFIG_FILE, WEIGHTS_FILE, copy_config_files, load_weights
 
 PROOF_BYTES = 1 << 27

@@ -17,14 +17,14 @@ import torch
 from lightning import Fabric
 from litdata.streaming import StreamingDataset, TokensLoader
 
-from continuum.artifacts import TokenizedDataset
 from continuum.errors import IntegrityError, PreflightError, how_to_make_again
-from continuum.inputs import ProvedFiles
-from continuum.preflight.fitness import evaluation_problems
+from continuum.experiment.recipe import Recipe
+from continuum.experiment.stage import StageContext
+from continuum.preflight.compatibility import evaluation_problems
 from continuum.preflight.logits import has_fused_loss
-from continuum.recipe import Recipe
+from continuum.runs.artifacts import TokenizedDataset
+from continuum.runs.inputs import ProvedFiles
 from continuum.sources.token_chunks import read_chunk_folder
-from continuum.stage import StageContext
 from continuum.training.order import Indices, SampleOrder
 from continuum.training.positions import Part, Positions, order_of
 

@@ -9,7 +9,7 @@ from torch import nn
 from torch.distributed.tensor import DTensor
 
 from continuum.errors import StageFailedError
-from continuum.events import Report, Warned
+from continuum.runs.events import Report, Warned
 from continuum.training.data import TrainingData
 from continuum.training.state import TrainingState
 

@@ -13,7 +13,7 @@ from contextlib import suppress
 
 import torch
 
-from continuum.figures import format_bytes
+from continuum.formatting import format_bytes
 
 _log = logging.getLogger(__name__)
 

@@ -14,9 +14,9 @@ from lightning import Fabric
 from torch import nn
 from torch.distributed.tensor import DTensor
 
-from continuum.artifacts import record_best
 from continuum.errors import StoppedError
-from continuum.events import Evaluated, Report
+from continuum.runs.artifacts import record_best
+from continuum.runs.events import Evaluated, Report
 from continuum.training.data import TrainingData, ValidationData, to_device
 from continuum.training.divergence import (
     MIN_LOSS_SCALE,

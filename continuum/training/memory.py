@@ -7,13 +7,13 @@ from collections.abc import Iterator
 import torch
 from lightning import Fabric
 
-from continuum.architecture import Architecture
 from continuum.errors import PreflightError
+from continuum.experiment.architecture import Architecture
+from continuum.experiment.recipe import Recipe
 from continuum.preflight.host import host_memory
 from continuum.preflight.memory import estimate_memory
+from continuum.preflight.model_size import state_size
 from continuum.preflight.saving import saving_need
-from continuum.preflight.sizes import state_size
-from continuum.recipe import Recipe
 from continuum.training.model import next_token_loss
 from continuum.training.resolved import Resolved, placement_of
 from continuum.training.state import TrainingState, unwrap_optimizer

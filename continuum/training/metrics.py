@@ -20,9 +20,9 @@ import torch
 from lightning import Fabric
 
 from continuum.errors import StageFailedError, StoppedError
-from continuum.events import Report, Trained
-from continuum.files import append_json_line, write_text
-from continuum.runs import StageRun
+from continuum.runs.events import Report, Trained
+from continuum.runs.files import append_json_line, write_text
+from continuum.runs.folder import StageRun
 from continuum.training.data import TrainingData
 from continuum.training.divergence import DivergedError, check_finite
 from continuum.training.loggers.mirror import Mirror

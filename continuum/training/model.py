@@ -17,7 +17,7 @@ from torch import nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from continuum.errors import PreflightError
-from continuum.recipe import Recipe
+from continuum.experiment.recipe import Recipe
 from continuum.training.activation_checkpointing import checkpoint_activations
 from continuum.training.litgpt import (
     GPT,

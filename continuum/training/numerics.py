@@ -14,7 +14,7 @@ import numpy
 import torch
 import torch.distributed as dist
 
-from continuum.installed import installed_version, source_digest
+from continuum.runs.installed import installed_version, source_digest
 
 PACKAGES = ("torch", "litgpt", "lightning", "litdata", "numpy", "triton", "continuum")
 """Those whose code computes or orders what is computed."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from lightning.fabric.utilities.throughput import get_available_flops
 
-from continuum.precision import is_half
+from continuum.experiment.precision import is_half
 
 TERA = 1e12
 

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from continuum.artifacts import DataPosition, TokenizedDataset
+from continuum.experiment.recipe import Recipe
 from continuum.preflight.reading import why_restarts
-from continuum.recipe import Recipe
+from continuum.runs.artifacts import DataPosition, TokenizedDataset
 from continuum.training.order import SampleOrder
 
 Positions = dict[str, DataPosition]

@@ -17,8 +17,8 @@ from lightning import Fabric
 from torch import nn
 from torch.distributed.tensor import DTensor
 
-from continuum.device_faults import describe_device_fault
 from continuum.errors import StageFailedError
+from continuum.preflight.device_errors import describe_device_fault
 from continuum.training.state import TrainingState
 
 MAX_STRIDE = 10

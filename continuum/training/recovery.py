@@ -7,11 +7,11 @@ from typing import Any
 import torch.distributed as dist
 from lightning import Fabric
 
-from continuum.artifacts import TrainingCheckpoint
-from continuum.events import Recovered
-from continuum.files import FileDigest
-from continuum.runs import StageRun
-from continuum.stage import StageContext
+from continuum.experiment.stage import StageContext
+from continuum.runs.artifacts import TrainingCheckpoint
+from continuum.runs.events import Recovered
+from continuum.runs.files import FileDigest
+from continuum.runs.folder import StageRun
 from continuum.training.checkpoint import newest_whole, put_aside, read_all, read_checkpoint
 from continuum.training.numerics import changes
 from continuum.training.resolved import Resolved

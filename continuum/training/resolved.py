@@ -12,21 +12,21 @@ from typing import Any
 
 import torch
 
-from continuum.architecture import Architecture
-from continuum.device_faults import DRIVER_TOO_OLD, find_fault
 from continuum.errors import PreflightError
-from continuum.precision import (
+from continuum.experiment.architecture import Architecture
+from continuum.experiment.precision import (
     Capability,
     MatmulPrecision,
     automatic_precision,
     matmul_precision,
 )
-from continuum.preflight.fitness import scaler_problems
+from continuum.experiment.recipe import Recipe, Runtime
+from continuum.preflight.compatibility import scaler_problems
+from continuum.preflight.device_errors import DRIVER_TOO_OLD, find_fault
 from continuum.preflight.host import has_cuda_device, host_memory
 from continuum.preflight.logits import LossHeadKind, loss_head_kind
 from continuum.preflight.memory import fit_to_memory
 from continuum.preflight.placement import Placement, automatic_strategy
-from continuum.recipe import Recipe, Runtime
 
 CUDNN_FIRST = (9, 10)
 """Major compute capabilities of Hopper and of Blackwell in data centers: cuDNN's attention is said

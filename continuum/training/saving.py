@@ -6,12 +6,12 @@ from typing import Any
 
 from lightning import Fabric
 
-from continuum.events import Saved
-from continuum.fields import VALIDATION_LOSS
-from continuum.files import hash_tree
-from continuum.recipe import Recipe
-from continuum.retention import Retention
-from continuum.stage import StageContext
+from continuum.experiment.fields import VALIDATION_LOSS
+from continuum.experiment.recipe import Recipe
+from continuum.experiment.stage import StageContext
+from continuum.runs.events import Saved
+from continuum.runs.files import hash_tree
+from continuum.runs.retention import Retention
 from continuum.training.checkpoint import (
     Companions,
     begin_checkpoint,

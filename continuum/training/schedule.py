@@ -3,8 +3,8 @@
 import math
 from dataclasses import dataclass
 
-from continuum.amounts import rate_of
-from continuum.recipe import Recipe, ResumeSchedule, intervals_of
+from continuum.experiment.amounts import rate_of
+from continuum.experiment.recipe import Recipe, ResumeSchedule, intervals_of
 
 
 @dataclass(frozen=True)

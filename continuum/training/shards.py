@@ -12,7 +12,7 @@ from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 from torch.distributed.tensor import DTensor
 
-from continuum.files import FileDigest, hash_file
+from continuum.runs.files import FileDigest, hash_file
 from continuum.training.host_buffer import HostBuffer
 from continuum.training.state import (
     TrainingState,

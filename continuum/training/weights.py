@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from continuum.artifacts import copy_tokenizer
 from continuum.errors import PreflightError
+from continuum.runs.artifacts import copy_tokenizer
 
 WEIGHTS_FILE = "lit_model.pth"
 CONFIG_FILE = "model_config.yaml"

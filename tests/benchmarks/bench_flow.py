@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from continuum.runs import ExperimentFolder
+from continuum.runs.folder import ExperimentFolder
 from tests.benchmarks.commands import continuum, measure
 from tests.benchmarks.quiet import Quiet, watched
 from tests.benchmarks.rows import Row, Setting, benchmark, in_turns

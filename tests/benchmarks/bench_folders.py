@@ -10,10 +10,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from continuum.artifacts import TrainingCheckpoint
-from continuum.files import SETTLED_S
-from continuum.fingerprint import fingerprint
-from continuum.records import manifest_of, read_artifact, sealed
+from continuum.runs.artifacts import TrainingCheckpoint
+from continuum.runs.files import SETTLED_S
+from continuum.runs.fingerprint import fingerprint
+from continuum.runs.records import manifest_of, read_artifact, sealed
 from tests.benchmarks.chains import write_chain
 from tests.benchmarks.commands import continuum, measure, wall_s
 from tests.benchmarks.quiet import watched

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from continuum.architecture import architecture
+from continuum.experiment.architecture import architecture
 from tests.benchmarks.pacing import Turn, paced, take_turns
 from tests.benchmarks.rows import Row, Setting, benchmark
 from tests.benchmarks.training_spec import Training, tokenizer_of, write_texts, write_training

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import nn
 
-from continuum.architecture import architecture
+from continuum.experiment.architecture import architecture
 from continuum.training.state import TrainingState, unwrap
 from tests.benchmarks.commands import now
 from tests.benchmarks.quiet import watched

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from lightning import Fabric
 
-from continuum.artifacts import TrainingCheckpoint
-from continuum.recipe import Recipe
-from continuum.retention import Retention
-from continuum.runs import StageRun
+from continuum.experiment.recipe import Recipe
+from continuum.runs.artifacts import TrainingCheckpoint
+from continuum.runs.folder import StageRun
+from continuum.runs.retention import Retention
 from continuum.training.checkpoint import Companions
 from continuum.training.divergence import check_weights
 from continuum.training.loop import Task, accumulate_gradients, clip_gradients, take_step

@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from continuum.artifacts import Artifact, Corpus, CorpusItem, TokenizedDataset
+from continuum.runs.artifacts import Artifact, Corpus, CorpusItem, TokenizedDataset
 from tests.support import make_stage, run_stage
 
 

@@ -6,11 +6,11 @@ All that `continuum run` does, in this process.
 import sys
 from pathlib import Path
 
-from continuum.events import Evaluated, Event, Trained
-from continuum.executor import run_experiment
-from continuum.launchers.local import InProcessLauncher
-from continuum.runs import ExperimentFolder
-from continuum.spec.experiment import load_experiment
+from continuum.execution.executor import run_experiment
+from continuum.execution.launchers.local import InProcessLauncher
+from continuum.loading.experiment import load_experiment
+from continuum.runs.events import Evaluated, Event, Trained
+from continuum.runs.folder import ExperimentFolder
 from tests.benchmarks.pacing import Pace
 
 

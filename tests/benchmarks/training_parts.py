@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from lightning import Fabric
 
-from continuum.architecture import architecture
-from continuum.recipe import Recipe
-from continuum.runs import StageRun
+from continuum.experiment.architecture import architecture
+from continuum.experiment.recipe import Recipe
+from continuum.runs.folder import StageRun
 from continuum.training.data import Blocks, Share, TrainingData
 from continuum.training.fabric import make_fabric
 from continuum.training.loop import Task, fit

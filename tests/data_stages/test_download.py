@@ -17,8 +17,8 @@ from litgpt.model import GPT
 from litgpt.scripts.convert_lit_checkpoint import copy_weights_gpt_neox
 from safetensors.torch import save_file
 
-from continuum.artifacts import ModelWeights, TokenizerFiles
 from continuum.errors import IntegrityError, PreflightError, StageFailedError
+from continuum.runs.artifacts import ModelWeights, TokenizerFiles
 from continuum.sources.hub import fetch_file, resolve
 from continuum.stages.download import Download
 from tests.servers.hub import COMMIT, HubServer

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import zstandard
 
-from continuum.artifacts import Corpus
 from continuum.errors import ContinuumError, IntegrityError, PreflightError, StageFailedError
-from continuum.events import Event, Progressed
-from continuum.stage import Forecast
+from continuum.experiment.stage import Forecast
+from continuum.runs.artifacts import Corpus
+from continuum.runs.events import Event, Progressed
+from continuum.runs.text_records import TextCounts
 from continuum.stages.fetch import Fetch
-from continuum.text_records import TextCounts
 from tests.servers.texts import TextServer, serve_texts
 from tests.support import make_stage, run_stage
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from continuum.artifacts import Corpus
 from continuum.errors import PreflightError
+from continuum.experiment.stage import Forecast, Stage
+from continuum.runs.artifacts import Corpus
 from continuum.sources.globs import expand
 from continuum.sources.local_files import describe_files, find_files
-from continuum.stage import Forecast, Stage
 from continuum.stages.fetch import Fetch
 from continuum.stages.import_ import Import
 from tests.support import make_stage, run_stage

@@ -10,9 +10,15 @@ import pytest
 import torch
 from litdata.streaming import Cache, TokensLoader
 
-from continuum.artifacts import Artifact, Corpus, ModelWeights, TokenizedDataset, TokenizerFiles
 from continuum.errors import IntegrityError, PreflightError
-from continuum.stage import Stage
+from continuum.experiment.stage import Stage
+from continuum.runs.artifacts import (
+    Artifact,
+    Corpus,
+    ModelWeights,
+    TokenizedDataset,
+    TokenizerFiles,
+)
 from continuum.stages.import_ import TYPES, Import
 from continuum.text.reading import read_documents
 from tests.support import make_stage, run_stage

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from continuum.spec.schema import schema_text
+from continuum.loading.json_schema import schema_text
 from tests.commands import Cli
 from tests.spec.documents import HEAD, TRAINING, write
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from continuum.files import SETTLED_S
-from continuum.fingerprint import fingerprint
+from continuum.runs.files import SETTLED_S
+from continuum.runs.fingerprint import fingerprint
 from tests.benchmarks.bench_folders import CHECKPOINTS_EACH, fill, identity_of
 from tests.benchmarks.chains import write_chain
 from tests.commands import Cli, only

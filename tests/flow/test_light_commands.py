@@ -84,7 +84,7 @@ def test_the_help_of_all_commands_is_that_of_each() -> None:
 def test_workers_are_born_with_what_the_stages_need(module: str, loaded: set[str]) -> None:
     names = ("torch", "lightning", "litgpt")
     program = (
-        f"import sys, continuum.launchers.preload{module}\n"
+        f"import sys, continuum.execution.launchers.preload{module}\n"
         f"print(*[name for name in {names} if name in sys.modules])"
     )
     done = subprocess.run(

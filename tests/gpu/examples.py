@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from continuum.artifacts import TrainingCheckpoint
-from continuum.runs import StageRun
+from continuum.runs.artifacts import TrainingCheckpoint
+from continuum.runs.folder import StageRun
 from tests.commands import Cli, only
 from tests.gpu.parts import Setting, check, part
 from tests.shipped import copy_shipped

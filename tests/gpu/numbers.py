@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from continuum.architecture import architecture
+from continuum.experiment.architecture import architecture
 from continuum.training.fabric import make_fabric
 from continuum.training.loss_head import LossHead
 from continuum.training.model import make_state, next_token_loss

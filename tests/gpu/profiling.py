@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from continuum.architecture import architecture
+from continuum.experiment.architecture import architecture
 from continuum.training.fabric import make_fabric
 from continuum.training.model import make_state, next_token_loss
 from continuum.training.resolved import resolve

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from continuum.files import sha256_file
+from continuum.runs.files import sha256_file
 from tests.commands import Cli, kill_group, only, wait_until
 from tests.gpu import flows
 from tests.gpu.parts import Setting, check, part

@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 
-from continuum.architecture import architecture
-from continuum.retention import Retention
-from continuum.runs import StageRun
+from continuum.experiment.architecture import architecture
+from continuum.runs.folder import StageRun
+from continuum.runs.retention import Retention
 from continuum.training.checkpoint import read_checkpoint
 from continuum.training.fabric import make_fabric
 from continuum.training.model import make_state

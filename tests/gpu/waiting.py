@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from continuum.runs import StageRun
+from continuum.runs.folder import StageRun
 from continuum.training.fabric import make_fabric
 from continuum.training.resolved import resolve
 from tests.gpu.parts import Setting, check, part

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from continuum.artifacts import Artifact, Corpus
-from continuum.stage import Forecast, PlanInput, Stage, StageContext
+from continuum.experiment.stage import Forecast, PlanInput, Stage, StageContext
+from continuum.runs.artifacts import Artifact, Corpus
 
 
 class Broken(Stage):

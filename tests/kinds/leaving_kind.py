@@ -7,8 +7,8 @@ import time
 from multiprocessing.util import Finalize
 from typing import Literal
 
-from continuum.artifacts import Corpus, TrainingCheckpoint
-from continuum.stage import StageContext
+from continuum.experiment.stage import StageContext
+from continuum.runs.artifacts import Corpus, TrainingCheckpoint
 from continuum.stages.fetch import Fetch
 from continuum.stages.pretrain import Pretrain
 

@@ -7,13 +7,13 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from continuum.artifacts import Artifact, Checkpoint, Corpus, CorpusItem, ModelWeights
-from continuum.files import sha256_file
+from continuum.experiment.recipe import Origin
+from continuum.experiment.seeds import OrderSeeds
+from continuum.experiment.stage import Forecast, PlanInput, Problem, Ref, Stage, StageContext
 from continuum.preflight import forecast_training
-from continuum.recipe import Origin
-from continuum.seeds import OrderSeeds
-from continuum.stage import Forecast, PlanInput, Problem, Ref, Stage, StageContext
-from continuum.training_stage import NewTraining
+from continuum.runs.artifacts import Artifact, Checkpoint, Corpus, CorpusItem, ModelWeights
+from continuum.runs.files import sha256_file
+from continuum.stages.training_stage import NewTraining
 
 
 class Recite(Stage):

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from continuum.files import DigestCache
 from continuum.lint import LINT_CODES, check, diagnose
-from continuum.lock import Lock, LockedStage
-from continuum.planner import make_plan
-from continuum.runs import ExperimentFolder
-from continuum.spec.diagnostics import Diagnostic
-from continuum.spec.experiment import load
+from continuum.loading.diagnostics import Diagnostic
+from continuum.loading.experiment import load
+from continuum.planning.lockfile import Lock, LockedStage
+from continuum.planning.planner import make_plan
+from continuum.runs.files import DigestCache
+from continuum.runs.folder import ExperimentFolder
 
 SPECS = Path(__file__).parent / "specs"
 FILES = sorted(SPECS.glob("*.yaml"))

@@ -19,7 +19,7 @@ from pathlib import Path
 from tests.mutants.table import MUTANTS, Mutant
 
 PROJECT = Path(__file__).parent.parent.parent
-LEFT_OUT = shutil.ignore_patterns(".git", "__pycache__", ".*_cache", "runs", "*.egg-info", "build")
+LEFT_OUT = shutil.ignore_patterns(".git", "__pycache__", ".*_cache", "*.egg-info", "build")
 TIMEOUT_S = 600.0
 PASSED, FAILED, HUNG = 0, 1, -1
 """Of pytest's exit codes; others say that no test was run."""

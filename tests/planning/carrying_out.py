@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from continuum.errors import PreflightError
-from continuum.events import Event, Outcome, Recovered, Started
-from continuum.executor import RunResult, StopRule, run_experiment
-from continuum.files import DigestCache
-from continuum.launchers.local import InProcessLauncher
-from continuum.plan import NOTHING_MORE, Plan, Request
-from continuum.plan_document import as_document
-from continuum.planner import make_plan
-from continuum.runs import ExperimentFolder, StageRun
-from continuum.selection import select_from
-from continuum.spec.experiment import load_experiment
+from continuum.execution.executor import RunResult, StopRule, run_experiment
+from continuum.execution.launchers.local import InProcessLauncher
+from continuum.experiment.selection import select_from
+from continuum.loading.experiment import load_experiment
+from continuum.planning.plan import NOTHING_MORE, Plan, Request
+from continuum.planning.plan_file import as_document
+from continuum.planning.planner import make_plan
+from continuum.runs.events import Event, Outcome, Recovered, Started
+from continuum.runs.files import DigestCache
+from continuum.runs.folder import ExperimentFolder, StageRun
 
 
 class CrashError(Exception):

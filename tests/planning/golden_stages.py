@@ -14,14 +14,14 @@ from typing import Any, get_args
 
 from pydantic import BaseModel
 
-from continuum.fields import Spec
-from continuum.files import DigestCache
-from continuum.fingerprint import fingerprint
-from continuum.model_fields import ModelFields
-from continuum.plan import Plan, PlannedStage
-from continuum.planner import make_plan
-from continuum.runs import ExperimentFolder
-from continuum.spec.experiment import load_experiment
+from continuum.experiment.fields import Spec
+from continuum.experiment.model_fields import ModelFields
+from continuum.loading.experiment import load_experiment
+from continuum.planning.plan import Plan, PlannedStage
+from continuum.planning.planner import make_plan
+from continuum.runs.files import DigestCache
+from continuum.runs.fingerprint import fingerprint
+from continuum.runs.folder import ExperimentFolder
 from continuum.stages.fetch import Fetch
 from tests.shipped import copy_shipped
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from continuum.plan import PlannedStage
+from continuum.planning.plan import PlannedStage
 from tests.planning.carrying_out import Interruption
 from tests.planning.worlds import CORPORA, FIELDS, NUM_TEXTS, RUNTIMES, Turn, World
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from continuum.plan import NOTHING_MORE, Request
+from continuum.planning.plan import NOTHING_MORE, Request
 from tests.commands import Cli, only
 from tests.planning.carrying_out import document_of, run
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from continuum.plan_document import SCHEMA
+from continuum.planning.plan_file import SCHEMA
 from tests.commands import Cli, only
 from tests.planning.carrying_out import document_of, run
 from tests.planning.conftest import Write

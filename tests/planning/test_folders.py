@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from continuum.files import SETTLED_S, DigestCache, sha256_file
-from continuum.plan import Request
+from continuum.planning.plan import Request
+from continuum.runs.files import SETTLED_S, DigestCache, sha256_file
 from tests.commands import Cli, kill_group, only, wait_until
 from tests.planning.carrying_out import actions_of, artifacts_of, plan_of, run
 from tests.planning.conftest import Write

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from continuum.fields import field_values, runtime_field
-from continuum.spec.experiment import load_experiment
+from continuum.experiment.fields import field_values, runtime_field
+from continuum.loading.experiment import load_experiment
 from continuum.stages import stage_kinds
 from continuum.stages.fetch import Fetch
 from tests.planning.golden_stages import (

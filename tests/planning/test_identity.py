@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from continuum.fields import FieldValue, field_values
-from continuum.spec.experiment import load_experiment
+from continuum.experiment.fields import FieldValue, field_values
+from continuum.loading.experiment import load_experiment
 from tests.planning.golden_stages import SPEC, plan_with, prepare
 
 OTHER: dict[str, Any] = {

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 import yaml
 
-from continuum.lock import HEADER, parse_lock
-from continuum.locking import renew_lock
-from continuum.plan import Request
-from continuum.provenance import package_versions
-from continuum.records import STAGE_SCHEMA
+from continuum.planning.locked_run import renew_lock
+from continuum.planning.lockfile import HEADER, parse_lock
+from continuum.planning.plan import Request
+from continuum.runs.provenance import package_versions
+from continuum.runs.records import STAGE_SCHEMA
 from tests.commands import Cli, only
 from tests.planning.carrying_out import (
     CrashError,
@@ -141,7 +141,7 @@ def test_a_lock_reads_as_it_was_written(small: Write) -> None:
 
 def record_versions(folder: Path, stage: str, **versions: str) -> None:
     """Let the stage's record say it was made with these versions."""
-    from continuum.files import write_json
+    from continuum.runs.files import write_json
 
     run_ = plan_of(folder).stages[stage].run
     document = {"schema": STAGE_SCHEMA, **run_.record().model_dump(mode="json")}

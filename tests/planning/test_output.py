@@ -9,7 +9,7 @@ from threading import Thread
 
 import pytest
 
-from continuum.spec.schema import schema_text
+from continuum.loading.json_schema import schema_text
 from tests.commands import Cli
 from tests.planning.conftest import Write
 

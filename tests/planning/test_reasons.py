@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from continuum.changes import ABSENT, CODES, Change
-from continuum.plan import NOTHING_MORE, Cause, Reason, Request
+from continuum.planning.changes import ABSENT, CODES, Change
+from continuum.planning.plan import NOTHING_MORE, Cause, Reason, Request
 from tests.commands import only
 from tests.planning.carrying_out import plan_of, run
 from tests.planning.conftest import Write

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from continuum.plan import Action, Cause, Reason, Request
+from continuum.planning.plan import Action, Cause, Reason, Request
 from tests.commands import Cli
 from tests.planning.carrying_out import actions_of, artifacts_of, plan_of, run
 from tests.planning.conftest import Write

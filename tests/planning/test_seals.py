@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from continuum.plan import Request
+from continuum.planning.plan import Request
 from tests.commands import Cli, only
 from tests.forging import Edit, as_earlier_release, forge, seal_anew
 from tests.planning.carrying_out import actions_of, plan_of, run

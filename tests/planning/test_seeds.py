@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from continuum.runs import StageRun
+from continuum.runs.folder import StageRun
 from continuum.stages import rebuild_stage
 from tests.commands import Cli, only
 from tests.planning.conftest import write_spec

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from continuum.files import DigestCache
 from continuum.lint import check
-from continuum.plan import NOTHING_MORE, Request
-from continuum.planner import make_plan
-from continuum.runs import ExperimentFolder
-from continuum.spec.experiment import load_experiment
+from continuum.loading.experiment import load_experiment
+from continuum.planning.plan import NOTHING_MORE, Request
+from continuum.planning.planner import make_plan
+from continuum.runs.files import DigestCache
+from continuum.runs.folder import ExperimentFolder
 from continuum.stages.convert import Convert
 from tests.planning.carrying_out import carry_out_and_compare, document_of, run
 

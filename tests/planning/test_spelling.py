@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from continuum.fingerprint import canonical_json, fingerprint
-from continuum.optimizers import OPTIMIZER_ARGUMENTS, OPTIMIZER_DEFAULTS, Optimizer
+from continuum.experiment.optimizers import OPTIMIZER_ARGUMENTS, OPTIMIZER_DEFAULTS, Optimizer
+from continuum.runs.fingerprint import canonical_json, fingerprint
 from tests.planning.golden_stages import plan_with, prepare
 
 STAGE = """\

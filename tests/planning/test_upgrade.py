@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
-from continuum.changes import Change
-from continuum.plan import Action, Request
+from continuum.planning.changes import Change
+from continuum.planning.plan import Action, Request
 from continuum.stages.fetch import Fetch
 from continuum.stages.pretrain import Pretrain
 from tests.commands import Cli

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from continuum.plan import Request
+from continuum.planning.plan import Request
 from tests.planning.carrying_out import artifacts_of, carry_out_and_compare, document_of, run
 from tests.planning.mutations import EDITS, interrupt
 from tests.planning.worlds import Turn, World

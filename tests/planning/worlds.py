@@ -8,8 +8,8 @@ from typing import Any
 
 import yaml
 
-from continuum.lock import read_lock
-from continuum.plan import Plan, PlannedStage
+from continuum.planning.lockfile import read_lock
+from continuum.planning.plan import Plan, PlannedStage
 from tests.planning.carrying_out import Interruption, plan_of
 from tests.servers.texts import TextServer
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from continuum.architecture import architecture
+from continuum.experiment.architecture import architecture
 from continuum.training.fabric import leave_group, make_fabric
 from continuum.training.model import make_state
 from continuum.training.resolved import resolve

@@ -52,12 +52,12 @@ def final_state(folder: Path) -> Any:
 
 def ranks_of(folder: Path) -> list[int]:
     """The ranks at work in an experiment's folder, in their order."""
-    return _processes(b"continuum.worker", folder)
+    return _processes(b"continuum.execution.worker", folder)
 
 
 def agents_of(folder: Path) -> list[int]:
     """The torchruns at work in an experiment's folder."""
-    return _processes(b"continuum.launchers.agent", folder)
+    return _processes(b"continuum.execution.launchers.torchrun_agent", folder)
 
 
 def _processes(module: bytes, folder: Path) -> list[int]:

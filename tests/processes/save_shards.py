@@ -10,9 +10,9 @@ from pathlib import Path
 
 import torch
 
-from continuum.architecture import architecture
-from continuum.retention import Retention
-from continuum.runs import StageRun
+from continuum.experiment.architecture import architecture
+from continuum.runs.folder import StageRun
+from continuum.runs.retention import Retention
 from continuum.training.fabric import leave_group, make_fabric
 from continuum.training.model import make_state
 from continuum.training.resolved import resolve

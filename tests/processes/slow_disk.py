@@ -9,8 +9,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from continuum.retention import Retention
-from continuum.runs import StageRun
+from continuum.runs.folder import StageRun
+from continuum.runs.retention import Retention
 from continuum.training.fabric import leave_group, make_fabric
 from continuum.training.model import make_state
 from continuum.training.resolved import resolve

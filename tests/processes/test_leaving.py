@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import yaml
 
-from continuum.events import Outcome
-from continuum.launchers.local import LocalLauncher
-from continuum.runs import StageRun
+from continuum.execution.launchers.local import LocalLauncher
+from continuum.runs.events import Outcome
+from continuum.runs.folder import StageRun
 from tests.commands import Cli, only
 from tests.experiments import FIRST_STAGES, small_stages
 from tests.kinds import leaving_kind

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from continuum.architecture import architecture
+from continuum.experiment.architecture import architecture
 from continuum.training.litgpt import build_model
 from tests.processes import begin_model, save_shards, snapshot_memory
 from tests.processes.begin_model import digest

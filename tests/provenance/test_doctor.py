@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from continuum.doctor import lock_problems, unpaired
+from continuum.planning.doctor import lock_problems, unpaired
 from tests.commands import Cli
 from tests.experiments import FIRST_STAGES
 

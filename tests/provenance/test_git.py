@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from continuum.provenance import MAX_PATCH_BYTES, capture_provenance, describe_git
-from continuum.runs import ExperimentFolder
+from continuum.runs.folder import ExperimentFolder
+from continuum.runs.provenance import MAX_PATCH_BYTES, capture_provenance, describe_git
 from tests.commands import Cli
 
 BASE = "seed: 3\n"

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from continuum.files import FileDigest, find_damage, hash_tree
-from continuum.runs import ExperimentFolder
+from continuum.runs.files import FileDigest, find_damage, hash_tree
+from continuum.runs.folder import ExperimentFolder
 from tests.commands import Cli, kill_group, only
 from tests.experiments import FIRST_STAGES, small_flow
 from tests.recovery.disks import SmallDisk, small_disk

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from continuum.records import ARTIFACT_SCHEMA, read_artifact, read_document
+from continuum.runs.records import ARTIFACT_SCHEMA, read_artifact, read_document
 from tests.commands import only
 from tests.experiments import FIRST_STAGES, small_flow
 from tests.tracing import Call, read_calls, traced

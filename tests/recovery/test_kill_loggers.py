@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from continuum.runs import StageRun
+from continuum.runs.folder import StageRun
 from tests.commands import Cli, kill_group, only
 from tests.experiments import FIRST_STAGES, small_flow
 from tests.recovery.test_kill import run_until

@@ -7,8 +7,8 @@ from typing import Any
 
 from jsonschema import Draft202012Validator
 
-from continuum.spec.schema import experiment_schema
-from continuum.spec.source import read_file
+from continuum.loading.json_schema import experiment_schema
+from continuum.loading.yaml import read_file
 
 ROOT = Path(__file__).parents[2]
 WRONG = sorted((ROOT / "tests" / "specs").glob("*.yaml"))

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from continuum.spec.codes import CODES
-from continuum.spec.diagnostics import SpecError
-from continuum.spec.experiment import load_experiment
+from continuum.loading.codes import CODES
+from continuum.loading.diagnostics import SpecError
+from continuum.loading.experiment import load_experiment
 
 STAGE = "stages:\n  books: {kind: fetch, sources: [{python: argparse.py}]}\n"
 OVERRIDE = "# --set "

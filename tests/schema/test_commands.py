@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from continuum.artifacts import ModelWeights
-from continuum.runs import ExperimentFolder
-from continuum.spec.experiment import load_experiment
-from continuum.spec.schema import schema_text
+from continuum.loading.experiment import load_experiment
+from continuum.loading.json_schema import schema_text
+from continuum.runs.artifacts import ModelWeights
+from continuum.runs.folder import ExperimentFolder
 from tests.commands import Cli, only
 from tests.flow.test_light_commands import PROGRAM
 from tests.schema.documents import ROOT, document, is_accepted

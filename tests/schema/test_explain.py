@@ -12,8 +12,8 @@ import pytest
 
 from continuum.cli.explain import explain
 from continuum.errors import UsageError
-from continuum.spec.codes import CODES
-from continuum.spec.manual import all_fields
+from continuum.loading.codes import CODES
+from continuum.loading.explain import all_fields
 from continuum.stages import stage_kinds
 
 Say = Callable[..., str]

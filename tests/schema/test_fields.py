@@ -8,13 +8,13 @@ import pytest
 from jsonschema import Draft202012Validator
 from pydantic import TypeAdapter, create_model
 
-from continuum.amounts import COUNT_PATTERN, PERCENT_PATTERN, Amount, Count
-from continuum.fields import LocalPath, Spec
-from continuum.optimizers import OPTIMIZER_ARGUMENTS
-from continuum.spec.experiment import Experiment, load_experiment
-from continuum.spec.known import field_at
-from continuum.spec.manual import Field, all_fields, all_kinds
-from continuum.spec.schema import experiment_schema
+from continuum.experiment.amounts import COUNT_PATTERN, PERCENT_PATTERN, Amount, Count
+from continuum.experiment.fields import LocalPath, Spec
+from continuum.experiment.optimizers import OPTIMIZER_ARGUMENTS
+from continuum.loading.experiment import Experiment, load_experiment
+from continuum.loading.explain import Field, all_fields, all_kinds
+from continuum.loading.json_schema import experiment_schema
+from continuum.loading.known import field_at
 from continuum.stages import stage_kinds
 
 ROLES = {"identity", "runtime", "cosmetic"}

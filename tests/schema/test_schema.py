@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from continuum.architecture import architecture
-from continuum.spec.diagnostics import SpecError
-from continuum.spec.experiment import load_experiment
-from continuum.spec.schema import experiment_schema, schema_text
+from continuum.experiment.architecture import architecture
+from continuum.loading.diagnostics import SpecError
+from continuum.loading.experiment import load_experiment
+from continuum.loading.json_schema import experiment_schema, schema_text
 from continuum.stages import stage_kinds
 from tests.experiments import small_stages
 from tests.schema.documents import ROOT, SHIPPED, TEMPLATES, WRONG, document, is_accepted, validator
@@ -52,7 +52,7 @@ def test_the_committed_file_is_what_the_code_makes() -> None:
 
 
 def test_it_is_the_same_text_in_another_process() -> None:
-    program = "from continuum.spec.schema import schema_text; print(schema_text(), end='')"
+    program = "from continuum.loading.json_schema import schema_text; print(schema_text(), end='')"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.stdout == schema_text(), done.stderr
 

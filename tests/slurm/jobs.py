@@ -47,7 +47,11 @@ class Job:
 
     def agent(self, node: str) -> int:
         """The process that started the ranks of a node."""
-        (pid,) = (p for p, _ in self._on(node) if b"continuum.launchers.agent" in _command(p))
+        (pid,) = (
+            p
+            for p, _ in self._on(node)
+            if b"continuum.execution.launchers.torchrun_agent" in _command(p)
+        )
         return pid
 
     def run(self) -> int:

@@ -20,7 +20,12 @@ def main() -> None:
 
         leave_group(together=True)  # else gloo aborts a rank at its exit now and then
         return
-    from continuum.launchers.slurm_job import first_nodes, meeting_place, step, step_environment
+    from continuum.execution.launchers.slurm_job import (
+        first_nodes,
+        meeting_place,
+        step,
+        step_environment,
+    )
 
     nodes = first_nodes(2)
     with meeting_place(nodes) as meeting:
@@ -37,7 +42,7 @@ def main() -> None:
 def _take_step(strategy: str) -> None:
     import torch
 
-    from continuum.recipe import Runtime
+    from continuum.experiment.recipe import Runtime
     from continuum.training.fabric import make_fabric
     from continuum.training.model import make_state
     from continuum.training.rank_sync import check_ranks_agree

@@ -3,7 +3,7 @@
 from pathlib import Path
 from textwrap import dedent
 
-from continuum.spec.experiment import Experiment, load_experiment
+from continuum.loading.experiment import Experiment, load_experiment
 
 HEAD = "continuum: 1\nname: toy\n"
 BOOKS = "stages:\n  books: {kind: fetch, sources: [{python: argparse.py}]}\n"

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from continuum.spec.compose import MAX_CHAIN
-from continuum.spec.diagnostics import SpecError
-from continuum.spec.experiment import load_experiment
+from continuum.loading.compose import MAX_CHAIN
+from continuum.loading.diagnostics import SpecError
+from continuum.loading.experiment import load_experiment
 from tests.spec.documents import BOOKS, HEAD, TRAINING, training, write
 
 

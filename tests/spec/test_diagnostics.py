@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from continuum.spec.diagnostics import (
+from continuum.loading.diagnostics import (
     Diagnostic,
     Place,
     Role,
@@ -12,7 +12,7 @@ from continuum.spec.diagnostics import (
     as_document,
     render,
 )
-from continuum.spec.experiment import load_experiment
+from continuum.loading.experiment import load_experiment
 from tests.spec.documents import BOOKS, HEAD, TRAINING, write
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from continuum.spec.diagnostics import render
-from continuum.spec.experiment import load_experiment
+from continuum.loading.diagnostics import render
+from continuum.loading.experiment import load_experiment
 from tests.spec.mutations.bases import MAIN, Base, every_field, shipped
 from tests.spec.mutations.measure import Verdict, judge_all, make_mutants
 from tests.spec.mutations.table import rate, table

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from continuum.spec.diagnostics import SpecError
-from continuum.spec.experiment import load_experiment
+from continuum.loading.diagnostics import SpecError
+from continuum.loading.experiment import load_experiment
 from tests.spec.documents import TRAINING, training, write
 
 EVALUATED = TRAINING + "    evaluate: {every: 5}\n    runtime: {devices: 2}\n"

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 import yaml
 
-from continuum.files import DigestCache
-from continuum.planner import make_plan
-from continuum.runs import ExperimentFolder
-from continuum.spec.emitting import yaml_lines
-from continuum.spec.experiment import Document, Experiment, load_document, load_experiment
-from continuum.spec.resolved import resolve
+from continuum.loading.emitting import yaml_lines
+from continuum.loading.experiment import Document, Experiment, load_document, load_experiment
+from continuum.loading.resolved import resolve
+from continuum.planning.planner import make_plan
+from continuum.runs.files import DigestCache
+from continuum.runs.folder import ExperimentFolder
 from tests.commands import Cli
 from tests.experiments import small_stages
 from tests.shipped import NAMES

@@ -3,11 +3,11 @@ from pathlib import Path
 
 import pytest
 
-from continuum.spec.diagnostics import Diagnostic, Place, SpecError
-from continuum.spec.experiment import load_experiment
-from continuum.spec.scalars import read_scalar
-from continuum.spec.source import Node, Text, read_file, read_text
-from continuum.spec.syntax import OTHER_BREAKS
+from continuum.loading.diagnostics import Diagnostic, Place, SpecError
+from continuum.loading.experiment import load_experiment
+from continuum.loading.scalars import read_scalar
+from continuum.loading.syntax_errors import OTHER_BREAKS
+from continuum.loading.yaml import Node, Text, read_file, read_text
 from tests.spec.documents import BOOKS, HEAD, write
 
 SCALARS = [

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from continuum.lint import check
-from continuum.spec.codes import CODES
-from continuum.spec.diagnostics import Diagnostic, SpecError
+from continuum.loading.codes import CODES
+from continuum.loading.diagnostics import Diagnostic, SpecError
 
 SPECS = Path(__file__).parent.parent / "specs"
 FILES = sorted(SPECS.glob("*.yaml"))

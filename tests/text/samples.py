@@ -10,12 +10,12 @@ from typing import Any
 
 import zstandard
 
-from continuum.artifacts import Corpus, CorpusItem
-from continuum.files import sha256_file
+from continuum.runs.artifacts import Corpus, CorpusItem
+from continuum.runs.files import sha256_file
+from continuum.runs.text_records import TextCounts
 from continuum.sources.source_files import Reading
 from continuum.text.checking import check_item
 from continuum.text.reading import read_documents
-from continuum.text_records import TextCounts
 
 LOCAL_DATA = Path(__file__).parents[3] / "shared" / "data"
 """Books and a published tokenizer beside the checkout; the tests do without where it is absent."""

@@ -9,11 +9,11 @@ import pytest
 from litgpt.tokenizer import Tokenizer as LitgptTokenizer
 from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers, processors
 
-from continuum.artifacts import TokenizerFiles
 from continuum.errors import PreflightError
-from continuum.events import Event
-from continuum.files import sha256_file
-from continuum.stage import Forecast, PlanInput
+from continuum.experiment.stage import Forecast, PlanInput
+from continuum.runs.artifacts import TokenizerFiles
+from continuum.runs.events import Event
+from continuum.runs.files import sha256_file
 from continuum.stages.import_ import Import
 from continuum.stages.tokenize import Tokenize
 from continuum.text.inspection import check_tokenizer, inspect_tokenizer

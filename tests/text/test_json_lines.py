@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from continuum.errors import PreflightError
+from continuum.runs.text_records import TextCounts
 from continuum.text.checking import MAX_KEPT_LINES
 from continuum.text.decoding import BLOCK_BYTES
-from continuum.text_records import TextCounts
 from tests.text.samples import counted, taken, texts
 
 GOOD = b'{"text": "a good line"}\n'

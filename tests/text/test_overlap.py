@@ -4,13 +4,13 @@ from pathlib import Path
 
 import numpy as np
 
-from continuum.artifacts import TokenizedDataset
-from continuum.events import Event
+from continuum.runs.artifacts import TokenizedDataset
+from continuum.runs.events import Event
+from continuum.runs.text_records import LeakedDocument, Overlap
 from continuum.text.documents import TRAIN, DocumentLog, Listed, count_repeats, find_overlap
 from continuum.text.inspection import inspect_tokenizer
 from continuum.text.pieces import Piece, SplitName
 from continuum.text.reading import read_documents
-from continuum.text_records import LeakedDocument, Overlap
 from tests.support import run_stage, warnings_in
 from tests.text.samples import json_lines, prose, write_corpus
 from tests.text.tokenizations import make, tokenize

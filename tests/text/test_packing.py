@@ -8,9 +8,9 @@ from litdata.streaming import StreamingDataset, TokensLoader
 from litgpt.data import LitData
 
 from continuum.errors import StageFailedError
-from continuum.files import hash_tree
+from continuum.runs.files import hash_tree
+from continuum.runs.text_records import Split
 from continuum.text.packing import SplitWriter, token_dtype
-from continuum.text_records import Split
 
 
 # litdata maps its files read-only and copies at once; LitGPT asks for pinned memory always.

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 
-from continuum.artifacts import TokenizedDataset
 from continuum.errors import IntegrityError, UsageError
+from continuum.runs.artifacts import TokenizedDataset
 from continuum.text.documents import read_index
 from continuum.text.peek import CorpusDocuments, DatasetDocuments, TokenStream
 from continuum.text.tokenizer import LoadedTokenizer, load_tokenizer

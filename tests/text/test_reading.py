@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from continuum.artifacts import CorpusItem
 from continuum.errors import ContinuumError, IntegrityError, PreflightError
+from continuum.runs.artifacts import CorpusItem
+from continuum.runs.text_records import TextCounts
 from continuum.text.decoding import BLOCK_BYTES, LineEnds
 from continuum.text.json_lines import MAX_LINE_CHARS
 from continuum.text.reading import read_documents
-from continuum.text_records import TextCounts
 from tests.text.samples import counted, json_lines, messy_text, taken, texts, write_corpus
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from continuum.artifacts import Corpus, CorpusItem
 from continuum.errors import IntegrityError
+from continuum.runs.artifacts import Corpus, CorpusItem
 from continuum.text.reading import Document, read_documents
 from continuum.text.splits import (
     TOLERANCE,

@@ -6,14 +6,14 @@ from typing import Any
 import pytest
 from tokenizers import Tokenizer, normalizers
 
-from continuum.artifacts import CorpusItem, TokenizedDataset
 from continuum.errors import PreflightError
-from continuum.events import Event
+from continuum.runs.artifacts import CorpusItem, TokenizedDataset
+from continuum.runs.events import Event
+from continuum.runs.text_records import TextLoss
 from continuum.text.inspection import inspect_tokenizer
 from continuum.text.pieces import Piece
 from continuum.text.reading import Document
 from continuum.text.text_loss import compare
-from continuum.text_records import TextLoss
 from tests.support import run_stage, warnings_in
 from tests.text.made_tokenizers import ALTERED, TEXT, byte_level_bpe, characters, save
 from tests.text.samples import json_lines, write_corpus

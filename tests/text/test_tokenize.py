@@ -14,11 +14,11 @@ from pydantic import ValidationError
 from tokenizers import Tokenizer
 
 from continuum.errors import ContinuumError, PreflightError
-from continuum.events import Event, Progressed
-from continuum.files import DigestCache, hash_tree
-from continuum.planner import make_plan
-from continuum.runs import ExperimentFolder
-from continuum.spec.experiment import load_experiment
+from continuum.loading.experiment import load_experiment
+from continuum.planning.planner import make_plan
+from continuum.runs.events import Event, Progressed
+from continuum.runs.files import DigestCache, hash_tree
+from continuum.runs.folder import ExperimentFolder
 from continuum.stages.tokenize import Tokenize
 from continuum.text.inspection import inspect_tokenizer
 from tests.experiments import small_flow
@@ -302,7 +302,7 @@ def test_a_vocabulary_beyond_the_models_is_told_before_the_tokens_exist(
 MEASURE = """
 import re, sys
 from pathlib import Path
-from continuum.artifacts import Corpus
+from continuum.runs.artifacts import Corpus
 from continuum.text.dataset import write_splits
 from continuum.text.encoding import choose_method
 from continuum.text.documents import DocumentLog

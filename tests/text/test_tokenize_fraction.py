@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from tokenizers import Tokenizer
 
-from continuum.artifacts import Corpus, TokenizedDataset
 from continuum.errors import PreflightError
-from continuum.events import Event, Noted, Progressed
+from continuum.runs.artifacts import Corpus, TokenizedDataset
+from continuum.runs.events import Event, Noted, Progressed
 from continuum.text.inspection import inspect_tokenizer
 from tests.commands import Cli, only
 from tests.support import run_stage, warnings_in

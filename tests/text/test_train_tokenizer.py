@@ -7,10 +7,10 @@ import pytest
 from litgpt.tokenizer import Tokenizer as LitgptTokenizer
 from pydantic import ValidationError
 
-from continuum.artifacts import Corpus, TokenizerFiles
 from continuum.errors import PreflightError
-from continuum.events import Event
-from continuum.files import hash_tree
+from continuum.runs.artifacts import Corpus, TokenizerFiles
+from continuum.runs.events import Event
+from continuum.runs.files import hash_tree
 from continuum.stages.train_tokenizer import TrainTokenizer
 from continuum.text.bpe import train_bpe
 from continuum.text.inspection import check_tokenizer

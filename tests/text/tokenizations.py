@@ -6,8 +6,8 @@ from typing import Any
 from litdata.streaming import StreamingDataset, TokensLoader
 from tokenizers import Tokenizer
 
-from continuum.artifacts import Artifact, Corpus, TokenizedDataset
-from continuum.stage import Forecast, PlanInput
+from continuum.experiment.stage import Forecast, PlanInput
+from continuum.runs.artifacts import Artifact, Corpus, TokenizedDataset
 from continuum.stages.tokenize import Tokenize
 from continuum.text.inspection import inspect_tokenizer
 from tests.support import make_stage, run_stage

@@ -8,8 +8,8 @@ import torch.distributed as dist
 from torch._dynamo.utils import counters
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
-from continuum.artifacts import TrainingCheckpoint
-from continuum.runs import StageRun
+from continuum.runs.artifacts import TrainingCheckpoint
+from continuum.runs.folder import StageRun
 from continuum.training.checkpoint import Companions, write_checkpoint
 from continuum.training.data import Blocks
 from tests.training.loops import Recorder

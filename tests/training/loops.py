@@ -6,8 +6,8 @@ from typing import Any
 
 from lightning import Fabric
 
-from continuum.events import Event
-from continuum.runs import StageRun
+from continuum.runs.events import Event
+from continuum.runs.folder import StageRun
 from continuum.training.data import Blocks, Share, TrainingData
 from continuum.training.loop import Task, fit
 from continuum.training.metrics import MetricsLog

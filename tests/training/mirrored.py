@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from continuum.runs import StageRun
+from continuum.runs.folder import StageRun
 from continuum.training.loggers.series import time_of
 from tests.training.conftest import DATA_STAGES
 from tests.training.readers import READERS, Points

@@ -10,17 +10,17 @@ import numpy as np
 import torch
 from lightning import Fabric
 
-from continuum.architecture import architecture
-from continuum.artifacts import TokenizedDataset, TrainingCheckpoint
-from continuum.events import Event, Trained
-from continuum.executor import RunResult, run_experiment
-from continuum.files import DigestCache
-from continuum.launchers.local import InProcessLauncher
-from continuum.plan import Plan
-from continuum.planner import make_plan
-from continuum.recipe import Recipe, Schedule
-from continuum.runs import ExperimentFolder, StageRun
-from continuum.spec.experiment import load_experiment
+from continuum.execution.executor import RunResult, run_experiment
+from continuum.execution.launchers.local import InProcessLauncher
+from continuum.experiment.architecture import architecture
+from continuum.experiment.recipe import Recipe, Schedule
+from continuum.loading.experiment import load_experiment
+from continuum.planning.plan import Plan
+from continuum.planning.planner import make_plan
+from continuum.runs.artifacts import TokenizedDataset, TrainingCheckpoint
+from continuum.runs.events import Event, Trained
+from continuum.runs.files import DigestCache
+from continuum.runs.folder import ExperimentFolder, StageRun
 from continuum.text.bpe import train_bpe
 from continuum.text.packing import SplitWriter
 from continuum.training.checkpoint import Companions

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch._dynamo.utils import counters
 
-from continuum.architecture import Architecture, architecture
+from continuum.experiment.architecture import Architecture, architecture
 from continuum.preflight.memory import estimate_memory, fit_to_memory
 from continuum.preflight.placement import Placement
 from continuum.training.activation_checkpointing import checkpoint_activations

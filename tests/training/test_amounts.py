@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from continuum.amounts import (
+from continuum.experiment.amounts import (
     MAX_COUNT,
     Amount,
     Count,

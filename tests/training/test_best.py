@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from continuum.artifacts import Checkpoint, best_step
 from continuum.errors import PreflightError, StageFailedError
-from continuum.plan import Action
+from continuum.planning.plan import Action
+from continuum.runs.artifacts import Checkpoint, best_step
 from continuum.training.data import Blocks, ValidationData
 from continuum.training.litgpt import GPT, Config
 from continuum.training.loop import evaluate

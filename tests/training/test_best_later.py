@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from continuum.errors import PreflightError
-from continuum.plan import Action
+from continuum.planning.plan import Action
 from tests.training.samples import Trials, steps_of
 from tests.training.test_best import CONVERT, SELECTED, losses, lowest, model
 

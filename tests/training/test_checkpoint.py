@@ -13,9 +13,9 @@ from litgpt import Config
 from litgpt.scripts.convert_pretrained_checkpoint import convert_pretrained_checkpoint
 
 from continuum.errors import PreflightError, StageFailedError
-from continuum.files import find_damage, hash_tree, tree_digest
-from continuum.retention import Retention
-from continuum.runs import StageRun
+from continuum.runs.files import find_damage, hash_tree, tree_digest
+from continuum.runs.folder import StageRun
+from continuum.runs.retention import Retention
 from continuum.training.checkpoint import (
     Companions,
     discard_damaged,
@@ -263,8 +263,8 @@ def test_what_is_kept_is_decided_from_the_disk_alone(write: Write, run: StageRun
     for step in (5, 10, 15):
         write(step)
     program = (
-        "import sys; from pathlib import Path; from continuum.runs import StageRun;"
-        "from continuum.retention import Retention;"
+        "import sys; from pathlib import Path; from continuum.runs.folder import StageRun;"
+        "from continuum.runs.retention import Retention;"
         "from continuum.training.checkpoint import retain;"
         "retain(StageRun(Path(sys.argv[1])), Retention(keep_last=2))"
     )

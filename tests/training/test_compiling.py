@@ -13,7 +13,7 @@ import torch
 from torch._dynamo.utils import counters
 
 from continuum.errors import StoppedError
-from continuum.runs import StageRun
+from continuum.runs.folder import StageRun
 from continuum.training.data import Blocks, ValidationData
 from continuum.training.loop import Task
 from continuum.training.state import TrainingState

@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from continuum.architecture import architecture
 from continuum.errors import IntegrityError
+from continuum.experiment.architecture import architecture
 from continuum.training.data import (
     Blocks,
     Share,

@@ -8,16 +8,16 @@ from typing import Any
 
 import pytest
 
-from continuum.artifacts import TrainingCheckpoint
-from continuum.files import DigestCache
-from continuum.plan import Plan
-from continuum.planner import make_plan
+from continuum.experiment.recipe import intervals_of
+from continuum.experiment.stage import DiskNeed, Forecast
+from continuum.loading.experiment import load_experiment
+from continuum.planning.plan import Plan
+from continuum.planning.planner import make_plan
 from continuum.preflight.disk import DiskBudget, checkpoints_need, free_bytes, held
-from continuum.recipe import intervals_of
-from continuum.retention import Retention
-from continuum.runs import ExperimentFolder
-from continuum.spec.experiment import load_experiment
-from continuum.stage import DiskNeed, Forecast
+from continuum.runs.artifacts import TrainingCheckpoint
+from continuum.runs.files import DigestCache
+from continuum.runs.folder import ExperimentFolder
+from continuum.runs.retention import Retention
 from tests.commands import Cli
 from tests.experiments import FIRST_STAGES, small_flow
 from tests.training.samples import Trials, Write, make_recipe

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import torch
 
-from continuum.artifacts import TrainingCheckpoint
 from continuum.errors import StageFailedError, StoppedError
-from continuum.retention import Retention, last_good
-from continuum.runs import StageRun
+from continuum.runs.artifacts import TrainingCheckpoint
+from continuum.runs.folder import StageRun
+from continuum.runs.retention import Retention, last_good
 from continuum.training.data import Blocks, TrainingData, ValidationBatch, ValidationData
 from continuum.training.divergence import MAX_SKIPPED_IN_A_ROW, DivergedError, check_finite
 from continuum.training.saving import BackgroundWriter

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from continuum.diff.sides import open_side
+from continuum.experiment.recipe import Evaluate, Recipe
 from continuum.lint import check, diagnose
-from continuum.recipe import Evaluate, Recipe
-from continuum.records import StageRecord
-from continuum.spec.diagnostics import Diagnostic
+from continuum.loading.diagnostics import Diagnostic
+from continuum.planning.diff_sides import open_side
+from continuum.runs.records import StageRecord
 from continuum.stages import rebuild_stage
 from continuum.stages.pretrain import Pretrain
 from continuum.stages.resume import Resume

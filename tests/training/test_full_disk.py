@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from continuum.artifacts import TrainingCheckpoint
 from continuum.errors import StageFailedError
-from continuum.files import find_damage
-from continuum.runs import StageRun
+from continuum.runs.artifacts import TrainingCheckpoint
+from continuum.runs.files import find_damage
+from continuum.runs.folder import StageRun
 from tests.training.samples import Write
 
 

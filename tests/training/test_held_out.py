@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from continuum.artifacts import best_step
 from continuum.errors import StoppedError
-from continuum.plan import Action
-from continuum.spec.diagnostics import SpecError
+from continuum.loading.diagnostics import SpecError
+from continuum.planning.plan import Action
+from continuum.runs.artifacts import best_step
 from continuum.training.data import Blocks, ValidationData
 from tests.training.conftest import DATA_STAGES
 from tests.training.loops import Recorder, make_task

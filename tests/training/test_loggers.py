@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import yaml
 
-from continuum.events import Event, Trained
 from continuum.preflight.training import missing_extras
-from continuum.runs import StageRun
+from continuum.runs.events import Event, Trained
+from continuum.runs.folder import StageRun
 from tests.commands import Cli
 from tests.support import warnings_in
 from tests.training.mirrored import ALL, TRAIN, check_all, crash, expected, folder_of, spec

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from continuum.errors import StageFailedError, StoppedError
-from continuum.runs import StageRun
+from continuum.runs.folder import StageRun
 from continuum.training.data import Blocks, ValidationData
 from continuum.training.loop import evaluate
 from tests.training.loops import CONSTANT, PER_STEP, STEPS, WARM_COSINE, Recorder, make_task

@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 import torch
 
-from continuum.architecture import Architecture, architecture
 from continuum.errors import PreflightError
+from continuum.experiment.architecture import Architecture, architecture
+from continuum.experiment.recipe import Recipe
+from continuum.experiment.stage import Forecast, PlanInput
 from continuum.preflight import forecast_training
 from continuum.preflight.host import Host, HostMemory, has_cuda_device, host_memory
 from continuum.preflight.memory import MemoryEstimate, estimate_memory, memory_problems
 from continuum.preflight.placement import Placement
-from continuum.recipe import Recipe
-from continuum.stage import Forecast, PlanInput
 from continuum.stages.convert import Convert
 from continuum.training.fabric import make_fabric
 from continuum.training.memory import memory_warnings

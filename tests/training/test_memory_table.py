@@ -19,7 +19,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
-from continuum.architecture import architecture
+from continuum.experiment.architecture import architecture
 from continuum.preflight.memory import CUDA_CONTEXT_BYTES, MODES
 from continuum.preflight.memory_table import PRECISIONS, Workload, memory_table
 from continuum.training.activation_checkpointing import checkpoint_activations

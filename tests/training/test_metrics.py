@@ -12,8 +12,8 @@ import torch
 from lightning import Fabric
 
 from continuum.errors import StageFailedError, StoppedError
-from continuum.events import Event, Trained, Warned
-from continuum.runs import StageRun
+from continuum.runs.events import Event, Trained, Warned
+from continuum.runs.folder import StageRun
 from continuum.training.data import Blocks, ValidationData
 from continuum.training.metrics import Clock, MetricsLog, Numbers
 from continuum.training.peak_flops import listed_peak, most_tokens_per_s, peak_flops

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from continuum.architecture import Architecture, architecture
-from continuum.device_faults import describe_device_fault
-from continuum.preflight.fitness import batch_problems
+from continuum.experiment.architecture import Architecture, architecture
+from continuum.preflight.compatibility import batch_problems
+from continuum.preflight.device_errors import describe_device_fault
 from continuum.preflight.memory import fit_to_memory
 from continuum.preflight.placement import Placement
 from continuum.training.fabric import make_fabric

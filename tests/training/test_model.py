@@ -6,9 +6,9 @@ import torch
 from litgpt import Config
 from litgpt.model import GPT
 
-from continuum.artifacts import TokenizedDataset
 from continuum.errors import PreflightError
-from continuum.files import hash_tree
+from continuum.runs.artifacts import TokenizedDataset
+from continuum.runs.files import hash_tree
 from continuum.training.data import Blocks, Share, validation_data
 from continuum.training.fabric import make_fabric
 from continuum.training.loop import accumulate_gradients, clip_gradients, take_step

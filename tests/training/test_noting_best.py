@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from continuum.artifacts import TrainingCheckpoint, best_of, best_step, record_best
 from continuum.errors import StoppedError
-from continuum.retention import Retention
-from continuum.runs import StageRun
+from continuum.runs.artifacts import TrainingCheckpoint, best_of, best_step, record_best
+from continuum.runs.folder import StageRun
+from continuum.runs.retention import Retention
 from continuum.training.checkpoint import Companions, write_checkpoint
 from continuum.training.data import Blocks, ValidationData
 from tests.training.loops import Recorder, make_task

@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 
-from continuum.architecture import architecture
-from continuum.precision import automatic_precision
+from continuum.experiment.architecture import architecture
+from continuum.experiment.precision import automatic_precision
+from continuum.experiment.recipe import Recipe
+from continuum.experiment.stage import Forecast, PlanInput
 from continuum.preflight.host import Host, HostMemory
 from continuum.preflight.memory import MemoryEstimate, estimate_memory
 from continuum.preflight.nvml import CudaDevice, cuda_devices
 from continuum.preflight.placement import foreseen_placement
 from continuum.preflight.training import forecast_training
-from continuum.recipe import Recipe
-from continuum.stage import Forecast, PlanInput
 from continuum.stages.convert import Convert
 from tests.training.samples import make_recipe
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from continuum.artifacts import ModelWeights, TokenizedDataset, TrainingCheckpoint
 from continuum.lineage.reading import build_graph
-from continuum.runs import ExperimentFolder
+from continuum.runs.artifacts import ModelWeights, TokenizedDataset, TrainingCheckpoint
+from continuum.runs.folder import ExperimentFolder
 from continuum.training.positions import mixture_of
 from tests.experiments import TOY_MODEL, small_stages
 from tests.training.conftest import DATA_STAGES

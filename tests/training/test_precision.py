@@ -9,7 +9,7 @@ from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from continuum.errors import PreflightError
-from continuum.precision import Capability, automatic_precision, matmul_precision
+from continuum.experiment.precision import Capability, automatic_precision, matmul_precision
 from continuum.training.fabric import make_fabric, use_attention
 from continuum.training.resolved import DEFAULT_ATTENTION, attention_order, resolve
 from tests.training.samples import make_recipe

@@ -3,11 +3,11 @@ from typing import Any
 
 import pytest
 
-from continuum.architecture import architecture
+from continuum.experiment.architecture import architecture
+from continuum.experiment.recipe import ResumeSchedule, Schedule
+from continuum.experiment.stage import Forecast, PlanInput, Stage
 from continuum.preflight import forecast_training
 from continuum.preflight.host import Host, HostMemory
-from continuum.recipe import ResumeSchedule, Schedule
-from continuum.stage import Forecast, PlanInput, Stage
 from continuum.stages.convert import Convert
 from tests.training.samples import FIELDS, make_dataset, make_recipe
 

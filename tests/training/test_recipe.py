@@ -10,16 +10,21 @@ from litgpt import Config
 from litgpt.model import GPT
 from pydantic import ValidationError
 
-from continuum.architecture import Architecture, architecture, model_names, read_architecture
-from continuum.fields import tuples_of
-from continuum.model_fields import ModelFields
-from continuum.optimizers import (
+from continuum.experiment.architecture import (
+    Architecture,
+    architecture,
+    model_names,
+    read_architecture,
+)
+from continuum.experiment.fields import tuples_of
+from continuum.experiment.model_fields import ModelFields
+from continuum.experiment.optimizers import (
     OPTIMIZER_ARGUMENTS,
     SWITCHES,
     Optimizer,
     optimizer_problems,
 )
-from continuum.recipe import Recipe, ResumeSchedule, Schedule, intervals_of
+from continuum.experiment.recipe import Recipe, ResumeSchedule, Schedule, intervals_of
 from continuum.training.litgpt import save_config
 from tests.training.samples import FIELDS, make_recipe
 

@@ -14,8 +14,8 @@ from lightning.fabric.plugins.precision import MixedPrecision
 from litgpt.scripts.convert_pretrained_checkpoint import convert_pretrained_checkpoint
 
 from continuum.errors import StageFailedError
-from continuum.preflight.fitness import precision_problems
-from continuum.runs import StageRun
+from continuum.preflight.compatibility import precision_problems
+from continuum.runs.folder import StageRun
 from continuum.training.checkpoint import Companions, write_checkpoint
 from continuum.training.data import Blocks
 from continuum.training.state import SCALER, TrainingState

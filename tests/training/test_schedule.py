@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from litgpt.pretrain import get_lr
 
-from continuum.recipe import Recipe, ResumeSchedule, Schedule
+from continuum.experiment.recipe import Recipe, ResumeSchedule, Schedule
 from continuum.training.schedule import LearningRate, learning_rate
 from tests.training.samples import make_recipe
 

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 import torch
 
-from continuum.artifacts import TokenizedDataset
 from continuum.cli.progress import PlainProgress
 from continuum.errors import IntegrityError, PreflightError, StageFailedError
-from continuum.events import Event, Recovered
-from continuum.recipe import Recipe
-from continuum.records import sealed
-from continuum.spec.diagnostics import SpecError
+from continuum.experiment.recipe import Recipe
+from continuum.loading.diagnostics import SpecError
+from continuum.runs.artifacts import TokenizedDataset
+from continuum.runs.events import Event, Recovered
+from continuum.runs.records import sealed
 from continuum.stages import rebuild_stage
 from continuum.stages.pretrain import Pretrain
 from continuum.training.data import Blocks, Share, TrainingData

@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 import torch
 
-from continuum.architecture import Architecture, architecture, model_names
-from continuum.artifacts import ModelWeights
 from continuum.errors import PreflightError
+from continuum.experiment.architecture import Architecture, architecture, model_names
+from continuum.loading.diagnostics import SpecError
 from continuum.preflight.disk import held
 from continuum.preflight.memory import estimate_memory
 from continuum.preflight.placement import Placement
-from continuum.spec.diagnostics import SpecError
+from continuum.runs.artifacts import ModelWeights
+from continuum.runs.tied_embeddings import TIED_NAMES, tied_in
 from continuum.stages.pretrain import Pretrain
-from continuum.tied_embeddings import TIED_NAMES, tied_in
 from continuum.training.fabric import make_fabric
 from continuum.training.litgpt import GPT, Config
 from continuum.training.model import make_state

@@ -9,7 +9,7 @@ import pytest
 import torch
 from litgpt.scripts.convert_lit_checkpoint import copy_weights_llama
 
-from continuum.architecture import Architecture, architecture
+from continuum.experiment.architecture import Architecture, architecture
 from continuum.training.fabric import make_fabric
 from continuum.training.litgpt import Config, convert_hf_weights
 from continuum.training.model import make_state, next_token_loss

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from continuum.artifacts import Checkpoint, ModelWeights, TrainingCheckpoint
 from continuum.cli.lineage import draw
 from continuum.errors import StageFailedError
 from continuum.lineage.reading import build_graph
-from continuum.runs import ExperimentFolder
+from continuum.runs.artifacts import Checkpoint, ModelWeights, TrainingCheckpoint
+from continuum.runs.folder import ExperimentFolder
 from tests.training.conftest import DATA_STAGES
 from tests.training.samples import TOY_FIELDS, Trials
 

@@ -9,7 +9,7 @@ import shutil
 from lightning.fabric.loggers.csv_logs import CSVLogger
 from lightning.fabric.loggers.tensorboard import TensorBoardLogger
 
-from continuum.files import write_text
+from continuum.runs.files import write_text
 from continuum.training.loggers.series import Outcome, Row, Subject, as_yaml, numbers, time_of
 
 FLUSH_S = 10

@@ -12,8 +12,8 @@ from typing import Any, Literal, Protocol
 
 import yaml
 
-from continuum.files import write_text
-from continuum.runs import FINGERPRINT_LETTERS, StageRun
+from continuum.runs.files import write_text
+from continuum.runs.folder import FINGERPRINT_LETTERS, StageRun
 
 Row = Mapping[str, Any]
 """A line of metrics.jsonl."""

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, seed, settings
 
-from continuum.spec.diagnostics import SpecError
-from continuum.spec.experiment import load_experiment
+from continuum.loading.diagnostics import SpecError
+from continuum.loading.experiment import load_experiment
 from tests.spec.fuzz.inputs import INPUTS, Input
 
 MAX_SECONDS = 1.0

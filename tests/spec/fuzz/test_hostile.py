@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from continuum.spec.diagnostics import MAX_BYTES
-from continuum.spec.source import MAX_NODES
+from continuum.loading.diagnostics import MAX_BYTES
+from continuum.loading.yaml import MAX_NODES
 from tests.spec.documents import BOOKS, HEAD, TRAINING
 from tests.spec.fuzz.test_fuzz import error_of
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from random import Random
 
 from continuum.lint import check
-from continuum.spec.codes import CODES
-from continuum.spec.diagnostics import OVERRIDE as OVERRIDE_PLACE
-from continuum.spec.diagnostics import Diagnostic
+from continuum.loading.codes import CODES
+from continuum.loading.diagnostics import OVERRIDE as OVERRIDE_PLACE
+from continuum.loading.diagnostics import Diagnostic
 from tests.spec.mutations import (
     brackets,
     files,

@@ -5,11 +5,11 @@ from collections.abc import Callable, Collection
 from functools import cache
 from random import Random
 
-from continuum.architecture import config_fields, model_names
-from continuum.fields import Spec
-from continuum.optimizers import OPTIMIZER_ARGUMENTS
-from continuum.spec.experiment import Experiment
-from continuum.spec.known import fields
+from continuum.experiment.architecture import config_fields, model_names
+from continuum.experiment.fields import Spec
+from continuum.experiment.optimizers import OPTIMIZER_ARGUMENTS
+from continuum.loading.experiment import Experiment
+from continuum.loading.known import fields
 from continuum.stages import stage_kinds
 from tests.spec.mutations.bases import Base
 from tests.spec.mutations.document import Entry, Span

@@ -1,0 +1,72 @@
+"""Where Python looks for modules: where they are installed, not where a command happens to start.
+
+`python -m` puts the current folder first into `sys.path`, a script the folder that it lies in, and
+an empty or relative entry of PYTHONPATH means the current folder, too. A `litgpt/` or a `random.py`
+there would silently replace the installed one. Absolute entries of PYTHONPATH are kept: somebody
+has chosen them.
+
+Imports only what Python has imported by itself: anything else would be searched for there, too.
+"""
+
+import os
+import sys
+
+SAFE_PATH = "PYTHONSAFEPATH"
+SEARCH_PATH = "PYTHONPATH"
+
+
+def use_installed_modules() -> None:
+    """Remove the start folder from `sys.path`, for this process and all that it starts.
+
+    Replaces the process by one that starts over where `sys.path` cannot be repaired: site's `.pth`
+    files may have named the same folder, or the package itself was found in the start folder.
+    """
+    before = dict(os.environ)
+    after = safe_environment(before)
+    os.environ.update(after)
+    if SEARCH_PATH not in after:
+        os.environ.pop(SEARCH_PATH, None)
+    is_ignored = sys.flags.ignore_environment  # and would be by what is started with our flags
+    is_repaired = sys.flags.safe_path or (_remove_start_folder() and not is_ignored)
+    was_clean = is_ignored or after.get(SEARCH_PATH) == before.get(SEARCH_PATH)
+    if not (is_repaired and was_clean):
+        os.execv(sys.executable, [sys.executable, "-P", *sys.orig_argv[1:]])
+
+
+def safe_environment(environment: dict[str, str]) -> dict[str, str]:
+    """The environment of a Python process that imports installed modules only."""
+    safe = {**environment, SAFE_PATH: "1"}
+    if SEARCH_PATH not in safe:
+        return safe
+    entries = safe.pop(SEARCH_PATH).split(os.pathsep)
+    kept = [entry for entry in entries if os.path.isabs(entry)]
+    for entry in entries:
+        if entry and entry not in kept and not sys.flags.ignore_environment:
+            print(f"warning: {SEARCH_PATH}: skipping the relative path {entry!r}", file=sys.stderr)
+    if kept and not sys.flags.ignore_environment:
+        safe[SEARCH_PATH] = os.pathsep.join(kept)
+    return safe
+
+
+def _remove_start_folder() -> bool:
+    """False if this very package was found there, and the installed one is another."""
+    folder = _start_folder()
+    if sys.path[0] == folder:
+        del sys.path[0]
+    file = os.path.abspath(__file__)
+    package = os.path.dirname(os.path.dirname(file))
+    if os.path.dirname(package) != folder:
+        return True
+    inner = os.path.relpath(file, os.path.dirname(package))
+    found = (entry for entry in sys.path if os.path.isfile(os.path.join(entry, inner)))
+    return next(found, None) == folder
+
+
+def _start_folder() -> str | None:
+    """What Python has put before all other entries; None where it could not."""
+    try:
+        if sys.modules["__main__"].__spec__ is not None:  # `python -m`
+            return os.getcwd()
+    except FileNotFoundError:
+        return None
+    return os.path.dirname(os.path.realpath(sys.argv[0]))

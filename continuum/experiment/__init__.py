@@ -1,0 +1,1 @@
+"""What an experiment is: its stages, fields and hyperparameters, as typed documents."""

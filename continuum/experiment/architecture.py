@@ -1,0 +1,254 @@
+"""LitGPT's model configs, read without importing torch.
+
+`litgpt/config.py` stands alone on purpose ("so that users can import this file … in Python
+environments which do not include all the dependencies"), but `import litgpt` does not. The plan
+needs names, block sizes, vocabularies and parameter counts in milliseconds, so the file is loaded
+by itself here. Training uses the real `litgpt.Config`.
+"""
+
+import importlib.util
+import sys
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from continuum.runs.tied_embeddings import tied_on_hub
+from continuum.suggestions import closest
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A model's shape: the fields of LitGPT's `Config`, and what that has no field for."""
+
+    fields: dict[str, Any]
+    tied: bool = False
+    """Whether the embedding and the output layer are one tensor."""
+
+    @property
+    def name(self) -> str:
+        return str(self.fields["name"])
+
+    @property
+    def block_size(self) -> int:
+        """The longest sequence the model can attend to, in tokens."""
+        return int(self.fields["block_size"])
+
+    @property
+    def padded_vocab_size(self) -> int:
+        """Rows of the embedding: every token id must be below it."""
+        return int(self.fields["padded_vocab_size"])
+
+    def num_parameters(self) -> int | None:
+        """Trainable parameters; None for the shapes this count does not cover.
+
+        Counts LitGPT's `GPT` as its modules are built (`litgpt/model.py`); tests compare it with
+        the real model for LitGPT's configs.
+        """
+        if not _is_counted(self.fields):
+            return None
+        return _count_parameters(self.fields) - self.tied * self.embedding_size
+
+    @property
+    def embedding_size(self) -> int:
+        """Numbers in the embedding."""
+        return int(self.fields["n_embd"]) * self.padded_vocab_size
+
+    def training_flops_per_token(self, sequence_length: int) -> int | None:
+        """Floating point operations of forward and backward for one token; None as above.
+
+        Forward, a weight of a matrix takes a multiplication and an addition; attention takes as
+        many for each number in queries times keys and in scores times values, which is
+        `4 · sequence_length · n_head · head_size` a layer, the causal half not deducted. Backward
+        costs twice the forward: gradients of the inputs and of the weights. So Kaplan et al. 2020
+        (arXiv:2001.08361, table 1) and the appendix B of PaLM (arXiv:2204.02311) count.
+        """
+        c = self.fields
+        if not _is_counted(c):
+            return None
+        matrices = c["n_layer"] * _weights_per_block(c) + c["n_embd"] * c["padded_vocab_size"]
+        attention = 4 * sequence_length * c["n_layer"] * c["n_head"] * c["head_size"]
+        return int(3 * (2 * matrices + attention))
+
+
+class MisfitError(ValueError):
+    """Values of a model's fields that do not fit together."""
+
+    def __init__(self, why: str, *fields: str) -> None:
+        super().__init__(why)
+        self.fields = fields
+        """Those that do not, the likelier one to be wrong first."""
+
+
+def model_names() -> tuple[str, ...]:
+    """LitGPT's own names of its configs."""
+    return tuple(_config_module().name_to_config)
+
+
+@cache
+def accepted_model_names() -> frozenset[str]:
+    """Every name `architecture` takes: LitGPT's own and the Hub's, with owner and without."""
+    configs = _config_module().configs
+    on_hub = [config["hf_config"] for config in configs]
+    plain = (hub["name"] for hub in on_hub)
+    full = (f"{hub['org']}/{hub['name']}" for hub in on_hub)
+    return frozenset((*model_names(), *plain, *full))
+
+
+def architecture(
+    name: str, overrides: dict[str, Any] | None = None, *, tied: bool | None = None
+) -> Architecture:
+    """The architecture of a LitGPT config name with fields replaced.
+
+    Args:
+        tied: Whether its embeddings are tied; None for what the named model is on the Hub.
+
+    Raises:
+        ValueError: the name or a field is unknown.
+        MisfitError: the values do not fit together.
+    """
+    module = _config_module()
+    try:
+        base = module.Config.from_name(name)
+    except ValueError:
+        raise ValueError(f"LitGPT has no model called {name!r}") from None
+    overrides = dict(overrides or {})
+    known = module.Config.__dataclass_fields__
+    for key in overrides:
+        if key not in known or key in {"name", "hf_config"}:
+            raise ValueError(f"LitGPT's model config has no field {key!r}")
+    overrides = {key: _as_kept(getattr(base, key), value) for key, value in overrides.items()}
+    derived = {} if not overrides else _fields_to_derive_again(base, overrides)
+    try:
+        config = module.Config.from_name(name, **{**derived, **overrides})
+    except (AssertionError, TypeError, ValueError, ZeroDivisionError) as error:
+        raise _explain(error, {**asdict(base), **derived, **overrides}) from None
+    return Architecture(asdict(config), tied_on_hub(config.name) if tied is None else tied)
+
+
+def model_identity(name: str, overrides: dict[str, Any]) -> dict[str, Any]:
+    """A model in the one form of all ways to say it: LitGPT's own name of the config, and every
+    field that differs from it, derived ones too.
+
+    Raises:
+        ValueError: as `architecture`.
+    """
+    base, made = architecture(name).fields, architecture(name, overrides).fields
+    return {"name": base["name"], **{k: v for k, v in made.items() if v != base[k]}}
+
+
+def _as_kept(usual: Any, value: Any) -> Any:
+    """A field's value as LitGPT's configs hold it: `1` and `1.0` are one share, and one text."""
+    return float(value) if type(usual) is float and type(value) is int else value
+
+
+def config_fields() -> dict[str, Any]:
+    """The fields of LitGPT's `Config` that may be replaced, with their types."""
+    fields = _config_module().Config.__dataclass_fields__
+    return {name: it.type for name, it in fields.items() if name not in {"name", "hf_config"}}
+
+
+def suggest_model(name: str) -> str | None:
+    """The LitGPT config name closest to `name`."""
+    return closest(name, model_names())
+
+
+def read_architecture(model_config: Path, *, tied: bool | None = None) -> Architecture:
+    """The architecture in a checkpoint's `model_config.yaml`.
+
+    Args:
+        tied: Whether its embeddings are tied; None for what a `config.json` beside it says, or what
+            the model of this name is on the Hub.
+    """
+    config = _config_module().Config.from_file(model_config)
+    if tied is None:
+        tied = tied_on_hub(config.name, model_config.parent)
+    return Architecture(asdict(config), tied)
+
+
+@cache
+def _config_module() -> ModuleType:
+    package = importlib.util.find_spec("litgpt")
+    assert package is not None, "litgpt is a dependency"
+    assert package.submodule_search_locations
+    path = Path(package.submodule_search_locations[0]) / "config.py"
+    spec = importlib.util.spec_from_file_location("continuum._litgpt_config", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def _fields_to_derive_again(base: Any, overrides: dict[str, Any]) -> dict[str, Any]:
+    """Fields the named config fixes that an override makes stale, set to None to be derived.
+
+    `Config.from_name(name, vocab_size=…)` alone keeps the old `padded_vocab_size`, and
+    `n_embd=…` the old `intermediate_size` and `head_size`.
+    """
+    stale: dict[str, Any] = {}
+    if "vocab_size" in overrides:
+        stale["padded_vocab_size"] = None
+    if overrides.keys() & {"n_embd", "n_head"}:
+        stale["head_size"] = None
+        if base.n_query_groups == base.n_head:
+            stale["n_query_groups"] = None
+    if "n_embd" in overrides and base.intermediate_size == 4 * base.n_embd:
+        stale["intermediate_size"] = None
+    return stale
+
+
+def _explain(error: Exception, fields: dict[str, Any]) -> MisfitError:
+    if str(error):
+        return MisfitError(str(error))
+    width, heads, groups = fields["n_embd"], fields["n_head"], fields["n_query_groups"]
+    if fields["head_size"] is None and width % heads:
+        why = f"n_embd must be a multiple of n_head, and {width:,} is none of {heads:,}"
+        return MisfitError(why, "n_embd", "n_head")
+    if groups is not None and heads % groups:
+        why = f"n_head must be a multiple of n_query_groups, and {heads:,} is none of {groups:,}"
+        return MisfitError(why, "n_query_groups", "n_head")
+    return MisfitError("the values do not fit together")
+
+
+def _is_counted(c: dict[str, Any]) -> bool:
+    return not c["n_expert"] and c["latent_attention"] is None
+
+
+def _count_parameters(c: dict[str, Any]) -> int:
+    n_embd, bias = c["n_embd"], int(c["bias"])
+    affine_norms = c["norm_class_name"] != "LayerNorm" or "OLMo" not in c["name"]
+    norm = n_embd * (2 if c["norm_class_name"] == "LayerNorm" else 1) if affine_norms else 0
+    norms_per_block = (
+        int(c["norm_1"])
+        + int(c["norm_2"] and not c["shared_attention_norm"])
+        + int(c["post_attention_norm"])
+        + int(c["post_mlp_norm"])
+    )
+    biases = _qkv_size(c) * int(c["bias"] or c["attn_bias"]) + n_embd * bias
+    biases += _num_up_projections(c) * c["intermediate_size"] * bias + n_embd * bias
+    if c["norm_qk"]:
+        is_wide = c["norm_qk_type"] == "olmo2"
+        biases += c["head_size"] * (c["n_head"] if is_wide else 1)
+        biases += c["head_size"] * (c["n_query_groups"] if is_wide else 1)
+    head = n_embd * c["padded_vocab_size"] + c["padded_vocab_size"] * int(c["lm_head_bias"])
+    embedding = n_embd * c["padded_vocab_size"]
+    block = norm * norms_per_block + _weights_per_block(c) + biases
+    return int(c["n_layer"] * block + norm + head + embedding)
+
+
+def _weights_per_block(c: dict[str, Any]) -> int:
+    """Numbers in the matrices of one transformer block."""
+    attention = c["n_embd"] * (_qkv_size(c) + c["head_size"] * c["n_head"])
+    mlp = c["n_embd"] * c["intermediate_size"] * (_num_up_projections(c) + 1)
+    return int(attention + mlp)
+
+
+def _qkv_size(c: dict[str, Any]) -> int:
+    return int((c["n_head"] + 2 * c["n_query_groups"]) * c["head_size"])
+
+
+def _num_up_projections(c: dict[str, Any]) -> int:
+    return 1 if c["mlp_class_name"] == "GptNeoxMLP" else 2

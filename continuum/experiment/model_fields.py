@@ -1,0 +1,120 @@
+"""The fields of LitGPT's `Config` that people replace, as a model made from its dataclass.
+
+LitGPT checks neither types nor ranges and looks classes up by their names, so that a slip would
+only show when torch builds the model.
+"""
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Annotated, Any
+
+from pydantic import Field, GetJsonSchemaHandler, PlainValidator, Tag, create_model
+from pydantic_core import CoreSchema, PydanticCustomError
+
+from continuum.experiment.architecture import accepted_model_names, config_fields, suggest_model
+from continuum.experiment.fields import BY_FORM, DEFINITION, MAPPING, VALUE, OneOf
+
+_MEANINGS = {
+    "block_size": "The longest sequence the model can attend to.",
+    "n_layer": "Transformer blocks.",
+    "n_embd": "Width of the residual stream; a multiple of `n_head`.",
+    "n_head": "Attention heads.",
+    "n_query_groups": "Heads of keys and values; fewer than `n_head` is grouped-query attention.",
+    "head_size": "Width of an attention head; `n_embd / n_head` unless stated.",
+    "intermediate_size": "Width of the MLP's inner layer.",
+    "vocab_size": "Token ids of the tokenizer; the embedding is padded beyond it.",
+    "padded_vocab_size": "Rows of the embedding; every token id must be below it.",
+    "padding_multiple": "The embedding's rows are rounded up to a multiple of this.",
+    "bias": "Whether linear layers have a bias.",
+    "attn_bias": "Whether the projection to queries, keys and values has a bias of its own.",
+    "lm_head_bias": "Whether the output layer has a bias.",
+    "norm_class_name": "The class of the normalisation, `LayerNorm` or `RMSNorm`.",
+    "norm_eps": "Added to the variance in normalisations, for numerical stability.",
+    "mlp_class_name": "The class of the MLP, such as `GptNeoxMLP` or `LLaMAMLP`.",
+    "parallel_residual": "Whether attention and MLP read the same input, side by side.",
+    "rotary_percentage": "Share of a head's width that rotary embeddings turn.",
+    "rope_base": "Base of the rotary embedding's frequencies.",
+}
+_SIZES = (
+    "n_layer", "n_head", "n_embd", "n_query_groups", "head_size", "intermediate_size",
+    "block_size", "vocab_size", "padded_vocab_size",
+)  # fmt: skip
+_LIMITS: dict[str, dict[str, int]] = {
+    **{name: {"ge": 1} for name in _SIZES},
+    "norm_eps": {"gt": 0},
+    "rope_base": {"gt": 0},
+    "rotary_percentage": {"ge": 0, "le": 1},
+}
+
+
+def _known_name(value: Any) -> str:
+    if not isinstance(value, str):
+        raise PydanticCustomError("model_name_type", "Input should be the name of a LitGPT model")
+    if value not in accepted_model_names():
+        context = {"name": str(value), "suggestion": suggest_model(value)}
+        raise PydanticCustomError("model_name", "LitGPT has no model called '{name}'", context)
+    return str(value)
+
+
+class _Names:
+    """In the JSON Schema, all names; defined once."""
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        return {
+            DEFINITION: "LitGPTModel",
+            "type": "string",
+            "enum": sorted(accepted_model_names()),
+            "errorMessage": "LitGPT has no model of this name",
+        }
+
+
+ModelName = Annotated[str, PlainValidator(_known_name), _Names()]
+"""LitGPT's own name of a model or the Hub's, with owner or without."""
+
+
+class ModelFields(OneOf):
+    """A LitGPT model with fields of its config replaced."""
+
+    name: ModelName
+    """The LitGPT config to start from."""
+    tied: bool | None = None
+    """Whether the embedding and the output layer are one tensor; unless stated, as in the model of
+    this name on the Hub."""
+
+    @classmethod
+    @cache
+    def forms(cls) -> Mapping[str, type["ModelFields"]]:
+        """The one form; LitGPT's config is read when a spec first replaces fields of it."""
+        made: dict[str, Any] = {
+            name: (_strict(annotation), Field(None, description=_meaning(name), **_limits(name)))
+            for name, annotation in config_fields().items()
+        }
+        return {"LitGPT": create_model("LitGPTConfig", __base__=cls, __module__=__name__, **made)}
+
+    @property
+    def replaced(self) -> dict[str, Any]:
+        """The fields of LitGPT's config that are given, with their values."""
+        return {k: v for k, v in self.model_dump().items() if k not in ("name", "tied")}
+
+
+LitGPTModel = Annotated[
+    Annotated[ModelName, Tag(VALUE)] | Annotated[ModelFields, Tag(MAPPING)], BY_FORM
+]
+"""The name of a LitGPT model, or a mapping with fields of it replaced."""
+
+
+def _meaning(name: str) -> str:
+    return _MEANINGS.get(name, f"LitGPT's `Config.{name}`.")
+
+
+def _limits(name: str) -> dict[str, Any]:
+    return _LIMITS.get(name, {})
+
+
+def _strict(annotation: Any) -> Any:
+    """The type as a strict model takes YAML's values: a list is a tuple there."""
+    if annotation == list[int] | None:
+        return tuple[int, ...] | None
+    return dict[str, Any] | None if annotation == dict | None else annotation

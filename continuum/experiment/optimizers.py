@@ -1,0 +1,170 @@
+"""torch's optimizers, described without torch: a model for each, made from a table."""
+
+from collections.abc import Iterator, Mapping
+from functools import cache
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import AfterValidator, Field, create_model
+from pydantic_core import PydanticCustomError
+
+from continuum.experiment.fields import OneOf, with_one_spelling
+from continuum.problems import Problem
+
+_COMMON = ("eps", "weight_decay", "foreach", "maximize", "differentiable", "capturable")
+OPTIMIZER_ARGUMENTS: dict[str, tuple[str, ...]] = {
+    "AdamW": ("betas", "amsgrad", "fused", *_COMMON),
+    "Adam": ("betas", "amsgrad", "fused", "decoupled_weight_decay", *_COMMON),
+    "NAdam": ("betas", "momentum_decay", "decoupled_weight_decay", *_COMMON),
+    "RAdam": ("betas", "decoupled_weight_decay", *_COMMON),
+    "Adamax": ("betas", *_COMMON),
+    "Adagrad": (
+        "lr_decay", "initial_accumulator_value", "fused",
+        "eps", "weight_decay", "foreach", "maximize", "differentiable",
+    ),
+    "Adadelta": ("rho", *_COMMON),
+    "RMSprop": ("alpha", "momentum", "centered", *_COMMON),
+    "SGD": (
+        "momentum", "dampening", "nesterov", "fused",
+        "weight_decay", "foreach", "maximize", "differentiable",
+    ),
+}  # fmt: skip
+"""torch.optim's optimizers that fit this loop, with their arguments; a test compares with torch.
+
+LBFGS wants a closure, SparseAdam sparse gradients, Muon matrices only: they are left out.
+"""
+_MOMENTS = {
+    "AdamW": 2, "Adam": 2, "NAdam": 2, "RAdam": 2, "Adamax": 2,
+    "Adagrad": 1, "Adadelta": 2, "RMSprop": 1, "SGD": 0,
+}  # fmt: skip
+"""Tensors of a parameter's size that each keeps; a test compares with torch."""
+_BETAS = {"betas": (0.9, 0.999)}
+OPTIMIZER_DEFAULTS: dict[str, dict[str, Any]] = {
+    "AdamW": {**_BETAS, "eps": 1e-8, "weight_decay": 1e-2},
+    "Adam": {**_BETAS, "eps": 1e-8, "weight_decay": 0.0},
+    "NAdam": {**_BETAS, "eps": 1e-8, "weight_decay": 0.0, "momentum_decay": 4e-3},
+    "RAdam": {**_BETAS, "eps": 1e-8, "weight_decay": 0.0},
+    "Adamax": {**_BETAS, "eps": 1e-8, "weight_decay": 0.0},
+    "Adagrad": {
+        "lr_decay": 0.0, "initial_accumulator_value": 0.0, "eps": 1e-10, "weight_decay": 0.0,
+    },
+    "Adadelta": {"rho": 0.9, "eps": 1e-6, "weight_decay": 0.0},
+    "RMSprop": {"alpha": 0.99, "eps": 1e-8, "weight_decay": 0.0, "momentum": 0.0},
+    "SGD": {"momentum": 0.0, "dampening": 0.0, "weight_decay": 0.0},
+}  # fmt: skip
+"""What torch takes for the numbers that are not given; a test compares with torch. Its switches
+are off, `foreach` and `fused` undecided."""
+_UNDECIDED = ("foreach", "fused")
+"""Switches that are neither on nor off unless they are given."""
+_ONE_MORE = ("amsgrad", "centered", "momentum")
+"""Arguments that make it keep another."""
+SWITCHES = (
+    "foreach", "maximize", "differentiable", "capturable", "amsgrad", "fused",
+    "decoupled_weight_decay", "centered", "nesterov",
+)  # fmt: skip
+"""Those of them that are true or false; the others are numbers, at least zero."""
+_MEANINGS = {
+    "betas": "Decay of the running averages of the gradient and of its square.",
+    "eps": "Added to the denominator, for numerical stability.",
+    "weight_decay": "Weight decay: decoupled from the gradient in AdamW, else an L2 penalty.",
+    "amsgrad": "Use the AMSGrad variant.",
+    "momentum": "Share of the last update in the next.",
+    "dampening": "Dampening of the momentum.",
+    "nesterov": "Use Nesterov momentum.",
+    "alpha": "Decay of the running average of the squared gradient.",
+    "centered": "Normalise by an estimate of the gradient's variance.",
+    "rho": "Decay of the running average of the squared gradient.",
+    "lr_decay": "Decay of the learning rate, beside the schedule.",
+    "initial_accumulator_value": "Where the sum of squared gradients starts.",
+    "momentum_decay": "Decay of the momentum.",
+    "decoupled_weight_decay": "Decouple the weight decay from the gradient, as AdamW does.",
+    "foreach": "Compute on lists of tensors: faster, more memory.",
+    "fused": "Use torch's fused kernel, where there is one.",
+    "maximize": "Maximize the loss instead of minimizing it.",
+    "differentiable": "Let gradients pass through the optimizer's step; nothing here asks for it.",
+    "capturable": "Allow capture in a CUDA graph.",
+}
+
+
+class Optimizer(OneOf):
+    """A torch optimizer: its name, its learning rate, and its own arguments."""
+
+    name: str = "AdamW"
+    """A class in `torch.optim`."""
+    lr: float = Field(gt=0, allow_inf_nan=False, examples=[3e-4, 1e-5])
+    """The peak learning rate. Required: torch's 1e-3 ruins a pretrained model."""
+    no_weight_decay: tuple[Literal["norms", "biases", "embeddings"], ...] | None = None
+    """Parameters that `weight_decay` leaves alone; null decays all, as LitGPT does."""
+
+    chosen_by: ClassVar[str] = "name"
+
+    @classmethod
+    @cache
+    def forms(cls) -> Mapping[str, type["Optimizer"]]:
+        return {name: _form(name, known) for name, known in OPTIMIZER_ARGUMENTS.items()}
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The arguments for torch besides the learning rate, without those that it takes anyway.
+
+        Numbers are floats, as torch keeps what it is given among a checkpoint's bytes.
+        """
+        usual = OPTIMIZER_DEFAULTS[self.name]
+        given = {name: getattr(self, name) for name in OPTIMIZER_ARGUMENTS[self.name]}
+        return {
+            name: value
+            for name, value in given.items()
+            if value is not None
+            and value != usual.get(name)
+            and not (value is False and name not in _UNDECIDED)
+        }
+
+    @property
+    def num_moments(self) -> int:
+        """Tensors of a parameter's size that the optimizer keeps for each parameter."""
+        return _MOMENTS[self.name] + sum(bool(self.arguments.get(name)) for name in _ONE_MORE)
+
+    def identity(self) -> dict[str, Any]:
+        exempt = {"no_weight_decay": sorted(set(self.no_weight_decay or ()))}
+        found = {"name": self.name, "lr": self.lr, **exempt, **with_one_spelling(self.arguments)}
+        return {name: value for name, value in found.items() if value != []}
+
+
+def _form(name: str, arguments: tuple[str, ...]) -> type[Optimizer]:
+    fields: dict[str, Any] = {argument: _argument(argument) for argument in arguments}
+    fields["name"] = (Literal[name], name)
+    return create_model(name, __base__=Optimizer, __module__=__name__, **fields)
+
+
+def _argument(name: str) -> tuple[Any, Any]:
+    """The type of an argument, and a field that is absent unless it is given."""
+    described: dict[str, Any] = {"description": _MEANINGS[name]}
+    if name == "differentiable":
+        return Annotated[bool | None, AfterValidator(_no_gradients)], Field(None, **described)
+    if name in SWITCHES:
+        return bool | None, Field(None, **described)
+    if name == "betas":
+        beta = Annotated[float, Field(ge=0, lt=1)]
+        pair = Field(None, min_length=2, max_length=2, examples=[(0.9, 0.95)], **described)
+        return tuple[beta, ...], pair
+    return float, Field(None, ge=0, le=1 if name == "rho" else None, **described)
+
+
+def _no_gradients(value: bool | None) -> bool | None:
+    if value:
+        message = "should be false: nothing here takes gradients through a step, and torch then "
+        message += "fails at the first"
+        raise PydanticCustomError("differentiable", message, {"suggestion": "false"})
+    return value
+
+
+def optimizer_problems(optimizer: Optimizer) -> Iterator[Problem]:
+    """Arguments, each right by itself, that torch refuses together."""
+    given = optimizer.arguments
+    if given.get("foreach") and given.get("fused"):
+        message = "fused and foreach are two ways to compute; keep one of them"
+        yield Problem(("optimizer", "fused"), message)
+    if given.get("nesterov") and not given.get("momentum"):
+        message = "nesterov needs a momentum above 0, such as 0.9"
+        yield Problem(("optimizer", "nesterov"), message)
+    elif given.get("nesterov") and given.get("dampening"):
+        yield Problem(("optimizer", "dampening"), "nesterov momentum allows no dampening", "0")

@@ -1,0 +1,223 @@
+"""From files to one document: `extends`, `--set`, `vars`; every value keeps its place of origin."""
+
+import os.path
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from continuum.loading.diagnostics import Diagnostic, Place, SpecError
+from continuum.loading.known import clear_slips, suggest
+from continuum.loading.overrides import HEAD, as_index, override
+from continuum.loading.variables import fill_variables, variables_in
+from continuum.loading.yaml import Node, read_file
+from continuum.runs.file_names import path_of
+from continuum.suggestions import nearest
+
+MAX_CHAIN = 32
+"""Files that extend one another, at most."""
+
+
+@dataclass(frozen=True)
+class Composition:
+    """The whole document of an experiment, from all its files and overrides."""
+
+    root: Node
+    """With the variables filled in."""
+    written: Node
+    """The same document, its variables as they are written."""
+    mild: list[Diagnostic]
+    """Mistakes that do not hinder checking the document further."""
+    files: tuple[Path, ...]
+    """All that were read, the experiment's own first."""
+    cleared: frozenset[tuple[str, ...]]
+    """Where a later file, or an override, says null about a value of an earlier one."""
+    unused_variables: tuple[str, ...]
+    """Declared in `vars` and used nowhere."""
+
+
+def compose(path: Path, overrides: Sequence[str] = ()) -> Composition:
+    """The whole document: its bases merged, overrides set, variables filled in.
+
+    Raises:
+        SpecError: mistakes that hinder checking the document further.
+    """
+    mild: list[Diagnostic] = []
+    files = _Files(mild)
+    root = files.read(path, (), None)
+    declared = _variables(root)
+    for text in overrides:
+        try:
+            root = override(root, text, files.cleared)
+        except SpecError as error:
+            mild += error.diagnostics
+    filled = fill_variables(root, mild)
+    unused = tuple(name for name in _variables(root) if name not in filled.used)
+    mild += _useless_overrides(root, declared.keys(), unused)
+    return Composition(
+        filled.root, root, mild, tuple(files.paths), frozenset(files.cleared), unused
+    )
+
+
+def blame_variables(fault: Diagnostic, composition: Composition) -> Diagnostic:
+    """The mistake, with the places of the variables that the value at fault is made of."""
+    node: Node | None = composition.written
+    for part in fault.path.split("."):
+        node = node.child(as_index(part)) if node is not None else None
+    if node is None or not isinstance(node.value, str):
+        return fault
+    declared = _variables(composition.written)
+    used = [name for name in dict.fromkeys(variables_in(node.value)) if name in declared]
+    places = "".join(f"; {name} is set at {declared[name].place}" for name in used)
+    return replace(fault, message=fault.message + places)
+
+
+def _variables(root: Node) -> dict[str, Node]:
+    declared = root.child("vars")
+    return declared.value if declared is not None and isinstance(declared.value, dict) else {}
+
+
+def _useless_overrides(
+    root: Node, declared: Collection[str], unused: Sequence[str]
+) -> Iterator[Diagnostic]:
+    """Variables that only `--set` knows, and nothing uses: surely misspelt."""
+    for name in unused:
+        if name not in declared:
+            place = _variables(root)[name].place
+            message = f"vars.{name}: nothing uses a variable {name!r}"
+            yield Diagnostic("E304", message, place, f"vars.{name}", suggest(name, declared))
+
+
+class _Files:
+    """Reads each file once, however often it is extended."""
+
+    def __init__(self, mild: list[Diagnostic]) -> None:
+        self._mild = mild
+        self._read: dict[Path, Node] = {}
+        self.paths: list[Path] = []
+        """In the order they were opened."""
+        self.cleared: set[tuple[str, ...]] = set()
+        """See `Composition.cleared`."""
+
+    def read(self, path: Path, above: tuple[Path, ...], said_at: Place | None) -> Node:
+        """A file merged over its bases.
+
+        Args:
+            path: The file.
+            above: The files that led to it, each extending the next.
+            said_at: Where it is named; None for the experiment itself.
+        """
+        real = _real_path(path)
+        if said_at is not None:
+            _check_base(path, real, above, said_at)
+        if real not in self._read:
+            self._read[real] = self._merge_bases(path, (*above, real))
+        return self._read[real]
+
+    def _merge_bases(self, path: Path, chain: tuple[Path, ...]) -> Node:
+        self.paths.append(path)
+        root = read_file(path, self._mild)
+        if not isinstance(root.value, dict):
+            message = "an experiment is a mapping (`continuum: 1`, `name: …`, `stages: …`)"
+            raise SpecError([*self._mild, Diagnostic("E008", message, root.place)])
+        root = _renamed(root, self._mild)
+        assert isinstance(root.value, dict)
+        named = root.value.get("extends")
+        own = replace(root, value={k: v for k, v in root.value.items() if k != "extends"})
+        faults: list[Diagnostic] = []
+        bases = []
+        for base, place in _base_files(named, self._mild) if named is not None else ():
+            try:
+                bases.append(self.read(base, chain, place))
+            except SpecError as error:
+                faults += error.diagnostics
+        if faults:
+            raise SpecError([*self._mild, *faults])
+        for base_root in reversed(bases):
+            own = merge(base_root, own, self.cleared)
+        return own
+
+
+def _renamed(root: Node, mild: list[Diagnostic]) -> Node:
+    """A file whose misspelt keys at the top are put right: bases are merged by their keys."""
+    assert isinstance(root.value, dict)
+    for key, meant in clear_slips(root.value, dict.fromkeys(HEAD, False)).items():
+        node = root.value[key]
+        message = f"unknown key {key!r} in the experiment"
+        mild.append(Diagnostic("E101", message, node.key_place or node.place, key, meant))
+        root = root.put((key,), node if node.value is not None else None, name=meant)
+    return root
+
+
+def merge(
+    base: Node, over: Node, cleared: set[tuple[str, ...]], path: tuple[str, ...] = ()
+) -> Node:
+    """Deep merge of mappings; anything else in `over` replaces what `base` has.
+
+    The paths of values that `over` replaces by null are added to `cleared`.
+    """
+    if not (isinstance(base.value, dict) and isinstance(over.value, dict)):
+        cleared.discard(path)
+        if over.value is None and base.value is not None:
+            cleared.add(path)
+        return over
+    merged = dict(base.value)
+    for key, node in over.value.items():
+        merged[key] = merge(merged[key], node, cleared, (*path, key)) if key in merged else node
+    return replace(over, value=merged)
+
+
+def _real_path(path: Path) -> Path:
+    """Where a path leads; what leads nowhere is told when it is opened."""
+    try:
+        return Path(os.path.realpath(path))  # `resolve` raises for links in a circle
+    except ValueError:  # a NUL
+        return path
+
+
+def _check_base(path: Path, real: Path, above: tuple[Path, ...], said_at: Place) -> None:
+    if real in above:
+        circle = " -> ".join(p.name for p in (*above[above.index(real) :], real))
+        message = f"files extend each other in a circle: {circle}"
+        raise SpecError([Diagnostic("E303", message, said_at, "extends")])
+    if len(above) > MAX_CHAIN:
+        message = f"more than {MAX_CHAIN} files extend one another"
+        raise SpecError([Diagnostic("E302", message, said_at, "extends")])
+    if "${" in str(path):
+        message = "variables are filled in after the files are read; write the path out"
+        raise SpecError([Diagnostic("E302", message, said_at, "extends")])
+    try:
+        problem = None if real.is_file() else "is no file" if real.exists() else "does not exist"
+    except OSError as error:
+        problem = f"cannot be read: {error.strerror}"
+    if problem is not None:
+        message = f"{path} {problem}; a path in `extends` is relative to the file that says it"
+        raise SpecError([Diagnostic("E302", message, said_at, "extends")])
+
+
+def _base_files(named: Node, mild: list[Diagnostic]) -> list[tuple[Path, Place]]:
+    """The files in `extends`; one that is a slip away from a file that is there is taken for it."""
+    nodes = named.value if isinstance(named.value, list) else [named]
+    faults = [
+        Diagnostic("E103", "`extends` is a file or a list of files", node.place, "extends")
+        for node in nodes
+        if not isinstance(node.value, str) or not node.value
+    ]
+    if faults:
+        raise SpecError([*mild, *faults])
+    return [(_existing(str(node.value), node.place, mild), node.place) for node in nodes]
+
+
+def _existing(said: str, place: Place, mild: list[Diagnostic]) -> Path:
+    path = place.folder / said
+    try:
+        if (spelled := place.folder / path_of(said)).exists():
+            path = spelled
+        beside = () if path.exists() else sorted(path.parent.glob("*.y*ml"))
+    except (OSError, ValueError):
+        beside = ()
+    meant = nearest(path.name, [file.name for file in beside])
+    if meant is None:
+        return path
+    suggestion = os.path.join(os.path.dirname(said), meant)  # noqa: PTH118, PTH120  # as written
+    mild.append(Diagnostic("E302", f"{path} does not exist", place, "extends", suggestion))
+    return path.with_name(meant)

@@ -1,0 +1,119 @@
+"""`--set PATH=VALUE`: values of the command line, put into the document.
+
+A value replaces what is at the path, mappings too; `stages.NEW.kind=…` begins a new stage, and null
+takes a value away.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+from continuum.loading.diagnostics import OVERRIDE, Diagnostic, Place, SpecError
+from continuum.loading.known import suggest
+from continuum.loading.scalars import read_scalar
+from continuum.loading.syntax_errors import unprintable_in
+from continuum.loading.yaml import Node, read_text
+from continuum.suggestions import nearest
+
+HEAD = ("continuum", "name", "description", "seed", "seeds", "vars", "stages", "extends")
+"""Keys of a file: those of the experiment, and `extends`."""
+MAX_KEYS = 16
+MAX_DIGITS = 9
+"""Of an index in a list."""
+
+
+def override(root: Node, text: str, cleared: set[tuple[str, ...]]) -> Node:
+    """The document with one value replaced or added; the value is typed as in YAML.
+
+    The path of a value that null replaces is added to `cleared`.
+
+    Raises:
+        SpecError: the override makes no sense for this document.
+    """
+    place = Place(f"{OVERRIDE}{text}", 1, 1, Path.cwd())
+    path, separator, raw = text.partition("=")
+    keys = [key.strip() for key in path.split(".")]
+    if not separator or not all(keys) or len(keys) > MAX_KEYS:
+        message = "an override is PATH=VALUE, as in stages.pretrain.optimizer.lr=1e-4"
+        raise SpecError([Diagnostic("E304", message, place)])
+    if keys[0] == "extends":
+        message = "`extends` is read before overrides are; edit the file instead"
+        raise SpecError([Diagnostic("E304", message, place, "extends")])
+    if (stage := _stage_meant(root, keys[0])) is not None:
+        message = f"{path.strip()}: stages are overridden below `stages`"
+        meant = ".".join(("stages", stage, *keys[1:]))
+        raise SpecError([Diagnostic("E304", message, place, path.strip(), meant)])
+    value = _read(raw.strip(), place)
+    if value.value is None and _is_there(root, keys):
+        cleared.add(tuple(keys))
+    return _put(root, keys, (), value)
+
+
+def as_index(part: str) -> int | str:
+    """A part of a dotted path as a list takes it; the text itself when it counts nothing."""
+    is_number = part.isascii() and part.isdecimal() and len(part) <= MAX_DIGITS
+    return int(part) if is_number else part
+
+
+def _put(node: Node, keys: list[str], above: tuple[str, ...], value: Node) -> Node:
+    """The document below `above` with the value at `keys`; mappings on the way are made."""
+    key, *rest = keys
+    place, path = value.key_place or value.place, ".".join((*above, *keys))
+    known = node.value or {}
+    if isinstance(known, list):
+        index = as_index(key)
+        if not isinstance(index, int) or index >= len(known):
+            raise _error(path, place, f"{key!r} is no index of a list of {len(known)} (from 0)")
+        below: Node | None = known[index]
+    elif not isinstance(known, dict):
+        raise _error(path, place, f"there is a plain value above {key!r}, not a mapping")
+    else:
+        index, below = key, known.get(key)
+        is_there = below is not None and below.value is not None
+        if (
+            above == ("stages",)
+            and not is_there
+            and (rest != ["kind"] if rest else not value.value)
+        ):
+            raise _error(path, place, f"there is no stage {key!r}", suggest(key, known))
+    if rest:
+        value = _put(below or Node({}, place, place), rest, (*above, key), value)
+    # Of a value that is new, the override is the place; of what lies around it, the file.
+    return replace(node, value=known).put((index,), value)
+
+
+def _error(path: str, place: Place, message: str, suggestion: str | None = None) -> SpecError:
+    return SpecError([Diagnostic("E304", f"{path}: {message}", place, path, suggestion)])
+
+
+def _stage_meant(root: Node, key: str) -> str | None:
+    """The stage that a path begins with; None where a key at the top is meant."""
+    stages = root.child("stages")
+    names = stages.value if stages is not None and isinstance(stages.value, dict) else {}
+    if key in HEAD:
+        return None
+    if key in names:
+        return key
+    return None if nearest(key, HEAD) else nearest(key, names)
+
+
+def _is_there(node: Node, keys: list[str]) -> bool:
+    for key in keys:
+        if not isinstance(node.value, dict) or key not in node.value:
+            return False
+        node = node.value[key]
+    return True
+
+
+def _read(raw: str, place: Place) -> Node:
+    if raw[:1] in ("[", "{", "'", '"'):
+        mild: list[Diagnostic] = []
+        node = read_text(raw, place, mild)
+        if mild:
+            raise SpecError(mild)
+        return replace(node, key_place=place)
+    if (char := unprintable_in(raw)) is not None:
+        raise SpecError([Diagnostic("E104", f"a control character ({char}) in a value", place)])
+    try:
+        return Node(read_scalar(raw), place, place)
+    except ValueError as error:
+        raise SpecError([Diagnostic("E104", str(error), place)]) from None

@@ -1,0 +1,147 @@
+"""Whether the stages refer to each other rightly: names, artifacts, selectors, and no circle."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from graphlib import CycleError, TopologicalSorter
+from typing import Any
+
+from continuum.experiment.fields import Ref
+from continuum.experiment.stage import Stage
+from continuum.loading.known import KeyPath, suggest
+from continuum.loading.messages import show
+from continuum.problems import Problem
+from continuum.runs.artifacts import Artifact, TrainingCheckpoint
+from continuum.suggestions import nearest
+
+References = Mapping[KeyPath, Ref[Any]]
+"""The references of one stage by their place in it."""
+MAX_CIRCLES = 100
+"""Circles of stages that are told, at most."""
+
+
+def reference_graph(references: Mapping[str, References]) -> dict[str, set[str]]:
+    """For each stage, the stages it refers to."""
+    return {name: {ref.stage for ref in refs.values()} for name, refs in references.items()}
+
+
+def reference_problem(
+    name: str,
+    path: KeyPath,
+    stages: Mapping[str, Stage | None],
+    affords: Callable[[int], bool],
+) -> Problem | None:
+    """Why a reference of the stage `name` leads to nothing usable.
+
+    Args:
+        path: The place of the reference in the stage.
+        stages: All stages; None for one that cannot be read.
+        affords: Whether to compare a name with so many others.
+    """
+    stage = stages[name]
+    assert stage is not None
+    ref = stage.refs()[path]
+    if ref.stage not in stages:
+        others = _others(name, stages, affords)
+        fitting = [it for it, made in others.items() if made is None or _makes(made, ref.expects)]
+        message = f"there is no stage {show(ref.stage)}"
+        meant = suggest(ref.stage, fitting or others)
+        return Problem(path, message, meant, "E201", at_key=is_key(path, ref))
+    target = stages[ref.stage]
+    if target is None or ref.stage == name:
+        return None
+    made = describe_noun(target.output_types()[0])
+    if not _makes(target, ref.expects):
+        others = _others(name, stages, affords)
+        fitting = [it for it, made in others.items() if made and _makes(made, ref.expects)]
+        meant = fitting[0] if len(fitting) == 1 else suggest(ref.stage, fitting)
+        wanted = describe_noun(ref.expects)
+        message = f"{_field(path, ref)} needs {wanted}, but stage {ref.stage!r} makes {made}"
+        return Problem(path, message, meant, "E202", at_key=is_key(path, ref))
+    if "@" in ref and not (_makes(target, TrainingCheckpoint) and target.trains):
+        message = f"stage {ref.stage!r} makes {made}: it has no checkpoints to select from"
+        return Problem(path, message, ref.stage, "E202", at_key=is_key(path, ref))
+    return None
+
+
+def reference_meant(ref: Ref[Any], problem: Problem) -> str | None:
+    """The reference with its stage as it was clearly meant; None where that is a guess."""
+    meant = problem.suggestion
+    is_slip = problem.code == "E201" and meant and nearest(ref.stage, [meant])
+    return f"{meant}{ref[len(ref.stage) :]}" if is_slip else None
+
+
+def describe_noun(cls: type[Artifact]) -> str:
+    """`a corpus`, `model weights`, `a training checkpoint`."""
+    return cls.noun if cls.noun.endswith("weights") else f"a {cls.noun}"
+
+
+def is_key(path: KeyPath, ref: Ref[Any]) -> bool:
+    """Whether the reference is a key of a mixture rather than a value."""
+    return len(path) > 1 and path[-1] == str(ref)
+
+
+def circle_problems(references: Mapping[str, References]) -> Iterator[Problem]:
+    """Stages that wait for each other, each in one circle at most."""
+    order = {name: number for number, name in enumerate(references)}
+    graph = {
+        name: sorted({ref.stage for ref in refs.values()} & order.keys(), key=order.__getitem__)
+        for name, refs in references.items()
+    }
+    for name in [name for name, refs in graph.items() if name in refs]:
+        yield _circle_problem([name], references, order)
+        del graph[name]
+    for _ in range(MAX_CIRCLES):
+        try:
+            TopologicalSorter(graph).prepare()
+            return
+        except CycleError as error:
+            circle: list[str] = error.args[1][:0:-1]  # each after the one that waits for it
+        begin = circle.index(min(circle, key=order.__getitem__))
+        yield _circle_problem([*circle[begin:], *circle[:begin]], references, order)
+        graph = {name: refs for name, refs in graph.items() if name not in circle}
+
+
+def _circle_problem(
+    circle: list[str], references: Mapping[str, References], order: Mapping[str, int]
+) -> Problem:
+    message = f"stages wait for each other: {' -> '.join((*circle, circle[0]))}"
+    if len(circle) == 1:
+        message = f"stage {circle[0]!r} refers to itself"
+    forward = [
+        (name, *path)
+        for name in circle
+        for path, ref in references[name].items()
+        if ref.stage in circle and order[ref.stage] >= order[name]
+    ]
+    if len(forward) == 1:  # the others lead up the file, as usual: this one is the odd one
+        return Problem(("stages", *forward[0]), message, code="E203")
+    return Problem(("stages", circle[0]), message, code="E203", at_key=True)
+
+
+def sound_stages(stages: Mapping[str, Stage], graph: Mapping[str, set[str]]) -> dict[str, Stage]:
+    """The stages that lead to none which is not among `stages`, as written."""
+    sorter = TopologicalSorter(graph)
+    with suppress(CycleError):  # what leads to a circle never becomes ready
+        sorter.prepare()
+    sound: set[str] = set()
+    while ready := sorter.get_ready():
+        sound.update(name for name in ready if name in stages and graph[name] <= sound)
+        sorter.done(*ready)
+    return {name: stage for name, stage in stages.items() if name in sound}
+
+
+def _others(
+    name: str, stages: Mapping[str, Stage | None], affords: Callable[[int], bool]
+) -> Mapping[str, Stage | None]:
+    return (
+        {other: it for other, it in stages.items() if other != name} if affords(len(stages)) else {}
+    )
+
+
+def _field(path: KeyPath, ref: Ref[Any]) -> str:
+    names = [part for part in path if isinstance(part, str)]
+    return names[-2] if is_key(path, ref) else names[-1]
+
+
+def _makes(stage: Stage, wanted: type[Artifact]) -> bool:
+    return any(issubclass(made, wanted) for made in stage.output_types())

@@ -1,0 +1,1 @@
+"""Decide, explain, price and pin what a run does."""

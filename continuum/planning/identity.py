@@ -1,0 +1,170 @@
+"""What makes a stage the stage it is: its meaning, whatever it is called.
+
+The payload that is hashed keys a stage's inputs by the field that names them and holds their
+fingerprints in the place of their names; so a stage or a dataset that is renamed stays what it was.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from continuum.experiment.fields import Ref, Spec
+from continuum.experiment.recipe import Recipe, evaluation_identity
+from continuum.experiment.stage import Stage
+from continuum.loading.experiment import Experiment
+from continuum.problems import Problem
+from continuum.runs.fingerprint import canonical_json, fingerprint
+
+PAYLOAD = 2
+"""The form of the payload. In the first, which does not say so, inputs are keyed by their names."""
+_TAKEN_OUT = object()
+
+
+@dataclass(frozen=True)
+class Identity:
+    """A stage, and all that decides what it makes."""
+
+    stage: Stage
+    """With its seeds filled in."""
+    recipe: Spec | None
+    """The complete recipe, if it trains."""
+    refs: tuple[Ref[Any], ...]
+    """All inputs, those a resume inherits included."""
+    inputs: Mapping[str, tuple[str, ...]]
+    """The fingerprints that the stage of each input is known by, by reference."""
+    payload: dict[str, Any]
+    fingerprint: str
+    earlier: str | None = None
+    """The fingerprint by the first form of the payload, where that means the same."""
+
+    @property
+    def known_by(self) -> tuple[str, ...]:
+        """The fingerprints that a run of it may have, today's first."""
+        return (self.fingerprint, self.earlier) if self.earlier else (self.fingerprint,)
+
+    @property
+    def made_from(self) -> tuple[Ref[Any], ...]:
+        """The inputs whose bytes count, without what is only evaluated on."""
+        observed = self.stage.observed(self.recipe)
+        return tuple(ref for ref in self.refs if ref not in observed)
+
+
+def identify_stages(
+    experiment: Experiment, folder: Path, sha256: Callable[[Path], str | None]
+) -> dict[str, Identity]:
+    """The identities of all stages, in an order they can run in.
+
+    Args:
+        folder: Of the experiment.
+        sha256: Hashes a local file.
+    """
+    seeds, found = experiment.all_seeds(), dict[str, Identity]()
+    for name in experiment.in_order():
+        stage: Stage = experiment.stages[name].seeded(seeds)
+        own = stage.refs().values()
+        recipe = stage.recipe({ref.stage: found[ref.stage].recipe for ref in own})
+        files = {path: sha256(place) for path, place in stage.local_inputs(folder).items()}
+        found[name] = _identify(stage, recipe, found, {"files": files} if files else {})
+    return found
+
+
+def _identify(
+    stage: Stage, recipe: Spec | None, above: Mapping[str, Identity], files: Mapping[str, Any]
+) -> Identity:
+    refs = {str(ref): ref for ref in stage.refs().values()}
+    if recipe is not None:
+        refs |= {str(ref): ref for ref in recipe.refs().values()}
+    inputs: dict[str, Any] = {}
+    fields = _without_inputs(
+        stage.identity_with(recipe), "", inputs, lambda ref: input_identity(ref, above)
+    )
+    version = stage.own_version
+    payload = {"payload": PAYLOAD, "version": version, "stage": fields, "inputs": inputs, **files}
+    return Identity(
+        stage,
+        recipe,
+        tuple(refs.values()),
+        {name: above[ref.stage].known_by for name, ref in refs.items()},
+        payload,
+        fingerprint(payload),
+        _earlier_fingerprint(stage, refs, above, files),
+    )
+
+
+def input_identity(ref: Ref[Any], above: Mapping[str, Identity]) -> Any:
+    """An input without its name: its fingerprint, and which of its checkpoints is selected.
+
+    Which is best hangs on when and on how much the selected stage evaluates, which else only
+    observes: so that is part of who selects.
+    """
+    it = above[ref.stage]
+    recipe = it.recipe if isinstance(it.recipe, Recipe) else None
+    last_step = recipe.num_steps(None) if recipe is not None else None
+    if ref.step is not None and ref.step != last_step:
+        return {"fingerprint": it.fingerprint, "step": ref.step}
+    if ref.metric is not None:
+        metric, _, dataset = ref.metric.partition("/")
+        if dataset:
+            known = above.get(dataset)
+            metric = f"{metric}/{known.fingerprint if known else dataset}"
+        evaluate = evaluation_identity(recipe) if recipe is not None else {}
+        return {"fingerprint": it.fingerprint, "best": metric, "evaluate": evaluate}
+    return it.fingerprint
+
+
+def _without_inputs(
+    value: Any, path: str, inputs: dict[str, Any], identity_of: Callable[[Ref[Any]], Any]
+) -> Any:
+    """The value without its references, which are put into `inputs` by their fields."""
+    if isinstance(value, Ref):
+        inputs[path] = identity_of(value)
+        return _TAKEN_OUT
+    if isinstance(value, dict) and any(isinstance(key, Ref) for key in value):
+        mixed = [[identity_of(ref), share] for ref, share in value.items()]
+        inputs[path] = sorted(mixed, key=canonical_json)
+        return _TAKEN_OUT
+    if isinstance(value, dict):
+        start = f"{path}." if path else ""
+        parts = {
+            k: _without_inputs(v, f"{start}{k}", inputs, identity_of) for k, v in value.items()
+        }
+        return {key: part for key, part in parts.items() if part is not _TAKEN_OUT}
+    if isinstance(value, (list, tuple)):
+        found = (
+            _without_inputs(v, f"{path}.{n}", inputs, identity_of) for n, v in enumerate(value)
+        )
+        return [item for item in found if item is not _TAKEN_OUT]
+    return value
+
+
+def _earlier_fingerprint(
+    stage: Stage,
+    refs: Mapping[str, Ref[Any]],
+    above: Mapping[str, Identity],
+    files: Mapping[str, Any],
+) -> str | None:
+    """The stage's fingerprint as the first form of the payload gave it.
+
+    None where the stage, or one above it, makes something else since, or is spelled otherwise.
+    """
+    if stage.own_version != 1 or stage.trains:
+        return None
+    inputs = {name: above[ref.stage].earlier for name, ref in refs.items()}
+    if None in inputs.values():
+        return None
+    return fingerprint({"version": 1, "stage": stage.identity(), "inputs": inputs, **files})
+
+
+def same_data_problems(recipe: Spec | None, above: Mapping[str, Identity]) -> Iterator[Problem]:
+    """Datasets of a mixture that are one and the same: their samples would come twice."""
+    seen: dict[str, str] = {}
+    for ref in recipe.data if isinstance(recipe, Recipe) else ():
+        first = seen.setdefault(above[ref.stage].fingerprint, str(ref))
+        if first != ref:
+            yield Problem(
+                ("data", str(ref)),
+                f"{first!r} and {str(ref)!r} are the same dataset under two names; "
+                "name one of them, with the sum of their shares",
+                at_key=True,
+            )

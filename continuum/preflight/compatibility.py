@@ -1,0 +1,239 @@
+"""Whether a recipe, its data and its model fit together: batches, steps, blocks, vocabularies."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from continuum.experiment.architecture import Architecture
+from continuum.experiment.recipe import Recipe, Schedule, intervals_of
+from continuum.experiment.stage import PlanInput
+from continuum.problems import Problem
+from continuum.runs.artifacts import TokenizedDataset
+
+
+@dataclass(frozen=True)
+class Bound:
+    """Blocks of a split: exact when the dataset exists, else no more than this."""
+
+    blocks: int
+    is_exact: bool
+
+
+def blocks_of(recipe: Recipe, item: PlanInput, split: str) -> Bound | None:
+    """Blocks of a split; None when nothing is known, or the split does not exist."""
+    if isinstance(item.artifact, TokenizedDataset):
+        found = getattr(item.artifact, split)
+        return found and Bound(found.num_blocks(recipe.sequence_length), is_exact=True)
+    tokens = item.forecast.max_tokens.get(split)
+    return None if tokens is None else Bound(tokens // (recipe.sequence_length + 1), is_exact=False)
+
+
+def batch_problems(recipe: Recipe) -> Iterator[Problem]:
+    """A global batch that the processes cannot share evenly."""
+    runtime = recipe.runtime
+    world_size = runtime.devices * runtime.num_nodes
+    where = ("global_batch_size",)
+    if recipe.global_batch_size % world_size:
+        yield Problem(
+            where,
+            f"global_batch_size {recipe.global_batch_size} is not divisible by devices "
+            f"{runtime.devices} x num_nodes {runtime.num_nodes}; change one of them",
+        )
+    elif runtime.micro_batch_size == "auto":
+        return
+    elif recipe.global_batch_size % (at_once := world_size * runtime.micro_batch_size):
+        nodes = f" x num_nodes {runtime.num_nodes}" if runtime.num_nodes > 1 else ""
+        yield Problem(
+            where,
+            f"global_batch_size {recipe.global_batch_size} is not divisible by devices "
+            f"{runtime.devices}{nodes} x micro_batch_size {runtime.micro_batch_size} = {at_once}; "
+            f"set runtime.micro_batch_size to {_largest_fit(recipe)}",
+        )
+
+
+def precision_problems(recipe: Recipe) -> Iterator[Problem]:
+    """What Fabric's strategies and precisions, and torch's optimizers, cannot do together."""
+    runtime = recipe.runtime
+    is_alone = runtime.devices * runtime.num_nodes == 1
+    if runtime.checkpoint.format == "sharded" and (is_alone or runtime.strategy == "ddp"):
+        yield Problem(
+            ("runtime", "checkpoint", "format"),
+            "runtime.checkpoint.format sharded needs strategy fsdp and more than one process",
+        )
+    if recipe.precision == "16-mixed":
+        is_fsdp = runtime.strategy == "fsdp" and not is_alone
+        yield from scaler_problems(recipe, "fsdp" if is_fsdp else "ddp")
+
+
+def scaler_problems(recipe: Recipe, strategy: str) -> Iterator[Problem]:
+    """Why precision 16-mixed, which scales the loss, cannot be used; of it alone.
+
+    Fabric's FSDP2 has no scaler; a fused optimizer takes the scale off the gradients itself, too
+    late to clip them.
+    """
+    if strategy == "fsdp":
+        yield Problem(
+            ("runtime", "strategy"),
+            "precision 16-mixed cannot be used with strategy fsdp; use bf16-mixed or 32-true",
+        )
+    if recipe.optimizer.arguments.get("fused"):
+        yield Problem(
+            ("optimizer", "fused"),
+            "precision 16-mixed cannot be used with a fused optimizer; say `fused: false`, or use "
+            "bf16-mixed or 32-true",
+        )
+
+
+def unused_settings(recipe: Recipe) -> Iterator[Problem]:
+    """Settings of the runtime that change nothing as the others are."""
+    runtime = recipe.runtime
+    is_alone = runtime.devices * runtime.num_nodes == 1
+    if runtime.accumulate_unsharded and (is_alone or runtime.strategy != "fsdp"):
+        yield Problem(
+            ("runtime", "accumulate_unsharded"),
+            "accumulate_unsharded has no effect without `strategy: fsdp` and several processes",
+            code="W015",
+            severity="warning",
+            at_key=True,
+        )
+
+
+def _largest_fit(recipe: Recipe) -> int:
+    world_size = recipe.runtime.devices * recipe.runtime.num_nodes
+    per_device = max(1, recipe.global_batch_size // world_size)
+    sizes = range(min(recipe.micro_batch_size, per_device), 0, -1)
+    return next((size for size in sizes if per_device % size == 0), 1)
+
+
+def step_problems(
+    recipe: Recipe, num_steps: int | None, start_step: int | None
+) -> Iterator[Problem]:
+    """A budget or a schedule that the stage's own steps do not fill, or cannot hold."""
+    if num_steps is None:
+        return
+    path, told = _misfit_of_steps(recipe, num_steps, start_step)
+    if told:  # epochs are steps once the data is there
+        yield Problem(path, told, needs="spec" if recipe.epochs is None else "folder")
+
+
+def _misfit_of_steps(
+    recipe: Recipe, num_steps: int, start_step: int | None
+) -> tuple[tuple[str, ...], str]:
+    """A field and what is wrong with it; an empty text for nothing."""
+    budget = (recipe.budget.partition(" ")[0],)
+    if num_steps < 1:
+        return budget, (
+            f"{recipe.budget} is less than one optimizer step of {recipe.tokens_per_step:,} tokens "
+            f"(global_batch_size {recipe.global_batch_size} x sequence_length "
+            f"{recipe.sequence_length}): nothing would be trained"
+        )
+    if start_step is None:
+        return (), ""
+    own_steps = num_steps - start_step
+    if own_steps < 1:
+        return budget, (
+            f"{recipe.budget} is {num_steps:,} steps, and the parent already took {start_step:,}: "
+            "nothing would be trained; state a larger total"
+        )
+    warmup = intervals_of(recipe, own_steps).warmup_steps
+    if warmup > own_steps:
+        return ("schedule", "warmup"), (
+            f"schedule.warmup is {warmup:,} steps, longer than the run of {own_steps:,} steps: "
+            "the peak learning rate would never be reached"
+        )
+    decay = recipe.schedule.decay if isinstance(recipe.schedule, Schedule) else None
+    decay_steps = decay.in_steps(own_steps, recipe.tokens_per_step) if decay else 0
+    if warmup + decay_steps > own_steps:
+        return ("schedule", "decay"), (
+            f"schedule.decay is {decay_steps:,} steps and schedule.warmup {warmup:,}, together "
+            f"longer than the run of {own_steps:,} steps; shorten one of them"
+        )
+    return (), ""
+
+
+def data_problems(
+    recipe: Recipe,
+    datasets: Mapping[str, PlanInput],
+    blocks: Mapping[str, Bound | None],
+) -> Iterator[Problem]:
+    """Datasets that do not go together, or are too small for a sequence."""
+    vocabularies = {
+        item.artifact.vocabulary_digest
+        for item in datasets.values()
+        if isinstance(item.artifact, TokenizedDataset)
+    }
+    if len(vocabularies) > 1:
+        yield Problem(
+            ("data",),
+            f"the datasets {', '.join(datasets)} were made with different tokenizers; "
+            "tokenize all of them with the model's",
+            needs="folder",
+        )
+    for ref, item in datasets.items():
+        bound = blocks.get(ref)  # none of a dataset that is only evaluated
+        if bound is not None and not bound.blocks:
+            yield Problem(
+                data_path(recipe, ref),
+                f"dataset {ref!r} has too few tokens for one block of sequence_length "
+                f"{recipe.sequence_length:,}; shorten the sequences or add text",
+                needs="folder",
+            )
+        validation = blocks_of(recipe, item, "validation")
+        is_known = item.artifact is not None or item.forecast.has_validation is False
+        if recipe.evaluate is not None and (is_known or validation is not None):
+            yield from evaluation_problems(recipe, ref, validation.blocks if validation else 0)
+
+
+def evaluation_problems(recipe: Recipe, name: str, num_blocks: int) -> Iterator[Problem]:
+    """Why a dataset's validation split cannot be evaluated: it has no block.
+
+    Args:
+        num_blocks: Validation blocks of `recipe.sequence_length`, or no more than these.
+    """
+    if not num_blocks:
+        yield Problem(
+            data_path(recipe, name),
+            f"dataset {name!r} has no validation block of sequence_length "
+            f"{recipe.sequence_length:,}: enlarge its validation split, or say `evaluate: null`",
+            needs="folder",
+        )
+
+
+def data_path(recipe: Recipe, ref: str) -> tuple[str | int, ...]:
+    """Where a training stage names a dataset."""
+    if ref in recipe.held_out:
+        return ("evaluate", "on", recipe.held_out.index(ref))
+    return ("data", ref) if len(recipe.data) > 1 else ("data",)
+
+
+def model_problems(
+    recipe: Recipe, architecture: Architecture | None, datasets: Mapping[str, PlanInput]
+) -> Iterator[Problem]:
+    """Sequences and token ids that the model cannot take, or may not be able to."""
+    if architecture is None:
+        return
+    if recipe.sequence_length > architecture.block_size:
+        yield Problem(
+            ("sequence_length",),
+            f"sequence_length {recipe.sequence_length:,} is longer than the block_size "
+            f"{architecture.block_size:,} of {architecture.name}",
+        )
+    rows = architecture.padded_vocab_size
+    for ref, item in datasets.items():
+        where, made = data_path(recipe, ref), item.artifact
+        if isinstance(made, TokenizedDataset):
+            if made.num_ids > rows:
+                yield Problem(
+                    where,
+                    f"dataset {ref!r} has token ids up to {made.num_ids - 1:,}, but "
+                    f"{architecture.name} has {rows:,} embeddings; set the model's "
+                    "padded_vocab_size or use its own tokenizer",
+                    needs="folder",
+                )
+        elif (most := item.forecast.max_ids or 0) > rows:
+            yield Problem(
+                where,
+                f"dataset {ref!r} may have token ids up to {most - 1:,}, but "
+                f"{architecture.name} has {rows:,} embeddings, and the run is refused if it does; "
+                "set the model's vocab_size to the tokenizer's",
+                severity="warning",
+            )

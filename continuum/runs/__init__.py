@@ -1,0 +1,1 @@
+"""The folder that users see as `runs/`: names, records, artifacts, hashes, provenance."""

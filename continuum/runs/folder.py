@@ -1,0 +1,419 @@
+"""The experiment folder: the only module that knows its file names.
+
+    <folder>/runs/<stage>-<fingerprint12>/
+        stage.json        written first: the resolved spec, its inputs, where it came from
+        attempts.jsonl    a line for each start and each end of a process
+        resolved.json     what `auto` became; a recovery keeps it
+        log.txt  metrics.jsonl  checkpoints/  output/
+        artifact.json     written last: its existence is the one meaning of "complete";
+                          seals itself and the records above
+
+Status is derived from these files and stored nowhere else.
+"""
+
+import itertools
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from continuum.errors import FolderInUseError, IntegrityError, PreflightError
+from continuum.formatting import short_digest
+from continuum.runs import files, flock
+from continuum.runs.artifacts import Artifact, TrainingCheckpoint
+from continuum.runs.fingerprint import fingerprint_of_json
+from continuum.runs.placing import put_back_replaced
+from continuum.runs.records import (
+    CHECKPOINTS,
+    STAGE_SCHEMA,
+    StageRecord,
+    artifact_document,
+    checkpoint_name,
+    find_changes,
+    find_other_seals,
+    is_checkpoint_name,
+    parsed,
+    read_artifact,
+    read_document,
+    read_json,
+)
+
+FINGERPRINT_LETTERS = 12
+WORKER_LOCK_TIMEOUT_S = 30.0
+"""How long a worker waits for an orphan of a killed run to notice and leave."""
+RUN_LOCK_TIMEOUT_S = 0.5
+"""How long a run waits for the folder: `status --watch` holds it for a moment when it looks."""
+
+
+class StageRun:
+    """One run folder: a stage with one fingerprint, its attempts and what it made.
+
+    `stage.json` and `artifact.json` are read once.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._record: StageRecord | None = None
+        self._artifact: Artifact | None = None
+
+    @property
+    def name(self) -> str:
+        """The folder's name, `<stage>-<fingerprint12>`."""
+        return self.path.name
+
+    @property
+    def stage_name(self) -> str:
+        """The stage's name, from the folder's."""
+        return self.name[: -FINGERPRINT_LETTERS - 1]
+
+    @property
+    def experiment_folder(self) -> Path:
+        """The folder that holds `experiment.yaml`."""
+        return self.path.parent.parent
+
+    @property
+    def output_dir(self) -> Path:
+        return self.path / "output"
+
+    @property
+    def checkpoints_dir(self) -> Path:
+        return self.path / CHECKPOINTS
+
+    @property
+    def log_path(self) -> Path:
+        return self.path / "log.txt"
+
+    @property
+    def metrics_path(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def stop_request(self) -> Path:
+        """Its existence asks the ranks at work here to stop at their next step boundary."""
+        return self.path / ".stop"
+
+    @property
+    def is_complete(self) -> bool:
+        return (self.path / "artifact.json").is_file()
+
+    @property
+    def is_begun(self) -> bool:
+        return (self.path / "stage.json").is_file()
+
+    def begun_at(self) -> str:
+        """When the last attempt began, as its record says it: a copy's files have other times.
+
+        Empty when the record cannot be read.
+        """
+        try:
+            return self.record().made_at
+        except IntegrityError:
+            return ""
+
+    def begin(self, record: StageRecord) -> None:
+        """Write `stage.json`, anew for each attempt: how the work is done may have changed."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        files.fsync_folder(self.path.parent)
+        document = {"schema": STAGE_SCHEMA, **record.model_dump(mode="json")}
+        files.write_json(self.path / "stage.json", document)
+        self._record, self._artifact = record, None
+
+    def record(self) -> StageRecord:
+        """The stage's record.
+
+        Raises:
+            IntegrityError: `stage.json` is missing, not one of ours, or not that of the
+                fingerprint in the folder's name.
+        """
+        if self._record is None:
+            self._record = self._read_record()
+        return self._record
+
+    def _read_record(self) -> StageRecord:
+        path = self.path / "stage.json"
+        record = parsed(StageRecord, read_document(path, STAGE_SCHEMA), path)
+        own = fingerprint_of_json(record.identity)
+        if own != record.fingerprint:
+            raise IntegrityError(
+                f"{path} was changed after it was written: its identity has the fingerprint "
+                f"{short_digest(own)}, not {short_digest(record.fingerprint)}"
+            )
+        if self.name.rpartition("-")[2] != own[:FINGERPRINT_LETTERS]:
+            raise IntegrityError(
+                f"{self.path} was copied or renamed: its record has the fingerprint "
+                f"{own[:FINGERPRINT_LETTERS]}"
+            )
+        return record
+
+    def resolved(self) -> dict[str, Any]:
+        """What `auto` became in the first attempt, empty before it; raises IntegrityError."""
+        path = self.path / "resolved.json"
+        return read_json(path, "remove it, and `auto` is decided anew") if path.is_file() else {}
+
+    def precision(self) -> str | None:
+        """What `precision` became; None before a training began. Raises IntegrityError."""
+        found = self.resolved().get("precision")
+        return found if isinstance(found, str) else None
+
+    def keep_resolved(self, values: dict[str, Any]) -> None:
+        """Record what `auto` became, once."""
+        if not (self.path / "resolved.json").exists():
+            files.write_json(self.path / "resolved.json", values)
+
+    def log_attempt(self, event: str, **fields: Any) -> None:
+        """Append a line to `attempts.jsonl`."""
+        files.append_json_line(self.path / "attempts.jsonl", {"event": event, **fields})
+
+    def attempts(self) -> list[dict[str, Any]]:
+        """The lines of `attempts.jsonl`, oldest first; raises IntegrityError."""
+        return files.read_json_lines(self.path / "attempts.jsonl", key="event")
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """The rows of `metrics.jsonl`, oldest first; raises IntegrityError."""
+        return files.read_json_lines(self.metrics_path, key="step")
+
+    @property
+    def num_attempts(self) -> int:
+        return sum(line["event"] == "started" for line in self.attempts())
+
+    def checkpoints(self) -> list[TrainingCheckpoint]:
+        """The published checkpoints that are whole by their sizes, oldest first.
+
+        Once the run is finished, only those that it ended with.
+        """
+        found = [c for c in map(self.checkpoint, self.checkpoint_names()) if c is not None]
+        then = self.artifact().records if self.is_complete else None
+        if then is not None:
+            others = dict(find_other_seals(then, {c.path.name: c.seal or "" for c in found}))
+            found = [c for c in found if c.path.name not in others]
+        return sorted(found, key=lambda c: c.step)
+
+    def checkpoint(self, name: str) -> TrainingCheckpoint | None:
+        """The checkpoint in a folder; None where there is no whole one."""
+        try:
+            found = read_artifact(self.checkpoints_dir / name)
+        except IntegrityError:
+            return None
+        assert isinstance(found, TrainingCheckpoint)
+        return None if files.find_damage(found.path, found.files, read=False) else found
+
+    def checkpoint_names(self) -> list[str]:
+        """The names of the published checkpoints' folders, sorted, whole or not."""
+        return [name for name in _names_in(self.checkpoints_dir) if is_checkpoint_name(name)]
+
+    def checkpoint_dir(self, step: int) -> Path:
+        return self.checkpoints_dir / checkpoint_name(step)
+
+    def complete(self, artifact: Artifact) -> Artifact:
+        """Hash the artifact's files and write `artifact.json`, the last act of a run."""
+        listed = artifact.files or files.hash_tree(artifact.path)
+        files.fsync_tree(artifact.path)
+        published = artifact.model_copy(
+            update={"files": listed, "digest": files.tree_digest(listed)}
+        )
+        files.write_json(self.path / "artifact.json", artifact_document(published, self.path))
+        self._artifact = None
+        return published
+
+    def artifact(self) -> Artifact:
+        """What the run made.
+
+        Raises:
+            IntegrityError: `artifact.json` is missing, not one of ours, or not as it was sealed.
+        """
+        if self._artifact is None:
+            self._artifact = read_artifact(self.path)
+        return self._artifact
+
+    def artifacts(self) -> list[Artifact]:
+        """All that the run made, each once: its checkpoints, oldest first, and its result.
+
+        Raises:
+            IntegrityError: `artifact.json` cannot be read.
+        """
+        found: list[Artifact] = [*self.checkpoints()]
+        made = [self.artifact()] if self.is_complete else []
+        return found + [it for it in made if it.digest not in {known.digest for known in found}]
+
+    def changed_records(self, *, read: bool = False) -> list[tuple[str, str]]:
+        """What in the records of a finished run is not as it was at its end: which, and how.
+
+        Args:
+            read: True also reads `metrics.jsonl`, which may be large.
+
+        Raises:
+            IntegrityError: `artifact.json` or `stage.json` cannot be read.
+        """
+        then = self.artifact().records if self.is_complete else None
+        if then is None:
+            is_stripped = self.is_complete and self.record().is_of_sealed_run
+            return [("artifact.json", "has lost its seal")] if is_stripped else []
+        return list(find_changes(self.path, then, read=read))
+
+    def archive(self) -> None:
+        """Put the folder aside, whole, so that the stage can be made again in its place."""
+        archive = self.path.parent / ".archive"
+        archive.mkdir(exist_ok=True)
+        targets = (archive / f"{self.name}.{number}" for number in itertools.count(1))
+        self.path.replace(next(target for target in targets if not target.exists()))
+        self._record = self._artifact = None
+        files.fsync_folder(archive)
+        files.fsync_folder(self.path.parent)
+
+    def discard_unfinished(self) -> None:
+        """Remove what an interrupted attempt left in `output/`, and unpublished checkpoints.
+
+        A checkpoint that was about to be replaced is put back.
+        """
+        shutil.rmtree(self.output_dir, ignore_errors=True)
+        put_back_replaced(self.checkpoints_dir)
+        for leftover in self.checkpoints_dir.glob(".*.tmp"):
+            shutil.rmtree(leftover, ignore_errors=True)
+
+    @contextmanager
+    def worker_lock(self) -> Iterator[None]:
+        """Held by the process that carries the stage out, so that two never do at once.
+
+        Where there are no locks, the run that started it was told to do without.
+        """
+        path = self.path / ".lock"
+        with flock.locked(path, WORKER_LOCK_TIMEOUT_S, is_needed=False) as is_ours:
+            if not is_ours:
+                raise FolderInUseError(
+                    f"{self.path}: another process still works on this stage; "
+                    "wait for it or stop it"
+                )
+            yield
+
+
+class ExperimentFolder:
+    """The folder that holds `experiment.yaml`; everything a run writes goes below it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def runs_dir(self) -> Path:
+        return self.path / "runs"
+
+    @property
+    def lineage_path(self) -> Path:
+        return self.path / "lineage.json"
+
+    @property
+    def pins_path(self) -> Path:
+        """The lock of what was used and made; not the lock that one writer holds."""
+        return self.path / "continuum.lock"
+
+    @property
+    def stop_request(self) -> Path:
+        """Its existence asks the run that holds the folder to stop."""
+        return self.runs_dir / ".stop"
+
+    @property
+    def owner_path(self) -> Path:
+        """Who holds the lock: `{"pid": …, "host": …}`."""
+        return self.runs_dir / ".owner.json"
+
+    def describe_owner(self) -> str:
+        """The process that holds the folder, or held it last."""
+        try:
+            owner = json.loads(self.owner_path.read_text(encoding="utf-8"))
+            return f"process {owner['pid']} on {owner['host']}"
+        except (OSError, ValueError, KeyError):
+            return "another process"
+
+    def is_locked(self) -> bool:
+        """Whether a run holds the folder now; False where that cannot be known."""
+        try:
+            return flock.is_locked(self.runs_dir / ".lock")
+        except flock.NoLocksError:
+            return False
+
+    def check_locks(self) -> None:
+        """See that the folder's lock keeps all others out.
+
+        Raises:
+            PreflightError: the file system has no locks, or some that hold on one machine only.
+        """
+        weakness = flock.weakness_of_locks(self.runs_dir)
+        if weakness is not None:
+            raise PreflightError(f"{self.path}: {weakness}, {flock.ADVICE}")
+        flock.is_locked(self.runs_dir / ".lock")
+
+    @property
+    def digest_cache_path(self) -> Path:
+        return self.runs_dir / ".digests.json"
+
+    @property
+    def environment_dir(self) -> Path:
+        """Long parts of the records of where runs were made, each named by its SHA-256."""
+        return self.runs_dir / ".environment"
+
+    def environment_files(self) -> list[Path]:
+        """Those parts, without what a killed run had begun to write."""
+        folder = self.environment_dir
+        found = sorted(folder.iterdir()) if folder.is_dir() else []
+        return [path for path in found if not path.name.startswith(".")]
+
+    @property
+    def verified_path(self) -> Path:
+        """What `verify --fast` found whole and need not read again."""
+        return self.runs_dir / ".verified.json"
+
+    def run(self, stage: str, fingerprint: str) -> StageRun:
+        """The run folder of a stage with this fingerprint, whether it exists or not."""
+        return StageRun(self.runs_dir / f"{stage}-{fingerprint[:FINGERPRINT_LETTERS]}")
+
+    def runs(self) -> list[StageRun]:
+        """All run folders that have begun, by name."""
+        found = (StageRun(self.runs_dir / name) for name in self.run_names())
+        return [run for run in found if run.is_begun]
+
+    def run_names(self) -> list[str]:
+        """The names in `runs/` that a run folder may have, sorted."""
+        return [name for name in _names_in(self.runs_dir) if "-" in name]
+
+    def prepare(self) -> None:
+        """Make `runs/` and the `.gitignore` that keeps it out of Git."""
+        if not self.runs_dir.is_dir():
+            self.runs_dir.mkdir(parents=True, exist_ok=True)
+            files.fsync_folder(self.path)
+        ignore = self.path / ".gitignore"
+        if not ignore.exists():
+            files.write_text(ignore, "runs/\n")
+
+    @contextmanager
+    def lock(self, *, unsafe: bool = False) -> Iterator[None]:
+        """Be the only writer of this folder.
+
+        Args:
+            unsafe: True takes what locks the file system has, be there none at all.
+
+        Raises:
+            FolderInUseError: another process is; its number and host are named.
+            PreflightError: the locks of the file system would not keep others out.
+        """
+        if not unsafe:
+            self.check_locks()
+        self.prepare()
+        path = self.runs_dir / ".lock"
+        with flock.locked(path, RUN_LOCK_TIMEOUT_S, is_needed=not unsafe) as is_ours:
+            if not is_ours:
+                raise FolderInUseError(
+                    f"{self.path}: in use by {self.describe_owner()}; "
+                    "wait until it has ended, or stop it"
+                )
+            files.write_json(self.owner_path, {"pid": os.getpid(), "host": os.uname().nodename})
+            yield
+
+
+def _names_in(folder: Path) -> list[str]:
+    """The names that lie in a folder, sorted; none where there is no folder."""
+    try:
+        return sorted(os.listdir(folder))  # noqa: PTH208 - names do, paths cost ten times as much
+    except (FileNotFoundError, NotADirectoryError):
+        return []
