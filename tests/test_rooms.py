@@ -1,4 +1,4 @@
-"""The package stays a house whose plan one can draw from memory; `python -m tests.rooms` draws it."""
+"""The plan of the package stays one to draw from memory; `python -m tests.rooms` prints it."""
 
 from tests.rooms import depth_of, loose_modules, room_imports
 
