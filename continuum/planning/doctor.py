@@ -104,7 +104,7 @@ def missing_packages() -> Iterator[str]:
     from packaging.requirements import Requirement  # Lightning's requirement
 
     try:
-        listed = distribution("continuum").requires or []
+        listed = distribution("continuum-lm").requires or []
     except PackageNotFoundError:
         yield "continuum itself is not installed; `pip install -e .` in its folder installs it"
         return

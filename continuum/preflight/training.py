@@ -91,7 +91,7 @@ def missing_extras(loggers: Iterable[str]) -> Iterator[Problem]:
     for name in sorted({"wandb", "mlflow"} & set(loggers)):
         spec = find_spec(name)
         if spec is None or spec.origin is None:  # a mere folder, such as W&B leaves behind
-            message = f"{name} is not installed; `pip install 'continuum[{name}]'` installs it"
+            message = f"{name} is not installed; `pip install 'continuum-lm[{name}]'` installs it"
             yield Problem(("runtime", "loggers"), message, needs="machine")
 
 

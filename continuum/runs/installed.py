@@ -55,7 +55,7 @@ def own_origin() -> dict[str, Any]:
 
 def _origin() -> dict[str, Any]:
     try:
-        text = distribution("continuum").read_text("direct_url.json")
+        text = distribution("continuum-lm").read_text("direct_url.json")
         document: dict[str, Any] = json.loads(text) if text else {}
     except PackageNotFoundError:
         return {"installed": "no", **_commit_of(SOURCE_DIR)}

@@ -6,7 +6,6 @@ import re
 import shutil
 import subprocess
 import sys
-import zipfile
 from pathlib import Path
 
 import pytest
@@ -113,22 +112,6 @@ def test_these_commands_import_nothing_heavy(arguments: tuple[str, ...], tmp_pat
         [sys.executable, "-c", PROGRAM, *arguments, *folder], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-
-
-def test_the_templates_are_in_the_wheel(tmp_path: Path) -> None:
-    source = tmp_path / "source"
-    source.mkdir()
-    for name in ("pyproject.toml", "README.md"):
-        shutil.copy(ROOT / name, source / name)
-    shutil.copytree(ROOT / "continuum", source / "continuum")
-    build = "from setuptools import build_meta; print(build_meta.build_wheel('.'))"
-    done = subprocess.run(
-        [sys.executable, "-c", build], cwd=source, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    with zipfile.ZipFile(only(source, "*.whl")) as wheel:
-        names = set(wheel.namelist())
-    assert {f"continuum/templates/{template}.yaml" for template in TEMPLATES} <= names
 
 
 def completion(shell: str, typed: str) -> str:

@@ -244,7 +244,7 @@ def test_what_is_not_installed_is_told_before_anything_starts(
     )
     assert done.returncode == 4, done.stderr
     for name in ("wandb", "mlflow"):
-        told = f"{name} is not installed; `pip install 'continuum[{name}]'` installs it"
+        told = f"{name} is not installed; `pip install 'continuum-lm[{name}]'` installs it"
         assert told in done.stderr
     assert "csv is not installed" not in done.stderr
     assert not list(trials.folder.glob("runs/pretrain-*"))
