@@ -12,7 +12,6 @@ from pathlib import Path
 
 import typer
 
-from continuum import __version__
 from continuum.cli.console import (
     Quiet,
     Verbose,
@@ -72,7 +71,9 @@ app = typer.Typer(
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"continuum {__version__}")
+        from continuum.runs.installed import own_version
+
+        typer.echo(f"continuum {own_version()}")
         raise typer.Exit
 
 

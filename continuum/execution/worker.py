@@ -23,11 +23,11 @@ from continuum.experiment.selection import select_from
 from continuum.experiment.stage import Stage, StageContext
 from continuum.preflight.device_errors import describe_device_fault
 from continuum.runs.artifacts import Artifact
-from continuum.runs.code_origins import code_origins, doubts
 from continuum.runs.events import Event, Outcome, Report, Warned
 from continuum.runs.files import sha256_file
 from continuum.runs.folder import StageRun
 from continuum.runs.inputs import InputsProof
+from continuum.runs.installed import code_origins, doubts
 from continuum.runs.records import InputRecord, StageRecord
 from continuum.stages import distribution_of, rebuild_stage, stage_kinds
 

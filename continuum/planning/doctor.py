@@ -12,14 +12,14 @@ import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, distribution
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
 
 from continuum.disk_errors import describe_disk_fault
 from continuum.planning.plan import Plan
 from continuum.runs.git import GitError, run_git
-from continuum.runs.installed import installed_version
+from continuum.runs.installed import find_distribution, installed_version
 
 TORCH_TIMEOUT_S = 180.0
 """For an import on a cold file system."""
@@ -104,7 +104,7 @@ def missing_packages() -> Iterator[str]:
     from packaging.requirements import Requirement  # Lightning's requirement
 
     try:
-        listed = distribution("continuum-lm").requires or []
+        listed = find_distribution("continuum").requires or []
     except PackageNotFoundError:
         yield "continuum itself is not installed; `pip install -e .` in its folder installs it"
         return

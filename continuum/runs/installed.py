@@ -1,24 +1,68 @@
-"""What is installed here: every distribution's version, and where continuum itself came from."""
+"""What is installed here, and where the code that computes comes from.
 
+A version says little where a package is imported from elsewhere, is a checkout that is being worked
+on, or was edited in place. The process that carries a stage out records what it imports itself.
+"""
+
+import base64
+import csv
 import hashlib
 import json
 import re
+import sys
+from collections.abc import Iterator, Mapping
 from functools import cache
-from importlib.metadata import PackageNotFoundError, distribution, distributions, version
+from importlib.metadata import Distribution, PackageNotFoundError, distribution, distributions
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Literal
 from urllib.parse import urlsplit, urlunsplit
 from urllib.request import url2pathname
 
-from continuum.runs.git import NoRepositoryError, commit_state
+from pydantic import BaseModel, ConfigDict
 
-SOURCE_DIR = Path(__file__).parents[1]
+import continuum
+from continuum.runs.git import GitError, NoRepositoryError, commit_state, run_git
+
+OWN_DISTRIBUTION = "continuum-lm"
+"""On the package index `continuum` is another project; records keep the package's name."""
+PACKAGES = (
+    "continuum", "litgpt", "torch", "lightning", "litdata", "tokenizers", "gigatoken", "numpy",
+)  # fmt: skip
+"""Those whose code can change what is made."""
+TOO_LARGE = ("torch", "numpy")
+"""Thousands of files, which are not read for each run: whether they were changed is unknown."""
+SOURCE_DIR = Path(continuum.__file__).parent
+
+
+class CodeOrigin(BaseModel):
+    """One package, as a process imports it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    file: str
+    version: str | None
+    """Of the installed distribution; None where the file is not its own."""
+    origin: Literal["installed", "editable", "elsewhere"]
+    """`elsewhere` is no distribution's: named by PYTHONPATH, or lying where Python was started."""
+    commit: str | None = None
+    """Of a package that was installed from a Git repository (PEP 610)."""
+    is_dirty: bool | None = None
+    """True if its files differ from what was installed or committed; None where that is unknown."""
+    changed: str | None = None
+    """The first file that differs."""
+
+
+def find_distribution(package: str) -> Distribution:
+    """A distribution by its name, `continuum` being this one; raises PackageNotFoundError."""
+    return distribution(OWN_DISTRIBUTION if package == "continuum" else package)
 
 
 def installed_version(package: str) -> str | None:
-    """The version of a distribution; None for what is not installed."""
+    """The version of a distribution; None if it is not installed."""
     try:
-        return version(package)
+        return find_distribution(package).version
     except PackageNotFoundError:
         return None
 
@@ -44,42 +88,101 @@ def source_digest() -> str:
     return digest.hexdigest()
 
 
+def own_version() -> str:
+    """The version; with the commit, and whether the checkout was changed, where that is known."""
+    origin = _own_origin()
+    commit, mark = origin.get("commit"), "+dirty" if origin.get("is_dirty") else ""
+    return continuum.__version__ + (f" (commit {commit[:10]}{mark})" if commit else "")
+
+
 def own_origin() -> dict[str, Any]:
-    """Where continuum was installed from, by PEP 610; no path of this machine.
+    """Where continuum was installed from, by PEP 610, without any path of this machine.
 
-    An editable installation and one that runs from its folder are told by the commit of the
-    checkout and whether it was changed.
+    For an editable installation, and for code that runs from its folder: the checkout's commit and
+    whether it was changed.
     """
-    return {**_origin(), "source_sha256": source_digest()}
+    return {**_own_origin(), "source_sha256": source_digest()}
 
 
-def _origin() -> dict[str, Any]:
+def code_origins(more: Mapping[str, str] = MappingProxyType({})) -> dict[str, CodeOrigin]:
+    """The packages that compute, by name, whether imported yet or not; imports none.
+
+    Args:
+        more: Distributions of other packages whose code runs, by the package's name.
+    """
+    names = {name: name for name in PACKAGES} | dict(more)
+    found = ((name, _file_of(name)) for name in names)
+    return {name: _code_origin(names[name], file) for name, file in found if file is not None}
+
+
+def doubts(origins: dict[str, CodeOrigin]) -> Iterator[str]:
+    """Sentences on code that is not what is installed; none of editable installations."""
+    for name, origin in origins.items():
+        if origin.origin == "elsewhere":
+            yield f"{name} is imported from {origin.file}, not from where it is installed"
+        elif origin.origin == "installed" and origin.is_dirty:
+            yield f"{name} {origin.version} was changed after it was installed: {origin.changed}"
+
+
+def _own_origin() -> dict[str, Any]:
     try:
-        text = distribution("continuum-lm").read_text("direct_url.json")
-        document: dict[str, Any] = json.loads(text) if text else {}
+        source = _direct_url(find_distribution("continuum"))
     except PackageNotFoundError:
         return {"installed": "no", **_commit_of(SOURCE_DIR)}
+    checkout = _editable_folder(source)
+    if checkout is not None:
+        return {"installed": "editable", **_commit_of(checkout)}
+    if "unknown" in source:
+        return {"installed": "unknown", **source}
+    if (vcs := source.get("vcs_info")) is not None:
+        return {"installed": "vcs", **_public(source), "commit": vcs.get("commit_id")}
+    if (archive := source.get("archive_info")) is not None:
+        sha256 = archive.get("hashes", {}).get("sha256")
+        return {"installed": "archive", **_public(source), "sha256": sha256}
+    return {"installed": "folder" if "dir_info" in source else "index"}
+
+
+@cache
+def _code_origin(name: str, file: str) -> CodeOrigin:
+    try:
+        installed = find_distribution(name)
+    except PackageNotFoundError:
+        return CodeOrigin(file=file, version=None, origin="elsewhere")
+    source = _direct_url(installed)
+    checkout = _editable_folder(source)
+    home = checkout or Path(str(installed.locate_file("")))
+    if home.resolve() not in Path(file).resolve().parents:
+        return CodeOrigin(file=file, version=None, origin="elsewhere")
+    if checkout is not None:
+        is_dirty, changed = _uncommitted(Path(file).parent)
+    else:
+        is_dirty, changed = (None, None) if name in TOO_LARGE else _edited(installed)
+    return CodeOrigin(
+        file=file,
+        version=installed.version,
+        origin="installed" if checkout is None else "editable",
+        commit=source.get("vcs_info", {}).get("commit_id"),
+        is_dirty=is_dirty,
+        changed=changed,
+    )
+
+
+def _direct_url(installed: Distribution) -> dict[str, Any]:
+    """What PEP 610 records of an installation; empty for one from a package index."""
+    try:
+        return dict(json.loads(installed.read_text("direct_url.json") or "{}"))
     except ValueError:
-        return {"installed": "unknown", "unknown": "direct_url.json is not readable JSON"}
-    return _told_by(document)
+        return {"unknown": "direct_url.json is not valid JSON"}
 
 
-def _told_by(document: dict[str, Any]) -> dict[str, Any]:
-    url = str(document.get("url", ""))
-    if document.get("dir_info", {}).get("editable"):
-        return {"installed": "editable", **_commit_of(Path(url2pathname(urlsplit(url).path)))}
-    if "vcs_info" in document:
-        commit = document["vcs_info"].get("commit_id")
-        return {"installed": "vcs", **_public(url), "commit": commit}
-    if "archive_info" in document:
-        hashes = document["archive_info"].get("hashes", {})
-        return {"installed": "archive", **_public(url), "sha256": hashes.get("sha256")}
-    return {"installed": "folder" if "dir_info" in document else "index"}
+def _editable_folder(source: dict[str, Any]) -> Path | None:
+    is_editable = source.get("dir_info", {}).get("editable", False)
+    return Path(url2pathname(urlsplit(source["url"]).path)) if is_editable else None
 
 
-def _public(url: str) -> dict[str, str]:
+def _public(source: dict[str, Any]) -> dict[str, str]:
     """The address without user, password, query and fragment; none of a local file."""
-    parts = urlsplit(url)
+    parts = urlsplit(str(source.get("url", "")))
     if parts.scheme == "file" or not parts.hostname:
         return {}
     host = parts.hostname + (f":{parts.port}" if parts.port else "")
@@ -91,3 +194,34 @@ def _commit_of(folder: Path) -> dict[str, Any]:
         return commit_state(folder)
     except NoRepositoryError:
         return {"commit": None, "is_dirty": None, "unknown": "its folder is in no Git repository"}
+
+
+def _file_of(package: str) -> str | None:
+    module = sys.modules.get(package)
+    spec = module.__spec__ if module is not None else find_spec(package)
+    return spec.origin if spec is not None else None
+
+
+def _edited(installed: Distribution) -> tuple[bool | None, str | None]:
+    """Whether a Python file has other bytes than were installed, and which."""
+    rows = csv.reader((installed.read_text("RECORD") or "").splitlines())
+    hashed = [(row[0], *row[1].split("=", 1)) for row in rows if row[0].endswith(".py") and row[1]]
+    for path, algorithm, expected in hashed:
+        try:
+            content = Path(str(installed.locate_file(path))).read_bytes()
+            digest = base64.urlsafe_b64encode(hashlib.new(algorithm, content).digest())
+        except (OSError, ValueError):
+            return True, path
+        if digest.rstrip(b"=").decode() != expected:
+            return True, path
+    return (False, None) if hashed else (None, None)
+
+
+def _uncommitted(folder: Path) -> tuple[bool | None, str | None]:
+    """Whether a tracked or new file below `folder` differs from the commit, and which."""
+    try:
+        found = run_git(folder, "status", "--porcelain=v1", "-z", "--no-renames", "--", ".")
+    except GitError:
+        return None, None
+    first = found.partition(b"\0")[0].decode(errors="backslashreplace")
+    return (True, first[3:]) if first else (False, None)

@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from continuum.cpus import num_processors
-from continuum.runs.code_origins import PACKAGES
 from continuum.runs.file_names import spelled
 from continuum.runs.files import write_bytes
 from continuum.runs.folder import ExperimentFolder
 from continuum.runs.git import GitError, NoRepositoryError, checkout_of, commit_state, run_git_long
-from continuum.runs.installed import installed_version, installed_versions, own_origin
+from continuum.runs.installed import PACKAGES, installed_version, installed_versions, own_origin
 from continuum.runs.redaction import redacted
 
 MAX_PATCH_BYTES = 1_000_000

@@ -228,7 +228,7 @@ MUTANTS = (
     ),
     Mutant(
         "a package that is not the installed one is not told of",
-        "continuum/runs/code_origins.py",
+        "continuum/runs/installed.py",
         "if home.resolve() not in Path(file).resolve().parents:",
         "if not file:",
         (SAFE_PATH, "-k", "not_the_installed_one"),
