@@ -8,16 +8,16 @@ from tests.commands import Cli, only
 from tests.gpu.parts import Setting, check, part
 from tests.shipped import copy_shipped
 
-TRAININGS = {"pretrain": "500k", "longer": "750k", "retrain": "300k"}
-TOY = ("10k", "14k", "8k")
+TRAININGS = ("pretrain", "longer", "retrain")
+TOY = (5, 7, 4)
 
 
 @part("quickstart")
 def quickstart(setting: Setting) -> dict[str, Any]:
-    """The whole flow; a toy has fewer tokens."""
+    """The whole flow; a toy takes fewer steps."""
     folder = copy_shipped(setting.work_dir / "shipped") / "experiments" / "quickstart"
     overrides = zip(TRAININGS, TOY, strict=True) if setting.is_toy else ()
-    changed = [f"--set=stages.{stage}.max_tokens={tokens}" for stage, tokens in overrides]
+    changed = [f"--set=stages.{stage}.max_steps={steps}" for stage, steps in overrides]
     done = Cli()("run", folder, *changed, expect=None)
     print(done.stdout, done.stderr)
     check(done.returncode == 0, f"exit code {done.returncode}: {done.stderr[-1500:]}")

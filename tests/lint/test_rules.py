@@ -92,19 +92,6 @@ def test_hundreds_of_stages_are_linted_in_a_moment(tmp_path: Path) -> None:
     assert [told.code for told in found] == ["E401"] * 400
 
 
-def test_the_quickstart_repeats_some_data_and_is_clean_otherwise(shipped: Path) -> None:
-    found = warnings_of(shipped / "experiments" / "quickstart" / "experiment.yaml")
-    assert {(warning.code, warning.path) for warning in found} == {
-        ("W001", "stages.retrain.data.prose_tokens")
-    }
-
-
-def test_the_large_experiment_pins_nothing_and_is_clean_otherwise(shipped: Path) -> None:
-    found = warnings_of(shipped / "experiments" / "pythia-160m-gutenberg" / "experiment.yaml")
-    assert {warning.code for warning in found} == {"W003"}
-    assert len(found) == 5
-
-
 def test_passes_are_counted_through_resume_and_retrain() -> None:
     (found,) = warnings_of(SPECS / "W001-through-a-resume-and-a-retrain.yaml")
     before, own = 600_000, 400_000

@@ -1,8 +1,9 @@
 """The fingerprints that a release must not change unnoticed, and the specs they are of.
 
 `golden.json` holds them for `golden/experiment.yaml`, which has every kind with every field, and
-for the shipped experiments. A changed one means that finished runs of that stage, everywhere, are
-taken for nothing. Written anew, when that is meant, by `python -m tests.planning.golden_stages`.
+for the shipped experiments; one that was edited is kept as it was in `golden/experiments`. A
+changed fingerprint means that finished runs of that stage, everywhere, are not found any more.
+If that is meant, `python -m tests.planning.golden_stages` writes `golden.json`.
 """
 
 import json
@@ -27,6 +28,7 @@ from tests.shipped import copy_shipped
 
 HERE = Path(__file__).parent
 SPEC = HERE / "golden" / "experiment.yaml"
+EARLIER = HERE / "golden" / "experiments"
 GOLDEN = HERE / "golden.json"
 BOOK = "A fixed text.\n"
 INDEX = {
@@ -66,6 +68,7 @@ def current_fingerprints() -> dict[str, dict[str, str]]:
     with tempfile.TemporaryDirectory() as folder:
         found = {"golden": _fingerprints(plan_with(prepare(Path(folder) / "golden")))}
         shipped = copy_shipped(Path(folder))
+        shutil.copytree(EARLIER, shipped / "experiments", dirs_exist_ok=True)
         for spec in sorted(shipped.glob("experiments/*/experiment.yaml")):
             found[spec.parent.name] = _fingerprints(plan_with(spec, *_without_local_texts(spec)))
     return found
