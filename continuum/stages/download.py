@@ -29,7 +29,7 @@ from continuum.runs.events import ByteProgress
 from continuum.runs.files import link_or_copy
 from continuum.sources.model_files import check_model_files
 from continuum.sources.source_files import sum_known
-from continuum.text.foreign_tokenizers import foreign_tokenizer
+from continuum.text.unsupported_tokenizers import foreign_tokenizer
 
 if TYPE_CHECKING:  # the HTTP client takes a while to import, and plans need none
     from continuum.sources.hub import HubFile, HubRevision

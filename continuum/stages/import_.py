@@ -44,7 +44,7 @@ from continuum.sources.source_files import (
     kept_name,
 )
 from continuum.sources.token_chunks import ChunkFolder, read_chunk_folder
-from continuum.text.foreign_tokenizers import folder_problem, vocabulary_problem
+from continuum.text.unsupported_tokenizers import folder_problem, vocabulary_problem
 
 WEIGHT_NAMES = ("lit_model.pth", "model_config.yaml")
 HUB_CONFIG = "config.json"

@@ -32,9 +32,9 @@ from continuum.runs.artifacts import (
 from continuum.runs.events import ByteProgress, Noted
 from continuum.runs.text_records import Shares, Split, TextLoss
 from continuum.sources.source_files import MAX_UTF8_BYTES
+from continuum.text.chunks import SplitName
 from continuum.text.decoding import OnBytes
 from continuum.text.marks import DocumentPolicy, document_marks, mark_warnings, missing_mark
-from continuum.text.pieces import SplitName
 from continuum.text.validation import (
     ByCorpus,
     ByFiles,

@@ -10,7 +10,7 @@ from continuum.errors import PreflightError
 from continuum.experiment.stage import UNIT, Forecast, PlanInput, Problem, Ref, Stage, StageContext
 from continuum.runs.artifacts import Artifact, Corpus, TokenizerFiles
 from continuum.runs.events import ByteProgress
-from continuum.text.pieces import LONG_PIECE_CHARS, Cutter
+from continuum.text.chunks import LONG_PIECE_CHARS, Cutter
 from continuum.text.reading import read_documents
 
 NUM_BYTES = 256

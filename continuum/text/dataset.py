@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from continuum.runs.text_records import Split
+from continuum.text.chunks import Piece, SplitName
 from continuum.text.documents import DocumentLog
 from continuum.text.encoding import Encoded, Encoder, Method, check_ids, portions
 from continuum.text.loss_watch import LossWatch
 from continuum.text.marks import Marks
 from continuum.text.packing import CHUNK_BYTES, SplitWriter, token_dtype
-from continuum.text.pieces import Piece, SplitName
 from continuum.text.splits import Part
 
 BATCH_CHARS = 1 << 22

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from continuum.errors import IntegrityError
 from continuum.runs.artifacts import DOCUMENTS, CorpusItem
 from continuum.runs.text_records import LeakedDocument, Overlap, SourceCounts, Split
-from continuum.text.pieces import Piece, SplitName
+from continuum.text.chunks import Piece, SplitName
 from continuum.text.reading import Document
 
 _PLACE = [("item", "<u4"), ("position", "<u4")]

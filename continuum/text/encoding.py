@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 
 from continuum.cpus import num_processors
 from continuum.errors import ContinuumError, StageFailedError
+from continuum.text.chunks import LONG_PIECE_CHARS, Cutter
 from continuum.text.inspection import PROBE
-from continuum.text.pieces import LONG_PIECE_CHARS, Cutter
 from continuum.text.safe_places import SafePlaces, UncuttableError
 from continuum.text.tokenizer import HuggingFaceTokenizer, LoadedTokenizer, load_tokenizer
 

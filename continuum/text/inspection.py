@@ -9,7 +9,7 @@ from continuum.errors import PreflightError
 from continuum.runs.artifacts import TokenizerFiles
 from continuum.runs.events import Report, Warned
 from continuum.runs.files import sha256_file
-from continuum.text.pieces import Piece
+from continuum.text.chunks import Piece
 from continuum.text.text_loss import compare
 from continuum.text.tokenizer import load_tokenizer, vocabulary_file
 

@@ -15,8 +15,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from continuum.runs.text_records import LossExample, TextLoss
+from continuum.text.chunks import Piece
 from continuum.text.encoding import Encoded
-from continuum.text.pieces import Piece
 from continuum.text.text_loss import compare
 from continuum.text.tokenizer import LoadedTokenizer
 

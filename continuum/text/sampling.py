@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from continuum.runs.artifacts import Corpus, CorpusItem
-from continuum.text.pieces import Piece
+from continuum.text.chunks import Piece
 from continuum.text.reading import read_documents
 
 WINDOW_CHARS = 1 << 12

@@ -19,8 +19,8 @@ from continuum.errors import IntegrityError
 from continuum.runs.artifacts import Corpus, CorpusItem
 from continuum.runs.text_records import Split, SplitMode
 from continuum.text.borders import CONTEXT_CHARS, REACH_CHARS, nearest_border
+from continuum.text.chunks import SplitName
 from continuum.text.decoding import OnBytes
-from continuum.text.pieces import SplitName
 from continuum.text.reading import Document, read_documents
 
 TOLERANCE = 0.25

@@ -11,7 +11,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from continuum.runs.text_records import LossExample
-from continuum.text.pieces import Piece
+from continuum.text.chunks import Piece
 
 LINE_ENDS = "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"
 CONTEXT_CHARS = 12

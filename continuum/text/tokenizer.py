@@ -22,9 +22,9 @@ from continuum.cpus import num_processors
 from continuum.errors import PreflightError
 from continuum.runs.artifacts import VOCABULARY_FILES
 from continuum.text.components import BYTE_SIGNS, component_kinds
-from continuum.text.foreign_tokenizers import folder_problem, json_problem, vocabulary_problem
 from continuum.text.safe_places import SafePlaces, UncuttableError
 from continuum.text.special_tokens import SpecialTokens, read_config, read_special_tokens
+from continuum.text.unsupported_tokenizers import folder_problem, json_problem, vocabulary_problem
 
 NUM_TRIED_TOKENS = 1000
 UNUSED_BYTES = frozenset((0xC0, 0xC1, *range(0xF5, 0x100)))

@@ -8,6 +8,7 @@ import pytest
 from tokenizers import Tokenizer, models, normalizers
 
 from continuum.errors import StageFailedError
+from continuum.text.chunks import LONG_PIECE_CHARS
 from continuum.text.encoding import (
     PORTION_CHARS,
     GigatokenEncoder,
@@ -17,7 +18,6 @@ from continuum.text.encoding import (
     choose_method,
     portions,
 )
-from continuum.text.pieces import LONG_PIECE_CHARS
 from continuum.text.tokenizer import load_tokenizer
 from tests.text.samples import books, messy_text, prose
 from tests.text.tokenizations import encode_whole

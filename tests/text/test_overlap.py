@@ -7,9 +7,9 @@ import numpy as np
 from continuum.runs.artifacts import TokenizedDataset
 from continuum.runs.events import Event
 from continuum.runs.text_records import LeakedDocument, Overlap
+from continuum.text.chunks import Piece, SplitName
 from continuum.text.documents import TRAIN, DocumentLog, Listed, count_repeats, find_overlap
 from continuum.text.inspection import inspect_tokenizer
-from continuum.text.pieces import Piece, SplitName
 from continuum.text.reading import read_documents
 from tests.support import run_stage, warnings_in
 from tests.text.samples import json_lines, prose, write_corpus

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 from tokenizers import Tokenizer
 
+from continuum.text.chunks import Cutter
 from continuum.text.encoding import Method, choose_method
-from continuum.text.pieces import Cutter
 from tests.text.samples import LOCAL_DATA, messy_text
 
 FETCH_TIMEOUT_S = 300

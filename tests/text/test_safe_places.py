@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from continuum.text.bpe import untrained_bpe
-from continuum.text.pieces import Cutter
+from continuum.text.chunks import Cutter
 from continuum.text.safe_places import SafePlaces, UncuttableError
 from tests.text.made_tokenizers import (
     ADDED,

@@ -10,8 +10,8 @@ from continuum.errors import PreflightError
 from continuum.runs.artifacts import CorpusItem, TokenizedDataset
 from continuum.runs.events import Event
 from continuum.runs.text_records import TextLoss
+from continuum.text.chunks import Piece
 from continuum.text.inspection import inspect_tokenizer
-from continuum.text.pieces import Piece
 from continuum.text.reading import Document
 from continuum.text.text_loss import compare
 from tests.support import run_stage, warnings_in

@@ -10,8 +10,8 @@ import pytest
 
 from continuum.errors import PreflightError
 from continuum.stages.import_ import Import
-from continuum.text.foreign_tokenizers import is_sentencepiece
 from continuum.text.inspection import check_tokenizer, inspect_tokenizer
+from continuum.text.unsupported_tokenizers import is_sentencepiece
 from tests.support import make_stage, run_stage
 
 TIKTOKEN = b"".join(
