@@ -77,7 +77,7 @@ def run_stage(
             should_stop=should_stop,
             prove_inputs=proof.again,
         )
-        if stage.begins_unverified:
+        if stage.verify_concurrently:
             with _verified_meanwhile(proof):
                 artifact = stage.run(ctx)
         else:

@@ -346,7 +346,7 @@ class Ref(str, Generic[ArtifactT]):
         )
 
 
-def with_one_spelling(value: Any) -> Any:
+def canonicalize(value: Any) -> Any:
     """A value of a free-form field whose whole floats are integers: `1.0` and `1` are one number.
 
     Fields with a type of their own need it not: theirs decides.
@@ -354,9 +354,9 @@ def with_one_spelling(value: Any) -> Any:
     if isinstance(value, float) and value.is_integer():
         return int(value)
     if isinstance(value, (tuple, list)):
-        return [with_one_spelling(item) for item in value]
+        return [canonicalize(item) for item in value]
     if isinstance(value, dict):
-        return {key: with_one_spelling(item) for key, item in value.items()}
+        return {key: canonicalize(item) for key, item in value.items()}
     return value
 
 

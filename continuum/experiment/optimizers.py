@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, Field, create_model
 from pydantic_core import PydanticCustomError
 
-from continuum.experiment.fields import OneOf, with_one_spelling
+from continuum.experiment.fields import OneOf, canonicalize
 from continuum.problems import Problem
 
 _COMMON = ("eps", "weight_decay", "foreach", "maximize", "differentiable", "capturable")
@@ -125,7 +125,7 @@ class Optimizer(OneOf):
 
     def identity(self) -> dict[str, Any]:
         exempt = {"no_weight_decay": sorted(set(self.no_weight_decay or ()))}
-        found = {"name": self.name, "lr": self.lr, **exempt, **with_one_spelling(self.arguments)}
+        found = {"name": self.name, "lr": self.lr, **exempt, **canonicalize(self.arguments)}
         return {name: value for name, value in found.items() if value != []}
 
 

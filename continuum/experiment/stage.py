@@ -17,9 +17,9 @@ from continuum.experiment.fields import (
     LocalPath,
     Ref,
     Spec,
+    canonicalize,
     cosmetic_field,
     runtime_field,
-    with_one_spelling,
 )
 from continuum.experiment.seeds import complete_seeds
 from continuum.problems import Problem
@@ -44,8 +44,8 @@ __all__ = [
     "StageContext",
     "Text",
     "TextPart",
+    "canonicalize",
     "runtime_field",
-    "with_one_spelling",
 ]
 
 
@@ -284,7 +284,7 @@ class Stage(Spec):
     checks_local_inputs: ClassVar[bool] = False
     """Whether `run` gives the digests of the local bytes it uses to `StageContext.check_files`;
     of other kinds, the local files are hashed again before the result is published."""
-    begins_unverified: ClassVar[bool] = False
+    verify_concurrently: ClassVar[bool] = False
     """Whether it may begin while the models it reads are verified: nothing it makes is kept when
     they turn out to be damaged."""
 

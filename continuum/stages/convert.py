@@ -22,7 +22,7 @@ class Convert(Stage):
 
     produces: ClassVar[type[Artifact]] = ModelWeights
     preload: ClassVar[str] = "weights"
-    begins_unverified: ClassVar[bool] = True
+    verify_concurrently: ClassVar[bool] = True
 
     def forecast(self, inputs: Mapping[str, PlanInput], experiment_folder: Path) -> Forecast:
         parent = inputs[self.from_]

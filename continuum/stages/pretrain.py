@@ -23,7 +23,7 @@ from continuum.experiment.stage import (
     Spec,
     Stage,
     StageContext,
-    with_one_spelling,
+    canonicalize,
 )
 from continuum.preflight import forecast_training
 from continuum.preflight.reading import begin_reading
@@ -55,7 +55,7 @@ class Pretrain(NewTraining):
         yield from _model_problems(self.model)
 
     def identity_with(self, recipe: Spec | None) -> dict[str, Any]:
-        return {**super().identity_with(recipe), "model": with_one_spelling(self._model_identity())}
+        return {**super().identity_with(recipe), "model": canonicalize(self._model_identity())}
 
     def architecture(self) -> Architecture:
         """The model's shape.

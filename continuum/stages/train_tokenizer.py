@@ -10,7 +10,7 @@ from continuum.errors import PreflightError
 from continuum.experiment.stage import UNIT, Forecast, PlanInput, Problem, Ref, Stage, StageContext
 from continuum.runs.artifacts import Artifact, Corpus, TokenizerFiles
 from continuum.runs.events import ByteProgress
-from continuum.text.chunks import LONG_PIECE_CHARS, Cutter
+from continuum.text.chunks import LONG_CHUNK_CHARS, TextChunker
 from continuum.text.reading import read_documents
 
 NUM_BYTES = 256
@@ -86,12 +86,12 @@ class TrainTokenizer(Stage):
         is_empty = True
         # The pre-tokenizer ends a word at each of these cuts, so they change no count. A word of a
         # million characters is divided all the same, to bound memory.
-        cutter = Cutter(SafePlaces(untrained_bpe()))
+        chunker = TextChunker(SafePlaces(untrained_bpe()))
         for document in read_documents(corpus, on_bytes=progress.add):
-            for piece in cutter.cut(document.fragments):
-                is_empty = is_empty and not piece
-                for start in range(0, len(piece), LONG_PIECE_CHARS):
-                    yield piece[start : start + LONG_PIECE_CHARS]
+            for chunk in chunker.cut(document.fragments):
+                is_empty = is_empty and not chunk
+                for start in range(0, len(chunk), LONG_CHUNK_CHARS):
+                    yield chunk[start : start + LONG_CHUNK_CHARS]
         if is_empty:
             counts = f": {corpus.counts.summary()}" if corpus.counts is not None else ""
             raise PreflightError(

@@ -1,8 +1,8 @@
 """Parts of documents, and long texts cut where no token can tell.
 
 A tokenizer's cost and memory grow with the length of one text, and its threads work on one text
-each. So a long text is cut into pieces, at places that are proved to change no token, see
-`continuum.text.safe_places`. Where there is no such place, a piece is as long as it must be.
+each. So a long text is cut into chunks, at places that are proved to change no token, see
+`continuum.text.safe_places`. Where there is no such place, a chunk is as long as it must be.
 """
 
 from collections.abc import Iterable, Iterator
@@ -12,13 +12,13 @@ from typing import Literal, Protocol
 from continuum.text.reading import Document
 
 SplitName = Literal["train", "validation"]
-PIECE_CHARS = 1 << 14
-LONG_PIECE_CHARS = 1 << 20
-"""A longer piece costs memory that is worth a remark."""
+CHUNK_CHARS = 1 << 14
+LONG_CHUNK_CHARS = 1 << 20
+"""A longer chunk costs memory that is worth a remark."""
 
 
 @dataclass(frozen=True)
-class Piece:
+class TextChunk:
     """A part of a document's text, and where it is."""
 
     text: str
@@ -36,7 +36,7 @@ class Piece:
         """The character after its last."""
         return self.start + len(self.text)
 
-    def part(self, start: int, end: int) -> "Piece":
+    def part(self, start: int, end: int) -> "TextChunk":
         """Some of it, between two places in its text."""
         return replace(
             self,
@@ -62,34 +62,34 @@ class Places(Protocol):
 
 
 @dataclass
-class Cutter:
-    """Cuts texts at safe places, and counts the pieces that became very long."""
+class TextChunker:
+    """Cuts texts at safe places, and counts the chunks that became very long."""
 
     places: Places
-    piece_chars: int = PIECE_CHARS
-    long_piece_chars: int = LONG_PIECE_CHARS
+    chunk_chars: int = CHUNK_CHARS
+    long_chunk_chars: int = LONG_CHUNK_CHARS
     num_long: int = 0
 
     def cut(self, fragments: Iterable[str]) -> Iterator[str]:
-        """Pieces of about `piece_chars` that make up the text; none is empty.
+        """Chunks of about `chunk_chars` that make up the text; none is empty.
 
-        The pieces depend on the text alone, not on how it is divided into fragments.
+        The chunks depend on the text alone, not on how it is divided into fragments.
         """
         text = ""
-        searched = self.piece_chars
+        searched = self.chunk_chars
         for fragment in fragments:
             text += fragment
             start = 0
             while (end := self.places.find(text, start + searched, len(text))) is not None:
                 yield self._counted(text[start:end])
                 start = end
-                searched = self.piece_chars
+                searched = self.chunk_chars
             text = text[start:]
             # The last character may need the next to be judged.
             searched = max(searched, len(text) - 1)
         if text:
             yield self._counted(text)
 
-    def _counted(self, piece: str) -> str:
-        self.num_long += len(piece) > self.long_piece_chars
-        return piece
+    def _counted(self, chunk: str) -> str:
+        self.num_long += len(chunk) > self.long_chunk_chars
+        return chunk

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from continuum.runs.text_records import Split
-from continuum.text.chunks import Piece, SplitName
+from continuum.text.chunks import SplitName, TextChunk
 from continuum.text.documents import DocumentLog
 from continuum.text.encoding import Encoded, Encoder, Method, check_ids, portions
 from continuum.text.loss_watch import LossWatch
@@ -44,32 +44,32 @@ def write_splits(
         split: SplitWriter(folder, dtype=dtype, chunk_bytes=chunk_bytes)
         for split, folder in folders.items()
     }
-    batches = portions(_pieces(parts, method), lambda piece: len(piece.text), BATCH_CHARS)
+    batches = portions(_chunks(parts, method), lambda chunk: len(chunk.text), BATCH_CHARS)
     for batch, encoded in _encode_ahead(method.encoder, batches):
         check_ids(encoded, num_ids)
         rows = zip(batch, encoded.split(), watch.see(batch, encoded), strict=True)
-        for piece, ids, num_unknown in rows:
-            log.add(piece, num_unknown)
-            _append(writers[piece.split], piece, ids, marks, log)
+        for chunk, ids, num_unknown in rows:
+            log.add(chunk, num_unknown)
+            _append(writers[chunk.split], chunk, ids, marks, log)
     return {
         split: writer.close().model_copy(update={"num_chars": log.num_chars(split)})
         for split, writer in writers.items()
     }
 
 
-def _pieces(parts: Iterable[Part], method: Method) -> Iterator[Piece]:
+def _chunks(parts: Iterable[Part], method: Method) -> Iterator[TextChunk]:
     document = None
     start = 0
     for part in parts:
         if part.document is not document:
             document, start = part.document, 0
         fragments = filter(None, part.fragments)
-        texts = method.cutter.cut(fragments) if method.cutter else _whole(fragments)
+        texts = method.chunker.cut(fragments) if method.chunker else _whole(fragments)
         text = next(texts, None)
         begins = True
         while text is not None:
             following = next(texts, None)
-            yield Piece(text, document, start, begins, following is None, part.split)
+            yield TextChunk(text, document, start, begins, following is None, part.split)
             start += len(text)
             text, begins = following, False
 
@@ -80,13 +80,13 @@ def _whole(fragments: Iterator[str]) -> Iterator[str]:
 
 
 def _encode_ahead(
-    encoder: Encoder, batches: Iterable[list[Piece]]
-) -> Iterator[tuple[list[Piece], Encoded]]:
+    encoder: Encoder, batches: Iterable[list[TextChunk]]
+) -> Iterator[tuple[list[TextChunk], Encoded]]:
     """Each batch with its ids; while the library encodes, the next is read and the last written."""
     with ThreadPoolExecutor(1) as pool:
-        pending: deque[tuple[list[Piece], Future[Encoded]]] = deque()
+        pending: deque[tuple[list[TextChunk], Future[Encoded]]] = deque()
         for batch in batches:
-            pending.append((batch, pool.submit(encoder.encode, [piece.text for piece in batch])))
+            pending.append((batch, pool.submit(encoder.encode, [chunk.text for chunk in batch])))
             if len(pending) > 1:
                 first, encoding = pending.popleft()
                 yield first, encoding.result()
@@ -95,14 +95,14 @@ def _encode_ahead(
 
 
 def _append(
-    writer: SplitWriter, piece: Piece, ids: NDArray[np.uint32], marks: Marks, log: DocumentLog
+    writer: SplitWriter, chunk: TextChunk, ids: NDArray[np.uint32], marks: Marks, log: DocumentLog
 ) -> None:
     # A mark that the text itself bears is not doubled, as in LitGPT's `Tokenizer.encode`.
-    if piece.begins and marks.bos_id is not None and marks.bos_id not in ids[:1]:
+    if chunk.begins and marks.bos_id is not None and marks.bos_id not in ids[:1]:
         writer.append_id(marks.bos_id)
     writer.append(ids)
-    if piece.ends:
+    if chunk.ends:
         if marks.eos_id is not None and marks.eos_id not in ids[-1:]:
             writer.append_id(marks.eos_id)
         writer.end_document()
-        log.end_document(piece.split, writer.num_tokens)
+        log.end_document(chunk.split, writer.num_tokens)

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from continuum.errors import IntegrityError
 from continuum.runs.artifacts import DOCUMENTS, CorpusItem
 from continuum.runs.text_records import LeakedDocument, Overlap, SourceCounts, Split
-from continuum.text.chunks import Piece, SplitName
+from continuum.text.chunks import SplitName, TextChunk
 from continuum.text.reading import Document
 
 _PLACE = [("item", "<u4"), ("position", "<u4")]
@@ -97,20 +97,20 @@ class DocumentLog:
         with self._closing:
             self._flush()
 
-    def add(self, piece: Piece, num_unknown: int = 0) -> None:
-        """Count a piece, which belongs to the document of the piece before unless it begins one."""
-        if piece.begins:
-            assert piece.document is not None, "documents of a corpus are told apart"
-            is_rest = self._current is not None and self._current.document is piece.document
+    def add(self, chunk: TextChunk, num_unknown: int = 0) -> None:
+        """Count a chunk, which belongs to the document of the chunk before unless it begins one."""
+        if chunk.begins:
+            assert chunk.document is not None, "documents of a corpus are told apart"
+            is_rest = self._current is not None and self._current.document is chunk.document
             whole = self._current.own if self._current is not None and is_rest else None
-            self._current = _Current(piece.document, whole=whole)
+            self._current = _Current(chunk.document, whole=whole)
         assert self._current is not None, "a document begins before it goes on"
-        data = piece.text.encode()
+        data = chunk.text.encode()
         self._current.own.update(data)
         if self._current.whole is not None:
             self._current.whole.update(data)
         counts = self._current.counts
-        counts.num_chars += len(piece.text)
+        counts.num_chars += len(chunk.text)
         counts.size_bytes += len(data)
         counts.num_unknown += num_unknown
 

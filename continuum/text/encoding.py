@@ -5,8 +5,8 @@ reference. Long documents are cut, which bounds memory, where `continuum.text.sa
 from the tokenizer's files that no token can change, whatever the text. On a sample of the corpus
 at hand, and on a text of many scripts, the reference is compared with
 
-- `gigatoken` on cut pieces, many times faster: if equal token for token, it is used;
-- else itself on cut pieces, to notice a mistake in that proof.
+- `gigatoken` on cut chunks, many times faster: if equal token for token, it is used;
+- else itself on cut chunks, to notice a mistake in that proof.
 
 The text of a special token written in a document, such as `<|endoftext|>`, becomes that token, as
 in `tokenizers` and so in LitGPT; the sample holds every added token between words, so a library
@@ -25,12 +25,12 @@ from numpy.typing import NDArray
 
 from continuum.cpus import num_processors
 from continuum.errors import ContinuumError, StageFailedError
-from continuum.text.chunks import LONG_PIECE_CHARS, Cutter
+from continuum.text.chunks import LONG_CHUNK_CHARS, TextChunker
 from continuum.text.inspection import PROBE
 from continuum.text.safe_places import SafePlaces, UncuttableError
 from continuum.text.tokenizer import HuggingFaceTokenizer, LoadedTokenizer, load_tokenizer
 
-PROOF_PIECE_CHARS = 64
+PROOF_CHUNK_CHARS = 64
 """Far shorter than in use, so that the sample tries many thousand cuts."""
 
 PORTION_CHARS = 1 << 20
@@ -80,7 +80,7 @@ class Method:
     """How a corpus is tokenized."""
 
     encoder: Encoder
-    cutter: Cutter | None
+    chunker: TextChunker | None
     """None: documents are encoded whole, because cutting may change this tokenizer's tokens."""
     remarks: tuple[str, ...]
     """Why it is not the fastest way."""
@@ -91,12 +91,12 @@ class Method:
 
     def late_remarks(self) -> tuple[str, ...]:
         """What only the work itself could tell."""
-        num_long = self.cutter.num_long if self.cutter else 0
+        num_long = self.chunker.num_long if self.chunker else 0
         if num_long == 0:
             return ()
         return (
-            f"text without a place to cut for {LONG_PIECE_CHARS:,} characters, {num_long:,} "
-            "time(s), was tokenized in one piece, so that no token differs; it takes about 150 "
+            f"text without a place to cut for {LONG_CHUNK_CHARS:,} characters, {num_long:,} "
+            "time(s), was tokenized in one chunk, so that no token differs; it takes about 150 "
             "bytes of memory for each of its characters",
         )
 
@@ -185,8 +185,8 @@ def choose_method(folder: Path, sample: Sequence[str], *, name: str | None = Non
         if is_reference and places and not _is_equal(reference.encode, places, texts, encoding):
             remarks.insert(0, _uncut_warning(called, "a difference on the sample"))
             places = None
-    cutter = Cutter(places) if places else None
-    return Method(encoder, cutter, tuple(remarks), tokenizer, encoding.result())
+    chunker = TextChunker(places) if places else None
+    return Method(encoder, chunker, tuple(remarks), tokenizer, encoding.result())
 
 
 def portions(items: Iterable[T], size: Callable[[T], int], at_least: int) -> Iterator[list[T]]:
@@ -246,8 +246,8 @@ def _is_equal(
 ) -> bool:
     """Whether the ids of the texts, cut where they may be, are those expected."""
     if places is not None:
-        cutter = Cutter(places, PROOF_PIECE_CHARS)
-        texts = [piece for text in texts for piece in cutter.cut((text,))]
+        chunker = TextChunker(places, PROOF_CHUNK_CHARS)
+        texts = [chunk for text in texts for chunk in chunker.cut((text,))]
     return encode(texts).equals(expected.result())
 
 
@@ -260,5 +260,5 @@ def _uncut_warning(name: str, reason: str) -> str:
         f"{name}: no place can be proved where cutting a text leaves this tokenizer's "
         f"tokens as they are (because of {reason}), so each document is tokenized whole and must "
         "fit in memory (about 150 bytes for each of its characters); only documents below "
-        f"{LONG_PIECE_CHARS:,} characters are no concern"
+        f"{LONG_CHUNK_CHARS:,} characters are no concern"
     )

@@ -9,7 +9,7 @@ from continuum.errors import PreflightError
 from continuum.runs.artifacts import TokenizerFiles
 from continuum.runs.events import Report, Warned
 from continuum.runs.files import sha256_file
-from continuum.text.chunks import Piece
+from continuum.text.chunks import TextChunk
 from continuum.text.text_loss import compare
 from continuum.text.tokenizer import load_tokenizer, vocabulary_file
 
@@ -105,7 +105,7 @@ def check_tokenizer(folder: Path) -> tuple[str, ...]:
         return ("it cannot encode text with words that it does not know, and has no id for them",)
     if not rows[0] and not tokenizer.encodes_its_tokens():
         raise PreflightError(f"{folder}: the tokenizer makes no token of any text")
-    lost = compare(Piece(PROBE), tokenizer.decode(rows)[0], tokenizer.unknown_text).lost
+    lost = compare(TextChunk(PROBE), tokenizer.decode(rows)[0], tokenizer.unknown_text).lost
     if not lost:
         return ()
     kinds = ", ".join(f"{number:,} {kind}" for kind, number in lost.items())

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from continuum.runs.text_records import LossExample, TextLoss
-from continuum.text.chunks import Piece
+from continuum.text.chunks import TextChunk
 from continuum.text.encoding import Encoded
 from continuum.text.text_loss import compare
 from continuum.text.tokenizer import LoadedTokenizer
@@ -48,31 +48,31 @@ class LossWatch:
         self._rewritten = 0
         self._examples: dict[str, LossExample] = {}
 
-    def see_sample(self, windows: Sequence[Piece], encoded: Encoded) -> TextLoss:
+    def see_sample(self, windows: Sequence[TextChunk], encoded: Encoded) -> TextLoss:
         """Compare a sample with what its ids say; of `encoded`, the first texts are its."""
         known = dict(zip(map(_key, windows), encoded.split(), strict=False))
-        pieces = list(_apart(windows))
+        chunks = list(_apart(windows))
         if self._tokenizer.reads_words:
-            pieces = [_whole_words(piece) for piece in pieces]
-        new = [piece for piece in pieces if _key(piece) not in known]
+            chunks = [_whole_words(chunk) for chunk in chunks]
+        new = [chunk for chunk in chunks if _key(chunk) not in known]
         known |= zip(
             map(_key, new),
             Encoded.of(self._tokenizer.encode([it.text for it in new])).split(),
             strict=True,
         )
-        self._compare(pieces, [known[_key(piece)].tolist() for piece in pieces])
-        self._sampled = {piece.place for piece in pieces if piece.begins and piece.ends}
+        self._compare(chunks, [known[_key(chunk)].tolist() for chunk in chunks])
+        self._sampled = {chunk.place for chunk in chunks if chunk.begins and chunk.ends}
         return self.result().model_copy(update={"num_chars": self._num_compared})
 
-    def see(self, pieces: Sequence[Piece], encoded: Encoded) -> list[int]:
-        """Watch pieces of documents pass with their ids; returns the unknown ids of each."""
-        self._num_chars += sum(len(piece.text) for piece in pieces)
-        num_unknown = self._count_unknown(pieces, encoded)
+    def see(self, chunks: Sequence[TextChunk], encoded: Encoded) -> list[int]:
+        """Watch chunks of documents pass with their ids; returns the unknown ids of each."""
+        self._num_chars += sum(len(chunk.text) for chunk in chunks)
+        num_unknown = self._count_unknown(chunks, encoded)
         self._num_unknown += sum(num_unknown)
         if self._characters is not None:
-            for piece in pieces:
-                self._characters.see(piece)
-        self._compare_short(pieces, encoded)
+            for chunk in chunks:
+                self._characters.see(chunk)
+        self._compare_short(chunks, encoded)
         return num_unknown
 
     def result(self) -> TextLoss:
@@ -94,39 +94,39 @@ class LossWatch:
             examples=tuple(examples.values())[:NUM_EXAMPLES],
         )
 
-    def _count_unknown(self, pieces: Sequence[Piece], encoded: Encoded) -> list[int]:
-        """The unknown ids of each piece, without those that the text itself bears."""
+    def _count_unknown(self, chunks: Sequence[TextChunk], encoded: Encoded) -> list[int]:
+        """The unknown ids of each chunk, without those that the text itself bears."""
         unknown_id = self._tokenizer.unknown_id
         if unknown_id is None or not (encoded.ids == unknown_id).any():
-            return [0] * len(pieces)
+            return [0] * len(chunks)
         found = [int((ids == unknown_id).sum()) for ids in encoded.split()]
         written = self._tokenizer.unknown_text if self._tokenizer.is_literal else ""
         if not written:
             return found
-        pairs = zip(found, pieces, strict=True)
-        return [max(0, number - piece.text.count(written)) for number, piece in pairs]
+        pairs = zip(found, chunks, strict=True)
+        return [max(0, number - chunk.text.count(written)) for number, chunk in pairs]
 
-    def _compare_short(self, pieces: Sequence[Piece], encoded: Encoded) -> None:
+    def _compare_short(self, chunks: Sequence[TextChunk], encoded: Encoded) -> None:
         room = SHORT_BUDGET_CHARS + self._num_chars // SHORT_SHARE - self._short_chars
         short, rows = [], []
-        for piece, ids in zip(pieces, encoded.split(), strict=True):
+        for chunk, ids in zip(chunks, encoded.split(), strict=True):
             if room <= 0:
                 break
-            is_whole = piece.begins and piece.ends and len(piece.text) <= SHORT_CHARS
-            if is_whole and piece.place not in self._sampled:
-                short.append(piece)
+            is_whole = chunk.begins and chunk.ends and len(chunk.text) <= SHORT_CHARS
+            if is_whole and chunk.place not in self._sampled:
+                short.append(chunk)
                 rows.append(ids.tolist())
-                room -= len(piece.text)
-                self._short_chars += len(piece.text)
+                room -= len(chunk.text)
+                self._short_chars += len(chunk.text)
         self._compare(short, rows)
 
-    def _compare(self, pieces: Sequence[Piece], rows: Sequence[Sequence[int]]) -> None:
-        if not pieces:
+    def _compare(self, chunks: Sequence[TextChunk], rows: Sequence[Sequence[int]]) -> None:
+        if not chunks:
             return
         decoded = self._tokenizer.decode(rows)
-        for piece, text in zip(pieces, decoded, strict=True):
-            difference = compare(piece, text, self._tokenizer.unknown_text)
-            self._num_compared += len(piece.text)
+        for chunk, text in zip(chunks, decoded, strict=True):
+            difference = compare(chunk, text, self._tokenizer.unknown_text)
+            self._num_compared += len(chunk.text)
             self._lost.update(difference.lost)
             self._rewritten += difference.rewritten
             for example in difference.examples:
@@ -182,34 +182,34 @@ def _share(lost: dict[str, int], of: int, what: str) -> str:
     return f"{total:,} of {of:,} {what} ({100 * total / max(1, of):.2g} %: {kinds})"
 
 
-def _key(piece: Piece) -> tuple[object, ...]:
-    return piece.text, piece.start, *piece.place
+def _key(chunk: TextChunk) -> tuple[object, ...]:
+    return chunk.text, chunk.start, *chunk.place
 
 
-def _apart(pieces: Sequence[Piece]) -> Iterator[Piece]:
+def _apart(chunks: Sequence[TextChunk]) -> Iterator[TextChunk]:
     """The same, in the order of their places, without what two of them have in common."""
-    last: Piece | None = None
-    for piece in sorted(pieces, key=lambda it: (it.place, it.start, -len(it.text))):
+    last: TextChunk | None = None
+    for chunk in sorted(chunks, key=lambda it: (it.place, it.start, -len(it.text))):
         known = 0
-        if last is not None and last.place == piece.place:
-            known = max(0, last.end - piece.start)
-        if known >= len(piece.text):
+        if last is not None and last.place == chunk.place:
+            known = max(0, last.end - chunk.start)
+        if known >= len(chunk.text):
             continue
         if known:
-            piece = piece.part(known, len(piece.text))
-        last = piece
-        yield piece
+            chunk = chunk.part(known, len(chunk.text))
+        last = chunk
+        yield chunk
 
 
-def _whole_words(piece: Piece) -> Piece:
+def _whole_words(chunk: TextChunk) -> TextChunk:
     """Without the parts of words at ends that are not the document's."""
-    text, start, end = piece.text, 0, len(piece.text)
-    if not piece.begins:
+    text, start, end = chunk.text, 0, len(chunk.text)
+    if not chunk.begins:
         start = end - len(text.lstrip()) if text[:1].isspace() else len(text.split(maxsplit=1)[0])
     rest = text[start:]
-    if not piece.ends and rest and not rest[-1].isspace():
+    if not chunk.ends and rest and not rest[-1].isspace():
         end -= len(rest.rsplit(maxsplit=1)[-1])
-    return piece.part(start, end)
+    return chunk.part(start, end)
 
 
 class _LostCharacters:
@@ -222,16 +222,16 @@ class _LostCharacters:
         self._examples: dict[str, LossExample] = {}
         """By character."""
 
-    def see(self, piece: Piece) -> None:
-        """Count the lost characters of a piece."""
-        for char in sorted(set(piece.text) - self._kept, key=piece.text.index):
+    def see(self, chunk: TextChunk) -> None:
+        """Count the lost characters of a chunk."""
+        for char in sorted(set(chunk.text) - self._kept, key=chunk.text.index):
             if char not in self._examples:
-                example = self._try(char, piece)
+                example = self._try(char, chunk)
                 if example is None:
                     self._kept.add(char)
                     continue
                 self._examples[char] = example
-            self._counts[char] += piece.text.count(char)
+            self._counts[char] += chunk.text.count(char)
 
     def by_kind(self) -> dict[str, int]:
         """How many characters were lost."""
@@ -244,24 +244,24 @@ class _LostCharacters:
         """One of each lost character, the most frequent first."""
         return [self._examples[char] for char, _ in self._counts.most_common()]
 
-    def _try(self, char: str, piece: Piece) -> LossExample | None:
+    def _try(self, char: str, chunk: TextChunk) -> LossExample | None:
         """An example of its loss, both among its neighbours and alone; None if it is kept."""
-        place = piece.text.index(char)
+        place = chunk.text.index(char)
         start = max(0, place - AROUND_CHARS)
-        around = piece.text[start : place + AROUND_CHARS + 1]
+        around = chunk.text[start : place + AROUND_CHARS + 1]
         decoded, alone = self._tokenizer.decode(self._tokenizer.encode([around, char]))
         unknown = self._tokenizer.unknown_text
         if _has(decoded, char, unknown) or _has(alone, char, unknown):
             return None
-        excerpt = Piece(around, piece.document, piece.start + start)
+        excerpt = TextChunk(around, chunk.document, chunk.start + start)
         found = compare(excerpt, decoded, unknown).examples
-        kind = compare(Piece(char), alone, unknown).examples
+        kind = compare(TextChunk(char), alone, unknown).examples
         if not found or not kind:
             return None
         return found[0].model_copy(
             update={
                 "kind": kind[0].kind,
-                "character": piece.start + place + 1,
+                "character": chunk.start + place + 1,
                 "text": around,
                 "became": decoded,
             }

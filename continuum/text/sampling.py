@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from continuum.runs.artifacts import Corpus, CorpusItem
-from continuum.text.chunks import Piece
+from continuum.text.chunks import TextChunk
 from continuum.text.reading import read_documents
 
 WINDOW_CHARS = 1 << 12
@@ -22,11 +22,11 @@ def sample_texts(corpus: Corpus) -> tuple[str, ...]:
     return tuple(sampled.text for sampled in sample_windows(corpus))
 
 
-def sample_windows(corpus: Corpus) -> tuple[Piece, ...]:
+def sample_windows(corpus: Corpus) -> tuple[TextChunk, ...]:
     """Parts of the corpus' documents, no two with the same text."""
     items = _spread(corpus.items)
     num_windows = max(MIN_WINDOWS, NUM_WINDOWS // max(1, len(items)))
-    windows: dict[str, Piece] = {}
+    windows: dict[str, TextChunk] = {}
     for item in items:
         distinct = max(MIN_WINDOWS, item.size_bytes // WINDOW_CHARS)
         for sampled in _sample_item(corpus, item, min(num_windows, distinct)):
@@ -38,7 +38,7 @@ def sample_windows(corpus: Corpus) -> tuple[Piece, ...]:
 class _Fragment:
     """A part of a document as it was read."""
 
-    whole: Piece
+    whole: TextChunk
     first_byte: int
     """Of its item, about where it begins."""
     last_byte: int
@@ -49,7 +49,7 @@ class _Window:
     """The texts met from some byte of an item on, until there are enough."""
 
     start_byte: int
-    texts: list[Piece] = field(default_factory=list)
+    texts: list[TextChunk] = field(default_factory=list)
     room: int = WINDOW_CHARS
 
     def offer(self, fragment: _Fragment) -> None:
@@ -63,12 +63,12 @@ class _Window:
         self.room -= len(taken.text)
 
 
-def _sample_item(corpus: Corpus, item: CorpusItem, num_windows: int) -> Iterator[Piece]:
+def _sample_item(corpus: Corpus, item: CorpusItem, num_windows: int) -> Iterator[TextChunk]:
     # The last window is the ending, which only the end of the file tells.
     windows = [
         _Window(item.size_bytes * index // (num_windows - 1)) for index in range(num_windows - 1)
     ]
-    ending: deque[Piece] = deque()
+    ending: deque[TextChunk] = deque()
     ending_chars = 0
     for fragment in _fragments(corpus, item):
         for window in windows:
@@ -102,7 +102,7 @@ def _fragments(corpus: Corpus, item: CorpusItem) -> Iterator[_Fragment]:
             if num_bytes_read > block_end:
                 first_byte, block_end = block_end, num_bytes_read
             last_byte = block_end if item.format != "jsonl" else first_byte + len(text)
-            whole = Piece(text, document, start, begins=start == 0, ends=False)
+            whole = TextChunk(text, document, start, begins=start == 0, ends=False)
             last = _Fragment(whole, min(first_byte, block_end), min(last_byte, block_end))
             first_byte = last_byte
             start += len(text)

@@ -11,7 +11,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from continuum.runs.text_records import LossExample
-from continuum.text.chunks import Piece
+from continuum.text.chunks import TextChunk
 
 LINE_ENDS = "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"
 CONTEXT_CHARS = 12
@@ -33,13 +33,13 @@ class Difference:
 NO_DIFFERENCE = Difference({}, 0, ())
 
 
-def compare(piece: Piece, decoded: str, unknown_text: str = "") -> Difference:
-    """What `decoded` lacks of the piece.
+def compare(chunk: TextChunk, decoded: str, unknown_text: str = "") -> Difference:
+    """What `decoded` lacks of the chunk.
 
     White space at an end that is not the document's is not missed: a tokenizer may treat the ends
     of a text apart.
     """
-    text = piece.text
+    text = chunk.text
     if text == decoded:
         return NO_DIFFERENCE
     expected, found = unicodedata.normalize("NFC", text), unicodedata.normalize("NFC", decoded)
@@ -48,7 +48,7 @@ def compare(piece: Piece, decoded: str, unknown_text: str = "") -> Difference:
         return Difference({}, missing.total(), ())
     has_unknown = bool(unknown_text) and found.count(unknown_text) > expected.count(unknown_text)
     missing, gained = _imbalance(expected, found, unknown_text if has_unknown else "")
-    not_missed = _spaces_at_ends(piece)
+    not_missed = _spaces_at_ends(chunk)
     if not_missed and not missing - not_missed and not gained:
         return NO_DIFFERENCE
     missing -= not_missed
@@ -68,9 +68,9 @@ def compare(piece: Piece, decoded: str, unknown_text: str = "") -> Difference:
         examples.append(
             LossExample(
                 kind=kind,
-                source=piece.place[0],
-                document=piece.place[1],
-                character=piece.start + _unnormalized(text, place) + 1,
+                source=chunk.place[0],
+                document=chunk.place[1],
+                character=chunk.start + _unnormalized(text, place) + 1,
                 text=expected[max(0, place - CONTEXT_CHARS) : place + CONTEXT_CHARS],
                 became=found[max(0, place - CONTEXT_CHARS) : place + CONTEXT_CHARS]
                 if place == first
@@ -87,10 +87,10 @@ def _imbalance(expected: str, found: str, unknown: str) -> tuple[Counter[str], C
     return before - after, after - before
 
 
-def _spaces_at_ends(piece: Piece) -> Counter[str]:
-    text = piece.text
-    before = "" if piece.begins else text[: len(text) - len(text.lstrip())]
-    after = "" if piece.ends else text[len(text.rstrip()) :]
+def _spaces_at_ends(chunk: TextChunk) -> Counter[str]:
+    text = chunk.text
+    before = "" if chunk.begins else text[: len(text) - len(text.lstrip())]
+    after = "" if chunk.ends else text[len(text.rstrip()) :]
     return Counter(before + after)
 
 

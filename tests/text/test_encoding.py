@@ -8,7 +8,7 @@ import pytest
 from tokenizers import Tokenizer, models, normalizers
 
 from continuum.errors import StageFailedError
-from continuum.text.chunks import LONG_PIECE_CHARS
+from continuum.text.chunks import LONG_CHUNK_CHARS
 from continuum.text.encoding import (
     PORTION_CHARS,
     GigatokenEncoder,
@@ -24,7 +24,7 @@ from tests.text.tokenizations import encode_whole
 
 
 def encode_with(method: Method, text: str) -> list[int]:
-    texts = list(method.cutter.cut((text,))) if method.cutter else [text]
+    texts = list(method.chunker.cut((text,))) if method.chunker else [text]
     return list(method.encoder.encode(texts).ids.tolist())
 
 
@@ -55,10 +55,10 @@ def test_a_tokenizer_that_sees_beyond_words_is_cut_between_its_tokens(tmp_path: 
     tokenizer.save(str(tmp_path / "tokenizer.json"))
     text = "a cat sat on a sofa " * 5000
     method = choose_method(tmp_path, [text])
-    assert method.cutter is not None
-    pieces = list(method.cutter.cut((text,)))
-    assert len(pieces) > 3
-    assert not any(left[-1] + right[0] == "a " for left, right in pairwise(pieces))
+    assert method.chunker is not None
+    chunks = list(method.chunker.cut((text,)))
+    assert len(chunks) > 3
+    assert not any(left[-1] + right[0] == "a " for left, right in pairwise(chunks))
     assert encode_with(method, text) == encode_whole(tmp_path, text)
 
 
@@ -70,18 +70,18 @@ def test_a_tokenizer_without_a_provable_place_is_not_cut(
     tokenizer.save(str(tmp_path / "tokenizer.json"))
     text = messy_text(5000)
     method = choose_method(tmp_path, [text])
-    assert method.cutter is None
+    assert method.chunker is None
     assert "Prepend), so each document is tokenized whole" in method.remarks[0]
     assert encode_with(method, text) == encode_whole(tmp_path, text)
 
 
 def test_a_long_text_without_a_place_is_told(trained_tokenizer: Path) -> None:
     method = choose_method(trained_tokenizer, ["text"])
-    assert method.cutter is not None
+    assert method.chunker is not None
     assert method.late_remarks() == ()
-    text = "=" * (LONG_PIECE_CHARS + 2)
-    assert list(method.cutter.cut((text,))) == [text]
-    assert "1 time(s), was tokenized in one piece" in method.late_remarks()[0]
+    text = "=" * (LONG_CHUNK_CHARS + 2)
+    assert list(method.chunker.cut((text,))) == [text]
+    assert "1 time(s), was tokenized in one chunk" in method.late_remarks()[0]
 
 
 def test_a_tokenizer_that_gigatoken_lacks_uses_tokenizers(

@@ -7,7 +7,7 @@ import numpy as np
 from continuum.runs.artifacts import TokenizedDataset
 from continuum.runs.events import Event
 from continuum.runs.text_records import LeakedDocument, Overlap
-from continuum.text.chunks import Piece, SplitName
+from continuum.text.chunks import SplitName, TextChunk
 from continuum.text.documents import TRAIN, DocumentLog, Listed, count_repeats, find_overlap
 from continuum.text.inspection import inspect_tokenizer
 from continuum.text.reading import read_documents
@@ -143,7 +143,7 @@ def test_a_list_of_documents_does_not_hang_on_names_or_on_the_size_of_its_slices
         with DocumentLog(tmp_path / name, SPLITS, items, slice_rows) as log:
             for split in SPLITS:
                 for number, document in enumerate(read_documents(corpora[split])):
-                    log.add(Piece("".join(document.fragments), document, split=split))
+                    log.add(TextChunk("".join(document.fragments), document, split=split))
                     log.end_document(split, number + 1)
         made.append(Listed(tmp_path / name / "documents", items, slice_rows))
         assert find_overlap(made[-1], made[-1]).num_documents == 10

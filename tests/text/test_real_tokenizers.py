@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from tokenizers import Tokenizer
 
-from continuum.text.chunks import Cutter
+from continuum.text.chunks import TextChunker
 from continuum.text.encoding import Method, choose_method
 from tests.text.samples import LOCAL_DATA, messy_text
 
@@ -164,26 +164,26 @@ def test_ids_are_those_of_whole_texts(published: Path, texts: Sequence[str]) -> 
     method = choose_method(published, [PLANTED[:5000]])
     expected = _whole(published, texts)
     for text, ids in zip(texts, expected, strict=True):
-        assert _pieces_ids(method, method.cutter, text) == ids
+        assert _chunk_ids(method, method.chunker, text) == ids
 
 
 def test_no_cut_changes_an_id(published: Path, texts: Sequence[str]) -> None:
     method = choose_method(published, [PLANTED[:5000]])
-    if method.cutter is None:
+    if method.chunker is None:
         pytest.skip("this tokenizer's texts are not cut")
     few = _first(iter(texts), MAX_TINY_CHARS)
-    num_pieces = 0
+    num_chunks = 0
     for text, ids in zip(few, _whole(published, few), strict=True):
-        tiny = Cutter(method.cutter.places, piece_chars=1)
-        num_pieces += sum(1 for _ in tiny.cut((text,)))
-        assert _pieces_ids(method, tiny, text) == ids
-    assert num_pieces > sum(map(len, few)) / 20
+        tiny = TextChunker(method.chunker.places, chunk_chars=1)
+        num_chunks += sum(1 for _ in tiny.cut((text,)))
+        assert _chunk_ids(method, tiny, text) == ids
+    assert num_chunks > sum(map(len, few)) / 20
 
 
-def _pieces_ids(method: Method, cutter: Cutter | None, text: str) -> list[int]:
-    pieces = list(cutter.cut((text,))) if cutter else [text]
-    assert "".join(pieces) == text
-    found: list[int] = method.encoder.encode(pieces).ids.tolist()
+def _chunk_ids(method: Method, chunker: TextChunker | None, text: str) -> list[int]:
+    chunks = list(chunker.cut((text,))) if chunker else [text]
+    assert "".join(chunks) == text
+    found: list[int] = method.encoder.encode(chunks).ids.tolist()
     return found
 
 

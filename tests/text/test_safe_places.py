@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from continuum.text.bpe import untrained_bpe
-from continuum.text.chunks import Cutter
+from continuum.text.chunks import TextChunker
 from continuum.text.safe_places import SafePlaces, UncuttableError
 from tests.text.made_tokenizers import (
     ADDED,
@@ -30,7 +30,7 @@ def cut(tokenizer: Tokenizer, text: str) -> list[str]:
         places = SafePlaces(tokenizer)
     except UncuttableError:
         return [text]
-    return list(Cutter(places, piece_chars=1).cut((text,)))
+    return list(TextChunker(places, chunk_chars=1).cut((text,)))
 
 
 def ids_of(tokenizer: Tokenizer, texts: list[str]) -> list[int]:
@@ -39,9 +39,9 @@ def ids_of(tokenizer: Tokenizer, texts: list[str]) -> list[int]:
 
 
 def assert_cuts_change_nothing(tokenizer: Tokenizer, text: str) -> None:
-    pieces = cut(tokenizer, text)
-    assert "".join(pieces) == text
-    assert ids_of(tokenizer, pieces) == ids_of(tokenizer, [text])
+    chunks = cut(tokenizer, text)
+    assert "".join(chunks) == text
+    assert ids_of(tokenizer, chunks) == ids_of(tokenizer, [text])
 
 
 COMBINATIONS = [
@@ -132,10 +132,10 @@ def test_no_cut_changes_an_id_of_a_unigram(
 
 def test_a_token_across_a_superscript_and_a_comma_is_not_cut() -> None:
     tokenizer = bpe([("²", ","), ("a", " ")], alphabet="²,a bc")
-    pieces = cut(tokenizer, "b²,c b²,a cb c" * 3)
-    assert not any(piece.endswith("²") for piece in pieces)
-    assert not any(piece.endswith("a") for piece in pieces[:-1])
-    assert any(piece.endswith("b") for piece in pieces)
+    chunks = cut(tokenizer, "b²,c b²,a cb c" * 3)
+    assert not any(chunk.endswith("²") for chunk in chunks)
+    assert not any(chunk.endswith("a") for chunk in chunks[:-1])
+    assert any(chunk.endswith("b") for chunk in chunks)
 
 
 @pytest.mark.parametrize("added", ADDED)
@@ -150,15 +150,15 @@ def test_no_cut_changes_what_an_added_token_takes(added: str) -> None:
 def test_a_letter_that_composes_with_the_next_is_not_cut_from_it() -> None:
     normalized = bpe([], normalizer=NORMALIZERS["NFC"](), pre_tokenizer=byte_level())
     for text in ("1e\u0301 1e\u0301", "가\u11a8 \u1112\u1161\u11a8"):
-        assert not any(piece[0] in "\u0301\u11a8\u1161" for piece in cut(normalized, text))
+        assert not any(chunk[0] in "\u0301\u11a8\u1161" for chunk in cut(normalized, text))
 
 
 @pytest.mark.parametrize("kind", ["byte-level", "llama3", "o200k", "possessive", "digits"])
 def test_usual_tokenizers_are_cut_often(kind: str) -> None:
     tokenizer = bpe([("t", "h")], alphabet="", pre_tokenizer=PRE_TOKENIZERS[kind]())
     for text in (prose()[:50_000], "日本語の文章。日本語の文章、" * 100):
-        pieces = cut(tokenizer, text)
-        assert len(pieces) > len(text) / 12
+        chunks = cut(tokenizer, text)
+        assert len(chunks) > len(text) / 12
 
 
 def test_a_bpe_without_pre_tokenizer_is_cut_where_no_token_is() -> None:
@@ -172,9 +172,9 @@ def test_a_bpe_without_pre_tokenizer_is_cut_where_no_token_is() -> None:
 def test_unigram_is_cut_only_where_its_pre_tokenizer_ends_a_piece() -> None:
     tokens = [("▁a", -2.0), ("ab", -3.0)]
     assert len(cut(unigram(tokens), "ab ab, ab" * 9)) == 1
-    pieces = cut(unigram(tokens, pre_tokenizer=PRE_TOKENIZERS["metaspace"]()), "ab ab, ab" * 9)
-    assert len(pieces) > 9
-    assert all(piece.startswith(" ") for piece in pieces[1:])
+    chunks = cut(unigram(tokens, pre_tokenizer=PRE_TOKENIZERS["metaspace"]()), "ab ab, ab" * 9)
+    assert len(chunks) > 9
+    assert all(chunk.startswith(" ") for chunk in chunks[1:])
 
 
 @pytest.mark.parametrize(
@@ -215,36 +215,38 @@ PLACES = SafePlaces(untrained_bpe())
 
 def test_pieces_make_up_the_text() -> None:
     text = messy_text(20_000)
-    pieces = list(Cutter(PLACES, piece_chars=100).cut((text,)))
-    assert "".join(pieces) == text
-    assert len(pieces) > 500
+    chunks = list(TextChunker(PLACES, chunk_chars=100).cut((text,)))
+    assert "".join(chunks) == text
+    assert len(chunks) > 500
 
 
 def test_pieces_do_not_depend_on_how_the_text_arrives() -> None:
     text = messy_text(20_000) + "#" * 5000 + prose()
     arrivals = ([text], [text[i : i + 7] for i in range(0, len(text), 7)])
-    cutters = [Cutter(PLACES, 200, long_piece_chars=1000) for _ in arrivals]
-    first, second = (list(cutter.cut(text)) for cutter, text in zip(cutters, arrivals, strict=True))
+    chunkers = [TextChunker(PLACES, 200, long_chunk_chars=1000) for _ in arrivals]
+    first, second = (
+        list(chunker.cut(text)) for chunker, text in zip(chunkers, arrivals, strict=True)
+    )
     assert first == second
-    assert cutters[0].num_long == cutters[1].num_long == 1
+    assert chunkers[0].num_long == chunkers[1].num_long == 1
 
 
 def test_pieces_end_soon_after_their_length() -> None:
-    pieces = list(Cutter(PLACES, piece_chars=50).cut((prose(),)))
-    assert all(len(piece) >= 50 for piece in pieces[:-1])
-    assert sum(map(len, pieces)) / len(pieces) < 60
+    chunks = list(TextChunker(PLACES, chunk_chars=50).cut((prose(),)))
+    assert all(len(chunk) >= 50 for chunk in chunks[:-1])
+    assert sum(map(len, chunks)) / len(chunks) < 60
 
 
 def test_scripts_without_spaces_are_cut_at_punctuation() -> None:
-    pieces = list(Cutter(PLACES, piece_chars=10).cut(("日本語の文章。" * 100,)))
-    assert max(map(len, pieces)) < 20
+    chunks = list(TextChunker(PLACES, chunk_chars=10).cut(("日本語の文章。" * 100,)))
+    assert max(map(len, chunks)) < 20
 
 
 def test_text_without_a_safe_place_is_one_piece_and_counted() -> None:
-    cutter = Cutter(PLACES, piece_chars=10, long_piece_chars=100)
-    assert [len(piece) for piece in cutter.cut(("=" * 250,))] == [250]
-    assert cutter.num_long == 1
+    chunker = TextChunker(PLACES, chunk_chars=10, long_chunk_chars=100)
+    assert [len(chunk) for chunk in chunker.cut(("=" * 250,))] == [250]
+    assert chunker.num_long == 1
 
 
 def test_no_text_has_no_pieces() -> None:
-    assert list(Cutter(PLACES).cut(("", ""))) == []
+    assert list(TextChunker(PLACES).cut(("", ""))) == []

@@ -10,7 +10,7 @@ from continuum.errors import PreflightError
 from continuum.runs.artifacts import CorpusItem, TokenizedDataset
 from continuum.runs.events import Event
 from continuum.runs.text_records import TextLoss
-from continuum.text.chunks import Piece
+from continuum.text.chunks import TextChunk
 from continuum.text.inspection import inspect_tokenizer
 from continuum.text.reading import Document
 from continuum.text.text_loss import compare
@@ -164,20 +164,20 @@ def test_the_place_of_a_loss_in_a_divided_document_is_that_of_the_document(tmp_p
     ],
 )
 def test_losses_are_told_by_kind(text: str, decoded: str, lost: dict[str, int]) -> None:
-    assert compare(Piece(text), decoded, "<unk>").lost == lost
+    assert compare(TextChunk(text), decoded, "<unk>").lost == lost
 
 
 def test_white_space_at_the_end_of_an_excerpt_counts_where_the_document_ends() -> None:
-    inside = Piece(" a b\n", start=10, begins=False, ends=False)
+    inside = TextChunk(" a b\n", start=10, begins=False, ends=False)
     assert compare(inside, "a b").lost == {}
-    whole = Piece(" a b\n")
+    whole = TextChunk(" a b\n")
     assert compare(whole, "a b").lost == {"spaces and tabs": 1, "line ends": 1}
 
 
 def test_an_example_names_the_character_in_the_text_as_it_is_written() -> None:
     text = "e\u0301" * 3 + "X"
     item = CorpusItem(file="a.txt", source="a.txt", size_bytes=0, sha256="", format="txt")
-    piece = Piece(text, Document(item, 1, iter(())), start=100)
-    (example,) = compare(piece, "é" * 3 + "x").examples
+    chunk = TextChunk(text, Document(item, 1, iter(())), start=100)
+    (example,) = compare(chunk, "é" * 3 + "x").examples
     assert (example.document, example.character) == (2, 107)
     assert str(example).startswith("capital letters in a.txt, document 2, character 107: ")
