@@ -22,9 +22,9 @@ from continuum.errors import (
     StoppedError,
 )
 from continuum.execution.launchers import Launcher
+from continuum.experiment.experiment import Experiment
 from continuum.experiment.selection import select
 from continuum.lineage.reading import write_lineage
-from continuum.loading.experiment import Experiment
 from continuum.planning.changes import changes, of_inputs, of_used
 from continuum.planning.leaks import LeakFinder
 from continuum.planning.locked_run import check_locked, check_reproduced, update_lock

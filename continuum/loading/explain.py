@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
+from continuum.experiment.experiment import Experiment
 from continuum.experiment.fields import ROLE, UNIT, Spec
 from continuum.loading import known
-from continuum.loading.experiment import Experiment
 from continuum.loading.json_schema import DEFINITIONS, EXTENDS, Generator, Schema, kind_summary
 from continuum.stages import stage_kinds
 

@@ -17,9 +17,10 @@ from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 from pydantic_core.core_schema import ModelSchema
 
 from continuum.experiment.amounts import Amount
+from continuum.experiment.experiment import Experiment
 from continuum.experiment.fields import DEFINITION, ROLE, Spec, field_docs
 from continuum.experiment.stage import Stage
-from continuum.loading.experiment import STAGE_NAME, Experiment
+from continuum.loading.experiment import STAGE_NAME
 from continuum.stages import stage_kinds
 
 Schema = dict[str, Any]

@@ -5,6 +5,7 @@ from contextlib import suppress
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
+from continuum.experiment.experiment import References
 from continuum.experiment.fields import Ref
 from continuum.experiment.stage import Stage
 from continuum.loading.known import KeyPath, suggest
@@ -13,15 +14,8 @@ from continuum.problems import Problem
 from continuum.runs.artifacts import Artifact, TrainingCheckpoint
 from continuum.suggestions import nearest
 
-References = Mapping[KeyPath, Ref[Any]]
-"""The references of one stage by their place in it."""
 MAX_CIRCLES = 100
 """Circles of stages that are told, at most."""
-
-
-def reference_graph(references: Mapping[str, References]) -> dict[str, set[str]]:
-    """For each stage, the stages it refers to."""
-    return {name: {ref.stage for ref in refs.values()} for name, refs in references.items()}
 
 
 def reference_problem(

@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 
 from continuum.errors import IntegrityError
 from continuum.experiment.fields import Spec, field_values
+from continuum.experiment.identity import PAYLOAD, Identity
 from continuum.experiment.recipe import BUDGET_FIELDS
 from continuum.experiment.stage import Stage
 from continuum.formatting import short_digest
 from continuum.loading.emitting import in_one_line
-from continuum.planning.identity import PAYLOAD, Identity
 from continuum.planning.lockfile import LockedStage
 from continuum.runs.artifacts import Artifact
 from continuum.runs.records import StageRecord

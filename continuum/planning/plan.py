@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
+from continuum.experiment.experiment import Experiment
+from continuum.experiment.identity import Identity
 from continuum.experiment.selection import step_problems
 from continuum.experiment.stage import Forecast, PlanInput, Ref, Spec, Stage
-from continuum.loading.experiment import Experiment
 from continuum.planning.changes import Change
 from continuum.planning.existing import Existing, History
-from continuum.planning.identity import Identity
 from continuum.planning.lockfile import Lock
 from continuum.problems import Problem
 from continuum.runs.artifacts import Artifact

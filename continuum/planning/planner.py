@@ -10,9 +10,10 @@ from dataclasses import replace
 from typing import Any
 
 from continuum.errors import UsageError
+from continuum.experiment.experiment import Experiment
+from continuum.experiment.identity import Identity, identify_stages, same_data_problems
 from continuum.experiment.selection import as_recorded, best_problems_of, selecting
 from continuum.experiment.stage import PlanInput, Ref
-from continuum.loading.experiment import Experiment
 from continuum.planning.changes import (
     Change,
     changes,
@@ -24,7 +25,6 @@ from continuum.planning.changes import (
     stage_of,
 )
 from continuum.planning.existing import History, read_existing
-from continuum.planning.identity import Identity, identify_stages, same_data_problems
 from continuum.planning.lockfile import read_lock
 from continuum.planning.plan import NOTHING_MORE, Action, Cause, Plan, PlannedStage, Reason, Request
 from continuum.preflight.disk import DiskBudget

@@ -9,9 +9,10 @@ from jsonschema import Draft202012Validator
 from pydantic import TypeAdapter, create_model
 
 from continuum.experiment.amounts import COUNT_PATTERN, PERCENT_PATTERN, Amount, Count
+from continuum.experiment.experiment import Experiment
 from continuum.experiment.fields import LocalPath, Spec
 from continuum.experiment.optimizers import OPTIMIZER_ARGUMENTS
-from continuum.loading.experiment import Experiment, load_experiment
+from continuum.loading.experiment import load_experiment
 from continuum.loading.explain import Field, all_fields, all_kinds
 from continuum.loading.json_schema import experiment_schema
 from continuum.loading.known import field_at

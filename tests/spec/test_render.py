@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 import yaml
 
+from continuum.experiment.experiment import Experiment
 from continuum.loading.emitting import yaml_lines
-from continuum.loading.experiment import Document, Experiment, load_document, load_experiment
+from continuum.loading.experiment import Document, load_document, load_experiment
 from continuum.loading.resolved import resolve
 from continuum.planning.planner import make_plan
 from continuum.runs.files import DigestCache

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from continuum.experiment.experiment import Experiment
 from continuum.experiment.fields import Ref, Spec
 from continuum.experiment.recipe import Recipe, evaluation_identity
 from continuum.experiment.stage import Stage
-from continuum.loading.experiment import Experiment
 from continuum.problems import Problem
 from continuum.runs.fingerprint import canonical_json, fingerprint
 
