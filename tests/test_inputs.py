@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from continuum.errors import ContinuumError, IntegrityError
-from continuum.execution.executor import RunResult, run_experiment
-from continuum.execution.launchers.local import InProcessLauncher
-from continuum.execution.worker import run_stage
+from continuum.execution.executor import run_experiment
+from continuum.execution.launchers.in_process import InProcessLauncher
+from continuum.execution.results import RunResult
+from continuum.execution.run_stage import run_stage
 from continuum.loading.experiment import load_experiment
 from continuum.planning.changes import Change
 from continuum.planning.plan import Plan

@@ -17,8 +17,9 @@ from continuum.cli.arguments import Locked, Overrides, Rerun, Spec, UnsafeLocks,
 from continuum.cli.console import Columns, Result, Styled, Verbosity, verbosity
 from continuum.cli.progress import PlainProgress, Progress, SilentProgress
 from continuum.errors import UsageError
-from continuum.execution.executor import RunResult, StopRule, run_experiment
+from continuum.execution.executor import StopRule, run_experiment
 from continuum.execution.launchers import Launcher
+from continuum.execution.results import RunResult
 from continuum.experiment.amounts import parse_duration as parse_seconds
 from continuum.planning.plan import NOTHING_MORE, Action, Plan, PlannedStage, Request
 from continuum.planning.plan_file import AgreedPlan, read_document
@@ -175,13 +176,13 @@ def _ignore_signals() -> None:
 
 
 def _in_process(_plan: Plan) -> Launcher:
-    from continuum.execution.launchers.local import InProcessLauncher
+    from continuum.execution.launchers.in_process import InProcessLauncher
 
     return InProcessLauncher()
 
 
 def _in_processes(plan: Plan) -> Launcher:
-    from continuum.execution.launchers.torchrun import AutomaticLauncher
+    from continuum.execution.launchers.auto import AutomaticLauncher
 
     kinds = {planned.stage.preload for planned in plan if planned.action is not Action.REUSE}
     return AutomaticLauncher(kinds - {""})

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from continuum.execution.executor import run_experiment
-from continuum.execution.launchers.local import InProcessLauncher
+from continuum.execution.launchers.in_process import InProcessLauncher
 from continuum.loading.experiment import load_experiment
 from continuum.runs.events import Evaluated, Event, Trained
 from continuum.runs.folder import ExperimentFolder

@@ -28,7 +28,7 @@ MUTANTS = (
     # Those that an audit found alive.
     Mutant(
         "the worker's lock is ignored",
-        "continuum/execution/worker.py",
+        "continuum/execution/run_stage.py",
         "with run.worker_lock() if rank == 0 else nullcontext():",
         "with nullcontext():",
         (LEAVING, "-k", "waits_for_the_one"),
@@ -42,7 +42,7 @@ MUTANTS = (
     ),
     Mutant(
         "the worker accepts a replaced input",
-        "continuum/execution/worker.py",
+        "continuum/execution/run_stage.py",
         "if selected.digest != item.digest or is_resealed:",
         "if not selected.digest:",
         ("tests", "-k", "replaced"),

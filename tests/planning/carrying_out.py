@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from continuum.errors import PreflightError
-from continuum.execution.executor import RunResult, StopRule, run_experiment
-from continuum.execution.launchers.local import InProcessLauncher
+from continuum.execution.executor import StopRule, run_experiment
+from continuum.execution.launchers.in_process import InProcessLauncher
+from continuum.execution.results import RunResult
 from continuum.experiment.selection import select_from
 from continuum.loading.experiment import load_experiment
 from continuum.planning.plan import NOTHING_MORE, Plan, Request

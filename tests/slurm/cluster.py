@@ -176,7 +176,7 @@ class Cluster:
         }
         with (self.folder / "daemons.log").open("ab") as log:
             started = subprocess.Popen(
-                [sys.executable, "-m", "continuum.execution.launchers.slurm_job", *command],
+                [sys.executable, "-m", "continuum.execution.launchers.slurm", *command],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

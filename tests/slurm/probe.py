@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 
-from continuum.execution.launchers.slurm_job import first_nodes, step, step_environment
+from continuum.execution.launchers.slurm import first_nodes, step, step_environment
 
 TASK = """
 import json, os

@@ -20,7 +20,7 @@ def main() -> None:
 
         leave_group(together=True)  # else gloo aborts a rank at its exit now and then
         return
-    from continuum.execution.launchers.slurm_job import (
+    from continuum.execution.launchers.slurm import (
         first_nodes,
         meeting_place,
         step,

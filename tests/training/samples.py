@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from lightning import Fabric
 
-from continuum.execution.executor import RunResult, run_experiment
-from continuum.execution.launchers.local import InProcessLauncher
+from continuum.execution.executor import run_experiment
+from continuum.execution.launchers.in_process import InProcessLauncher
+from continuum.execution.results import RunResult
 from continuum.experiment.architecture import architecture
 from continuum.experiment.recipe import Recipe, Schedule
 from continuum.loading.experiment import load_experiment

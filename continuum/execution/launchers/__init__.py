@@ -13,6 +13,7 @@ from continuum.runs.records import StageRecord
 LOG_LINES = 12
 """How much of the log is shown."""
 NO_RESULT = " and no result"
+NOT_STARTED = Outcome("stopped", "not started: the run is stopping")
 
 
 class Launcher(Protocol):

@@ -14,12 +14,17 @@ from dataclasses import replace
 from multiprocessing import connection, forkserver, resource_tracker
 from typing import Any
 
-from continuum.errors import ContinuumError, StoppedError
 from continuum.execution import worker
-from continuum.execution.launchers import NewOutput, describe_exit, describe_late_death
+from continuum.execution.launchers import (
+    NOT_STARTED,
+    NewOutput,
+    describe_exit,
+    describe_late_death,
+)
+from continuum.execution.run_stage import is_stateful
 from continuum.execution.safe_path import SAFE_PATH, SEARCH_PATH, safe_environment
 from continuum.execution.signals import signals_held_back
-from continuum.runs.events import Event, Outcome, Report
+from continuum.runs.events import Outcome, Report
 from continuum.runs.folder import StageRun
 from continuum.runs.records import StageRecord
 
@@ -27,39 +32,9 @@ PRELOAD = "continuum.execution.launchers.preload"
 """Not imported here: it makes the process that imports it deaf to signals."""
 PATIENCE_S = 5.0
 """How long a stage that has nothing to save may take to leave."""
-NOT_STARTED = Outcome("stopped", "not started: the run is stopping")
 _starting_or_joining = threading.Lock()
 """Whenever a process starts, Python polls the others that its parent started. The fork server tells
 an exit code once: of two threads that read it at the same time, one would take it for 255."""
-
-
-class InProcessLauncher:
-    """One stage at a time in this process, where a breakpoint holds and a bug has its traceback."""
-
-    def __init__(self) -> None:
-        self._stop = threading.Event()
-        self._one_at_a_time = threading.Lock()
-
-    def launch(self, run: StageRun, record: StageRecord, on_event: Report) -> Outcome:
-        def report(event: Event) -> None:
-            on_event(event)
-            if self._stop.is_set() and not worker.is_stateful(record):
-                raise StoppedError("stopped; it starts over with the next run")
-
-        with self._one_at_a_time:
-            if self._stop.is_set():
-                return NOT_STARTED
-            try:
-                worker.run_stage(run, record, report, self._stop.is_set)
-            except ContinuumError as error:
-                return Outcome.of(error)
-        return Outcome("done")
-
-    def stop(self) -> None:
-        self._stop.set()
-
-    def close(self) -> None:
-        pass
 
 
 class LocalLauncher:
@@ -107,7 +82,7 @@ class LocalLauncher:
         if outcome is not None:
             is_late = exit_code != 0 and outcome.status in ("done", "stopped")
             return replace(outcome, message=describe_late_death(cause)) if is_late else outcome
-        if self._is_stopping and exit_code == -signal.SIGKILL and not worker.is_stateful(record):
+        if self._is_stopping and exit_code == -signal.SIGKILL and not is_stateful(record):
             return Outcome("stopped", "did not heed the stop and was killed; it starts over")
         return Outcome("killed", output.describe_death(cause))
 
@@ -129,7 +104,7 @@ class LocalLauncher:
         """End what waits for a name server or works in native code; it has nothing to save."""
         with self._guard:
             for process, record in self._running.items():
-                if not worker.is_stateful(record):
+                if not is_stateful(record):
                     process.kill()
 
 

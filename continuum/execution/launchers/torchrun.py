@@ -11,48 +11,28 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
 from continuum.errors import PreflightError
-from continuum.execution.launchers import NewOutput, describe_exit, describe_late_death, slurm_job
-from continuum.execution.launchers.local import NOT_STARTED, LocalLauncher
+from continuum.execution.launchers import (
+    NOT_STARTED,
+    NewOutput,
+    describe_exit,
+    describe_late_death,
+    slurm,
+)
+from continuum.execution.launchers.parent_death import PARENT_VARIABLE
 from continuum.execution.safe_path import safe_environment
 from continuum.execution.signals import signals_held_back
-from continuum.execution.worker import PARENT_VARIABLE
 from continuum.preflight.device_errors import is_timeout, waiting_ranks
 from continuum.runs.events import Event, Lost, Outcome, Report, Trained
 from continuum.runs.folder import StageRun
 from continuum.runs.records import StageRecord
 
 POLL_S = 0.1
-
-
-class AutomaticLauncher:
-    """A fork for a stage of one process, torchrun for several, as its record asks."""
-
-    def __init__(self, preloads: Iterable[str] = ()) -> None:
-        self._local, self._torchrun = LocalLauncher(preloads), TorchrunLauncher()
-
-    def launch(self, run: StageRun, record: StageRecord, on_event: Report) -> Outcome:
-        num_nodes, num_devices = _processes_of(record)
-        launcher = self._torchrun if num_nodes * num_devices > 1 else self._local
-        outcome = launcher.launch(run, record, on_event)
-        if outcome.status == "stopped":
-            # Slurm asked the processes themselves: the job is to end, and nothing else may begin.
-            self.stop()
-        return outcome
-
-    def stop(self) -> None:
-        self._local.stop()
-        self._torchrun.stop()
-
-    def close(self) -> None:
-        self._local.close()
-        self._torchrun.close()
 
 
 class TorchrunLauncher:
@@ -65,7 +45,7 @@ class TorchrunLauncher:
         self._is_stopping = False
 
     def launch(self, run: StageRun, record: StageRecord, on_event: Report) -> Outcome:
-        num_nodes, num_devices = _processes_of(record)
+        num_nodes, num_devices = processes_of(record)
         events = run.path / f".events-{os.getpid()}-{time.time_ns()}.jsonl"
         agent = [
             sys.executable,
@@ -91,9 +71,9 @@ class TorchrunLauncher:
         with ExitStack() as stack:
             try:
                 if num_nodes > 1:
-                    nodes = slurm_job.first_nodes(num_nodes)
-                    meeting = stack.enter_context(slurm_job.meeting_place(nodes))
-                    command = slurm_job.step(nodes, [*agent, meeting])
+                    nodes = slurm.first_nodes(num_nodes)
+                    meeting = stack.enter_context(slurm.meeting_place(nodes))
+                    command = slurm.step(nodes, [*agent, meeting])
                 else:
                     command = [*agent, ""]
             except PreflightError as error:
@@ -133,7 +113,7 @@ class TorchrunLauncher:
                 process.send_signal(deadly)
 
 
-def _processes_of(record: StageRecord) -> tuple[int, int]:
+def processes_of(record: StageRecord) -> tuple[int, int]:
     """Nodes, and processes on each, that the stage asks for."""
     runtime = (record.recipe or {}).get("runtime", {})
     return int(runtime.get("num_nodes", 1)), int(runtime.get("devices", 1))
@@ -150,7 +130,7 @@ def _start(command: list[str], log_path: Path, *, is_step: bool) -> subprocess.P
     # On several nodes it is Slurm's daemon that starts torchrun, not this process.
     safe = safe_environment(dict(os.environ))
     environment = (
-        slurm_job.step_environment(safe) if is_step else {**safe, PARENT_VARIABLE: str(os.getpid())}
+        slurm.step_environment(safe) if is_step else {**safe, PARENT_VARIABLE: str(os.getpid())}
     )
     with log_path.open("ab") as log, signals_held_back():
         return subprocess.Popen(

@@ -13,8 +13,9 @@ from pathlib import Path
 
 from continuum.cpus import num_processors
 from continuum.execution.launchers import describe_exit
+from continuum.execution.launchers.parent_death import PARENT_VARIABLE, die_with_parent
 from continuum.execution.signals import SIGNALS, ignore_signals
-from continuum.execution.worker import PARENT_VARIABLE, append_event, die_with_parent
+from continuum.execution.worker import append_event
 from continuum.runs.events import Lost
 from continuum.runs.folder import StageRun
 

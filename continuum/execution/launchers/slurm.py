@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from continuum.errors import PreflightError
-from continuum.execution.worker import die_with_parent
+from continuum.execution.launchers.parent_death import die_with_parent
 
 STEP_OPTIONS = (
     "--ntasks-per-node=1",
@@ -71,7 +71,7 @@ def step(nodes: list[str], command: list[str]) -> list[str]:
     number = len(nodes)
     gpus = os.environ.get("SLURM_GPUS_ON_NODE")
     return [
-        *(sys.executable, "-m", "continuum.execution.launchers.slurm_job"),
+        *(sys.executable, "-m", "continuum.execution.launchers.slurm"),
         *("srun", f"--nodes={number}", f"--ntasks={number}", f"--nodelist={','.join(nodes)}"),
         *STEP_OPTIONS,
         *([f"--gpus-per-node={gpus}"] if gpus else []),
