@@ -21,6 +21,7 @@ from continuum.experiment.experiment import Experiment
 from continuum.experiment.fields import DEFINITION, ROLE, Spec, field_docs
 from continuum.experiment.stage import Stage
 from continuum.loading.experiment import STAGE_NAME
+from continuum.loading.messages import short_form
 from continuum.stages import stage_kinds
 
 Schema = dict[str, Any]
@@ -111,9 +112,7 @@ class Generator(GenerateJsonSchema):
     def encode_default(self, dft: Any) -> Any:
         """`5%`, `1000`, `{}` for a part left as it is."""
         if isinstance(dft, Amount):
-            if dft.percent is not None:
-                return f"{dft.percent:g}%"
-            return dft.steps if dft.steps is not None else {"tokens": dft.tokens}
+            return short_form(dft)
         if isinstance(dft, Spec):
             return dft.model_dump(mode="json", by_alias=True, exclude_defaults=True)
         return super().encode_default(dft)

@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from continuum.experiment.amounts import Amount
 from continuum.loading.known import KeyPath
 
 MAX_SHOWN = 60
@@ -77,3 +78,10 @@ def bound_text(value: float) -> str:
     """The number that a value should be above or below."""
     is_short = isinstance(value, float) or abs(value) >= MAX_WRITTEN_OUT
     return f"{value:g}" if is_short else f"{value:,}"
+
+
+def short_form(amount: Amount) -> Any:
+    """Return an amount as people write it: `100`, `5%`, `{tokens: 300_000}`."""
+    if amount.percent is not None:
+        return f"{amount.percent:g}%"
+    return amount.steps if amount.steps is not None else {"tokens": amount.tokens}

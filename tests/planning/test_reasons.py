@@ -61,7 +61,7 @@ CASES = [
     ),
     Case(
         "tokenizer", "run", "field-changed",
-        'special_tokens changed: [] -> ["<|pad|>"]',
+        "special_tokens changed: [] -> [<|pad|>]",
         {"path": "special_tokens", "old": [], "new": ["<|pad|>"], "role": "identity"},
         edit("vocab_size: 270", "vocab_size: 270\n    special_tokens: [<|pad|>]"),
     ),

@@ -11,9 +11,8 @@ import pytest
 import yaml
 
 from continuum.experiment.experiment import Experiment
-from continuum.loading.emitting import yaml_lines
 from continuum.loading.experiment import Document, load_document, load_experiment
-from continuum.loading.resolved import resolve
+from continuum.loading.render import rendered_lines, resolve
 from continuum.planning.planner import make_plan
 from continuum.runs.files import DigestCache
 from continuum.runs.folder import ExperimentFolder
@@ -33,7 +32,7 @@ NASTY = [
 
 
 def rendered(document: Document, *, defaults: bool = False) -> str:
-    lines = yaml_lines(resolve(document, defaults=defaults))
+    lines = rendered_lines(document, resolve(document, defaults=defaults))
     return "\n".join(line.text for line in lines) + "\n"
 
 
