@@ -32,3 +32,13 @@ def short_digest(digest: object) -> str:
 def format_seconds(seconds: float) -> str:
     """`0:02:05`, or `3 s` below a minute."""
     return f"{seconds:.0f} s" if seconds < 60 else str(timedelta(seconds=round(seconds)))
+
+
+def format_age(seconds: float | None) -> str:
+    """`12 s`, `5 min`, `3 h` or `8 d`; empty for None."""
+    if seconds is None:
+        return ""
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"

@@ -48,6 +48,8 @@ COMMANDS = {
     "stop": "Ask the run that holds this folder to save at the next step boundary and end.",
     "status": "Show every stage's state, progress and last losses, from the folder's files.",
     "logs": "Print a stage's log, or its metrics; with -f from another terminal while it runs.",
+    "runs": "List every run of the folder: state, age, size, result, and what needs it.",
+    "prune": "Remove runs that neither the spec nor a lock needs, oldest first.",
     "peek": "Print documents of a corpus or dataset as they will be trained on, token by token.",
     "lineage": "Print the ancestry of what the experiment made, from the end to the sources.",
     "memory": "Estimate the memory of each GPU that trains a model, by strategy and precision.",

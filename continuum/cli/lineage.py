@@ -37,7 +37,8 @@ def lineage(
     # Only a checkpoint or a digest may be one of an earlier spec: then every run has to be read.
     is_of_now = node is None or node in plan.stages
     name, stages = plan.experiment.name, tuple(plan)
-    graph = build_ancestry(name, stages) if is_of_now else build_graph(opened.folder, name, stages)
+    build = build_ancestry if is_of_now else build_graph
+    graph = build(opened.folder, name, stages)
     for damaged in (n for n in graph.nodes if "damage" in n.facts):
         typer.echo(f"warning: {damaged.path} is left out: {damaged.facts['damage']}", err=True)
     return Ancestry(graph, tuple(_wanted(graph, node)))
@@ -124,7 +125,11 @@ def _label(node: Node) -> str:
     if facts.get("commit"):
         words.append(f"commit {facts['commit']}")
     words.append(f"[dim]sha256 {short_digest(node.sha256)}[/dim]")
-    if not node.is_current:
+    if "missing" in facts:
+        words.append(f"[red](missing: {escape(facts['missing'])} is not there)[/red]")
+    elif "removed" in facts:
+        words.append(f"[dim](removed on {facts['removed'][:10]})[/dim]")
+    elif not node.is_current:
         words.append("[dim](of an earlier spec)[/dim]")
     return "  ".join(words)
 

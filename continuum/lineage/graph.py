@@ -13,6 +13,9 @@ from pydantic import BaseModel, ConfigDict
 
 from continuum.experiment.fields import BEST, FINAL, VALIDATION_LOSS
 
+MISSING = "missing"
+"""The type of a node that a run was made from and whose run folder is not there."""
+
 
 class Node(BaseModel):
     """A thing that was made or used, or the run that made it."""
@@ -21,7 +24,7 @@ class Node(BaseModel):
 
     id: str
     type: str
-    """`run`, or the artifact's noun: corpus, tokenizer, tokenized dataset, …"""
+    """`run`, `missing`, or the artifact's noun: corpus, tokenizer, tokenized dataset, …"""
     stage: str
     sha256: str | None = None
     path: str | None = None

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from continuum.errors import IntegrityError
-from continuum.lineage.graph import Edge, Graph, Node
+from continuum.lineage.graph import MISSING, Edge, Graph, Node
+from continuum.lineage.removed import removed_runs
 from continuum.runs.artifacts import (
     Artifact,
     Checkpoint,
     Corpus,
+    ModelWeights,
     TokenizedDataset,
     TrainingCheckpoint,
     best_of,
@@ -25,6 +27,7 @@ from continuum.runs.records import InputRecord, StageRecord
 SCHEMA = "continuum.lineage/1"
 FACTS = ("step", "tokens_seen", "metrics", "world_size", "repo", "commit", "num_ids", "backend")
 """Fields of artifacts that are told as they are, where an artifact has them."""
+MODELS = frozenset(kind.noun for kind in (Checkpoint, TrainingCheckpoint, ModelWeights))
 
 
 class CurrentStage(Protocol):
@@ -60,10 +63,10 @@ def build_graph(folder: ExperimentFolder, name: str, stages: Iterable[CurrentSta
         name: The experiment's.
         stages: As the experiment has them now.
     """
-    return _graph_of(folder.runs(), name, stages)
+    return _graph_of(folder, folder.runs(), name, stages)
 
 
-def build_ancestry(name: str, stages: Collection[CurrentStage]) -> Graph:
+def build_ancestry(folder: ExperimentFolder, name: str, stages: Collection[CurrentStage]) -> Graph:
     """The graph of what the experiment leads to now and of all it came from, and no other run."""
     waiting = [stage.run for stage in stages if stage.run.is_begun]
     found: dict[str, StageRun] = {}
@@ -73,7 +76,7 @@ def build_ancestry(name: str, stages: Collection[CurrentStage]) -> Graph:
             found[run.name] = run
             with suppress(IntegrityError):  # a folder that is not ours is no part of the ancestry
                 waiting += (StageRun(run.path.parent / it.run) for it in run.record().inputs)
-    return _graph_of([found[it] for it in sorted(found)], name, stages)
+    return _graph_of(folder, [found[it] for it in sorted(found)], name, stages)
 
 
 @dataclass(frozen=True)
@@ -87,12 +90,39 @@ class _Made:
     sources: Sequence[str]
     inputs: Sequence[InputRecord]
 
+    @classmethod
+    def of_nodes(cls, nodes: Iterable[Node]) -> "_Made":
+        """The same of a run that is not there: what is left of it has its edges already."""
+        made = [node for node in nodes if node.type not in ("run", "source")]
+        is_model = any(node.type in MODELS for node in made)
+        return cls({node.sha256 or "": node.id for node in made}, is_model, (), ())
 
-def _graph_of(runs: Iterable[StageRun], experiment: str, stages: Iterable[CurrentStage]) -> Graph:
+
+def _absent(nodes: Mapping[str, Node], made: Mapping[str, _Made]) -> Iterator[Node]:
+    """What runs were made from and is in no run folder, nor recorded as removed."""
+    for it in made.values():
+        for used in it.inputs:
+            if used.run not in made and f"run:{used.run}" not in nodes:
+                yield Node(
+                    id=used.run if used.step is None else f"{used.run}@step-{used.step}",
+                    type=MISSING,
+                    stage=used.ref.partition("@")[0],
+                    sha256=used.digest,
+                    is_current=False,
+                    facts={"missing": f"runs/{used.run}"},
+                )
+
+
+def _graph_of(
+    folder: ExperimentFolder,
+    runs: Iterable[StageRun],
+    experiment: str,
+    stages: Iterable[CurrentStage],
+) -> Graph:
     current_stages = {stage.run.name: stage for stage in stages}
     nodes: dict[str, Node] = {}
     made: dict[str, _Made] = {}
-    for run in runs:
+    for run in (it for it in runs if it.is_begun):
         current = current_stages.get(run.name)
         try:
             for name, how in run.changed_records():
@@ -113,7 +143,15 @@ def _graph_of(runs: Iterable[StageRun], experiment: str, stages: Iterable[Curren
                 sources=[node.id for node in found if node.type == "source"],
                 inputs=record.inputs,
             )
+    removed = removed_runs(folder)
+    for it in removed.values():
+        nodes |= {node.id: node for node in it.nodes}
+        made[it.run] = _Made.of_nodes(it.nodes)
+    for absent in [*_absent(nodes, made)]:
+        nodes[absent.id] = absent
+        made.setdefault(absent.id.partition("@")[0], _Made.of_nodes([absent]))
     edges = {edge for name in made for edge in _edges_of(name, made)}
+    edges |= {edge for it in removed.values() for edge in it.edges}
     whole = (edge for edge in edges if edge.source in nodes and edge.target in nodes)
     nodes = _with_epochs(nodes)
     return Graph(

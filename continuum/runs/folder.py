@@ -103,6 +103,14 @@ class StageRun:
     def is_begun(self) -> bool:
         return (self.path / "stage.json").is_file()
 
+    @property
+    def is_running(self) -> bool:
+        """Whether a process carries the stage out now; False where that cannot be known."""
+        try:
+            return (self.path / ".lock").exists() and flock.is_locked(self.path / ".lock")
+        except flock.NoLocksError:
+            return False
+
     def begun_at(self) -> str:
         """When the last attempt began, as its record says it: a copy's files have other times.
 
@@ -364,6 +372,15 @@ class ExperimentFolder:
         """What `verify --fast` found whole and need not read again."""
         return self.runs_dir / ".verified.json"
 
+    @property
+    def removed_path(self) -> Path:
+        """What stays of the lineage of runs that `continuum prune` has removed."""
+        return self.runs_dir / ".removed.jsonl"
+
+    def run_named(self, name: str) -> StageRun:
+        """The run folder of this name, whether it exists or not."""
+        return StageRun(self.runs_dir / name)
+
     def run(self, stage: str, fingerprint: str) -> StageRun:
         """The run folder of a stage with this fingerprint, whether it exists or not."""
         return StageRun(self.runs_dir / f"{stage}-{fingerprint[:FINGERPRINT_LETTERS]}")
@@ -375,7 +392,7 @@ class ExperimentFolder:
 
     def run_names(self) -> list[str]:
         """The names in `runs/` that a run folder may have, sorted."""
-        return [name for name in _names_in(self.runs_dir) if "-" in name]
+        return [it for it in _names_in(self.runs_dir) if "-" in it and not it.startswith(".")]
 
     def prepare(self) -> None:
         """Make `runs/` and the `.gitignore` that keeps it out of Git."""

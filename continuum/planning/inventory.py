@@ -1,0 +1,286 @@
+"""All runs of an experiment folder: their state, what needs them, and which may be removed.
+
+A run is needed by the spec as it stands, by a lock, or because a run that is needed was made from
+it. Removing a run leaves its part of the lineage behind; see `lineage/removed.py`.
+"""
+
+import os
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from continuum.errors import IntegrityError, UsageError
+from continuum.planning.changes import explain
+from continuum.planning.lockfile import Lock
+from continuum.planning.plan import Action, Plan, PlannedStage
+from continuum.runs.artifacts import TrainingCheckpoint
+from continuum.runs.folder import StageRun
+from continuum.runs.records import StageRecord
+from continuum.suggestions import did_you_mean
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """One run folder, and what is known of it."""
+
+    run: StageRun
+    stage: str
+    """The stage's name in the spec if it has the run, else the name it ran under."""
+    state: str
+    """`complete`, `damaged`, `running`, `interrupted`, or how its last attempt ended."""
+    made_at: str
+    """When its last attempt began, ISO 8601 in UTC; empty where its record cannot be read."""
+    size_bytes: int
+    """Of its files; one with several names counts once."""
+    metrics: Mapping[str, float]
+    """Of a complete training: the last losses."""
+    summary: str
+    """What a complete run made, in words."""
+    is_current: bool
+    """Whether the spec as it stands has this run."""
+    differences: tuple[str, ...]
+    """What is otherwise in the spec's stage of that name, or that there is none."""
+    used_by: tuple[str, ...]
+    """The runs that were made from it."""
+    needed: str | None
+    """Why it is kept: `spec`, `lock`, `--keep`, `running`, `unreadable`, `input of RUN` or `proof
+    of RUN`; None for a run that may be removed."""
+
+    @property
+    def age_s(self) -> float | None:
+        """Seconds since its last attempt began; None where that is not known."""
+        with suppress(ValueError):
+            begun = datetime.fromisoformat(self.made_at)
+            return (datetime.now(UTC) - begun).total_seconds()
+        return None
+
+
+def list_runs(
+    plan: Plan, locks: Iterable[Lock] = (), keep: Collection[str] = ()
+) -> tuple[RunInfo, ...]:
+    """Every run of the plan's folder, by stage and then oldest first.
+
+    Args:
+        locks: Whose runs are needed too, besides those of the folder's own lock.
+        keep: Names of runs, or of stages with all their runs, that are needed besides.
+
+    Raises:
+        UsageError: `keep` names no run and no stage of the folder.
+    """
+    runs = {run.name: run for run in plan.folder.runs()}
+    records = {name: _record_of(run) for name, run in runs.items()}
+    stages = {planned.run.name: planned for planned in plan}
+    own = () if plan.lock is None else (plan.lock,)
+    needed = _needed(plan, runs, records, (*own, *locks), keep)
+    used_by: dict[str, list[str]] = {}
+    for name, record in records.items():
+        for used in record.inputs if record is not None else ():
+            used_by.setdefault(used.run, []).append(name)
+    is_locked = plan.folder.is_locked()
+    found = [
+        _info(
+            run,
+            records[name],
+            stages.get(name),
+            plan,
+            is_locked=is_locked,
+            used_by=tuple(sorted(used_by.get(name, ()))),
+            needed=needed.get(name),
+        )
+        for name, run in runs.items()
+    ]
+    return tuple(sorted(found, key=lambda it: (it.stage, it.made_at, it.run.name)))
+
+
+@dataclass(frozen=True)
+class PruneRule:
+    """Which of the runs that nothing needs are removed; with no limit, all of them."""
+
+    older_than_s: float | None = None
+    keep_last: int = 0
+    """Of each stage: that many of its newest runs that nothing needs stay."""
+    max_size_bytes: int | None = None
+    """Of all runs of the folder: none is removed once they are no larger."""
+
+
+def choose_removable(runs: Sequence[RunInfo], rule: PruneRule) -> list[RunInfo]:
+    """The runs to remove, oldest first."""
+    unneeded = sorted(
+        (it for it in runs if it.needed is None), key=lambda it: (it.made_at, it.run.name)
+    )
+    spared: set[str] = set()
+    for stage in {it.stage for it in unneeded} if rule.keep_last else ():
+        of_stage = [it.run.name for it in unneeded if it.stage == stage]
+        spared.update(of_stage[-rule.keep_last :])
+    size = sum(it.size_bytes for it in runs)
+    chosen: list[RunInfo] = []
+    for it in unneeded:
+        if rule.max_size_bytes is not None and size <= rule.max_size_bytes:
+            break
+        is_young = rule.older_than_s is not None and (it.age_s or 0.0) < rule.older_than_s
+        if it.run.name in spared or is_young:
+            continue
+        chosen.append(it)
+        size -= it.size_bytes
+    return chosen
+
+
+def _needed(
+    plan: Plan,
+    runs: Mapping[str, StageRun],
+    records: Mapping[str, StageRecord | None],
+    locks: Iterable[Lock],
+    keep: Collection[str],
+) -> dict[str, str]:
+    """Why each run that must stay is needed, by its name."""
+    found = {planned.run.name: "spec" for planned in plan if planned.run.name in runs}
+    locked = {entry.fingerprint for lock in locks for entry in lock.stages.values()}
+    for name, record in records.items():
+        if record is not None and record.fingerprint in locked:
+            found.setdefault(name, "lock")
+        if runs[name].is_running:
+            found.setdefault(name, "running")
+        if record is None:  # perhaps not one of ours
+            found.setdefault(name, "unreadable")
+    for word in keep:
+        named = [name for name, run in runs.items() if word in (name, run.stage_name)]
+        if not named:
+            known = [*runs, *(run.stage_name for run in runs.values())]
+            raise UsageError(f"--keep {word}: no such run or stage{did_you_mean(word, known)}")
+        for name in named:
+            found.setdefault(name, "--keep")
+    _add_inputs(found, records, found)
+    # A seal that stands nowhere but in the run that was made from its owner is that one's proof.
+    sealed = {entry.seal for lock in locks for entry in lock.stages.values()}
+    proofs = _proofs(runs, records, found, sealed)
+    found |= proofs
+    _add_inputs(found, records, proofs)
+    return found
+
+
+def _add_inputs(
+    found: dict[str, str], records: Mapping[str, StageRecord | None], start: Iterable[str]
+) -> None:
+    """Add the runs that these were made from, those that these were made from, and so on."""
+    waiting = list(start)
+    while waiting:
+        name = waiting.pop()
+        record = records.get(name)
+        for used in record.inputs if record is not None else ():
+            if used.run in records and used.run not in found:
+                found[used.run] = f"input of {name}"
+                waiting.append(used.run)
+
+
+def _proofs(
+    runs: Mapping[str, StageRun],
+    records: Mapping[str, StageRecord | None],
+    kept: Collection[str],
+    sealed: Collection[str | None],
+) -> dict[str, str]:
+    """The newest run that proves the seal of one that is kept, where nothing kept does."""
+    found: dict[str, str] = {}
+    for name in kept:
+        seal = _seal_of(runs[name])
+        if seal is None or seal in sealed:
+            continue
+        proving = [
+            other
+            for other, record in records.items()
+            if record is not None and any(it.seal == seal for it in record.inputs)
+        ]
+        if proving and not any(other in kept or other in found for other in proving):
+            newest = max(proving, key=lambda other: (runs[other].begun_at(), other))
+            found[newest] = f"proof of {name}"
+    return found
+
+
+def _seal_of(run: StageRun) -> str | None:
+    try:
+        return run.artifact().seal if run.is_complete else None
+    except IntegrityError:
+        return None
+
+
+def _record_of(run: StageRun) -> StageRecord | None:
+    try:
+        return run.record()
+    except IntegrityError:
+        return None
+
+
+def _info(
+    run: StageRun,
+    record: StageRecord | None,
+    planned: PlannedStage | None,
+    plan: Plan,
+    *,
+    is_locked: bool,
+    used_by: tuple[str, ...],
+    needed: str | None,
+) -> RunInfo:
+    metrics: Mapping[str, float] = {}
+    summary = ""
+    state = _state_of(run, record, is_locked=is_locked)
+    if state == "complete":
+        artifact = run.artifact()
+        summary = artifact.summary()
+        metrics = artifact.metrics if isinstance(artifact, TrainingCheckpoint) else {}
+    return RunInfo(
+        run=run,
+        stage=planned.name if planned is not None else run.stage_name,
+        state=state,
+        made_at=record.made_at if record is not None else "",
+        size_bytes=size_of(run),
+        metrics=metrics,
+        summary=summary,
+        is_current=planned is not None,
+        differences=() if planned is not None else tuple(_differences(run, record, plan)),
+        used_by=used_by,
+        needed=needed,
+    )
+
+
+def _state_of(run: StageRun, record: StageRecord | None, *, is_locked: bool) -> str:
+    if record is None:
+        return "damaged"
+    if run.is_complete:
+        try:
+            run.artifact()
+        except IntegrityError:
+            return "damaged"
+        return "complete"
+    if is_locked and run.is_running:
+        return "running"
+    try:
+        attempts = run.attempts()
+    except IntegrityError:
+        return "damaged"
+    last = attempts[-1] if attempts else {}
+    return str(last["status"]) if last.get("event") == "ended" else "interrupted"
+
+
+def _differences(run: StageRun, record: StageRecord | None, plan: Plan) -> Iterator[str]:
+    planned = plan.stages.get(run.stage_name)
+    if planned is None:
+        yield f"the spec has no stage {run.stage_name!r}"
+    elif record is not None:
+        if record.fingerprint == planned.fingerprint and planned.action is Action.REUSE:
+            yield f"the same as runs/{planned.run.name}"
+            return
+        yield from map(str, explain(record, planned.identity))
+
+
+def size_of(run: StageRun) -> int:
+    """The bytes of a run's files; a file with several names counts once."""
+    seen: set[tuple[int, int]] = set()
+    total = 0
+    for folder, _, names in os.walk(run.path):
+        for name in names:
+            with suppress(OSError):  # a run that is going on removes files
+                stat = os.lstat(f"{folder}/{name}")
+                if (stat.st_dev, stat.st_ino) not in seen:
+                    seen.add((stat.st_dev, stat.st_ino))
+                    total += stat.st_size
+    return total
