@@ -1,7 +1,7 @@
 """Fixtures for all tests: small experiments on real files, carried out by the real command."""
 
 import os
-import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 from continuum.cpus import num_processors
 from tests.commands import Cli
 from tests.experiments import small_flow
+from tests.shares import current_turn, share, store_seconds, stored_seconds
 from tests.shipped import copy_shipped
 
 MAX_WORKERS = 4
-SECONDS_A_DAY = 86_400
-SHARED_DATA = Path(__file__).parent.parent.parent / "shared" / "data"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -26,14 +25,35 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--kill-rounds", type=int, default=20, help="rounds of the kill matrix")
     parser.addoption("--pair-runs", type=int, default=3, help="runs of two processes, one by one")
     parser.addoption("--fuzz-cases", type=int, default=2000, help="inputs that fuzzing tries")
-    parser.addoption("--fuzz-seed", type=int, default=0, help="which inputs fuzzing tries")
-    parser.addoption("--one-in", type=int, default=1, help="run one test in so many")
+    parser.addoption("--seed", type=int, default=0, help="of fuzzing and of the kills' moments")
+    parser.addoption("--one-in", type=int, default=1, help="run one share of so many")
+    parser.addoption("--turn", type=int, help="which share; by default that of the commit")
     parser.addoption(
-        "--turn",
-        type=int,
-        default=int(time.time() // SECONDS_A_DAY),
-        help="which of them: by default others each day, so that all have their turn",
+        "--store-seconds", action="store_true", help="write the tests' durations to seconds.json"
     )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Choose the turn, and collect durations where they are to be stored."""
+    if config.option.turn is None and config.option.one_in > 1:
+        config.option.turn = current_turn()
+    if config.option.store_seconds and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(_Stopwatch())
+
+
+class _Stopwatch:
+    """Sums up how long each test takes, with its fixtures."""
+
+    def __init__(self) -> None:
+        self._seconds = defaultdict[str, float](float)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Add one of a test's three phases."""
+        self._seconds[report.nodeid] += report.duration
+
+    def pytest_sessionfinish(self) -> None:
+        """Store the sums."""
+        store_seconds(self._seconds)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -50,18 +70,19 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
 
 def pytest_report_header(config: pytest.Config) -> str | None:
     """Which share of the tests is run, so that it can be run again."""
-    share, turn = config.getoption("--one-in"), config.getoption("--turn")
-    return f"one test in {share}: --turn {turn % share}" if share > 1 else None
+    one_in, turn = config.option.one_in, config.option.turn
+    return f"one share of {one_in}: --turn {turn % one_in}" if one_in > 1 else None
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what `--one-in` does not want today."""
-    share, turn = config.getoption("--one-in"), config.getoption("--turn")
-    left_out = [item for number, item in enumerate(items) if (number + turn) % share]
-    if left_out:
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for number, item in enumerate(items) if not (number + turn) % share]
+    """Leave out the tests of other shares."""
+    one_in = config.option.one_in
+    if one_in == 1:
+        return
+    chosen = share((it.nodeid for it in items), one_in, config.option.turn, stored_seconds())
+    config.hook.pytest_deselected(items=[it for it in items if it.nodeid not in chosen])
+    items[:] = [it for it in items if it.nodeid in chosen]
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -95,6 +116,12 @@ def experiment(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture
+def seed(request: pytest.FixtureRequest) -> int:
+    """`--seed`, of whatever is drawn at random."""
+    return int(request.config.getoption("--seed"))
 
 
 @pytest.fixture

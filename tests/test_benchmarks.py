@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from continuum.experiment.architecture import architecture
+from tests.benchmarks import __main__ as benchmarks_main
 from tests.benchmarks import bench_gpu
 from tests.benchmarks.baseline import Baseline
 from tests.benchmarks.bench_limit import limit_row
@@ -172,6 +173,14 @@ def test_what_the_gpu_is_measured_with_trains_on_the_cpu_too(tmp_path: Path) -> 
     assert flops is not None
     assert speed.note.startswith(f"MFU {256 * flops / 1e12:.1%} against ")
     assert (memory.name, memory.ratio) == ("gpu/pythia-14m-32-true-memory", 1.0)
+
+
+def test_turns_after_each_other_measure_every_benchmark(capsys: pytest.CaptureFixture[str]) -> None:
+    names = ["help", "hashing", "folder", "flow", "loop"]
+    assert benchmarks_main.whose_turn(names, 1, None) == names
+    dealt = [benchmarks_main.whose_turn(names, 2, turn) for turn in (6, 7)]
+    assert sorted(dealt[0] + dealt[1]) == sorted(names)
+    assert "one share of 2: --turn 1" in capsys.readouterr().err
 
 
 def test_an_unknown_name_is_told_with_those_there_are() -> None:

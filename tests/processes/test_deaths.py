@@ -215,9 +215,9 @@ def rounds(request: pytest.FixtureRequest) -> int:
 @pytest.mark.timeout(7200)
 @pytest.mark.parametrize("blow", [*DEATHS, stop_run])
 def test_blows_at_random_moments_change_nothing(
-    blow: Blow, alone: Path, long_pair: Path, tmp_path: Path, rounds: int
+    blow: Blow, alone: Path, long_pair: Path, tmp_path: Path, rounds: int, seed: int
 ) -> None:
-    rng, counts = random.Random(blow.__name__), Counter[str]()
+    rng, counts = random.Random(f"{blow.__name__} {seed}"), Counter[str]()
     folder = tmp_path / "struck"
     renew(alone, folder)
     for _ in range(rounds):

@@ -1,4 +1,5 @@
 """Killed at random moments, many times over: `pytest -m kill`, `--kill-rounds 200` in full.
+`--seed` chooses the moments.
 
 Each round starts the run and kills the worker or everything with -9: at a random moment, or (two of
 three rounds) as soon as something is being written or published. A finished run is begun anew.
@@ -80,10 +81,10 @@ def attempts_of(folder: Path) -> list[dict[str, Any]]:
 @pytest.mark.kill
 @pytest.mark.timeout(3600)
 def test_kills_at_random_moments_change_nothing(
-    unbroken: Path, prepared: Path, request: pytest.FixtureRequest
+    unbroken: Path, prepared: Path, request: pytest.FixtureRequest, seed: int
 ) -> None:
     rounds = request.config.getoption("--kill-rounds")
-    rng, counts = random.Random(1), Counter[str]()
+    rng, counts = random.Random(f"kills {seed}"), Counter[str]()
     for _ in range(rounds):
         kill_once(prepared, rng, counts)
         if list(prepared.glob("runs/pretrain-*/artifact.json")):
@@ -102,10 +103,10 @@ def is_owned_by(folder: Path, pid: int) -> bool:
 @pytest.mark.kill
 @pytest.mark.timeout(3600)
 def test_stops_at_random_moments_lose_no_step(
-    unbroken: Path, prepared: Path, request: pytest.FixtureRequest
+    unbroken: Path, prepared: Path, request: pytest.FixtureRequest, seed: int
 ) -> None:
     rounds = request.config.getoption("--kill-rounds")
-    rng, counts = random.Random(2), Counter[str]()
+    rng, counts = random.Random(f"stops {seed}"), Counter[str]()
     for _ in range(rounds):
         process = Cli().start("run", prepared)
         wait_until(partial(is_owned_by, prepared, process.pid))

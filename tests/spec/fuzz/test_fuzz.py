@@ -1,6 +1,6 @@
 """Whatever is loaded, only a SpecError comes out, within a second of the processor's time.
 
-`pytest -m fuzz -s --fuzz-cases 100000 --fuzz-seed 7` is the long form; it prints its figures.
+`pytest -m fuzz -s --fuzz-cases 100000 --seed 7` is the long form; it prints its figures.
 """
 
 import json
@@ -47,7 +47,7 @@ def test_any_input_is_valid_or_its_mistakes_are_told(
     (tmp_path / "loop").symlink_to("loop")
     figures = Figures()
 
-    @seed(request.config.getoption("--fuzz-seed"))
+    @seed(request.config.getoption("--seed"))
     @settings(
         max_examples=request.config.getoption("--fuzz-cases"),
         deadline=None,
