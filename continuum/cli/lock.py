@@ -8,9 +8,9 @@ import typer
 
 from continuum.cli.arguments import Opened, Spec, UnsafeLocks, open_experiment, stage_of
 from continuum.cli.console import Result
-from continuum.errors import UsageError
+from continuum.errors import DecisionNeededError, UsageError
 from continuum.formatting import short_digest
-from continuum.planning.locked_run import update_lock
+from continuum.planning.locked_run import find_outdated, update_lock
 from continuum.planning.lockfile import read_lock, write_lock
 
 
@@ -23,12 +23,20 @@ def lock(
         bool,
         typer.Option("--upgrade", help="Ask the sources what they are now; uses the network."),
     ] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Write nothing; exit 6 if the lock is out of date.")
+    ] = False,
     unsafe_locks: UnsafeLocks = False,
-) -> "Written":
+) -> "Written | Checked":
     """Write continuum.lock from what the folder's runs used and made."""
     opened = open_experiment(spec, None)
     if stages and not upgrade:
         raise UsageError("stages are named together with --upgrade")
+    if check and upgrade:
+        raise UsageError("--check and --upgrade exclude each other; use one of them")
+    if check:
+        plan = opened.plan()
+        return Checked(plan.lock is not None, tuple(find_outdated(plan)))
     with opened.folder.lock(unsafe=unsafe_locks):
         if upgrade:
             return _upgrade(opened, stages or list(opened.experiment.stages))
@@ -38,6 +46,32 @@ def lock(
     if written is None:
         raise UsageError(f"{opened.folder.path}: nothing was made yet; `continuum run` makes it")
     return Written(opened.folder.pins_path.name, len(written.stages))
+
+
+@dataclass(frozen=True)
+class Checked(Result):
+    """Whether the lock fits the spec."""
+
+    schema = "continuum.lock-checked/1"
+    exists: bool
+    outdated: tuple[str, ...]
+    """What does not fit, by stage."""
+
+    def as_json(self) -> dict[str, Any]:
+        return {"exists": self.exists, "outdated": list(self.outdated)}
+
+    def parts(self) -> Iterator[str]:
+        yield from self.outdated
+        if not self.outdated:
+            yield (
+                "up to date" if self.exists else "no continuum.lock yet; `continuum run` writes it"
+            )
+
+    def finish(self) -> None:
+        if self.outdated:
+            raise DecisionNeededError(
+                "continuum.lock does not fit the spec; `continuum run` brings it up to date"
+            )
 
 
 @dataclass(frozen=True)

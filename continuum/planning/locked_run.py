@@ -109,6 +109,24 @@ def check_reproduced(plan: Plan) -> None:
         )
 
 
+def find_outdated(plan: Plan) -> list[str]:
+    """What of the lock does not fit the spec as it stands, whatever machine reads it.
+
+    Empty where there is no lock: the first run writes it.
+    """
+    lock = plan.lock
+    if lock is None:
+        return []
+    found = [f"{name}: not in the spec" for name in sorted(lock.stages.keys() - plan.stages.keys())]
+    for planned in plan:
+        locked = lock.stages.get(planned.name)
+        if locked is None:
+            found.append(f"{planned.name}: not in the lock")
+        elif locked.fingerprint not in planned.identity.known_by:
+            found.append(f"{planned.name}: the spec or a local file was changed")
+    return found
+
+
 def _deviations(plan: Plan, lock: Lock) -> Iterator[str]:
     for override in plan.request.overrides:
         yield f"--set {override}: a locked run takes no overrides"
