@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from continuum.loading.diagnostics import Diagnostic, Place
-from continuum.loading.yaml import read_events
+from continuum.loading.yaml import LOADER
 
 _COMMENT = re.compile(
     r"(?:^|(?<=\s))#\s*continuum:\s*allow\s+(?P<codes>\w+(?:\s*,\s*[A-Za-z]\d+)*)"
@@ -69,7 +69,7 @@ def _scalar_spans(text: str) -> list[tuple[tuple[int, int], tuple[int, int]]]:
     """Begin and end of every scalar, as (line, column) from zero."""
     return [
         (_position(event.start_mark), _position(event.end_mark))
-        for event in read_events(text)
+        for event in yaml.parse(text, Loader=LOADER)
         if isinstance(event, yaml.ScalarEvent)
     ]
 

@@ -29,8 +29,6 @@ class Composition:
     """Mistakes that do not hinder checking the document further."""
     files: tuple[Path, ...]
     """All that were read, the experiment's own first."""
-    cleared: frozenset[tuple[str, ...]]
-    """Where a later file, or an override, says null about a value of an earlier one."""
     unused_variables: tuple[str, ...]
     """Declared in `vars` and used nowhere."""
 
@@ -47,15 +45,13 @@ def compose(path: Path, overrides: Sequence[str] = ()) -> Composition:
     declared = _variables(root)
     for text in overrides:
         try:
-            root = override(root, text, files.cleared)
+            root = override(root, text)
         except SpecError as error:
             mild += error.diagnostics
     filled = fill_variables(root, mild)
     unused = tuple(name for name in _variables(root) if name not in filled.used)
     mild += _useless_overrides(root, declared.keys(), unused)
-    return Composition(
-        filled.root, root, mild, tuple(files.paths), frozenset(files.cleared), unused
-    )
+    return Composition(filled.root, root, mild, tuple(files.paths), unused)
 
 
 def blame_variables(fault: Diagnostic, composition: Composition) -> Diagnostic:
@@ -95,8 +91,6 @@ class _Files:
         self._read: dict[Path, Node] = {}
         self.paths: list[Path] = []
         """In the order they were opened."""
-        self.cleared: set[tuple[str, ...]] = set()
-        """See `Composition.cleared`."""
 
     def read(self, path: Path, above: tuple[Path, ...], said_at: Place | None) -> Node:
         """A file merged over its bases.
@@ -133,7 +127,7 @@ class _Files:
         if faults:
             raise SpecError([*self._mild, *faults])
         for base_root in reversed(bases):
-            own = merge(base_root, own, self.cleared)
+            own = merge(base_root, own)
         return own
 
 
@@ -148,21 +142,14 @@ def _renamed(root: Node, mild: list[Diagnostic]) -> Node:
     return root
 
 
-def merge(
-    base: Node, over: Node, cleared: set[tuple[str, ...]], path: tuple[str, ...] = ()
-) -> Node:
-    """Deep merge of mappings; anything else in `over` replaces what `base` has.
-
-    The paths of values that `over` replaces by null are added to `cleared`.
-    """
+def merge(base: Node, over: Node) -> Node:
+    """Merge mappings deeply; anything else in `over` replaces the value of `base`."""
     if not (isinstance(base.value, dict) and isinstance(over.value, dict)):
-        cleared.discard(path)
-        if over.value is None and base.value is not None:
-            cleared.add(path)
-        return over
+        is_null = over.value is None
+        return replace(over, removes=base.value is not None) if is_null else over
     merged = dict(base.value)
     for key, node in over.value.items():
-        merged[key] = merge(merged[key], node, cleared, (*path, key)) if key in merged else node
+        merged[key] = merge(merged[key], node) if key in merged else node
     return replace(over, value=merged)
 
 

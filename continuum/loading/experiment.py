@@ -148,7 +148,7 @@ class _Loading:
         self._composition = composition
         self._path = path
         reader = with_sequences if is_earlier else dict
-        self._validator = Validator(composition.cleared, path.parent.resolve(), reader)
+        self._validator = Validator(path.parent.resolve(), reader)
         self._tree = composition.root
         self._checked: dict[str, Checked] = {}
 
@@ -201,7 +201,7 @@ class _Loading:
             return
         stages = self._joined(node.value)
         for name, below in stages.items():
-            if below.value is None and self._validator.is_cleared(below, ("stages", name)):
+            if below.value is None and (below.removes or below.place.is_override):
                 continue
             if not STAGE_NAME.fullmatch(name):
                 message = (
@@ -234,7 +234,7 @@ class _Loading:
             if (meant := nearest(name, free)) is not None:
                 message = f"there is no stage {name!r} in the bases to be completed by this one"
                 self._add("E102", ("stages", name), message, meant)
-                joined[meant] = merge(joined[meant], joined.pop(name), set())
+                joined[meant] = merge(joined[meant], joined.pop(name))
         return joined
 
     def _check_stage(self, name: str, node: Node) -> Checked:

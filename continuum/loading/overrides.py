@@ -21,10 +21,8 @@ MAX_DIGITS = 9
 """Of an index in a list."""
 
 
-def override(root: Node, text: str, cleared: set[tuple[str, ...]]) -> Node:
-    """The document with one value replaced or added; the value is typed as in YAML.
-
-    The path of a value that null replaces is added to `cleared`.
+def override(root: Node, text: str) -> Node:
+    """Return the document with one value replaced or added; the value is typed as in YAML.
 
     Raises:
         SpecError: the override makes no sense for this document.
@@ -42,10 +40,7 @@ def override(root: Node, text: str, cleared: set[tuple[str, ...]]) -> Node:
         message = f"{path.strip()}: stages are overridden below `stages`"
         meant = ".".join(("stages", stage, *keys[1:]))
         raise SpecError([Diagnostic("E304", message, place, path.strip(), meant)])
-    value = _read(raw.strip(), place)
-    if value.value is None and _is_there(root, keys):
-        cleared.add(tuple(keys))
-    return _put(root, keys, (), value)
+    return _put(root, keys, (), _read(raw.strip(), place))
 
 
 def as_index(part: str) -> int | str:
@@ -77,6 +72,8 @@ def _put(node: Node, keys: list[str], above: tuple[str, ...], value: Node) -> No
             raise _error(path, place, f"there is no stage {key!r}", suggest(key, known))
     if rest:
         value = _put(below or Node({}, place, place), rest, (*above, key), value)
+    elif value.value is None and isinstance(known, dict):
+        value = replace(value, removes=below is not None)
     # Of a value that is new, the override is the place; of what lies around it, the file.
     return replace(node, value=known).put((index,), value)
 
@@ -94,14 +91,6 @@ def _stage_meant(root: Node, key: str) -> str | None:
     if key in names:
         return key
     return None if nearest(key, HEAD) else nearest(key, names)
-
-
-def _is_there(node: Node, keys: list[str]) -> bool:
-    for key in keys:
-        if not isinstance(node.value, dict) or key not in node.value:
-            return False
-        node = node.value[key]
-    return True
 
 
 def _read(raw: str, place: Place) -> Node:

@@ -165,8 +165,6 @@ def is_about(path: KeyPath, message: str, fields: Collection[KeyPath]) -> bool:
 class Validator:
     """Validates the parts of one document and collects their errors."""
 
-    cleared: Collection[KeyPath]
-    """Where null replaces a value of a base, or of the file in an override."""
     folder: Path
     """The experiment's folder."""
     reader: Callable[[dict[str, Any]], dict[str, Any]] = dict
@@ -182,10 +180,6 @@ class Validator:
         """Whether to compare a wrong word with so many."""
         self._words_left -= num_words
         return self._words_left >= 0
-
-    def is_cleared(self, node: Node, path: KeyPath) -> bool:
-        """Whether the null in `node` takes away what an earlier file or the file itself says."""
-        return node.value is None and (node.place.is_override or path in self.cleared)
 
     def read(self, cls: type[Spec], node: Node) -> Any:
         """The value in `node`; None where it is wrong, without a word."""
@@ -241,7 +235,7 @@ class Validator:
             raw = error.errors(include_url=False, include_input=False)
         about = _Described(self, cls, node, where)
         known = [(about.path_of(one), one) for one in raw]
-        taken_away = [path for path, _ in known if self._is_taken_away(cls, node, path, where)]
+        taken_away = [path for path, _ in known if _is_taken_away(cls, node, path)]
         if taken_away:
             for path in taken_away:
                 node = node.put(path, None)
@@ -259,18 +253,21 @@ class Validator:
         ]
         return None, node, [*unknown, *(it for it in others if it is not None)]
 
-    def _is_taken_away(self, cls: type[Spec], node: Node, path: KeyPath, where: KeyPath) -> bool:
-        """Whether null sends a field back to its default, or takes away a key of a base."""
-        below, known = node.at(path), field_at(cls, path)
-        if below is None or not self.is_cleared(below, (*where, *path)):
-            return False
-        return (*where, *path) in self.cleared if known is None else not known.info.is_required()
-
     def _keep(self, diagnostic: Diagnostic) -> None:
         if len(self.found) >= MAX_MISTAKES:
             many = f"more than {MAX_MISTAKES:,} mistakes; the others are not told"
             raise SpecError([*self.found, Diagnostic("E007", many, diagnostic.place)])
         self.found.append(diagnostic)
+
+
+def _is_taken_away(cls: type[Spec], node: Node, path: KeyPath) -> bool:
+    """Whether a null resets a field to its default, or removes a key of a base."""
+    below, known = node.at(path), field_at(cls, path)
+    if below is None or below.value is not None:
+        return False
+    if known is None:
+        return below.removes
+    return not known.info.is_required() and (below.removes or below.place.is_override)
 
 
 def _repaired(node: Node, it: Found) -> Node:

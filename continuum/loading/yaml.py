@@ -4,7 +4,7 @@ PyYAML's parser makes the events; the tree is built from them here, without recu
 aliases, depth and duplicate keys are under control whatever the input.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -16,7 +16,6 @@ from continuum.loading.scalars import read_scalar
 from continuum.loading.syntax_errors import (
     begins_with_key,
     invisible_in,
-    mask_breaks,
     mask_variable,
     refuse_conflict_markers,
     syntax_error,
@@ -25,7 +24,7 @@ from continuum.loading.syntax_errors import (
     unprintable_in,
 )
 
-_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 MAX_DEPTH = 64
 """Levels after aliases are followed: what walks the tree may then recurse."""
 _MERGE = "\0<<"
@@ -49,7 +48,9 @@ class Node:
     value: "str | int | float | bool | dict[str, Node] | list[Node] | None"
     place: Place
     key_place: Place | None = None
-    """Where the key stands, for a value in a mapping."""
+    """The place of the key, for a value in a mapping."""
+    removes: bool = False
+    """Whether it is a null that takes away the value of an earlier file, or of the file itself."""
 
     def child(self, key: str | int) -> "Node | None":
         """The value at a key or an index; None when there is none."""
@@ -140,16 +141,6 @@ def read_file(path: Path, mild: list[Diagnostic]) -> Node:
     return read_text(text, start, mild)
 
 
-def read_events(text: str) -> Iterator[Any]:
-    """The parser's events, at the lines and columns that editors count.
-
-    Raises:
-        yaml.YAMLError: when the parser meets what is no YAML.
-    """
-    events: Iterator[Any] = yaml.parse(mask_breaks(text), Loader=_LOADER)
-    return events
-
-
 def read_text(text: str, start: Place, mild: list[Diagnostic], max_nodes: int = MAX_NODES) -> Node:
     """The document in a text that stands at `start`; see `read_file`."""
     refuse_conflict_markers(text, start)
@@ -157,11 +148,11 @@ def read_text(text: str, start: Place, mild: list[Diagnostic], max_nodes: int = 
     while True:
         builder = _Builder(text, start, max_nodes)
         try:
-            for event in read_events(text):
+            for event in yaml.parse(text, Loader=LOADER):
                 builder.take(event)
             break
         except yaml.YAMLError as error:
-            (stop,) = syntax_error(error, text, start).diagnostics
+            stop = syntax_error(error, text, start)
             masked = mask_variable(error, text) if len(quoted) < MAX_UNQUOTED else None
             if masked is None:
                 before = [one for one in builder.faults if one.place.line != stop.place.line]
@@ -340,10 +331,6 @@ class _Builder:
             line = self._start.line + last
             message = f"a quote is opened here and closed on line {line} only, with keys between"
             place = self._place(event)
-            if event.anchor or event.tag:  # the event begins with them
-                row = next(n for n in range(first, last + 1) if event.style in self._lines[n])
-                column = self._lines[row].index(event.style) + 1
-                place = replace(place, line=self._start.line + row, column=column)
             raise SpecError([*self.faults, Diagnostic("E002", message, place)])
 
     def _key_place(self) -> Place | None:

@@ -88,11 +88,3 @@ def test_a_base_may_allow_what_this_experiment_does_not_do(tmp_path: Path) -> No
     path.write_text("extends: base.yaml\n", encoding="utf-8")
     assert warnings_of(path) == ()
     assert [found.code for found in warnings_of(tmp_path / "base.yaml")] == ["W014"]
-
-
-def test_lines_are_those_of_editors(tmp_path: Path) -> None:
-    path = tmp_path / "spec.yaml"
-    lines = ['description: "a\u2028b"', 'name: "# continuum: allow W001"']
-    path.write_text("\n".join([*lines, "seed: 1       # continuum: allow W002"]), encoding="utf-8")
-    (found,) = read_allowances((path,))
-    assert (found.line, [*found.codes]) == (3, ["W002"])

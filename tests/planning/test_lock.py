@@ -188,7 +188,7 @@ ENTRY = "    fingerprint: aa\n    artifact: bb\n"
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (CONFLICT, "line 6: a Git conflict marker; finish the merge first; take one side"),
+        (CONFLICT, "line 6: Git conflict marker; resolve the merge conflict; take one side"),
         (f"{WHOLE}  book:\n{ENTRY}  book:\n{ENTRY}", "line 8: the key 'book' stands twice"),
         (f"{WHOLE}  book:\n{ENTRY}{ENTRY}", "line 8: the key 'fingerprint' stands twice"),
         (f"{WHOLE}  book: [\n", "line 6: "),

@@ -6,7 +6,6 @@ import pytest
 from continuum.loading.diagnostics import Diagnostic, Place, SpecError
 from continuum.loading.experiment import load_experiment
 from continuum.loading.scalars import read_scalar
-from continuum.loading.syntax_errors import OTHER_BREAKS
 from continuum.loading.yaml import Node, Text, read_file, read_text
 from tests.spec.documents import BOOKS, HEAD, write
 
@@ -165,26 +164,6 @@ def test_lines_are_counted_alike_whatever_ends_them(newline: str, tmp_path: Path
     with pytest.raises(SpecError) as caught:
         load_experiment(path)
     assert caught.value.diagnostics[0].place.line == 3
-
-
-@pytest.mark.parametrize("letter", OTHER_BREAKS, ids=ascii)
-@pytest.mark.parametrize("newline", ["\n", "\r\n"], ids=ascii)
-def test_lines_are_those_of_editors(letter: str, newline: str, tmp_path: Path) -> None:
-    wrong = "  books: {kind: fetch, sources: [{python: 'a-b.py', pyton: 1}]}"
-    lines = ["continuum: 1", "name: toy", "description: 'a-b'", "sead: 1", "stages:", wrong]
-    path = tmp_path / "spec.yaml"
-    path.write_bytes(newline.join([*lines, ""]).replace("-", letter).encode())
-    with pytest.raises(SpecError) as caught:
-        load_experiment(path)
-    places = [(found.place.line, found.place.column) for found in caught.value.diagnostics]
-    assert places == [(4, 1), (6, wrong.index("pyton") + 1)]
-    path.write_bytes(
-        newline.join([*lines[:3], "seed: 'a-b' c", "stages: {}"]).replace("-", letter).encode()
-    )
-    with pytest.raises(SpecError) as caught:
-        load_experiment(path)
-    (found,) = caught.value.diagnostics
-    assert (found.place.line, found.place.column) == (4, 13)
 
 
 def test_a_missing_file_is_told(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ _EXPECTATION = re.compile(
     r'"(?P<message>.*?)"(?: suggests "(?P<suggestion>.*)")?'
 )
 JARGON = re.compile(
-    r"Input|Pydantic|[Vv]alid(?!ation)|validator|dict\b|tuple|NoneType|None\b|instance|pattern|"
+    r"Input|Pydantic|validator|dict\b|tuple|NoneType|None\b|instance|pattern|"
     r"\{\{|function-|Traceback|<class|stages\.\w+ needs"
 )
 
