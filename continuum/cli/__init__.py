@@ -38,8 +38,8 @@ looking through it time and again took a fifth of a long plan."""
 
 
 COMMANDS = {
-    "validate": "Check an experiment file; every mistake and what is unwise is told, by line.",
-    "render": "Show the resolved spec: bases merged, overrides set, variables filled in.",
+    "validate": "Report all errors and warnings of an experiment file, with line numbers.",
+    "render": "Print the resolved spec: bases merged, overrides applied, variables substituted.",
     "plan": "Show what a run would do: each stage's action, the reason, its cost. Runs nothing.",
     "run": "Run an experiment. Reuses completed stages and resumes interrupted ones.",
     "verify": "Verify the checksums of all run files; exit 8 when any differs.",
@@ -55,8 +55,8 @@ COMMANDS = {
     "memory": "Estimate the memory of each GPU that trains a model, by strategy and precision.",
     "doctor": "Show the environment and what an experiment misses here; exit 4 when there is any.",
     "init": "Write a commented experiment.yaml, with a schema beside it for the editor.",
-    "explain": "Explain a code, a field or a kind of the spec; without an argument, list all.",
-    "schema": "Print the JSON Schema of experiment.yaml and of the bases it may extend.",
+    "explain": "Explain an error code, a field, a kind of stage or a topic; without NAME, list all.",
+    "schema": "Print the JSON Schema of experiment.yaml and its bases, for editors.",
 }
 """Each a module of this package with a function of its name, and that function's first line."""
 

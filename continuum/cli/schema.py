@@ -12,12 +12,12 @@ from continuum.loading.json_schema import schema_text
 
 def schema(
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="FILE", help="Write it there, replacing FILE.")
+        Path | None, typer.Option("--out", metavar="FILE", help="Write it to FILE, overwriting it.")
     ] = None,
 ) -> None:
-    """Print the JSON Schema of experiment.yaml and of the bases it may extend.
+    """Print the JSON Schema of experiment.yaml and its bases, for editors.
 
-    An editor with a YAML language server uses it where the file's first lines say
+    Editors with a YAML language server use it in files that start with
     `# yaml-language-server: $schema=FILE`.
     """
     if out is None:

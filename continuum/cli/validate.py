@@ -1,4 +1,4 @@
-"""`continuum validate`: is the file right, and is it wise?"""
+"""`continuum validate`: the errors and warnings of an experiment file."""
 
 from typing import Annotated
 
@@ -18,7 +18,7 @@ def validate(
     as_json: AsJson = False,
     strict: Annotated[bool, typer.Option("--strict", help="Treat warnings as errors.")] = False,
 ) -> None:
-    """Check an experiment file; every mistake and what is unwise is told, by line."""
+    """Report all errors and warnings of an experiment file, with line numbers."""
     output_format = Format.JSON if as_json else output_format
     checked = check(experiment_file(spec), overrides or (), strict=strict)
     found = checked.found

@@ -1,6 +1,6 @@
-"""`continuum explain`: codes, fields by any of their names, kinds, words, and what is unknown.
+"""`continuum explain`: codes, fields by any of their names, kinds, topics, and unknown names.
 
-The function is called itself: thirty processes would say the same.
+The function is called directly, which is faster than thirty processes.
 """
 
 import json
@@ -32,33 +32,29 @@ def say() -> Say:
     return say
 
 
-def told(say: Say, topic: str) -> dict[str, Any]:
+def document_of(say: Say, topic: str) -> dict[str, Any]:
     document: dict[str, Any] = json.loads(say(topic, as_document=True))
     assert document["schema"] == "continuum.explain/1"
     assert document["topic"] == topic
     return document
 
 
-def test_a_code_is_told_with_its_examples(say: Say) -> None:
+def test_a_code_is_explained_in_either_case(say: Say) -> None:
     shown = say("E101")
-    assert shown.startswith("E101: A key that is not known at this place.\n")
-    assert "Wrong:\n  sead: 7\n" in shown
-    assert "Right:\n  seed: 7\n" in shown
-    assert "never dropped" in shown
+    assert shown.startswith("E101: Unknown key.\n\nAn unknown key is never ignored")
     assert say("e101") == shown
 
 
-def test_a_warning_is_explained_as_a_mistake_is(say: Say) -> None:
+@pytest.mark.parametrize("code", CODES)
+def test_every_code_has_a_summary_and_advice(code: str) -> None:
+    assert CODES[code].summary.endswith(".")
+    assert len(CODES[code].advice) > 60
+
+
+def test_a_warning_is_explained_with_examples(say: Say) -> None:
     shown = say("W002")
     assert shown.startswith("W002: The warm-up takes more than a tenth of the run.\n")
     assert "Right:\n" in shown
-
-
-def test_a_control_character_is_shown_not_sent_to_the_terminal(say: Say) -> None:
-    shown = say("E001") + say("E005")
-    assert "caf␁" in shown
-    assert "␉kind: fetch" in shown
-    assert not set(shown) & {chr(code) for code in range(32)} - {"\n"}
 
 
 @pytest.mark.parametrize(
@@ -73,9 +69,9 @@ def test_a_control_character_is_shown_not_sent_to_the_terminal(say: Say) -> None
     ],
 )
 def test_a_field_goes_by_its_path_from_anywhere(say: Say, name: str) -> None:
-    (field,) = told(say, name)["fields"]
+    (field,) = document_of(say, name)["fields"]
     assert field["path"] == "optimizer.lr"
-    assert field["type"] == "a number (above 0)"
+    assert field["type"] == "number (above 0)"
     assert field["is_required"]
     assert field["role"] == "identity"
     assert field["description"].startswith("The peak learning rate.")
@@ -83,11 +79,11 @@ def test_a_field_goes_by_its_path_from_anywhere(say: Say, name: str) -> None:
     assert field["kinds"] == (of or ["pretrain", "retrain"])
 
 
-def test_a_field_is_told_for_people(say: Say) -> None:
+def test_a_field_is_printed_for_people(say: Say) -> None:
     assert say("runtime.checkpoint.keep_last") == (
         "runtime.checkpoint.keep_last (of pretrain, resume, retrain)\n"
         "  How many of the newest to keep: two, since the last may turn out damaged.\n"
-        "  type      a whole number (at least 2)\n"
+        "  type      integer (at least 2)\n"
         "  default   2\n"
         "  role      runtime\n"
         "  unit      checkpoints\n"
@@ -96,33 +92,37 @@ def test_a_field_is_told_for_people(say: Say) -> None:
 
 def test_the_item_of_a_list_is_found(say: Say) -> None:
     for name in ("fetch.sources.0.sha256", "stages.books.sources[1].sha256", "sha256"):
-        (field,) = told(say, name)["fields"]
+        (field,) = document_of(say, name)["fields"]
         assert field["path"] == "sources.sha256"
 
 
 def test_an_amount_shows_its_forms(say: Say) -> None:
     shown = say("retrain.schedule.warmup")
-    assert "type      a whole number (at least 0) or text or a mapping\n" in shown
+    assert "type      integer (at least 0) or text or mapping\n" in shown
     assert "default   5%\n" in shown
     assert "examples  100, 5%, {tokens: 300k}\n" in shown
 
 
 def test_choices_are_listed(say: Say) -> None:
-    (field,) = told(say, "pretrain.precision")["fields"]
+    (field,) = document_of(say, "pretrain.precision")["fields"]
     assert field["choices"] == ["auto", "32-true", "bf16-mixed", "bf16-true", "16-mixed"]
-    (model,) = told(say, "pretrain.model.name")["fields"]
+    (model,) = document_of(say, "pretrain.model.name")["fields"]
     assert "pythia-160m" in model["choices"]
 
 
-def test_a_kind_is_told_with_its_fields(say: Say) -> None:
+def test_a_kind_is_explained_with_its_fields(say: Say) -> None:
     shown = say("retrain")
     assert shown.startswith("retrain (a kind of stage): Train weights on; optimizer and counters")
     assert "sequence_length              Tokens in a training sequence. (required)" in shown
-    assert told(say, "stages.retrain")["kinds"][0]["fields"][:3] == ["kind", "description", "from"]
+    assert document_of(say, "stages.retrain")["kinds"][0]["fields"][:3] == [
+        "kind",
+        "description",
+        "from",
+    ]
 
 
-def test_a_word_and_a_field_of_one_name_are_both_told(say: Say) -> None:
-    document = told(say, "runtime")
+def test_a_topic_and_a_field_of_one_name_are_both_explained(say: Say) -> None:
+    document = document_of(say, "runtime")
     assert document["concepts"][0]["text"].startswith("A role")
     assert {tuple(field["kinds"]) for field in document["fields"]} == {
         ("pretrain", "retrain"),
@@ -141,6 +141,7 @@ def test_a_word_and_a_field_of_one_name_are_both_told(say: Say) -> None:
         ("sequence_lenght", "sequence_length"),
         ("amuont", "amount"),
         ("sead", "seed"),
+        ("learning_rate", "lr"),
     ],
 )
 def test_an_unknown_name_gets_the_right_suggestion(wrong: str, meant: str) -> None:
@@ -149,8 +150,8 @@ def test_an_unknown_name_gets_the_right_suggestion(wrong: str, meant: str) -> No
 
 
 @pytest.mark.parametrize("topic", ["xyzzyqwop", "E999", "", "a.b.c", "pretrain.", "..."])
-def test_what_is_like_nothing_is_an_error_too(topic: str) -> None:
-    with pytest.raises(UsageError, match="there is no code, kind, field or word"):
+def test_an_unknown_name_is_an_error(topic: str) -> None:
+    with pytest.raises(UsageError, match="no code, kind, field or topic"):
         explain(topic)
 
 
