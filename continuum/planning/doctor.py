@@ -12,7 +12,6 @@ import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
 
@@ -103,12 +102,11 @@ def missing_packages() -> Iterator[str]:
     """Requirements of continuum that are not installed, or in another version than it takes."""
     from packaging.requirements import Requirement  # Lightning's requirement
 
-    try:
-        listed = find_distribution("continuum").requires or []
-    except PackageNotFoundError:
+    own = find_distribution("continuum")
+    if own is None:
         yield "continuum itself is not installed; `pip install -e .` in its folder installs it"
         return
-    for requirement in map(Requirement, listed):
+    for requirement in map(Requirement, own.requires or []):
         if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
             continue
         version = installed_version(requirement.name)

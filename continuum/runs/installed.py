@@ -12,7 +12,7 @@ import re
 import sys
 from collections.abc import Iterator, Mapping
 from functools import cache
-from importlib.metadata import Distribution, PackageNotFoundError, distribution, distributions
+from importlib.metadata import Distribution, distributions
 from importlib.util import find_spec
 from pathlib import Path
 from types import MappingProxyType
@@ -54,17 +54,16 @@ class CodeOrigin(BaseModel):
     """The first file that differs."""
 
 
-def find_distribution(package: str) -> Distribution:
-    """A distribution by its name, `continuum` being this one; raises PackageNotFoundError."""
-    return distribution(OWN_DISTRIBUTION if package == "continuum" else package)
+def find_distribution(package: str) -> Distribution | None:
+    """An installed distribution by its name, `continuum` being this one."""
+    name = OWN_DISTRIBUTION if package == "continuum" else package
+    return next(iter(distributions(name=name)), None)
 
 
 def installed_version(package: str) -> str | None:
     """The version of a distribution; None if it is not installed."""
-    try:
-        return find_distribution(package).version
-    except PackageNotFoundError:
-        return None
+    found = find_distribution(package)
+    return None if found is None else found.version
 
 
 @cache
@@ -96,11 +95,7 @@ def own_version() -> str:
 
 
 def own_origin() -> dict[str, Any]:
-    """Where continuum was installed from, by PEP 610, without any path of this machine.
-
-    For an editable installation, and for code that runs from its folder: the checkout's commit and
-    whether it was changed.
-    """
+    """Where continuum was installed from, or its checkout's state; no path of this machine."""
     return {**_own_origin(), "source_sha256": source_digest()}
 
 
@@ -125,12 +120,11 @@ def doubts(origins: dict[str, CodeOrigin]) -> Iterator[str]:
 
 
 def _own_origin() -> dict[str, Any]:
-    try:
-        source = _direct_url(find_distribution("continuum"))
-    except PackageNotFoundError:
+    found = find_distribution("continuum")
+    if found is None:
         return {"installed": "no", **_commit_of(SOURCE_DIR)}
-    checkout = _editable_folder(source)
-    if checkout is not None:
+    source = _direct_url(found)
+    if (checkout := _editable_folder(source)) is not None:
         return {"installed": "editable", **_commit_of(checkout)}
     if "unknown" in source:
         return {"installed": "unknown", **source}
@@ -144,15 +138,15 @@ def _own_origin() -> dict[str, Any]:
 
 @cache
 def _code_origin(name: str, file: str) -> CodeOrigin:
-    try:
-        installed = find_distribution(name)
-    except PackageNotFoundError:
-        return CodeOrigin(file=file, version=None, origin="elsewhere")
+    elsewhere = CodeOrigin(file=file, version=None, origin="elsewhere")
+    installed = find_distribution(name)
+    if installed is None:
+        return elsewhere
     source = _direct_url(installed)
     checkout = _editable_folder(source)
     home = checkout or Path(str(installed.locate_file("")))
     if home.resolve() not in Path(file).resolve().parents:
-        return CodeOrigin(file=file, version=None, origin="elsewhere")
+        return elsewhere
     if checkout is not None:
         is_dirty, changed = _uncommitted(Path(file).parent)
     else:
