@@ -1,6 +1,6 @@
 """`python -m continuum`."""
 
-from continuum_lm import main
+from continuum.continuum_lm import main
 
 __all__ = ["main"]
 

@@ -12,8 +12,8 @@ from statistics import median
 
 PACKAGE = Path(__file__).parents[1] / "continuum"
 GROUND = "ground"
-ENTRANCE = "__main__"
-"""Starts the command; imported by nobody."""
+ENTRANCES = ("__main__", "continuum_lm")
+"""Start the command; imported by no room."""
 
 
 def modules() -> Iterator[tuple[str, Path]]:
@@ -21,7 +21,7 @@ def modules() -> Iterator[tuple[str, Path]]:
     for path in sorted(PACKAGE.rglob("*.py")):
         parts = path.relative_to(PACKAGE).with_suffix("").parts
         name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-        if name not in ("", ENTRANCE):
+        if name not in ("", *ENTRANCES):
             yield name, path
 
 

@@ -121,7 +121,7 @@ def doubts(origins: dict[str, CodeOrigin]) -> Iterator[str]:
 
 def _own_origin() -> dict[str, Any]:
     found = find_distribution("continuum")
-    if found is None:
+    if found is None or found.read_text("PKG-INFO"):  # of a checkout, where a build has left it
         return {"installed": "no", **_commit_of(SOURCE_DIR)}
     source = _direct_url(found)
     if (checkout := _editable_folder(source)) is not None:

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-import continuum_lm
+from continuum import continuum_lm
 from tests.commands import TIMEOUT_S
 from tests.flow.foreign_modules import PACKAGE
 
-MODULE = Path(continuum_lm.__file__)
+ENTRANCE = Path(continuum_lm.__file__).parent
 SCRIPT = "import sys\nfrom continuum_lm import main\nsys.exit(main())\n"
 """As pip writes it."""
 
@@ -23,7 +23,7 @@ def site(tmp_path: Path) -> Path:
     """A folder of packages with this one in it."""
     folder = tmp_path / "site"
     shutil.copytree(PACKAGE, folder / "continuum", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(MODULE, folder)
+    shutil.copytree(ENTRANCE, folder / ENTRANCE.name)
     return folder
 
 

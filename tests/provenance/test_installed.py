@@ -81,6 +81,16 @@ def test_the_version_of_a_checkout_has_its_commit_and_whether_it_was_changed(
     assert told == f"continuum {own_version()}\n"
 
 
+def test_what_a_build_leaves_in_a_checkout_is_no_installation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = tmp_path / "continuum_lm.egg-info"
+    left.mkdir()
+    (left / "PKG-INFO").write_text("Metadata-Version: 2.1\nName: continuum-lm\nVersion: 7\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert own_origin()["installed"] == "no"
+
+
 def test_the_other_project_is_never_taken_for_this_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,7 +3,7 @@
 The package index has another project, a library for continual learning, that also installs a
 package named `continuum`. In one environment, the one that is installed last overwrites files of
 the other, an editable installation is hidden by it, and uninstalling one deletes files of both.
-This module lies outside the package, so it can still report that.
+This folder is installed beside the package, too, as `continuum_lm`, where it can still report that.
 
 Imports only what Python has imported by itself: `continuum.execution.safe_path` has the reason.
 """
