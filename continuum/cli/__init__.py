@@ -55,7 +55,7 @@ COMMANDS = {
     "memory": "Estimate the memory of each GPU that trains a model, by strategy and precision.",
     "doctor": "Show the environment and what an experiment misses here; exit 4 when there is any.",
     "init": "Write a commented experiment.yaml, with a schema beside it for the editor.",
-    "explain": "Explain an error code, a field, a kind of stage or a topic; without NAME, list all.",
+    "explain": "Explain a code, a field, a kind of stage or a topic; without NAME, list them all.",
     "schema": "Print the JSON Schema of experiment.yaml and its bases, for editors.",
 }
 """Each a module of this package with a function of its name, and that function's first line."""

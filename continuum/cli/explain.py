@@ -57,7 +57,7 @@ def explain(
         ),
     ] = None,
 ) -> Answer:
-    """Explain an error code, a field, a kind of stage or a topic; without NAME, list all."""
+    """Explain a code, a field, a kind of stage or a topic; without NAME, list them all."""
     if topic is None:
         return Answer(None, ALL_CODES, all_kinds(), all_fields(), TOPICS)
     code = topic.upper()
