@@ -14,7 +14,7 @@ from continuum.execution.executor import run_experiment
 from continuum.execution.launchers.in_process import InProcessLauncher
 from continuum.execution.results import RunResult
 from continuum.execution.run_stage import run_stage
-from continuum.loading.experiment import load_experiment
+from continuum.loading.load import load_experiment
 from continuum.planning.changes import Change
 from continuum.planning.plan import Plan
 from continuum.planning.planner import make_plan

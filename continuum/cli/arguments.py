@@ -10,7 +10,7 @@ import typer
 from continuum.errors import PreflightError, UsageError
 from continuum.experiment.experiment import Experiment
 from continuum.loading.diagnostics import in_order, render
-from continuum.loading.experiment import Loaded, load
+from continuum.loading.load import Loaded, load
 from continuum.planning.plan import NOTHING_MORE, Plan, PlannedStage, Request
 from continuum.planning.planner import make_plan
 from continuum.runs.files import DigestCache

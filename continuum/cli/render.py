@@ -11,8 +11,8 @@ import typer
 from continuum.cli.arguments import Overrides, Spec, experiment_file
 from continuum.cli.console import Result
 from continuum.loading.diagnostics import MAX_SHOWN_LINE, Place
-from continuum.loading.experiment import Document, load_document
-from continuum.loading.known import KeyPath
+from continuum.loading.keys import KeyPath
+from continuum.loading.load import Document, load_document
 from continuum.loading.render import DEFAULT, Line, rendered_lines, resolve
 from continuum.loading.variables import variables_in
 from continuum.loading.yaml import Node

@@ -16,7 +16,7 @@ from continuum.lint.suppression import Allowance, read_allowances
 from continuum.loading.codes import Code
 from continuum.loading.compose import blame_variables
 from continuum.loading.diagnostics import OVERRIDE, Diagnostic, in_order
-from continuum.loading.experiment import Loaded, load
+from continuum.loading.load import Loaded, load
 from continuum.planning.plan import Plan
 from continuum.planning.planner import make_plan
 from continuum.problems import Problem

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from continuum.experiment.recipe import ResumeSchedule
 from continuum.lint.rules import LintContext, Training, rule
-from continuum.loading.known import KeyPath
+from continuum.loading.keys import KeyPath
 from continuum.planning.leaks import LeakFinder, dataset_of
 from continuum.planning.plan import PlannedStage
 from continuum.problems import Problem

@@ -13,8 +13,8 @@ from continuum.experiment.recipe import Recipe
 from continuum.experiment.stage import Ref
 from continuum.lint.codes import code_of_docstring
 from continuum.loading.codes import Code
-from continuum.loading.experiment import Loaded
-from continuum.loading.known import KeyPath
+from continuum.loading.keys import KeyPath
+from continuum.loading.load import Loaded
 from continuum.planning.leaks import models_of
 from continuum.planning.plan import Plan, PlannedStage
 from continuum.problems import Needs, Problem

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from continuum.lint.rules import LintContext, rule
-from continuum.loading.known import KeyPath
+from continuum.loading.keys import KeyPath
 from continuum.loading.yaml import Node
 from continuum.problems import Problem
 from continuum.runs.redaction import KNOWN_SECRETS

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from continuum.loading.diagnostics import Diagnostic, Place, SpecError
-from continuum.loading.known import clear_slips, suggest
+from continuum.loading.keys import clear_slips, suggest
 from continuum.loading.overrides import HEAD, as_index, override
 from continuum.loading.variables import fill_variables, variables_in
 from continuum.loading.yaml import Node, read_file

@@ -8,7 +8,7 @@ from typing import Any
 
 from continuum.experiment.experiment import Experiment
 from continuum.experiment.fields import ROLE, UNIT, Spec
-from continuum.loading import known
+from continuum.loading import keys
 from continuum.loading.json_schema import DEFINITIONS, EXTENDS, Generator, Schema, kind_summary
 from continuum.stages import stage_kinds
 
@@ -99,7 +99,7 @@ def all_fields() -> tuple[Field, ...]:
 def all_kinds() -> tuple[Kind, ...]:
     """Return every kind of stage."""
     return tuple(
-        Kind(kind, kind_summary(cls), cls.__doc__ or "", tuple(known.names_at(cls, ())))
+        Kind(kind, kind_summary(cls), cls.__doc__ or "", tuple(keys.names_at(cls, ())))
         for kind, cls in stage_kinds().items()
     )
 
@@ -124,13 +124,13 @@ def find_fields(name: str) -> list[Field]:
 
 def _fields_of(cls: type[Spec], kinds: tuple[str, ...]) -> Iterator[Field]:
     roles: dict[tuple[str, ...], str] = {}
-    for way, (first, *_) in known.fields(cls).items():
+    for way, (first, *_) in keys.fields(cls).items():
         path = _named(way)
         schema = _schema_of(first.model)
         made = _field(".".join(path), kinds, schema["properties"][first.name], schema)
         above = roles.get(path[:-1], "identity")
         roles[path] = made.role if above == "identity" else above
-        below = (at[-1] for at in known.fields(cls) if at and _named(at[:-1]) == path)
+        below = (at[-1] for at in keys.fields(cls) if at and _named(at[:-1]) == path)
         is_required = first.info.is_required()
         made = replace(made, role=roles[path], below=tuple(dict.fromkeys(below)))
         if kinds and path == ("kind",):
@@ -141,7 +141,7 @@ def _fields_of(cls: type[Spec], kinds: tuple[str, ...]) -> Iterator[Field]:
 
 def _named(path: tuple[str, ...]) -> tuple[str, ...]:
     """A path without list items and free keys."""
-    return tuple(part for part in path if part != known.ANY)
+    return tuple(part for part in path if part != keys.ANY)
 
 
 @cache

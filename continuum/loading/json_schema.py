@@ -20,7 +20,7 @@ from continuum.experiment.amounts import Amount
 from continuum.experiment.experiment import Experiment
 from continuum.experiment.fields import DEFINITION, ROLE, Spec, field_docs
 from continuum.experiment.stage import Stage
-from continuum.loading.experiment import STAGE_NAME
+from continuum.loading.load import STAGE_NAME
 from continuum.loading.messages import short_form
 from continuum.stages import stage_kinds
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from continuum.experiment.amounts import Amount
-from continuum.loading.known import KeyPath
+from continuum.loading.keys import KeyPath
 
 MAX_SHOWN = 60
 """Letters of a value that a message repeats."""

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from continuum.loading.diagnostics import OVERRIDE, Diagnostic, Place, SpecError
-from continuum.loading.known import suggest
+from continuum.loading.keys import suggest
 from continuum.loading.scalars import read_scalar
 from continuum.loading.syntax_errors import unprintable_in
 from continuum.loading.yaml import Node, read_text

@@ -8,7 +8,7 @@ from typing import Any
 from continuum.experiment.experiment import References
 from continuum.experiment.fields import Ref
 from continuum.experiment.stage import Stage
-from continuum.loading.known import KeyPath, suggest
+from continuum.loading.keys import KeyPath, suggest
 from continuum.loading.messages import show
 from continuum.problems import Problem
 from continuum.runs.artifacts import Artifact, TrainingCheckpoint

@@ -14,8 +14,8 @@ import yaml
 from continuum.experiment.amounts import Amount
 from continuum.experiment.fields import LocalPath, Spec
 from continuum.loading.diagnostics import Place
-from continuum.loading.experiment import Document
-from continuum.loading.known import KeyPath
+from continuum.loading.keys import KeyPath
+from continuum.loading.load import Document
 from continuum.loading.messages import short_form
 from continuum.loading.scalars import read_scalar
 from continuum.loading.variables import escape

@@ -20,7 +20,7 @@ from continuum.experiment.fields import BY_FORM, OneOf, Ref, Spec
 from continuum.experiment.stage import Stage
 from continuum.loading.aliases import SYNONYMS
 from continuum.loading.diagnostics import MAX_MISTAKES, Diagnostic, SpecError
-from continuum.loading.known import (
+from continuum.loading.keys import (
     KeyPath,
     clear_slips,
     field_at,

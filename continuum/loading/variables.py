@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from continuum.loading.diagnostics import Diagnostic
-from continuum.loading.known import suggest
+from continuum.loading.keys import suggest
 from continuum.loading.yaml import Node
 
 _PIECE = re.compile(r"\$\$\{|\$\{(?P<name>[^${}]*)\}|(?P<open>\$\{)")

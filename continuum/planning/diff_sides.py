@@ -11,7 +11,7 @@ from typing import Any
 
 from continuum.errors import UsageError
 from continuum.loading.diagnostics import Diagnostic, SpecError, renamed
-from continuum.loading.experiment import Loaded, load
+from continuum.loading.load import Loaded, load
 from continuum.planning.plan import Plan
 from continuum.planning.planner import make_plan
 from continuum.runs.files import DigestCache

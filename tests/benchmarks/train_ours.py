@@ -8,7 +8,7 @@ from pathlib import Path
 
 from continuum.execution.executor import run_experiment
 from continuum.execution.launchers.in_process import InProcessLauncher
-from continuum.loading.experiment import load_experiment
+from continuum.loading.load import load_experiment
 from continuum.runs.events import Evaluated, Event, Trained
 from continuum.runs.folder import ExperimentFolder
 from tests.benchmarks.pacing import Pace

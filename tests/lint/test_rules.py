@@ -13,7 +13,7 @@ import pytest
 
 from continuum.lint import LINT_CODES, check, diagnose
 from continuum.loading.diagnostics import Diagnostic
-from continuum.loading.experiment import load
+from continuum.loading.load import load
 from continuum.planning.lockfile import Lock, LockedStage
 from continuum.planning.planner import make_plan
 from continuum.runs.files import DigestCache

@@ -11,7 +11,7 @@ from continuum.execution.executor import StopRule, run_experiment
 from continuum.execution.launchers.in_process import InProcessLauncher
 from continuum.execution.results import RunResult
 from continuum.experiment.selection import select_from
-from continuum.loading.experiment import load_experiment
+from continuum.loading.load import load_experiment
 from continuum.planning.plan import NOTHING_MORE, Plan, Request
 from continuum.planning.plan_file import as_document
 from continuum.planning.planner import make_plan

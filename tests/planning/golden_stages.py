@@ -17,7 +17,7 @@ from pydantic import BaseModel
 
 from continuum.experiment.fields import Spec
 from continuum.experiment.model_fields import ModelFields
-from continuum.loading.experiment import load_experiment
+from continuum.loading.load import load_experiment
 from continuum.planning.plan import Plan, PlannedStage
 from continuum.planning.planner import make_plan
 from continuum.runs.files import DigestCache

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from continuum.experiment.fields import field_values, runtime_field
-from continuum.loading.experiment import load_experiment
+from continuum.loading.load import load_experiment
 from continuum.stages import stage_kinds
 from continuum.stages.fetch import Fetch
 from tests.planning.golden_stages import (

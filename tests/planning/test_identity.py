@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from continuum.experiment.fields import FieldValue, field_values
-from continuum.loading.experiment import load_experiment
+from continuum.loading.load import load_experiment
 from tests.planning.golden_stages import SPEC, plan_with, prepare
 
 OTHER: dict[str, Any] = {

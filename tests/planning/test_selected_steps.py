@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from continuum.lint import check
-from continuum.loading.experiment import load_experiment
+from continuum.loading.load import load_experiment
 from continuum.planning.plan import NOTHING_MORE, Request
 from continuum.planning.planner import make_plan
 from continuum.runs.files import DigestCache

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from continuum.loading.experiment import load_experiment
 from continuum.loading.json_schema import schema_text
+from continuum.loading.load import load_experiment
 from continuum.runs.artifacts import ModelWeights
 from continuum.runs.folder import ExperimentFolder
 from tests.commands import Cli, only

@@ -12,10 +12,10 @@ from continuum.experiment.amounts import COUNT_PATTERN, PERCENT_PATTERN, Amount,
 from continuum.experiment.experiment import Experiment
 from continuum.experiment.fields import LocalPath, Spec
 from continuum.experiment.optimizers import OPTIMIZER_ARGUMENTS
-from continuum.loading.experiment import load_experiment
 from continuum.loading.explain import Field, all_fields, all_kinds
 from continuum.loading.json_schema import experiment_schema
-from continuum.loading.known import field_at
+from continuum.loading.keys import field_at
+from continuum.loading.load import load_experiment
 from continuum.stages import stage_kinds
 
 ROLES = {"identity", "runtime", "cosmetic"}

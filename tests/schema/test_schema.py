@@ -11,8 +11,8 @@ from jsonschema import Draft202012Validator
 
 from continuum.experiment.architecture import architecture
 from continuum.loading.diagnostics import SpecError
-from continuum.loading.experiment import load_experiment
 from continuum.loading.json_schema import experiment_schema, schema_text
+from continuum.loading.load import load_experiment
 from continuum.stages import stage_kinds
 from tests.experiments import small_stages
 from tests.schema.documents import ROOT, SHIPPED, TEMPLATES, WRONG, document, is_accepted, validator

@@ -4,7 +4,7 @@ from pathlib import Path
 from textwrap import dedent
 
 from continuum.experiment.experiment import Experiment
-from continuum.loading.experiment import load_experiment
+from continuum.loading.load import load_experiment
 
 HEAD = "continuum: 1\nname: toy\n"
 BOOKS = "stages:\n  books: {kind: fetch, sources: [{python: argparse.py}]}\n"

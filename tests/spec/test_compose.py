@@ -6,7 +6,7 @@ import pytest
 
 from continuum.loading.compose import MAX_CHAIN
 from continuum.loading.diagnostics import SpecError
-from continuum.loading.experiment import load_experiment
+from continuum.loading.load import load_experiment
 from tests.spec.documents import BOOKS, HEAD, TRAINING, training, write
 
 

@@ -12,7 +12,7 @@ from continuum.loading.diagnostics import (
     as_document,
     render,
 )
-from continuum.loading.experiment import load_experiment
+from continuum.loading.load import load_experiment
 from tests.spec.documents import BOOKS, HEAD, TRAINING, write
 
 

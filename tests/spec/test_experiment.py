@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from continuum.loading.diagnostics import SpecError
-from continuum.loading.experiment import load, load_experiment
+from continuum.loading.load import load, load_experiment
 from continuum.problems import Problem
 from tests.spec.documents import HEAD, TRAINING, write
 
@@ -46,7 +46,7 @@ def test_the_order_of_stages_does_not_depend_on_the_run_of_the_program(tmp_path:
     path = write(tmp_path / "spec.yaml", text)
     code = (
         "import sys; from pathlib import Path;"
-        "from continuum.loading.experiment import load_experiment;"
+        "from continuum.loading.load import load_experiment;"
         "print(load_experiment(Path(sys.argv[1])).in_order())"
     )
     seeds = ("1", "2")

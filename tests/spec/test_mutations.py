@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from continuum.loading.diagnostics import render
-from continuum.loading.experiment import load_experiment
+from continuum.loading.load import load_experiment
 from tests.spec.mutations.bases import MAIN, Base, every_field, shipped
 from tests.spec.mutations.measure import Verdict, judge_all, make_mutants
 from tests.spec.mutations.table import rate, table

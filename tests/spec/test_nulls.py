@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from continuum.loading.diagnostics import SpecError
-from continuum.loading.experiment import load_experiment
+from continuum.loading.load import load_experiment
 from tests.spec.documents import TRAINING, training, write
 
 EVALUATED = TRAINING + "    evaluate: {every: 5}\n    runtime: {devices: 2}\n"

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from continuum.experiment.experiment import Experiment
-from continuum.loading.experiment import Document, load_document, load_experiment
+from continuum.loading.load import Document, load_document, load_experiment
 from continuum.loading.render import rendered_lines, resolve
 from continuum.planning.planner import make_plan
 from continuum.runs.files import DigestCache

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from continuum.loading.diagnostics import Diagnostic, Place, SpecError
-from continuum.loading.experiment import load_experiment
+from continuum.loading.load import load_experiment
 from continuum.loading.scalars import read_scalar
 from continuum.loading.yaml import Node, Text, read_file, read_text
 from tests.spec.documents import BOOKS, HEAD, write

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from tokenizers import Tokenizer
 
 from continuum.errors import ContinuumError, PreflightError
-from continuum.loading.experiment import load_experiment
+from continuum.loading.load import load_experiment
 from continuum.planning.planner import make_plan
 from continuum.runs.events import Event, Progressed
 from continuum.runs.files import DigestCache, hash_tree

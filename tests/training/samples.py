@@ -15,7 +15,7 @@ from continuum.execution.launchers.in_process import InProcessLauncher
 from continuum.execution.results import RunResult
 from continuum.experiment.architecture import architecture
 from continuum.experiment.recipe import Recipe, Schedule
-from continuum.loading.experiment import load_experiment
+from continuum.loading.load import load_experiment
 from continuum.planning.plan import Plan
 from continuum.planning.planner import make_plan
 from continuum.runs.artifacts import TokenizedDataset, TrainingCheckpoint

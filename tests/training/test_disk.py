@@ -10,7 +10,7 @@ import pytest
 
 from continuum.experiment.recipe import intervals_of
 from continuum.experiment.stage import DiskNeed, Forecast
-from continuum.loading.experiment import load_experiment
+from continuum.loading.load import load_experiment
 from continuum.planning.plan import Plan
 from continuum.planning.planner import make_plan
 from continuum.preflight.disk import DiskBudget, checkpoints_need, free_bytes, held

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, seed, settings
 
 from continuum.loading.diagnostics import SpecError
-from continuum.loading.experiment import load_experiment
+from continuum.loading.load import load_experiment
 from tests.spec.fuzz.inputs import INPUTS, Input
 
 MAX_SECONDS = 1.0

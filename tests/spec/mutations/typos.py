@@ -9,7 +9,7 @@ from continuum.experiment.architecture import config_fields, model_names
 from continuum.experiment.experiment import Experiment
 from continuum.experiment.fields import Spec
 from continuum.experiment.optimizers import OPTIMIZER_ARGUMENTS
-from continuum.loading.known import fields
+from continuum.loading.keys import fields
 from continuum.stages import stage_kinds
 from tests.spec.mutations.bases import Base
 from tests.spec.mutations.document import Entry, Span

@@ -10,7 +10,7 @@ from continuum.experiment.stage import Stage
 from continuum.loading.aliases import same_names
 from continuum.loading.compose import Composition, blame_variables, compose, merge
 from continuum.loading.diagnostics import Diagnostic, Place, SpecError, in_order
-from continuum.loading.known import KeyPath, suggest
+from continuum.loading.keys import KeyPath, suggest
 from continuum.loading.messages import show
 from continuum.loading.references import (
     circle_problems,
