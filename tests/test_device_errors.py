@@ -17,7 +17,7 @@ from continuum.preflight.device_errors import (
     is_timeout,
     waiting_ranks,
 )
-from continuum.preflight.memory import WAYS_OUT
+from continuum.preflight.memory import MEMORY_REMEDY
 from continuum.training.resolved import driver_refusal
 
 OUT_OF_MEMORY = (
@@ -98,7 +98,7 @@ def test_an_error_is_told_by_its_cause(error: BaseException, told: str) -> None:
 def test_out_of_memory_comes_with_the_ways_out_and_torchs_own_numbers() -> None:
     fault = describe_device_fault(torch.OutOfMemoryError(OUT_OF_MEMORY))
     assert fault is not None
-    assert WAYS_OUT in fault.message
+    assert MEMORY_REMEDY in fault.message
     assert "Tried to allocate 6.14 GiB. GPU 0 has a total capacity of 79.11 GiB" in fault.message
 
 

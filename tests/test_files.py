@@ -10,7 +10,7 @@ from continuum.runs.files import (
     hash_tree,
     sha256_file,
 )
-from continuum.training.hashing_writer import PARALLEL_BYTES, HashingWriter
+from continuum.training.checkpoint import PARALLEL_BYTES, HashingWriter
 
 SIZES = (1, PARALLEL_BYTES - 1, 0, PARALLEL_BYTES, 3 * PARALLEL_BYTES + 7, 5)
 

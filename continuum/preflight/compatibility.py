@@ -51,13 +51,19 @@ def batch_problems(recipe: Recipe) -> Iterator[Problem]:
 
 
 def precision_problems(recipe: Recipe) -> Iterator[Problem]:
-    """What Fabric's strategies and precisions, and torch's optimizers, cannot do together."""
+    """Combinations that Fabric, torch's optimizers or kernels do not support."""
     runtime = recipe.runtime
     is_alone = runtime.devices * runtime.num_nodes == 1
     if runtime.checkpoint.format == "sharded" and (is_alone or runtime.strategy == "ddp"):
         yield Problem(
             ("runtime", "checkpoint", "format"),
             "runtime.checkpoint.format sharded needs strategy fsdp and more than one process",
+        )
+    if runtime.attention == "cudnn" and runtime.deterministic:
+        yield Problem(
+            ("runtime", "attention"),
+            "runtime.attention cudnn is not deterministic; use auto, or set runtime.deterministic "
+            "to false",
         )
     if recipe.precision == "16-mixed":
         is_fsdp = runtime.strategy == "fsdp" and not is_alone

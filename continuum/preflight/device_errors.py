@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 
 from continuum.disk_errors import causes_of
-from continuum.preflight.memory import WAYS_OUT
+from continuum.preflight.memory import MEMORY_REMEDY
 
 DRIVER_TOO_OLD = (
     r"driver on your system is too old|driver version is insufficient for CUDA runtime"
@@ -43,12 +43,12 @@ _KNOWN = (
     _Known(
         r"(?:CUDA|HIP|XPU) out of memory|CUDA error: out of memory|Cuda failure 2 "
         r"|CUBLAS_STATUS_ALLOC_FAILED|CUDNN_STATUS_ALLOC_FAILED",
-        f"the GPU is out of memory; {WAYS_OUT}. PYTORCH_ALLOC_CONF=expandable_segments:True "
+        f"the GPU is out of memory; {MEMORY_REMEDY}. PYTORCH_ALLOC_CONF=expandable_segments:True "
         "helps where much is reserved but unallocated, and nvidia-smi shows what else uses the GPU",
     ),
     _Known(
         r"DefaultCPUAllocator: (?:can't allocate|not enough) memory",
-        f"the host is out of memory; {WAYS_OUT}",
+        f"the host is out of memory; {MEMORY_REMEDY}",
     ),
     _Known(
         r"uncorrectable ECC error|uncorrectable NVLink error|\bXid \(|fallen off the bus"
@@ -128,7 +128,7 @@ _KNOWN = (
 def describe_device_fault(error: BaseException) -> DeviceFault | None:
     """What the device did, with torch's own first line; None when `error` has another cause."""
     if isinstance(error, MemoryError):
-        return DeviceFault(f"the host is out of memory; {WAYS_OUT}")
+        return DeviceFault(f"the host is out of memory; {MEMORY_REMEDY}")
     for cause in causes_of(error):
         # An unknown error of the user's own code may quote anything: only libraries' are read.
         if isinstance(cause, RuntimeError | MemoryError):

@@ -1,22 +1,23 @@
-"""Whether the disks hold what a plan's stages will keep on them.
+"""Whether the disks have room for what a plan's stages keep on them.
 
-A stage's need is the most its run folder holds at once: what retention keeps and the checkpoint
-being written beside it, less what lies there already. The stages of a plan share one disk, so each
-is held to what those before it leave.
+A stage needs the most that its run folder holds at once: the checkpoints that retention keeps plus
+the one being written, minus what is already there. The stages of a plan share one disk, so each is
+compared with what those before it leave free. A tokenized dataset is estimated from its corpora.
 """
 
 import os
 import shutil
 import tempfile
 import threading
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 from continuum.experiment.recipe import Recipe, intervals_of, retention_of
-from continuum.experiment.stage import DiskNeed, Facts, Forecast
+from continuum.experiment.stage import DiskNeed, Facts, Forecast, PlanInput
 from continuum.formatting import format_bytes
 from continuum.problems import Problem
+from continuum.runs.artifacts import Corpus, TokenizerFiles
 from continuum.runs.folder import StageRun
 from continuum.runs.retention import Retention
 
@@ -176,3 +177,56 @@ def _size_of(folder: Path) -> int:
             status = path.stat()
             sizes[status.st_ino] = status.st_size
     return sum(sizes.values())
+
+
+MAX_BYTES_PER_TOKEN, USUAL_BYTES_PER_TOKEN = 8, 3
+"""Of text: no tokenizer in use reaches the first on prose; large ones are about 4 on English."""
+MAX_UINT16_IDS = 1 << 16
+"""Vocabularies up to this are stored in two bytes a token, larger ones in four."""
+
+
+def dataset_need(inputs: Iterable[PlanInput]) -> DiskNeed | None:
+    """What the token chunks take at the least; None while the corpora do not exist."""
+    inputs = tuple(inputs)
+    least = sum(map(_plain_text_bytes, inputs)) // MAX_BYTES_PER_TOKEN * _bytes_per_id(inputs)
+    return DiskNeed(least) if least else None
+
+
+def dataset_warnings(inputs: Iterable[PlanInput], experiment_folder: Path) -> Iterator[Problem]:
+    """A doubt when the chunks of so much text usually take more of the disk than is free."""
+    inputs = tuple(inputs)
+    usual = sum(map(_text_bytes, inputs)) // USUAL_BYTES_PER_TOKEN * _bytes_per_id(inputs)
+    free = free_bytes(experiment_folder)
+    if usual > free:
+        yield Problem(
+            ("corpus",),
+            f"the tokens of this corpus may take {format_bytes(usual)}, and {format_bytes(free)} "
+            "are free on the experiment's disk",
+            severity="warning",
+            needs="machine",
+        )
+
+
+def _bytes_per_id(inputs: Iterable[PlanInput]) -> int:
+    views = (item.artifact.view(TokenizerFiles) for item in inputs if item.artifact is not None)
+    sizes = [view.num_ids for view in views if isinstance(view, TokenizerFiles)]
+    return 4 if any(size > MAX_UINT16_IDS for size in sizes) else 2
+
+
+def _text_bytes(item: PlanInput) -> int:
+    """No more than these in a corpus, or those of its files; zero while nothing is known."""
+    if isinstance(item.artifact, Corpus):
+        return item.artifact.size_bytes
+    return item.forecast.max_text_bytes or 0
+
+
+def _plain_text_bytes(item: PlanInput) -> int:
+    """What is surely text, a byte a letter or more: of JSON lines only a part is."""
+    items = item.artifact.items if isinstance(item.artifact, Corpus) else ()
+    return sum(
+        file.size_bytes
+        for file in items
+        if file.format != "jsonl"
+        and file.compression == "none"
+        and file.encoding.lower().replace("_", "-") in ("utf-8", "ascii")
+    )

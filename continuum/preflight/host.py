@@ -1,62 +1,103 @@
-"""What this machine has: memory that the kernel and control groups allow, and CUDA devices."""
+"""What this machine has: memory that the kernel and control groups allow, and CUDA devices.
 
+Devices are listed by the driver's management library (NVML): without importing torch, and without
+claiming device memory for a context, since `plan` asks for them. The functions and the layout of
+`nvmlMemory_t` are those of NVIDIA's "NVML API Reference Guide".
+"""
+
+import ctypes
 import os
+import shutil
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from continuum.preflight.nvml import CudaDevice, cuda_devices
+from continuum.experiment.precision import Capability
 
+LIBRARY = "libnvidia-ml.so.1"
+NAME_BYTES = 96
+"""NVML_DEVICE_NAME_V2_BUFFER_SIZE."""
+SUCCESS = 0
 CUDA_DEVICES = ("nvidiactl", "nvidia0", "dxg")
-"""Device files of NVIDIA's driver: on Linux, and in Windows' subsystem for it."""
+"""Device files of NVIDIA's driver: on Linux, and in WSL."""
+
+
+@dataclass(frozen=True)
+class CudaDevice:
+    """A GPU as its driver describes it."""
+
+    name: str
+    capability: Capability
+    memory_bytes: int
 
 
 @dataclass(frozen=True)
 class HostMemory:
-    """Bytes that processes here may use together."""
+    """Bytes that all processes may use together."""
 
     total_bytes: int
     available_bytes: int
-    """Of them, what is free or could be freed now."""
+    """What is free or could be freed now."""
 
 
 @dataclass(frozen=True)
 class Host:
-    """This machine, as it was a moment ago."""
+    """What is known about a machine."""
 
     memory: HostMemory | None
     has_cuda_device: bool
     device: CudaDevice | None = None
-    """What each CUDA device here is; None if they differ, or the driver does not say."""
+    """What all CUDA devices are; None if they differ or are unknown."""
+    num_devices: int | None = None
+    """CUDA devices; None if unknown."""
+    in_slurm_job: bool | None = None
+    """Whether `srun` can start processes on other nodes; None if unknown."""
+
+    def total_bytes(self, *, on_cpu: bool) -> int | None:
+        """Memory that training can use: the host's, or that of a device."""
+        if on_cpu:
+            return self.memory.total_bytes if self.memory else None
+        return self.device.memory_bytes if self.device else None
 
 
 def host_now() -> Host:
-    """This machine; looked at once a second at most, since a plan asks for each of its stages."""
+    """This machine; inspected at most once a second, since a plan asks for each stage."""
     return _host_at(int(time.monotonic()))
 
 
 @lru_cache(maxsize=1)
 def _host_at(_second: int) -> Host:
-    has_cuda = has_cuda_device()
-    return Host(host_memory(), has_cuda, _only_kind(cuda_devices()) if has_cuda else None)
+    devices = cuda_devices() if has_cuda_device() else ()
+    kinds = set(devices)  # only one kind is known whichever devices CUDA_VISIBLE_DEVICES leaves
+    return Host(
+        host_memory(),
+        has_cuda_device(),
+        device=devices[0] if len(kinds) == 1 else None,
+        num_devices=_num_visible(len(devices)) if devices else None,
+        in_slurm_job=has_slurm_job(),
+    )
 
 
-def _only_kind(devices: Collection[CudaDevice]) -> CudaDevice | None:
-    """The device that all are like, so that it is one whichever CUDA_VISIBLE_DEVICES leaves."""
-    kinds = set(devices)
-    return kinds.pop() if len(kinds) == 1 else None
+def _num_visible(num_devices: int) -> int:
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return num_devices if visible is None else min(num_devices, len(visible.split(",")))
+
+
+def has_slurm_job() -> bool:
+    """Whether this process runs inside a Slurm job in which `srun` can start steps."""
+    return "SLURM_JOB_ID" in os.environ and shutil.which("srun") is not None
 
 
 def host_memory(
     proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/cgroup")
 ) -> HostMemory | None:
-    """The machine's memory, or a container's or a job's share of it; None off Linux.
+    """The machine's memory, or the share of a container or job; None if not on Linux.
 
-    A control group's limit holds for all groups below it, so each from this process's own upwards
-    is looked at: `memory.max` of version 2, `memory.limit_in_bytes` of version 1. Inside a
-    container the group's own path may not be visible; its root then is the group itself.
+    A control group's limit applies to all groups below it, so all groups from this process's own
+    upwards are read: `memory.max` of version 2, `memory.limit_in_bytes` of version 1. Inside a
+    container the path of the group may not be visible; then its root is the group itself.
     """
     try:
         lines = (proc / "meminfo").read_text(encoding="ascii").splitlines()
@@ -77,7 +118,7 @@ def host_memory(
 
 
 def has_cuda_device(dev: Path = Path("/dev")) -> bool:
-    """Whether torch might find a CUDA device, told without importing it."""
+    """Whether torch may find a CUDA device, without importing it."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None and visible.strip() in ("", "-1"):
         return False
@@ -105,16 +146,76 @@ def _number(group: Path, *names: str) -> int | None:
     for name in names:
         try:
             return int((group / name).read_text(encoding="ascii"))
-        except (OSError, ValueError):  # `max` is no limit
+        except (OSError, ValueError):  # `max` means no limit
             continue
     return None
 
 
 def _reclaimable(group: Path) -> int:
-    """Bytes of the page cache that the group holds and would give up."""
+    """Bytes of the page cache that the group could release."""
     try:
         lines = (group / "memory.stat").read_text(encoding="ascii").splitlines()
     except OSError:
         return 0
     values = dict(line.split(" ", 1) for line in lines)
     return int(values.get("total_inactive_file", values.get("inactive_file", 0)))
+
+
+class _Memory(ctypes.Structure):
+    """nvmlMemory_t."""
+
+    _fields_ = [  # as ctypes reads it
+        ("total", ctypes.c_ulonglong),
+        ("free", ctypes.c_ulonglong),
+        ("used", ctypes.c_ulonglong),
+    ]
+
+
+class _SilentError(Exception):
+    """The library does not answer."""
+
+
+def cuda_devices(library: str = LIBRARY) -> tuple[CudaDevice, ...]:
+    """All GPUs of this machine; none if the library is missing or does not answer."""
+    try:
+        nvml = ctypes.CDLL(library)
+        _call(nvml, "nvmlInit_v2")
+    except (OSError, _SilentError):
+        return ()
+    try:
+        return tuple(_devices(nvml))
+    except _SilentError:
+        return ()
+    finally:
+        nvml.nvmlShutdown()
+
+
+def _devices(nvml: ctypes.CDLL) -> Iterator[CudaDevice]:
+    count = ctypes.c_uint()
+    _call(nvml, "nvmlDeviceGetCount_v2", ctypes.byref(count))
+    for number in range(count.value):
+        device = ctypes.c_void_p()
+        _call(nvml, "nvmlDeviceGetHandleByIndex_v2", ctypes.c_uint(number), ctypes.byref(device))
+        name = ctypes.create_string_buffer(NAME_BYTES)
+        _call(nvml, "nvmlDeviceGetName", device, name, ctypes.c_uint(NAME_BYTES))
+        major, minor = ctypes.c_int(), ctypes.c_int()
+        capability = (ctypes.byref(major), ctypes.byref(minor))
+        _call(nvml, "nvmlDeviceGetCudaComputeCapability", device, *capability)
+        memory = _Memory()
+        _call(nvml, "nvmlDeviceGetMemoryInfo", device, ctypes.byref(memory))
+        text = name.value.decode(errors="replace")
+        yield CudaDevice(text, (major.value, minor.value), memory.total)
+
+
+def _call(nvml: ctypes.CDLL, function: str, *arguments: object) -> None:
+    """Call a function of the library.
+
+    Raises:
+        _SilentError: there is no such function, or it fails.
+    """
+    try:
+        code = getattr(nvml, function)(*arguments)
+    except AttributeError:
+        raise _SilentError from None
+    if code != SUCCESS:
+        raise _SilentError

@@ -1,5 +1,9 @@
-"""Where and how a stage trains, with every `auto` decided as the plan foresees it."""
+"""Where and how a stage trains on a machine: every `auto` decided, and what the machine lacks.
 
+The plan decides by what the driver says of this machine, training by what torch says.
+"""
+
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -7,16 +11,17 @@ from continuum.experiment.precision import BF16, automatic_precision
 from continuum.experiment.recipe import Recipe
 from continuum.preflight.compatibility import scaler_problems
 from continuum.preflight.host import Host
+from continuum.problems import Needs, Problem
 
 BYTES_PER_PARAMETER_IN_TRAINING = 16
 """fp32 weights, gradients and Adam's two moments."""
 DDP_SHARE_OF_MEMORY = 0.6
-"""`auto` shards the model when that state alone would take more of a device than this."""
+"""`auto` shards the model if that state alone would take more of a device than this."""
 
 
 @dataclass(frozen=True)
 class Placement:
-    """What decides how much memory a process of a training stage takes, besides its recipe."""
+    """What decides, with the recipe, how much memory a process of a training stage needs."""
 
     on_cpu: bool
     strategy: str
@@ -25,20 +30,19 @@ class Placement:
     activation_checkpointing: str = "off"
     """`off`, `selective` or `full`."""
     accumulates_unsharded: bool = False
-    """Whether an fsdp run adds up whole gradients in each process, and shards them once a step."""
+    """Whether an fsdp run adds up full gradients in each process and shards them once a step."""
 
 
 def foreseen_placement(recipe: Recipe, host: Host, num_parameters: int | None = None) -> Placement:
-    """The placement that this machine's training would have, activation checkpointing left off.
+    """The placement of a stage on this machine, without activation checkpointing.
 
-    A stage that asks for CUDA where there is none is planned for another machine: its device is
-    taken for one with bf16.
+    If a stage asks for CUDA and there is none, it is planned for another machine, whose device is
+    assumed to support bf16.
 
     Args:
-        num_parameters: Of the model, by which `strategy: auto` decides on a GPU that is known.
+        num_parameters: Of the model; decides `strategy: auto` on a known GPU.
     """
-    accelerator = recipe.runtime.accelerator
-    on_cpu = accelerator == "cpu" or (accelerator == "auto" and not host.has_cuda_device)
+    on_cpu = _is_on_cpu(recipe, host)
     strategy = strategy_of(recipe)
     if recipe.runtime.strategy == "auto" and strategy == "ddp" and not on_cpu and host.device:
         strategy = automatic_strategy(num_parameters, host.device.memory_bytes)
@@ -51,22 +55,79 @@ def foreseen_placement(recipe: Recipe, host: Host, num_parameters: int | None = 
         on_cpu=on_cpu,
         strategy=strategy,
         precision=precision,
-        accumulates_unsharded=recipe.runtime.accumulate_unsharded,
+        accumulates_unsharded=strategy == "fsdp" and recipe.runtime.accumulate_unsharded,
     )
 
 
+def machine_problems(recipe: Recipe, host: Host) -> Iterator[Problem]:
+    """What a stage asks for that this machine lacks, or that no CPU supports."""
+    runtime = recipe.runtime
+    if runtime.num_nodes > 1 and host.in_slurm_job is False:
+        yield Problem(
+            ("runtime", "num_nodes"),
+            f"runtime.num_nodes is {runtime.num_nodes}, which needs a Slurm job around the run "
+            "(SLURM_JOB_ID and srun); submit it with sbatch, or set num_nodes to 1",
+            needs="machine",
+        )
+    if _is_on_cpu(recipe, host):
+        yield from _cpu_problems(recipe, "spec" if runtime.accelerator == "cpu" else "machine")
+    elif not host.has_cuda_device:
+        yield Problem(
+            ("runtime", "accelerator"),
+            "runtime.accelerator is cuda, but no CUDA device was found; use auto or cpu, or check "
+            "the driver with nvidia-smi",
+            needs="machine",
+        )
+    elif host.num_devices is not None and runtime.devices > host.num_devices:
+        yield Problem(
+            ("runtime", "devices"),
+            f"runtime.devices is {runtime.devices}, but this machine has {host.num_devices} CUDA "
+            "device(s)",
+            needs="machine",
+        )
+
+
+def _cpu_problems(recipe: Recipe, needs: Needs) -> Iterator[Problem]:
+    attention = recipe.runtime.attention
+    if attention in ("cudnn", "efficient"):
+        yield Problem(
+            ("runtime", "attention"),
+            f"runtime.attention {attention} needs a CUDA device, and this stage runs on the CPU; "
+            "use auto",
+            needs=needs,
+        )
+    if recipe.precision == "16-mixed":  # Fabric would use bf16-mixed instead
+        yield Problem(
+            ("precision",),
+            "precision 16-mixed needs a CUDA device, and this stage runs on the CPU; use "
+            "bf16-mixed or 32-true",
+            needs=needs,
+        )
+    if recipe.optimizer.arguments.get("capturable"):
+        yield Problem(
+            ("optimizer", "capturable"),
+            "optimizer.capturable is for CUDA graphs, and this stage runs on the CPU; remove it",
+            needs=needs,
+        )
+
+
+def _is_on_cpu(recipe: Recipe, host: Host) -> bool:
+    accelerator = recipe.runtime.accelerator
+    return accelerator == "cpu" or (accelerator == "auto" and not host.has_cuda_device)
+
+
 def automatic_strategy(num_parameters: int | None, memory_bytes: int) -> Literal["ddp", "fsdp"]:
-    """The strategy of several CUDA devices with so much memory: `fsdp` for what is large in it."""
+    """The strategy for several CUDA devices with this much memory: `fsdp` for a large model."""
     needed = (num_parameters or 0) * BYTES_PER_PARAMETER_IN_TRAINING
     return "fsdp" if needed > DDP_SHARE_OF_MEMORY * memory_bytes else "ddp"
 
 
 def strategy_of(recipe: Recipe) -> str:
-    """`single`, `ddp` or `fsdp`; of `auto` the one that needs no more than the other to save."""
+    """`single`, `ddp` or `fsdp`; for `auto`, the one that needs less memory to save."""
     written = recipe.runtime.strategy
     return "single" if world_size(recipe) == 1 else "ddp" if written == "auto" else written
 
 
 def world_size(recipe: Recipe) -> int:
-    """Processes of all nodes."""
+    """Processes on all nodes."""
     return recipe.runtime.devices * recipe.runtime.num_nodes

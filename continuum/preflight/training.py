@@ -22,10 +22,10 @@ from continuum.preflight.memory import (
     estimate_memory,
     fit_to_memory,
     memory_problems,
+    saving_need,
 )
 from continuum.preflight.model_size import state_size
-from continuum.preflight.placement import Placement, foreseen_placement
-from continuum.preflight.saving import saving_need
+from continuum.preflight.placement import foreseen_placement, machine_problems
 from continuum.problems import Problem
 from continuum.runs.tied_embeddings import TIED_NAMES
 
@@ -52,10 +52,12 @@ def forecast_training(
     datasets = {str(ref): inputs[ref] for ref in recipe.all_data}
     blocks = {str(ref): blocks_of(recipe, inputs[ref], "train") for ref in recipe.data}
     num_steps = recipe.num_steps(_exact_blocks(blocks))
-    memory, found = _memory(recipe, architecture, host or host_now())
+    host = host or host_now()
+    memory, found = _memory(recipe, architecture, host)
     found = [
         *batch_problems(recipe),
         *precision_problems(recipe),
+        *machine_problems(recipe, host),
         *unused_settings(recipe),
         *step_problems(recipe, num_steps, start_step),
         *data_problems(recipe, datasets, blocks),
@@ -98,41 +100,29 @@ def missing_extras(loggers: Iterable[str]) -> Iterator[Problem]:
 def _memory(
     recipe: Recipe, architecture: Architecture | None, host: Host
 ) -> tuple[Facts, list[Problem]]:
-    """What a process holds in memory, and what is wrong or doubtful about it.
+    """The memory that a process needs, and whether this machine has it.
 
-    A run on several nodes, or on a device that is still to be found out, need not train on the
-    machine that plans: then nothing is refused.
+    A run on several nodes, or on a device that is yet to be found, may not train on the machine
+    that plans it: then there are only warnings.
     """
-    recipe, placement = _fitted(recipe, architecture, host)
-    estimate = estimate_memory(recipe, architecture, placement)
-    need = saving_need(recipe, architecture, on_cpu=placement.on_cpu, strategy=placement.strategy)
-    if estimate is None or need is None:
-        return {}, []
-    is_one, is_cpu = recipe.runtime.num_nodes == 1, recipe.runtime.accelerator == "cpu"
-    found: list[Problem] = []
-    if placement.on_cpu and host.memory is not None:
-        found = memory_problems(estimate, host.memory, HERE, is_sure=is_one and is_cpu)
-    elif not placement.on_cpu and host.device is not None:
-        size = host.device.memory_bytes
-        place = f"a GPU here ({host.device.name})"
-        found = memory_problems(estimate, HostMemory(size, size), place, is_sure=is_one)
-    if not found and host.memory is not None:  # where training has no room, saving has none either
-        is_sure = is_one and (is_cpu or host.has_cuda_device)
-        found = memory_problems(need, host.memory, HERE, is_sure=is_sure)
-    return Facts(memory_bytes=estimate.total_bytes), found
-
-
-def _fitted(
-    recipe: Recipe, architecture: Architecture | None, host: Host
-) -> tuple[Recipe, Placement]:
-    """The recipe and where it trains, as far as this machine's memory decides."""
     parameters = architecture.num_parameters() if architecture else None
     placement = foreseen_placement(recipe, host, parameters)
-    if placement.on_cpu:
-        total_bytes = host.memory.total_bytes if host.memory else None
-    else:
-        total_bytes = host.device.memory_bytes if host.device else None
-    return fit_to_memory(recipe, architecture, placement, total_bytes)
+    total_bytes = host.total_bytes(on_cpu=placement.on_cpu)
+    recipe, placement = fit_to_memory(recipe, architecture, placement, total_bytes)
+    estimate = estimate_memory(recipe, architecture, placement)
+    saving = saving_need(recipe, architecture, placement)
+    if estimate is None or saving is None:
+        return {}, []
+    where, place = host.memory, HERE
+    if not placement.on_cpu:
+        where = HostMemory(total_bytes, total_bytes) if total_bytes is not None else None
+        place = f"a GPU here ({host.device.name})" if host.device else ""
+    is_here = recipe.runtime.accelerator == "cpu" or host.has_cuda_device
+    found = memory_problems(
+        [(estimate, where, place), (saving, host.memory, HERE)],
+        is_sure=is_here and recipe.runtime.num_nodes == 1,
+    )
+    return Facts(memory_bytes=estimate.total_bytes), found
 
 
 def _exact_blocks(blocks: Mapping[str, Bound | None]) -> int | None:

@@ -39,7 +39,7 @@ class Convert(Stage):
         )
 
     def run(self, ctx: StageContext) -> ModelWeights:
-        from continuum.training.convert import extract_weights
+        from continuum.training.weights import extract_weights
 
         parent = ctx.artifact(self.from_)
         return ModelWeights(

@@ -229,7 +229,7 @@ def _indexed(revision: "HubRevision", found: "list[HubFile]", index: Path) -> "l
 
 def _convert(folder: Path, model_name: str, tied: bool | None) -> Architecture:
     from continuum.training.litgpt import check_weights, convert_hf_weights
-    from continuum.training.tied import check_tied
+    from continuum.training.weights import check_tied
 
     convert_hf_weights(folder, model_name)
     check_weights(folder)

@@ -300,7 +300,7 @@ def _dataset_files(root: Path) -> list[LocalFile]:
 def _import_weights(ctx: StageContext, source: str, tied: bool | None) -> ModelWeights:
     from continuum.text.inspection import accept_tokenizer
     from continuum.training.litgpt import check_weights
-    from continuum.training.tied import check_tied
+    from continuum.training.weights import check_tied
 
     folder = ctx.output_dir
     check_weights(folder)

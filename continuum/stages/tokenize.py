@@ -19,7 +19,7 @@ from continuum.experiment.stage import (
     TextPart,
     runtime_field,
 )
-from continuum.preflight.dataset_size import dataset_need, dataset_warnings
+from continuum.preflight.disk import dataset_need, dataset_warnings
 from continuum.runs.artifacts import (
     DOCUMENTS,
     Artifact,

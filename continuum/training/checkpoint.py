@@ -1,19 +1,21 @@
-"""Training checkpoints: written whole, found whole, deleted whole.
+"""Write, publish and delete training checkpoints.
 
-A checkpoint is a folder in LitGPT's layout plus `manifest.json`. It is written beside its place
-(same file system, whatever `$TMPDIR` is), hashed while written, flushed, given its manifest last,
-and renamed. So a folder named `step-N` with a manifest was complete once; before it is loaded,
-every byte is read again and compared.
+A checkpoint is a folder in LitGPT's layout plus `manifest.json`. It is written next to its final
+place (same file system, whatever `$TMPDIR` is), hashed while being written, flushed, given its
+manifest last, and renamed. So a folder named `step-N` with a manifest was complete once; before it
+is loaded, every byte is read again and compared (`continuum.training.recovery`).
 """
 
+import hashlib
 import math
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 import yaml
@@ -24,7 +26,6 @@ from continuum.errors import IntegrityError, StageFailedError
 from continuum.runs.artifacts import DataPosition, TrainingCheckpoint
 from continuum.runs.files import (
     FileDigest,
-    find_damage,
     fsync_folder,
     fsync_tree,
     hash_tree,
@@ -34,35 +35,39 @@ from continuum.runs.files import (
 )
 from continuum.runs.folder import StageRun
 from continuum.runs.placing import put_in_place
-from continuum.runs.records import MANIFEST, manifest_of, read_artifact
+from continuum.runs.records import MANIFEST, manifest_of
 from continuum.runs.retention import Retention
-from continuum.training.hashing_writer import HashingWriter
 from continuum.training.litgpt import Config, save_config
-from continuum.training.weights import SHARDS_DIR, WEIGHTS_FILE, copy_config_files, read_sharded
+from continuum.training.weights import WEIGHTS_FILE, copy_config_files
+
+PARALLEL_BYTES = 1 << 18
+"""Larger blocks are hashed in a thread while they are written; hashing releases the GIL."""
+FLUSHED_BYTES = 1 << 22
+"""Flushed to disk at a time."""
 
 
 @dataclass(frozen=True)
 class Companions:
-    """What lies beside the tensors in every checkpoint of a run."""
+    """The contents of a run's checkpoints besides the tensors."""
 
-    made: TrainingCheckpoint
-    """What is alike in all of them; the path, files, counts and metrics are each one's own."""
+    shared: TrainingCheckpoint
+    """The fields that all of them share; path, files, counters and metrics differ."""
     tokenizer_dir: Path
     recipe: dict[str, Any]
-    """Written as `hyperparameters.yaml`, LitGPT's name for it; without any stage's name."""
+    """Written as `hyperparameters.yaml`, LitGPT's name for it; has no stage names."""
     data_read: Callable[[int], dict[str, DataPosition] | None] = lambda _: None
-    """Where training stands in each dataset at an optimizer step, by the dataset's digest."""
+    """The position in each dataset at an optimizer step, by the dataset's digest."""
     tokenizer_sha256: Mapping[str, str] = field(default_factory=dict)
-    """Of the tokenizer's files, by name, as the dataset's record has them."""
+    """Of the tokenizer's files, by name, from the dataset's record."""
 
 
 def write_checkpoint(
     run: StageRun, snapshot: dict[str, Any], companions: Companions
 ) -> TrainingCheckpoint:
-    """Publish a snapshot as `checkpoints/step-N`, or leave nothing.
+    """Publish a snapshot as `checkpoints/step-N`, or leave nothing behind.
 
     Raises:
-        StageFailedError: the disk is full or refuses; earlier checkpoints are untouched.
+        StageFailedError: the disk is full or not writable; earlier checkpoints are untouched.
     """
     temporary = begin_checkpoint(run, snapshot["step"])
     with cleaned_up(temporary, run.checkpoint_dir(snapshot["step"])):
@@ -71,15 +76,15 @@ def write_checkpoint(
 
 
 def without_metrics(values: dict[str, Any]) -> dict[str, Any]:
-    """A state as it is written: its losses are in the manifest, which hangs on who looks on."""
+    """A state without metrics, which depend on what is evaluated and go to the manifest."""
     return {name: value for name, value in values.items() if name != "metrics"}
 
 
 def begin_checkpoint(run: StageRun, step: int) -> Path:
-    """The empty folder beside its place in which a checkpoint is made.
+    """Create the temporary folder, next to its final place, in which a checkpoint is written.
 
     Raises:
-        StageFailedError: the disk is full or refuses.
+        StageFailedError: the disk is full or not writable.
     """
     final = run.checkpoint_dir(step)
     temporary = final.with_name(f".{final.name}.tmp")
@@ -97,14 +102,14 @@ def finish_checkpoint(
     companions: Companions,
     hashed: tuple[FileDigest, ...] = (),
 ) -> TrainingCheckpoint:
-    """Add the companions and the manifest to a folder with the tensors, and publish it.
+    """Add companions and manifest to a folder with the tensors, and publish it.
 
     Args:
-        values: Step, tokens and metrics of the state inside.
+        values: Step, tokens and metrics of the state.
         hashed: Digests of files that were hashed while they were written.
 
     Raises:
-        StageFailedError: the disk is full or refuses; earlier checkpoints are untouched.
+        StageFailedError: the disk is full or not writable; earlier checkpoints are untouched.
     """
     final = run.checkpoint_dir(values["step"])
     with cleaned_up(temporary, final):
@@ -113,19 +118,12 @@ def finish_checkpoint(
     return written.model_copy(update={"path": final})
 
 
-def read_checkpoint(folder: Path) -> dict[str, Any]:
-    """The snapshot in a checkpoint folder; a single file's tensors are memory-mapped."""
-    if (folder / SHARDS_DIR).is_dir():
-        return read_sharded(folder)
-    return load_plain(folder / WEIGHTS_FILE)
-
-
 @contextmanager
 def cleaned_up(temporary: Path, final: Path) -> Iterator[None]:
-    """On an error of the disk, remove what was begun and say what to do.
+    """On a disk error, remove the temporary folder and explain.
 
     Raises:
-        StageFailedError: the disk is full or refuses, here or, of shards, for any process.
+        StageFailedError: the disk is full or not writable; for shards, in any process.
     """
     try:
         yield
@@ -139,63 +137,22 @@ def cleaned_up(temporary: Path, final: Path) -> Iterator[None]:
         remedy = "free some space" if is_full else "make the folder writable"
         raise StageFailedError(
             f"the checkpoint of step {step:,} cannot be written in {final.parent}: "
-            f"{cause.strerror}; earlier checkpoints are whole: {remedy} and run again"
+            f"{cause.strerror}; earlier checkpoints are intact: {remedy} and run again"
         ) from error
 
 
-def read_all(folder: Path, files: tuple[FileDigest, ...]) -> list[str]:
-    """Read every byte; what differs from the record."""
-    return find_damage(folder, files, read=True)
-
-
-def newest_whole(
-    run: StageRun, find: Callable[[Path, tuple[FileDigest, ...]], list[str]] = read_all
-) -> tuple[TrainingCheckpoint | None, dict[str, str]]:
-    """The newest checkpoint whose bytes are as recorded; of newer ones, by name, what is wrong.
-
-    Args:
-        find: What differs between the files of a checkpoint's folder and their record.
-    """
-    skipped: dict[str, str] = {}
-    for name in reversed(run.checkpoint_names()):
-        folder = run.checkpoints_dir / name
-        try:
-            found = read_artifact(folder)
-            damage = find(folder, found.files)
-        except IntegrityError as error:
-            damage = [str(error).replace(f"{folder}/", "")]
-        if not damage:
-            assert isinstance(found, TrainingCheckpoint)
-            return found, skipped
-        skipped[name] = f"{name} is damaged and was passed over: {damage[0]}"
-    return None, skipped
-
-
-def put_aside(run: StageRun, name: str) -> None:
-    """Hide a damaged checkpoint from whatever looks for one, retention too; kept until the end."""
-    aside = run.checkpoints_dir / f".{name}.damaged"
-    remove_tree(aside)
-    (run.checkpoints_dir / name).replace(aside)
-
-
-def discard_damaged(run: StageRun) -> None:
-    """Remove the checkpoints that were put aside."""
-    for damaged in run.checkpoints_dir.glob(".*.damaged"):
-        remove_tree(damaged)
-
-
 def retain(run: StageRun, retention: Retention) -> list[TrainingCheckpoint]:
-    """Delete all checkpoints that the policy does not keep.
+    """Delete and return all checkpoints that the policy does not keep.
 
-    Decided from what is on disk, so it holds over restarts; returns what was deleted.
+    It considers what is on disk, so it works across restarts.
     """
     saved = run.checkpoints()
     kept = retention.keeps_of(saved)
     deleted = [c for c in saved if c.step not in kept]
     for checkpoint in deleted:
-        doomed = checkpoint.path.with_name(f".{checkpoint.path.name}.deleted.tmp")
-        checkpoint.path.replace(doomed)
-        remove_tree(doomed)
+        hidden = checkpoint.path.with_name(f".{checkpoint.path.name}.deleted.tmp")
+        checkpoint.path.replace(hidden)
+        remove_tree(hidden)
     return deleted
 
 
@@ -205,7 +162,7 @@ def _fill(
     companions: Companions,
     hashed: tuple[FileDigest, ...],
 ) -> TrainingCheckpoint:
-    save_config(Config(**companions.made.model_config_fields), folder)
+    save_config(Config(**companions.shared.model_config_fields), folder)
     copy_config_files(companions.tokenizer_dir, folder)
     recipe = yaml.safe_dump(companions.recipe, sort_keys=False, allow_unicode=True)
     (folder / "hyperparameters.yaml").write_text(recipe, encoding="utf-8")
@@ -213,8 +170,8 @@ def _fill(
     for file in files:
         if companions.tokenizer_sha256.get(file.path, file.sha256) != file.sha256:
             raise IntegrityError(
-                f"{companions.tokenizer_dir / file.path} was changed during the training, and no "
-                "checkpoint is written with it; run the stage that made the dataset with --rerun"
+                f"{companions.tokenizer_dir / file.path} was modified during training; refusing to "
+                "write a checkpoint with it; rerun the stage that made the dataset (--rerun)"
             )
     learned = values["tokens_seen"] - values["skipped_tokens"]
     same = ("step", "skipped_steps", "skipped_tokens", "skipped_in_a_row")
@@ -229,23 +186,77 @@ def _fill(
         "metrics": {k: v for k, v in values["metrics"].items() if math.isfinite(v)},
         "data_read": companions.data_read(values["step"]),
     }
-    checkpoint = companions.made.model_copy(update=own)
+    checkpoint = companions.shared.model_copy(update=own)
     document = manifest_of(checkpoint)
     fsync_tree(folder)
     write_json(folder / MANIFEST, document)
     return checkpoint.model_copy(update={"seal": document["seal"]})
 
 
-def load_plain(path: Path) -> dict[str, Any]:
-    """A file of tensors and plain values, memory-mapped on the CPU."""
-    loaded: dict[str, Any] = torch.load(path, mmap=True, map_location="cpu", weights_only=True)
-    return loaded
-
-
 def save_hashed(values: dict[str, Any], path: Path) -> FileDigest:
-    """`torch.save` that hashes what it writes and flushes it to the disk."""
+    """`torch.save` that hashes what it writes and flushes it to disk."""
     with path.open("wb") as file, HashingWriter(file) as writer:
         torch.save(values, writer)  # type: ignore[arg-type]  # only `write` is called
         file.flush()
         os.fsync(file.fileno())
     return FileDigest(path=path.name, size_bytes=writer.size_bytes, sha256=writer.sha256)
+
+
+class HashingWriter:
+    """Writes to a file, a target for `torch.save`: hashes the bytes and starts to flush them.
+
+    A context manager: leaving it stops the hashing thread. The file stays open.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        """Write to `file` from its start."""
+        self._file = file
+        self._hash = hashlib.sha256()
+        self._thread = ThreadPoolExecutor(1)
+        self.size_bytes = 0
+
+    def __enter__(self) -> "HashingWriter":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._thread.shutdown()
+
+    def write(self, data: bytes | memoryview) -> int:
+        """Write `data`; return its length in bytes."""
+        size = memoryview(data).nbytes
+        if size < PARALLEL_BYTES:
+            self._hash.update(data)
+            self._file.write(data)
+        else:
+            self._write_while_hashing(memoryview(data).cast("B"))
+        self.size_bytes += size
+        return size
+
+    def _write_while_hashing(self, data: memoryview) -> None:
+        hashing = self._thread.submit(self._hash.update, data)
+        try:
+            for start in range(0, data.nbytes, FLUSHED_BYTES):
+                part = data[start : start + FLUSHED_BYTES]
+                self._file.write(part)
+                _start_flushing(self._file, self.size_bytes + start, part.nbytes)
+        finally:
+            hashing.result()  # torch frees `data` when this returns
+
+    def flush(self) -> None:
+        """Flush the buffer to the operating system."""
+        self._file.flush()
+
+    @property
+    def sha256(self) -> str:
+        """The hexadecimal hash of everything written so far."""
+        return self._hash.hexdigest()
+
+
+def _start_flushing(file: BinaryIO, start: int, num_bytes: int) -> None:
+    """Start writing the last bytes to disk while the next are hashed.
+
+    On POSIX_FADV_DONTNEED, Linux starts to write dirty pages, and keeps them cached.
+    """
+    if hasattr(os, "posix_fadvise"):
+        with suppress(OSError):  # only a hint; pipes do not support it
+            os.posix_fadvise(file.fileno(), start, num_bytes, os.POSIX_FADV_DONTNEED)

@@ -1,9 +1,9 @@
-"""Token blocks to batches: any position, any world size, the same order.
+"""Read token blocks in batches: any position, any world size, the same order.
 
-Reads litdata chunks by block number through litdata's own reader, in this process: a block of
-text is a memory-mapped copy, and loader workers would cost more than they give. The order is
-`SampleOrder`'s: of reading, only where a stage began needs to be saved. A chunk is hashed before
-its first block is used, and what is used of it later is surely of the same bytes.
+Reads litdata chunks by block number through litdata's reader, in this process: reading a block
+copies it from a memory map, and loader workers would cost more than they save. `SampleOrder`
+decides the order, so only where a stage started needs to be saved. A chunk is hashed before its
+first block is used, and checked for changes afterwards.
 """
 
 from bisect import bisect_right
@@ -21,19 +21,18 @@ from continuum.errors import IntegrityError, PreflightError, how_to_make_again
 from continuum.experiment.recipe import Recipe
 from continuum.experiment.stage import StageContext
 from continuum.preflight.compatibility import evaluation_problems
-from continuum.preflight.logits import has_fused_loss
+from continuum.preflight.model_size import has_fused_loss
 from continuum.runs.artifacts import TokenizedDataset
 from continuum.runs.inputs import ProvedFiles
 from continuum.sources.token_chunks import read_chunk_folder
-from continuum.training.order import Indices, SampleOrder
-from continuum.training.positions import Part, Positions, order_of
+from continuum.training.order import Indices, Part, Positions, SampleOrder, order_of
 
 Datasets = dict[str, TokenizedDataset]
 """By reference."""
 
 
 class Blocks:
-    """The blocks of one split: `sequence_length + 1` tokens each, by number."""
+    """The blocks of a split by number, each of `sequence_length + 1` tokens."""
 
     def __init__(
         self,
@@ -47,13 +46,13 @@ class Blocks:
         """Open the split in `folder`.
 
         Args:
-            num_ids: Of the tokenizer: every token is below.
+            num_ids: Of the tokenizer; every token must be smaller.
             ref: The dataset's name, for messages.
-            proved: Hashes the files before they are used, by their names below the dataset's
-                folder; None for a folder that has no record.
+            proved: Hashes the files before they are used, by their names in the dataset's folder;
+                None for a folder without a record.
 
         Raises:
-            IntegrityError: its index is not the recorded one, or cannot be read.
+            IntegrityError: its index differs from the record, or cannot be read.
         """
         self._proved = proved
         self._index = f"{folder.name}/index.json"
@@ -74,23 +73,23 @@ class Blocks:
         self._folder, self._num_ids, self._ref = folder, num_ids, ref
 
     def __len__(self) -> int:
-        """Of all processes together, unlike a StreamingDataset's."""
+        """For all processes together, unlike a StreamingDataset's."""
         return self._ends[-1]
 
     def read(self, number: int) -> torch.Tensor:
         """Block `number` as int64, shape (sequence_length + 1,).
 
         Raises:
-            IntegrityError: it holds what is no token, or its chunk is not the recorded one.
+            IntegrityError: it has an invalid token, or its chunk differs from the record.
         """
         block = self._read(number)
         assert block.numel() == self._width
         least, most = (int(it) for it in block.aminmax())
         if least < 0 or most >= self._num_ids:
             raise IntegrityError(
-                f"{self._ref}: block {number:,} of {self._folder} is damaged: token "
-                f"{most if most >= self._num_ids else least} is none of a tokenizer of "
-                f"{self._num_ids:,} ids; {how_to_make_again(self._ref)}"
+                f"{self._ref}: block {number:,} of {self._folder} is corrupt: invalid token "
+                f"{most if most >= self._num_ids else least} (the tokenizer has {self._num_ids:,} "
+                f"ids); {how_to_make_again(self._ref)}"
             )
         return block
 
@@ -100,12 +99,12 @@ class Blocks:
         chunk = self._chunks[bisect_right(self._ends, number)]
         files = [chunk]
         if chunk not in self._opened:
-            files.append(self._index)  # litdata has read it by the end of the first read
+            files.append(self._index)  # litdata reads it during the first read
             self._proved.prove(files)
             self._opened.add(chunk)
         block = torch.as_tensor(self._dataset[number]).to(torch.int64)
         if not self._proved.are_unchanged(*files):
-            # Changed meanwhile, or too lately to tell: what counts was read between two proofs.
+            # Changed, or too recently to tell: read again between two proofs.
             self._proved.prove(files)
             block = torch.as_tensor(self._dataset[number]).to(torch.int64)
             self._proved.prove(files)
@@ -113,10 +112,10 @@ class Blocks:
 
 
 def open_split(dataset: TokenizedDataset, split: str, sequence_length: int, ref: str) -> Blocks:
-    """The blocks of `train` or `validation`, each held against the dataset's record when read.
+    """The blocks of `train` or `validation`, each compared with the dataset's record when read.
 
     Raises:
-        IntegrityError: the split's index is not the recorded one.
+        IntegrityError: the split's index differs from the record.
     """
     proved = ProvedFiles(ref, dataset.path, dataset.files)
     return Blocks(dataset.path / split, sequence_length, dataset.num_ids, ref, proved=proved)
@@ -132,7 +131,7 @@ class Share:
 
 
 class TrainingData:
-    """Global batches over one or more datasets, cut into this process's micro-batches."""
+    """Global batches of one or more datasets, split into this process's micro-batches."""
 
     def __init__(
         self, sources: list[Blocks], order: SampleOrder, global_batch_size: int, share: Share
@@ -160,12 +159,12 @@ class TrainingData:
             yield self._stack(datasets[chosen].tolist(), blocks[chosen].tolist())
 
     def sample_ids(self, step: int) -> list[tuple[int, int]]:
-        """Dataset and block numbers of a whole global batch, for messages and tests."""
+        """Dataset and block numbers of a global batch, for messages and tests."""
         datasets, blocks = self._samples(step)
         return list(zip(datasets.tolist(), blocks.tolist(), strict=True))
 
     def blocks_read(self, step: int) -> list[int]:
-        """Blocks of each dataset that have been read after `step` optimizer steps."""
+        """Blocks of each dataset read after `step` optimizer steps."""
         return self._order.blocks_read(step * self._global_batch_size)
 
     def _samples(self, step: int) -> tuple[Indices, Indices]:
@@ -184,10 +183,7 @@ class TrainingData:
 def to_device(
     fabric: Fabric, inputs: torch.Tensor, targets: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The batch where the model is; a copy to a GPU is only begun, and training goes on meanwhile.
-
-    Only from pinned memory can it be: the GPU may be steps behind what this process asks of it.
-    """
+    """Move a batch to the model's device; from pinned memory, a copy to a GPU is asynchronous."""
     if fabric.device.type == "cuda":
         inputs, targets = inputs.pin_memory(), targets.pin_memory()
     moved: tuple[torch.Tensor, torch.Tensor] = fabric.to_device((inputs, targets))
@@ -196,19 +192,19 @@ def to_device(
 
 @dataclass(frozen=True)
 class ValidationBatch:
-    """Some sequences of a validation split, for one process to evaluate."""
+    """Sequences of a validation split that one process evaluates together."""
 
     number: int | None
-    """Of the batch among all of the split; None for one that does not count."""
+    """Among the batches of the split; None for padding that does not count."""
     inputs: torch.Tensor
     targets: torch.Tensor
 
 
 class ValidationData:
-    """Sequences spread evenly over a validation split, the same ones at every evaluation.
+    """Sequences spread evenly over a validation split, the same at every evaluation.
 
-    They are cut into the same batches whatever number of processes shares them and whatever
-    `micro_batch_size` is, so neither changes a bit of any batch's loss.
+    The batches depend neither on the number of processes nor on `micro_batch_size`, so neither
+    changes a bit of any batch's loss.
     """
 
     def __init__(
@@ -217,8 +213,8 @@ class ValidationData:
         """Choose the sequences.
 
         Args:
-            num_sequences: Fewer are taken of a smaller split.
-            rows: Sequences in a batch; the last one may have fewer.
+            num_sequences: At most this many.
+            rows: Sequences in a batch; the last batch may have fewer.
         """
         blocks = spread(len(source), min(len(source), num_sequences))
         self.rows = rows
@@ -234,8 +230,8 @@ class ValidationData:
     def batches(self) -> Iterator[ValidationBatch]:
         """This process's batches.
 
-        Every process gets the same number of batches, as sharded models need; one for which none
-        is left gets one that does not count.
+        Sharded models need the same number of batches in every process, so some get a batch that
+        does not count.
         """
         for first in range(0, len(self._batches), self._world_size):
             number = first + self._rank
@@ -247,21 +243,21 @@ class ValidationData:
 
 
 def spread(num_blocks: int, num_sequences: int) -> list[int]:
-    """The blocks in the middles of `num_sequences` equal parts of a split, in order."""
+    """The blocks in the middle of `num_sequences` equal parts of a split, in order."""
     parts = 2 * num_sequences
     return [(2 * part + 1) * num_blocks // parts for part in range(num_sequences)]
 
 
 def rows_at_once(fields: Mapping[str, Any], precision: str) -> int:
-    """Sequences that are evaluated in one forward pass of a model.
+    """Sequences that are evaluated in one forward pass.
 
-    It hangs on the model alone, so that losses are the same for every `micro_batch_size`, and
-    takes no more memory than one sequence in training: that keeps the activations of every layer
-    for the backward pass, and this holds those of one layer at a time. Where training holds all
-    logits, a second sequence of them might be too much.
+    It depends only on the model, so that losses are the same for every `micro_batch_size`, and
+    needs no more memory than one sequence in training, which stores the activations of every layer,
+    while evaluation holds those of one layer at a time. Where all logits are held, the logits of a
+    second sequence might be too much.
 
-    Measured on a CPU, pythia-14m's 3 cost 111 ms a sequence of 256 tokens, where 1
-    costs 132 and 4 cost 114.
+    Measured on a CPU, pythia-14m takes 111 ms per sequence of 256 tokens with its 3 rows, against
+    132 with 1 and 114 with 4.
 
     Args:
         fields: LitGPT's `Config` as a dictionary.
@@ -270,7 +266,7 @@ def rows_at_once(fields: Mapping[str, Any], precision: str) -> int:
 
 
 def open_datasets(ctx: StageContext, recipe: Recipe) -> Datasets:
-    """The recipe's datasets by reference, in its order, then those it only evaluates."""
+    """The recipe's datasets by reference, in its order, then those that are only evaluated."""
     datasets: Datasets = {}
     for ref in recipe.all_data:
         dataset = ctx.inputs[str(ref)]
@@ -288,7 +284,7 @@ def training_data(
         starts: Where each dataset is read from at step 0.
 
     Raises:
-        PreflightError: there are other blocks on disk than in the record, or none.
+        PreflightError: the number of blocks differs from the record, or is zero.
     """
     length = recipe.sequence_length
     data = [(part.ref, part.dataset) for part in parts]
@@ -296,8 +292,8 @@ def training_data(
     for part, source in zip(parts, sources, strict=True):
         if len(source) != part.num_blocks or not part.num_blocks:
             raise PreflightError(
-                f"{part.ref}: {len(source):,} training blocks of {length:,} tokens "
-                f"on disk, {part.num_blocks:,} in the record; at least one is needed"
+                f"{part.ref}: found {len(source):,} training blocks of {length:,} tokens on disk, "
+                f"expected {part.num_blocks:,} from the record; at least one is needed"
             )
     assert recipe.data_seed is not None, "the planner fills it in"
     order = order_of(parts, recipe.data_seed, starts)
@@ -307,7 +303,7 @@ def training_data(
 def validation_data(
     recipe: Recipe, datasets: Datasets, share: Share, rows: int
 ) -> dict[str, ValidationData]:
-    """The validation batches of this process by dataset; empty when nothing is evaluated.
+    """The validation batches of this process by dataset; empty if nothing is evaluated.
 
     Args:
         rows: Sequences in a batch.
@@ -317,20 +313,15 @@ def validation_data(
     """
     if recipe.evaluate is None:
         return {}
-    found = {}
+    found, length = {}, recipe.sequence_length
     for name, dataset in datasets.items():
         split = dataset.validation
-        has_blocks = split is not None and split.num_blocks(recipe.sequence_length) > 0
-        length = recipe.sequence_length
-        source = open_split(dataset, "validation", length, name) if has_blocks else None
-        for problem in evaluation_problems(recipe, name, len(source) if source else 0):
+        num_blocks = split.num_blocks(length) if split is not None else 0
+        for problem in evaluation_problems(recipe, name, num_blocks):
             raise PreflightError(str(problem))
-        assert source is not None, "a split without blocks is a problem"
+        source = open_split(dataset, "validation", length, name)
+        num_sequences = recipe.evaluate.num_sequences(len(source), length)
         found[name] = ValidationData(
-            source,
-            recipe.evaluate.num_sequences(len(source), length),
-            rows=rows,
-            rank=share.rank,
-            world_size=share.world_size,
+            source, num_sequences, rows=rows, rank=share.rank, world_size=share.world_size
         )
     return found

@@ -28,7 +28,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from continuum.experiment.recipe import Runtime
 from continuum.training.resolved import DEFAULT_ATTENTION, Resolved
-from continuum.training.tied import has_tied_embeddings, tie_embeddings
+from continuum.training.weights import has_tied_embeddings, tie_embeddings
 
 _ATTENTION = {
     "cudnn": SDPBackend.CUDNN_ATTENTION,

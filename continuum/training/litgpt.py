@@ -21,7 +21,7 @@ from litgpt.utils import chunked_cross_entropy, save_config, validate_checkpoint
 from torch import nn
 
 from continuum.errors import PreflightError, StageFailedError
-from continuum.preflight.logits import has_fused_loss
+from continuum.preflight.model_size import has_fused_loss
 from continuum.training.loss_head import LossHead
 from continuum.training.weights import CONFIG_FILE, WEIGHTS_FILE, load_weights
 

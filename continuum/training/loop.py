@@ -1,6 +1,5 @@
-"""The training loop, to be read straight down.
+"""The training loop: forward, backward, clip, step, log, evaluate, save, once per optimizer step.
 
-Forward, backward, clip, step, log, evaluate, save: in this order, once for every optimizer step.
 What changes is in `TrainingState`; everything else is fixed before the first step.
 """
 
@@ -24,19 +23,20 @@ from continuum.training.divergence import (
     check_finite,
     check_losses,
     check_weights,
+    count_skipped,
     last_taken,
-    note_skipped,
 )
-from continuum.training.metrics import Clock, MetricsLog, StepLog
+from continuum.training.metrics import MetricsLog, StepLog
 from continuum.training.model import eagerly, next_token_loss
 from continuum.training.rank_sync import Decisions, check_ranks_agree
 from continuum.training.schedule import LearningRate
 from continuum.training.state import TrainingState
+from continuum.training.throughput import Clock
 
 
 @dataclass(frozen=True)
 class Task:
-    """What `fit` is to do, fixed for the whole run."""
+    """What `fit` does, fixed for the entire run."""
 
     num_steps: int
     tokens_per_step: int
@@ -48,39 +48,38 @@ class Task:
     save_steps: frozenset[int]
     data: TrainingData
     validation: Mapping[str, ValidationData]
-    """Validation splits by dataset, each evaluated by itself; the first is `val_loss`."""
+    """Validation splits by dataset, evaluated separately; the first is `val_loss`."""
     evaluate_final: bool
     start_step: int = 0
-    """The step that the stage begins from, which no checkpoint of it is of."""
+    """The step that the stage starts from, of which it saves no checkpoint."""
     checkpoint_minutes: float | None = None
     skips_nonfinite: bool = False
-    """Whether a step with gradients that are no numbers is left out instead of ending the run."""
+    """Whether to skip a step whose gradients are NaN or inf instead of failing."""
     best_metrics: tuple[str, ...] = ()
-    """Validation losses whose best step is noted and saved."""
+    """Validation losses whose best step is recorded and saved."""
     logs_late: bool = False
-    """Whether a step's numbers are read when the next step has been asked for, as a GPU likes."""
+    """Whether to read a step's numbers after launching the next step, so that a GPU never idles."""
     reduces_once: bool = True
-    """Whether processes add up their gradients once a step, and hold their own until then."""
+    """Whether processes all-reduce gradients once a step, not once a micro-batch."""
     most_tokens_per_s: float | None = None
-    """What all devices could train on at their peak rate, if it is known."""
+    """What all devices could train on at their peak rate; None if unknown."""
 
     @property
     def checks_every_step(self) -> bool:
-        """Whether a norm that is no number ends the run: seen for nothing where each is logged."""
+        """Whether a NaN or inf norm ends the run: free to check where each norm is logged."""
         return self.log_every == 1 and not self.skips_nonfinite
 
     def evaluates_at(self, step: int) -> bool:
-        if step == self.num_steps:
-            return self.evaluate_final or self._is_due(step, self.evaluate_every)
-        return self._is_due(step, self.evaluate_every)
+        is_final = self.evaluate_final and step == self.num_steps
+        return is_final or _is_due(step, self.evaluate_every)
 
     def saves_at(self, step: int) -> bool:
-        due = self._is_due(step, self.checkpoint_every)
-        return due or step in self.save_steps or step == self.num_steps
+        is_wanted = step in self.save_steps or step == self.num_steps
+        return is_wanted or _is_due(step, self.checkpoint_every)
 
-    @staticmethod
-    def _is_due(step: int, every: int | None) -> bool:
-        return every is not None and step % every == 0
+
+def _is_due(step: int, every: int | None) -> bool:
+    return every is not None and step % every == 0
 
 
 def fit(
@@ -96,8 +95,8 @@ def fit(
     """Train from `state.step` to `task.num_steps`; `state` ends at the last optimizer step.
 
     Raises:
-        StoppedError: `should_stop` said so; the state of the last step is saved.
-        DivergedError: nothing of what is no number is saved.
+        StoppedError: `should_stop` returned True; the state of the last step is saved.
+        DivergedError: the loss, gradients or weights are NaN or inf; they are not saved.
     """
     clock = Clock(
         step=state.step,
@@ -107,10 +106,14 @@ def fit(
     )
     decisions = Decisions(fabric, should_stop, task.checkpoint_minutes)
     first_step = state.step + 1
-    if state.owes_evaluation:
+    if state.evaluation_pending:
         with clock.paused():
             is_best = _evaluate(fabric, state, task, decisions, log=log, report=report)
-        _after_owed_evaluation(state, task, save, is_best=is_best)
+        if state.evaluation_pending:
+            raise StoppedError(_stopped(state.step))
+        # Save this step again where it is kept: the checkpoint on disk lacks its evaluation.
+        if state.step > task.start_step and (is_best or task.saves_at(state.step)):
+            save(state)
     rows = StepLog(
         fabric,
         state,
@@ -134,7 +137,7 @@ def fit(
             if state.step == first_step:
                 check_ranks_agree(fabric, state.model)
 
-            rows.write()  # of the step before, if it waits
+            rows.write()  # the previous step's, if pending
             if state.step % task.log_every == 0 or state.step == task.num_steps:
                 rows.add(loss, norm)
 
@@ -145,7 +148,7 @@ def fit(
                     is_best = _evaluate(fabric, state, task, decisions, log=log, report=report)
 
             due = decisions.after()
-            stop = state.owes_evaluation or (due.stop and state.step < task.num_steps)
+            stop = state.evaluation_pending or (due.stop and state.step < task.num_steps)
             if task.saves_at(state.step) or due.save or is_best or stop:
                 rows.write()
                 with clock.paused():
@@ -154,20 +157,6 @@ def fit(
                 decisions.has_saved()
             if stop:
                 raise StoppedError(_stopped(state.step))
-
-
-def _after_owed_evaluation(
-    state: TrainingState, task: Task, save: Callable[[TrainingState], None], *, is_best: bool
-) -> None:
-    """Save the step again where it stays: what is on disk does not know its evaluation.
-
-    Raises:
-        StoppedError: the evaluation was broken off once more.
-    """
-    if state.owes_evaluation:
-        raise StoppedError(_stopped(state.step))
-    if state.step > task.start_step and (is_best or task.saves_at(state.step)):
-        save(state)
 
 
 def _evaluate(
@@ -179,15 +168,16 @@ def _evaluate(
     log: MetricsLog,
     report: Report,
 ) -> bool:
-    """Evaluate after a step, or note that it is owed when the run is to stop.
+    """Evaluate after a step, or mark the evaluation as pending if the run must stop.
 
-    Whether the step is the best so far by any metric that others want the best of.
+    Returns:
+        Whether the step is the best so far by any tracked metric.
     """
-    if not task.validation:  # owed by an attempt that evaluated
-        state.owes_evaluation = False
+    if not task.validation:  # pending from an attempt that evaluated
+        state.evaluation_pending = False
         return False
     losses = evaluate_all(fabric, state.model, task.validation, decisions.stop_now)
-    state.owes_evaluation = losses is None
+    state.evaluation_pending = losses is None
     if losses is None:
         return False
     is_start = state.step == task.start_step
@@ -201,36 +191,39 @@ def _evaluate(
     log.write(step=state.step, tokens=state.tokens_seen, **losses)
     report(Evaluated(state.step, losses))
     if is_start:
-        return False  # Of what the stage was given: no result of it, and never its best.
+        return False  # measures what the stage started from, so it is never the best
     state.metrics.update(losses)
     return any([record_best(state.metrics, metric, state.step) for metric in task.best_metrics])
 
 
 def _stopped(step: int) -> str:
-    return f"stopped after step {step:,}; run again to go on from there"
+    return f"stopped after step {step:,}; run again to resume"
 
 
 def set_learning_rate(state: TrainingState, rate: float) -> None:
-    """Give every parameter group the step's learning rate."""
+    """Set the step's learning rate in every parameter group."""
     state.learning_rate = rate
     for group in state.optimizer.param_groups:
         group["lr"] = rate
 
 
 def take_step(state: TrainingState, norm: torch.Tensor | None) -> None:
-    """The optimizer's step, with gradients that are numbers; else only the loss scale changes.
+    """Step the optimizer; if the gradients are not finite, only update the loss scale.
+
+    Args:
+        norm: Of the gradients; None to skip the step.
 
     Raises:
-        DivergedError: the scale is so small that it cannot be what makes the gradients overflow.
+        DivergedError: the scale is too small to be what makes the gradients overflow.
     """
     if norm is not None or state.scaler is not None:
         state.optimizer.step()
     state.optimizer.zero_grad()
     if norm is None and state.scaler is not None and state.scaler.get_scale() < MIN_LOSS_SCALE:
         raise DivergedError(
-            f"the gradients of step {state.step + 1:,} are no numbers in fp16, however little the "
-            "loss is scaled: training has diverged; lower optimizer.lr, lengthen schedule.warmup, "
-            "set max_norm, or use precision bf16-mixed or 32-true",
+            f"the gradients of step {state.step + 1:,} are NaN or inf in fp16 even at a loss scale "
+            f"below {MIN_LOSS_SCALE:g}: training has diverged; lower optimizer.lr, lengthen "
+            "schedule.warmup, set max_norm, or use precision bf16-mixed or 32-true",
             last_taken=last_taken(state),
         )
 
@@ -242,10 +235,10 @@ def check_before_saving(
     loss: torch.Tensor,
     norm: torch.Tensor | None,
 ) -> None:
-    """A checkpoint of what is no number would be worse than none, unless the step was left out.
+    """Refuse to save a diverged state: such a checkpoint would be worse than none.
 
     Raises:
-        DivergedError: the loss, the gradients or the weights are none.
+        DivergedError: the weights, or the loss or gradients of a taken step, are NaN or inf.
     """
     if norm is not None and not task.skips_nonfinite:
         check_finite(loss, task.data, step=state.step)
@@ -254,13 +247,13 @@ def check_before_saving(
 
 
 def accumulate_gradients(fabric: Fabric, model: nn.Module, task: Task, step: int) -> torch.Tensor:
-    """Backward through all micro-batches of a step; their mean loss, still on the device."""
+    """Run backward for all micro-batches of a step; return their mean loss, on the device."""
     data = task.data
     total = torch.zeros((), device=fabric.device)
     for number, (inputs, targets) in enumerate(data.micro_batches(step), start=1):
         inputs, targets = to_device(fabric, inputs, targets)
-        waits = task.reduces_once and number < data.num_micro_batches
-        with fabric.no_backward_sync(model, enabled=waits):  # type: ignore[arg-type]
+        accumulates = task.reduces_once and number < data.num_micro_batches
+        with fabric.no_backward_sync(model, enabled=accumulates):  # type: ignore[arg-type]
             loss = next_token_loss(model, inputs, targets)
             fabric.backward(loss / data.num_micro_batches)
         total += loss.detach()
@@ -268,21 +261,22 @@ def accumulate_gradients(fabric: Fabric, model: nn.Module, task: Task, step: int
 
 
 def clip_gradients(fabric: Fabric, state: TrainingState, task: Task) -> torch.Tensor | None:
-    """Scale the gradients down to `task.max_norm`; their norm before, None to skip the step.
+    """Clip the gradients to `task.max_norm`; return their norm, or None to skip the step.
+
+    In fp16 gradients overflow now and then: such a step is skipped and the loss scale reduced.
 
     Raises:
-        DivergedError: they are not finite and the task is to stop then, or was patient for too
-            long. In fp16 they overflow now and then: such a step is left out, and the loss scaled
-            less from then on.
+        DivergedError: the gradients are NaN or inf and the task must not skip the step, or too
+            many steps in a row were skipped.
     """
     max_norm = math.inf if task.max_norm is None else task.max_norm
     norm = fabric.clip_gradients(
         state.model, state.optimizer, max_norm=max_norm, error_if_nonfinite=False
     )
-    assert norm is not None, "only a closure of the user's own returns none"
+    assert norm is not None, "only a user-defined clipping function returns None"
     norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
     if (task.skips_nonfinite or state.scaler is not None) and not math.isfinite(norm.item()):
-        note_skipped(state)
+        count_skipped(state)
         return None
     state.skipped_in_a_row = 0
     if task.checks_every_step and not task.logs_late:
@@ -296,9 +290,9 @@ def evaluate_all(
     validation: Mapping[str, ValidationData],
     should_stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, float] | None:
-    """Validation losses in nats a token: `val_loss` of the first split, `val_loss/NAME` of all.
+    """Validation losses in nats per token: `val_loss` of the first split, `val_loss/NAME` of all.
 
-    None when `should_stop` said so before they were known.
+    None if `should_stop` interrupted the evaluation.
     """
     losses: dict[str, float] = {}
     for name, split in validation.items():
@@ -318,12 +312,12 @@ def evaluate(
     split: ValidationData,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> float | None:
-    """Mean loss over the sequences of a split, each counting the same.
+    """Mean loss over the sequences of a split, equally weighted.
 
-    Each batch's loss has a place of its own and all are added in one order, so the sum is the same
-    however the batches were shared among processes.
+    The losses of all batches are added in a fixed order, so the sum does not depend on how the
+    batches are distributed over processes.
 
-    None when `should_stop` said so before the end.
+    None if `should_stop` interrupted the evaluation.
     """
     model.eval()
     num_rows = split.num_rows
@@ -334,12 +328,12 @@ def evaluate(
             return None
         inputs, targets = to_device(fabric, batch.inputs, batch.targets)
         is_full = len(batch.inputs) == split.rows
-        with nullcontext() if is_full else eagerly():  # once an evaluation: not worth a graph
+        with nullcontext() if is_full else eagerly():  # once per evaluation: not worth a graph
             loss = next_token_loss(model, inputs, targets)
         if batch.number is not None:
             own[batch.number] = loss
     model.train()
-    losses = fabric.all_reduce(own, reduce_op="sum")  # with zeros: each is of one process
+    losses = fabric.all_reduce(own, reduce_op="sum")  # one process has each loss, the others 0
     assert isinstance(losses, torch.Tensor)
     parts = [loss * rows for loss, rows in zip(losses.tolist(), num_rows, strict=True)]
     return math.fsum(parts) / sum(num_rows)

@@ -8,7 +8,7 @@ and the backward pass only scales them. The idea is that of fused linear cross-e
 
 On a GPU the passes over a block would take longer than its products, so there torch.compile fuses
 them into two kernels, which read the logits and put their gradient in their place
-(`continuum.preflight.logits.loss_head_kind` decides).
+(`continuum.preflight.model_size.loss_head_kind` decides).
 
 torch's own `linear_cross_entropy` does the same, but not in the oldest torch that is supported,
 and took 6 times as long on a CPU (torch 2.14, 1,024 rows, 50,304 tokens).
@@ -23,7 +23,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from continuum.preflight.logits import rows_at_once
+from continuum.preflight.model_size import rows_at_once
 
 
 class LossHead(nn.Linear):

@@ -1,16 +1,15 @@
-"""metrics.jsonl: one row a step or evaluation, in order, none twice, over any number of restarts.
+"""metrics.jsonl: one row per step or evaluation, in order and without duplicates over restarts.
 
 The loggers of `runtime.loggers` show the same rows: see `continuum.training.loggers`.
 
-A step is logged at once on a CPU, and one step late on a GPU: to read a number from a GPU is to
-wait until it has done all that it was asked for, and then it has nothing to do. So the numbers of a
-step are copied to pinned memory behind it, and read when the next step has been asked for.
+A step is logged immediately on a CPU, and one step late on a GPU: reading a number from a GPU waits
+until its queue is empty, and then it idles. So a step's numbers are copied to pinned memory
+asynchronously, and read after the next step was launched.
 """
 
 import json
 import logging
 import math
-import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from types import TracebackType
@@ -25,18 +24,23 @@ from continuum.runs.files import append_json_line, write_text
 from continuum.runs.folder import StageRun
 from continuum.training.data import TrainingData
 from continuum.training.divergence import DivergedError, check_finite
-from continuum.training.loggers.mirror import Mirror
-from continuum.training.loggers.series import Outcome, Series, Subject, environment, subject_of
+from continuum.training.loggers.series import (
+    Mirror,
+    Outcome,
+    logged_run,
+    make_series,
+)
 from continuum.training.memory import peak_bytes
 from continuum.training.state import TrainingState
+from continuum.training.throughput import Clock
 
 _log = logging.getLogger(__name__)
 
 
 class MetricsLog:
-    """Rows of numbers, appended to the run's file, which the loggers follow.
+    """Appends rows to the run's metrics.jsonl, which the loggers follow.
 
-    A context manager: at its end the loggers are told how the run ended.
+    A context manager: leaving it closes the loggers with the outcome of the run.
     """
 
     def __init__(
@@ -49,11 +53,11 @@ class MetricsLog:
         warn: Callable[[str], None] = _log.warning,
         is_writer: bool = True,
     ) -> None:
-        """Open the log; of several processes only the writer's does anything.
+        """Open the log; in processes other than the writer it does nothing.
 
         Args:
-            config: What the loggers show beside the numbers.
-            warn: Told when a logger does not work, from a thread.
+            config: Shown by the loggers next to the numbers.
+            warn: Called when a logger fails, from its thread.
         """
         self._run = run
         self._path = run.metrics_path
@@ -64,10 +68,10 @@ class MetricsLog:
         self._warn = warn
         self._mirrors: list[Mirror] = []
 
-    def continue_from(self, step: int, *, owes_evaluation: bool = False) -> None:
-        """Drop the rows of what will be done again: later steps, and the evaluation if it is owed.
+    def continue_from(self, step: int, *, evaluation_pending: bool = False) -> None:
+        """Drop the rows that will be computed again: later steps, and a pending evaluation.
 
-        An attempt that evaluated and was killed before it saved that has left such a row.
+        An attempt that was killed between an evaluation and its checkpoint leaves such a row.
         """
         if not self._is_writer:
             return
@@ -75,20 +79,20 @@ class MetricsLog:
             row
             for row in self._run.metrics()
             if row["step"] < step
-            or (row["step"] == step and not (owes_evaluation and "val_loss" in row))
+            or (row["step"] == step and not (evaluation_pending and "val_loss" in row))
         ]
         if self._path.exists():
             write_text(self._path, "".join(json.dumps(row) + "\n" for row in rows))
         for name in self._loggers:
             try:
-                series = make_series(name, subject_of(self._run, self._config))
-            except Exception as error:  # Of a library that is not ours.
-                self._warn(f"the logger {name} cannot be used: {type(error).__name__}: {error}")
+                series = make_series(name, logged_run(self._run, self._config))
+            except Exception as error:  # from a third-party library
+                self._warn(f"cannot start logger {name}: {type(error).__name__}: {error}")
             else:
                 self._mirrors.append(Mirror(name, series, self._path, self._warn))
 
     def write(self, *, step: int, **values: float | int | None) -> None:
-        """Append a row; infinities and NaN are written as null, which JSON has.
+        """Append a row; NaN and inf, which JSON lacks, are written as null.
 
         Raises:
             StageFailedError: the disk is full.
@@ -105,11 +109,11 @@ class MetricsLog:
             append_json_line(self._path, row)
         except OSError as error:
             raise StageFailedError(
-                f"step {step:,} cannot be recorded in {self._path.parent}: {error.strerror}; "
-                "checkpoints are whole: free some space and run again"
+                f"cannot write the metrics of step {step:,} to {self._path}: {error.strerror}; "
+                "checkpoints are intact: free some space and run again"
             ) from error
         for mirror in self._mirrors:
-            mirror.tell()
+            mirror.notify()
 
     def __enter__(self) -> "MetricsLog":
         return self
@@ -127,83 +131,15 @@ class MetricsLog:
             mirror.close(outcome)
 
 
-def make_series(name: str, subject: Subject) -> Series:
-    """The logger of this name; what it needs is imported here and nowhere else."""
-    if name == "wandb":
-        from continuum.training.loggers.wandb import WandbSeries
-
-        return WandbSeries(subject)
-    if name == "mlflow":
-        with environment(MLFLOW_DISABLE_TELEMETRY="true"):  # looked at while it is imported
-            from continuum.training.loggers.mlflow import MlflowSeries
-
-        return MlflowSeries(subject)
-    from continuum.training.loggers.files import CsvSeries, TensorBoardSeries
-
-    return CsvSeries(subject) if name == "csv" else TensorBoardSeries(subject)
-
-
 def _finite(value: float | int | None) -> float | int | None:
     return value if value is None or math.isfinite(value) else None
 
 
-class Clock:
-    """Tokens a second and time left, from the time spent in training steps alone."""
-
-    def __init__(
-        self,
-        *,
-        step: int,
-        num_steps: int,
-        tokens_per_step: int,
-        most_tokens_per_s: float | None = None,
-    ) -> None:
-        """Start the clock.
-
-        Args:
-            most_tokens_per_s: What the devices could do at their peak rate, if it is known.
-        """
-        self._num_steps = num_steps
-        self._tokens_per_step = tokens_per_step
-        self._most_tokens_per_s = most_tokens_per_s
-        self._first_step = self._last_step = step
-        self._started_at = self._last_at = time.perf_counter()
-        self._paused_s = 0.0
-        self._pause_began_at = 0.0
-
-    def measure(self, step: int) -> dict[str, float]:
-        """Speed since the last call, and seconds until the end at the average speed.
-
-        With it the model FLOP/s utilization (MFU), where the devices' peak rate is known.
-        """
-        now = time.perf_counter() - self._paused_s
-        tokens = (step - self._last_step) * self._tokens_per_step
-        speed = tokens / max(now - self._last_at, 1e-9)
-        average_s = (now - self._started_at) / max(1, step - self._first_step)
-        self._last_step, self._last_at = step, now
-        found = {
-            "tokens_per_s": round(speed, 1),
-            "eta_s": round(average_s * (self._num_steps - step), 1),
-        }
-        most = self._most_tokens_per_s
-        return found if most is None else {**found, "mfu": round(speed / most, 4)}
-
-    def paused(self) -> "Clock":
-        """A context in which the clock stands still: evaluating and saving are not training."""
-        return self
-
-    def __enter__(self) -> None:
-        self._pause_began_at = time.perf_counter()
-
-    def __exit__(self, *exc: object) -> None:
-        self._paused_s += time.perf_counter() - self._pause_began_at
-
-
 class Numbers:
-    """Scalars of a device, on their way to the host."""
+    """Scalars on their way from a device to the host."""
 
     def __init__(self, *scalars: torch.Tensor) -> None:
-        """Begin to copy them; a GPU is not waited for."""
+        """Start to copy them, asynchronously from a GPU."""
         self._done: torch.cuda.Event | None = None
         if scalars[0].device.type != "cuda":
             self._copies = [scalar.detach().clone() for scalar in scalars]
@@ -215,7 +151,7 @@ class Numbers:
         self._done.record()
 
     def read(self) -> list[float]:
-        """The scalars; waits until the device has computed them."""
+        """Wait for the device and return the scalars."""
         if self._done is not None:
             self._done.synchronize()
         return [float(copy.item()) for copy in self._copies]
@@ -224,7 +160,7 @@ class Numbers:
 class StepLog:
     """Writes and reports the row of each logged step.
 
-    A context manager: a run that ends, stops or diverges leaves no row behind.
+    A context manager: a run that ends, stops or diverges writes its pending row.
     """
 
     def __init__(
@@ -240,12 +176,12 @@ class StepLog:
         log: MetricsLog,
         report: Report,
     ) -> None:
-        """Log nothing yet.
+        """Prepare to log.
 
         Args:
-            data: Names the samples of a step that diverged.
-            is_late: Whether a row waits for `write`.
-            checks_norm: Whether a gradient norm that is no number ends the run, as a loss does.
+            data: Identifies the samples of a step that diverged.
+            is_late: Whether a row stays pending until `write` is called.
+            checks_norm: Whether a NaN or inf gradient norm ends the run, as a loss does.
         """
         self._fabric, self._state, self._data, self._clock = fabric, state, data, clock
         self._num_steps, self._is_late, self._checks_norm = num_steps, is_late, checks_norm
@@ -253,14 +189,14 @@ class StepLog:
         self._pending: tuple[int, dict[str, Any], Numbers] | None = None
 
     def add(self, loss: torch.Tensor, norm: torch.Tensor | None) -> None:
-        """Log the step that was just taken, now or when `write` is called.
+        """Log the last step, now or when `write` is called.
 
         Args:
             loss: Of this process.
-            norm: Of the gradients; None of a step that was skipped.
+            norm: Of the gradients; None if the step was skipped.
 
         Raises:
-            DivergedError: what is written now is NaN or infinite.
+            DivergedError: the row is written now, and has NaN or inf.
         """
         state = self._state
         mean = self._fabric.all_reduce(loss, reduce_op="mean")
@@ -278,10 +214,10 @@ class StepLog:
             self.write()
 
     def write(self) -> None:
-        """Write the row of the step that waits, if one does.
+        """Write the pending row, if there is one.
 
         Raises:
-            DivergedError: its loss or its gradients are NaN or infinite.
+            DivergedError: its loss or gradient norm is NaN or inf.
         """
         if self._pending is None:
             return

@@ -1,9 +1,9 @@
-"""What all processes of a run must decide, hold and report alike.
+"""What all processes of a run must agree on: when to stop and save, parameters, errors.
 
-Between two steps they decide together to stop or to save by the clock. With one process a look
-costs nothing. With several, the answers are put together by one small collective, which also makes
-every process act at the same step. It waits for the device, so quick steps share a look; slow ones
-do not, since a stop must be heeded while there is time to save.
+Between two steps they decide together whether to stop, or to save by the clock. A single process
+checks after every step, which costs nothing. Several combine their answers in one small collective,
+which also makes every process act at the same step. It waits for the device, so fast steps share a
+check; slow steps do not, since a stop must be handled while there is time to save.
 """
 
 import time
@@ -20,27 +20,26 @@ from torch.distributed.tensor import DTensor
 from continuum.errors import StageFailedError
 from continuum.preflight.device_errors import describe_device_fault
 from continuum.training.state import TrainingState
+from continuum.training.weights import INTEGERS
 
 MAX_STRIDE = 10
-"""With several processes: optimizer steps between two looks, at most."""
-LOOK_S = 1.0
-"""Seconds between two looks, as nearly as whole steps allow."""
-INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-"""The integer of as many bytes."""
+"""With several processes: the maximum of optimizer steps between two checks."""
+CHECK_S = 1.0
+"""The target for the seconds between two checks."""
 SUMMED_AT_ONCE = 1 << 22
-"""Elements whose integers are widened to be added: 32 MiB."""
+"""Elements that are widened to 64 bits at a time: 32 MiB."""
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What is due after a step, besides what the step's number says."""
+    """What is due after a step, in addition to what depends on the step's number."""
 
     stop: bool = False
     save: bool = False
 
 
 class Decisions:
-    """Asks the user's wish and the clock, and agrees with the other processes."""
+    """Combines stop requests and the clock over all processes."""
 
     def __init__(
         self, fabric: Fabric, should_stop: Callable[[], bool], save_minutes: float | None
@@ -48,32 +47,32 @@ class Decisions:
         self._fabric = fabric
         self._should_stop = should_stop
         self._save_s = None if save_minutes is None else save_minutes * 60
-        self._saved_at = self._looked_at = time.monotonic()
+        self._saved_at = self._checked_at = time.monotonic()
         self._steps_left = self._stride = 1
 
     def after(self) -> Decision:
-        """What to do after a step."""
+        """What is due after a step; collective when a check is due."""
         self._steps_left -= 1
         if self._fabric.world_size > 1 and self._steps_left:
             return Decision()
         now = time.monotonic()
         due = self._save_s is not None and now - self._saved_at >= self._save_s
-        step_s = (now - self._looked_at) / self._stride
+        step_s = (now - self._checked_at) / self._stride
         stop, save, slowest_s = self._agree(self._should_stop(), due, step_s)
-        self._looked_at = now
+        self._checked_at = now
         self._steps_left = self._stride = stride_of(slowest_s)
         return Decision(stop > 0, save > 0)
 
     def stop_now(self) -> bool:
-        """Whether to break off an evaluation."""
+        """Whether to interrupt an evaluation; collective."""
         return self._agree(self._should_stop())[0] > 0
 
     def has_saved(self) -> None:
-        """Start the clock anew."""
+        """Restart the clock."""
         self._saved_at = time.monotonic()
 
     def _agree(self, *values: float) -> list[float]:
-        """The largest of each value that any process has."""
+        """The maximum of each value over all processes."""
         if self._fabric.world_size == 1:
             return list(values)
         most = torch.tensor([float(value) for value in values], device=self._fabric.device)
@@ -83,18 +82,19 @@ class Decisions:
 
 
 def stride_of(step_s: float) -> int:
-    """Steps until the next look, when one takes so many seconds."""
-    return max(1, min(MAX_STRIDE, int(LOOK_S / max(step_s, 1e-9))))
+    """Steps until the next check, when a step takes this many seconds."""
+    return max(1, min(MAX_STRIDE, int(CHECK_S / max(step_s, 1e-9))))
 
 
 def check_ranks_agree(fabric: Fabric, model: nn.Module) -> None:
-    """Compare a checksum of the parameters across processes, after their first common step.
+    """Compare a checksum of the parameters across processes after the first step.
 
-    Of a parameter that is sharded over all of them there is one copy, and nothing to compare.
+    A parameter that is sharded over all processes has only one copy, so there is nothing to
+    compare.
 
     Raises:
-        RuntimeError: the processes train on their own (a wrong strategy or mesh): a bug here or
-            in a library, found before it costs a run.
+        RuntimeError: the processes train separately (a wrong strategy or mesh): a bug here or in a
+            library, detected before it costs a run.
     """
     if fabric.world_size == 1:
         return
@@ -111,7 +111,7 @@ def check_ranks_agree(fabric: Fabric, model: nn.Module) -> None:
 
 
 def checksum(tensor: torch.Tensor) -> torch.Tensor:
-    """The sum of a tensor's elements as integers of their bits, modulo 2^64; a scalar."""
+    """The sum of the bits of a tensor's elements as integers, modulo 2^64."""
     bits = tensor.detach().reshape(-1).view(INTEGERS[tensor.element_size()])
     total = torch.zeros((), dtype=torch.int64, device=tensor.device)
     for part in torch.split(bits, SUMMED_AT_ONCE):
@@ -120,7 +120,7 @@ def checksum(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def _held_by_each(parameter: torch.Tensor, world_size: int) -> torch.Tensor | None:
-    """The parameter if each process has all of it, None if it is sharded over all of them."""
+    """The parameter if each process has all of it, None if it is sharded over all processes."""
     if not isinstance(parameter, DTensor):
         return parameter
     mesh = parameter.device_mesh
@@ -133,11 +133,11 @@ def _held_by_each(parameter: torch.Tensor, world_size: int) -> torch.Tensor | No
 
 @contextmanager
 def named_device_faults(fabric: Fabric, state: TrainingState) -> Iterator[None]:
-    """Give what the device fails with its words, and the place where it happened.
+    """Explain a failure of the device, with the rank and the step.
 
     Raises:
-        StageFailedError: the device, or a library that drives it, failed in this process. What a
-            process fails with because it lost another one passes through: the other knows why.
+        StageFailedError: the device, or a library that drives it, failed in this process. An error
+            caused by the loss of another process is not translated: that process knows why.
     """
     try:
         yield

@@ -1,42 +1,37 @@
-"""What the `auto` fields of a run become on this machine, recorded with the run.
+"""Decide the `auto` fields of a run on this machine, recorded with the run.
 
-Precision follows the device, because LitGPT's default (`bf16-true`) is 25 times slower than fp32 on
-a CPU without bf16 units. Everything follows from the recipe, the model and the device alone, so
-each process of a run decides the same, and a recovery keeps what an earlier attempt chose.
+Precision depends on the device, because LitGPT's default (`bf16-true`) is 25 times slower than fp32
+on a CPU without bf16 units. Everything follows from the recipe, the model and the device, so all
+processes of a run decide the same, and a recovery keeps what an earlier attempt decided.
 """
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 
 from continuum.errors import PreflightError
 from continuum.experiment.architecture import Architecture
-from continuum.experiment.precision import (
-    Capability,
-    MatmulPrecision,
-    automatic_precision,
-    matmul_precision,
-)
+from continuum.experiment.precision import Capability, MatmulPrecision, matmul_precision
 from continuum.experiment.recipe import Recipe, Runtime
 from continuum.preflight.compatibility import scaler_problems
 from continuum.preflight.device_errors import DRIVER_TOO_OLD, find_fault
-from continuum.preflight.host import has_cuda_device, host_memory
-from continuum.preflight.logits import LossHeadKind, loss_head_kind
+from continuum.preflight.host import CudaDevice, Host, has_cuda_device, host_memory
 from continuum.preflight.memory import fit_to_memory
-from continuum.preflight.placement import Placement, automatic_strategy
+from continuum.preflight.model_size import LossHeadKind, loss_head_kind
+from continuum.preflight.placement import Placement, foreseen_placement, machine_problems
 
 CUDNN_FIRST = (9, 10)
-"""Major compute capabilities of Hopper and of Blackwell in data centers: cuDNN's attention is said
-to be 1.7 to 2.3 times as fast there as the kernels that torch's own order prefers to it."""
+"""Major compute capabilities of Hopper and of data center Blackwell, on which cuDNN's attention is
+reported to be 1.7 to 2.3 times as fast as the kernels that torch prefers."""
 DEFAULT_ATTENTION = "default"
 
 
 @dataclass(frozen=True)
 class Resolved:
-    """What the `auto` fields became, and on what."""
+    """The values of the `auto` fields, and the device they were decided for."""
 
     accelerator: str
     device: str
@@ -55,7 +50,7 @@ class Resolved:
     activation_checkpointing: str = "off"
     """`off`, `selective` or `full`."""
     attention: str = DEFAULT_ATTENTION
-    """The kernels that attention may use, the preferred one first; `default` is torch's choice."""
+    """The kernels that attention may use, by preference; `default` is torch's choice."""
     loss_head: LossHeadKind = "blocks"
     """How the loss of the output layer is computed; see `continuum.training.loss_head`."""
     torch_version: str = str(torch.__version__)
@@ -64,81 +59,84 @@ class Resolved:
         """For `resolved.json`."""
         return asdict(self)
 
+    @property
+    def placement(self) -> Placement:
+        """For estimates of memory."""
+        return Placement(
+            on_cpu=self.accelerator != "cuda",
+            strategy=self.strategy,
+            precision=self.precision,
+            activation_checkpointing=self.activation_checkpointing,
+            accumulates_unsharded=self.accumulate_unsharded,
+        )
 
-def resolve(recipe: Recipe, kept: Mapping[str, Any], shape: Architecture | None = None) -> Resolved:
+
+def resolve(
+    recipe: Recipe,
+    kept: Mapping[str, Any],
+    shape: Architecture | None = None,
+    host: Host | None = None,
+) -> Resolved:
     """Decide the `auto` fields.
 
     Args:
-        kept: What an earlier attempt of the run decided.
-        shape: The model's; without it nothing is decided by memory.
+        kept: The decisions of an earlier attempt of the run.
+        shape: Of the model; without it memory is not considered.
+        host: The machine; None for this one.
 
     Raises:
-        PreflightError: the runtime asks for something that this machine does not have.
+        PreflightError: this machine lacks what the runtime asks for.
     """
-    runtime = recipe.runtime
-    on_cuda = _is_on_cuda(runtime)
-    capability = _least_capability(runtime.devices) if on_cuda else None
-    strategy = _strategy_of(runtime, on_cuda, shape)
-    precision = _precision_of(recipe, kept, capability, strategy)
-    if recipe.optimizer.arguments.get("capturable") and not on_cuda:
-        raise PreflightError(
-            "optimizer.capturable is for CUDA graphs, and this stage runs on the CPU; leave it out"
-        )
+    runtime, host = recipe.runtime, host or host_by_torch(recipe.runtime)
+    size = kept.get("micro_batch_size")
+    if runtime.micro_batch_size == "auto" and size in recipe.micro_batch_sizes():
+        recipe = recipe.with_micro_batch_size(size)
+    if recipe.precision == "auto" and kept.get("precision"):
+        recipe = recipe.model_copy(update={"precision": kept["precision"]})
+    for problem in machine_problems(recipe, host):
+        raise PreflightError(str(problem))
+    placement = foreseen_placement(recipe, host, shape.num_parameters() if shape else None)
+    precision, strategy, on_cuda = placement.precision, placement.strategy, not placement.on_cpu
+    for problem in scaler_problems(recipe, strategy) if precision == "16-mixed" else ():
+        raise PreflightError(str(problem))
+    total_bytes = host.total_bytes(on_cpu=placement.on_cpu)
+    recipe, placement = fit_to_memory(recipe, shape, placement, total_bytes)
+    device = host.device if on_cuda else None
     compiles = {"on": True, "off": False}.get(runtime.compile, on_cuda)
-    resolved = Resolved(
+    return Resolved(
         accelerator="cuda" if on_cuda else "cpu",
-        device=torch.cuda.get_device_name() if on_cuda else "cpu",
+        device=device.name if device else "cpu",
         precision=precision,
         compile=compiles,
         num_threads=torch.get_num_threads(),
         strategy=strategy,
         world_size=runtime.devices * runtime.num_nodes,
-        micro_batch_size=0,
+        micro_batch_size=recipe.micro_batch_size,
         deterministic=runtime.deterministic,
         matmul_precision=matmul_precision(precision, on_cuda=on_cuda),
-        accumulate_unsharded=strategy == "fsdp" and runtime.accumulate_unsharded,
+        accumulate_unsharded=placement.accumulates_unsharded,
+        activation_checkpointing=placement.activation_checkpointing,
         attention=attention_order(
-            runtime.attention, capability, deterministic=runtime.deterministic
+            runtime.attention,
+            device.capability if device else None,
+            deterministic=runtime.deterministic,
         ),
         loss_head=loss_head_kind(
             shape.fields if shape else {}, precision, on_cuda=on_cuda, compiles=compiles
         ),
     )
-    size = kept.get("micro_batch_size")
-    if runtime.micro_batch_size == "auto" and size in recipe.micro_batch_sizes():
-        recipe = recipe.with_micro_batch_size(size)
-    placement = placement_of(resolved)
-    fitted, placement = fit_to_memory(recipe, shape, placement, _total_bytes(placement, shape))
-    return replace(
-        resolved,
-        micro_batch_size=fitted.micro_batch_size,
-        activation_checkpointing=placement.activation_checkpointing,
-    )
 
 
 def attention_order(wanted: str, capability: Capability | None, *, deterministic: bool) -> str:
-    """The kernels of attention to try, in this order, as text.
+    """The attention kernels to try, in this order, as text.
 
-    torch's own order puts cuDNN behind the plain kernel, so that it is never used. cuDNN's backward
-    pass is not deterministic.
+    torch's own order puts cuDNN behind the plain kernel, so it is never used. cuDNN's backward pass
+    is not deterministic.
 
     Args:
         wanted: `runtime.attention`.
-        capability: Of the CUDA devices; None of a CPU.
-
-    Raises:
-        PreflightError: the kernel that is wanted is none of this device, or not deterministic.
+        capability: Of the CUDA devices; None for a CPU.
     """
-    if wanted in ("cudnn", "efficient") and capability is None:
-        raise PreflightError(
-            f"runtime.attention {wanted} needs a CUDA device, and this stage runs on the CPU; "
-            "use auto"
-        )
-    if wanted == "cudnn" and deterministic:
-        raise PreflightError(
-            "runtime.attention cudnn is not deterministic; use auto, or set runtime.deterministic "
-            "to false"
-        )
     if wanted != "auto":
         return wanted
     if capability is None:
@@ -150,19 +148,34 @@ def attention_order(wanted: str, capability: Capability | None, *, deterministic
     return "flash, efficient, cudnn, math"
 
 
-def placement_of(resolved: Resolved) -> Placement:
-    """Where and how the stage trains, as the forecast of its memory takes it."""
-    return Placement(
-        on_cpu=resolved.accelerator != "cuda",
-        strategy=resolved.strategy,
-        precision=resolved.precision,
-        activation_checkpointing=resolved.activation_checkpointing,
-        accumulates_unsharded=resolved.accumulate_unsharded,
+def host_by_torch(runtime: Runtime) -> Host:
+    """This machine and its CUDA devices, as far as torch can use them.
+
+    Raises:
+        PreflightError: there is a driver that this torch cannot use, which `auto` must not ignore.
+    """
+    memory = host_memory()
+    if not torch.cuda.is_available():
+        if runtime.accelerator != "cpu" and (problem := _driver_problem()):
+            raise PreflightError(problem)
+        return Host(memory, has_cuda_device=False)
+    count = torch.cuda.device_count()
+    used = range(min(runtime.devices, count))
+    device = CudaDevice(
+        torch.cuda.get_device_name(),
+        min(torch.cuda.get_device_capability(number) for number in used),
+        torch.cuda.get_device_properties(0).total_memory,
     )
+    return Host(memory, has_cuda_device=True, device=device, num_devices=count)
 
 
-def driver_problem() -> str | None:
-    """Why CUDA cannot be used although there is a driver, which `auto` must not train past."""
+def driver_refusal(text: str) -> str | None:
+    """Explain torch's error about a driver that it cannot use; None for any other error."""
+    fault = find_fault(text) if re.search(DRIVER_TOO_OLD, text) else None
+    return f"{fault.message}; or set runtime.accelerator to cpu ({text})" if fault else None
+
+
+def _driver_problem() -> str | None:
     if torch.version.cuda is None or not has_cuda_device():
         return None
     try:
@@ -170,73 +183,3 @@ def driver_problem() -> str | None:
     except (RuntimeError, AssertionError) as error:
         return driver_refusal(str(error))
     return None
-
-
-def driver_refusal(text: str) -> str | None:
-    """What torch's error says about a driver that it cannot use; None of any other."""
-    fault = find_fault(text) if re.search(DRIVER_TOO_OLD, text) else None
-    return f"{fault.message}; or set runtime.accelerator to cpu ({text})" if fault else None
-
-
-def _is_on_cuda(runtime: Runtime) -> bool:
-    has_cuda = torch.cuda.is_available()
-    if runtime.accelerator != "cpu" and not has_cuda and (problem := driver_problem()):
-        raise PreflightError(problem)
-    if runtime.accelerator == "cuda" and not has_cuda:
-        raise PreflightError(
-            "runtime.accelerator is cuda, but torch finds no CUDA device here; "
-            "use auto or cpu, or check the driver with nvidia-smi"
-        )
-    on_cuda = has_cuda and runtime.accelerator != "cpu"
-    if on_cuda and runtime.devices > torch.cuda.device_count():
-        raise PreflightError(
-            f"runtime.devices is {runtime.devices}, but there are "
-            f"{torch.cuda.device_count()} CUDA devices here"
-        )
-    return on_cuda
-
-
-def _least_capability(devices: int) -> Capability:
-    return min(torch.cuda.get_device_capability(number) for number in range(devices))
-
-
-def _strategy_of(runtime: Runtime, on_cuda: bool, shape: Architecture | None) -> str:
-    if runtime.devices * runtime.num_nodes == 1:
-        return "single"
-    if runtime.strategy != "auto":
-        return runtime.strategy
-    if not on_cuda or shape is None:
-        return "ddp"
-    total_bytes = torch.cuda.get_device_properties(0).total_memory
-    return automatic_strategy(shape.num_parameters(), total_bytes)
-
-
-def _precision_of(
-    recipe: Recipe, kept: Mapping[str, Any], capability: Capability | None, strategy: str
-) -> str:
-    problems = list(scaler_problems(recipe, strategy))
-    if recipe.precision == "auto":
-        chosen: str = kept.get("precision") or automatic_precision(
-            capability, can_scale=not problems
-        )
-    else:
-        chosen = recipe.precision
-    if chosen == "16-mixed" and capability is None:
-        # Fabric would take bf16-mixed instead, and the record would be false.
-        raise PreflightError(
-            "precision 16-mixed needs a CUDA device, and this stage runs on the CPU; "
-            "use bf16-mixed or 32-true"
-        )
-    if chosen == "16-mixed" and problems:
-        raise PreflightError(str(problems[0]))
-    return chosen
-
-
-def _total_bytes(placement: Placement, shape: Architecture | None) -> int | None:
-    """Memory of a device, or of the host where the CPU trains; None off Linux."""
-    if shape is None:
-        return None
-    if not placement.on_cpu:
-        return torch.cuda.get_device_properties(0).total_memory
-    here = host_memory()
-    return here.total_bytes if here else None

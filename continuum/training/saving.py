@@ -1,12 +1,13 @@
-"""When and how a run saves: snapshot, background write, retention, and the word about it."""
+"""When and how a run saves: snapshot, write in the background, apply retention."""
 
 import threading
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from lightning import Fabric
 
-from continuum.experiment.fields import VALIDATION_LOSS
 from continuum.experiment.recipe import Recipe
 from continuum.experiment.stage import StageContext
 from continuum.runs.events import Saved
@@ -22,20 +23,13 @@ from continuum.training.checkpoint import (
     without_metrics,
     write_checkpoint,
 )
-from continuum.training.host_buffer import HostBuffer
-from continuum.training.shards import snapshot_shards, write_shards, writers_group
+from continuum.training.shards import ShardSnapshot, snapshot_shards, write_shards, writers_group
+from continuum.training.snapshot import HostBuffer
 from continuum.training.state import TrainingState, is_sharded
-from continuum.training.weights import PLAIN_FILE, SHARDS_DIR
+from continuum.training.weights import PLAIN_FILE
 
 MAX_PATIENCE_S = 60.0
-"""How long the other processes wait for rank 0's writing before they hear from it."""
-
-
-def tracked_metrics(ctx: StageContext, recipe: Recipe) -> tuple[str, ...]:
-    """Validation losses whose best step is noted, and saved whatever else says when to save."""
-    policy = recipe.runtime.checkpoint.keep_best
-    kept = {policy} if policy and policy.partition("/")[0] == VALIDATION_LOSS else set()
-    return tuple(sorted({*ctx.record.best_metrics, *kept}))
+"""How long the other processes wait for rank 0 to write before it reports to them."""
 
 
 class Saver:
@@ -49,42 +43,42 @@ class Saver:
         companions: Companions,
         retention: Retention,
     ) -> None:
-        policy = recipe.runtime.checkpoint
         self._fabric = fabric
         self._ctx = ctx
         self._companions = companions
-        self._is_sharded = policy.format == "sharded"
+        self._is_sharded = recipe.runtime.checkpoint.format == "sharded"
         self._retention = retention
-        self._writer = BackgroundWriter(self._write)
-        self._shard_writer = BackgroundWriter(self._write_shards)
+        self._writer = BackgroundWriter()
+        self._shard_writer = BackgroundWriter()
+        """Its writes are collective, so all processes wait for each other anyway."""
         self._buffer = HostBuffer(ctx.warn) if fabric.device.type == "cuda" else None
         self._patience_s = min(MAX_PATIENCE_S, recipe.runtime.collective_timeout / 4)
-        # All processes of an fsdp run make it here, together.
+        # Collective: all processes of an fsdp run create it here.
         has_shards = self._is_sharded and fabric.world_size > 1
         self._group = writers_group() if has_shards else None
 
     @property
     def pinned_bytes(self) -> int:
-        """Page-locked host memory that is held for snapshots."""
+        """Page-locked host memory held for snapshots."""
         return self._buffer.num_bytes if self._buffer is not None and self._buffer.is_pinned else 0
 
     def save(self, state: TrainingState) -> None:
         """Save this step; returns as soon as training may change the state again.
 
         Raises:
-            StageFailedError: this write, or the one before it, failed.
+            StageFailedError: this write or the previous one failed.
         """
         if self._is_sharded and is_sharded(state.model):
             self._save_sharded(state)
             return
-        self.wait_together()  # First, so that no two snapshots are in memory.
+        self.wait_together()  # first, so that there is only one snapshot in memory
         is_writer = self._fabric.is_global_zero
         snapshot = state.snapshot(is_writer=is_writer, buffer=self._buffer if is_writer else None)
-        if self._fabric.is_global_zero:
-            self._writer.submit(snapshot)
+        if is_writer:
+            self._writer.submit(partial(self._write, snapshot))
 
     def wait(self) -> None:
-        """Return when everything is on disk.
+        """Wait until everything is on disk.
 
         Raises:
             StageFailedError: the last write failed.
@@ -93,10 +87,10 @@ class Saver:
         self._shard_writer.wait()
 
     def wait_together(self) -> None:
-        """Return in every process when rank 0 has everything on disk; collective.
+        """Wait in every process until rank 0 has everything on disk; collective.
 
-        Rank 0 may write for longer than a collective operation waits for it, so the others hear
-        from it now and then.
+        Writing may take longer than the timeout of a collective operation, so rank 0 reports to
+        the other processes while it writes.
 
         Raises:
             StageFailedError: in rank 0, the last write failed.
@@ -111,26 +105,22 @@ class Saver:
         self._published(snapshot["step"])
 
     def _save_sharded(self, state: TrainingState) -> None:
-        """Each process copies its part and writes it in the background."""
         self._shard_writer.wait()
         run, fabric = self._ctx.run, self._fabric
         name = begin_checkpoint(run, state.step).name if fabric.is_global_zero else ""
         folder = run.checkpoints_dir / fabric.broadcast(name)
-        self._shard_writer.submit(
-            {"folder": folder, "snapshot": snapshot_shards(state, self._buffer)}
-        )
+        snapshot = snapshot_shards(state, self._buffer)
+        self._shard_writer.submit(partial(self._write_shards, folder, snapshot))
 
-    def _write_shards(self, part: dict[str, Any]) -> None:
+    def _write_shards(self, folder: Path, snapshot: ShardSnapshot) -> None:
         """Write this process's part; rank 0 publishes the folder when all are written."""
-        folder, snapshot, run = part["folder"], part["snapshot"], self._ctx.run
-        values = snapshot.values
+        run, values = self._ctx.run, snapshot.values
         assert self._group is not None, "a sharded model has several processes"
         with cleaned_up(folder, run.checkpoint_dir(values["step"])):
             shards = write_shards(folder, snapshot, self._group)
             if not self._fabric.is_global_zero:
                 return
             written = save_hashed(without_metrics(values), folder / PLAIN_FILE)
-            assert (folder / SHARDS_DIR).is_dir()
             files = hash_tree(folder, (written, *shards))
         finish_checkpoint(run, folder, values, self._companions, files)
         self._published(values["step"])
@@ -144,27 +134,24 @@ class Saver:
 
 
 class BackgroundWriter:
-    """Writes one snapshot at a time in a thread; a failure is raised at the next call."""
+    """Runs one write at a time in a thread; the next call raises what it raised."""
 
-    def __init__(self, write: Callable[[dict[str, Any]], None]) -> None:
-        self._write = write
+    def __init__(self) -> None:
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
 
-    def submit(self, snapshot: dict[str, Any]) -> None:
-        """Begin to write; waits first for the one before, so that at most one is in flight."""
+    def submit(self, write: Callable[[], None]) -> None:
+        """Start to write; waits for the previous write first, so that one at most is in flight."""
         self.wait()
-        self._thread = threading.Thread(
-            target=self._run, args=(snapshot,), name="checkpoint-writer"
-        )
+        self._thread = threading.Thread(target=self._run, args=(write,), name="checkpoint-writer")
         self._thread.start()
 
     def wait(self) -> None:
-        """Return when nothing is in flight; raises what the last write raised."""
+        """Wait until nothing is in flight; raises what the last write raised."""
         self.wait_for(None)
 
     def wait_for(self, timeout_s: float | None) -> bool:
-        """Wait no longer than this; True when nothing is in flight.
+        """Wait at most this long; return whether nothing is in flight.
 
         Raises what the last write raised.
         """
@@ -178,8 +165,8 @@ class BackgroundWriter:
             raise error
         return True
 
-    def _run(self, snapshot: dict[str, Any]) -> None:
+    def _run(self, write: Callable[[], None]) -> None:
         try:
-            self._write(snapshot)
+            write()
         except BaseException as error:
             self._error = error

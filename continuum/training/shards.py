@@ -1,4 +1,4 @@
-"""Sharded checkpoints, written and read by all processes of an fsdp run together (torch's DCP)."""
+"""Sharded checkpoints, written and read collectively by an fsdp run (torch's DCP)."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,46 +13,39 @@ from torch.distributed.checkpoint.state_dict_saver import save
 from torch.distributed.tensor import DTensor
 
 from continuum.runs.files import FileDigest, hash_file
-from continuum.training.host_buffer import HostBuffer
-from continuum.training.state import (
-    TrainingState,
-    by_index,
-    by_name,
-    cloned,
-    local_part,
-    unwrap,
-    unwrap_optimizer,
-)
-from continuum.training.tied import has_tied_embeddings, without_head
+from continuum.training.snapshot import HostBuffer, cloned, local_part
+from continuum.training.state import TrainingState, by_index, by_name, unwrap, unwrap_optimizer
 from continuum.training.weights import (
     MODEL,
     OPTIMIZER,
     PLAIN_FILE,
     SHARDS_DIR,
     below,
+    has_tied_embeddings,
     nested,
     stored_tensors,
     with_head,
+    without_head,
 )
 
 WRITERS_TIMEOUT = timedelta(hours=2)
-"""How long one writing thread waits for the others: a slow disk is no fault of the network."""
+"""How long a writing thread waits for the others: long, since disks may be slow."""
 
 
 @dataclass(frozen=True)
 class ShardSnapshot:
-    """One process's part of a training state, on the host, and the plain values of all."""
+    """One process's part of a training state on the host, and the plain values of all processes."""
 
     tensors: dict[str, Any]
     values: dict[str, Any]
 
 
 def snapshot_shards(state: TrainingState, buffer: HostBuffer | None = None) -> ShardSnapshot:
-    """This process's part, copied to the host: training may go on. Collective, for the RNG.
+    """Copy this process's part to the host, so that training can continue; collective.
 
     Args:
-        buffer: Holds the copies until it is used again; without one each tensor gets memory of
-            its own.
+        buffer: Memory for the copies, valid until its next use; without it each tensor gets
+            memory of its own.
     """
     core = unwrap(state.model)
     named = by_name(unwrap_optimizer(state.optimizer), state.names)
@@ -65,7 +58,7 @@ def snapshot_shards(state: TrainingState, buffer: HostBuffer | None = None) -> S
 
 
 def _staged(flat: dict[str, Any], buffer: HostBuffer | None) -> dict[str, Any]:
-    """The same values with this process's part of each tensor on the host."""
+    """The same values with a host copy of this process's part of each tensor."""
     parts = {name: local_part(v) for name, v in flat.items() if isinstance(v, torch.Tensor)}
     if buffer is not None:
         buffer.begin(parts.values())
@@ -75,33 +68,32 @@ def _staged(flat: dict[str, Any], buffer: HostBuffer | None) -> dict[str, Any]:
         staged[name] = copy(part)
         if isinstance(flat[name], DTensor):
             sharded = flat[name].detach()
-            sharded._local_tensor = staged[name]  # as torch's own stagers do
+            sharded._local_tensor = staged[name]  # as torch's stagers do
             staged[name] = sharded
     if any(part.device.type == "cuda" for part in parts.values()):
-        torch.cuda.synchronize()  # The copies to the host were only begun.
+        torch.cuda.synchronize()  # copies to the host are asynchronous
     return staged
 
 
 def writers_group() -> dist.ProcessGroup:
-    """A group of all processes on the CPU, for their writing threads alone; collective.
+    """Create a CPU process group for the writing threads; collective.
 
-    In threads of their own they meet here while their main threads meet in training, in whatever
-    order.
+    With a group of their own, their collectives do not interleave with those of training.
     """
     group = dist.new_group(backend="gloo", timeout=WRITERS_TIMEOUT)
-    assert isinstance(group, dist.ProcessGroup), "every process is in it"
+    assert isinstance(group, dist.ProcessGroup), "every process is a member"
     return group
 
 
 def write_shards(
     folder: Path, snapshot: ShardSnapshot, group: dist.ProcessGroup
 ) -> list[FileDigest]:
-    """Write every process's part below `folder`; returns when all have.
+    """Write this process's part to `folder`; returns when all processes have written theirs.
 
-    Each process hashes the files that it wrote: one alone would read the whole state again.
+    Each process hashes its own files, since one alone would have to read the full state.
 
     Returns:
-        The digests of all processes' files, alike in each.
+        The digests of all processes' files, in every process.
     """
     shards = folder / SHARDS_DIR
     save(snapshot.tensors, checkpoint_id=shards, process_group=group)
@@ -112,7 +104,7 @@ def write_shards(
 
 
 def load_shards(folder: Path, state: TrainingState, *, rank: int) -> None:
-    """Become the state in `folder`, whatever number of processes wrote it; collective."""
+    """Load the state in `folder`, whatever number of processes wrote it; collective."""
     core = unwrap(state.model)
     parameters = dict(core.named_parameters())
     flat: dict[str, Any] = {}
@@ -121,7 +113,7 @@ def load_shards(folder: Path, state: TrainingState, *, rank: int) -> None:
         if parameter is None:
             parameter = parameters.get(name.removeprefix(OPTIMIZER).rpartition("/")[0])
         is_alike = parameter is not None and parameter.shape == size
-        # What has a parameter's shape is sharded as the parameter is; counters are not sharded.
+        # Tensors of a parameter's shape are sharded like it; counters are not sharded.
         flat[name] = (
             torch.zeros_like(parameter, dtype=dtype, requires_grad=False)
             if parameter is not None and is_alike

@@ -1,14 +1,12 @@
-"""What training knows at an optimizer step, and nothing that can be derived from it.
+"""The training state at an optimizer step, and how it is saved and restored.
 
 The position in the data and the learning rate are pure functions of the step and of where the
-stage began, so only that is state. A snapshot is tensors and plain values:
+stage started, so only that is part of the state. A snapshot consists of tensors and plain values:
 `torch.load(weights_only=True)` reads it, and with it LitGPT's own converter and validator. It holds
-whole tensors by parameter name, whatever the strategy, so a run may go on with another number of
+full tensors by parameter name, whatever the strategy, so a run may resume with another number of
 processes.
 """
 
-import sys
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import Any
@@ -24,25 +22,39 @@ from torch.distributed.checkpoint.state_dict import (
     set_optimizer_state_dict,
 )
 from torch.distributed.fsdp import FSDPModule
-from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
-from continuum.training.host_buffer import HostBuffer
-from continuum.training.tied import has_tied_embeddings, without_head
-from continuum.training.weights import strip_wrapping, with_head
+from continuum.training.snapshot import (
+    HostBuffer,
+    HostCopy,
+    canonical,
+    cloned,
+    copy_if_live,
+    local_part,
+    sorted_state,
+    tensors_in,
+)
+from continuum.training.weights import has_tied_embeddings, strip_wrapping, with_head, without_head
 
-HostCopy = Callable[[torch.Tensor], torch.Tensor]
-"""Makes of a tensor one on the host that training cannot change."""
 WRAPPED = ("_forward_module", "_orig_mod")
-"""Where Fabric's module and a compiled one hold what they wrap."""
+"""Attributes in which Fabric's module and a compiled one hold what they wrap."""
 EXECUTION_FLAGS = ("capturable", "differentiable", "foreach", "fused")
-"""Arguments of torch's optimizers that say how a step is carried out, not what it does."""
+"""Arguments of torch's optimizers that decide how a step is computed, not its result."""
 SCALER = "grad_scaler"
-"""Entry of a snapshot that only a run with precision 16-mixed has."""
-COUNTERS = (
-    "step", "tokens_seen", "tokens_before", "learning_rate", "skipped_steps", "owes_evaluation",
-    "data_start", "tokens_before_known", "skipped_tokens", "skipped_in_a_row",
-)  # fmt: skip
+"""Entry of a snapshot that exists only with precision 16-mixed."""
+COUNTERS = {
+    "step": "step",
+    "tokens_seen": "tokens_seen",
+    "tokens_before": "tokens_before",
+    "learning_rate": "learning_rate",
+    "skipped_steps": "skipped_steps",
+    "owes_evaluation": "evaluation_pending",
+    "data_start": "data_start",
+    "tokens_before_known": "tokens_before_known",
+    "skipped_tokens": "skipped_tokens",
+    "skipped_in_a_row": "skipped_in_a_row",
+}
+"""Attributes of the state by their names in a snapshot, in the order of its bytes."""
 
 
 @dataclass
@@ -52,91 +64,90 @@ class TrainingState:
     model: nn.Module
     optimizer: torch.optim.Optimizer
     step: int = 0
-    """Optimizer steps taken, a resume's parent included."""
+    """Optimizer steps, including those of a resume's parent."""
     tokens_seen: int = 0
-    """Tokens of those steps, skipped ones included, over all processes."""
+    """Tokens of those steps over all processes, including skipped steps."""
     tokens_before: int = 0
-    """Training tokens in the ancestry of the weights the stage began from."""
+    """Training tokens in the ancestry of the initial weights."""
     tokens_before_known: bool = True
-    """False if there may be more of them: the ancestry begins with weights made elsewhere."""
+    """False if there may be more: the ancestry starts with weights from elsewhere."""
     learning_rate: float = 0.0
-    """Of the last step; an extension begins from it."""
+    """Of the last step; a `resume` starts from it."""
     skipped_steps: int = 0
-    """Steps whose gradients were not finite and were not taken (`on_nonfinite: skip`)."""
+    """Steps skipped because their gradients were not finite (`on_nonfinite: skip`)."""
     skipped_tokens: int = 0
-    """Tokens of those steps: the model learned nothing from them."""
+    """Tokens of the skipped steps."""
     skipped_in_a_row: int = 0
-    """Steps skipped since the last that was taken."""
-    owes_evaluation: bool = False
-    """Whether a stop broke off the evaluation of this step; it comes first when the run goes on."""
+    """Steps skipped since the last one that was taken."""
+    evaluation_pending: bool = False
+    """Whether a stop interrupted the evaluation of this step; a resumed run evaluates first."""
     data_start: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """Where each dataset was read from at step 0, by its digest: the fields of a `DataPosition`."""
+    """Where each dataset was read from at step 0, by digest: the fields of a `DataPosition`."""
     metrics: dict[str, float] = field(default_factory=dict)
     """The last losses, by name."""
     scaler: torch.amp.GradScaler | None = None
     """Of the loss, with precision 16-mixed."""
 
     def __post_init__(self) -> None:
-        # Now, since FSDP shows other tensors than the optimizer's while the model is gathered.
+        # Now, since FSDP exposes other tensors than the optimizer's while parameters are gathered.
         self.names = names_by_parameter(self.model)
 
     @property
     def tokens_total(self) -> int:
-        """Training tokens through the whole ancestry, as far as it is known."""
+        """Training tokens through the ancestry, as far as it is known."""
         return self.tokens_before + self.tokens_seen - self.skipped_tokens
 
     def snapshot(
         self, *, is_writer: bool = True, buffer: HostBuffer | None = None
     ) -> dict[str, Any]:
-        """All of it, copied to the host; every process of a run must take part.
+        """Copy the state to the host; collective.
 
-        With fsdp the tensors are gathered on rank 0 and the others' snapshots hold none.
+        With fsdp the tensors are gathered on rank 0, and the snapshots of other ranks have none.
 
         Args:
-            is_writer: Whether it is kept; of a process that does not, nothing is copied.
-            buffer: Holds the copies until it is used again; without one each tensor gets memory
-                of its own. What fsdp gathers is in host memory already, and is not copied again.
+            is_writer: Whether this process keeps the snapshot; others copy no tensors.
+            buffer: Memory for the copies, valid until its next use; without it each tensor gets
+                memory of its own. What fsdp gathers is already in host memory and is not copied.
         """
         if is_sharded(self.model):
             tensors = self.whole_tensors()
         else:
             tensors = self._own_tensors() if is_writer else {"model": {}, "optimizer": {}}
-        tensors["optimizer"] = _sorted(tensors["optimizer"])
+        tensors["optimizer"] = sorted_state(tensors["optimizer"])
         is_tied = has_tied_embeddings(unwrap(self.model))
         if is_tied:
             tensors["model"] = without_head(tensors["model"])
         values = {**tensors, **self.plain_values()}
-        state: dict[str, Any] = _canonical(values, self._host_copy(values, buffer))
+        state: dict[str, Any] = canonical(values, self._host_copy(values, buffer))
         if is_tied:
             state["model"] = with_head(state["model"])
         if _uses_cuda():
-            torch.cuda.synchronize()  # The copies to the host were only begun.
+            torch.cuda.synchronize()  # copies to the host are asynchronous
         return state
 
     def _host_copy(self, values: dict[str, Any], buffer: HostBuffer | None) -> HostCopy:
-        """How each tensor among `values` gets to be one that training cannot change."""
         if is_sharded(self.model):
-            return _unless_apart(self._storages())
+            return copy_if_live(self._storages())
         if buffer is None:
             return cloned
         buffer.begin(tensors_in(values))
         return buffer.copy
 
     def _storages(self) -> set[int]:
-        """Where the memory of model and optimizer begins, of each tensor."""
+        """The addresses of the model's and the optimizer's memory."""
         live = [*self.model.parameters(), *self.model.buffers()]
         live += tensors_in(list(unwrap_optimizer(self.optimizer).state.values()))
         return {local_part(tensor).untyped_storage().data_ptr() for tensor in live}
 
     def plain_values(self) -> dict[str, Any]:
-        """Everything but the model and the optimizer; collective, for the RNG of every rank."""
-        values = {name: getattr(self, name) for name in COUNTERS}
+        """Everything but model and optimizer, with the RNG state of every rank; collective."""
+        values = {key: getattr(self, name) for key, name in COUNTERS.items()}
         values |= {"metrics": dict(self.metrics), "rng": _rng_of_all_ranks()}
-        values["data_start"] = _canonical(self.data_start)
+        values["data_start"] = canonical(self.data_start)
         return values | ({SCALER: self.scaler.state_dict()} if self.scaler else {})
 
     def restore(self, snapshot: dict[str, Any], *, rank: int = 0) -> None:
-        """Become what `snapshot` was, to the last bit."""
+        """Load a snapshot, bit-exactly."""
         if is_sharded(self.model):
             options = StateDictOptions(full_state_dict=True)
             core, optimizer = unwrap(self.model), unwrap_optimizer(self.optimizer)
@@ -150,13 +161,13 @@ class TrainingState:
         self.restore_plain_values(snapshot, rank=rank)
 
     def restore_plain_values(self, snapshot: dict[str, Any], *, rank: int = 0) -> None:
-        """Counters, the loss scale, and the RNG of this rank; the metrics if they are there.
+        """Load counters, the loss scale, this rank's RNG state, and the metrics if present.
 
-        What is written of a state leaves them to the checkpoint's manifest.
+        On disk the metrics are in the checkpoint's manifest instead.
         """
-        for name in COUNTERS:
-            setattr(self, name, snapshot.get(name, getattr(self, name)))
-        if "skipped_tokens" not in snapshot and self.step:  # of an earlier release
+        for key, name in COUNTERS.items():
+            setattr(self, name, snapshot.get(key, getattr(self, name)))
+        if "skipped_tokens" not in snapshot and self.step:  # from an earlier release
             self.skipped_tokens = self.skipped_steps * self.tokens_seen // self.step
         self.metrics = dict(snapshot.get("metrics", {}))
         if self.scaler is not None and SCALER in snapshot:
@@ -165,7 +176,7 @@ class TrainingState:
             _restore_rng(snapshot["rng"][rank])
 
     def whole_tensors(self) -> dict[str, Any]:
-        """Model and optimizer of a sharded run, gathered on rank 0."""
+        """Gather the model and optimizer of a sharded run on rank 0."""
         options = StateDictOptions(full_state_dict=True, cpu_offload=True)
         core, optimizer = unwrap(self.model), unwrap_optimizer(self.optimizer)
         return {
@@ -181,7 +192,7 @@ class TrainingState:
 
 
 def load_model(model: nn.Module, weights: dict[str, Any]) -> None:
-    """Load whole weights by their plain names into a model wrapped or sharded in any way."""
+    """Load full weights by their plain names into a model that may be wrapped or sharded."""
     if is_sharded(model):
         options = StateDictOptions(full_state_dict=True, strict=True)
         set_model_state_dict(unwrap(model), weights, options=options)
@@ -191,12 +202,12 @@ def load_model(model: nn.Module, weights: dict[str, Any]) -> None:
 
 
 def is_sharded(model: nn.Module) -> bool:
-    """Whether FSDP2 has spread the parameters over the processes."""
+    """Whether FSDP2 shards the parameters."""
     return any(isinstance(module, FSDPModule) for module in model.modules())
 
 
 def unwrap(model: nn.Module) -> nn.Module:
-    """The model without what Fabric, DDP and torch.compile put around it."""
+    """The model without the wrappers of Fabric, DDP and torch.compile."""
     core = model
     while True:
         if isinstance(core, DistributedDataParallel):
@@ -220,7 +231,7 @@ def names_by_parameter(model: nn.Module) -> dict[int, str]:
 
 
 def by_name(optimizer: torch.optim.Optimizer, names: dict[int, str]) -> dict[str, Any]:
-    """An optimizer's state with parameters called by name instead of by number."""
+    """An optimizer's state with parameter names instead of numbers."""
     state = {names[id(parameter)]: value for parameter, value in optimizer.state.items()}
     order = [names[id(p)] for group in optimizer.param_groups for p in group["params"]]
     groups = [
@@ -233,7 +244,7 @@ def by_name(optimizer: torch.optim.Optimizer, names: dict[int, str]) -> dict[str
 def by_index(
     named: dict[str, Any], optimizer: torch.optim.Optimizer, names: dict[int, str]
 ) -> dict[str, Any]:
-    """The reverse of `by_name`, as `load_state_dict` of this optimizer wants it."""
+    """The inverse of `by_name`, as `load_state_dict` of this optimizer expects it."""
     own = unwrap_optimizer(optimizer)
     named = with_own_flags(named, own)
     order = [names[id(p)] for group in own.param_groups for p in group["params"]]
@@ -249,85 +260,20 @@ def by_index(
 def with_own_flags(named: dict[str, Any], optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     """An optimizer's saved state with the execution flags of `optimizer`.
 
-    They follow the device, and a checkpoint may come from another one: a CPU's `fused: None` would
-    take the fused kernel from a GPU, whose `step` counters lie where its flags want them.
+    They depend on the device, and a checkpoint may come from another one: a CPU's `fused: None`
+    would disable the fused kernel on a GPU, whose `step` counters are where its flags need them.
     """
     flags = [
         {name: group[name] for name in EXECUTION_FLAGS if name in group}
         for group in optimizer.param_groups
     ]
-    # Another number of groups is for torch to refuse.
+    # torch refuses another number of groups
     pairs = zip_longest(named["param_groups"], flags, fillvalue=dict[str, Any]())
     return {**named, "param_groups": [{**group, **own} for group, own in pairs]}
 
 
-def _canonical(value: Any, copy: HostCopy = torch.Tensor.clone) -> Any:
-    """The same value made of fresh containers, interned strings, and copied tensors.
-
-    Pickle writes a second occurrence of one object as a back reference, so equal states whose
-    strings are shared differently (trained on, or loaded from a file) would differ in their bytes.
-    """
-    if isinstance(value, torch.Tensor):
-        return copy(value)
-    if isinstance(value, dict):
-        return {_canonical(key): _canonical(item, copy) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return type(value)(_canonical(item, copy) for item in value)
-    return sys.intern(value) if type(value) is str else value
-
-
-def tensors_in(value: Any) -> list[torch.Tensor]:
-    """The tensors in nested containers, in the order in which `_canonical` copies them."""
-    if isinstance(value, torch.Tensor):
-        return [value]
-    items = value.values() if isinstance(value, dict) else value
-    is_nested = isinstance(value, (dict, list, tuple))
-    return [tensor for item in items for tensor in tensors_in(item)] if is_nested else []
-
-
-def _sorted(value: Any) -> Any:
-    """One form of an optimizer's state, which else depends on how it was last loaded.
-
-    Mappings are in the order of their keys; a pair of numbers (`betas`) is a tuple.
-    """
-    if isinstance(value, dict):
-        return {key: _sorted(value[key]) for key in sorted(value)}
-    if isinstance(value, (list, tuple)):
-        is_numbers = all(isinstance(item, (int, float)) for item in value)
-        return tuple(value) if is_numbers else [_sorted(item) for item in value]
-    return value
-
-
-def local_part(tensor: torch.Tensor) -> torch.Tensor:
-    """This process's part of a sharded tensor; any other as it is."""
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
-
-
-def cloned(tensor: torch.Tensor) -> torch.Tensor:
-    """A copy on the host."""
-    if tensor.device.type == "cpu":
-        return tensor.detach().clone(memory_format=torch.contiguous_format)
-    return tensor.detach().cpu().contiguous()
-
-
-def _unless_apart(live: set[int]) -> HostCopy:
-    """Copies what training still works on; what was gathered for the snapshot is one already.
-
-    Args:
-        live: Where the memory of what training works on begins.
-    """
-
-    def copy(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        is_whole = tensor.is_contiguous() and storage.nbytes() == tensor.nbytes
-        is_apart = tensor.device.type == "cpu" and storage.data_ptr() not in live
-        return tensor.detach() if is_whole and is_apart else cloned(tensor)
-
-    return copy
-
-
 def _uses_cuda() -> bool:
-    """False on a machine with a GPU that trains on its CPU: asking the GPU would claim memory."""
+    """False on a machine with a GPU that trains on the CPU: querying the GPU would claim memory."""
     return bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]
 
 

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from continuum.training.hashing_writer import HashingWriter
+from continuum.training.checkpoint import HashingWriter
 from tests.benchmarks.commands import now
 from tests.benchmarks.rows import Row, Setting, benchmark, paired
 

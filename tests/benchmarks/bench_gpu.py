@@ -7,7 +7,7 @@ LitGPT's own, bf16-true. Where the time goes is told by `python -m tests.gpu pro
 
 MFU is the share of the GPU's arithmetic that the model's own operations take: tokens/s times the
 operations of a token (`Architecture.training_flops_per_token`), divided by what the device could do
-by its data sheet (`continuum.training.peak_flops`).
+by its data sheet (`continuum.training.throughput`).
 """
 
 import statistics
@@ -61,10 +61,12 @@ def peak_flops(precision: str = COMMON.precision) -> float | None:
     """Floating point operations a second of this machine's first GPU; None without one."""
     import torch
 
-    from continuum.training import peak_flops as known
+    from continuum.training import throughput as known
 
     return (
-        known.peak_flops(torch.device("cuda", 0), precision) if torch.cuda.is_available() else None
+        known.peak_flops(torch.cuda.get_device_name(0), precision)
+        if torch.cuda.is_available()
+        else None
     )
 
 

@@ -17,7 +17,8 @@ from continuum.training.fabric import make_fabric
 from continuum.training.loss_head import LossHead
 from continuum.training.model import make_state, next_token_loss
 from continuum.training.resolved import resolve
-from continuum.training.state import TrainingState, tensors_in, unwrap_optimizer
+from continuum.training.snapshot import tensors_in
+from continuum.training.state import TrainingState, unwrap_optimizer
 from tests.gpu.parts import Setting, check, part
 from tests.training.samples import FIELDS, make_recipe
 

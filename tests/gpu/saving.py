@@ -9,12 +9,13 @@ import torch
 from continuum.experiment.architecture import architecture
 from continuum.runs.folder import StageRun
 from continuum.runs.retention import Retention
-from continuum.training.checkpoint import read_checkpoint
 from continuum.training.fabric import make_fabric
 from continuum.training.model import make_state
+from continuum.training.recovery import read_checkpoint
 from continuum.training.resolved import resolve
 from continuum.training.saving import Saver
-from continuum.training.state import TrainingState, tensors_in
+from continuum.training.snapshot import tensors_in
+from continuum.training.state import TrainingState
 from tests.gpu.parts import Setting, check, part
 from tests.support import saving_context
 from tests.training.samples import FIELDS, companions, make_recipe, tokenizer_folder

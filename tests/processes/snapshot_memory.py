@@ -13,7 +13,7 @@ from continuum.experiment.architecture import architecture
 from continuum.training.fabric import leave_group, make_fabric
 from continuum.training.model import make_state
 from continuum.training.resolved import resolve
-from continuum.training.state import tensors_in
+from continuum.training.snapshot import tensors_in
 from tests.processes.begin_model import digest
 from tests.training.samples import make_recipe
 

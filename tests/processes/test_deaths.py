@@ -188,7 +188,7 @@ def test_a_full_disk_ends_both_processes_in_words(
         fill: Blow = lambda process, folder: disk.fill(leaving_blocks=60)  # noqa: E731
         code, told, _ = strike(folder, fill, lambda: has_checkpoint(folder))
         assert code == 5, told
-        assert "No space left on device; earlier checkpoints are whole" in told
+        assert "No space left on device; earlier checkpoints are intact" in told
         disk.free()
         (folder / "experiment.yaml").write_text(spec(kind, steps=12), encoding="utf-8")
         cli("run", folder)

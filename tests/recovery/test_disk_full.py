@@ -49,7 +49,7 @@ MOMENTS = [
     Moment("token chunks", "tokens", 20, "runs/tokens-", "attempts.jsonl"),
     Moment("training, known before", "pretrain", 60, "checkpoint(s) of about"),
     Moment("what auto became", "pretrain", 0, "resolved.json", "attempts.jsonl"),
-    Moment("metrics", "pretrain", 1, "cannot be recorded", "resolved.json"),
+    Moment("metrics", "pretrain", 1, "cannot write the metrics", "resolved.json"),
     Moment("a checkpoint's state", "pretrain", 60, "cannot be written", "metrics.jsonl"),
     Moment(
         "a checkpoint's last files",

@@ -57,7 +57,7 @@ def test_a_folder_locked_during_a_run_ends_it_in_words(
     with immutable(only(folder, "runs/pretrain-*/checkpoints")):
         _, told = process.communicate(timeout=60)
     assert process.returncode == 5, told
-    assert "Operation not permitted; earlier checkpoints are whole: make the folder writable" in (
+    assert "Operation not permitted; earlier checkpoints are intact: make the folder writable" in (
         final_line(told)
     )
     check_whole(folder, unbroken, "pretrain")

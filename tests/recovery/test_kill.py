@@ -96,7 +96,7 @@ def test_a_damaged_checkpoint_is_passed_over(unbroken: Path, prepared: Path, cli
     damaged[len(damaged) // 2] ^= 1
     weights.write_bytes(damaged)
     told = cli("run", prepared).stderr
-    assert f"{newest.name} is damaged and was passed over" in told
+    assert f"{newest.name} is corrupt; skipped" in told
     assert final_weights(prepared) == final_weights(unbroken)
 
 

@@ -10,9 +10,8 @@ from torch._dynamo.utils import counters
 from continuum.experiment.architecture import Architecture, architecture
 from continuum.preflight.memory import estimate_memory, fit_to_memory
 from continuum.preflight.placement import Placement
-from continuum.training.activation_checkpointing import checkpoint_activations
 from continuum.training.litgpt import build_model, initialize_weights
-from continuum.training.model import next_token_loss
+from continuum.training.model import checkpoint_activations, next_token_loss
 from continuum.training.resolved import resolve
 from tests.training.live_bytes import LiveBytes
 from tests.training.samples import FIELDS, LENGTH, VOCABULARY, cpu_fabric, make_recipe

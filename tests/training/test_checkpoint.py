@@ -16,17 +16,9 @@ from continuum.errors import PreflightError, StageFailedError
 from continuum.runs.files import find_damage, hash_tree, tree_digest
 from continuum.runs.folder import StageRun
 from continuum.runs.retention import Retention
-from continuum.training.checkpoint import (
-    Companions,
-    discard_damaged,
-    newest_whole,
-    put_aside,
-    read_checkpoint,
-    retain,
-    write_checkpoint,
-)
-from continuum.training.convert import extract_weights
-from continuum.training.weights import load_weights
+from continuum.training.checkpoint import Companions, retain, write_checkpoint
+from continuum.training.recovery import discard_damaged, newest_intact, put_aside, read_checkpoint
+from continuum.training.weights import extract_weights, load_weights
 from tests.training.samples import (
     FIELDS,
     Write,
@@ -116,7 +108,7 @@ def test_weights_of_another_shape_than_their_config_are_not_converted(
     config.write_text(config.read_text().replace("n_layer: 2", "n_layer: 3"))
     (tmp_path / "out").mkdir()
     with pytest.raises(
-        PreflightError, match=r"does not fit model_config.yaml: it holds .* parameters where"
+        PreflightError, match=r"does not match model_config.yaml: it has .* parameters, but"
     ):
         extract_weights(folder, tmp_path / "out")
 
@@ -124,17 +116,17 @@ def test_weights_of_another_shape_than_their_config_are_not_converted(
 @pytest.mark.parametrize("content", [b"", b"no archive", b"PK\x03\x04broken"], ids=repr)
 def test_an_unreadable_file_of_weights_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "lit_model.pth").write_bytes(content)
-    with pytest.raises(PreflightError, match="not a readable LitGPT checkpoint"):
+    with pytest.raises(PreflightError, match="is not a LitGPT checkpoint: it is"):
         load_weights(tmp_path)
 
 
 def test_a_folder_without_weights_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(PreflightError, match="is missing; a LitGPT checkpoint folder holds it"):
+    with pytest.raises(PreflightError, match="not found; a LitGPT checkpoint folder has it"):
         load_weights(tmp_path)
 
 
 def test_a_run_without_checkpoints_has_no_newest(run: StageRun) -> None:
-    assert newest_whole(run) == (None, {})
+    assert newest_intact(run) == (None, {})
 
 
 def flipped(data: bytes) -> bytes:
@@ -159,12 +151,12 @@ def test_a_damaged_checkpoint_is_passed_over_and_named(
     for name in sorted(path.name for path in newest.path.iterdir()):
         path = newest.path / name
         with damaged(path, DAMAGE[damage](path.read_bytes())):
-            found, passed_over = newest_whole(run)
+            found, passed_over = newest_intact(run)
         assert found == older, name
         told = passed_over["step-00000010"]
-        assert told.startswith("step-00000010 is damaged and was passed over: ")
+        assert told.startswith("step-00000010 is corrupt; skipped: ")
         assert name in told
-    assert newest_whole(run) == (newest, {})
+    assert newest_intact(run) == (newest, {})
 
 
 @pytest.mark.parametrize(
@@ -176,7 +168,7 @@ def test_a_manifest_that_was_changed_is_not_believed(
     older, newest = write(5), write(10)
     path = newest.path / "manifest.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {field: value}))
-    found, passed_over = newest_whole(run)
+    found, passed_over = newest_intact(run)
     assert found == older
     assert run.checkpoints() == [older], "nobody else takes it for one either"
     assert "manifest.json was changed after it was written" in passed_over["step-00000010"]
@@ -187,7 +179,7 @@ def test_a_checkpoint_under_another_name_is_none(write: Write, run: StageRun) ->
     shutil.copytree(older.path, run.checkpoint_dir(15))
     shutil.copytree(older.path, run.checkpoints_dir / "step-00000020.old")
     assert run.checkpoints() == [older, newest]
-    found, passed_over = newest_whole(run)
+    found, passed_over = newest_intact(run)
     assert found == newest
     assert list(passed_over) == ["step-00000015"]
     assert "it is the checkpoint of step 5 under another name" in passed_over["step-00000015"]
@@ -199,7 +191,7 @@ def test_links_that_lead_nowhere_are_damage(write: Write, run: StageRun) -> None
     weights.unlink()
     weights.symlink_to(weights)
     assert run.checkpoints() == [older]
-    found, passed_over = newest_whole(run)
+    found, passed_over = newest_intact(run)
     assert found == older
     assert "lit_model.pth cannot be read" in passed_over["step-00000010"]
 
@@ -236,7 +228,7 @@ def test_of_a_checkpoint_on_another_disk_the_link_is_deleted(
 def test_when_all_are_damaged_every_one_is_named(write: Write, run: StageRun) -> None:
     for step in (5, 10):
         (write(step).path / "lit_model.pth").unlink()
-    found, passed_over = newest_whole(run)
+    found, passed_over = newest_intact(run)
     assert found is None
     assert list(passed_over) == ["step-00000010", "step-00000005"]
 
@@ -246,7 +238,7 @@ def test_a_damaged_checkpoint_gives_way_when_its_step_is_saved_again(
 ) -> None:
     (write(10).path / "lit_model.pth").write_bytes(b"")
     again = write(10)
-    assert newest_whole(run) == (again, {})
+    assert newest_intact(run) == (again, {})
     assert [path.name for path in run.checkpoints_dir.iterdir()] == ["step-00000010"]
 
 

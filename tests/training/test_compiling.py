@@ -67,7 +67,7 @@ def test_training_and_evaluation_have_a_graph_each(
 ) -> None:
     graphs = Graphs()
     state = make_state(cpu_fabric(), backend=graphs.backend())
-    state.owes_evaluation = owes
+    state.evaluation_pending = owes
     fit(state, ragged_task(blocks), tmp_path / "pretrain-000000000000")
     assert not graphs.is_of_any_size
     assert sorted(graphs.sizes) == [(MICRO_BATCH, LENGTH), (ROWS, LENGTH)]
@@ -87,7 +87,7 @@ def test_an_owed_evaluation_of_a_ragged_batch_changes_no_bit_of_a_compiled_run(
     with pytest.raises(StoppedError):
         fit(broken, task, tmp_path / "pretrain-000000000001", stop_after=4)
     assert broken.step == 4
-    assert broken.owes_evaluation, "the stop came before it"
+    assert broken.evaluation_pending, "the stop came before it"
     torch._dynamo.reset()
     recovered = make_state(cpu_fabric(), seed=9, backend="inductor")
     recovered.restore(broken.snapshot())

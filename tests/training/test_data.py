@@ -88,7 +88,7 @@ def test_a_token_that_no_tokenizer_gave_is_damage(tmp_path: Path) -> None:
     assert blocks.read(0).tolist() == ids[: LENGTH + 1]
     with pytest.raises(IntegrityError) as error:
         blocks.read(len(blocks) - 1)
-    assert "token 65535 is none of a tokenizer of 64 ids" in str(error.value)
+    assert "invalid token 65535 (the tokenizer has 64 ids)" in str(error.value)
     assert "`continuum run --rerun tokens` makes it again" in str(error.value)
 
 
@@ -216,5 +216,5 @@ def test_an_id_equal_to_the_vocabularys_size_is_none_of_its_tokens(tmp_path: Pat
     inside = blocks_of(tmp_path / "inside", [VOCABULARY - 1] * (LENGTH + 1))
     assert inside.read(0).tolist() == [VOCABULARY - 1] * (LENGTH + 1)
     beyond = blocks_of(tmp_path / "beyond", [0] * LENGTH + [VOCABULARY])
-    with pytest.raises(IntegrityError, match=f"token {VOCABULARY} is none"):
+    with pytest.raises(IntegrityError, match=f"invalid token {VOCABULARY}"):
         beyond.read(0)

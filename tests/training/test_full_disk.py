@@ -44,7 +44,7 @@ def test_a_full_disk_is_told_and_leaves_the_earlier_checkpoints(
     written, error = fill(write, small_disk)
     assert f"the checkpoint of step {len(written) + 1} cannot be written" in str(error)
     assert "No space left on device" in str(error)
-    assert "earlier checkpoints are whole: free some space and run again" in str(error)
+    assert "earlier checkpoints are intact: free some space and run again" in str(error)
     assert len(written) >= 1
     assert not any(find_damage(it.path, it.files, read=True) for it in written)
     left = sorted(path.name for path in small_disk.checkpoints_dir.iterdir())

@@ -38,7 +38,7 @@ def evaluations(trials: Trials, stage: str) -> list[int]:
 
 def begin(state: Any, blocks: Blocks, **changes: Any) -> Any:
     """A task that evaluates before its first step."""
-    state.owes_evaluation = True
+    state.evaluation_pending = True
     split = {"tokens": ValidationData(blocks, 16, rows=4)}
     return make_task(blocks, validation=split, start_step=state.step, num_steps=4, **changes)
 

@@ -13,7 +13,7 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import fully_shard
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from continuum.preflight.logits import (
+from continuum.preflight.model_size import (
     CPU_BLOCK_BYTES,
     LEAST_ROWS,
     loss_head_kind,
@@ -23,7 +23,7 @@ from continuum.training.data import Blocks
 from continuum.training.litgpt import build_model, initialize_weights
 from continuum.training.loss_head import LossHead
 from continuum.training.model import compiled, eagerly, next_token_loss
-from continuum.training.tied import tie_embeddings
+from continuum.training.weights import tie_embeddings
 from tests.training.loops import Recorder, make_task
 from tests.training.samples import FIELDS, LENGTH, VOCABULARY, cpu_fabric, make_state
 from tests.training.test_scaler import half_fabric

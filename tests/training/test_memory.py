@@ -19,6 +19,7 @@ from continuum.preflight import forecast_training
 from continuum.preflight.host import Host, HostMemory, has_cuda_device, host_memory
 from continuum.preflight.memory import MemoryEstimate, estimate_memory, memory_problems
 from continuum.preflight.placement import Placement
+from continuum.problems import Problem
 from continuum.stages.convert import Convert
 from continuum.training.fabric import make_fabric
 from continuum.training.memory import memory_warnings
@@ -107,15 +108,20 @@ def test_strategies_share_the_state_as_they_do() -> None:
 def test_what_surely_does_not_fit_is_refused_and_what_may_not_is_told() -> None:
     estimate = MemoryEstimate(base_bytes=100, state_bytes=1000, activation_bytes=1000)
     assert estimate.sure_bytes == 1700
-    (problem,) = memory_problems(estimate, HostMemory(1699, 1699), "this machine", is_sure=True)
+
+    def problems(total: int, available: int) -> list[Problem]:
+        memory = HostMemory(total, available)
+        return memory_problems([(estimate, memory, "this machine")], is_sure=True)
+
+    (problem,) = problems(1699, 1699)
     assert (problem.severity, problem.needs) == ("error", "machine")
     assert "1.0 kB weights, gradients and optimizer, 1.0 kB activations" in problem.message
     assert "lower runtime.micro_batch_size" in problem.message
     assert "strategy fsdp" in problem.message
-    (doubt,) = memory_problems(estimate, HostMemory(1700, 1700), "this machine", is_sure=True)
+    (doubt,) = problems(1700, 1700)
     assert doubt.severity == "warning"
     assert doubt.message.startswith("training takes about 2.1 kB of memory")
-    assert memory_problems(estimate, HostMemory(9000, 2100), "this machine", is_sure=True) == []
+    assert problems(9000, 2100) == []
 
 
 @pytest.mark.parametrize("runtime", [{}, {"accelerator": "cpu", "num_nodes": 2}], ids=str)
@@ -129,9 +135,9 @@ def test_a_machine_that_only_plans_refuses_nothing_for_its_memory(runtime: dict[
 
 def test_processes_of_one_machine_share_its_memory() -> None:
     alone = MemoryEstimate(10, 20, 30, snapshot_bytes=5)
-    assert (alone.total_bytes, alone.shared_bytes) == (65, 65)
+    assert (alone.total_bytes, alone.likely_bytes) == (65, 65)
     several = MemoryEstimate(10, 20, 30, snapshot_bytes=5, num_processes=3)
-    assert several.shared_bytes == 3 * 60 + 5
+    assert several.likely_bytes == 3 * 60 + 5
 
 
 def test_a_model_too_large_for_this_machine_is_refused_before_it_is_built() -> None:

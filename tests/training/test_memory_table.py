@@ -22,10 +22,9 @@ from torch.testing._internal.distributed.fake_pg import FakeStore
 from continuum.experiment.architecture import architecture
 from continuum.preflight.memory import CUDA_CONTEXT_BYTES, MODES
 from continuum.preflight.memory_table import PRECISIONS, Workload, memory_table
-from continuum.training.activation_checkpointing import checkpoint_activations
 from continuum.training.fabric import make_fabric
 from continuum.training.litgpt import GPT, build_model
-from continuum.training.model import make_state, next_token_loss
+from continuum.training.model import checkpoint_activations, make_state, next_token_loss
 from continuum.training.resolved import resolve
 from tests.training.live_bytes import LiveBytes
 from tests.training.samples import cpu_fabric

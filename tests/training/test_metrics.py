@@ -15,9 +15,9 @@ from continuum.errors import StageFailedError, StoppedError
 from continuum.runs.events import Event, Trained, Warned
 from continuum.runs.folder import StageRun
 from continuum.training.data import Blocks, ValidationData
-from continuum.training.metrics import Clock, MetricsLog, Numbers
-from continuum.training.peak_flops import listed_peak, most_tokens_per_s, peak_flops
+from continuum.training.metrics import MetricsLog, Numbers
 from continuum.training.state import TrainingState
+from continuum.training.throughput import Clock, listed_peak, most_tokens_per_s, peak_flops
 from tests.training.conftest import DATA_STAGES
 from tests.training.loops import STEPS, Recorder, make_task
 from tests.training.samples import Trials, cpu_fabric, make_state
@@ -189,7 +189,7 @@ def test_an_evaluation_that_is_owed_will_be_one_row(
     log.write(step=4, loss=1.5)
     log.write(step=4, val_loss=1.5)
     log.write(step=5, loss=1.4)
-    log.continue_from(4, owes_evaluation=owes)
+    log.continue_from(4, evaluation_pending=owes)
     rows = run.metrics()
     assert [row["step"] for row in rows] == [4] * len(kept)
     assert [name for row in rows for name in row if name in ("loss", "val_loss")] == kept
@@ -208,7 +208,7 @@ def test_infinite_numbers_are_written_as_json_has_them(run: StageRun) -> None:
 
 def test_a_log_that_cannot_be_written_is_told(run: StageRun) -> None:
     run.metrics_path.mkdir()
-    with pytest.raises(StageFailedError, match=r"step 3 cannot be recorded in .*checkpoints are"):
+    with pytest.raises(StageFailedError, match=r"write the metrics of step 3 to .*checkpoints are"):
         MetricsLog(run, attempt=1).write(step=3, loss=1.5)
 
 
@@ -268,16 +268,12 @@ def test_what_is_not_listed_has_no_rate_of_another(name: str) -> None:
     assert listed_peak(name, "bf16-mixed", tf32=True) is None
 
 
-def test_the_most_tokens_a_second_are_known_where_the_rate_is(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    cuda, cpu = torch.device("cuda", 0), torch.device("cpu")
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "NVIDIA H100 80GB HBM3")
-    assert most_tokens_per_s(cuda, "bf16-mixed", 8, 1000) == pytest.approx(8 * 989.5e9)
-    assert most_tokens_per_s(cpu, "bf16-mixed", 8, 1000) is None
-    assert most_tokens_per_s(cuda, "bf16-mixed", 8, None) is None, "a model that is not counted"
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "NVIDIA H100 MIG 1g.10gb")
-    assert most_tokens_per_s(cuda, "bf16-mixed", 8, 1000) is None
+def test_the_most_tokens_a_second_are_known_where_the_rate_is() -> None:
+    h100 = "NVIDIA H100 80GB HBM3"
+    assert most_tokens_per_s(h100, "bf16-mixed", 8, 1000) == pytest.approx(8 * 989.5e9)
+    assert most_tokens_per_s(None, "bf16-mixed", 8, 1000) is None, "a CPU"
+    assert most_tokens_per_s(h100, "bf16-mixed", 8, None) is None, "a model that is not counted"
+    assert most_tokens_per_s("NVIDIA H100 MIG 1g.10gb", "bf16-mixed", 8, 1000) is None
 
 
 def test_utilization_is_the_speed_by_the_most() -> None:
@@ -297,7 +293,7 @@ def test_a_gpus_rows_have_their_utilization(trials: Trials) -> None:
 
 @pytest.mark.gpu
 def test_this_machines_gpu_has_a_rate() -> None:
-    device = torch.device("cuda", 0)
-    bf16, fp32 = (peak_flops(device, precision) for precision in ("bf16-mixed", "32-true"))
+    name = torch.cuda.get_device_name(0)
+    bf16, fp32 = (peak_flops(name, precision) for precision in ("bf16-mixed", "32-true"))
     assert not math.isnan(bf16)
     assert bf16 > fp32

@@ -11,9 +11,8 @@ from continuum.experiment.architecture import architecture
 from continuum.experiment.precision import automatic_precision
 from continuum.experiment.recipe import Recipe
 from continuum.experiment.stage import Forecast, PlanInput
-from continuum.preflight.host import Host, HostMemory
+from continuum.preflight.host import CudaDevice, Host, HostMemory, cuda_devices
 from continuum.preflight.memory import MemoryEstimate, estimate_memory
-from continuum.preflight.nvml import CudaDevice, cuda_devices
 from continuum.preflight.placement import foreseen_placement
 from continuum.preflight.training import forecast_training
 from continuum.stages.convert import Convert
@@ -121,7 +120,7 @@ def test_a_plan_refuses_what_this_machines_gpu_cannot_hold() -> None:
     never = {"runtime": {"activation_checkpointing": "off"}}
     (refusal,) = map(str, plan("pythia-1b", gpu_recipe(8, **never), host_with(T4)).problems)
     assert "a GPU here (Tesla T4) has 15.8 GB" in refusal
-    assert "runtime.activation_checkpointing full" in refusal
+    assert "runtime.activation_checkpointing to full" in refusal
     on_nodes = {"runtime": {**never["runtime"], "num_nodes": 2}}
     doubtful = plan("pythia-1b", gpu_recipe(8, **on_nodes), host_with(T4))
     assert doubtful.problems == ()

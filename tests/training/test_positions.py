@@ -11,7 +11,7 @@ import torch
 from continuum.lineage.reading import build_graph
 from continuum.runs.artifacts import ModelWeights, TokenizedDataset, TrainingCheckpoint
 from continuum.runs.folder import ExperimentFolder
-from continuum.training.positions import mixture_of
+from continuum.training.order import mixture_of
 from tests.experiments import TOY_MODEL, small_stages
 from tests.training.conftest import DATA_STAGES
 from tests.training.samples import Trials, make_recipe

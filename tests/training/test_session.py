@@ -212,14 +212,14 @@ def test_checkpoints_are_kept_over_restarts_as_asked(trials: Trials) -> None:
     assert deleted == [3, 6, 9, 10, 12, 15]
 
 
-def test_a_damaged_newest_checkpoint_is_told_and_passed_over(trials: Trials) -> None:
+def test_a_corrupt_newest_checkpoint_is_reported_and_skipped(trials: Trials) -> None:
     trials.write(only=TRAIN)
     trials.carry_out(stop_at=13)
     (trials.stage_run("pretrain").checkpoint_dir(13) / "lit_model.pth").write_bytes(b"torn")
     events: list[Event] = []
     trials.carry_out(events=events).raise_for_failure()
-    (warning,) = [message for message in warnings_in(events) if "passed" in message]
-    assert "step-00000013 is damaged and was passed over: lit_model.pth has 4 bytes" in warning
+    (warning,) = [message for message in warnings_in(events) if "skipped" in message]
+    assert "step-00000013 is corrupt; skipped: lit_model.pth has 4 bytes" in warning
     assert Recovered(10, exact=True) in events
 
 
@@ -382,7 +382,7 @@ def test_skipped_steps_are_told_at_the_end(
         progress.observe("pretrain", event)
     skipped = trials.rows("pretrain")[-2]["skipped_steps"]
     told = capsys.readouterr().err
-    assert f"{skipped} of 6 steps were left out (on_nonfinite: skip)" in told
+    assert f"skipped {skipped} of 6 steps (on_nonfinite: skip)" in told
     assert "val_loss is nan at step 6" in told
 
 
@@ -429,7 +429,7 @@ def test_what_was_extended_is_not_extended_by_nothing(trials: Trials) -> None:
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
 def test_cuda_where_there_is_none_is_refused(trials: Trials) -> None:
     told = refusal(trials, pretrain__runtime__accelerator="cuda")
-    assert "runtime.accelerator is cuda, but torch finds no CUDA device here" in told
+    assert "runtime.accelerator is cuda, but no CUDA device was found" in told
 
 
 def test_half_precision_on_a_cpu_is_refused_rather_than_replaced(trials: Trials) -> None:

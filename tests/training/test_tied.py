@@ -22,8 +22,7 @@ from continuum.training.litgpt import GPT, Config
 from continuum.training.model import make_state
 from continuum.training.resolved import resolve
 from continuum.training.state import TrainingState, unwrap
-from continuum.training.tied import check_tied, has_tied_embeddings
-from continuum.training.weights import EMBEDDING, HEAD
+from continuum.training.weights import EMBEDDING, HEAD, check_tied, has_tied_embeddings
 from tests.experiments import TOY_MODEL
 from tests.training.conftest import DATA_STAGES
 from tests.training.samples import FIELDS, Trials, assert_equal_tensors, make_recipe
@@ -203,7 +202,7 @@ def test_weights_that_were_trained_apart_are_not_tied(tmp_path: Path) -> None:
     torch.save({EMBEDDING: one, HEAD: one.clone()}, tmp_path / "lit_model.pth")
     check_tied(tmp_path)
     torch.save({EMBEDDING: one, HEAD: one * 2}, tmp_path / "lit_model.pth")
-    with pytest.raises(PreflightError, match="it was trained untied; say `tied: false`"):
+    with pytest.raises(PreflightError, match="was trained untied; set `tied: false`"):
         check_tied(tmp_path)
 
 

@@ -15,8 +15,7 @@ from continuum.training.litgpt import Config, convert_hf_weights
 from continuum.training.model import make_state, next_token_loss
 from continuum.training.resolved import resolve
 from continuum.training.state import TrainingState, load_model
-from continuum.training.tied import check_tied
-from continuum.training.weights import load_weights
+from continuum.training.weights import check_tied, load_weights
 from tests.training.samples import make_recipe
 
 transformers = pytest.importorskip("transformers", reason="pip install -e '.[reference]'")

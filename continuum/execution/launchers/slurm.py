@@ -5,7 +5,6 @@ each node, with all that the job holds there, however the job asked for it.
 """
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -15,6 +14,7 @@ from contextlib import contextmanager
 
 from continuum.errors import PreflightError
 from continuum.execution.launchers.parent_death import die_with_parent
+from continuum.preflight.host import has_slurm_job
 
 STEP_OPTIONS = (
     "--ntasks-per-node=1",
@@ -32,11 +32,6 @@ STEP_OPTIONS = (
 FOR_OTHER_STEPS = ("CPUS_PER_TASK", "TRES_PER_TASK", "EXPORT_ENV", "DISTRIBUTION", "HINT", "EXACT")
 FOR_OTHER_STEPS_PREFIXES = ("NTASKS", "GPUS", "GPU_BIND", "CPU_BIND", "MEM_", "THREADS_PER_CORE")
 KEPT = ("SLURM_GPUS_ON_NODE",)
-
-
-def has_slurm_job() -> bool:
-    """Whether this process runs inside a Slurm job that `srun` can start steps in."""
-    return "SLURM_JOB_ID" in os.environ and shutil.which("srun") is not None
 
 
 def first_nodes(number: int) -> list[str]:

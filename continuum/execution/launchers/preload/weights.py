@@ -4,6 +4,6 @@ import warnings
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
-    import continuum.training.convert
+    import continuum.training.weights
 
 __all__ = ["continuum"]
