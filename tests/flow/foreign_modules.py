@@ -9,7 +9,15 @@ PACKAGE = Path(continuum.__file__).parent
 SINGLE = ("torch.py", "random.py", "yaml.py", "signal.py", "typing_extensions.py")
 MARK = "executed"
 TELL = f"open(__file__ + '.{MARK}', 'w').close()\n"
-STARTS = ("__init__.py", "__main__.py", "safe_path.py")
+STARTS = (
+    "__init__.py",
+    "__main__.py",
+    "continuum_lm/__init__.py",
+    "execution/__init__.py",
+    "execution/safe_path.py",
+)
+"""Of this package, by path: run before the current folder is removed from `sys.path`."""
+MODULES = ("__init__.py", "__main__.py", "config.py", "model.py", "worker.py")
 
 
 def plant(folder: Path, *packages: str) -> Path:
@@ -19,7 +27,7 @@ def plant(folder: Path, *packages: str) -> Path:
         (folder / name).write_text(TELL, encoding="utf-8")
     for name in packages:
         (folder / name).mkdir()
-        for module in (*STARTS, "config.py", "model.py", "worker.py"):
+        for module in MODULES:
             (folder / name / module).write_text(TELL, encoding="utf-8")
     return folder
 
@@ -29,7 +37,7 @@ def plant_checkout(folder: Path) -> Path:
     copy = folder / "continuum"
     shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
     for module in copy.rglob("*.py"):
-        if module.parent != copy or module.name not in STARTS:
+        if module.relative_to(copy).as_posix() not in STARTS:
             module.write_text(TELL + module.read_text(encoding="utf-8"), encoding="utf-8")
     return folder
 
