@@ -12,6 +12,7 @@ from continuum.errors import DecisionNeededError, UsageError
 from continuum.formatting import short_digest
 from continuum.planning.locked_run import find_outdated, update_lock
 from continuum.planning.lockfile import read_lock, write_lock
+from continuum.planning.other_specs import refuse_second_spec
 
 
 def lock(
@@ -41,6 +42,7 @@ def lock(
         if upgrade:
             return _upgrade(opened, stages or list(opened.experiment.stages))
         plan = opened.plan()
+        refuse_second_spec(plan, opened.files)
         update_lock(plan, plan.reused, reseals=True)
         written = read_lock(opened.folder.pins_path)
     if written is None:

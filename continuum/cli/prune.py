@@ -21,6 +21,7 @@ from continuum.lineage.reading import build_graph, write_lineage
 from continuum.lineage.removed import remember_removed
 from continuum.planning.inventory import PruneRule, RunInfo, choose_removable, list_runs
 from continuum.planning.lockfile import Lock, read_lock
+from continuum.planning.other_specs import refuse_second_spec
 from continuum.planning.plan import Plan
 
 UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
@@ -63,6 +64,7 @@ def prune(
         return Pruned(tuple(choose_removable(list_runs(opened.plan(), kept, names), rule)), True)
     with opened.folder.lock(unsafe=unsafe_locks):
         plan = opened.plan()
+        refuse_second_spec(plan, opened.files)
         chosen = tuple(choose_removable(list_runs(plan, kept, names), rule))
         if chosen and not yes:
             _ask(chosen)

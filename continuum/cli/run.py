@@ -21,6 +21,7 @@ from continuum.execution.executor import StopRule, run_experiment
 from continuum.execution.launchers import Launcher
 from continuum.execution.results import RunResult
 from continuum.experiment.amounts import parse_duration as parse_seconds
+from continuum.planning.other_specs import refuse_second_spec
 from continuum.planning.plan import NOTHING_MORE, Action, Plan, PlannedStage, Request
 from continuum.planning.plan_file import AgreedPlan, read_document
 
@@ -57,6 +58,7 @@ def run(
     opened = open_experiment(spec, list(request.overrides))
 
     def approve(plan: Plan) -> None:
+        refuse_second_spec(plan, opened.files)
         opened.refuse(plan, "nothing was started")
         if agreed is not None:
             agreed.check(plan)
