@@ -1,6 +1,10 @@
 """Fixtures for all tests: small experiments on real files, carried out by the real command."""
 
+import fcntl
+import hashlib
 import os
+import shutil
+import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,8 +16,8 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from continuum.cpus import num_processors
-from tests.commands import Cli
-from tests.experiments import small_flow
+from tests.commands import Cli, only
+from tests.experiments import DATA_STAGES, shared_data_stages, small_flow
 from tests.shares import current_turn, share, store_seconds, stored_seconds
 from tests.shipped import copy_shipped
 
@@ -35,6 +39,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Choose the turn, and collect durations where they are to be stored."""
+    # Hundreds of processes import the same modules: they are compiled once.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False
     if config.option.turn is None and config.option.one_in > 1:
         config.option.turn = current_turn()
     if config.option.store_seconds and not hasattr(config, "workerinput"):
@@ -116,6 +123,36 @@ def experiment(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture(scope="session")
+def run_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Run an experiment once a session, whatever the number of workers: tests copy its folder.
+
+    What its spec shares with the small flow is not made again.
+    """
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent
+    root = root / "finished"
+    root.mkdir(exist_ok=True)
+
+    def run(spec: str) -> Path:
+        folder = root / hashlib.sha256(spec.encode()).hexdigest()[:12]
+        with folder.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not folder.with_suffix(".ran").exists():
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir()
+                (folder / "experiment.yaml").write_text(spec, encoding="utf-8")
+                for stage in shared_data_stages(spec):
+                    made = only(run(small_flow(only=DATA_STAGES)), f"runs/{stage}-*")
+                    shutil.copytree(made, folder / "runs" / made.name)
+                Cli()("run", folder)
+                folder.with_suffix(".ran").touch()
+        return folder
+
+    return run
 
 
 @pytest.fixture

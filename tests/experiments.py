@@ -5,6 +5,7 @@ from typing import Any
 import yaml
 
 TOY_MODEL = {"name": "pythia-14m", "n_layer": 2, "n_embd": 32, "n_head": 2, "vocab_size": 512}
+DATA_STAGES = ("prose", "tokenizer", "tokens", "code", "code_tokens")
 FIRST_STAGES = ("prose", "tokenizer", "tokens", "pretrain")
 TRAINING = {
     "sequence_length": 32,
@@ -55,6 +56,17 @@ def small_stages() -> dict[str, Any]:
             **TRAINING,
         },
     }
+
+
+def shared_data_stages(spec: str) -> tuple[str, ...]:
+    """The stages that make data of a spec, if these are the small flow's; else none.
+
+    None of the small flow's own data either, which is what the others are copied from.
+    """
+    stages, small = yaml.safe_load(spec)["stages"], small_stages()
+    found = tuple(name for name in DATA_STAGES if name in stages)
+    is_same = all(stages[name] == small[name] for name in found)
+    return found if is_same and stages.keys() - found else ()
 
 
 def small_flow(*, only: tuple[str, ...] | None = None, **changes: Any) -> str:

@@ -126,13 +126,11 @@ def test_a_file_from_the_future_is_still_proved(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(run_once: Callable[[str], Path]) -> Path:
     """Text, tokenizer, tokens and a short training, all done."""
-    folder = tmp_path_factory.mktemp("finished")
-    spec = small_flow(only=FIRST_STAGES, pretrain__max_steps=10, pretrain__runtime__log_every=1)
-    (folder / "experiment.yaml").write_text(spec, encoding="utf-8")
-    run(folder)
-    return folder
+    return run_once(
+        small_flow(only=FIRST_STAGES, pretrain__max_steps=10, pretrain__runtime__log_every=1)
+    )
 
 
 @pytest.fixture

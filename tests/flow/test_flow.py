@@ -12,12 +12,9 @@ from tests.experiments import FIRST_STAGES, small_flow
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The small flow, run once for this module; tests read it or copy it."""
-    folder = tmp_path_factory.mktemp("finished")
-    (folder / "experiment.yaml").write_text(small_flow(), encoding="utf-8")
-    Cli()("run", folder)
-    return folder
+def finished(run_once: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small flow after a run; tests read it or copy it."""
+    return shutil.copytree(run_once(small_flow()), tmp_path_factory.mktemp("flow") / "finished")
 
 
 @pytest.fixture

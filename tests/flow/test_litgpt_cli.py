@@ -6,6 +6,7 @@ import math
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ import torch
 import yaml
 
 from continuum.training.weights import load_weights
-from tests.commands import Cli, only
+from tests.commands import only
 from tests.experiments import small_flow
 
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
@@ -29,13 +30,9 @@ ENVIRONMENT = {
 
 
 @pytest.fixture(scope="module")
-def outputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def outputs(run_once: Callable[[str], Path]) -> dict[str, Path]:
     """What each stage of the small flow made; only read."""
-    folder = tmp_path_factory.mktemp("finished")
-    spec = small_flow(longer__max_steps=24, retrain__max_steps=6)
-    (folder / "experiment.yaml").write_text(spec, encoding="utf-8")
-    Cli(ONE_THREAD)("run", folder)
-    found = folder.glob("runs/*/output")
+    found = run_once(small_flow()).glob("runs/*/output")
     return {path.parent.name.rpartition("-")[0]: path for path in found}
 
 
@@ -102,7 +99,7 @@ def test_litgpt_generates_with_the_checkpoint(
 def test_litgpt_converts_a_training_checkpoint_to_the_same_tensors(
     outputs: dict[str, Path], tmp_path: Path
 ) -> None:
-    checkpoint = only(outputs["longer"].parent, "checkpoints/step-00000024")
+    checkpoint = only(outputs["longer"].parent, "checkpoints/step-00000030")
     litgpt(tmp_path, "convert_pretrained_checkpoint", checkpoint, tmp_path / "converted")
     theirs, ours = load_weights(tmp_path / "converted"), load_weights(outputs["weights"])
     assert list(theirs) == list(ours)

@@ -49,12 +49,9 @@ def weights(folder: Path) -> str:
 
 
 @pytest.fixture(scope="module")
-def expected(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def expected(run_once: Callable[[str], Path]) -> Path:
     """The experiment after a run in a folder without any module."""
-    folder = tmp_path_factory.mktemp("expected")
-    (folder / "experiment.yaml").write_text(spec(), encoding="utf-8")
-    Cli()("run", folder)
-    return folder
+    return run_once(spec())
 
 
 @pytest.fixture

@@ -13,11 +13,8 @@ from tests.forging import Edit, forge, seal_anew
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("finished")
-    (folder / "experiment.yaml").write_text(small_flow(only=FIRST_STAGES), encoding="utf-8")
-    Cli()("run", folder)
-    return folder
+def finished(run_once: Callable[[str], Path]) -> Path:
+    return run_once(small_flow(only=FIRST_STAGES))
 
 
 @pytest.fixture

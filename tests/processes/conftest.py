@@ -4,17 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands import Cli, only
+from tests.commands import only
 from tests.processes.pairs import spec
 
 
 @pytest.fixture(scope="session")
-def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def alone(run_once: Callable[[str], Path]) -> Path:
     """The pretraining by one process, never interrupted."""
-    folder = tmp_path_factory.mktemp("alone")
-    (folder / "experiment.yaml").write_text(spec(), encoding="utf-8")
-    Cli()("run", folder)
-    return folder
+    return run_once(spec())
 
 
 @pytest.fixture

@@ -85,12 +85,9 @@ def curves(folder: Path) -> Curves:
 
 
 @pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def base(run_once: Callable[[str], Path]) -> Path:
     """The pretraining that the others are compared with."""
-    folder = tmp_path_factory.mktemp("base")
-    (folder / "experiment.yaml").write_text(spec({}), encoding="utf-8")
-    Cli()("run", folder)
-    return folder
+    return run_once(spec({}))
 
 
 @pytest.fixture

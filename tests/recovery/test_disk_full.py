@@ -6,7 +6,7 @@ that does not fit, or while it runs, when something has appeared.
 
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,23 +67,19 @@ DATA_STAGES = ("prose", "tokenizer", "tokens")
 
 
 @pytest.fixture(scope="module")
-def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def unbroken(run_once: Callable[[str], Path]) -> Path:
     """An experiment whose disk was never full."""
-    folder = tmp_path_factory.mktemp("unbroken")
-    write_spec(folder, ALL_STAGES)
-    Cli()("run", folder)
-    return folder
+    return run_once(spec(ALL_STAGES))
 
 
-def write_spec(folder: Path, stages: tuple[str, ...]) -> None:
+def spec(stages: tuple[str, ...]) -> str:
     changes: dict[str, Any] = {}
     if "weights" in stages:
         changes["pretrain__max_steps"] = 60
         changes["pretrain__runtime__log_every"] = 1
         changes["pretrain__runtime__checkpoint"] = {"every": 10, "keep_last": 9}
         changes["weights__from"] = "pretrain"
-    text = small_flow(only=stages, **changes)
-    (folder / "experiment.yaml").write_text(text, encoding="utf-8")
+    return small_flow(only=stages, **changes)
 
 
 @pytest.fixture
@@ -103,7 +99,7 @@ def prepare(unbroken: Path, disk: SmallDisk, remade: str) -> Path:
         (folder / "lineage.json").unlink()
     if remade not in ("pretrain", "weights"):
         # With training in the plan, a disk without room for a checkpoint is refused at once.
-        write_spec(folder, DATA_STAGES)
+        (folder / "experiment.yaml").write_text(spec(DATA_STAGES), encoding="utf-8")
     return folder
 
 
@@ -170,6 +166,6 @@ def test_a_disk_that_is_full_loses_nothing(
     disk.free()
     cli("run", folder)
     if moment.remade not in ("pretrain", "weights"):
-        write_spec(folder, ALL_STAGES)
+        (folder / "experiment.yaml").write_text(spec(ALL_STAGES), encoding="utf-8")
         cli("run", folder)
     assert outputs(folder) == outputs(unbroken)

@@ -14,13 +14,13 @@ from tests.experiments import FIRST_STAGES, small_flow
 CHECKPOINTS = "runs/pretrain-*/checkpoints"
 
 
+SPEC = small_flow(only=FIRST_STAGES, pretrain__max_steps=60, pretrain__runtime__log_every=1)
+
+
 @pytest.fixture(scope="module")
-def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def unbroken(run_once: Callable[[str], Path]) -> Path:
     """A pretraining that was never interrupted."""
-    folder = tmp_path_factory.mktemp("unbroken")
-    write(folder)
-    Cli()("run", folder)
-    return folder
+    return run_once(SPEC)
 
 
 @pytest.fixture
@@ -30,11 +30,6 @@ def prepared(unbroken: Path, tmp_path: Path) -> Path:
     shutil.copytree(unbroken, folder)
     shutil.rmtree(only(folder, "runs/pretrain-*"))
     return folder
-
-
-def write(folder: Path) -> None:
-    text = small_flow(only=FIRST_STAGES, pretrain__max_steps=60, pretrain__runtime__log_every=1)
-    (folder / "experiment.yaml").write_text(text, encoding="utf-8")
 
 
 def final_weights(folder: Path) -> bytes:

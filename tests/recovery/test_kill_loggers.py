@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -20,8 +21,8 @@ STEPS = 60
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:tensorboard")
 
 
-def write(folder: Path, *, processes: int = 1) -> None:
-    text = small_flow(
+def spec(processes: int = 1) -> str:
+    return small_flow(
         only=(*FIRST_STAGES, "weights"),
         pretrain__max_steps=STEPS,
         pretrain__optimizer={"lr": 2e-2},
@@ -34,15 +35,11 @@ def write(folder: Path, *, processes: int = 1) -> None:
         },
         weights__from="pretrain@best",
     )
-    (folder / "experiment.yaml").write_text(text, encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
-def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("unbroken")
-    write(folder)
-    Cli()("run", folder)
-    return folder
+def unbroken(run_once: Callable[[str], Path]) -> Path:
+    return run_once(spec())
 
 
 @pytest.fixture
@@ -73,7 +70,7 @@ def best(folder: Path) -> dict[str, object]:
 def test_a_killed_run_is_one_run_in_every_logger(
     unbroken: Path, prepared: Path, cli: Cli, processes: int
 ) -> None:
-    write(prepared, processes=processes)
+    (prepared / "experiment.yaml").write_text(spec(processes), encoding="utf-8")
     for step in (13, 27):  # Behind the checkpoints of steps 10 and 25, or that of a best step.
         kill_group(run_until(prepared, partial(has_taken, prepared, step)))
     told = cli("run", prepared).stderr

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.commands import Cli, only
+from tests.commands import only
 from tests.experiments import FIRST_STAGES, small_flow
 from tests.slurm.cluster import Cluster, missing_packages
 from tests.slurm.jobs import submit
@@ -52,12 +52,9 @@ def slurm() -> Iterator[Cluster]:
 
 
 @pytest.fixture(scope="session")
-def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def alone(run_once: Callable[[str], Path]) -> Path:
     """The pretraining by one process, outside of any job."""
-    folder = tmp_path_factory.mktemp("alone")
-    (folder / "experiment.yaml").write_text(spec(), encoding="utf-8")
-    Cli()("run", folder)
-    return folder
+    return run_once(spec())
 
 
 @pytest.fixture(scope="session")
