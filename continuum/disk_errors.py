@@ -17,7 +17,7 @@ NEARLY_FULL_BYTES = 4 * 4096
 """With less than a few blocks free, a failure that names no cause is probably the disk's."""
 
 
-def describe_disk_fault(error: BaseException, place: Path) -> str | None:
+def describe_disk_error(error: BaseException, place: Path) -> str | None:
     """What the disk did, where, and what to do; None when `error` has another cause.
 
     Args:
@@ -42,9 +42,9 @@ def find_disk_error(error: BaseException, place: Path) -> OSError | None:
     return None
 
 
-def tell_disk_fault(error: OSError, place: Path) -> str:
+def describe_or_raise(error: OSError, place: Path) -> str:
     """The same of an error of the system; one with another cause is a bug and goes on its way."""
-    words = describe_disk_fault(error, place)
+    words = describe_disk_error(error, place)
     if words is None:
         raise error
     return words

@@ -12,7 +12,6 @@ import importlib
 import json
 import multiprocessing
 import os
-import pkgutil
 import socket
 import sys
 import tempfile
@@ -20,6 +19,8 @@ from multiprocessing import forkserver, resource_tracker
 from typing import Any
 
 MAX_REQUEST_BYTES = 1 << 20
+PRELOADS = ("continuum.training.weights", "continuum.training.train")
+PRELOAD_VARIABLE = "CONTINUUM_PRELOAD"
 
 
 def serve(requests: socket.socket) -> dict[str, Any] | None:
@@ -30,7 +31,9 @@ def serve(requests: socket.socket) -> dict[str, Any] | None:
             return None
         asked: dict[str, Any] = json.loads(raw)
         if asked["arguments"][:1] == ["run"]:
-            forkserver.ensure_running()  # It imports while the command begins.
+            os.environ[PRELOAD_VARIABLE] = ",".join(PRELOADS)
+            forkserver.ensure_running()  # It imports while the command starts.
+            del os.environ[PRELOAD_VARIABLE]
         if os.fork() == 0:  # it waits for the command, the server for the next request
             stdout, stderr, told = descriptors
             command = os.fork()
@@ -88,14 +91,12 @@ def _become(asked: dict[str, Any]) -> None:
 if __name__ == "__main__":
     import continuum.__main__ as command
     from continuum import cli
-    from continuum.execution.launchers import preload
     from continuum.execution.launchers.local import PRELOAD
 
     for name in cli.COMMANDS:
         importlib.import_module(f"{cli.__name__}.{name}")
     assert not {"torch", "numpy", "huggingface_hub"} & sys.modules.keys(), "no light commands"
-    names = [name for _, name, _ in pkgutil.iter_modules(preload.__path__, f"{PRELOAD}.")]
-    forkserver.set_forkserver_preload([PRELOAD, *names])
+    forkserver.set_forkserver_preload([PRELOAD])
     asked = serve(socket.socket(fileno=int(sys.argv[1])))
     if asked is not None:
         _become(asked)

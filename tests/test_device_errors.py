@@ -8,7 +8,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from continuum.execution.launchers import NewOutput
+from continuum.execution.launchers import CrashOutput
 from continuum.experiment.recipe import Runtime
 from continuum.preflight.device_errors import (
     describe_device_fault,
@@ -180,11 +180,11 @@ def test_nccls_own_words_for_its_errors_are_known() -> None:
 def test_a_watchdogs_last_words_name_the_operation_and_who_waited(tmp_path: Path) -> None:
     log = tmp_path / "log.txt"
     log.write_text("an earlier attempt: CUDA error: out of memory\n", encoding="utf-8")
-    output = NewOutput(log)
+    output = CrashOutput(log)
     trace = "\n".join(f"frame #{n}: <unknown function> (0x7f in libc.so.6)" for n in range(40))
     with log.open("a", encoding="utf-8") as file:
         file.write(f"seed set to 1\n{WATCHDOG}\n{trace}\n")
-    told = output.describe_death("rank 1 on here was killed by SIGABRT")
+    told = output.describe("rank 1 on here was killed by SIGABRT")
     assert "a collective operation (allreduce) waited 600 s in vain for another process" in told
     assert "raise runtime.collective_timeout" in told
     assert is_timeout(told)

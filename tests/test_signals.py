@@ -1,4 +1,4 @@
-"""How a stage without state leaves when it is told to stop."""
+"""How a stage without state stops when it is asked to stop."""
 
 import subprocess
 import sys
@@ -7,12 +7,12 @@ PROGRAM = """
 import os, signal, time
 from contextlib import suppress
 from continuum.errors import StoppedError
-from continuum.execution.signals import heed_signals, leaving_at_once
+from continuum.execution.signals import install_signal_handlers, exit_on_signal
 
-heed_signals()
+install_signal_handlers()
 {before}
 try:
-    with leaving_at_once():
+    with exit_on_signal():
         with suppress(Exception):
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(5)
@@ -22,15 +22,15 @@ except StoppedError as error:
 """
 
 
-def told(before: str = "") -> str:
+def output(before: str = "") -> str:
     program = PROGRAM.format(before=before)
     command = [sys.executable, "-c", program]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
 def test_a_stop_is_not_swallowed_with_the_errors_of_a_library() -> None:
-    assert told() == "stopped; it starts over with the next run\n"
+    assert output() == "stopped; it starts over with the next run\n"
 
 
-def test_a_stop_that_came_before_is_heeded_now() -> None:
-    assert told("os.kill(os.getpid(), signal.SIGUSR1)") == told()
+def test_a_stop_that_came_before_takes_effect_at_once() -> None:
+    assert output("os.kill(os.getpid(), signal.SIGUSR1)") == output()

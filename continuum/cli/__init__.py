@@ -23,7 +23,7 @@ from continuum.cli.console import (
 )
 from continuum.cli.crash_report import report_bug
 from continuum.cli.findings import Format, format_of_environment, show_findings
-from continuum.disk_errors import FULL, describe_disk_fault
+from continuum.disk_errors import FULL, describe_disk_error
 from continuum.errors import ContinuumError, PreflightError
 from continuum.loading.diagnostics import SpecError
 from continuum.runs.file_names import STREAM_ERRORS
@@ -204,7 +204,7 @@ def _refusal(error: Exception) -> str | None:
         return error.strerror  # of a stream, such as stdout: on which disk is not known
     if isinstance(error, OSError) and error.errno in MISPLACED:
         return f"{error.filename}: {error.strerror}"
-    return describe_disk_fault(error, Path.cwd())
+    return describe_disk_error(error, Path.cwd())
 
 
 def _show_traceback() -> None:

@@ -1,4 +1,4 @@
-"""Carry out a plan: every stage as soon as its inputs exist, one at a time on the accelerator."""
+"""Execute a plan: run every stage as soon as its inputs exist, one at a time on the accelerator."""
 
 import threading
 import time
@@ -12,19 +12,14 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
-from continuum.disk_errors import tell_disk_fault
-from continuum.errors import (
-    ContinuumError,
-    IntegrityError,
-    PreflightError,
-    StageFailedError,
-)
+from continuum.disk_errors import describe_or_raise
+from continuum.errors import ContinuumError, IntegrityError, PreflightError, StageFailedError
 from continuum.execution.launchers import Launcher
 from continuum.execution.results import Planned, RunResult
 from continuum.experiment.experiment import Experiment
 from continuum.experiment.selection import select
 from continuum.lineage.reading import write_lineage
-from continuum.planning.changes import changes, of_inputs, of_used
+from continuum.planning.changes import changed_inputs
 from continuum.planning.leaks import LeakFinder
 from continuum.planning.locked_run import check_locked, update_lock
 from continuum.planning.plan import NOTHING_MORE, Action, Plan, PlannedStage, Request
@@ -41,18 +36,18 @@ MAX_PARALLEL = 4
 """Stages at once; at most one of them trains."""
 
 POLL_S = 0.2
-"""Seconds between two looks for a request to stop."""
+"""Seconds between two checks for a request to stop."""
 
 Observer = Callable[[str, Event], None]
-"""Takes the events of the stages, by their names; those of the whole run have an empty one."""
+"""Takes the events of the stages, by stage name; events of the whole run have an empty name."""
 
 
 @dataclass(frozen=True)
 class StopRule:
-    """When a run ends early: it then saves what it can, and the next one goes on."""
+    """When a run stops early: it then saves what it can, and the next run resumes it."""
 
     is_requested: Callable[[], bool] = lambda: False
-    """Asked a few times a second."""
+    """Called a few times a second."""
     grace_s: float = 120.0
     """How long the stages may take to reach a step boundary and save before they are killed."""
 
@@ -69,16 +64,16 @@ def run_experiment(
     *,
     unsafe_locks: bool = False,
 ) -> RunResult:
-    """Plan and carry out, as the only writer of the folder.
+    """Plan and execute, as the only writer of the folder.
 
     Args:
         make_launcher: Called only when there is something to do.
-        approve: Told the plan before anything starts; raises to refuse it.
-        spec_files: The spec and its bases, of which the record says whether Git has them.
+        approve: Takes the plan before anything starts; raises to refuse it.
+        spec_files: The spec and its bases; the record says whether Git tracks them.
         unsafe_locks: See `ExperimentFolder.lock`.
 
     Raises:
-        PreflightError: the plan has problems; nothing was started.
+        PreflightError: the plan has errors; nothing was started.
         FolderInUseError: another process is writing the folder.
     """
     with folder.lock(unsafe=unsafe_locks):
@@ -87,21 +82,21 @@ def run_experiment(
         plan = make_plan(experiment, folder, digests, request)
         digests.save()
         observe("", Planned(plan))
-        _refuse(plan, approve)
+        _check_plan(plan, approve)
         result = RunResult(plan)
         if plan.has_work:
             launcher = make_launcher(plan)
             try:
                 provenance = capture_provenance(folder, spec_files)
-                _Execution(result, launcher, observe, stop, provenance).carry_out()
+                _Execution(result, launcher, observe, stop, provenance).run()
             finally:
                 launcher.close()
-        _write_what_was_made(result)
+        _write_results(result)
         return result
 
 
-def _refuse(plan: Plan, approve: Callable[[Plan], None] | None) -> None:
-    """Raise why nothing is started, if anything speaks against the plan."""
+def _check_plan(plan: Plan, approve: Callable[[Plan], None] | None) -> None:
+    """Raise the reason not to start anything, if there is one."""
     if approve is not None:
         approve(plan)
     if plan.problems:
@@ -111,20 +106,20 @@ def _refuse(plan: Plan, approve: Callable[[Plan], None] | None) -> None:
         check_locked(plan)
 
 
-def _write_what_was_made(result: RunResult) -> None:
+def _write_results(result: RunResult) -> None:
     """Write `lineage.json` and `continuum.lock`."""
     plan = result.plan
     try:
         write_lineage(plan.folder, plan.experiment.name, plan)
         if not plan.request.overrides and not plan.request.locked:
-            # The lock belongs to the spec as it is committed, not to a trial of other values.
-            update_lock(plan, result.settled)
+            # The lock belongs to the committed spec, not to a trial of other values.
+            update_lock(plan, result.up_to_date)
     except OSError as error:
-        result.unrecorded = tell_disk_fault(error, plan.folder.path)
+        result.unrecorded = describe_or_raise(error, plan.folder.path)
 
 
 class _Execution:
-    """The state of one carrying out: what has ended, and who holds the accelerator."""
+    """The state of one execution: which stages have ended, and which one has the accelerator."""
 
     def __init__(
         self,
@@ -148,8 +143,8 @@ class _Execution:
         self._leaks = LeakFinder(self._plan)
         self._fingerprints = {p.name: p.fingerprint for p in self._plan}
 
-    def carry_out(self) -> None:
-        """Run what needs running; a failure keeps only the stages below it from starting."""
+    def run(self) -> None:
+        """Run all stages that need it; a failure keeps only its dependents from starting."""
         graph = {p.name: {ref.stage for ref in p.refs} for p in self._plan}
         sorter = TopologicalSorter(graph)
         sorter.prepare()
@@ -166,20 +161,20 @@ class _Execution:
                         name = running.pop(future)
                         if future.result():
                             sorter.done(name)
-                    self._heed_stop()
+                    self._check_stop()
             except BaseException:
                 self._launcher.close()
                 raise
 
     def _observe(self, stage: str, event: Event) -> None:
-        """Pass an event on, but a warning once: the plan and the stage itself may give the same."""
+        """Pass an event on, but each warning only once: plan and stage may give the same one."""
         if isinstance(event, Warned):
             if (stage, event.message) in self._warned:
                 return
             self._warned.add((stage, event.message))
         self._observer(stage, event)
 
-    def _heed_stop(self) -> None:
+    def _check_stop(self) -> None:
         """Pass a request to stop on, once; kill what has not stopped after the grace period."""
         if self._stopping_since is None:
             if self._stop.is_requested() or self._plan.folder.stop_request.exists():
@@ -191,27 +186,29 @@ class _Execution:
             self._launcher.close()
 
     def _stage(self, planned: PlannedStage) -> bool:
-        """Whether the stage is complete, now or already."""
+        """Run a stage if needed; return whether its artifact is there."""
         if planned.action is Action.REUSE:
             return True
         outcome = self._try(planned)
         self._result.outcomes[planned.name] = outcome
         self._observe(planned.name, outcome)
-        return outcome.status in ("done", "reused")
+        return outcome.has_succeeded
 
     def _try(self, planned: PlannedStage) -> Outcome:
         run = planned.run
         try:
-            inputs = self._gather(planned)
-            gives_way = planned.archive or has_other_inputs(planned, inputs)
-            if planned.action is Action.CHECK and not gives_way:
-                return Outcome("reused", "its inputs came out with the same bytes")
+            inputs = self._find_inputs(planned)
+            earlier = planned.existing.record if run is planned.existing.run else None
+            changed = changed_inputs(earlier, planned.identity, inputs)
+            must_replace = planned.archive or bool(changed)
+            if planned.action is Action.CHECK and not must_replace:
+                return Outcome("reused", "its inputs were rebuilt with identical content")
             with self._accelerator if planned.stage.trains else nullcontext():
                 if self._stopping_since is not None:
                     return Outcome("stopped", "not started: the run was stopped")
-                self._check(planned, inputs, again=gives_way)
-                replaces = self._replaced_seals(planned, gives_way=gives_way)
-                if gives_way:
+                self._check(planned, inputs, must_replace=must_replace)
+                replaces = self._replaced_seals(planned, must_replace=must_replace)
+                if must_replace:
                     run.archive()
                 record = self._record(planned, inputs, replaces)
                 run.begin(record)
@@ -219,7 +216,7 @@ class _Execution:
         except ContinuumError as error:
             return Outcome.of(error)
         except OSError as error:
-            return Outcome("failed", tell_disk_fault(error, run.path))
+            return Outcome("failed", describe_or_raise(error, run.path))
         finally:
             self._disk.release(run)
 
@@ -234,18 +231,18 @@ class _Execution:
             outcome = Outcome(
                 "killed",
                 f"did not stop within {self._stop.grace_s:g} s and was killed; "
-                "the next run goes on from its last checkpoint",
+                "the next run resumes from its last checkpoint",
             )
         try:
             run.log_attempt(
                 "ended", attempt=number, at=_now(), status=outcome.status, message=outcome.message
             )
-        except OSError as error:  # How the stage ended counts for more than its record.
-            message = f"its end is not recorded: {tell_disk_fault(error, run.path)}"
+        except OSError as error:  # The outcome matters more than its record.
+            message = f"its end is not recorded: {describe_or_raise(error, run.path)}"
             self._observe(planned.name, Warned(message))
         return outcome
 
-    def _gather(self, planned: PlannedStage) -> dict[str, Artifact]:
+    def _find_inputs(self, planned: PlannedStage) -> dict[str, Artifact]:
         """The artifacts of the inputs, by reference."""
         inputs: dict[str, Artifact] = {}
         for ref in planned.refs:
@@ -257,26 +254,28 @@ class _Execution:
             inputs[str(ref)] = found
         return inputs
 
-    def _check(self, planned: PlannedStage, inputs: Mapping[str, Artifact], *, again: bool) -> None:
-        """Ask once more what the plan asked, now with exact numbers."""
+    def _check(
+        self, planned: PlannedStage, inputs: Mapping[str, Artifact], *, must_replace: bool
+    ) -> None:
+        """Forecast the stage again: inputs made since the plan give exact numbers."""
         stages = self._plan.stages
         seen = {str(r): stages[r.stage].as_input(r, inputs[str(r)]) for r in planned.refs}
         forecast = planned.stage.forecast(seen, self._plan.folder.path)
-        forecast = self._disk.claim(forecast, planned.run, planned.save_steps, again=again)
+        forecast = self._disk.claim(forecast, planned.run, planned.save_steps, again=must_replace)
         if forecast.problems:
             raise PreflightError("; ".join(map(str, forecast.problems)))
         for warning in set(forecast.warnings) - set(planned.forecast.warnings):
             self._observe(planned.name, Warned(str(warning)))
 
-    def _replaced_seals(self, planned: PlannedStage, *, gives_way: bool) -> tuple[str, ...]:
-        """Seals by which others know what lay in the run's place before, its own among them."""
-        earlier = _record_or_none(planned.run)
+    def _replaced_seals(self, planned: PlannedStage, *, must_replace: bool) -> tuple[str, ...]:
+        """Seals that any record has of earlier runs in this place, those of the last included."""
+        earlier = _readable_record(planned.run)
         seals = set(earlier.replaces) if earlier is not None else set()
-        if gives_way:
+        if must_replace:
             with suppress(IntegrityError):
                 seals |= {seal for seal in (planned.run.artifact().seal,) if seal}
             for other in self._plan:
-                record = _record_or_none(other.run)
+                record = _readable_record(other.run)
                 used = record.inputs if record is not None else ()
                 seals |= {item.seal for item in used if item.run == planned.run.name and item.seal}
         return tuple(sorted(seals))
@@ -290,7 +289,7 @@ class _Execution:
             kind=planned.stage.kind,
             fingerprint=planned.fingerprint,
             identity=planned.identity.payload,
-            # With every null: what is null need not be so by default.
+            # With every null: a default may be another value.
             spec=planned.stage.model_dump(mode="json", by_alias=True),
             recipe=recipe.model_dump(mode="json", by_alias=True) if recipe else None,
             seeds=planned.stage.used_seeds(recipe),
@@ -316,15 +315,8 @@ class _Execution:
         )
 
 
-def has_other_inputs(planned: PlannedStage, inputs: Mapping[str, Artifact]) -> bool:
-    """Whether the run in the folder, finished or not, began with other bytes than these."""
-    record = planned.existing.record if planned.run is planned.existing.run else None
-    used = of_used(record, planned.identity) if record is not None else {}
-    return any(changes(used, of_inputs(inputs), ("digest",)))
-
-
-def _record_or_none(run: StageRun) -> StageRecord | None:
-    """The record of a run that has begun; None where there is none that can be read."""
+def _readable_record(run: StageRun) -> StageRecord | None:
+    """The record of a run that has begun; None if there is none or it cannot be read."""
     try:
         return run.record() if run.is_begun else None
     except IntegrityError:

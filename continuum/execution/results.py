@@ -1,4 +1,4 @@
-"""What became of a run: its plan, how each stage ended, and the error to end with."""
+"""The result of a run: its plan, how each stage ended, and the error to end with."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -14,10 +14,15 @@ from continuum.planning.locked_run import check_reproduced
 from continuum.planning.plan import Action, Plan
 from continuum.runs.events import Event, Outcome
 
+ERRORS: dict[str, type[ContinuumError]] = {
+    error.stage_status: error for error in (StoppedError, PreflightError, IntegrityError)
+}
+"""The error of a run by the status of its stage; any other status is a StageFailedError."""
+
 
 @dataclass(frozen=True)
 class Planned(Event):
-    """The run has its plan."""
+    """The plan of the run is ready."""
 
     plan: Plan
 
@@ -28,38 +33,31 @@ class Planned(Event):
         return f"{self.plan.experiment.name}: {', '.join(listed)}"
 
 
-ERRORS: dict[str, type[ContinuumError]] = {
-    error.stage_status: error for error in (StoppedError, PreflightError, IntegrityError)
-}
-"""What a run ends with, by how its stage did; any other has failed."""
-
-
 @dataclass
 class RunResult:
-    """What became of every stage of a run."""
+    """How every stage of a run ended."""
 
     plan: Plan
     outcomes: dict[str, Outcome] = field(default_factory=dict)
-    """Of the stages that were carried out; the others were reused or not reached."""
+    """Of the stages that ran; the others were reused or skipped."""
     unrecorded: str = ""
-    """Why the graph or the lock could not be written; the records they are drawn from are there."""
+    """Why `lineage.json` or `continuum.lock` could not be written; the records are complete."""
 
     @property
-    def settled(self) -> set[str]:
-        """The stages whose artifact is what the spec leads to now."""
-        well = {name for name, o in self.outcomes.items() if o.status in ("done", "reused")}
-        return well | self.plan.reused
+    def up_to_date(self) -> set[str]:
+        """The stages whose artifact is what the spec now leads to."""
+        succeeded = {name for name, outcome in self.outcomes.items() if outcome.has_succeeded}
+        return succeeded | self.plan.reused
 
     def raise_for_failure(self) -> None:
         """Raise the error of the first stage that did not finish, or of a run not reproduced."""
-        order = {"damaged": 0, "failed": 0, "crashed": 0, "killed": 0, "refused": 1, "stopped": 2}
-        bad = [(n, o) for n, o in self.outcomes.items() if o.status not in ("done", "reused")]
-        for name, outcome in sorted(bad, key=lambda item: order[item[1].status]):
+        late = {"refused": 1, "stopped": 2}
+        bad = [(name, it) for name, it in self.outcomes.items() if not it.has_succeeded]
+        for name, outcome in sorted(bad, key=lambda item: late.get(item[1].status, 0)):
             others = ", ".join(other for other, _ in bad if other != name)
-            message = f"{name}: {outcome.message}" + (
-                f" (so did not end: {others})" if others else ""
-            )
-            raise ERRORS.get(outcome.status, StageFailedError)(message)
+            also = f" (also not finished: {others})" if others else ""
+            error = ERRORS.get(outcome.status, StageFailedError)
+            raise error(f"{name}: {outcome.message}{also}")
         if self.unrecorded:
             raise StageFailedError(self.unrecorded)
         if self.plan.request.locked:

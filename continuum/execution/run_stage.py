@@ -1,4 +1,4 @@
-"""Carry out one stage from its run folder alone: rebuild it, run it, publish what it made."""
+"""Run one stage from its run folder alone: rebuild it, run it, publish its artifact."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -31,18 +31,18 @@ def run_stage(
     """Rebuild a stage from its record, run it, and publish its artifact.
 
     Args:
-        rank: Of this process among those that carry the stage out together; only rank 0 holds
-            the lock, clears what an earlier attempt left, and publishes.
+        rank: Of this process among those that run the stage together; only rank 0 holds the lock,
+            removes what an earlier attempt left, and publishes.
 
     Raises:
-        ContinuumError: the stage cannot be carried out, or was stopped.
+        ContinuumError: the stage failed or was stopped.
     """
     with run.worker_lock() if rank == 0 else nullcontext():
         stage = rebuild_stage(record)
         if rank == 0:
             run.discard_unfinished()
             _record_code(run, stage, report)
-        # Datasets that a resume inherits have no reference of its own.
+        # Datasets that a resume inherits are not among its own references.
         refs = {str(ref): ref for ref in stage.refs().values()}
         inputs = {i.ref: _find_input(run, i, refs.get(i.ref)) for i in record.inputs}
         reads_models = rank == 0 or os.environ.get("LOCAL_RANK") == "0"
@@ -55,15 +55,11 @@ def run_stage(
             should_stop=should_stop,
             prove_inputs=proof.again,
         )
-        if stage.verify_concurrently:
-            with _verified_meanwhile(proof):
-                artifact = stage.run(ctx)
-        else:
-            proof.first()
+        with _verification(proof, concurrent=stage.verify_concurrently):
             artifact = stage.run(ctx)
         if rank != 0:
             return artifact
-        if not stage.trains:  # Training has used them long ago, and said so.
+        if not stage.trains:  # Training verified its inputs again after their last use.
             proof.again()
         if not stage.checks_local_inputs:
             local = stage.local_inputs(ctx.experiment_folder)
@@ -72,13 +68,13 @@ def run_stage(
 
 
 def is_stateful(record: StageRecord) -> bool:
-    """Whether a stop of this stage is worth waiting for: it saves, and the next run goes on."""
+    """Whether the stage saves its state when it is stopped, so that the next run resumes it."""
     kind = stage_kinds().get(record.kind)
     return kind is not None and kind.trains
 
 
 def _record_code(run: StageRun, stage: Stage, report: Report) -> None:
-    """Note in the attempts what this process imports, and warn of what is not as installed."""
+    """Record which packages this process imports, and warn about modified ones."""
     origins = code_origins(distribution_of(type(stage)))
     packages = {name: o.model_dump(exclude_none=True) for name, o in origins.items()}
     run.log_attempt("code", attempt=run.num_attempts, packages=packages)
@@ -89,10 +85,10 @@ def _record_code(run: StageRun, stage: Stage, report: Report) -> None:
 def _find_input(run: StageRun, item: InputRecord, ref: Any) -> Artifact:
     source = StageRun(run.path.parent / item.run)
     if ref is not None and ref.metric is not None:
-        ref = Ref(f"{ref.stage}@step-{item.step}")  # The best was found when the plan was made.
+        ref = Ref(f"{ref.stage}@step-{item.step}")  # The plan has selected the best step.
     selected = select_from(source, ref) if ref is not None else source.artifact()
     if selected is None:
-        raise IntegrityError(f"{item.ref}: the selected checkpoint is gone from {source.path}")
+        raise IntegrityError(f"{item.ref}: the selected checkpoint is missing from {source.path}")
     is_resealed = item.seal is not None and source.artifact().seal != item.seal
     if selected.digest != item.digest or is_resealed:
         raise IntegrityError(f"{item.ref}: {source.path} was replaced since the plan was made")
@@ -100,8 +96,15 @@ def _find_input(run: StageRun, item: InputRecord, ref: Any) -> Artifact:
 
 
 @contextmanager
-def _verified_meanwhile(proof: InputsProof) -> Iterator[None]:
-    """Verify in a thread; damage is what is told, whatever else went wrong because of it."""
+def _verification(proof: InputsProof, *, concurrent: bool) -> Iterator[None]:
+    """Verify the inputs before the work, or in a thread beside it.
+
+    Damage found by the thread replaces any other error, which it may have caused.
+    """
+    if not concurrent:
+        proof.first()
+        yield
+        return
     with ThreadPoolExecutor(1) as pool:
         verifying = pool.submit(proof.first)
         try:

@@ -1,11 +1,12 @@
-"""How a process that carries out a stage is asked to stop.
+"""How a process that runs a stage is asked to stop.
 
 By a signal: from the run, or from whatever signals all of its processes at once, as `timeout`,
-systemd and Slurm do. Or by a file, which reaches ranks on other machines too. The processes between
-the run and its stages (fork server, torchrun) must outlive such a signal, or nothing is saved.
+systemd and Slurm do. Or by a file, which also reaches ranks on other machines. The processes
+between the run and its stages (fork server, torchrun) must outlive such a signal, or nothing is
+saved.
 
-A stage that trains looks at its `StopRequest` between two steps. One that does not has nothing to
-save, and leaves by an exception wherever it is.
+A stage that trains checks its `StopRequest` between two steps. Any other stage has nothing to save
+and exits by an exception, wherever it is.
 """
 
 import signal
@@ -20,52 +21,53 @@ from continuum.errors import StoppedError
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 POLL_S = 0.2
+STOPPED = "stopped; it starts over with the next run"
 
-_asked = threading.Event()
+_requested = threading.Event()
 
 
-class _Leaving(SystemExit):
-    """No `Exception`: a library that tries whether another can be imported would swallow it."""
+class _Exit(SystemExit):
+    """Not an `Exception`: a library that tries whether another can be imported would catch it."""
 
 
 class StopRequest:
-    """Whether this process was asked to stop; the file is looked for a few times a second."""
+    """Whether this process was asked to stop; checks for the file a few times a second."""
 
     def __init__(self, file: Path | None = None) -> None:
         self._file = file
-        self._looked_at = -POLL_S
+        self._checked_at = -POLL_S
 
     def __call__(self) -> bool:
         now = time.monotonic()
-        if self._file is not None and now - self._looked_at >= POLL_S:
-            self._looked_at = now
+        if self._file is not None and now - self._checked_at >= POLL_S:
+            self._checked_at = now
             if self._file.exists():
-                _asked.set()
-        return _asked.is_set()
+                _requested.set()
+        return _requested.is_set()
 
 
-def heed_signals() -> None:
-    """From now on the signals ask to stop; also those that came while they were held back.
+def install_signal_handlers() -> None:
+    """Let the signals request a stop, including those that arrived while they were blocked.
 
-    SIGINT is left to the run: the terminal sends it to everyone.
+    SIGINT is left to the run: the terminal sends it to every process.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for number in SIGNALS:
-        signal.signal(number, _note)
+        signal.signal(number, _request_stop)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
 
-def ignore_signals() -> None:
-    """For a process that only passes work on; what it starts holds the signals back too.
+def block_signals() -> None:
+    """Block the signals in a process that only starts others, which inherit the block.
 
-    They stay blocked, so that it may wait for one in a thread.
+    The process may still wait for one of them in a thread.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, *SIGNALS))
 
 
 @contextmanager
-def signals_held_back() -> Iterator[None]:
-    """Around the start of a process: it meets the signals only when it heeds them."""
+def blocked_signals() -> Iterator[None]:
+    """Start a process with the signals blocked until it installs its handlers."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, *SIGNALS))
     try:
         yield
@@ -74,30 +76,30 @@ def signals_held_back() -> Iterator[None]:
 
 
 @contextmanager
-def leaving_at_once() -> Iterator[None]:
-    """Around work that has no state worth saving.
+def exit_on_signal() -> Iterator[None]:
+    """Interrupt work that has no state worth saving.
 
     Raises:
-        StoppedError: from wherever the work is when a signal comes, or now if one has come.
+        StoppedError: from wherever the work is when a signal arrives, or at once if one has.
     """
     for number in SIGNALS:
-        signal.signal(number, _leave)
+        signal.signal(number, _exit)
     try:
-        if _asked.is_set():
-            _leave()
+        if _requested.is_set():
+            _exit()
         yield
-    except _Leaving:
-        raise StoppedError("stopped; it starts over with the next run") from None
+    except _Exit:
+        raise StoppedError(STOPPED) from None
     finally:
         for number in SIGNALS:
-            signal.signal(number, _note)
+            signal.signal(number, _request_stop)
 
 
-def _note(_number: int, _frame: FrameType | None) -> None:
-    _asked.set()
+def _request_stop(_number: int, _frame: FrameType | None) -> None:
+    _requested.set()
 
 
-def _leave(*_: object) -> None:
+def _exit(*_: object) -> None:
     for number in SIGNALS:
-        signal.signal(number, _note)  # Slurm and the run may each send theirs.
-    raise _Leaving
+        signal.signal(number, _request_stop)  # Slurm and the run may each send theirs.
+    raise _Exit

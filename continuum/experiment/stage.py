@@ -279,8 +279,7 @@ class Stage(Spec):
     trains: ClassVar[bool] = False
     """Whether it needs the accelerator (or, without one, all processors)."""
     preload: ClassVar[str] = ""
-    """The module of `execution/launchers/preload/` that is imported once for all workers, since
-    it takes seconds, when a stage of this kind is to run."""
+    """A module that takes seconds to import: imported once for all workers of the run."""
     checks_local_inputs: ClassVar[bool] = False
     """Whether `run` gives the digests of the local bytes it uses to `StageContext.check_files`;
     of other kinds, the local files are hashed again before the result is published."""

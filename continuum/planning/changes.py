@@ -136,6 +136,22 @@ def explain(record: StageRecord, it: Identity) -> tuple[Change, ...]:
     return tuple(found) or (same,)
 
 
+def changed_inputs(
+    record: StageRecord | None, it: Identity, inputs: Mapping[str, Artifact | None]
+) -> list[Change]:
+    """Inputs whose content differs from what an earlier run of the stage used.
+
+    Args:
+        inputs: By reference; None where it does not exist yet.
+    """
+    if record is None:
+        return []
+    used = {ref: record.input(ref, it.inputs[ref][0]) for ref in it.made_from}
+    before = of_values("digest", {ref: item.digest for ref, item in used.items() if item})
+    after = of_values("digest", {ref: item and item.digest for ref, item in inputs.items()})
+    return [*changes(before, after, ("digest",))]
+
+
 def of_fields(spec: Spec) -> Snapshot:
     """The fields of a spec, whatever their role."""
     return {("field", it.path): Entry(it.value, it.role) for it in field_values(spec)}
@@ -172,17 +188,6 @@ def of_record(record: StageRecord, now: Identity) -> Snapshot:
 def of_values(what: str, values: Mapping[str, Any]) -> Snapshot:
     """Values of one kind by their names; None is what is not known."""
     return {(what, name): Entry(value) for name, value in values.items() if value is not None}
-
-
-def of_used(record: StageRecord, it: Identity) -> Snapshot:
-    """The bytes of the inputs that a run used, by today's references."""
-    used = ((ref, record.input(ref, it.inputs[ref][0])) for ref in it.made_from)
-    return of_values("digest", {ref: item.digest for ref, item in used if item is not None})
-
-
-def of_inputs(inputs: Mapping[str, Artifact | None]) -> Snapshot:
-    """The bytes of the inputs that are there, by reference."""
-    return of_values("digest", {ref: it and it.digest for ref, it in inputs.items()})
 
 
 def of_locked(locked: LockedStage) -> Snapshot:

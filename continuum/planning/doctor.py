@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from continuum.disk_errors import describe_disk_fault
+from continuum.disk_errors import describe_disk_error
 from continuum.planning.plan import Plan
 from continuum.runs.git import GitError, run_git
 from continuum.runs.installed import find_distribution, installed_version
@@ -141,7 +141,7 @@ def lock_problems(folder: Path) -> Iterator[str]:
         with tempfile.NamedTemporaryFile(dir=folder, prefix=".continuum-doctor-") as file:
             fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        told = describe_disk_fault(error, folder) or f"{folder}: {error.strerror}"
+        told = describe_disk_error(error, folder) or f"{folder}: {error.strerror}"
         yield f"no file can be written and locked in the experiment's folder: {told}"
 
 

@@ -16,11 +16,10 @@ from continuum.experiment.selection import as_recorded, best_problems_of, select
 from continuum.experiment.stage import PlanInput, Ref
 from continuum.planning.changes import (
     Change,
+    changed_inputs,
     changes,
     explain,
     of_fields,
-    of_inputs,
-    of_used,
     of_values,
     stage_of,
 )
@@ -191,10 +190,8 @@ class _Planner:
 
     def _changed_inputs(self, it: PlannedStage) -> list[Change]:
         """Inputs that were made again, with other bytes, since the stage used them."""
-        record = it.existing.record
-        used = of_used(record, it.identity) if record is not None else {}
-        now = of_inputs({str(r): self._input(r).artifact for r in it.identity.made_from})
-        return [*changes(used, now, ("digest",))]
+        now = {str(ref): self._input(ref).artifact for ref in it.identity.made_from}
+        return changed_inputs(it.existing.record, it.identity, now)
 
 
 def _changed_runtime(it: PlannedStage) -> Iterator[Change]:

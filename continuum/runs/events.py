@@ -64,6 +64,11 @@ class Outcome(Event):
         """The end of a stage that raised this."""
         return Outcome(error.stage_status, str(error))
 
+    @property
+    def has_succeeded(self) -> bool:
+        """Whether the stage has its artifact now."""
+        return self.status in ("done", "reused")
+
     def __str__(self) -> str:
         return f"{self.status}: {self.message}" if self.message else self.status
 

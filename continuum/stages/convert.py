@@ -21,7 +21,7 @@ class Convert(Stage):
     """LitGPT's layout: `lit_model.pth`, `model_config.yaml` and the tokenizer's files."""
 
     produces: ClassVar[type[Artifact]] = ModelWeights
-    preload: ClassVar[str] = "weights"
+    preload: ClassVar[str] = "continuum.training.weights"
     verify_concurrently: ClassVar[bool] = True
 
     def forecast(self, inputs: Mapping[str, PlanInput], experiment_folder: Path) -> Forecast:

@@ -51,7 +51,7 @@ class TrainingStage(Budget, Stage):
 
     produces: ClassVar[type[Artifact]] = TrainingCheckpoint
     trains: ClassVar[bool] = True
-    preload: ClassVar[str] = "training"
+    preload: ClassVar[str] = "continuum.training.train"
 
     @classmethod
     def __pydantic_init_subclass__(cls, **_: Any) -> None:

@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 
 from continuum.cli import COMMANDS
+from continuum.execution.launchers.local import PRELOAD, PRELOAD_VARIABLE
+from continuum.stages.convert import Convert
+from continuum.stages.training_stage import TrainingStage
 
 PROGRAM = """
 import socket, sys
@@ -78,17 +81,22 @@ def test_the_help_of_all_commands_is_that_of_each() -> None:
 
 @pytest.mark.parametrize(
     ("module", "loaded"),
-    [("", set()), (".weights", {"torch"}), (".training", {"torch", "lightning", "litgpt"})],
+    [
+        ("", set()),
+        (Convert.preload, {"torch"}),
+        (TrainingStage.preload, {"torch", "lightning", "litgpt"}),
+    ],
     ids=["nothing that computes", "weights", "training"],
 )
-def test_workers_are_born_with_what_the_stages_need(module: str, loaded: set[str]) -> None:
+def test_workers_start_with_what_the_stages_need(module: str, loaded: set[str]) -> None:
     names = ("torch", "lightning", "litgpt")
-    program = (
-        f"import sys, continuum.execution.launchers.preload{module}\n"
-        f"print(*[name for name in {names} if name in sys.modules])"
-    )
+    program = f"import sys, {PRELOAD}\nprint(*[name for name in {names} if name in sys.modules])"
     done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, PRELOAD_VARIABLE: module},
     )
     assert set(done.stdout.split()) == loaded
     assert done.stderr == ""

@@ -35,8 +35,8 @@ MUTANTS = (
     ),
     Mutant(
         "the plan does not notice inputs with other bytes",
-        "continuum/planning/planner.py",
-        'return [*changes(used, now, ("digest",))]',
+        "continuum/planning/changes.py",
+        'return [*changes(before, after, ("digest",))]',
         "return []",
         ("tests", "-k", "same_size_and_other_bytes or other_bytes_of_the_best"),
     ),
@@ -92,7 +92,7 @@ MUTANTS = (
     Mutant(
         "a silent rank's exit code is not told",
         "continuum/execution/launchers/torchrun.py",
-        " or end.rank not in has_told]",
+        " or end.rank not in has_reported]",
         "]",
         (LEAVING, "-k", "without_a_word", "-m", "slow"),
     ),

@@ -108,7 +108,7 @@ def strike(folder: Path, blow: Blow, ready: Callable[[], bool]) -> tuple[int, st
         if process.poll() is None:
             kill_group(process)
     wait_until(lambda: not ranks_of(folder) and not agents_of(folder), timeout_s=IN_SECONDS)
-    assert "Traceback (most recent" not in told.partition("its last words")[0]
+    assert "Traceback (most recent" not in told.partition("last lines of")[0]
     return process.returncode, told, elapsed_s
 
 

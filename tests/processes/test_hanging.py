@@ -45,7 +45,7 @@ def test_a_run_whose_rank_is_frozen_fails_and_names_it(
     assert time.monotonic() - begun_at < 60
     one_line = " ".join(told.split())
     assert "pretrain: hung after step" in one_line
-    assert "without a word from rank 1: rank 0 of 2, in step" in one_line
+    assert "with no output from rank 1: rank 0 of 2, in step" in one_line
     assert "a collective operation waited 4 s in vain" in one_line
     resolved = next(folder.glob("runs/pretrain-*/stage.json"))
     runtime = json.loads(resolved.read_text())["recipe"]["runtime"]

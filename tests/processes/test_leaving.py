@@ -58,7 +58,7 @@ def test_a_worker_that_dies_while_leaving_has_done_its_stage(
     stage = {"kind": "leaving", "sources": sources, "exit_code": exit_code}
     folder = write(tmp_path / "toy", prose=stage)
     told = extended("run", folder).stderr
-    message = f"the worker {how} while leaving; the result stands"
+    message = f"the worker {how} during shutdown; the result is valid"
     assert f"prose: done: {message}" in told
     assert last_attempt(folder, "prose") == ("done", message)
     assert only(folder, "runs/prose-*/artifact.json").is_file()
@@ -72,7 +72,9 @@ def test_a_rank_that_dies_while_leaving_does_not_undo_what_is_published(
     extended("run", folder)
     status, message = last_attempt(folder, "pretrain")
     assert status == "done"
-    assert message == f"rank 1 on {HOST} ended with exit code 3 while leaving; the result stands"
+    assert (
+        message == f"rank 1 on {HOST} ended with exit code 3 during shutdown; the result is valid"
+    )
     assert only(folder, "runs/pretrain-*/artifact.json").is_file()
 
 

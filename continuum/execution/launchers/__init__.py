@@ -1,4 +1,4 @@
-"""How a stage gets its processes: one protocol, and how their ends are described."""
+"""How a stage gets its processes: one protocol, and how their exit status is described."""
 
 import signal
 from pathlib import Path
@@ -11,26 +11,26 @@ from continuum.runs.folder import StageRun
 from continuum.runs.records import StageRecord
 
 LOG_LINES = 12
-"""How much of the log is shown."""
+"""How many lines of the log are shown."""
 NO_RESULT = " and no result"
 NOT_STARTED = Outcome("stopped", "not started: the run is stopping")
 
 
 class Launcher(Protocol):
-    """Carries out stages; may be used from several threads."""
+    """Runs stages; may be used from several threads."""
 
     def launch(self, run: StageRun, record: StageRecord, on_event: Report) -> Outcome:
-        """Carry out the stage of a record, which lies in `run`; returns when it has ended."""
+        """Run the stage of a record in `run`; return when it has ended."""
 
     def stop(self) -> None:
-        """Ask everything under way to save and end."""
+        """Ask all running stages to save and stop."""
 
     def close(self) -> None:
-        """Release what the launcher holds."""
+        """Kill all running stages and release resources."""
 
 
-def describe_exit(exit_code: int | None) -> str:
-    """The signal or exit code of a process, and what it usually means."""
+def describe_exit_status(exit_code: int | None) -> str:
+    """The signal or exit code of a process, and what usually causes it."""
     if exit_code is None or exit_code >= 0:
         return f"ended with exit code {exit_code}{NO_RESULT}"
     name = signal.Signals(-exit_code).name
@@ -39,34 +39,34 @@ def describe_exit(exit_code: int | None) -> str:
     return f"was killed by {name}"
 
 
-def describe_late_death(cause: str) -> str:
-    """What to say of a death after the stage had ended and told so."""
-    return f"{cause.removesuffix(NO_RESULT)} while leaving; the result stands"
+def describe_late_exit(cause: str) -> str:
+    """How a process failed after it had reported the end of its stage."""
+    return f"{cause.removesuffix(NO_RESULT)} during shutdown; the result is valid"
 
 
-class NewOutput:
-    """What is appended to a log from now on."""
+class CrashOutput:
+    """What is appended to a log from now on, to explain a crash."""
 
     def __init__(self, log: Path) -> None:
         self._log = log
-        self._begun_at = log.stat().st_size if log.exists() else 0
+        self._start = log.stat().st_size if log.exists() else 0
 
     def text(self) -> str:
         """All of it."""
         if not self._log.exists():
             return ""
         with self._log.open("rb") as file:
-            file.seek(self._begun_at)
+            file.seek(self._start)
             return file.read().decode("utf-8", errors="replace")
 
-    def describe_death(self, cause: str) -> str:
-        """The cause, a GPU's fault if the process spoke of one, and the log's last lines."""
+    def describe(self, cause: str) -> str:
+        """The cause, a known GPU error if the log has one, and the last lines of the log."""
         if is_nearly_full(self._log):
             cause += f"; the disk of {self._log.parent} is full: free some space and run again"
-        said = self.text()
-        if fault := fault_in_log(said):
+        text = self.text()
+        if fault := fault_in_log(text):
             cause += f": {fault.message}"
-        tail = "\n".join(f"    {line}" for line in said.splitlines()[-LOG_LINES:])
+        tail = "\n".join(f"    {line}" for line in text.splitlines()[-LOG_LINES:])
         if not tail:
             return f"{cause}; {self._log} is empty"
-        return f"{cause}; its last words in {self._log}:\n{tail}"
+        return f"{cause}; last lines of {self._log}:\n{tail}"

@@ -1,17 +1,18 @@
-"""Stages in this very process, one at a time: a breakpoint holds and a bug has its traceback."""
+"""Stages in this very process, one at a time: breakpoints work, and a bug has its traceback."""
 
 import threading
 
 from continuum.errors import ContinuumError, StoppedError
 from continuum.execution.launchers import NOT_STARTED
 from continuum.execution.run_stage import is_stateful, run_stage
+from continuum.execution.signals import STOPPED
 from continuum.runs.events import Event, Outcome, Report
 from continuum.runs.folder import StageRun
 from continuum.runs.records import StageRecord
 
 
 class InProcessLauncher:
-    """One stage at a time in this process, where a breakpoint holds and a bug has its traceback."""
+    """Runs stages in this process."""
 
     def __init__(self) -> None:
         self._stop = threading.Event()
@@ -21,7 +22,7 @@ class InProcessLauncher:
         def report(event: Event) -> None:
             on_event(event)
             if self._stop.is_set() and not is_stateful(record):
-                raise StoppedError("stopped; it starts over with the next run")
+                raise StoppedError(STOPPED)
 
         with self._one_at_a_time:
             if self._stop.is_set():

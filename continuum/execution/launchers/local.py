@@ -1,15 +1,14 @@
-"""Stages on this machine: as processes that a server forks, or in this very process.
+"""Stages as processes on this machine, forked by a server.
 
-Importing torch, Fabric and LitGPT takes seconds; a fork of a process that has done so takes
-milliseconds. Python's forkserver holds no threads and no CUDA context, so forking it is safe.
+Importing torch, Fabric and LitGPT takes seconds; forking a process that has imported them takes
+milliseconds. Python's forkserver has no threads and no CUDA context, so forking it is safe.
 """
 
 import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import replace
 from multiprocessing import connection, forkserver, resource_tracker
 from typing import Any
@@ -17,42 +16,48 @@ from typing import Any
 from continuum.execution import worker
 from continuum.execution.launchers import (
     NOT_STARTED,
-    NewOutput,
-    describe_exit,
-    describe_late_death,
+    CrashOutput,
+    describe_exit_status,
+    describe_late_exit,
 )
 from continuum.execution.run_stage import is_stateful
-from continuum.execution.safe_path import SAFE_PATH, SEARCH_PATH, safe_environment
-from continuum.execution.signals import signals_held_back
+from continuum.execution.signals import blocked_signals
 from continuum.runs.events import Outcome, Report
 from continuum.runs.folder import StageRun
 from continuum.runs.records import StageRecord
 
 PRELOAD = "continuum.execution.launchers.preload"
-"""Not imported here: it makes the process that imports it deaf to signals."""
+PRELOAD_VARIABLE = "CONTINUUM_PRELOAD"
+"""Environment variable that names further modules for `preload`, separated by commas."""
 PATIENCE_S = 5.0
-"""How long a stage that has nothing to save may take to leave."""
-_starting_or_joining = threading.Lock()
-"""Whenever a process starts, Python polls the others that its parent started. The fork server tells
-an exit code once: of two threads that read it at the same time, one would take it for 255."""
+"""How long a stage that has nothing to save may take to stop."""
+_start_or_join = threading.Lock()
+"""When a process starts, Python polls the others that its parent started. The fork server reports
+an exit code once: of two threads that read it at the same time, one would get 255."""
 
 
 class LocalLauncher:
-    """One process a stage."""
+    """Runs each stage in one process."""
 
     def __init__(self, preloads: Iterable[str] = ()) -> None:
-        """Start the server, which imports these modules of `preload/`."""
+        """Start the server, which imports these modules while the first stages are prepared."""
         self._context = multiprocessing.get_context("forkserver")
-        modules = (f"{PRELOAD}.{name}" for name in sorted(set(preloads)))
-        self._context.set_forkserver_preload([PRELOAD, *modules])
-        _start_server()
+        self._context.set_forkserver_preload([PRELOAD])
+        os.environ[PRELOAD_VARIABLE] = ",".join(sorted(preloads))
+        # Slurm may signal every process of a job. Python's two servers start with the signals
+        # blocked, and so do the workers, which unblock them when they can act.
+        with blocked_signals():
+            resource_tracker.ensure_running()
+            with blocked_signals():  # Python has unblocked SIGTERM.
+                forkserver.ensure_running()
+        del os.environ[PRELOAD_VARIABLE]
         self._running: dict[Any, StageRecord] = {}
         self._guard = threading.Lock()
         self._is_stopping = False
 
     def launch(self, run: StageRun, record: StageRecord, on_event: Report) -> Outcome:
-        run.log_path.touch()  # A disk that refuses is found here, where it can be told.
-        output = NewOutput(run.log_path)
+        run.log_path.touch()  # A disk error is reported here rather than by the worker.
+        output = CrashOutput(run.log_path)
         receiver, sender = self._context.Pipe(duplex=False)
         process = self._context.Process(
             target=worker.main, args=(str(run.path), sender), name=run.name
@@ -61,7 +66,7 @@ class LocalLauncher:
             if self._is_stopping:
                 return NOT_STARTED
             try:
-                with _starting_or_joining:
+                with _start_or_join:
                     process.start()
             except (EOFError, ConnectionError):
                 return Outcome("killed", "the process that starts stages has died; run again")
@@ -76,15 +81,15 @@ class LocalLauncher:
                 del self._running[process]
             receiver.close()
         exit_code = _join(process)
-        cause = f"the worker {describe_exit(exit_code)}"
+        cause = f"the worker {describe_exit_status(exit_code)}"
         if outcome is None and run.is_complete:
             outcome = Outcome("done")
         if outcome is not None:
             is_late = exit_code != 0 and outcome.status in ("done", "stopped")
-            return replace(outcome, message=describe_late_death(cause)) if is_late else outcome
+            return replace(outcome, message=describe_late_exit(cause)) if is_late else outcome
         if self._is_stopping and exit_code == -signal.SIGKILL and not is_stateful(record):
-            return Outcome("stopped", "did not heed the stop and was killed; it starts over")
-        return Outcome("killed", output.describe_death(cause))
+            return Outcome("stopped", "did not stop in time and was killed; it starts over")
+        return Outcome("killed", output.describe(cause))
 
     def stop(self) -> None:
         with self._guard:
@@ -101,48 +106,16 @@ class LocalLauncher:
                 process.kill()
 
     def _kill_stateless(self) -> None:
-        """End what waits for a name server or works in native code; it has nothing to save."""
+        """Kill what waits for a name server or runs native code; it has nothing to save."""
         with self._guard:
             for process, record in self._running.items():
                 if not is_stateful(record):
                     process.kill()
 
 
-def _start_server() -> None:
-    """Start importing now: it goes on while the first stages are prepared.
-
-    Slurm may signal every process of a job. Python's two servers are born deaf to that, and so
-    are the workers, which listen as soon as they can act.
-    """
-    with signals_held_back(), _safe_environment():
-        resource_tracker.ensure_running()
-        with signals_held_back():  # Python has let SIGTERM through again.
-            forkserver.ensure_running()
-
-
-@contextmanager
-def _safe_environment() -> Iterator[None]:
-    """Around the start of Python's servers, which take the environment as it is."""
-    before = {name: os.environ.get(name) for name in (SAFE_PATH, SEARCH_PATH)}
-    safe = safe_environment(dict(os.environ))
-    _set_variables({name: safe.get(name) for name in before})
-    try:
-        yield
-    finally:
-        _set_variables(before)
-
-
-def _set_variables(values: Mapping[str, str | None]) -> None:
-    for name, value in values.items():
-        if value is None:
-            os.environ.pop(name, None)
-        else:
-            os.environ[name] = value
-
-
 def _join(process: Any) -> int | None:
     """The exit code of a process that has ended."""
-    with _starting_or_joining:
+    with _start_or_join:
         process.join()
         exit_code: int | None = process.exitcode
         process.close()
@@ -150,7 +123,7 @@ def _join(process: Any) -> int | None:
 
 
 def _receive(receiver: connection.Connection, process: Any, on_event: Report) -> Outcome | None:
-    """Pass events on until the worker has ended; its outcome, if it lived to tell one."""
+    """Pass events on until the worker has ended; return its outcome if it reported one."""
     outcome = None
     while True:
         ready = connection.wait([receiver, process.sentinel])

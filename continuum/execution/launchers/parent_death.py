@@ -1,4 +1,4 @@
-"""Processes that end when the one that started them dies."""
+"""Processes that exit when the process that started them dies."""
 
 import ctypes
 import os
@@ -13,13 +13,13 @@ ORPHANED = 70
 PR_SET_PDEATHSIG = 1
 """prctl(2): the signal this process gets when its parent dies."""
 PARENT_VARIABLE = "CONTINUUM_PARENT_PID"
-"""Environment variable that tells a process which one started it on this machine."""
+"""Environment variable that names the parent process on this machine."""
 
 
 def die_with_parent(number: signal.Signals = signal.SIGKILL) -> None:
-    """Have the kernel signal this process when its parent dies (Linux; elsewhere nothing).
+    """Have the kernel signal this process when its parent dies (on Linux only).
 
-    A parent that is known by its number may have died before: then this process leaves at once.
+    Exits at once if the parent that `PARENT_VARIABLE` names has already died.
     """
     if sys.platform != "linux":
         return
@@ -30,7 +30,10 @@ def die_with_parent(number: signal.Signals = signal.SIGKILL) -> None:
 
 
 def watch_parent() -> None:
-    """Leave at once when the run dies: nobody would publish, and the next run wants the folder."""
+    """Exit a forked worker when its run dies: nothing would publish its result.
+
+    Its kernel parent is the fork server, so the process that asked for it is watched instead.
+    """
     parent = parent_process()
     assert parent is not None, "a worker has a parent"
 

@@ -1,7 +1,7 @@
-"""The Slurm job around a run: its nodes, a meeting place on the first, and steps over them.
+"""The Slurm job around a run: its nodes, a meeting place on the first, and steps on them.
 
 The run is a process of the job's batch script, on the first node. It asks Slurm for one task on
-each node, with all that the job holds there, however the job asked for it.
+each node, with all resources that the job has there, however the job requested them.
 """
 
 import os
@@ -20,15 +20,15 @@ STEP_OPTIONS = (
     "--ntasks-per-node=1",
     "--kill-on-bad-exit=1",
     "--quit-on-interrupt",  # SIGINT ends the step at once, on all nodes
-    "--overlap",  # beside other steps, even inside one: `srun --pty bash`
+    "--overlap",  # run beside other steps, even inside one: `srun --pty bash`
     "--mem=0",  # all the job's memory, not a task's share
     "--cpu-bind=none",  # the ranks below the task share all of the job's processors
     "--mpi=none",
     "--export=ALL",  # `sbatch --export=NONE` would leave the ranks without a PATH
     "--input=none",
 )
-# What srun reads from the job's environment as options of its own, meant for one rank a task:
-# `--cpus-per-task` or `--gpus-per-task` would leave all but a share of the node idle.
+# Options that srun reads from the job's environment, meant for one rank a task: `--cpus-per-task`
+# or `--gpus-per-task` would leave most of the node idle.
 FOR_OTHER_STEPS = ("CPUS_PER_TASK", "TRES_PER_TASK", "EXPORT_ENV", "DISTRIBUTION", "HINT", "EXACT")
 FOR_OTHER_STEPS_PREFIXES = ("NTASKS", "GPUS", "GPU_BIND", "CPU_BIND", "MEM_", "THREADS_PER_CORE")
 KEPT = ("SLURM_GPUS_ON_NODE",)
@@ -38,12 +38,12 @@ def first_nodes(number: int) -> list[str]:
     """The names of the job's first nodes.
 
     Raises:
-        PreflightError: there is no job, or it has fewer.
+        PreflightError: there is no job, or it has fewer nodes.
     """
     if not has_slurm_job():
         raise PreflightError(
-            f"runtime.num_nodes is {number}, which needs a Slurm job around the run "
-            "(SLURM_JOB_ID and srun); submit it with sbatch, or set num_nodes to 1"
+            f"runtime.num_nodes is {number}, which needs a Slurm job (SLURM_JOB_ID and srun); "
+            "submit the run with sbatch, or set num_nodes to 1"
         )
     listed = subprocess.run(
         ["scontrol", "show", "hostnames", os.environ.get("SLURM_JOB_NODELIST", "")],
@@ -62,7 +62,7 @@ def first_nodes(number: int) -> list[str]:
 
 
 def step(nodes: list[str], command: list[str]) -> list[str]:
-    """What runs `command` once on each of the nodes, and ends when this process does."""
+    """The command line that runs `command` once on each node and ends with this process."""
     number = len(nodes)
     gpus = os.environ.get("SLURM_GPUS_ON_NODE")
     return [
@@ -75,7 +75,7 @@ def step(nodes: list[str], command: list[str]) -> list[str]:
 
 
 def step_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """Without what would turn the step into another than `step` asks for."""
+    """The environment without variables that would override the options of `step`."""
     return {name: value for name, value in environment.items() if not _is_for_other_steps(name)}
 
 
@@ -88,21 +88,21 @@ def _is_for_other_steps(name: str) -> bool:
 
 @contextmanager
 def meeting_place(nodes: list[str]) -> Iterator[str]:
-    """`host:port` on the first node (or MASTER_ADDR), kept from other runs while in use.
+    """Reserve `host:port` on the first node (or MASTER_ADDR) while it is in use.
 
-    The port is bound here but not listened on, so that no other process is given it, while
-    torchrun, which names it, can listen there: both sockets allow the address to be reused.
+    The port is bound here without listening, so that no other process gets it, while torchrun can
+    still listen on it: both sockets allow the address to be reused.
 
     Raises:
-        PreflightError: the host's name does not resolve, and no rank would find it.
+        PreflightError: the host's name does not resolve.
     """
     host = os.environ.get("MASTER_ADDR") or nodes[0]
     try:
         socket.getaddrinfo(host, None)
     except OSError as error:
         raise PreflightError(
-            f"the processes of {len(nodes)} nodes meet on {host}, but that name does not resolve "
-            f"({error}); set MASTER_ADDR to an address of {nodes[0]} that all nodes reach"
+            f"cannot resolve {host}, where the processes of {len(nodes)} nodes meet ({error}); "
+            f"set MASTER_ADDR to an address of {nodes[0]} that all nodes can reach"
         ) from None
     with socket.socket() as reserved:
         reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -111,11 +111,11 @@ def meeting_place(nodes: list[str]) -> Iterator[str]:
 
 
 def main() -> None:
-    """Become the command in the arguments, interrupted when the process that started it dies.
+    """Replace this process by the command in the arguments; SIGINT it when its parent dies.
 
-    A kill alone would leave `srun` running, with all it started on other nodes.
+    A kill would leave the processes running that `srun` started on other nodes.
     """
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # A shell's background jobs have it ignored.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Background jobs of a shell ignore it.
     die_with_parent(signal.SIGINT)
     os.execvp(sys.argv[1], sys.argv[1:])
 

@@ -1,8 +1,8 @@
-"""Several processes a stage, through torchrun: on this machine, or on the nodes of a Slurm job.
+"""Stages in several processes under torchrun, on this machine or on the nodes of a Slurm job.
 
-The ranks are asked to stop by a file that the loop looks for; a signal would reach torchrun, whose
-way to end its workers leaves them less time than a checkpoint may take.
-Events come back as lines of a file, which works across nodes that share the folder.
+The ranks are asked to stop by a file that the training loop looks for: a signal would reach
+torchrun, which ends its workers faster than a checkpoint may be saved.
+Events come back as lines of a file, which also works across nodes that share the folder.
 """
 
 import os
@@ -19,14 +19,13 @@ from typing import BinaryIO
 from continuum.errors import PreflightError
 from continuum.execution.launchers import (
     NOT_STARTED,
-    NewOutput,
-    describe_exit,
-    describe_late_death,
+    CrashOutput,
+    describe_exit_status,
+    describe_late_exit,
     slurm,
 )
 from continuum.execution.launchers.parent_death import PARENT_VARIABLE
-from continuum.execution.safe_path import safe_environment
-from continuum.execution.signals import signals_held_back
+from continuum.execution.signals import blocked_signals
 from continuum.preflight.device_errors import is_timeout, waiting_ranks
 from continuum.runs.events import Event, Lost, Outcome, Report, Trained
 from continuum.runs.folder import StageRun
@@ -36,26 +35,20 @@ POLL_S = 0.1
 
 
 class TorchrunLauncher:
-    """One torchrun a stage and node."""
+    """Runs each stage with one torchrun agent a node."""
 
     def __init__(self) -> None:
         self._running: dict[StageRun, tuple[subprocess.Popen[bytes], signal.Signals]] = {}
-        """With the signal that ends all ranks: a killed torchrun takes them along, an srun must."""
+        """With the signal that ends all ranks: they die with a killed agent, but not with srun."""
         self._guard = threading.Lock()
         self._is_stopping = False
 
     def launch(self, run: StageRun, record: StageRecord, on_event: Report) -> Outcome:
-        num_nodes, num_devices = processes_of(record)
+        num_nodes, num_devices = num_processes(record)
         events = run.path / f".events-{os.getpid()}-{time.time_ns()}.jsonl"
-        agent = [
-            sys.executable,
-            "-m",
-            "continuum.execution.launchers.torchrun_agent",
-            str(run.path),
-            str(events),
-        ]
-        agent += [str(num_nodes), str(num_devices)]
-        output = NewOutput(run.log_path)
+        agent = [sys.executable, "-m", "continuum.execution.launchers.torchrun_agent"]
+        agent += [str(run.path), str(events), str(num_nodes), str(num_devices)]
+        output = CrashOutput(run.log_path)
         ends: list[Outcome | Lost] = []
         last_step: int | None = None
 
@@ -69,22 +62,21 @@ class TorchrunLauncher:
             on_event(event)
 
         with ExitStack() as stack:
-            try:
-                if num_nodes > 1:
+            command, deadly = [*agent, ""], signal.SIGKILL
+            if num_nodes > 1:
+                try:
                     nodes = slurm.first_nodes(num_nodes)
                     meeting = stack.enter_context(slurm.meeting_place(nodes))
-                    command = slurm.step(nodes, [*agent, meeting])
-                else:
-                    command = [*agent, ""]
-            except PreflightError as error:
-                return Outcome.of(error)
+                except PreflightError as error:
+                    return Outcome.of(error)
+                command, deadly = slurm.step(nodes, [*agent, meeting]), signal.SIGINT
             with self._guard:
                 if self._is_stopping:
                     return NOT_STARTED
                 run.stop_request.unlink(missing_ok=True)
                 events.touch()
                 process = _start(command, run.log_path, is_step=num_nodes > 1)
-                self._running[run] = (process, signal.SIGINT if num_nodes > 1 else signal.SIGKILL)
+                self._running[run] = (process, deadly)
             try:
                 _follow(process, events, take)
             finally:
@@ -96,10 +88,9 @@ class TorchrunLauncher:
         outcome = _outcome(ends, process.returncode, run, output, was_asked=was_asked)
         if not is_timeout(outcome.message):
             return outcome
-        waiting = waiting_ranks(output.text())
-        waiting |= {end.rank for end in ends if isinstance(end, Outcome)}
-        silent = sorted(set(range(num_nodes * num_devices)) - waiting)
-        return replace(outcome, message=f"{_hang(silent, last_step)}{outcome.message}")
+        known = waiting_ranks(output.text()) | {it.rank for it in ends if isinstance(it, Outcome)}
+        silent = sorted(set(range(num_nodes * num_devices)) - known)
+        return replace(outcome, message=f"{_describe_hang(silent, last_step)}{outcome.message}")
 
     def stop(self) -> None:
         with self._guard:
@@ -113,37 +104,34 @@ class TorchrunLauncher:
                 process.send_signal(deadly)
 
 
-def processes_of(record: StageRecord) -> tuple[int, int]:
-    """Nodes, and processes on each, that the stage asks for."""
+def num_processes(record: StageRecord) -> tuple[int, int]:
+    """The nodes that a stage asks for, and the processes on each."""
     runtime = (record.recipe or {}).get("runtime", {})
     return int(runtime.get("num_nodes", 1)), int(runtime.get("devices", 1))
 
 
-def _hang(silent: list[int], last_step: int | None) -> str:
-    """Where a collective operation hung: after which step, and which ranks were not waiting."""
+def _describe_hang(silent: list[int], last_step: int | None) -> str:
+    """Where a collective operation hung: after which step, and which ranks did not wait in it."""
     after = "before the first logged step" if last_step is None else f"after step {last_step:,}"
-    who = f", without a word from rank {', '.join(map(str, silent))}" if silent else ""
+    who = f", with no output from rank {', '.join(map(str, silent))}" if silent else ""
     return f"hung {after}{who}: "
 
 
 def _start(command: list[str], log_path: Path, *, is_step: bool) -> subprocess.Popen[bytes]:
-    # On several nodes it is Slurm's daemon that starts torchrun, not this process.
-    safe = safe_environment(dict(os.environ))
-    environment = (
-        slurm.step_environment(safe) if is_step else {**safe, PARENT_VARIABLE: str(os.getpid())}
-    )
-    with log_path.open("ab") as log, signals_held_back():
+    # On several nodes Slurm's daemon is the parent of torchrun, not this process.
+    own = {**os.environ, PARENT_VARIABLE: str(os.getpid())}
+    with log_path.open("ab") as log, blocked_signals():
         return subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            env=environment,
+            env=slurm.step_environment(os.environ) if is_step else own,
         )
 
 
 def _follow(process: subprocess.Popen[bytes], events: Path, take: Report) -> None:
-    """Hand over the events of a file until all processes have ended."""
+    """Pass on the events in a file until all processes have ended."""
     with events.open("rb") as file:
         while True:
             has_ended = process.poll() is not None
@@ -155,12 +143,12 @@ def _follow(process: subprocess.Popen[bytes], events: Path, take: Report) -> Non
 
 
 def _new_events(file: BinaryIO) -> list[Event]:
-    """The whole lines that were appended since the last call."""
+    """The complete lines that were appended since the last call."""
     start = file.tell()
-    whole, _, _ = file.read().rpartition(b"\n")
-    file.seek(start + len(whole) + (1 if whole else 0))
+    complete, newline, _ = file.read().rpartition(b"\n")
+    file.seek(start + len(complete) + len(newline))
     found = []
-    for line in filter(None, whole.splitlines()):
+    for line in filter(None, complete.splitlines()):
         with suppress(ValueError):  # a full disk has cut this line off
             found.append(Event.decode(line))
     return found
@@ -170,29 +158,29 @@ def _outcome(
     ends: list[Outcome | Lost],
     exit_code: int,
     run: StageRun,
-    output: NewOutput,
+    output: CrashOutput,
     *,
     was_asked: bool,
 ) -> Outcome:
-    """What became of the stage, by the end that explains the others.
+    """How the stage ended, by the process whose end explains the others.
 
-    What rank 0 has published stands, and so does the stop that was asked for: whoever dies after
-    that was leaving. Else a rank that knows why it failed comes first: torchrun ends its peers.
-    Then the first that died without a word: its peers crash and only tell that they lost it, or
-    torchrun ends them, last by SIGKILL.
+    First, what rank 0 has published counts, and so does a stop that was requested: a process that
+    dies later was shutting down. Second, a rank that reports why it failed: torchrun ends its
+    peers. Last, the first rank that died without an outcome: its peers crash and only report that
+    they lost it, or torchrun ends them, last by SIGKILL.
     """
     outcomes = [end for end in ends if isinstance(end, Outcome)]
-    has_told = {outcome.rank for outcome in outcomes}
+    has_reported = {outcome.rank for outcome in outcomes}
     lost = [end for end in ends if isinstance(end, Lost)]
-    dead = [end for end in lost if end.exit_code < 0 or end.rank not in has_told]
+    dead = [end for end in lost if end.exit_code < 0 or end.rank not in has_reported]
     dead.sort(key=lambda end: end.exit_code == -signal.SIGTERM)
-    cause = dead[0].message if dead else f"the worker {describe_exit(exit_code)}"
+    cause = dead[0].message if dead else f"the worker {describe_exit_status(exit_code)}"
     final = ("done", "stopped") if was_asked else ("done",)
     good = [outcome for outcome in outcomes if outcome.status in final]
     if good or run.is_complete:
         ended = good[0] if good else Outcome("done")
-        return replace(ended, message=describe_late_death(cause)) if exit_code != 0 else ended
+        return replace(ended, message=describe_late_exit(cause)) if exit_code != 0 else ended
     known = [end for end in outcomes if end.status in ("failed", "refused", "damaged")]
     if known or (outcomes and not dead):
         return [*known, *outcomes][0]
-    return Outcome("killed", output.describe_death(cause))
+    return Outcome("killed", output.describe(cause))

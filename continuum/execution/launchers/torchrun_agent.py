@@ -1,8 +1,8 @@
-"""torchrun on one node: dies with what started it, stops no rank half-way, and names those it lost.
+"""torchrun's agent on one node: it dies with its parent, interrupts no rank, and reports lost ones.
 
-Slurm sends its signals to every process of a step. torchrun would die of a SIGUSR1, and give its
-ranks seconds after a SIGTERM; here both are requests to stop, put where the ranks look for one.
-They are blocked, which the ranks inherit, and waited for in a thread: none comes too early.
+Slurm sends its signals to every process of a step. The agent would die of a SIGUSR1, and give its
+ranks only seconds after a SIGTERM. Here both request a stop, by the file that the ranks look for.
+They are blocked, which the ranks inherit, and waited for in a thread, so none arrives too early.
 """
 
 import os
@@ -12,70 +12,71 @@ import threading
 from pathlib import Path
 
 from continuum.cpus import num_processors
-from continuum.execution.launchers import describe_exit
+from continuum.execution.launchers import describe_exit_status
 from continuum.execution.launchers.parent_death import PARENT_VARIABLE, die_with_parent
-from continuum.execution.signals import SIGNALS, ignore_signals
+from continuum.execution.signals import SIGNALS, block_signals
 from continuum.execution.worker import append_event
 from continuum.runs.events import Lost
 from continuum.runs.folder import StageRun
 
 POLL_S = 0.1
 SHUTDOWN_TIMEOUT_S = 5
-"""What torchrun gives the other ranks after one has died; they cannot go on without it."""
+"""How long the other ranks may run after one has died; they cannot continue without it."""
 
 
 def main() -> None:
-    """Arguments: the run folder, the file for events, nodes, processes on each, the meeting place.
+    """Start the ranks of this node and wait for them.
 
-    Of several nodes, each runs this once, as a task of a Slurm step; they meet at an address of the
-    first, `host:port`.
+    Arguments: the run folder, the file for events, the number of nodes, the processes on each, and
+    `host:port` on the first node where the agents of several nodes meet. Each node runs this once,
+    as a task of a Slurm step.
     """
-    ignore_signals()
+    block_signals()
     die_with_parent()
-    os.environ[PARENT_VARIABLE] = str(os.getpid())  # the ranks'
+    os.environ[PARENT_VARIABLE] = str(os.getpid())  # for the ranks
     run, events, num_nodes, num_devices, meeting = sys.argv[1:]
-    passing_on = threading.Thread(target=_pass_on_signals, args=(StageRun(Path(run)),), daemon=True)
-    passing_on.start()
-    # The ranks of a node share its processors; torchrun alone would give each a single thread.
+    threading.Thread(target=_forward_signals, args=(StageRun(Path(run)),), daemon=True).start()
+    # The ranks of a node share its processors; torch alone would give each a single thread.
     threads = max(1, num_processors() // int(num_devices))
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
-    together = ["--standalone"]
-    if int(num_nodes) > 1:
-        host, _, port = meeting.rpartition(":")
-        together = [f"--nnodes={num_nodes}", f"--master-addr={host}", f"--master-port={port}"]
-        # Slurm's number of the node, so that rank 0 is where the records are written.
-        together.append(f"--node-rank={os.environ['SLURM_NODEID']}")
-    arguments = [
-        *together,
-        f"--nproc-per-node={num_devices}",
-        "--max-restarts=0",
-        f"--monitor-interval={POLL_S}",
-        f"--shutdown-timeout={SHUTDOWN_TIMEOUT_S}",
-        "--signals-to-handle=SIGHUP,SIGQUIT",
-    ]
-    _torchrun([*arguments, "-m", "continuum.execution.worker", run, events], Path(events))
+    _launch(Path(run), Path(events), int(num_nodes), int(num_devices), meeting)
 
 
-def _torchrun(arguments: list[str], events: Path) -> None:
-    """Run it to its end; ranks that died without a word of their own are reported as lost."""
+def _launch(run: Path, events: Path, num_nodes: int, num_devices: int, meeting: str) -> None:
+    """Run the ranks; report those that died without an outcome as lost."""
     from torch.distributed.elastic.multiprocessing.api import PContext
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.run import main as torchrun
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    # After a rank's death torchrun gives the others its default of 30 s, whatever
-    # --shutdown-timeout (or `LaunchConfig`) says. They cannot go on, and a frozen one uses it all.
+    config = LaunchConfig(
+        min_nodes=num_nodes,
+        max_nodes=num_nodes,
+        nproc_per_node=num_devices,
+        run_id=run.name,
+        rdzv_backend="static" if meeting else "c10d",
+        rdzv_endpoint=meeting or "localhost:0",
+        # Slurm's number of the node, so that rank 0 is where the records are written.
+        rdzv_configs={"rank": int(os.environ["SLURM_NODEID"])} if meeting else {},
+        max_restarts=0,
+        monitor_interval=POLL_S,
+        signals_to_handle="SIGHUP,SIGQUIT",
+        shutdown_timeout=SHUTDOWN_TIMEOUT_S,
+    )
+    # `shutdown_timeout` is for signals to the agent. After the death of a rank torch closes the
+    # others with the default of this method, 30 s, of which a frozen rank uses all.
     PContext.close.__defaults__ = (None, SHUTDOWN_TIMEOUT_S)
+    worker = ("-u", "-m", "continuum.execution.worker", str(run), str(events))
     try:
-        torchrun(arguments)
+        elastic_launch(config, sys.executable)(*worker)
     except ChildFailedError as error:
         node = os.environ.get("SLURMD_NODENAME") or os.uname().nodename
         for rank, failure in error.failures.items():
-            message = f"rank {rank} on {node} {describe_exit(failure.exitcode)}"
+            message = f"rank {rank} on {node} {describe_exit_status(failure.exitcode)}"
             append_event(events, Lost(rank, failure.exitcode, message))
         sys.exit(1)
 
 
-def _pass_on_signals(run: StageRun) -> None:
+def _forward_signals(run: StageRun) -> None:
     while True:
         signal.sigwait(SIGNALS)
         run.stop_request.touch()
