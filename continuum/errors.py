@@ -1,15 +1,15 @@
-"""What can go wrong in a way the user can act on.
+"""Errors that the user can act on, and their exit codes.
 
     ContinuumError            exit 1   never raised itself
-    ├── UsageError            exit 2   the command line makes no sense
-    ├── SpecError             exit 3   the YAML is wrong (defined in loading/diagnostics.py)
-    ├── PreflightError        exit 4   the YAML is right but the run cannot work
+    ├── UsageError            exit 2   invalid command line
+    ├── SpecError             exit 3   invalid YAML (defined in loading/diagnostics.py)
+    ├── PreflightError        exit 4   valid YAML that cannot work
     ├── StageFailedError      exit 5   a stage did not finish
     ├── DecisionNeededError   exit 6   the user must choose
     ├── FolderInUseError      exit 7   another process writes this experiment
-    ├── IntegrityError        exit 8   bytes on disk are not what was recorded
-    ├── NotReproducedError    exit 9   the results are not those of the lock
-    └── StoppedError          exit 75  stopped safely; run again to go on
+    ├── IntegrityError        exit 8   files differ from their records
+    ├── NotReproducedError    exit 9   the results differ from the lock
+    └── StoppedError          exit 75  stopped safely; run again to resume
 
 Every other exception is a bug and keeps its traceback.
 """
@@ -17,25 +17,25 @@ Every other exception is a bug and keeps its traceback.
 from typing import ClassVar, Literal
 
 Status = Literal["done", "reused", "stopped", "refused", "damaged", "failed", "crashed", "killed"]
-"""How the carrying out of a stage ended."""
+"""How a stage ended."""
 
 
 class ContinuumError(Exception):
-    """An error the user can act on; the message says where, what, and what to do."""
+    """An error that the user can act on; the message says where, what, and what to do."""
 
     exit_code: ClassVar[int] = 1
     stage_status: ClassVar[Status] = "failed"
-    """How a stage ends with it."""
+    """The status of a stage that raises it."""
 
 
 class UsageError(ContinuumError):
-    """The command line makes no sense."""
+    """The command line is invalid."""
 
     exit_code = 2
 
 
 class PreflightError(ContinuumError):
-    """The spec is valid, but what it asks for cannot work with what is there."""
+    """The spec is valid, but what it asks for cannot work with what is available."""
 
     exit_code = 4
     stage_status = "refused"
@@ -48,7 +48,7 @@ class StageFailedError(ContinuumError):
 
 
 class DecisionNeededError(ContinuumError):
-    """Going on would lose or change something; the user must say what is wanted."""
+    """To continue would lose or change something; the user must decide."""
 
     exit_code = 6
 
@@ -60,25 +60,25 @@ class FolderInUseError(ContinuumError):
 
 
 class IntegrityError(ContinuumError):
-    """Bytes on disk are not the bytes that were recorded."""
+    """A file differs from its record, or the record is missing or corrupt."""
 
     exit_code = 8
     stage_status = "damaged"
 
 
-def how_to_make_again(ref: str) -> str:
-    """What to do about a damaged artifact, by the reference that names it (`pretrain@step-5`)."""
-    return f"`continuum run --rerun {ref.partition('@')[0]}` makes it again"
+def rerun_hint(ref: str) -> str:
+    """How to rebuild a corrupt artifact, by the reference that names it (`pretrain@step-5`)."""
+    return f"rebuild it with `continuum run --rerun {ref.partition('@')[0]}`"
 
 
 class NotReproducedError(ContinuumError):
-    """A locked run came out with other bytes than the lock says."""
+    """A locked run gave other results than the lock says."""
 
     exit_code = 9
 
 
 class StoppedError(ContinuumError):
-    """The run was stopped safely; the same command goes on from there."""
+    """The run was stopped safely; the same command resumes it."""
 
     exit_code = 75
     stage_status = "stopped"

@@ -160,7 +160,7 @@ def test_training_refuses_token_data_with_other_bytes(data: Path, name: str) -> 
     outcome = run(data).outcomes["pretrain"]
     assert outcome.status == "damaged"
     assert f"{path.parent.name}/{path.name} has other bytes than recorded" in outcome.message
-    assert "`continuum run --rerun tokens` makes it again" in outcome.message
+    assert "rebuild it with `continuum run --rerun tokens`" in outcome.message
 
 
 def test_the_command_refuses_an_overwritten_chunk(data: Path, cli: Cli) -> None:

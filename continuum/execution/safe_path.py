@@ -1,11 +1,11 @@
-"""Where Python looks for modules: where they are installed, not where a command happens to start.
+"""Import installed modules only, whatever the current folder holds.
 
-`python -m` puts the current folder first into `sys.path`, a script the folder that it lies in, and
-an empty or relative entry of PYTHONPATH means the current folder, too. A `litgpt/` or a `random.py`
-there would silently replace the installed one. Absolute entries of PYTHONPATH are kept: somebody
-has chosen them.
+`python -m` puts the current folder first into `sys.path`, a script its own folder, and an empty or
+relative entry of PYTHONPATH means the current folder, too. A `litgpt/` or a `random.py` there would
+silently replace the installed one. Absolute entries of PYTHONPATH are kept: the user chose them.
 
-Imports only what Python has imported by itself: anything else would be searched for there, too.
+This module imports only what Python itself has already imported: anything else would be searched
+for in those folders, too.
 """
 
 import os
@@ -18,15 +18,15 @@ SEARCH_PATH = "PYTHONPATH"
 def use_installed_modules() -> None:
     """Remove the start folder from `sys.path`, for this process and all that it starts.
 
-    Replaces the process by one that starts over where `sys.path` cannot be repaired: site's `.pth`
-    files may have named the same folder, or the package itself was found in the start folder.
+    Restarts the process with `-P` where `sys.path` cannot be repaired: `.pth` files may name the
+    same folder, or the package itself was found in the start folder.
     """
     before = dict(os.environ)
     after = safe_environment(before)
     os.environ.update(after)
     if SEARCH_PATH not in after:
         os.environ.pop(SEARCH_PATH, None)
-    is_ignored = sys.flags.ignore_environment  # and would be by what is started with our flags
+    is_ignored = sys.flags.ignore_environment  # also by what is started with our flags
     is_repaired = sys.flags.safe_path or (_remove_start_folder() and not is_ignored)
     was_clean = is_ignored or after.get(SEARCH_PATH) == before.get(SEARCH_PATH)
     if not (is_repaired and was_clean):
@@ -49,7 +49,7 @@ def safe_environment(environment: dict[str, str]) -> dict[str, str]:
 
 
 def _remove_start_folder() -> bool:
-    """False if this very package was found there, and the installed one is another."""
+    """Return False if this package was found there but is installed elsewhere."""
     folder = _start_folder()
     if sys.path[0] == folder:
         del sys.path[0]
@@ -63,7 +63,7 @@ def _remove_start_folder() -> bool:
 
 
 def _start_folder() -> str | None:
-    """What Python has put before all other entries; None where it could not."""
+    """The folder that Python has put first; None if it could not."""
     try:
         if sys.modules["__main__"].__spec__ is not None:  # `python -m`
             return os.getcwd()

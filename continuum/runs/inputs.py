@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from continuum.errors import IntegrityError, how_to_make_again
+from continuum.errors import IntegrityError, rerun_hint
 from continuum.runs.artifacts import Artifact, Checkpoint, TokenizedDataset
 from continuum.runs.files import FileDigest, find_damage, stamp
 
@@ -78,7 +78,7 @@ class ProvedFiles:
         return "" if abs(age) < SETTLED_S else stamp(status)
 
     def _refuse(self, damage: str) -> None:
-        remedy = how_to_make_again(self._ref)
+        remedy = rerun_hint(self._ref)
         raise IntegrityError(f"{self._ref}: {self._folder} is damaged: {damage}; {remedy}")
 
 

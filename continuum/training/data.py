@@ -17,7 +17,7 @@ import torch
 from lightning import Fabric
 from litdata.streaming import StreamingDataset, TokensLoader
 
-from continuum.errors import IntegrityError, PreflightError, how_to_make_again
+from continuum.errors import IntegrityError, PreflightError, rerun_hint
 from continuum.experiment.recipe import Recipe
 from continuum.experiment.stage import StageContext
 from continuum.preflight.compatibility import evaluation_problems
@@ -61,7 +61,7 @@ class Blocks:
         try:
             chunks = read_chunk_folder(folder).chunks
         except PreflightError as error:
-            raise IntegrityError(f"{ref}: {error}; {how_to_make_again(ref)}") from error
+            raise IntegrityError(f"{ref}: {error}; {rerun_hint(ref)}") from error
         self._chunks = [f"{folder.name}/{chunk.name}" for chunk in chunks]
         self._opened: set[str] = set()
         width = sequence_length + 1
@@ -89,7 +89,7 @@ class Blocks:
             raise IntegrityError(
                 f"{self._ref}: block {number:,} of {self._folder} is corrupt: invalid token "
                 f"{most if most >= self._num_ids else least} (the tokenizer has {self._num_ids:,} "
-                f"ids); {how_to_make_again(self._ref)}"
+                f"ids); {rerun_hint(self._ref)}"
             )
         return block
 

@@ -41,7 +41,7 @@ def test_a_read_only_folder_can_be_looked_at_and_is_not_run(
     cli("logs", folder, "pretrain")
     told = final_line(cli("run", folder, expect=4).stderr)
     assert told.startswith("error: ")
-    assert f"Read-only file system; make it writable (it lies on the disk at {disk.path})" in told
+    assert f"Read-only file system; make it writable (disk at {disk.path})" in told
     disk.make("rw")
     cli("run", folder)
     assert outputs(folder) == outputs(unbroken)

@@ -89,7 +89,7 @@ def test_a_token_that_no_tokenizer_gave_is_damage(tmp_path: Path) -> None:
     with pytest.raises(IntegrityError) as error:
         blocks.read(len(blocks) - 1)
     assert "invalid token 65535 (the tokenizer has 64 ids)" in str(error.value)
-    assert "`continuum run --rerun tokens` makes it again" in str(error.value)
+    assert "rebuild it with `continuum run --rerun tokens`" in str(error.value)
 
 
 def test_an_index_that_cannot_be_read_is_damage(tmp_path: Path) -> None:

@@ -335,7 +335,7 @@ def test_damaged_weights_of_a_parent_are_told_with_what_to_do(trials: Trials) ->
     with pytest.raises(IntegrityError) as caught:
         trials.carry_out().raise_for_failure()
     assert "lit_model.pth has other bytes than recorded" in str(caught.value)
-    assert "`continuum run --rerun pretrain` makes it again" in str(caught.value)
+    assert "rebuild it with `continuum run --rerun pretrain`" in str(caught.value)
 
 
 def test_a_resume_is_refused_a_metric_that_nobody_evaluates(trials: Trials) -> None:
