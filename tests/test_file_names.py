@@ -12,9 +12,9 @@ from continuum.runs.file_names import (
     STREAM_ERRORS,
     encodable,
     encodable_json,
+    escape_name,
     on_one_line,
-    path_of,
-    spelled,
+    unescape_name,
 )
 
 NAMES = {
@@ -38,21 +38,21 @@ NAMES = {
 
 
 @pytest.mark.parametrize(("name", "spelling"), NAMES.items(), ids=map(repr, NAMES))
-def test_a_name_has_one_readable_spelling(name: bytes, spelling: str) -> None:
-    assert spelled(os.fsdecode(name)) == spelling
-    assert os.fsencode(path_of(spelling)) == name
+def test_a_name_has_one_readable_escaped_form(name: bytes, spelling: str) -> None:
+    assert escape_name(os.fsdecode(name)) == spelling
+    assert os.fsencode(unescape_name(spelling)) == name
 
 
 @given(st.binary(max_size=30) | st.text(r"\xe9n0ud\r").map(str.encode))
 def test_every_name_comes_back_and_fits_a_line_of_utf8(name: bytes) -> None:
-    spelling = spelled(os.fsdecode(name))
-    assert os.fsencode(path_of(spelling)) == name
+    spelling = escape_name(os.fsdecode(name))
+    assert os.fsencode(unescape_name(spelling)) == name
     assert len(spelling.encode().decode().splitlines()) <= 1
 
 
 @given(st.lists(st.binary(min_size=1, max_size=6), min_size=2, max_size=2, unique=True))
-def test_different_names_are_spelled_differently(names: list[bytes]) -> None:
-    one, other = (spelled(os.fsdecode(name)) for name in names)
+def test_different_names_are_escaped_differently(names: list[bytes]) -> None:
+    one, other = (escape_name(os.fsdecode(name)) for name in names)
     assert one != other
 
 

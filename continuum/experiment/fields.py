@@ -33,7 +33,7 @@ from pydantic import (
 from pydantic_core import CoreSchema, PydanticCustomError, PydanticKnownError, core_schema
 
 from continuum.runs.artifacts import Artifact, ArtifactT
-from continuum.runs.file_names import encodable, path_of
+from continuum.runs.file_names import encodable, unescape_name
 from continuum.suggestions import closest
 
 ROLE = "x-continuum-role"
@@ -258,7 +258,7 @@ class LocalPath(str):
 
     def resolve(self, experiment_folder: Path) -> Path:
         """The place on this machine; a name that YAML cannot hold is spelled as in records."""
-        spelled = experiment_folder / path_of(self)
+        spelled = experiment_folder / unescape_name(self)
         return spelled if spelled.exists() else experiment_folder / self
 
     @classmethod

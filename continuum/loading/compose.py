@@ -10,7 +10,7 @@ from continuum.loading.keys import clear_slips, suggest
 from continuum.loading.overrides import HEAD, as_index, override
 from continuum.loading.variables import fill_variables, variables_in
 from continuum.loading.yaml import Node, read_file
-from continuum.runs.file_names import path_of
+from continuum.runs.file_names import unescape_name
 from continuum.suggestions import nearest
 
 MAX_CHAIN = 32
@@ -197,7 +197,7 @@ def _base_files(named: Node, mild: list[Diagnostic]) -> list[tuple[Path, Place]]
 def _existing(said: str, place: Place, mild: list[Diagnostic]) -> Path:
     path = place.folder / said
     try:
-        if (spelled := place.folder / path_of(said)).exists():
+        if (spelled := place.folder / unescape_name(said)).exists():
             path = spelled
         beside = () if path.exists() else sorted(path.parent.glob("*.y*ml"))
     except (OSError, ValueError):

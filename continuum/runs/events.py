@@ -1,4 +1,4 @@
-"""What a run tells while it goes, one type an event; `str()` says it to people.
+"""Events of a run, one type each; `str()` is the line that people read.
 
 A stage's process sends events to the run: through a pipe, or as JSON lines of a file.
 """
@@ -15,29 +15,29 @@ from continuum.errors import ContinuumError, Status
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happened; empty as text where people need not be told."""
+    """Something that happened; an empty text is not printed."""
 
     def __str__(self) -> str:
         return ""
 
     def encode(self) -> bytes:
-        """The event as a line of JSON."""
+        """Serialize the event as a line of JSON."""
         return json.dumps({"event": type(self).__name__, **asdict(self)}).encode()
 
     @staticmethod
     def decode(line: bytes) -> "Event":
-        """The event of a line; raises ValueError for a line that is cut off."""
+        """Parse a line; raises ValueError if it is cut off."""
         fields: dict[str, Any] = json.loads(line)
         return _TYPES[fields.pop("event")](**fields)
 
 
 Report = Callable[[Event], None]
-"""Takes a stage's events."""
+"""Receives the events of a stage."""
 
 
 @dataclass(frozen=True)
 class Stopping(Event):
-    """The run passes on a request to stop."""
+    """The run was asked to stop."""
 
     def __str__(self) -> str:
         return "stopping: saving at the next step boundary (interrupt again to stop at once)"
@@ -53,7 +53,7 @@ class Started(Event):
 
 @dataclass(frozen=True)
 class Outcome(Event):
-    """How carrying out a stage ended, in all or for one of its processes."""
+    """How a stage ended, or one of its processes."""
 
     status: Status
     message: str = ""
@@ -61,12 +61,12 @@ class Outcome(Event):
 
     @staticmethod
     def of(error: ContinuumError) -> "Outcome":
-        """The end of a stage that raised this."""
+        """The outcome of a stage that raised this error."""
         return Outcome(error.stage_status, str(error))
 
     @property
     def has_succeeded(self) -> bool:
-        """Whether the stage has its artifact now."""
+        """Whether the artifact of the stage is there."""
         return self.status in ("done", "reused")
 
     def __str__(self) -> str:
@@ -75,7 +75,7 @@ class Outcome(Event):
 
 @dataclass(frozen=True)
 class Lost(Event):
-    """A process of several died without an outcome."""
+    """One of several processes died without an outcome."""
 
     rank: int
     exit_code: int
@@ -102,7 +102,7 @@ class Noted(Event):
 class Progressed(Event):
     done: int
     total: int | None
-    """None while it is not known."""
+    """None if unknown."""
     unit: str = "bytes"
 
     def __str__(self) -> str:
@@ -112,12 +112,12 @@ class Progressed(Event):
 
 @dataclass(frozen=True)
 class Trained(Event):
-    """An optimizer step was taken, and logged."""
+    """An optimizer step was taken and logged."""
 
     step: int
     num_steps: int
     row: Mapping[str, Any]
-    """Its row of metrics.jsonl."""
+    """The row in metrics.jsonl."""
 
     def __str__(self) -> str:
         row = self.row
@@ -150,20 +150,20 @@ class Saved(Event):
 
 @dataclass(frozen=True)
 class Recovered(Event):
-    """A stage goes on from a checkpoint of an earlier attempt."""
+    """A stage resumes from a checkpoint of an earlier attempt."""
 
     step: int
     exact: bool
 
     def __str__(self) -> str:
-        return f"goes on from step {self.step:,}"
+        return f"resuming from step {self.step:,}"
 
 
 MIN_PROGRESS_PAUSE_S = 0.25
 
 
 class ByteProgress:
-    """Adds up the bytes of one file after the other and reports them, a few times a second."""
+    """Counts the bytes of one file after another and reports them a few times a second."""
 
     def __init__(self, report: Report, *, num_files: int, total: int | None) -> None:
         self._report = report
@@ -174,11 +174,11 @@ class ByteProgress:
         self._reported_at = float("-inf")
 
     def next_file(self) -> None:
-        """What is counted from now on belongs to another file."""
+        """Start counting another file."""
         self._done_before = self._done
 
     def update(self, done: int, total: int | None = None) -> None:
-        """`done` bytes of the current file are here; `total` is its size, if known."""
+        """Set the bytes done of the current file; `total` is its size, if known."""
         self._done = self._done_before + done
         now = time.monotonic()
         if now - self._reported_at >= MIN_PROGRESS_PAUSE_S:
@@ -186,11 +186,11 @@ class ByteProgress:
             self._send(total if self._total is None and self._num_files == 1 else self._total)
 
     def add(self, num_bytes: int) -> None:
-        """So many more bytes of the current file are here."""
+        """Add bytes to the current file."""
         self.update(self._done - self._done_before + num_bytes)
 
     def finish(self) -> None:
-        """Report the end."""
+        """Report all bytes as done."""
         self._send(self._done)
 
     def _send(self, total: int | None) -> None:

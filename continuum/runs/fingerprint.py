@@ -1,8 +1,8 @@
 """Fingerprints of specs: canonical JSON and its SHA-256.
 
 The payload is stored beside its hash, so that a changed fingerprint can be explained field by
-field. A value that has no single spelling raises: a permissive `str(value)` would let memory
-addresses or set order into the identity of a week's work.
+field. A value without a canonical form raises: a permissive `str(value)` would let memory addresses
+or set order into the identity of a week's work.
 """
 
 import hashlib
@@ -12,13 +12,13 @@ from typing import Any
 
 
 def canonical_json(value: Any) -> str:
-    """The one JSON text of `value`: sorted keys, no spaces, shortest round-trip numbers.
+    """The canonical JSON of `value`: sorted keys, no spaces, shortest round-trip numbers.
 
     Raises:
-        TypeError: `value` holds something with no single spelling (a set, an object, NaN …).
+        TypeError: `value` holds something without a canonical form (a set, an object, NaN …).
     """
     _check(value, "$")
-    return _spelled(value)
+    return _dump(value)
 
 
 def fingerprint(payload: Any) -> str:
@@ -27,11 +27,11 @@ def fingerprint(payload: Any) -> str:
 
 
 def fingerprint_of_json(document: Any) -> str:
-    """The fingerprint of a value that was read from JSON, which has a spelling in any case."""
-    return hashlib.sha256(_spelled(document).encode()).hexdigest()
+    """The fingerprint of a value that was read from JSON, and so needs no check."""
+    return hashlib.sha256(_dump(document).encode()).hexdigest()
 
 
-def _spelled(value: Any) -> str:
+def _dump(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 

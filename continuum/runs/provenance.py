@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from continuum.cpus import num_processors
-from continuum.runs.file_names import spelled
+from continuum.runs.file_names import escape_name
 from continuum.runs.files import write_bytes
 from continuum.runs.folder import ExperimentFolder
 from continuum.runs.git import GitError, NoRepositoryError, checkout_of, commit_state, run_git_long
@@ -69,7 +69,7 @@ def describe_git(folder: Path, files: Sequence[Path] = ()) -> dict[str, Any] | N
     except NoRepositoryError:
         return None
     if files:
-        names = (spelled(os.path.relpath(path.resolve(), folder.resolve())) for path in files)
+        names = (escape_name(os.path.relpath(path.resolve(), folder.resolve())) for path in files)
         found["files"] = {name: _file_state(path) for name, path in zip(names, files, strict=True)}
     return found
 

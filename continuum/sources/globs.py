@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from continuum.errors import PreflightError
-from continuum.runs.file_names import on_one_line, spelled
+from continuum.runs.file_names import escape_name, on_one_line
 
 MAX_LINKS = 500
 """Links to folders, met behind another such link, that are followed: more are most likely links
@@ -34,7 +34,7 @@ class LocalFile:
     """A file and the name it is known by."""
 
     name: str
-    """Relative to the fixed part of the pattern that found it, with forward slashes, spelled."""
+    """Relative to the fixed part of the pattern that found it, with forward slashes, escaped."""
     path: Path
 
 
@@ -98,7 +98,7 @@ def label_of(name: str) -> str:
     if found is None:
         return "without a suffix"
     before, suffix = found.groups(default="")
-    return spelled(before + suffix if suffix in {".gz", ".zst", ".xz", ".bz2"} else suffix)
+    return escape_name(before + suffix if suffix in {".gz", ".zst", ".xz", ".bz2"} else suffix)
 
 
 @dataclass(frozen=True)
@@ -162,7 +162,7 @@ class _Walk:
             raise PreflightError(
                 f"{on_one_line(str(path))}: {why_no_file(path)}; bring the file, or remove the link"
             )
-        self.files.append(LocalFile(spelled(name), path))
+        self.files.append(LocalFile(escape_name(name), path))
 
     def _parts_for(
         self, folder: _Folder, name: str, *, is_folder: bool
@@ -176,7 +176,7 @@ class _Walk:
             if name.startswith(".") and not part.startswith("."):
                 left = HIDDEN if self._counts_hidden else left
             elif _BARE.fullmatch(part) and _is_generated(name, is_folder=is_folder):
-                left = f"{spelled(name)}/" if is_folder else label_of(name)
+                left = f"{escape_name(name)}/" if is_folder else label_of(name)
             else:
                 parts.add(number)
         return parts, left
@@ -205,7 +205,7 @@ class _Walk:
         if self._num_links > MAX_LINKS:
             raise PreflightError(
                 f"{on_one_line(str(self._root))}: linked folders hold more than {MAX_LINKS:,} "
-                f"links to folders, such as {spelled(name)}; name fewer folders"
+                f"links to folders, such as {escape_name(name)}; name fewer folders"
             )
         is_linked = is_link or above.is_linked
         self._folders.append(_Folder(f"{name}/", parts, above.above | {own}, is_linked))

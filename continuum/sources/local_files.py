@@ -1,7 +1,7 @@
 """Files of this machine that a spec names: by path or glob, or inside a Python package.
 
 A file is known by its name below the pattern's fixed part, never by its absolute path, so that an
-experiment means the same on every machine. Names are in the spelling of `continuum.file_names`.
+experiment means the same on every machine. Names are escaped, see `continuum.runs.file_names`.
 """
 
 import glob
@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from continuum.errors import PreflightError, StageFailedError
-from continuum.runs.file_names import on_one_line, path_of, spelled
+from continuum.runs.file_names import escape_name, on_one_line, unescape_name
 from continuum.runs.files import BUFFER_BYTES
 from continuum.sources.globs import FoundFiles, LocalFile, check_readable, expand, why_no_file
 
@@ -28,19 +28,19 @@ def find_files(pattern: str, folder: Path, *, excluded: Path | None = None) -> F
     Raises:
         PreflightError: it leads to no file, to a folder, to a file that cannot be read.
     """
-    for literal in (folder / path_of(pattern), folder / pattern):
+    for literal in (folder / unescape_name(pattern), folder / pattern):
         if literal.is_file():
-            return FoundFiles((check_readable(LocalFile(spelled(literal.name), literal)),))
+            return FoundFiles((check_readable(LocalFile(escape_name(literal.name), literal)),))
         if literal.is_dir():
             raise PreflightError(f"{pattern} is a folder; name its files, as in {pattern}/**/*.txt")
     # The folder before the first part with a wildcard, and the rest.
     parts = PurePosixPath(pattern).parts
     fixed = next((n for n, part in enumerate(parts) if glob.has_magic(part)), len(parts))
-    root, rest = folder.joinpath(*parts[:fixed]), "/".join(map(path_of, parts[fixed:]))
+    root, rest = folder.joinpath(*parts[:fixed]), "/".join(map(unescape_name, parts[fixed:]))
     if not rest:
         raise PreflightError(f"{pattern}: {why_no_file(literal)} (looked for {_shown(literal)})")
     if not root.is_dir():
-        root = Path(path_of(str(root)))
+        root = Path(unescape_name(str(root)))
     found = expand(rest, root, excluded=excluded)
     if not found.files:
         left = f"; left: {describe_files(found.left)}" if found.left else ""

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from continuum.runs.file_names import spelled
+from continuum.runs.file_names import escape_name
 from continuum.sources.file_kinds import LOOK_BYTES, look_at, recognize
 from continuum.sources.model_files import stand_in
 
@@ -87,7 +87,7 @@ def folder_problem(folder: Path) -> str:
     """
     missing = "neither tokenizer.json nor tokenizer.model is there"
     names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
-    foreign = foreign_tokenizer(map(spelled, names), str(folder))
+    foreign = foreign_tokenizer(map(escape_name, names), str(folder))
     if foreign is None:
         return (
             f"{missing}; name a folder that holds a tokenizer in Hugging Face's or sentencepiece's "

@@ -66,7 +66,7 @@ def test_a_killed_pretraining_ends_with_the_same_bytes(
     assert not list(prepared.glob("runs/pretrain-*/artifact.json"))
     assert "recover" in cli("plan", prepared).stdout
     told = cli("run", prepared).stderr
-    assert "pretrain: goes on from step" in told
+    assert "pretrain: resuming from step" in told
     assert final_weights(prepared) == final_weights(unbroken)
     assert losses(prepared) == losses(unbroken)
 

@@ -74,7 +74,7 @@ def test_a_killed_run_is_one_run_in_every_logger(
     for step in (13, 27):  # Behind the checkpoints of steps 10 and 25, or that of a best step.
         kill_group(run_until(prepared, partial(has_taken, prepared, step)))
     told = cli("run", prepared).stderr
-    assert "pretrain: goes on from step" in told
+    assert "pretrain: resuming from step" in told
     assert "warning: the logger" not in told
     check_run(StageRun(only(prepared, "runs/pretrain-*")), ALL, num_steps=STEPS)
     if processes == 1:

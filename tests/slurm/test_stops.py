@@ -54,7 +54,7 @@ def test_a_signal_saves_and_the_same_job_again_ends_with_the_same_bytes(
     assert not list(folder.glob("runs/pretrain-*/artifact.json"))
     again = submit(slurm, folder)
     assert again.ends() == ("COMPLETED", 0), again.told()
-    assert "pretrain: goes on from step" in again.told()
+    assert "pretrain: resuming from step" in again.told()
     assert final_bytes(folder) == unbroken
 
 
@@ -69,7 +69,7 @@ def test_a_requeued_job_goes_on(
     assert job.ends() == ("COMPLETED", 0), job.told()
     assert job.field("Restarts") == "1"
     assert "pretrain: stopped after step" in job.told()
-    assert "pretrain: goes on from step" in job.told()
+    assert "pretrain: resuming from step" in job.told()
     assert final_bytes(folder) == unbroken
 
 
