@@ -47,6 +47,6 @@ def test_damage_is_told_of_the_files_that_have_it(size: int, tmp_path: Path) -> 
         file.seek(size - 1)
         file.write(b"x")
     (tmp_path / "c").unlink()
-    told = ["b has other bytes than recorded", "c is missing"]
+    told = ["b does not match its recorded checksum", "c is missing"]
     assert find_damage(tmp_path, files, read=True) == told
     assert find_damage(tmp_path, files, read=False) == told[1:]

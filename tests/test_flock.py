@@ -56,13 +56,13 @@ def test_a_lock_keeps_others_out_until_its_holder_dies(tmp_path: Path) -> None:
         ("lustre", "seclabel,flock,lazystatfs", None),
         ("lustre", "seclabel,localflock,lazystatfs", "mounted with localflock"),
         ("cifs", "vers=3.1.1,cache=strict,nobrl", "mounted with nobrl"),
-        ("fuse.sshfs", "user_id=1000,group_id=1000", "fuse.sshfs, which has no others"),
+        ("fuse.sshfs", "user_id=1000,group_id=1000", "fuse.sshfs, always"),
         ("beegfs", "cfgFile=/no/such/file", "tuneUseGlobalFileLocks"),
         ("ext4", "localflock", None),
         ("gpfs", "mmfs", None),
     ],
 )
-def test_locks_that_hold_on_one_machine_only_are_named(
+def test_locks_that_are_local_to_a_machine_are_named(
     tmp_path: Path, kind: str, options: str, weakness: str | None
 ) -> None:
     mounts = tmp_path / "mountinfo"
@@ -75,9 +75,9 @@ def test_locks_that_hold_on_one_machine_only_are_named(
         assert found is None
     else:
         assert found is not None
-        assert f"the locks of server:/home ({kind}, " in found
+        assert f"locks on server:/home ({kind}, " in found
         assert weakness in found
-        assert found.endswith("hold on one machine only")
+        assert found.endswith("are local to this machine")
 
 
 def test_a_beegfs_with_locks_for_all_machines_is_trusted(tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ def test_a_file_system_without_locks_is_not_written_to_unless_one_says_so(
     assert refused.returncode == 4, refused.stderr
     assert "Traceback" not in refused.stderr
     said = " ".join(refused.stderr.split())
-    assert "the file system has no locks (flock says E" in said
+    assert "the file system has no locks (flock: E" in said
     assert "give --unsafe-locks" in said
     assert not list(folder.glob("runs/*-*"))
     assert without_locks("status", folder).returncode == 0

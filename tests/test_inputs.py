@@ -159,7 +159,7 @@ def test_training_refuses_token_data_with_other_bytes(data: Path, name: str) -> 
         flip(path)
     outcome = run(data).outcomes["pretrain"]
     assert outcome.status == "damaged"
-    assert f"{path.parent.name}/{path.name} has other bytes than recorded" in outcome.message
+    assert f"{path.parent.name}/{path.name} does not match its recorded checksum" in outcome.message
     assert "rebuild it with `continuum run --rerun tokens`" in outcome.message
 
 
@@ -167,7 +167,7 @@ def test_the_command_refuses_an_overwritten_chunk(data: Path, cli: Cli) -> None:
     path = only(data, "runs/tokens-*/output/train/chunk-*.bin")
     path.write_bytes(path.read_bytes()[:64] + b"\1\0" * ((path.stat().st_size - 64) // 2))
     told = cli("run", data, expect=8).stderr
-    assert f"train/{path.name} has other bytes than recorded" in told
+    assert f"train/{path.name} does not match its recorded checksum" in told
     assert not list(data.glob("runs/pretrain-*/artifact.json"))
 
 
@@ -191,9 +191,8 @@ def test_a_corpus_with_other_bytes_is_not_read(data: Path, stage: str) -> None:
     flip(only(data, "runs/prose-*/output/*"))
     outcome = run(data).outcomes[stage]
     assert outcome.status == "damaged"
-    assert (
-        "topics.py has other bytes than recorded; `continuum run --rerun prose`" in outcome.message
-    )
+    assert "topics.py does not match its recorded checksum; rebuild" in outcome.message
+    assert "`continuum run --rerun prose`" in outcome.message
 
 
 # Between the plan and the work.

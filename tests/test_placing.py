@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from continuum.runs.folder import StageRun
-from continuum.runs.placing import put_back_replaced, put_in_place
+from continuum.runs.placing import put_in_place, restore_replaced
 from tests.tracing import read_calls, traced
 
 CALLS = ("rename", "renameat2", "fsync", "unlink", "unlinkat", "rmdir")
@@ -28,7 +28,7 @@ def prepare(folder: Path) -> Path:
 
 def found(folder: Path) -> str:
     """What the next who works there finds."""
-    put_back_replaced(folder)
+    restore_replaced(folder)
     assert not list(folder.glob("*.replaced"))
     return (folder / "step-5" / "weights").read_text()
 

@@ -1,9 +1,9 @@
-"""What stages make: typed, hashed, and found again without an absolute path.
+"""The results of stages: typed, hashed, and independent of absolute paths.
 
-A stage returns an artifact that points at files below its run folder. Publishing hashes those
-files; the record (`artifact.json`, of a training checkpoint `manifest.json`) holds the fields, the
-file list and one digest. Loading turns the path back into an absolute one, so an experiment folder
-can be moved or copied.
+A stage returns an artifact that points to files below its run folder. Publishing hashes those
+files; the record (`artifact.json`, or `manifest.json` of a training checkpoint) holds the fields,
+the list of files and one digest. Reading makes the path absolute again, so an experiment folder can
+be moved or copied.
 """
 
 import math
@@ -21,28 +21,28 @@ from continuum.runs.tied_embeddings import tied_on_hub
 
 
 class SealedRecords(BaseModel):
-    """What lay beside `artifact.json` when it was written, which seals it.
+    """The records beside `artifact.json` when it was written, which seals them.
 
-    A checkpoint that was deleted since is missed by nobody; one that was not there is.
+    A checkpoint may have been deleted since, but not added.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     files: tuple[FileDigest, ...]
-    """Of `attempts.jsonl` the first bytes, as many as there were."""
+    """For `attempts.jsonl`, the bytes that it had then."""
     checkpoints: dict[str, str]
-    """The seal of each checkpoint's manifest, by the name of its folder."""
+    """The seal of each checkpoint's manifest, by folder name."""
 
 
 class Artifact(BaseModel):
-    """Files with a meaning. `path` is the folder that holds them; everything else is its record."""
+    """Files with a meaning: `path` is the folder that holds them, the rest is their record."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     noun: ClassVar[str] = "artifact"
-    """How people call it, in messages and in the lineage."""
+    """Its name in messages and in the lineage."""
     only_in_manifest: ClassVar[frozenset[str]] = frozenset()
-    """Fields that `artifact.json` does not repeat."""
+    """Fields of `manifest.json` that `artifact.json` does not repeat."""
 
     path: Path
     files: tuple[FileDigest, ...] = ()
@@ -50,16 +50,16 @@ class Artifact(BaseModel):
     digest: str = ""
     """SHA-256 over the files; filled when the artifact is published."""
     seal: str | None = Field(None, exclude=True)
-    """Of the document it was read from; None before, and in one of an earlier release."""
+    """Seal of the document it was read from; None before, and for earlier releases."""
     records: SealedRecords | None = Field(None, exclude=True)
-    """The records beside that document, if it seals any."""
+    """The records that this document seals, if any."""
 
     def view(self, expected: type["Artifact"]) -> "Artifact | None":
-        """This artifact as `expected`, or None when it holds no such thing."""
+        """This artifact as `expected`, or None if it cannot be used as that."""
         return self if isinstance(self, expected) else None
 
     def summary(self) -> str:
-        """A few words for tables."""
+        """A short description for tables."""
         return f"{sum(file.size_bytes for file in self.files):,} bytes"
 
 
@@ -68,20 +68,20 @@ ARTIFACT_TYPES: dict[str, type[Artifact]] = {}
 
 
 def artifact_type(cls: type[ArtifactT]) -> type[ArtifactT]:
-    """Register a class so that records name it; use as a decorator."""
+    """Register a class under the name that records use; a decorator."""
     ARTIFACT_TYPES[cls.__name__] = cls
     return cls
 
 
 class CorpusItem(BaseModel):
-    """One source file of a corpus, as kept in its folder."""
+    """One source file of a corpus."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     file: str
-    """Relative to the corpus' folder."""
+    """Path relative to the folder of the corpus."""
     source: str
-    """What the spec named: the URL, the file's name, or the Python file."""
+    """The source in the spec: the URL, the name of the file, or the Python file."""
     size_bytes: int
     sha256: str
     format: str
@@ -91,16 +91,16 @@ class CorpusItem(BaseModel):
     text_field: str | None = None
     """For `jsonl`: the key whose value is the text, or a path of keys joined by dots."""
     missing: Literal["error", "skip"] = "error"
-    """For `jsonl`: what becomes of a line whose text is null or not there."""
+    """For `jsonl`: what to do with a line whose text is null or missing."""
     newlines: Literal["unix", "keep"] = "keep"
-    """`unix` reads CRLF and a lone CR as `\\n`. The default is what earlier releases did."""
+    """`unix` reads CRLF and a lone CR as `\\n`. The default is that of earlier releases."""
     counts: TextCounts | None = None
-    """None in a record of an earlier release."""
+    """None in records of earlier releases."""
 
 
 @artifact_type
 class Corpus(Artifact):
-    """Texts, not yet tokens."""
+    """Texts that are not tokenized."""
 
     noun: ClassVar[str] = "corpus"
 
@@ -108,12 +108,12 @@ class Corpus(Artifact):
 
     @property
     def size_bytes(self) -> int:
-        """Bytes of the kept source files, compressed ones as they are."""
+        """Size of the source files, before decompression."""
         return sum(item.size_bytes for item in self.items)
 
     @property
     def counts(self) -> TextCounts | None:
-        """Of all files; None where one of them was not counted."""
+        """Sum over all files; None if one of them was not counted."""
         known = [item.counts for item in self.items if item.counts is not None]
         return sum(known, TextCounts()) if len(known) == len(self.items) else None
 
@@ -123,7 +123,7 @@ class Corpus(Artifact):
 
 
 VOCABULARY_FILES = ("tokenizer.json", "tokenizer.model")
-"""Those that decide the tokens; the first that is there is used."""
+"""Files that decide the tokens; the first that exists is used."""
 TOKENIZER_FILES = (
     *VOCABULARY_FILES,
     "tokenizer_config.json",
@@ -131,19 +131,19 @@ TOKENIZER_FILES = (
     "special_tokens_map.json",
     "added_tokens.json",
 )
-"""Files that decide what a tokenizer does; those of an import are part of its identity."""
+"""Files that decide what a tokenizer does; they are part of the identity of an import."""
 CARRIED_FILES = ("vocab.*", "merges.txt", "chat_template.jinja")
-"""Others that `transformers` reads, kept beside them: vocabularies again, and a chat's format."""
+"""Other files that `transformers` reads: vocabularies again, and the chat template."""
 
 
 def tokenizer_files(names: Iterable[str]) -> list[str]:
-    """Those of the names in a folder that belong to a tokenizer, sorted."""
+    """The names that belong to a tokenizer, sorted."""
     own = (*TOKENIZER_FILES, *CARRIED_FILES)
     return sorted(name for name in names if any(fnmatchcase(name, it) for it in own))
 
 
 def copy_tokenizer(source: Path, target: Path) -> None:
-    """Copy a tokenizer's files to another folder, but for those that it has."""
+    """Copy a tokenizer's files to a folder; existing files are kept."""
     target.mkdir(exist_ok=True)
     for name in tokenizer_files(path.name for path in source.iterdir() if path.is_file()):
         if not (target / name).exists():
@@ -157,37 +157,37 @@ class TokenizerFiles(Artifact):
     noun: ClassVar[str] = "tokenizer"
 
     num_ids: int
-    """One more than the largest token id it can produce, added tokens included."""
+    """The largest token id it can produce plus one, added tokens included."""
     vocabulary_digest: str
-    """SHA-256 of `tokenizer.json` (or `tokenizer.model`): equal digests make equal tokens."""
+    """SHA-256 of `tokenizer.json` (or `tokenizer.model`): equal digests give equal tokens."""
     bos_id: int | None = None
     eos_id: int | None = None
     repo: str | None = None
     commit: str | None = None
-    """The Hub commit the files were downloaded at."""
+    """The Hub commit that was downloaded."""
     source: str | None = None
-    """The folder it was imported from, as the spec named it."""
+    """The folder it was imported from, as in the spec."""
     bos_token: str | None = None
-    """The text of the BOS; None where there is none, and in a record of an earlier release."""
+    """The text of the BOS token; None if there is none, and for earlier releases."""
     eos_token: str | None = None
     adds_bos: bool | None = None
-    """Whether the tokenizer itself begins every text with the BOS; None if that is not known."""
+    """Whether the tokenizer itself starts every text with the BOS; None if unknown."""
     remarks: tuple[str, ...] = ()
-    """What is unusual about the files, in sentences that go on after the tokenizer's name."""
+    """What is unusual about the files; each continues a sentence that starts with the label."""
 
     @property
     def label(self) -> str:
-        """What messages call it: the repository, the folder that was imported, or the run."""
+        """Its name in messages: the repository, the imported folder, or the run."""
         made = f"runs/{self.path.parent.name}" if self.path.name == "output" else str(self.path)
         return self.repo or self.source or made
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """The remarks, for people."""
+        """The remarks as warnings."""
         return self.warn_of(self.remarks)
 
     def warn_of(self, remarks: tuple[str, ...]) -> tuple[str, ...]:
-        """Remarks with the name that messages call the tokenizer by."""
+        """Remarks as warnings about this tokenizer."""
         return tuple(f"{self.label}: {remark}" for remark in remarks)
 
     def summary(self) -> str:
@@ -195,7 +195,7 @@ class TokenizerFiles(Artifact):
 
 
 DOCUMENTS = "documents"
-"""The folder of a dataset that lists its documents: their digests, and where their tokens are."""
+"""Folder of a dataset that lists its documents: their digests and where their tokens are."""
 
 
 @artifact_type
@@ -212,36 +212,36 @@ class TokenizedDataset(Artifact):
     dtype: str
     """`uint16` where every id fits, else `int32`."""
     num_ids: int
-    """One more than the largest id of the tokenizer."""
+    """The largest id of the tokenizer plus one."""
     vocabulary_digest: str
     document: str
-    """`bos`, `eos`, `both` or `none`: what marks the documents' ends."""
+    """`bos`, `eos`, `both` or `none`: the special tokens around each document."""
     backend: str
     """The library that made the tokens: `gigatoken` or `tokenizers`."""
     sources: tuple[SourceCounts, ...] | None = None
-    """By source and split, in the order of the corpora; None in a record of an earlier release."""
+    """By source and split, in the order of the corpora; None for earlier releases."""
     shares: Shares | None = None
-    """How a `fraction` was carried out; None where validation was named, in a dataset of an earlier
-    release, and where nothing validates."""
+    """How a `fraction` was split; None if the spec names the validation texts, if there is no
+    validation split, and for earlier releases."""
     loss: TextLoss | None = None
-    """What of the text is not in the tokens; None where nobody looked."""
+    """Text that the tokens do not keep; None if it was not checked."""
     overlap: Overlap | None = None
-    """Between the splits; None where nobody looked, or nothing validates."""
+    """Between the splits; None if it was not checked, or there is no validation split."""
 
     @property
     def documents_dir(self) -> Path:
-        """The digests of its documents, see `continuum.text.documents`; not there in a dataset of
-        an earlier release."""
+        """The digests of its documents, see `continuum.text.documents`; earlier releases wrote
+        none."""
         return self.path / DOCUMENTS
 
     def bytes_per_token(self, split: str) -> float | None:
-        """UTF-8 bytes of text for each token of a split; None where they were not counted."""
+        """UTF-8 bytes of text per token of a split; None if they were not counted."""
         counts = [it for it in self.sources or () if it.split == split]
         num_tokens = sum(it.num_tokens for it in counts)
         return sum(it.size_bytes for it in counts) / num_tokens if num_tokens else None
 
     def leaks(self) -> str | None:
-        """What validates although it trains, in words; None if nothing is known to."""
+        """A warning about documents in both splits; None if there are none, or it is unknown."""
         if self.overlap is None or self.validation is None or not self.overlap.num_documents:
             return None
         return self.overlap.describe(self.validation.num_documents)
@@ -260,19 +260,19 @@ class TokenizedDataset(Artifact):
 
 
 class DataPosition(BaseModel):
-    """Where training stands in a dataset: what it reads next, and how often it has read all."""
+    """The position of a training in a dataset: what it reads next, and the passes so far."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     seed: int
-    """Of the order of the blocks."""
+    """Seed of the order of the blocks."""
     sequence_length: int
     epoch: int
-    """Counted from zero."""
+    """Starts at zero."""
     blocks_read: int
-    """Of this epoch, in its order."""
+    """In this epoch, in its order."""
     passes: float
-    """Over the dataset through the whole ancestry, in whatever orders."""
+    """Passes over the dataset through the whole ancestry, in any order."""
 
 
 COUNTS = (
@@ -283,7 +283,7 @@ COUNTS = (
     "skipped_steps",
     "skipped_tokens",
 )
-"""Fields of a checkpoint that count what the model was trained on."""
+"""Fields of a checkpoint that count its training."""
 
 
 class Checkpoint(Artifact):
@@ -292,42 +292,41 @@ class Checkpoint(Artifact):
     noun: ClassVar[str] = "checkpoint"
 
     step: int = 0
-    """Optimizer steps of the stage that made it."""
+    """Optimizer steps of its stage."""
     tokens_seen: int = 0
-    """Training tokens of the stage (a `resume` counts its parent's too)."""
+    """Training tokens of the stage (a `resume` also counts those of its parent)."""
     tokens_total: int = 0
-    """Training tokens through the whole ancestry, as far as it is known."""
+    """Training tokens through the whole ancestry, as far as known."""
     tokens_total_known: bool = True
-    """False if there may be more: how long weights were trained that were made elsewhere, nobody
-    says."""
+    """False if there may be more: the training of imported weights is unknown."""
     skipped_steps: int | None = None
-    """Steps of the stage that were not taken (`on_nonfinite: skip`), None if that is not known."""
+    """Steps of the stage that were skipped (`on_nonfinite: skip`), None if unknown."""
     skipped_tokens: int | None = None
-    """Tokens of those steps, which are no training tokens."""
+    """Tokens of those steps, which do not count as training tokens."""
     vocabulary_digest: str | None = None
-    """The tokenizer's; None when the checkpoint came without one."""
+    """Of the tokenizer; None if the checkpoint came without one."""
     model_config_fields: dict[str, Any]
-    """LitGPT's `Config` as in `model_config.yaml`."""
+    """LitGPT's `Config`, as in `model_config.yaml`."""
     data_read: dict[str, DataPosition] | None = None
-    """Where its training stands in each dataset, by the dataset's digest; None where that is not
-    known, as of weights made elsewhere or by an earlier release."""
+    """The position in each dataset, by its digest; None if unknown, as for imported weights and
+    earlier releases."""
     tied: bool | None = None
-    """Whether embedding and output layer are one tensor, which LitGPT's `Config` does not say;
-    None in a record of an earlier release."""
+    """Whether embedding and output layer share one tensor, which LitGPT's `Config` does not say;
+    None for earlier releases."""
 
     @property
     def is_tied(self) -> bool:
-        """Whether to go on with one tensor for both; earlier releases trained two of any model."""
+        """Whether to train one tensor for both; earlier releases trained two in any case."""
         return bool(self.tied)
 
     @property
     def has_known_total(self) -> bool:
-        """Whether `tokens_total` is all; weights an earlier release took in say 0 and mean this."""
+        """Whether `tokens_total` is complete; earlier releases recorded 0 for imported weights."""
         return self.tokens_total_known and (self.tokens_total > 0 or self.step > 0)
 
     @property
-    def total_words(self) -> str:
-        """`tokens_total` for people."""
+    def total_text(self) -> str:
+        """`tokens_total` as text."""
         if self.has_known_total:
             return f"{self.tokens_total:,} tokens"
         return f"at least {self.tokens_total:,} tokens" if self.tokens_total else "unknown tokens"
@@ -337,7 +336,7 @@ class Checkpoint(Artifact):
 class TrainingCheckpoint(Checkpoint):
     """Full training state: weights, optimizer, counters, position in the data, RNG.
 
-    Its record is `manifest.json`, of which a finished run's `artifact.json` repeats a part.
+    Its record is `manifest.json`; `artifact.json` of a finished run repeats a part of it.
     """
 
     noun: ClassVar[str] = "training checkpoint"
@@ -347,19 +346,19 @@ class TrainingCheckpoint(Checkpoint):
     )
 
     metrics: dict[str, float] = {}
-    """The last losses, by name, and the best so far; see `record_best`."""
+    """The last losses and the best so far, by name; see `record_best`."""
     skipped_in_a_row: int = 0
-    """Steps that were skipped since the last that was taken."""
+    """Steps skipped since the last step that was taken."""
     world_size: int = 1
-    """Processes that trained it."""
+    """Number of processes that trained it."""
     micro_batch_size: int = 1
     strategy: str = "single"
     parent: str | None = None
-    """Digest of the checkpoint or weights the stage began from; None for a fresh model."""
+    """Digest of the checkpoint or weights the stage started from; None for a new model."""
     resolved: dict[str, Any] | None = None
-    """What `auto` became in the attempt that wrote it; None in one of an earlier release."""
+    """Values chosen for `auto` in the attempt that wrote it; None for earlier releases."""
     numerics: dict[str, Any] | None = None
-    """Libraries, processor, threads and environment of that attempt; None of an earlier release."""
+    """Libraries, CPU, threads and environment of that attempt; None for earlier releases."""
 
     def summary(self) -> str:
         shown = {name: value for name, value in self.metrics.items() if "/" not in name}
@@ -379,7 +378,7 @@ class ModelWeights(Checkpoint):
     repo: str | None = None
     commit: str | None = None
     tokenizer: TokenizerFiles | None = None
-    """Set when the folder holds a whole tokenizer too."""
+    """Set if the folder also holds a complete tokenizer."""
 
     @classmethod
     def from_elsewhere(
@@ -391,7 +390,7 @@ class ModelWeights(Checkpoint):
         tied: bool,
         **origin: str,
     ) -> "ModelWeights":
-        """Weights whose training is not known; `origin` is their `repo` and `commit`."""
+        """Weights whose training is unknown; `origin` is their `repo` and `commit`."""
         return cls(
             path=folder,
             tokenizer=tokenizer,
@@ -404,7 +403,7 @@ class ModelWeights(Checkpoint):
 
     @property
     def is_tied(self) -> bool:
-        """As above; weights of an earlier release that were never trained are as on the Hub."""
+        """As above; untrained weights of earlier releases are as on the Hub."""
         if self.tied is None and not self.step:
             return tied_on_hub(str(self.model_config_fields["name"]), self.path)
         return bool(self.tied)
@@ -417,7 +416,7 @@ class ModelWeights(Checkpoint):
         return super().view(expected)
 
     def summary(self) -> str:
-        return f"{self.total_words} in its ancestry"
+        return f"{self.total_text} in its ancestry"
 
 
 _VALUE, _STEP = "best/", "best_step/"
@@ -426,14 +425,14 @@ _VALUE, _STEP = "best/", "best_step/"
 def record_best(
     metrics: dict[str, float], metric: str, step: int, value: float | None = None
 ) -> bool:
-    """Record this step if its `metric` is finite and below all before; return whether it is.
+    """Record this step if its `metric` is finite and the lowest so far; return whether it is.
 
     The two numbers (`best/val_loss`, `best_step/val_loss`) are part of the training state, of each
-    checkpoint's manifest and of the artifact: recovery, retention and `@best` read one answer. Of
-    equal values the earliest stays the best.
+    checkpoint's manifest and of the artifact, so recovery, retention and `@best` agree. Of equal
+    values the earliest stays the best.
 
     Args:
-        value: Of the metric at that step; by default that among the metrics.
+        value: The value at that step; by default the one in `metrics`.
     """
     value = metrics[metric] if value is None else value
     if not math.isfinite(value) or value >= metrics.get(_VALUE + metric, math.inf):
@@ -443,15 +442,16 @@ def record_best(
 
 
 def best_of(rows: Iterable[Mapping[str, Any]], metric: str) -> tuple[float, int] | None:
-    """The lowest value among the rows of metrics.jsonl, and its step: the answer without a record.
+    """The lowest value in the rows of metrics.jsonl and its step, for runs that recorded no best.
 
-    An evaluation before the first step is of what the stage began from.
+    An evaluation before the first step is ignored: it measures the weights that the stage started
+    from.
     """
     rated = [(row[metric], row["step"]) for row in rows if row.get(metric) is not None]
     return min((it for it in rated if it[1] > 0), default=None)
 
 
 def best_step(metrics: Mapping[str, float], metric: str) -> int | None:
-    """The step recorded as the best by this metric; None when there was none."""
+    """The recorded best step by this metric; None if there is none."""
     step = metrics.get(_STEP + metric)
     return None if step is None else int(step)

@@ -1,8 +1,8 @@
-"""Files that are whole or absent, and their SHA-256.
+"""Atomic file writes, and SHA-256 checksums.
 
-Everything continuum records is written beside its place, flushed to the disk and renamed, so a
-reader never meets half a file, whenever the process dies. `fsync` of the folder makes the rename
-itself survive a power cut.
+All records are written to a temporary file beside their place, flushed to the disk and renamed, so
+a reader never sees half a file, whenever the process dies. `fsync` of the folder makes the rename
+itself survive a power failure.
 """
 
 import errno
@@ -26,13 +26,13 @@ from continuum.runs.file_names import encodable, encodable_json
 
 BUFFER_BYTES = 1 << 20
 SETTLED_S = 2.0
-"""Age of a file's last change from which its stamp is remembered; FAT's clock ticks so slowly."""
+"""Age of a file's last change after which its stamp is cached: the resolution of FAT's times."""
 SIDE_BY_SIDE_BYTES = 1 << 26
-"""Files of fewer bytes together are read one by one: threads would cost more than hashing."""
+"""Files with fewer bytes in all are read one by one: threads would cost more than hashing."""
 
 
 class FileDigest(BaseModel):
-    """One file of an artifact: its place below the artifact's folder, its size and its hash."""
+    """One file of an artifact: its path, size and SHA-256."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -43,7 +43,7 @@ class FileDigest(BaseModel):
 
 
 def sha256_file(path: Path, num_bytes: int | None = None) -> str:
-    """The SHA-256 of a file's bytes, or of its first ones, as hexadecimal."""
+    """The SHA-256 of a file, or of its first `num_bytes`, as hexadecimal."""
     digest = hashlib.sha256()
     left = num_bytes
     with path.open("rb") as file:
@@ -54,24 +54,21 @@ def sha256_file(path: Path, num_bytes: int | None = None) -> str:
 
 
 def stamp(status: os.stat_result) -> str:
-    """What tells a file from any other, and from itself after a change."""
+    """Device, inode, size and times: they identify a file and change with its content."""
     times = f"{status.st_mtime_ns}:{status.st_ctime_ns}"
     return f"{status.st_dev}:{status.st_ino}:{status.st_size}:{times}"
 
 
 def is_settled(status: os.stat_result) -> bool:
-    """True if the last change is so long ago that another would show.
+    """Whether the last change is old enough for another to change the times.
 
-    Within one tick of the clock, other bytes of the same length would look unchanged.
+    Within one tick of the clock, other content of the same length would look unchanged.
     """
     return time.time() - max(status.st_mtime, status.st_ctime) > SETTLED_S
 
 
 class DigestCache:
-    """SHA-256 of local files that have not changed since they were hashed, as in Git's index.
-
-    Remembered by device, inode, size and times; holds no paths.
-    """
+    """Caches the SHA-256 of local files by their stamp, as Git's index does; holds no paths."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -80,11 +77,11 @@ class DigestCache:
             known = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             known = None
-        # A cache: what cannot be read is hashed again.
+        # An unreadable cache counts as empty.
         self._known: dict[str, str] = known if isinstance(known, dict) else {}
 
     def sha256(self, path: Path) -> str | None:
-        """The file's hash; None when there is no such file."""
+        """The hash of a file; None if there is no such file."""
         try:
             status = path.stat()
         except OSError:
@@ -92,24 +89,24 @@ class DigestCache:
         key = stamp(status)
         if key in self._known:
             return self._known[key]
-        can_be_remembered = is_settled(status)
+        can_be_cached = is_settled(status)
         digest = sha256_file(path)
-        if can_be_remembered:
+        if can_be_cached:
             self._known[key] = digest
             self._is_changed = True
         return digest
 
     def save(self) -> None:
-        """Write what was learned; only the holder of the folder's lock may."""
+        """Write the cache; only the holder of the folder's lock may."""
         if self._is_changed:
             write_json(self._path, self._known)
 
 
 def hash_tree(folder: Path, known: Iterable[FileDigest] = ()) -> tuple[FileDigest, ...]:
-    """Digests of all files below `folder`, sorted by their relative path.
+    """Digests of all files below `folder`, sorted by relative path.
 
     Args:
-        known: Digests of files that need not be read again.
+        known: Digests of files that need not be read.
     """
     digests = {digest.path: digest for digest in known}
     for path in folder.rglob("*"):
@@ -126,16 +123,16 @@ def hash_file(path: Path, folder: Path) -> FileDigest:
 
 
 def tree_digest(files: Iterable[FileDigest]) -> str:
-    """One SHA-256 for a set of files: the hash of their sorted paths, sizes and hashes."""
+    """One SHA-256 for a set of files, over their sorted paths, sizes and hashes."""
     lines = sorted(f"{file.sha256} {file.size_bytes} {file.path}\n" for file in files)
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def find_damage(folder: Path, files: Iterable[FileDigest], *, read: bool) -> list[str]:
-    """What differs between `folder` and its record; empty when all is well.
+    """Compare the files below `folder` with their record; return a message for each difference.
 
-    With `read=False` only presence and sizes are compared, which costs no reading. Files are read
-    side by side, since one processor hashes less than a disk reads.
+    With `read=False` only presence and sizes are compared. Files are read in parallel, since one
+    processor hashes less than a disk reads.
     """
     listed = tuple(files)
     wrong = find_wrong_sizes(str(folder), ((file.path, file.size_bytes) for file in listed))
@@ -147,12 +144,12 @@ def find_damage(folder: Path, files: Iterable[FileDigest], *, read: bool) -> lis
             if isinstance(sha256, OSError):
                 wrong[file.path] = f"{file.path} cannot be read: {sha256.strerror}"
             elif sha256 != file.sha256:
-                wrong[file.path] = f"{file.path} has other bytes than recorded"
+                wrong[file.path] = f"{file.path} does not match its recorded checksum"
     return [wrong[file.path] for file in listed if file.path in wrong]
 
 
 def _hash_all(paths: Sequence[Path], num_bytes: int) -> list[str | OSError]:
-    """The SHA-256 of files that have so many bytes together, or why one cannot be read."""
+    """The SHA-256 or read error of files with `num_bytes` in all."""
     if len(paths) < 2 or num_bytes < SIDE_BY_SIDE_BYTES:
         return [_hash_or_error(path) for path in paths]
     from concurrent.futures import ThreadPoolExecutor  # most commands hash nothing
@@ -169,9 +166,9 @@ def _hash_or_error(path: Path) -> str | OSError:
 
 
 def find_wrong_sizes(folder: str, sizes: Iterable[tuple[str, int]]) -> dict[str, str]:
-    """The files below a folder that are missing or have another size than recorded: by name, why.
+    """Messages about files that are missing or have another size than recorded, by name.
 
-    A large folder has a million files: one call of the system for each, and no `Path`.
+    A large folder has a million files: use one system call for each, and no `Path`.
     """
     wrong = {}
     for name, size_bytes in sizes:
@@ -185,17 +182,17 @@ def find_wrong_sizes(folder: str, sizes: Iterable[tuple[str, int]]) -> dict[str,
             wrong[name] = f"{name} cannot be read: {error.strerror}"
         else:
             if status.st_size != size_bytes:
-                wrong[name] = f"{name} has {status.st_size} bytes, not {size_bytes}"
+                wrong[name] = f"{name} has {status.st_size} bytes, expected {size_bytes}"
     return wrong
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a whole file in UTF-8 or none; see `write_bytes` and, for names, `encodable`."""
+    """Write a file in UTF-8 atomically; see `write_bytes` and, for file names, `encodable`."""
     write_bytes(path, encodable(text).encode())
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a whole file or none: beside its place, flushed to disk, renamed."""
+    """Write a file atomically: to a temporary file, flushed to disk, then renamed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with _named(path):
@@ -212,12 +209,12 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` as indented JSON, whole or not at all."""
+    """Write `value` as indented JSON, atomically."""
     write_text(path, json_text(value))
 
 
 def json_text(value: Any) -> str:
-    """`value` as a file of indented JSON holds it."""
+    """`value` as indented JSON with a final newline."""
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
     return encodable_json(text) + "\n"
 
@@ -225,26 +222,26 @@ def json_text(value: Any) -> str:
 def append_json_line(path: Path, value: Any) -> None:
     """Append one JSON document as a line, flushed to disk.
 
-    Text after the last newline is what a killed process left of its line; it is cut off first.
+    First removes an incomplete last line, which a killed process left.
     """
     text = json.dumps(value, ensure_ascii=False, allow_nan=False)
     line = encodable_json(text).encode() + b"\n"
-    # Unbuffered: what a full disk refused is not written again when the file is closed.
+    # Unbuffered: closing the file must not repeat a write that a full disk refused.
     with _named(path), path.open("a+b", buffering=0) as file:
-        _cut_unfinished_line(file)
+        _truncate_incomplete_line(file)
         if file.write(line) != len(line):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         os.fsync(file.fileno())
 
 
 def read_json_lines(path: Path, *, key: str) -> list[dict[str, Any]]:
-    """The finished lines of a JSON-lines file; a missing file has none.
+    """Read the complete lines of a JSON-lines file; a missing file has none.
 
     Args:
-        key: What every line must have.
+        key: A key that every line must have.
 
     Raises:
-        IntegrityError: a line is no such document.
+        IntegrityError: a line is not valid.
     """
     if not path.is_file():
         return []
@@ -258,13 +255,13 @@ def read_json_lines(path: Path, *, key: str) -> list[dict[str, Any]]:
         except ValueError:
             row = None
         if not isinstance(row, dict) or key not in row:
-            raise IntegrityError(f"{path}:{number} is not a whole record: mend or remove that line")
+            raise IntegrityError(f"{path}:{number} is not a valid record; fix or remove the line")
         rows.append(row)
     return rows
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a folder with all that is in it; of a link, the link alone."""
+    """Remove a folder and its content; of a link, only the link."""
     if path.is_symlink():
         path.unlink()
     elif path.exists():
@@ -272,7 +269,7 @@ def remove_tree(path: Path) -> None:
 
 
 def fsync_folder(folder: Path) -> None:
-    """Make the names in `folder` (creations, renames) survive a power cut."""
+    """Flush the names in `folder` (creations, renames) to the disk."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -292,7 +289,7 @@ def fsync_tree(folder: Path) -> None:
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """Make `target` the same file as `source`: a hard link where the disk can, else a copy."""
+    """Create `target` as a hard link to `source`, or as a copy where links are not possible."""
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         os.link(source, target)
@@ -302,7 +299,7 @@ def link_or_copy(source: Path, target: Path) -> None:
 
 @contextmanager
 def _named(path: Path) -> Iterator[None]:
-    """Name the file in errors: those of a write, unlike those of `open`, tell none."""
+    """Add the file name to errors: those of a write, unlike those of `open`, have none."""
     try:
         yield
     except OSError as error:
@@ -310,7 +307,7 @@ def _named(path: Path) -> Iterator[None]:
         raise
 
 
-def _cut_unfinished_line(file: FileIO) -> None:
+def _truncate_incomplete_line(file: FileIO) -> None:
     end = file.seek(0, os.SEEK_END)
     while end > 0:
         start = max(0, end - 4096)

@@ -1,8 +1,8 @@
-"""Locks by flock(2), which the kernel gives back when their holder dies, and where they hold.
+"""Locks by flock(2), which the kernel releases when their holder dies, and their scope.
 
-A lock is only as good as the file system it lies on. Some have none; some give one that holds among
-the processes of one machine, though other machines see the same files: then two could write a
-folder at once, and neither would notice.
+A lock is only as good as its file system. Some have none; some have locks that are local to a
+machine although other machines see the same files: then two processes could write a folder at once,
+and neither would notice.
 """
 
 import errno
@@ -20,7 +20,7 @@ from continuum.errors import PreflightError
 POLL_S = 0.05
 MOUNTS = Path("/proc/self/mountinfo")
 NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP})
-"""Errors of flock(2) on a file system without locks, or whose lock server does not answer."""
+"""Errors of flock(2) on a file system without locks, or without an answer of its lock server."""
 LOCAL_OPTIONS = {
     "nfs": {"nolock", "local_lock=flock", "local_lock=all"},
     "nfs4": {"nolock", "local_lock=flock", "local_lock=all"},
@@ -30,22 +30,21 @@ LOCAL_OPTIONS = {
     "gfs2": {"localflocks"},
     "ocfs2": {"localflocks"},
 }
-"""Mount options by which locks hold on one machine only, by the type of the file system."""
+"""Mount options that make locks local to a machine, by file system type."""
 LOCAL_TYPES = frozenset(
     f"fuse.{name}"
     for name in ("sshfs", "s3fs", "mount-s3", "rclone", "gcsfuse", "goofys", "blobfuse2", "davfs")
 )
-"""Shared file systems whose locks the kernel of each machine keeps for itself."""
-
+"""Shared file systems whose locks are always local to a machine."""
 
 ADVICE = (
-    "so two could write here at once; see to it that none does and give --unsafe-locks, "
-    "or work on another file system"
+    "so two processes could write here at once; use another file system, or make sure that only "
+    "one writes and pass --unsafe-locks"
 )
 
 
 class NoLocksError(PreflightError):
-    """The file system does not know flock(2)."""
+    """The file system does not support flock(2)."""
 
 
 @dataclass(frozen=True)
@@ -61,13 +60,13 @@ class Mount:
 
 @contextmanager
 def locked(path: Path, timeout_s: float = 0.0, *, is_needed: bool = True) -> Iterator[bool]:
-    """Hold a lock that the kernel gives back when its holder dies; whether it could be had.
+    """Hold a lock that the kernel releases when its holder dies; yield whether it was acquired.
 
     Args:
-        is_needed: False goes on without one where the file system has none.
+        is_needed: False continues without a lock where the file system has none.
 
     Raises:
-        NoLocksError: it has none, and one is needed.
+        NoLocksError: the file system has no locks, and one is needed.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
@@ -85,7 +84,7 @@ def locked(path: Path, timeout_s: float = 0.0, *, is_needed: bool = True) -> Ite
 def is_locked(path: Path) -> bool:
     """Whether a process holds the lock file.
 
-    Looks read-only and shared: that needs no permission to write and hinders no other look.
+    Tries a shared lock read-only: that needs no permission to write and blocks no other check.
 
     Raises:
         NoLocksError: the file system has no locks.
@@ -101,10 +100,10 @@ def is_locked(path: Path) -> bool:
 
 
 def weakness_of_locks(path: Path, mounts: Path = MOUNTS) -> str | None:
-    """Why a lock below a folder would not keep other machines out; None where it does.
+    """Why a lock below a folder would not exclude other machines; None if it would.
 
     Args:
-        mounts: What is mounted, as Linux lists it; elsewhere there is no such file, and no doubt.
+        mounts: The list of mounts on Linux; without it, locks are assumed to be global.
     """
     try:
         mount = mount_of(
@@ -118,24 +117,24 @@ def weakness_of_locks(path: Path, mounts: Path = MOUNTS) -> str | None:
     if chosen:
         how = f"mounted with {', '.join(chosen)}"
     elif mount.kind in LOCAL_TYPES:
-        how = "which has no others"
+        how = "always"
     elif mount.kind == "beegfs" and not _has_global_locks(mount):
         how = "without tuneUseGlobalFileLocks = true in its configuration"
     else:
         return None
-    return f"the locks of {mount.source} ({mount.kind}, {how}) hold on one machine only"
+    return f"locks on {mount.source} ({mount.kind}, {how}) are local to this machine"
 
 
 def mount_of(path: Path, mountinfo: str) -> Mount | None:
-    """The file system on which a path lies, of those in the text of `/proc/self/mountinfo`."""
-    mounts = (mount for line in mountinfo.splitlines() if (mount := _parsed(line)) is not None)
+    """The file system of a path, from the text of `/proc/self/mountinfo`."""
+    mounts = (mount for line in mountinfo.splitlines() if (mount := _parse(line)) is not None)
     above = [mount for mount in mounts if path.is_relative_to(mount.place)]
-    # Of two at one place, the later one hides the other.
+    # Of two mounts at one place, the later one hides the other.
     return max(reversed(above), key=lambda mount: len(mount.place), default=None)
 
 
-def _parsed(line: str) -> Mount | None:
-    """One line, see proc_pid_mountinfo(5): the mount, ` - `, and what is mounted."""
+def _parse(line: str) -> Mount | None:
+    """Parse a line, see proc_pid_mountinfo(5): the mount, ` - `, and what is mounted."""
     head, _, tail = line.partition(" - ")
     own, other = head.split(" "), tail.split(" ")
     if len(own) < 6 or len(other) < 3:
@@ -149,7 +148,7 @@ def _unescaped(text: str) -> str:
 
 
 def _has_global_locks(mount: Mount) -> bool:
-    """Whether the configuration that a BeeGFS was mounted with asks for locks among machines."""
+    """Whether the configuration of a BeeGFS mount enables global locks."""
     named = (it.removeprefix("cfgFile=") for it in mount.options if it.startswith("cfgFile="))
     try:
         text = Path(next(named, os.devnull)).read_text(encoding="utf-8", errors="replace")
@@ -175,6 +174,6 @@ def _try(descriptor: int, path: Path, how: int) -> bool:
         if error.errno not in NO_LOCKS:
             raise
         name = errno.errorcode.get(error.errno, str(error.errno))
-        message = f"{path.parent}: the file system has no locks (flock says {name}), {ADVICE}"
+        message = f"{path.parent}: the file system has no locks (flock: {name}), {ADVICE}"
         raise NoLocksError(message) from None
     return True

@@ -1,9 +1,9 @@
-"""The experiment folder: the only module that knows its file names.
+"""The experiment folder; the only module that knows its file names.
 
     <folder>/runs/<stage>-<fingerprint12>/
         stage.json        written first: the resolved spec, its inputs, where it came from
         attempts.jsonl    a line for each start and each end of a process
-        resolved.json     what `auto` became; a recovery keeps it
+        resolved.json     the values chosen for `auto`; a recovery keeps them
         log.txt  metrics.jsonl  checkpoints/  output/
         artifact.json     written last: its existence is the one meaning of "complete";
                           seals itself and the records above
@@ -25,7 +25,7 @@ from continuum.formatting import short_digest
 from continuum.runs import files, flock
 from continuum.runs.artifacts import Artifact, TrainingCheckpoint
 from continuum.runs.fingerprint import fingerprint_of_json
-from continuum.runs.placing import put_back_replaced
+from continuum.runs.placing import restore_replaced
 from continuum.runs.records import (
     CHECKPOINTS,
     STAGE_SCHEMA,
@@ -43,15 +43,15 @@ from continuum.runs.records import (
 
 FINGERPRINT_LETTERS = 12
 WORKER_LOCK_TIMEOUT_S = 30.0
-"""How long a worker waits for an orphan of a killed run to notice and leave."""
+"""How long a worker waits for an orphan of a killed run to notice and exit."""
 RUN_LOCK_TIMEOUT_S = 0.5
-"""How long a run waits for the folder: `status --watch` holds it for a moment when it looks."""
+"""How long a run waits for the folder: `status --watch` locks it for a moment to check it."""
 
 
 class StageRun:
-    """One run folder: a stage with one fingerprint, its attempts and what it made.
+    """A run folder: a stage with one fingerprint, its attempts and its artifact.
 
-    `stage.json` and `artifact.json` are read once.
+    Reads `stage.json` and `artifact.json` once.
     """
 
     def __init__(self, path: Path) -> None:
@@ -66,7 +66,7 @@ class StageRun:
 
     @property
     def stage_name(self) -> str:
-        """The stage's name, from the folder's."""
+        """The name of the stage, from that of the folder."""
         return self.name[: -FINGERPRINT_LETTERS - 1]
 
     @property
@@ -92,7 +92,7 @@ class StageRun:
 
     @property
     def stop_request(self) -> Path:
-        """Its existence asks the ranks at work here to stop at their next step boundary."""
+        """Its existence asks the running ranks to stop at their next step boundary."""
         return self.path / ".stop"
 
     @property
@@ -105,16 +105,16 @@ class StageRun:
 
     @property
     def is_running(self) -> bool:
-        """Whether a process carries the stage out now; False where that cannot be known."""
+        """Whether a process runs the stage now; False if that is unknown."""
         try:
             return (self.path / ".lock").exists() and flock.is_locked(self.path / ".lock")
         except flock.NoLocksError:
             return False
 
     def begun_at(self) -> str:
-        """When the last attempt began, as its record says it: a copy's files have other times.
+        """When the last attempt started, from its record: a copy's files have other times.
 
-        Empty when the record cannot be read.
+        Empty if the record cannot be read.
         """
         try:
             return self.record().made_at
@@ -122,7 +122,7 @@ class StageRun:
             return ""
 
     def begin(self, record: StageRecord) -> None:
-        """Write `stage.json`, anew for each attempt: how the work is done may have changed."""
+        """Write `stage.json`, again for each attempt: runtime fields may have changed."""
         self.path.mkdir(parents=True, exist_ok=True)
         files.fsync_folder(self.path.parent)
         document = {"schema": STAGE_SCHEMA, **record.model_dump(mode="json")}
@@ -130,11 +130,11 @@ class StageRun:
         self._record, self._artifact = record, None
 
     def record(self) -> StageRecord:
-        """The stage's record.
+        """The record of the stage.
 
         Raises:
-            IntegrityError: `stage.json` is missing, not one of ours, or not that of the
-                fingerprint in the folder's name.
+            IntegrityError: `stage.json` is missing, invalid, or has another fingerprint than the
+                folder's name.
         """
         if self._record is None:
             self._record = self._read_record()
@@ -157,17 +157,17 @@ class StageRun:
         return record
 
     def resolved(self) -> dict[str, Any]:
-        """What `auto` became in the first attempt, empty before it; raises IntegrityError."""
+        """The values chosen for `auto` in the first attempt, if any; raises IntegrityError."""
         path = self.path / "resolved.json"
-        return read_json(path, "remove it, and `auto` is decided anew") if path.is_file() else {}
+        return read_json(path, "remove it to choose `auto` values again") if path.is_file() else {}
 
     def precision(self) -> str | None:
-        """What `precision` became; None before a training began. Raises IntegrityError."""
+        """The precision chosen; None before a training started. Raises IntegrityError."""
         found = self.resolved().get("precision")
         return found if isinstance(found, str) else None
 
     def keep_resolved(self, values: dict[str, Any]) -> None:
-        """Record what `auto` became, once."""
+        """Record the values chosen for `auto`, once."""
         if not (self.path / "resolved.json").exists():
             files.write_json(self.path / "resolved.json", values)
 
@@ -188,9 +188,9 @@ class StageRun:
         return sum(line["event"] == "started" for line in self.attempts())
 
     def checkpoints(self) -> list[TrainingCheckpoint]:
-        """The published checkpoints that are whole by their sizes, oldest first.
+        """The published checkpoints whose files have their recorded sizes, oldest first.
 
-        Once the run is finished, only those that it ended with.
+        Of a finished run, only those that its artifact seals.
         """
         found = [c for c in map(self.checkpoint, self.checkpoint_names()) if c is not None]
         then = self.artifact().records if self.is_complete else None
@@ -200,7 +200,7 @@ class StageRun:
         return sorted(found, key=lambda c: c.step)
 
     def checkpoint(self, name: str) -> TrainingCheckpoint | None:
-        """The checkpoint in a folder; None where there is no whole one."""
+        """The checkpoint in a folder; None if it is missing or corrupt."""
         try:
             found = read_artifact(self.checkpoints_dir / name)
         except IntegrityError:
@@ -209,14 +209,14 @@ class StageRun:
         return None if files.find_damage(found.path, found.files, read=False) else found
 
     def checkpoint_names(self) -> list[str]:
-        """The names of the published checkpoints' folders, sorted, whole or not."""
+        """The folder names of the published checkpoints, sorted, including corrupt ones."""
         return [name for name in _names_in(self.checkpoints_dir) if is_checkpoint_name(name)]
 
     def checkpoint_dir(self, step: int) -> Path:
         return self.checkpoints_dir / checkpoint_name(step)
 
     def complete(self, artifact: Artifact) -> Artifact:
-        """Hash the artifact's files and write `artifact.json`, the last act of a run."""
+        """Hash the files of the artifact and write `artifact.json`, which completes the run."""
         listed = artifact.files or files.hash_tree(artifact.path)
         files.fsync_tree(artifact.path)
         published = artifact.model_copy(
@@ -227,17 +227,17 @@ class StageRun:
         return published
 
     def artifact(self) -> Artifact:
-        """What the run made.
+        """The artifact of the run.
 
         Raises:
-            IntegrityError: `artifact.json` is missing, not one of ours, or not as it was sealed.
+            IntegrityError: `artifact.json` is missing, invalid, or changed since it was sealed.
         """
         if self._artifact is None:
             self._artifact = read_artifact(self.path)
         return self._artifact
 
     def artifacts(self) -> list[Artifact]:
-        """All that the run made, each once: its checkpoints, oldest first, and its result.
+        """Everything that the run made: its checkpoints, oldest first, and its artifact.
 
         Raises:
             IntegrityError: `artifact.json` cannot be read.
@@ -247,10 +247,10 @@ class StageRun:
         return found + [it for it in made if it.digest not in {known.digest for known in found}]
 
     def changed_records(self, *, read: bool = False) -> list[tuple[str, str]]:
-        """What in the records of a finished run is not as it was at its end: which, and how.
+        """The records of a finished run that changed after its end, and how.
 
         Args:
-            read: True also reads `metrics.jsonl`, which may be large.
+            read: Whether to read `metrics.jsonl`, which may be large.
 
         Raises:
             IntegrityError: `artifact.json` or `stage.json` cannot be read.
@@ -262,7 +262,7 @@ class StageRun:
         return list(find_changes(self.path, then, read=read))
 
     def archive(self) -> None:
-        """Put the folder aside, whole, so that the stage can be made again in its place."""
+        """Move the folder to `runs/.archive`, so that the stage can run again in its place."""
         archive = self.path.parent / ".archive"
         archive.mkdir(exist_ok=True)
         targets = (archive / f"{self.name}.{number}" for number in itertools.count(1))
@@ -272,33 +272,32 @@ class StageRun:
         files.fsync_folder(self.path.parent)
 
     def discard_unfinished(self) -> None:
-        """Remove what an interrupted attempt left in `output/`, and unpublished checkpoints.
+        """Remove the output and the unpublished checkpoints of an interrupted attempt.
 
-        A checkpoint that was about to be replaced is put back.
+        Restores a checkpoint that was about to be replaced.
         """
         shutil.rmtree(self.output_dir, ignore_errors=True)
-        put_back_replaced(self.checkpoints_dir)
+        restore_replaced(self.checkpoints_dir)
         for leftover in self.checkpoints_dir.glob(".*.tmp"):
             shutil.rmtree(leftover, ignore_errors=True)
 
     @contextmanager
     def worker_lock(self) -> Iterator[None]:
-        """Held by the process that carries the stage out, so that two never do at once.
+        """Hold the lock of the process that runs the stage, so that only one does.
 
-        Where there are no locks, the run that started it was told to do without.
+        A file system without locks was accepted when the run started.
         """
         path = self.path / ".lock"
         with flock.locked(path, WORKER_LOCK_TIMEOUT_S, is_needed=False) as is_ours:
             if not is_ours:
                 raise FolderInUseError(
-                    f"{self.path}: another process still works on this stage; "
-                    "wait for it or stop it"
+                    f"{self.path}: another process still runs this stage; wait for it or stop it"
                 )
             yield
 
 
 class ExperimentFolder:
-    """The folder that holds `experiment.yaml`; everything a run writes goes below it."""
+    """The folder with `experiment.yaml`; a run writes only below it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -313,7 +312,7 @@ class ExperimentFolder:
 
     @property
     def pins_path(self) -> Path:
-        """The lock of what was used and made; not the lock that one writer holds."""
+        """The pinned inputs and results; not the lock of the folder's writer."""
         return self.path / "continuum.lock"
 
     @property
@@ -323,11 +322,11 @@ class ExperimentFolder:
 
     @property
     def owner_path(self) -> Path:
-        """Who holds the lock: `{"pid": …, "host": …}`."""
+        """The owner of the folder's lock: `{"pid": …, "host": …}`."""
         return self.runs_dir / ".owner.json"
 
     def describe_owner(self) -> str:
-        """The process that holds the folder, or held it last."""
+        """The process that holds the lock of the folder, or held it last."""
         try:
             owner = json.loads(self.owner_path.read_text(encoding="utf-8"))
             return f"process {owner['pid']} on {owner['host']}"
@@ -335,17 +334,17 @@ class ExperimentFolder:
             return "another process"
 
     def is_locked(self) -> bool:
-        """Whether a run holds the folder now; False where that cannot be known."""
+        """Whether a run holds the folder now; False if that is unknown."""
         try:
             return flock.is_locked(self.runs_dir / ".lock")
         except flock.NoLocksError:
             return False
 
     def check_locks(self) -> None:
-        """See that the folder's lock keeps all others out.
+        """Check that the lock of the folder excludes all other writers.
 
         Raises:
-            PreflightError: the file system has no locks, or some that hold on one machine only.
+            PreflightError: the file system has no locks, or only locks local to a machine.
         """
         weakness = flock.weakness_of_locks(self.runs_dir)
         if weakness is not None:
@@ -358,18 +357,18 @@ class ExperimentFolder:
 
     @property
     def environment_dir(self) -> Path:
-        """Long parts of the records of where runs were made, each named by its SHA-256."""
+        """Long parts of provenance records, each named by its SHA-256."""
         return self.runs_dir / ".environment"
 
     def environment_files(self) -> list[Path]:
-        """Those parts, without what a killed run had begun to write."""
+        """Those parts, without unfinished files of a killed run."""
         folder = self.environment_dir
         found = sorted(folder.iterdir()) if folder.is_dir() else []
         return [path for path in found if not path.name.startswith(".")]
 
     @property
     def verified_path(self) -> Path:
-        """What `verify --fast` found whole and need not read again."""
+        """The runs that `verify --fast` has verified and need not read again."""
         return self.runs_dir / ".verified.json"
 
     @property
@@ -386,16 +385,16 @@ class ExperimentFolder:
         return StageRun(self.runs_dir / f"{stage}-{fingerprint[:FINGERPRINT_LETTERS]}")
 
     def runs(self) -> list[StageRun]:
-        """All run folders that have begun, by name."""
+        """All run folders with a record, by name."""
         found = (StageRun(self.runs_dir / name) for name in self.run_names())
         return [run for run in found if run.is_begun]
 
     def run_names(self) -> list[str]:
-        """The names in `runs/` that a run folder may have, sorted."""
+        """The names in `runs/` that may be run folders, sorted."""
         return [it for it in _names_in(self.runs_dir) if "-" in it and not it.startswith(".")]
 
     def prepare(self) -> None:
-        """Make `runs/` and the `.gitignore` that keeps it out of Git."""
+        """Create `runs/` and a `.gitignore` for it."""
         if not self.runs_dir.is_dir():
             self.runs_dir.mkdir(parents=True, exist_ok=True)
             files.fsync_folder(self.path)
@@ -405,14 +404,14 @@ class ExperimentFolder:
 
     @contextmanager
     def lock(self, *, unsafe: bool = False) -> Iterator[None]:
-        """Be the only writer of this folder.
+        """Hold the folder's lock as its only writer.
 
         Args:
-            unsafe: True takes what locks the file system has, be there none at all.
+            unsafe: Accept any locks that the file system has, even none.
 
         Raises:
-            FolderInUseError: another process is; its number and host are named.
-            PreflightError: the locks of the file system would not keep others out.
+            FolderInUseError: another process holds it; the message names its host and PID.
+            PreflightError: the locks of the file system would not exclude other writers.
         """
         if not unsafe:
             self.check_locks()
@@ -422,15 +421,15 @@ class ExperimentFolder:
             if not is_ours:
                 raise FolderInUseError(
                     f"{self.path}: in use by {self.describe_owner()}; "
-                    "wait until it has ended, or stop it"
+                    "wait until it ends, or stop it"
                 )
             files.write_json(self.owner_path, {"pid": os.getpid(), "host": os.uname().nodename})
             yield
 
 
 def _names_in(folder: Path) -> list[str]:
-    """The names that lie in a folder, sorted; none where there is no folder."""
+    """The names in a folder, sorted; empty if there is no folder."""
     try:
-        return sorted(os.listdir(folder))  # noqa: PTH208 - names do, paths cost ten times as much
+        return sorted(os.listdir(folder))  # noqa: PTH208 - paths cost ten times as much
     except (FileNotFoundError, NotADirectoryError):
         return []

@@ -1,7 +1,7 @@
-"""Git, asked about one folder: no locks taken, nothing of a hook's environment, names as bytes.
+"""Run Git in a folder: without locks, without the environment of a hook, with names as bytes.
 
-Git sets variables such as GIT_DIR for the hooks it runs; they would answer for another repository
-than the folder's own. What Git cannot say is an error with its reason, never an empty answer.
+Git sets variables such as GIT_DIR for the hooks it runs; they would select another repository than
+the folder's own. A failure is an error with its reason, never an empty answer.
 """
 
 import hashlib
@@ -9,42 +9,30 @@ import os
 import re
 import subprocess
 import tempfile
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
 TIMEOUT_S = 10.0
 OUTSIDE = "not a git repository (or any"
-"""How Git begins to say that no folder above is one; a broken repository is told otherwise."""
+"""Start of Git's message outside repositories; for a broken repository it differs."""
 _ABSOLUTE = re.compile(r"'/(?:[^'\n]*/)?([^'/\n]+)/?'|(?<![\w.])/(?:[^\s'\":]*/)?([^\s'\":/]+)")
 
 
 class GitError(Exception):
-    """Git gave no answer; the message names the command and the reason, without absolute paths."""
+    """Git failed; the message has the command and the reason, without absolute paths."""
 
 
 class NoRepositoryError(GitError):
-    """The folder is in no repository."""
+    """The folder is not in a repository."""
 
 
-@dataclass(frozen=True)
-class Checkout:
-    """The work tree that holds a folder."""
-
-    root: Path
-
-    def git(self, *arguments: str) -> bytes:
-        """What a command prints; raises GitError."""
-        return run_git(self.root, *arguments)
-
-
-def checkout_of(folder: Path) -> Checkout:
-    """The work tree that holds a folder.
+def work_tree(folder: Path) -> Path:
+    """The root of the work tree that contains a folder.
 
     Raises:
         NoRepositoryError: there is none.
-        GitError: Git cannot say.
+        GitError: Git failed.
     """
     try:
         root = run_git(folder, "rev-parse", "--show-toplevel")
@@ -55,32 +43,32 @@ def checkout_of(folder: Path) -> Checkout:
         if not any((place / ".git").exists() for place in above):
             raise NoRepositoryError(str(error)) from None
         raise
-    return Checkout(Path(os.fsdecode(root.removesuffix(b"\n"))))
+    return Path(os.fsdecode(root.removesuffix(b"\n")))
 
 
 def commit_state(folder: Path) -> dict[str, Any]:
-    """The commit that is checked out around a folder, and whether tracked files differ from it.
+    """The commit that is checked out, and whether tracked files differ from it.
 
-    What Git cannot say is null, and `unknown` has the reasons.
+    A null is unknown; `unknown` has the reasons.
 
     Raises:
-        NoRepositoryError: the folder is in none.
+        NoRepositoryError: the folder is not in a repository.
     """
     found: dict[str, Any] = {"commit": None, "is_dirty": None}
     reasons = []
     try:
-        checkout = checkout_of(folder)
+        root = work_tree(folder)
     except NoRepositoryError:
         raise
     except GitError as error:
         return {**found, "unknown": str(error)}
     try:
-        head = checkout.git("rev-parse", "--verify", "--quiet", "HEAD^{commit}")
+        head = run_git(root, "rev-parse", "--verify", "--quiet", "HEAD^{commit}")
         found["commit"] = head.decode().strip()
     except GitError as error:
         reasons.append(f"{error} (HEAD names no commit)")
     try:
-        changed = checkout.git("status", "--porcelain=v1", "-z", "--untracked-files=no")
+        changed = run_git(root, "status", "--porcelain=v1", "-z", "--untracked-files=no")
         found["is_dirty"] = bool(changed)
     except GitError as error:
         reasons.append(str(error))
@@ -88,15 +76,15 @@ def commit_state(folder: Path) -> dict[str, Any]:
 
 
 def run_git(folder: Path, *arguments: str, timeout_s: float = TIMEOUT_S) -> bytes:
-    """What a command of Git prints, asked in `folder`; raises GitError."""
+    """The output of a Git command in `folder`; raises GitError."""
     return _run(folder, arguments, timeout_s, subprocess.PIPE).stdout
 
 
 def run_git_long(folder: Path, *arguments: str, keep_bytes: int) -> tuple[str, int, bytes | None]:
-    """SHA-256, size and text of what a command prints; no text of more bytes than are kept.
+    """SHA-256, size and text of a command's output; None for a text above `keep_bytes`.
 
     Raises:
-        GitError: Git gives no answer.
+        GitError: Git failed.
     """
     digest, size, kept = hashlib.sha256(), 0, b""
     with tempfile.TemporaryFile() as printed:
@@ -113,7 +101,7 @@ def _run(
     folder: Path, arguments: tuple[str, ...], timeout_s: float, stdout: int | IO[bytes]
 ) -> subprocess.CompletedProcess[bytes]:
     what = f"git {arguments[0]}"
-    # A file system monitor is a program that the repository names; nothing here needs one.
+    # A file system monitor would be a program that the repository names.
     options = ("--no-optional-locks", "--literal-pathspecs", "-c", "core.fsmonitor=false")
     try:
         done = subprocess.run(
@@ -136,14 +124,14 @@ def _run(
 
 
 def git_environment() -> dict[str, str]:
-    """The environment without what a hook's Git says of its own repository; messages in English."""
+    """The environment without a hook's variables; messages in English."""
     own = {name: value for name, value in os.environ.items() if name not in local_variables()}
     return {**own, "LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0"}
 
 
 @cache
 def local_variables() -> frozenset[str]:
-    """The variables by which Git names one repository, as the installed Git lists them."""
+    """The variables that select a repository, as the installed Git lists them."""
     command = ["git", "rev-parse", "--local-env-vars"]
     try:
         done = subprocess.run(command, capture_output=True, timeout=TIMEOUT_S, check=True)

@@ -1,8 +1,8 @@
-"""Put a finished folder in its place, so that at every moment an old or the new one is there.
+"""Replace a folder atomically: at every moment the old or the new one is in place.
 
-Where a folder of the name is there already, the kernel exchanges the two (Linux, `renameat2`). A
-file system that cannot needs two renames; what a kill between them leaves is put back by the next
-who works there.
+The kernel exchanges an existing folder with the new one (Linux, `renameat2`). Where the file system
+does not support that, two renames do; the next attempt restores the folder after a kill between
+them.
 """
 
 import errno
@@ -15,13 +15,13 @@ from continuum.runs.files import fsync_folder, remove_tree
 AT_FDCWD = -100
 RENAME_EXCHANGE = 2
 CANNOT_EXCHANGE = frozenset({errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOTTY})
-"""Errors of a kernel or a file system that does not know the exchange."""
+"""Errors of a kernel or a file system without the exchange."""
 REPLACED = ".replaced"
-"""Suffix of a folder that gave way and whose successor is not in place yet."""
+"""Suffix of a replaced folder whose successor is not in place yet."""
 
 
 def put_in_place(finished: Path, place: Path) -> None:
-    """Rename a folder, flushed to the disk, to its place beside it; what lay there is removed."""
+    """Rename a folder that is flushed to the disk to its place, and remove the old one there."""
     if not place.exists():
         finished.replace(place)
         fsync_folder(place.parent)
@@ -37,8 +37,8 @@ def put_in_place(finished: Path, place: Path) -> None:
         remove_tree(replaced)
 
 
-def put_back_replaced(folder: Path) -> None:
-    """Give back their names to the folders below one whose successors did not come."""
+def restore_replaced(folder: Path) -> None:
+    """Restore folders that were replaced but whose successors are not in place."""
     for replaced in folder.glob(f".*{REPLACED}"):
         place = folder / replaced.name[1 : -len(REPLACED)]
         if place.exists():
@@ -49,8 +49,8 @@ def put_back_replaced(folder: Path) -> None:
 
 
 def _exchange(one: Path, other: Path) -> bool:
-    """Let two names change places at once; False where that is not known."""
-    import ctypes  # of no use where nothing runs
+    """Exchange two names atomically; return False if that is not supported."""
+    import ctypes  # not needed by commands that run nothing
 
     rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
     if sys.platform != "linux" or rename is None:

@@ -1,7 +1,7 @@
-"""Where a record was made: versions, Git commit, machine. Captured once for each invocation.
+"""Provenance of a record: versions, Git commit, machine. Captured once per run.
 
-What cannot be known is recorded as null, with the reason under `unknown`. What is long lies once
-below `runs/.environment/`, in files that are named by their SHA-256; the record names them.
+A null is unknown; `unknown` has the reason. Long parts are stored once below `runs/.environment/`,
+in files named by their SHA-256, to which the record refers.
 """
 
 import hashlib
@@ -16,21 +16,28 @@ from continuum.cpus import num_processors
 from continuum.runs.file_names import escape_name
 from continuum.runs.files import write_bytes
 from continuum.runs.folder import ExperimentFolder
-from continuum.runs.git import GitError, NoRepositoryError, checkout_of, commit_state, run_git_long
+from continuum.runs.git import (
+    GitError,
+    NoRepositoryError,
+    commit_state,
+    run_git,
+    run_git_long,
+    work_tree,
+)
 from continuum.runs.installed import PACKAGES, installed_version, installed_versions, own_origin
 from continuum.runs.redaction import redacted
 
 MAX_PATCH_BYTES = 1_000_000
-"""Of a longer patch the digest alone is kept."""
+"""Only the digest of a longer patch is kept."""
 
 
 def capture_provenance(folder: ExperimentFolder, files: Sequence[Path] = ()) -> dict[str, Any]:
-    """Versions, the commit of the repository that holds `folder`, and the machine.
+    """Versions, the commit of the repository around `folder`, and the machine.
 
-    The distributions and the patch of what is not committed are written below `runs/`.
+    Writes the list of distributions and the patch of uncommitted changes below `runs/`.
 
     Args:
-        files: The spec and its bases: each is told by itself.
+        files: The spec and its bases, each described by itself.
     """
     listed = json.dumps(installed_versions(), indent=1).encode()
     patch = _patch(folder)
@@ -55,14 +62,14 @@ def describe_environment(folder: Path, files: Sequence[Path] = ()) -> dict[str, 
 
 
 def package_versions() -> dict[str, str | None]:
-    """The installed versions of what can change a result; None for what is not installed."""
+    """The installed versions of packages that can change a result; None if not installed."""
     return {name: installed_version(name) for name in PACKAGES}
 
 
 def describe_git(folder: Path, files: Sequence[Path] = ()) -> dict[str, Any] | None:
     """The commit, whether tracked files differ from it, and each of `files`; None outside Git.
 
-    What Git cannot say is null, and `unknown` has the reasons.
+    A null is unknown; `unknown` has the reasons.
     """
     try:
         found = commit_state(folder)
@@ -75,18 +82,18 @@ def describe_git(folder: Path, files: Sequence[Path] = ()) -> dict[str, Any] | N
 
 
 def _file_state(path: Path) -> dict[str, Any]:
-    """Whether Git tracks a file, and whether its bytes are those of the commit.
+    """Whether Git tracks a file, and whether its content is that of the commit.
 
-    The bytes are compared, not the index: that can be told to leave a changed file unseen.
+    Compares the content, not the index, which can be set to ignore changes.
     """
     real = path.resolve()
     state: dict[str, Any] = {"tracked": None, "clean": None}
     try:
-        checkout = checkout_of(real.parent)
-        name = os.path.relpath(real, checkout.root.resolve())
-        state["tracked"] = bool(checkout.git("ls-files", "-z", "--", name))
-        listed = checkout.git("ls-tree", "-z", "--full-tree", "HEAD", "--", name)
-        blob = checkout.git("hash-object", "--", name).strip()
+        root = work_tree(real.parent)
+        name = os.path.relpath(real, root.resolve())
+        state["tracked"] = bool(run_git(root, "ls-files", "-z", "--", name))
+        listed = run_git(root, "ls-tree", "-z", "--full-tree", "HEAD", "--", name)
+        blob = run_git(root, "hash-object", "--", name).strip()
         state["clean"] = bool(listed) and listed.partition(b"\t")[0].split()[2] == blob
     except NoRepositoryError:
         return {"tracked": False, "clean": False}
@@ -96,10 +103,10 @@ def _file_state(path: Path) -> dict[str, Any]:
 
 
 def _patch(folder: ExperimentFolder) -> dict[str, Any]:
-    """What is changed and not committed in the whole checkout, without its secrets."""
+    """The uncommitted changes of the whole work tree, without secrets."""
     options = ("--no-ext-diff", "--no-textconv", "--no-color", "--full-index", "HEAD", "--")
     try:
-        root = checkout_of(folder.path).root
+        root = work_tree(folder.path)
         sha256, size, printed = run_git_long(root, "diff", *options, keep_bytes=MAX_PATCH_BYTES)
     except NoRepositoryError:
         return {}
@@ -115,11 +122,11 @@ def _patch(folder: ExperimentFolder) -> dict[str, Any]:
 
 
 def _keep(folder: ExperimentFolder, content: bytes, ending: str) -> dict[str, str]:
-    """Write a long part of the record to a file of its own, as the record then names it."""
+    """Write a long part of the record to a file, and return the reference to it."""
     path = folder.environment_dir / f"{hashlib.sha256(content).hexdigest()}.{ending}"
     try:
         if not path.exists():
             write_bytes(path, content)
-    except OSError as error:  # the stage has to write, too, and says more of the disk
+    except OSError as error:  # the stage also has to write, and reports more about the disk
         return {"unknown": f"not written: {error.strerror}"}
     return {"file": path.relative_to(folder.path).as_posix()}

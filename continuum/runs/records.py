@@ -1,12 +1,12 @@
-"""The documents of a run folder: what was asked for, what was made, and the seals over both.
+"""The documents of a run folder: the request, the result, and the seals over both.
 
-A seal is one SHA-256 over all other fields of a JSON document, so that an edit of it shows. It can
-be computed anew by whoever edits the document; so the seal of a finished run is also recorded
-elsewhere, in what was made from the run and in `continuum.lock`.
+A seal is a SHA-256 over all other fields of a JSON document, which reveals an edit. An editor could
+recompute it, so the seal of a finished run is also recorded elsewhere: in the runs that used it and
+in `continuum.lock`.
 
-`artifact.json` seals the records beside it as they were at the run's end: `stage.json`,
-`resolved.json` and `metrics.jsonl` as a whole; of `attempts.jsonl` the lines up to then, as the end
-of the process is added by whoever waited for it; and the seals of the checkpoints.
+`artifact.json` seals the records beside it as they were at the end of the run: `stage.json`,
+`resolved.json` and `metrics.jsonl`; the lines of `attempts.jsonl` up to then, since the end of the
+process is appended later; and the seals of the checkpoints.
 """
 
 from collections.abc import Iterator, Mapping
@@ -31,32 +31,32 @@ SEALED_BESIDE = ("stage.json", "resolved.json", METRICS, ATTEMPTS)
 CHANGED_SINCE = "was changed after the run was finished"
 CHANGED = "was changed after it was written"
 UNSEALED = ("resolved", "data_read", "tied", "numerics")
-"""Fields of a manifest that are not sealed where they are null: earlier releases lack them."""
+"""Fields of a manifest that are not sealed if null: earlier releases lack them."""
 EARLIER_MICRO_BATCH_SIZE = 4
-"""The default when a recorded evaluation counted micro-batches."""
+"""The default in releases whose evaluations counted micro-batches."""
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
 class InputRecord(BaseModel):
-    """One artifact a stage used: which run made it and what its bytes were."""
+    """An artifact that a stage used: the run that made it and its digest."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     ref: str
-    """As the spec says it, `pretrain@step-500`."""
+    """The reference in the spec, `pretrain@step-500`."""
     run: str
-    """The name of the run folder that made it."""
+    """The name of its run folder."""
     fingerprint: str
     digest: str
-    """Of the files used; for a selected checkpoint, of that checkpoint."""
+    """Digest of the files used, or of the selected checkpoint."""
     step: int | None = None
-    """Of a training checkpoint: the optimizer step it was saved at."""
+    """For a training checkpoint: the optimizer step."""
     seal: str | None = None
-    """Of the record of the run that made it; None where an earlier release wrote either."""
+    """Seal of that run; None if an earlier release wrote either record."""
 
 
 class StageRecord(BaseModel):
-    """`stage.json`: everything a worker needs, and everything a reader wants to know."""
+    """`stage.json`: everything that a worker needs, and where it came from."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -66,39 +66,38 @@ class StageRecord(BaseModel):
     identity: dict[str, Any]
     """The payload whose hash is the fingerprint."""
     spec: dict[str, Any]
-    """The resolved stage, defaults filled in; paths are relative to the experiment folder."""
+    """The resolved stage with defaults; paths are relative to the experiment folder."""
     recipe: dict[str, Any] | None = None
-    """For a stage that trains: everything it inherits filled in."""
+    """For a stage that trains: all hyperparameters, including inherited ones."""
     seed: int | None = None
-    """Of an earlier release, which had one seed for everything."""
+    """The only seed in earlier releases."""
     seeds: dict[str, int] | None = None
-    """Those that the stage uses, by name; None in a record of an earlier release."""
+    """The seeds that the stage uses, by name; None for earlier releases."""
     inputs: tuple[InputRecord, ...]
     save_steps: tuple[int, ...] = ()
-    """Steps that other stages select: saved and never deleted."""
+    """Steps that other stages select: saved and kept."""
     best_metrics: tuple[str, ...] = ()
-    """Metrics by which other stages select its best checkpoint: that is saved and kept too."""
+    """Metrics by which other stages select the best checkpoint: saved and kept."""
     pins: dict[str, str] = {}
-    """What the lock said sources that may move are, when the work began."""
+    """Pinned versions of mutable sources in the lock when the work started."""
     overrides: tuple[str, ...] = ()
-    """`PATH=VALUE` texts of the command line that were applied to the spec."""
+    """`PATH=VALUE` overrides from the command line."""
     leaks: tuple[str, ...] = ()
-    """What validates a model that was trained on it, here or before, as far as it was known when
-    the work began."""
+    """Validation data that the model was trained on, here or before, as known at the start."""
     replaces: tuple[str, ...] = ()
-    """Seals of earlier finished runs, as they and others recorded them, that this was made in the
-    place of. In every record since runs are sealed."""
+    """Seals of earlier finished runs that this run replaces, as they and others recorded them.
+    Set in every record since runs are sealed."""
     made_at: str = ""
-    """When the record was written, ISO 8601 in UTC."""
+    """Time of writing, ISO 8601 in UTC."""
     provenance: dict[str, Any]
-    """Versions, Git commit, host: facts about where the record was made."""
+    """Versions, Git commit, host, …"""
 
     def input(self, ref: str, fingerprint: str) -> InputRecord | None:
-        """What was used of an input, whatever its stage was called then; None if that is unknown.
+        """The record of an input, even if its stage was renamed since; None if there is none.
 
         Args:
-            ref: As the spec says it now.
-            fingerprint: Of the stage it refers to.
+            ref: The reference in the spec now.
+            fingerprint: The fingerprint of its stage.
         """
         selector = ref.partition("@")[2]
         same = [item for item in self.inputs if item.fingerprint == fingerprint]
@@ -109,36 +108,36 @@ class StageRecord(BaseModel):
 
     @property
     def is_of_sealed_run(self) -> bool:
-        """True if the release that wrote it seals what it finishes."""
+        """Whether the release that wrote it seals finished runs."""
         return "replaces" in self.model_fields_set
 
 
 def sealed(document: Mapping[str, Any]) -> dict[str, Any]:
-    """The document with its seal.
+    """Add the seal to a document.
 
     Raises:
-        TypeError: it holds something without a canonical form, as NaN.
+        TypeError: a value has no canonical form, as NaN.
     """
     return {**document, "seal": fingerprint(_unsealed(document))}
 
 
 def is_sealed(document: Mapping[str, Any]) -> bool:
-    """True if the fields, as they were read from JSON, are those that were sealed."""
+    """Whether the seal of a document read from JSON is valid."""
     return document.get("seal") == fingerprint_of_json(_unsealed(document))
 
 
 def _unsealed(document: Mapping[str, Any]) -> dict[str, Any]:
-    left_out = {"seal", *(name for name in UNSEALED if document.get(name) is None)}
-    return {name: value for name, value in document.items() if name not in left_out}
+    excluded = {"seal", *(name for name in UNSEALED if document.get(name) is None)}
+    return {name: value for name, value in document.items() if name not in excluded}
 
 
 def manifest_of(checkpoint: TrainingCheckpoint) -> dict[str, Any]:
-    """The document `manifest.json` of a checkpoint, with its seal."""
+    """The content of a checkpoint's `manifest.json`, sealed."""
     return sealed(checkpoint.model_dump(mode="json", exclude={"path"}))
 
 
 def artifact_document(artifact: Artifact, run: Path) -> dict[str, Any]:
-    """The document `artifact.json` of what a run made; seals the records that lie in the run."""
+    """The content of `artifact.json`; it seals the records of the run."""
     fields = artifact.model_dump(mode="json", exclude=set(artifact.only_in_manifest))
     document = {
         "schema": ARTIFACT_SCHEMA,
@@ -150,11 +149,11 @@ def artifact_document(artifact: Artifact, run: Path) -> dict[str, Any]:
 
 
 def read_artifact(folder: Path) -> Artifact:
-    """What a run folder's `artifact.json` or a checkpoint's `manifest.json` describes.
+    """Read the `artifact.json` of a run folder, or the `manifest.json` of a checkpoint.
 
     Raises:
-        IntegrityError: the document is missing, not valid, not as it was sealed, or that of
-            another checkpoint.
+        IntegrityError: the document is missing, invalid, changed since it was sealed, or of another
+            checkpoint.
     """
     is_checkpoint = folder.parent.name == CHECKPOINTS
     path = folder / (MANIFEST if is_checkpoint else "artifact.json")
@@ -168,7 +167,7 @@ def read_artifact(folder: Path) -> Artifact:
         checkpoint = parsed(TrainingCheckpoint, fields, path)
         if folder.name != checkpoint_name(checkpoint.step):
             step = f"{checkpoint.step:,}"
-            raise IntegrityError(f"{path}: it is the checkpoint of step {step} under another name")
+            raise IntegrityError(f"{path} belongs to step {step}; the folder was copied or renamed")
         return checkpoint
     if document.get("schema") != ARTIFACT_SCHEMA:
         raise IntegrityError(f"{path} is not a {ARTIFACT_SCHEMA} document")
@@ -176,7 +175,7 @@ def read_artifact(folder: Path) -> Artifact:
     if cls is None:
         raise IntegrityError(
             f"{path}: unknown artifact type {document.get('type')!r}; "
-            "is the file that defines its stage kind still installed?"
+            "is the package that defines its stage kind still installed?"
         )
     artifact = parsed(cls, document.get("artifact"), path)
     records = document.get("records")
@@ -190,33 +189,28 @@ def read_artifact(folder: Path) -> Artifact:
 
 
 def records_beside(run: Path) -> SealedRecords:
-    """The records of a run folder as they are now."""
+    """Hash the records of a run folder."""
     files = []
     for name in SEALED_BESIDE:
         path = run / name
         if path.is_file():
-            # Behind the last newline is what whoever appends next cuts off.
-            whole = path.read_bytes().rfind(b"\n") + 1 if name == ATTEMPTS else None
-            size = path.stat().st_size if whole is None else whole
+            # The next append removes what follows the last newline.
+            is_appended = name == ATTEMPTS
+            size = path.read_bytes().rfind(b"\n") + 1 if is_appended else path.stat().st_size
             files.append(FileDigest(path=name, size_bytes=size, sha256=sha256_file(path, size)))
-    return SealedRecords(files=tuple(files), checkpoints=seals_of_checkpoints(run))
-
-
-def seals_of_checkpoints(run: Path) -> dict[str, str]:
-    """The seal of each checkpoint whose manifest is as it was sealed, by the folder's name."""
     seals = {}
     for folder in sorted((run / CHECKPOINTS).glob("step-*")):
         with suppress(IntegrityError):
             if is_checkpoint_name(folder.name):
                 seals[folder.name] = read_artifact(folder).seal or ""
-    return seals
+    return SealedRecords(files=tuple(files), checkpoints=seals)
 
 
 def find_changes(run: Path, then: SealedRecords, *, read: bool) -> Iterator[tuple[str, str]]:
-    """What differs from the end of the run: which record, and how.
+    """The records that changed after the end of the run, and how.
 
     Args:
-        read: False compares `metrics.jsonl`, which may be large, by its size alone.
+        read: False compares only the size of `metrics.jsonl`, which may be large.
     """
     known = {file.path: file for file in then.files}
     for name in SEALED_BESIDE:
@@ -226,7 +220,7 @@ def find_changes(run: Path, then: SealedRecords, *, read: bool) -> Iterator[tupl
 
 
 def find_other_seals(then: SealedRecords, now: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """Checkpoints that are not those the run ended with, by the seals of the ones there are now."""
+    """The checkpoints that were added or changed after the end of the run, by their seals now."""
     for name, seal in now.items():
         if name not in then.checkpoints:
             yield name, "was added after the run was finished"
@@ -245,7 +239,7 @@ def _change(path: Path, then: FileDigest | None, *, read: bool) -> str | None:
         if (read or path.name != METRICS) and sha256_file(path, then.size_bytes) != then.sha256:
             return CHANGED_SINCE
         if is_appended and b'"event": "started"' in path.read_bytes()[then.size_bytes :]:
-            return "has an attempt that began after the run was finished"
+            return "has an attempt that started after the run was finished"
     except FileNotFoundError:
         return None if then is None else "is missing"
     except OSError as error:
@@ -254,27 +248,28 @@ def _change(path: Path, then: FileDigest | None, *, read: bool) -> str | None:
 
 
 def checkpoint_name(step: int) -> str:
-    """The name of a checkpoint's folder."""
+    """The folder name of a checkpoint."""
     return f"step-{step:08d}"
 
 
 def is_checkpoint_name(name: str) -> bool:
-    """Whether a folder may be a checkpoint, `step-00000123`; a copy made beside them is none."""
+    """Whether a folder name is that of a checkpoint, `step-00000123`; copies are ignored."""
     return len(name) >= 13 and name.startswith("step-") and name[5:].isdecimal()
 
 
 def spec_as_now(record: StageRecord) -> dict[str, Any]:
-    """The stage of a record with the fields of this release."""
+    """The stage of a record, with the fields of this release."""
     return with_sequences(record.spec, record.recipe)
 
 
 def with_sequences(
     fields: Mapping[str, Any], recipe: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """A stage or a recipe whose evaluation counts sequences, where it counted micro-batches.
+    """Convert an evaluation that counts micro-batches, of an earlier release, to sequences.
 
     Args:
-        recipe: Where a stage inherits its `runtime` from, if it has none of its own.
+        fields: Of a stage or a recipe.
+        recipe: Has the `runtime` of a stage that inherits it.
     """
     evaluate = fields.get("evaluate")
     if not isinstance(evaluate, dict) or "batches" not in evaluate:
@@ -289,10 +284,10 @@ def with_sequences(
 
 
 def read_document(path: Path, schema: str) -> dict[str, Any]:
-    """A JSON document of ours, without the name of its schema.
+    """Read a JSON document and remove the name of its schema.
 
     Raises:
-        IntegrityError: it is missing or none of this schema.
+        IntegrityError: it is missing or has another schema.
     """
     document = read_json(path)
     if document.pop("schema", None) != schema:
@@ -301,10 +296,10 @@ def read_document(path: Path, schema: str) -> dict[str, Any]:
 
 
 def read_json(path: Path, remedy: str = "") -> dict[str, Any]:
-    """A JSON object.
+    """Read a JSON object.
 
     Raises:
-        IntegrityError: the file holds none; `remedy` says what to do.
+        IntegrityError: the file is missing or holds none; `remedy` says what to do.
     """
     remedy = remedy and f": {remedy}"
     try:
@@ -312,21 +307,21 @@ def read_json(path: Path, remedy: str = "") -> dict[str, Any]:
     except FileNotFoundError:
         raise IntegrityError(f"{path} is missing{remedy}") from None
     except (OSError, ValueError) as error:
-        raise IntegrityError(f"{path} is not readable JSON ({error}){remedy}") from None
+        raise IntegrityError(f"{path} is not valid JSON ({error}){remedy}") from None
     if not isinstance(value, dict):
-        raise IntegrityError(f"{path} holds no object, but {type(value).__name__}{remedy}")
+        raise IntegrityError(f"{path} is not a JSON object, but {type(value).__name__}{remedy}")
     return value
 
 
 def parsed(model: type[ModelT], value: Any, path: Path) -> ModelT:
-    """The value of a document as its type.
+    """Parse a value of the document at `path`.
 
     Raises:
-        IntegrityError: it is not whole; `path` is told.
+        IntegrityError: it is not valid.
     """
     try:
         return model.model_validate(value)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "the document"
-        raise IntegrityError(f"{path} is not a whole record ({where}: {first['msg']})") from None
+        raise IntegrityError(f"{path} is not a valid record ({where}: {first['msg']})") from None

@@ -1,4 +1,4 @@
-"""Passwords and tokens as their issuers write them, and texts without them."""
+"""Recognize passwords and tokens by their published formats, and remove them from texts."""
 
 import re
 
@@ -16,7 +16,7 @@ KNOWN_SECRETS = {
         r"[?&](?:X-Amz-Signature|X-Goog-Signature|sig|token|access_token|api_key)=[^&\s]{8,}"
     ),
 }
-"""What it is, and how it looks: the issuers' published prefixes."""
+"""Name and pattern: the prefixes that the issuers publish."""
 _PRIVATE_KEY = re.compile(
     r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL
 )
@@ -26,11 +26,11 @@ _ASSIGNED = re.compile(
         (?:"[^"\n]{6,}"|'[^'\n]{6,}'|[^\s"'(){}\[\],.$]{8,}(?=\s|$))""",
     re.IGNORECASE | re.VERBOSE,
 )
-"""A text that is given to a name of a secret: quoted, or a bare word of YAML or a shell."""
+"""A value assigned to a key that names a secret: quoted, or a bare word of YAML or a shell."""
 
 
 def redacted(text: str) -> tuple[str, int]:
-    """A text without what looks like a secret, and how many were taken out."""
+    """Replace what looks like a secret; return the text and the number of replacements."""
     text, total = _PRIVATE_KEY.subn("<a private key>", text)
     for kind, pattern in KNOWN_SECRETS.items():
         text, number = re.subn(pattern, f"<{kind}>", text)

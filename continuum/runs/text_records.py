@@ -1,4 +1,4 @@
-"""What records say of texts: how many, how they were divided, what was lost of them."""
+"""Records about texts: counts, splits, overlap, and text that tokens lose."""
 
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -7,19 +7,19 @@ from pydantic import BaseModel, ConfigDict
 
 
 class TextCounts(BaseModel):
-    """What the files of a corpus hold, counted when they were checked, as the text is read."""
+    """Counts over the text in the files of a corpus."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     num_documents: int = 0
-    """Documents, empty ones included; lines that were skipped are none."""
+    """Documents, including empty ones, without skipped lines."""
     num_empty: int = 0
-    """Documents without a character."""
+    """Documents without any character."""
     num_skipped: int = 0
     """JSON lines without a text (`missing: skip`)."""
     num_chars: int = 0
     size_bytes: int = 0
-    """Bytes of the text in UTF-8, without what JSON or a compression adds."""
+    """Bytes of the text in UTF-8, without JSON syntax or compression."""
     num_crlf: int = 0
     """CRLF line ends in the files' text; each is read as one `\\n` unless they are kept."""
     num_cr: int = 0
@@ -30,7 +30,7 @@ class TextCounts(BaseModel):
         return TextCounts(**{name: value + others[name] for name, value in mine.items()})
 
     def summary(self) -> str:
-        """A few words for tables."""
+        """A short description for tables."""
         parts = [f"{self.num_documents:,} document(s)"]
         parts += [f"{self.num_empty:,} empty"] if self.num_empty else []
         parts += [f"{self.num_skipped:,} skipped"] if self.num_skipped else []
@@ -47,11 +47,11 @@ class Split(BaseModel):
 
     num_tokens: int
     num_documents: int
-    """Those that are not empty; a divided one counts on both sides."""
+    """Documents that are not empty; a divided one counts on both sides."""
     num_repeats: int | None = None
-    """Documents whose text an earlier one of the split has, word for word; None if not counted."""
+    """Exact repetitions of earlier documents of the split; None if not counted."""
     num_chars: int | None = None
-    """Of the text; None where that is not known, as of an earlier release."""
+    """Characters of the text; None if unknown, as for earlier releases."""
     chunk_tokens: tuple[int, ...]
     """Tokens of each litdata chunk; a block never spans two chunks."""
 
@@ -61,11 +61,11 @@ class Split(BaseModel):
 
 
 SplitMode = Literal["documents", "ends"]
-"""What of a corpus validates: whole documents, or the end of each."""
+"""The validation part of a corpus: entire documents, or the end of each."""
 
 
 class Shares(BaseModel):
-    """What a `fraction` gave to validation, as shares of both sides together."""
+    """The shares of the text that a `fraction` assigned to validation."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -77,7 +77,7 @@ class Shares(BaseModel):
 
     @classmethod
     def between(cls, splits: Mapping[Any, Split], *, asked: float, mode: SplitMode) -> "Shares":
-        """The shares of a division; characters of both sides are known."""
+        """The shares of two splits whose characters are known."""
         train, validation = splits["train"], splits["validation"]
         return cls(
             asked=asked,
@@ -100,7 +100,7 @@ def _share(part: int, rest: int) -> float:
 
 
 class SourceCounts(BaseModel):
-    """What one split holds of one source of a corpus."""
+    """Counts of one source of a corpus in one split."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -109,15 +109,15 @@ class SourceCounts(BaseModel):
     num_documents: int
     num_chars: int
     size_bytes: int
-    """Of the text as UTF-8."""
+    """Size of the text in UTF-8."""
     num_tokens: int
-    """Special tokens at the documents' ends included."""
+    """Includes special tokens around documents."""
     num_unknown: int
-    """Ids that stand for text outside the vocabulary."""
+    """Ids for text outside the vocabulary."""
 
 
 class LeakedDocument(BaseModel):
-    """A document that validates and trains: where it is, on each side."""
+    """A document in both splits: its place in each."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -130,7 +130,7 @@ class LeakedDocument(BaseModel):
 
 
 class Overlap(BaseModel):
-    """Validation documents whose exact text is that of a training document."""
+    """Validation documents with exactly the text of a training document."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -138,8 +138,7 @@ class Overlap(BaseModel):
     examples: tuple[LeakedDocument, ...] = ()
 
     def describe(self, num_validation: int, of: str = "") -> str:
-        """What is wrong, in a sentence without its end; the training documents may be of another
-        dataset."""
+        """Describe the overlap; the training documents may be `of` another dataset."""
         owner = f" of {of}" if of else ""
         return (
             f"{self.num_documents:,} of {num_validation:,} validation document(s) are training "
@@ -148,7 +147,7 @@ class Overlap(BaseModel):
 
 
 class LossExample(BaseModel):
-    """A place where a text does not come back from its tokens."""
+    """A place where decoding the tokens does not give back the text."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -156,12 +155,12 @@ class LossExample(BaseModel):
     """`line ends`, `spaces and tabs`, `capital letters`, `unknown characters`, ..."""
     source: str
     document: int
-    """Which of its source, from 1."""
+    """Number in its source, from 1."""
     character: int
-    """Which of the document, from 1."""
+    """Position in the document, from 1."""
     text: str
     became: str
-    """What the tokens say there; empty where that is not told apart."""
+    """The decoded text there; empty if it is not known."""
 
     def __str__(self) -> str:
         place = f"{self.source}, document {self.document:,}, character {self.character:,}"
@@ -170,21 +169,21 @@ class LossExample(BaseModel):
 
 
 class TextLoss(BaseModel):
-    """What the tokens of a corpus do not say of its text, and how that was looked for."""
+    """Text that the tokens of a corpus lose, and how it was measured."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     num_chars: int
     """Characters of the corpus."""
     num_unknown: int | None = None
-    """Unknown ids among the tokens, without those that the text itself writes; None if the
-    tokenizer has no such id."""
+    """Unknown ids among the tokens, except those written in the text; None if the tokenizer has
+    no such id."""
     never_kept: dict[str, int] = {}
-    """Characters of the whole corpus that the tokenizer gives back nowhere, by kind."""
+    """Characters of the corpus that the tokenizer never gives back, by kind."""
     num_compared: int = 0
-    """Characters that were decoded again and compared."""
+    """Characters that were decoded and compared."""
     lost: dict[str, int] = {}
-    """Of those, characters that did not come back, by kind."""
+    """Compared characters that decoding did not give back, by kind."""
     rewritten: int = 0
-    """Of those, characters that came back in another canonical form of Unicode, the same text."""
+    """Compared characters that came back in another Unicode normalization form."""
     examples: tuple[LossExample, ...] = ()

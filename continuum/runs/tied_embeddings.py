@@ -1,8 +1,8 @@
 """Which models use one matrix both as the embedding and as the output layer.
 
 LitGPT's `Config` does not say: it builds two matrices and its converter fills both, so that
-training separates what is one tensor in the model of the Hub. What the Hub says stands in
-`config.json`; for a model that comes without one, LitGPT's names of tied models are listed here.
+training would separate what is one tensor in the model on the Hub. The Hub's `config.json` says it;
+for a model without one, this module lists LitGPT's names of tied models.
 """
 
 import json
@@ -11,8 +11,7 @@ from pathlib import Path
 CONFIG_JSON = "config.json"
 KEY = "tie_word_embeddings"
 TIED_TYPES = frozenset({"falcon", "gemma", "gemma2", "gemma3", "gemma3_text"})
-"""`model_type`s, of the architectures that LitGPT knows, that are tied in transformers where
-`config.json` does not say."""
+"""`model_type`s that LitGPT supports and transformers ties unless `config.json` says otherwise."""
 TIED_NAMES = frozenset(
     {
         *("falcon-7b", "falcon-7b-instruct", "falcon-40b", "falcon-40b-instruct"),
@@ -36,25 +35,24 @@ TIED_NAMES = frozenset(
         *("SmolLM2-1.7B", "SmolLM2-1.7B-Instruct"),
     }
 )
-"""LitGPT's names of models whose `config.json` on the Hub says, or leaves to such a default, that
-they are tied."""
+"""LitGPT's names of models that are tied by their `config.json` on the Hub or by such a default."""
 
 
 def tied_on_hub(config_name: str, folder: Path | None = None) -> bool:
-    """Whether a model is tied: by the `config.json` in a folder, else by LitGPT's name for it."""
+    """Whether a model is tied: by the `config.json` in a folder, else by LitGPT's name."""
     said = tied_in(folder / CONFIG_JSON) if folder is not None else None
     return config_name in TIED_NAMES if said is None else said
 
 
 def tied_in(config_json: Path) -> bool | None:
-    """What the Hub's config of a model says; None where there is none that is readable."""
+    """Whether a `config.json` ties the embeddings; None if it is missing or unreadable."""
     try:
         config = json.loads(config_json.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     if not isinstance(config, dict):
         return None
-    text = config.get("text_config")  # of a model for images too
+    text = config.get("text_config")  # of a multimodal model
     for part in (config, text if isinstance(text, dict) else {}):
         if isinstance(part.get(KEY), bool):
             return bool(part[KEY])

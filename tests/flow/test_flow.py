@@ -125,7 +125,7 @@ def test_weights_are_not_made_of_a_damaged_checkpoint(place: float, copied: Path
     content[int(place * len(content))] ^= 1
     checkpoint.write_bytes(content)
     told = cli("run", copied, expect=8).stderr
-    assert f"longer: {checkpoint.parent} is damaged: lit_model.pth" in " ".join(told.split())
+    assert f"longer: {checkpoint.parent} is corrupt: lit_model.pth" in " ".join(told.split())
     assert not list(copied.glob("runs/weights-*/artifact.json"))
 
 

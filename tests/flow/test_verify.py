@@ -49,7 +49,7 @@ def test_an_untouched_folder_is_whole(finished: Path, cli: Cli) -> None:
 @pytest.mark.parametrize(
     ("pattern", "damage", "told", "is_seen_fast"),
     [
-        ("runs/prose-*/output/*", flip, "has other bytes than recorded", False),
+        ("runs/prose-*/output/*", flip, "does not match its recorded checksum", False),
         ("runs/prose-*/output/*", Path.unlink, "is missing", True),
         (
             "runs/pretrain-*/checkpoints/step-00000010/lit_model.pth",

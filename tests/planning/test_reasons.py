@@ -91,7 +91,7 @@ CASES = [
         {"what": "00000-book.txt has 0 bytes, not "}, cut_output,
     ),
     Case(
-        "book", "run", "artifact-damaged", "stage.json is not readable JSON",
+        "book", "run", "artifact-damaged", "stage.json is not valid JSON",
         {}, lose_record,
     ),
     Case(

@@ -76,7 +76,7 @@ def test_a_forged_attempt_is_found_and_the_end_of_the_process_is_none(
         ("book", "attempts.jsonl was changed after the run was finished")
     ]
     attempts.write_text("".join([*lines, lines[0]]))
-    assert "has an attempt that began after" in findings(cli, finished)[0][1]
+    assert "has an attempt that started after" in findings(cli, finished)[0][1]
 
 
 def test_a_record_without_its_seal_is_found(finished: Path, cli: Cli) -> None:

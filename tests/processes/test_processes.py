@@ -63,7 +63,7 @@ def test_a_damaged_shard_is_found_by_whoever_reads_it(
     content[len(content) // 2] ^= 1
     shard.write_bytes(content)
     told = cli("run", broken).stderr
-    assert f"{newest.name} is corrupt; skipped: shards/{shard.name} has other" in told
+    assert f"{newest.name} is corrupt; skipped: shards/{shard.name} does not match" in told
     assert final_state(broken) == final_state(unbroken)
 
 

@@ -182,7 +182,7 @@ def test_a_checkpoint_under_another_name_is_none(write: Write, run: StageRun) ->
     found, passed_over = newest_intact(run)
     assert found == newest
     assert list(passed_over) == ["step-00000015"]
-    assert "it is the checkpoint of step 5 under another name" in passed_over["step-00000015"]
+    assert "belongs to step 5; the folder was copied or renamed" in passed_over["step-00000015"]
 
 
 def test_links_that_lead_nowhere_are_damage(write: Write, run: StageRun) -> None:

@@ -334,7 +334,7 @@ def test_damaged_weights_of_a_parent_are_told_with_what_to_do(trials: Trials) ->
     trials.write(only=RESUME)
     with pytest.raises(IntegrityError) as caught:
         trials.carry_out().raise_for_failure()
-    assert "lit_model.pth has other bytes than recorded" in str(caught.value)
+    assert "lit_model.pth does not match its recorded checksum" in str(caught.value)
     assert "rebuild it with `continuum run --rerun pretrain`" in str(caught.value)
 
 

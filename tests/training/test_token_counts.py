@@ -63,7 +63,7 @@ def test_what_weights_from_elsewhere_were_trained_on_is_not_known(trials: Trials
     assert model(trials, "weights").tokens_total == 2 * STEP
     shutil.copytree(trials.stage_run("weights").output_dir, trials.folder / "found")
     trials.run(only=(*DATA_STAGES, "retrain"), **FOUND)
-    counts = {name: model(trials, name).total_words for name in ("retrain", "again", "bare")}
+    counts = {name: model(trials, name).total_text for name in ("retrain", "again", "bare")}
     assert counts == {
         "retrain": "at least 768 tokens",
         "again": "at least 1,024 tokens",
