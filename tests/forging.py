@@ -19,7 +19,7 @@ def forge(path: Path, edit: Edit) -> None:
     path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
 
 
-def seal_anew(run: Path) -> None:
+def reseal(run: Path) -> None:
     """Compute every seal of a finished run again, so that its records agree with each other."""
     for manifest in run.glob("checkpoints/step-*/manifest.json"):
         manifest.write_text(json.dumps(sealed(json.loads(manifest.read_text()))), encoding="utf-8")

@@ -65,7 +65,7 @@ def run_of(folder: Path, stage: str) -> StageRun:
 def republish(run: StageRun) -> Artifact:
     """Make another whole artifact, of the same sizes, of what the run has made.
 
-    The lock goes: it would tell that the run was sealed anew.
+    The lock is removed: it would reveal that the run was resealed.
     """
     (run.experiment_folder / "continuum.lock").unlink()
     made = run.artifact()

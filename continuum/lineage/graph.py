@@ -1,8 +1,8 @@
-"""The ancestry graph of an experiment folder; `reading` draws it from the records.
+"""The ancestry graph of an experiment folder; `reading` builds it from the records.
 
 Nodes are sources, corpora, tokenizers, datasets, training checkpoints, weights, and the runs that
-made them. Edges say `used` (a run read it), `generated` (a run made it) and `derived` (a model
-came from a model). A node's identity is its run folder and, for a checkpoint, its step.
+made them. Edges are `used` (a run read it), `generated` (a run made it) and `derived` (a model
+from a model). The ID of a node is its run folder and, for a checkpoint, its step.
 """
 
 from collections.abc import Iterable, Iterator
@@ -14,11 +14,11 @@ from pydantic import BaseModel, ConfigDict
 from continuum.experiment.fields import BEST, FINAL, VALIDATION_LOSS
 
 MISSING = "missing"
-"""The type of a node that a run was made from and whose run folder is not there."""
+"""The type of an input whose run folder does not exist."""
 
 
 class Node(BaseModel):
-    """A thing that was made or used, or the run that made it."""
+    """An artifact, a source, or a run."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -30,12 +30,12 @@ class Node(BaseModel):
     path: str | None = None
     """Relative to the experiment folder."""
     is_current: bool
-    """Whether the experiment as it stands now leads to it."""
+    """Whether the current spec leads to it."""
     facts: dict[str, Any] = {}
 
 
 class Edge(BaseModel):
-    """How two nodes hang together: `source` used, generated, or derived from `target`."""
+    """A relation between nodes: `source` used, generated, or is derived from `target`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -45,7 +45,7 @@ class Edge(BaseModel):
 
 
 class Graph(BaseModel):
-    """All nodes and edges, sorted by their names."""
+    """All nodes and edges, sorted."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -54,16 +54,16 @@ class Graph(BaseModel):
     edges: tuple[Edge, ...]
 
     def node(self, node_id: str) -> Node:
-        """The node of this identity."""
+        """The node with this ID."""
         return self._by_id[node_id]
 
     def find(self, name: str) -> list[Node]:
-        """Nodes a person may mean: by identity, stage, a selector, or a digest's beginning."""
+        """Find nodes by ID, stage, selector, or a prefix of the digest."""
         exact = [node for node in self.nodes if node.id == name]
-        return exact or [n for n in self.nodes if n.type != "run" and _is_meant(n, name)]
+        return exact or [n for n in self.nodes if n.type != "run" and _matches(n, name)]
 
     def parents(self, node_id: str) -> list[tuple[str, Node]]:
-        """What a made thing came from, with the relation: its models first, then its data."""
+        """The nodes that an artifact came from, with the relation: models first, then data."""
         derived = self._targets.get((node_id, "derived"), [])
         used = self._targets.get((self._made_by.get(node_id, ""), "used"), [])
         return [
@@ -72,7 +72,7 @@ class Graph(BaseModel):
         ]
 
     def ancestry(self, roots: Iterable[str]) -> "Graph":
-        """The nodes that these came from, with themselves and the runs that made them."""
+        """The subgraph of these nodes, all their ancestors, and the runs that made them."""
         found, waiting = set[str](), list(roots)
         while waiting:
             node = waiting.pop()
@@ -103,7 +103,7 @@ class Graph(BaseModel):
         return found
 
 
-def _is_meant(node: Node, name: str) -> bool:
+def _matches(node: Node, name: str) -> bool:
     stage, _, selector = name.partition("@")
     if node.stage == stage and selector:
         return selector in _selectors(node)
@@ -114,7 +114,7 @@ def _is_meant(node: Node, name: str) -> bool:
 
 
 def _selectors(node: Node) -> Iterator[str]:
-    """All that a spec may write behind the `@` to mean this checkpoint."""
+    """The selectors after `@` that a spec may use for this checkpoint."""
     yield f"step-{node.facts.get('step')}"
     if node.facts.get("is_final"):
         yield FINAL

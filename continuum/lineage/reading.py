@@ -1,4 +1,4 @@
-"""Draw the ancestry graph from the records of an experiment folder: it is never edited."""
+"""Build the ancestry graph from the records of an experiment folder."""
 
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -26,12 +26,12 @@ from continuum.runs.records import InputRecord, StageRecord
 
 SCHEMA = "continuum.lineage/1"
 FACTS = ("step", "tokens_seen", "metrics", "world_size", "repo", "commit", "num_ids", "backend")
-"""Fields of artifacts that are told as they are, where an artifact has them."""
+"""Fields of artifacts that become facts unchanged."""
 MODELS = frozenset(kind.noun for kind in (Checkpoint, TrainingCheckpoint, ModelWeights))
 
 
 class CurrentStage(Protocol):
-    """A stage as the experiment has it now."""
+    """A stage of the current spec."""
 
     @property
     def name(self) -> str: ...
@@ -39,7 +39,7 @@ class CurrentStage(Protocol):
     def run(self) -> StageRun: ...
     @property
     def best_metrics(self) -> tuple[str, ...]:
-        """The metrics by which other stages select the best of its checkpoints."""
+        """The metrics by which other stages select its best checkpoint."""
 
 
 def write_lineage(folder: ExperimentFolder, name: str, stages: Iterable[CurrentStage]) -> None:
@@ -60,46 +60,46 @@ def build_graph(folder: ExperimentFolder, name: str, stages: Iterable[CurrentSta
     """Read every record below the folder into one graph.
 
     Args:
-        name: The experiment's.
-        stages: As the experiment has them now.
+        name: The name of the experiment.
+        stages: The stages of the current spec.
     """
     return _graph_of(folder, folder.runs(), name, stages)
 
 
 def build_ancestry(folder: ExperimentFolder, name: str, stages: Collection[CurrentStage]) -> Graph:
-    """The graph of what the experiment leads to now and of all it came from, and no other run."""
+    """The graph of the current stages and all their ancestors, without other runs."""
     waiting = [stage.run for stage in stages if stage.run.is_begun]
     found: dict[str, StageRun] = {}
     while waiting:
         run = waiting.pop()
         if run.name not in found:
             found[run.name] = run
-            with suppress(IntegrityError):  # a folder that is not ours is no part of the ancestry
+            with suppress(IntegrityError):  # not a run folder, so not part of the ancestry
                 waiting += (StageRun(run.path.parent / it.run) for it in run.record().inputs)
     return _graph_of(folder, [found[it] for it in sorted(found)], name, stages)
 
 
 @dataclass(frozen=True)
 class _Made:
-    """What the edges of a run need: small, since a folder may have 100,000 checkpoints."""
+    """The data for the edges of a run; small, since a folder may have 100,000 checkpoints."""
 
     ids: Mapping[str, str]
-    """The node of each thing the run made, by its digest, checkpoints oldest first."""
+    """The ID of the node of each artifact, by its digest, checkpoints oldest first."""
     is_model: bool
-    """Whether these are models."""
+    """Whether these artifacts are models."""
     sources: Sequence[str]
     inputs: Sequence[InputRecord]
 
     @classmethod
     def of_nodes(cls, nodes: Iterable[Node]) -> "_Made":
-        """The same of a run that is not there: what is left of it has its edges already."""
+        """The same for a run that does not exist; its nodes already have their edges."""
         made = [node for node in nodes if node.type not in ("run", "source")]
         is_model = any(node.type in MODELS for node in made)
         return cls({node.sha256 or "": node.id for node in made}, is_model, (), ())
 
 
 def _absent(nodes: Mapping[str, Node], made: Mapping[str, _Made]) -> Iterator[Node]:
-    """What runs were made from and is in no run folder, nor recorded as removed."""
+    """Inputs of runs that are neither in a run folder nor recorded as removed."""
     for it in made.values():
         for used in it.inputs:
             if used.run not in made and f"run:{used.run}" not in nodes:
@@ -133,7 +133,7 @@ def _graph_of(
             node = _run_node(run, run.stage_name, facts, is_current=current is not None)
             nodes[node.id] = node
         else:
-            # A run goes by the name that its stage has now, if it has one.
+            # A run of a current stage has the name of that stage.
             name = current.name if current is not None else record.name
             found = [*_nodes_of(run, name, record, artifacts, current)]
             nodes |= {node.id: node for node in found}
@@ -152,12 +152,12 @@ def _graph_of(
         made.setdefault(absent.id.partition("@")[0], _Made.of_nodes([absent]))
     edges = {edge for name in made for edge in _edges_of(name, made)}
     edges |= {edge for it in removed.values() for edge in it.edges}
-    whole = (edge for edge in edges if edge.source in nodes and edge.target in nodes)
+    complete = (edge for edge in edges if edge.source in nodes and edge.target in nodes)
     nodes = _with_epochs(nodes)
     return Graph(
         experiment=experiment,
         nodes=tuple(nodes[key] for key in sorted(nodes)),
-        edges=tuple(sorted(whole, key=lambda edge: (edge.source, edge.relation, edge.target))),
+        edges=tuple(sorted(complete, key=lambda edge: (edge.source, edge.relation, edge.target))),
     )
 
 
@@ -168,7 +168,7 @@ def _nodes_of(
     artifacts: Sequence[Artifact],
     current: CurrentStage | None,
 ) -> Iterator[Node]:
-    """A run, what it made, and the sources of a corpus."""
+    """A run, its artifacts, and the sources of a corpus."""
     path, is_current = f"runs/{run.name}", current is not None
     yield _run_node(run, stage, _run_facts(run, record), is_current=is_current)
     final = run.artifact() if run.is_complete else None
@@ -229,7 +229,7 @@ def _run_facts(run: StageRun, record: StageRecord) -> dict[str, Any]:
 
 
 def _facts(artifact: Artifact) -> dict[str, Any]:
-    """What is told of an artifact beside its digest and its path."""
+    """The facts about an artifact besides its digest and its path."""
     facts = {name: getattr(artifact, name, None) for name in FACTS}
     if isinstance(artifact, Checkpoint):
         total, is_known = artifact.tokens_total, artifact.has_known_total
@@ -247,7 +247,7 @@ def _facts(artifact: Artifact) -> dict[str, Any]:
 def _best_steps(
     run: StageRun, record: StageRecord, final: Artifact | None, current: CurrentStage | None
 ) -> dict[str, int | None]:
-    """Of a finished run: the step that `@best` selects, by each metric that one has asked for."""
+    """The step that `@best` selects in a finished run, by each metric that a stage selects by."""
     if not isinstance(final, TrainingCheckpoint):
         return {}
     found = {metric: best_step(final.metrics, metric) for metric in record.best_metrics}
@@ -259,7 +259,7 @@ def _best_steps(
 
 
 def _edges_of(name: str, made: Mapping[str, _Made]) -> Iterator[Edge]:
-    """The edges of one run; an input whose run cannot be read has none."""
+    """The edges of one run, without inputs whose run cannot be read."""
     own, run_id = made[name], f"run:{name}"
     for source in own.sources:
         yield Edge(source=run_id, relation="used", target=source)
@@ -275,12 +275,12 @@ def _edges_of(name: str, made: Mapping[str, _Made]) -> Iterator[Edge]:
 
 
 def _with_epochs(nodes: Mapping[str, Node]) -> dict[str, Node]:
-    """The nodes, where each model says how often it has read each dataset, by the dataset's name.
+    """Add to each model the epochs that it has read of each dataset, by the dataset's name.
 
-    A dataset that is not among the nodes is called by the beginning of its digest.
+    A dataset that is not among the nodes is named by a prefix of its digest.
     """
     datasets = [node for node in nodes.values() if node.type == TokenizedDataset.noun]
-    datasets.sort(key=lambda node: node.is_current)  # the last of equal ones gives the name
+    datasets.sort(key=lambda node: node.is_current)  # the last of equal datasets gives the name
     names = {node.sha256: node.stage for node in datasets}
     found = dict(nodes)
     for key, node in nodes.items():

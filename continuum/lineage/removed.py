@@ -1,4 +1,4 @@
-"""What stays of runs that `continuum prune` has removed: their part of the lineage."""
+"""The lineage of runs that `continuum prune` has removed."""
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -37,7 +37,7 @@ def remember_removed(folder: ExperimentFolder, graph: Graph, names: Iterable[str
 
 
 def removed_runs(folder: ExperimentFolder) -> dict[str, RemovedRun]:
-    """The removed runs by their names; a run that is there again is not removed.
+    """The removed runs by name, without those that exist again.
 
     Raises:
         IntegrityError: a line of `runs/.removed.jsonl` is not valid.

@@ -1,8 +1,8 @@
-"""Verify the checksums of all files of an experiment folder, and every record against the others.
+"""Verify the checksums of all run files of an experiment, and each record against the others.
 
-`--fast` compares presence, sizes and seals; else every byte is hashed again. In a large folder,
-`--fast` remembers the runs that it found whole by the stamps of their files (inode and time of
-change, as Git's index does) and does not read them again. Nothing else is written.
+`--fast` compares presence, sizes and seals instead of hashing all files. In a large folder, it
+caches the runs that it has verified by the stamps of their files (inode and time of change, as
+Git's index does) and does not read them again. Nothing else is written.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import repeat
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from pydantic_core import from_json
 
@@ -26,30 +26,30 @@ from continuum.errors import IntegrityError
 from continuum.runs.artifacts import Artifact
 from continuum.runs.files import SETTLED_S, find_damage, sha256_file, tree_digest, write_text
 from continuum.runs.folder import ExperimentFolder, StageRun
-from continuum.runs.records import CHANGED, StageRecord, find_other_seals, read_artifact
+from continuum.runs.records import CHANGED, RESEALED, StageRecord, find_other_seals, read_artifact
 
 MANY = 500
-"""Runs of a folder from which on several processes, and remembering, pay."""
+"""Number of runs from which several processes, and the cache, pay off."""
 SCHEMA = "continuum.verified/1"
 
 
 class LockedRun(Protocol):
-    """What `continuum.lock` says of a finished run."""
+    """The entry of `continuum.lock` for a finished run."""
 
     @property
     def fingerprint(self) -> str: ...
     @property
     def seal(self) -> str | None: ...
     def disowns(self, fingerprint: str, made_at: str, seal: str | None) -> bool:
-        """True if it was written of this very run, and the run has another record now."""
+        """Whether it was written for this very run, whose record has changed since."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that is not as it was recorded."""
+    """A file or record that failed verification."""
 
     run: str
-    """The run folder's name; `.environment` for what the records of several runs share."""
+    """The name of the run folder; `.environment` for files that several runs share."""
     what: str
     """`artifact`, `step-00000500`, `stage.json`, `input pretrain` …"""
     problem: str
@@ -57,21 +57,21 @@ class Finding:
 
 @dataclass(frozen=True)
 class Verified:
-    """What was looked at, and what was found."""
+    """The result of a verification."""
 
     num_runs: int
     num_checkpoints: int
     num_bytes: int
-    """Of the files that were looked at: their recorded sizes."""
+    """The recorded size of all files that were verified."""
     findings: tuple[Finding, ...]
     not_proved: tuple[str, ...]
-    """Finished runs whose seal is recorded nowhere else: it may have been computed anew."""
+    """Finished runs whose seal is recorded nowhere else: it may have been recomputed."""
     not_sealed: tuple[str, ...]
-    """Finished runs of an earlier release: their files are compared with their records alone."""
+    """Finished runs of earlier releases: their files are compared with unsealed records."""
 
 
 class UsedInput(NamedTuple):
-    """What a finished run recorded of another."""
+    """An input as a finished run recorded it."""
 
     ref: str
     run: str
@@ -80,7 +80,7 @@ class UsedInput(NamedTuple):
 
 
 class Finished(NamedTuple):
-    """What a finished run says that others recorded too."""
+    """The facts about a finished run that other records repeat."""
 
     digest: str
     fingerprint: str
@@ -90,19 +90,19 @@ class Finished(NamedTuple):
     inputs: Sequence[UsedInput]
 
 
-class Look(NamedTuple):
-    """What was found in one run; small, as it is sent between processes."""
+class InspectionResult(NamedTuple):
+    """The result for one run; small, since processes exchange it."""
 
     num_checkpoints: int = 0
     num_bytes: int = 0
     finished: Finished | None = None
-    """None while the run has not finished, or where its records cannot be read."""
+    """None if the run has not finished, or its records cannot be read."""
     stamp: str | None = None
-    """Of all its files, if it is whole and may be remembered."""
+    """Of all its files, if nothing is wrong with it and it can be cached."""
     names: tuple[str, ...] = ()
-    """All these files and their folders."""
+    """The paths of these files and their folders."""
     problems: Sequence[tuple[str, str]] = ()
-    """What is not as recorded, and how: `("artifact", "x.txt is missing")`."""
+    """The parts that are wrong, and how: `("artifact", "x.txt is missing")`."""
 
 
 def verify_folder(
@@ -112,83 +112,87 @@ def verify_folder(
 
     Args:
         locked: The stages of `continuum.lock`.
-        fast: Only look for the files and compare their sizes.
+        fast: Only compare the presence and sizes of files.
     """
     runs = folder.runs()
-    known = _remembered(folder.verified_path) if fast else {}
-    looks = dict(_look_at_all(runs, known, fast=fast))
+    cached = _read_cache(folder.verified_path) if fast else {}
+    results = _inspect_all(runs, cached, fast=fast)
     if fast and len(runs) >= MANY:
-        whole = {name: look for name, look in looks.items() if look.stamp is not None}
-        if whole != known:
-            _remember(folder.verified_path, whole)
-    done = {name: look.finished for name, look in looks.items() if look.finished is not None}
-    findings = [Finding(name, *it) for name, look in looks.items() for it in look.problems]
+        cacheable = {name: result for name, result in results.items() if result.stamp is not None}
+        if cacheable != cached:
+            _write_cache(folder.verified_path, cacheable)
+    done = {name: it.finished for name, it in results.items() if it.finished is not None}
+    findings = [Finding(name, *it) for name, result in results.items() for it in result.problems]
     proved: set[str] = set()
     findings += _compare_with_lock(done, locked, proved)
     for name, it in done.items():
         for used in it.inputs:
-            findings += _compare_with_input(folder, looks, name, used, proved)
+            findings += _compare_with_input(folder, results, name, used, proved)
     wrong = {finding.run for finding in findings}
     sound = {name: it for name, it in done.items() if name not in wrong}
     return Verified(
         num_runs=len(runs),
-        num_checkpoints=sum(look.num_checkpoints for look in looks.values()),
-        num_bytes=sum(look.num_bytes for look in looks.values()),
+        num_checkpoints=sum(it.num_checkpoints for it in results.values()),
+        num_bytes=sum(it.num_bytes for it in results.values()),
         findings=(*findings, *_environment_findings(folder)),
         not_proved=tuple(n for n, it in sound.items() if it.seal and n not in proved),
         not_sealed=tuple(n for n, it in sound.items() if not it.seal),
     )
 
 
-def _look_at_all(
-    runs: list[StageRun], known: Mapping[str, Look], *, fast: bool
-) -> Iterator[tuple[str, Look]]:
-    """A look at each run by its name, on all processors if there are many.
-
-    Where the system cannot fork, has one processor, or kills a process, the work is done here.
-    """
-    before = [known.get(run.name, Look()) for run in runs]
+def _inspect_all(
+    runs: list[StageRun], cached: Mapping[str, InspectionResult], *, fast: bool
+) -> dict[str, InspectionResult]:
+    """Inspect the runs, by name, on all processors if there are many."""
+    before = [cached.get(run.name, InspectionResult()) for run in runs]
     stamps, names = [it.stamp for it in before], [it.names for it in before]
     work = ([str(run.path) for run in runs], stamps, names, repeat(fast))
-    num_processes = num_processors() if len(runs) >= MANY else 1
-    if num_processes == 1 or "fork" not in multiprocessing.get_all_start_methods():
-        looks = list(map(_look, *work))
-    else:
-        from concurrent.futures.process import BrokenProcessPool, ProcessPoolExecutor
+    found = _parallel_map(work, len(runs)) if len(runs) >= MANY else map(_inspect, *work)
+    pairs = zip(runs, before, found, strict=True)
+    return {run.name: earlier if result is None else result for run, earlier, result in pairs}
 
-        # The process that asked for the work ends it.
-        ignoring = (signal.signal, (signal.SIGINT, signal.SIG_IGN))
+
+def _parallel_map(work: Sequence[Iterable[Any]], size: int) -> list[InspectionResult | None]:
+    """Map `_inspect` in several processes, or here if the system cannot fork or kills one."""
+    from concurrent.futures.process import BrokenProcessPool, ProcessPoolExecutor
+
+    num_processes = num_processors()
+    if num_processes > 1 and "fork" in multiprocessing.get_all_start_methods():
         context = multiprocessing.get_context("fork")
-        try:
-            with ProcessPoolExecutor(num_processes, context, *ignoring) as pool:
-                looks = list(pool.map(_look, *work, chunksize=-(-len(runs) // num_processes)))
-        except BrokenProcessPool:
-            looks = list(map(_look, *work))
-    for run, earlier, look in zip(runs, before, looks, strict=True):
-        yield run.name, earlier if look is None else look
+        # The parent handles an interrupt and ends the others.
+        ignoring = (signal.signal, (signal.SIGINT, signal.SIG_IGN))
+        with (
+            suppress(BrokenProcessPool),
+            ProcessPoolExecutor(num_processes, context, *ignoring) as pool,
+        ):
+            return list(pool.map(_inspect, *work, chunksize=-(-size // num_processes)))
+    return list(map(_inspect, *work))
 
 
-def _look(path: str, known: str | None, names: tuple[str, ...], fast: bool) -> Look | None:
-    """Everything that can be said of a run without looking at another.
+def _inspect(
+    path: str, known: str | None, names: tuple[str, ...], fast: bool
+) -> InspectionResult | None:
+    """Verify everything in a run that does not depend on another; None if its stamp is `known`.
 
     Args:
-        path: The run folder's.
-        known: Its stamp when it was whole; None is returned while it has that.
-        names: What that stamp is of.
-        fast: Whether sizes are enough; else every byte is read.
+        path: The run folder.
+        known: The cached stamp, if any.
+        names: The paths below the folder that the stamp covers.
+        fast: Whether to check sizes only instead of reading all files.
     """
     if known is not None and _stamp_of(path, names) == known:
         return None
     names = _names_below(path) if fast else ()
     stamp = _stamp_of(path, names) if fast else None
-    look = _RunLook(StageRun(Path(path)), fast=fast)
-    done = look.finished()
-    stamp = None if look.problems else stamp
-    return Look(look.num_checkpoints, look.num_bytes, done, stamp, names, look.problems)
+    inspection = _Inspection(StageRun(Path(path)), fast=fast)
+    done, problems = inspection.finished(), inspection.problems
+    num_checkpoints, num_bytes = inspection.num_checkpoints, inspection.num_bytes
+    stamp = None if problems else stamp
+    return InspectionResult(num_checkpoints, num_bytes, done, stamp, names, problems)
 
 
-class _RunLook:
-    """One look at one run, and what it has found so far."""
+class _Inspection:
+    """The inspection of one run and its findings so far."""
 
     def __init__(self, run: StageRun, *, fast: bool) -> None:
         self.problems: list[tuple[str, str]] = []
@@ -200,7 +204,7 @@ class _RunLook:
         self._seals = {name: it.seal or "" for name, it in checkpoints.items() if it is not None}
 
     def finished(self) -> Finished | None:
-        """Look at the records and, once there is one, at what the run made."""
+        """Verify the records and, if there is one, the artifact."""
         artifact = self._artifact("artifact", self._run.path) if self._run.is_complete else None
         record = self._record()
         if artifact is None or record is None:
@@ -213,11 +217,11 @@ class _RunLook:
         return Finished(artifact.digest, *own, inputs)
 
     def _artifact(self, what: str, folder: Path) -> Artifact | None:
-        """What a run or a checkpoint's folder holds; None where its record is not whole."""
+        """The artifact in a run or checkpoint folder; None if its record is invalid."""
         try:
             artifact = read_artifact(folder)
         except IntegrityError as error:
-            self._report(what, [str(error).splitlines()[0].replace(f"{folder}/", "")])
+            self._report_error(what, error, folder)
             return None
         self.num_bytes += sum(file.size_bytes for file in artifact.files)
         self._report(what, find_damage(artifact.path, artifact.files, read=not self._fast))
@@ -227,12 +231,11 @@ class _RunLook:
         return None
 
     def _record(self) -> StageRecord | None:
-        """The run's record; None where it is not whole."""
+        """The record of the run; None if it is invalid."""
         try:
             record = self._run.record()
         except IntegrityError as error:
-            message = str(error).splitlines()[0].replace(f"{self._run.path}/", "")
-            self._report("stage.json", [message])
+            self._report_error("stage.json", error, self._run.path)
             return None
         parts = (it.get("file") for it in record.provenance.values() if isinstance(it, dict))
         folder = self._run.experiment_folder
@@ -243,9 +246,12 @@ class _RunLook:
     def _report(self, what: str, problems: Iterable[str]) -> None:
         self.problems += ((what, problem) for problem in problems)
 
+    def _report_error(self, what: str, error: IntegrityError, folder: Path) -> None:
+        self._report(what, [str(error).splitlines()[0].replace(f"{folder}/", "")])
+
 
 def _names_below(folder: str) -> tuple[str, ...]:
-    """All folders and files of a tree, itself included."""
+    """All folders and files of a tree, including itself."""
     found = []
     for top, _, files in os.walk(folder):
         found += [top[len(folder) :], *(f"{top[len(folder) :]}/{name}" for name in files)]
@@ -253,10 +259,9 @@ def _names_below(folder: str) -> tuple[str, ...]:
 
 
 def _stamp_of(folder: str, names: Iterable[str]) -> str | None:
-    """One stamp for a tree; None if something is gone or changed so lately that it may again.
+    """One stamp for a tree; None if something is missing or has changed too recently.
 
-    Any change of a file, of its size and times included, moves its ctime, and any new name that of
-    its folder.
+    Any change of a file or of its times changes its ctime; a new name changes that of its folder.
     """
     try:
         found = [(it.st_ino, it.st_ctime) for it in (os.stat(folder + name) for name in names)]  # noqa: PTH116
@@ -267,8 +272,8 @@ def _stamp_of(folder: str, names: Iterable[str]) -> str | None:
     return hashlib.sha256(marshal.dumps(found, 2)).hexdigest()
 
 
-def _remembered(path: Path) -> dict[str, Look]:
-    """What was found whole before, by the names of the runs."""
+def _read_cache(path: Path) -> dict[str, InspectionResult]:
+    """The runs that were verified before, by name."""
     known = {}
     try:
         document = from_json(path.read_bytes())
@@ -279,25 +284,23 @@ def _remembered(path: Path) -> dict[str, Look]:
             if finished is not None:
                 *fields, inputs = finished
                 finished = Finished._make([*fields, [UsedInput(*used) for used in inputs]])
-            known[name] = Look._make([*numbers, finished, stamp, trees[tree], ()])
+            known[name] = InspectionResult._make([*numbers, finished, stamp, trees[tree], ()])
     except (OSError, ValueError, TypeError, KeyError, IndexError):
-        return {}  # A cache: what cannot be read is looked at again.
+        return {}  # An unreadable cache counts as empty.
     return known
 
 
-def _remember(path: Path, looks: Mapping[str, Look]) -> None:
-    """Remember what is whole; a folder that may not be written is left as it is."""
-    trees: dict[tuple[str, ...], int] = {}  # most are alike
-    runs = {
-        name: [*look[:4], trees.setdefault(look.names, len(trees))] for name, look in looks.items()
-    }
+def _write_cache(path: Path, results: Mapping[str, InspectionResult]) -> None:
+    """Cache verified runs; a read-only folder is left as it is."""
+    trees: dict[tuple[str, ...], int] = {}  # most are equal
+    runs = {name: [*it[:4], trees.setdefault(it.names, len(trees))] for name, it in results.items()}
     document = {"schema": SCHEMA, "trees": list(trees), "runs": runs}
     with suppress(OSError):
         write_text(path, json.dumps(document, separators=(",", ":")))
 
 
 def _environment_findings(folder: ExperimentFolder) -> Iterator[Finding]:
-    """Files below `runs/.environment/` that are not what their names, their SHA-256, say."""
+    """Files below `runs/.environment/` whose SHA-256 differs from their name."""
     for path in folder.environment_files():
         try:
             problem = None if sha256_file(path) == path.stem else CHANGED
@@ -310,10 +313,10 @@ def _environment_findings(folder: ExperimentFolder) -> Iterator[Finding]:
 def _compare_with_lock(
     done: Mapping[str, Finished], stages: Iterable[LockedRun], proved: set[str]
 ) -> Iterator[Finding]:
-    """Compare with `continuum.lock`, which may be of equal work that was done elsewhere.
+    """Compare with `continuum.lock`, which may describe an equal run on another machine.
 
     Args:
-        proved: Gets the runs whose seal is recorded there.
+        proved: Receives the runs whose seal is recorded there.
     """
     locked = {entry.fingerprint: entry for entry in stages}
     for name, it in done.items():
@@ -321,34 +324,33 @@ def _compare_with_lock(
         if entry is not None and it.seal is not None and it.seal == entry.seal:
             proved.add(name)
         elif entry is not None and entry.disowns(it.fingerprint, it.made_at, it.seal):
-            problem = "was sealed anew: continuum.lock has another seal of this run"
-            yield Finding(name, "artifact.json", problem)
+            yield Finding(name, "artifact.json", RESEALED)
 
 
 def _compare_with_input(
     folder: ExperimentFolder,
-    looks: Mapping[str, Look],
+    results: Mapping[str, InspectionResult],
     run: str,
     used: UsedInput,
     proved: set[str],
 ) -> Iterator[Finding]:
-    """Compare what a finished run recorded of one that it used with what that is now."""
-    if used.run not in looks:
-        yield Finding(run, f"input {used.ref}", f"runs/{used.run} is gone")
+    """Compare what a finished run recorded about an input with what that is now."""
+    if used.run not in results:
+        yield Finding(run, f"input {used.ref}", f"runs/{used.run} is missing")
         return
-    parent = looks[used.run].finished
+    parent = results[used.run].finished
     if parent is None:
         return
     digests = {parent.digest}
     if used.digest != parent.digest:
         try:
             digests |= {it.digest for it in StageRun(folder.runs_dir / used.run).checkpoints()}
-        except IntegrityError:  # found and told already
+        except IntegrityError:  # already reported
             digests.add(used.digest)
     if used.digest not in digests:
-        yield Finding(run, f"input {used.ref}", f"runs/{used.run} now holds other bytes")
+        yield Finding(run, f"input {used.ref}", f"the content of runs/{used.run} changed")
     elif used.seal is not None and used.seal == parent.seal:
         proved.add(used.run)
     elif used.seal is not None and used.seal not in parent.replaces:
-        problem = f"was sealed anew: runs/{run}, which was made from it, has another seal"
+        problem = f"was edited and resealed: runs/{run}, which used it, recorded another seal"
         yield Finding(used.run, "artifact.json", problem)

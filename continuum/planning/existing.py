@@ -14,7 +14,7 @@ from continuum.planning.lockfile import LockedStage
 from continuum.runs.artifacts import Artifact
 from continuum.runs.files import find_damage
 from continuum.runs.folder import FINGERPRINT_LETTERS, ExperimentFolder, StageRun
-from continuum.runs.records import StageRecord
+from continuum.runs.records import RESEALED, StageRecord
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def _read_run(
     except IntegrityError as error:
         return Existing(run, is_begun, damage=(str(error),))
     if locked is not None and locked.disowns(record.fingerprint, record.made_at, artifact.seal):
-        damage.append("artifact.json was sealed anew: continuum.lock has another seal of this run")
+        damage.append(f"artifact.json {RESEALED}")
     if damage:
         return Existing(run, is_begun, record, damage=tuple(damage))
     selected = {str(ref): select(artifact, ref, run, record, fingerprints) for ref in selecting}

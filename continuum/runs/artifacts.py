@@ -173,7 +173,7 @@ class TokenizerFiles(Artifact):
     adds_bos: bool | None = None
     """Whether the tokenizer itself starts every text with the BOS; None if unknown."""
     remarks: tuple[str, ...] = ()
-    """What is unusual about the files; each continues a sentence that starts with the label."""
+    """Unusual properties of the files; each continues a sentence that starts with the label."""
 
     @property
     def label(self) -> str:
@@ -255,8 +255,8 @@ class TokenizedDataset(Artifact):
         validation = f" + {self.validation.num_tokens:,} validation" if self.validation else ""
         validation += f" ({self.shares})" if self.shares else ""
         leaked = self.overlap.num_documents if self.overlap else 0
-        doubt = f" ({leaked:,} of its documents train too)" if leaked else ""
-        return f"{self.train.num_tokens:,} tokens{documents}{validation}{doubt}"
+        leak = f" ({leaked:,} of its documents are also training documents)" if leaked else ""
+        return f"{self.train.num_tokens:,} tokens{documents}{validation}{leak}"
 
 
 class DataPosition(BaseModel):

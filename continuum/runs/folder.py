@@ -373,7 +373,7 @@ class ExperimentFolder:
 
     @property
     def removed_path(self) -> Path:
-        """What stays of the lineage of runs that `continuum prune` has removed."""
+        """The lineage of runs that `continuum prune` has removed."""
         return self.runs_dir / ".removed.jsonl"
 
     def run_named(self, name: str) -> StageRun:

@@ -119,7 +119,7 @@ def _run(
     except OSError as error:
         raise GitError(f"{what}: {error.strerror or type(error).__name__}") from None
     if done.returncode:
-        raise _refusal(what, done.stderr, done.returncode)
+        raise _error(what, done.stderr, done.returncode)
     return done
 
 
@@ -140,8 +140,8 @@ def local_variables() -> frozenset[str]:
     return frozenset(done.stdout.decode().split())
 
 
-def _refusal(what: str, said: bytes, code: int) -> GitError:
-    lines = said.decode(errors="backslashreplace").strip().splitlines()
+def _error(what: str, output: bytes, code: int) -> GitError:
+    lines = output.decode(errors="backslashreplace").strip().splitlines()
     reasons = [line for line in lines if line.startswith(("fatal:", "error:"))] or lines
     reason = reasons[0] if reasons else f"exit code {code}"
     reason = _ABSOLUTE.sub(lambda found: found[1] or found[2], reason)

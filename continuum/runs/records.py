@@ -30,6 +30,7 @@ ATTEMPTS, METRICS = "attempts.jsonl", "metrics.jsonl"
 SEALED_BESIDE = ("stage.json", "resolved.json", METRICS, ATTEMPTS)
 CHANGED_SINCE = "was changed after the run was finished"
 CHANGED = "was changed after it was written"
+RESEALED = "was edited and resealed: continuum.lock has another seal of this run"
 UNSEALED = ("resolved", "data_read", "tied", "numerics")
 """Fields of a manifest that are not sealed if null: earlier releases lack them."""
 EARLIER_MICRO_BATCH_SIZE = 4

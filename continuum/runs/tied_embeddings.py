@@ -40,8 +40,8 @@ TIED_NAMES = frozenset(
 
 def tied_on_hub(config_name: str, folder: Path | None = None) -> bool:
     """Whether a model is tied: by the `config.json` in a folder, else by LitGPT's name."""
-    said = tied_in(folder / CONFIG_JSON) if folder is not None else None
-    return config_name in TIED_NAMES if said is None else said
+    tied = tied_in(folder / CONFIG_JSON) if folder is not None else None
+    return config_name in TIED_NAMES if tied is None else tied
 
 
 def tied_in(config_json: Path) -> bool | None:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.commands import Cli, only
 from tests.experiments import FIRST_STAGES, small_flow
-from tests.forging import Edit, forge, seal_anew
+from tests.forging import Edit, forge, reseal
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +139,7 @@ def test_a_checkpoint_sealed_anew_is_none_of_those_the_run_ended_with(
     manifest = run / "checkpoints/step-00000010/manifest.json"
     kept = (run / "artifact.json").read_bytes()
     forge(manifest, lambda it: it.update(tokens_total=1))
-    seal_anew(run)
+    reseal(run)
     (run / "artifact.json").write_bytes(kept)
     told = cli("verify", copied, "--fast", expect=8).stdout
     assert "step-00000010: its manifest.json was changed after the run was finished" in told
@@ -158,8 +158,8 @@ def test_an_input_that_is_gone_is_told(copied: Path, cli: Cli) -> None:
 def test_what_was_made_again_with_other_bytes_is_told(copied: Path, cli: Cli) -> None:
     run = only(copied, "runs/pretrain-*")
     forge(run / "stage.json", lambda record: record["inputs"][0].update(digest="0" * 64))
-    seal_anew(run)
+    reseal(run)
     (copied / "continuum.lock").unlink()
     found = json.loads(cli("verify", copied, "--json", expect=8).stdout)["findings"]
     assert [f["what"] for f in found] == ["input tokens"]
-    assert "now holds other bytes" in found[0]["problem"]
+    assert "the content of runs/" in found[0]["problem"]

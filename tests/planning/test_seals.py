@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from continuum.planning.plan import Request
+from continuum.runs.records import RESEALED
 from tests.commands import Cli, only
-from tests.forging import Edit, as_earlier_release, forge, seal_anew
+from tests.forging import Edit, as_earlier_release, forge, reseal
 from tests.planning.carrying_out import actions_of, plan_of, run
 from tests.planning.conftest import Write
 from tests.planning.edits import lock_text
@@ -92,19 +93,22 @@ def test_a_seal_made_anew_is_found_by_what_was_made_from_the_run(
     file, edit = list(FORGERIES.values())[number]
     book = only(finished, BOOK)
     forge(book / file, edit)
-    seal_anew(book)
+    reseal(book)
     (finished / "continuum.lock").unlink()
     (found,) = findings(cli, finished, "--fast")
     assert found[0] == "book"
-    assert "artifact.json was sealed anew: runs/tokenizer-" in found[1]
+    assert "artifact.json was edited and resealed: runs/tokenizer-" in found[1]
 
 
-def test_a_seal_made_anew_is_found_by_the_lock_and_is_not_reused(finished: Path, cli: Cli) -> None:
+def test_a_recomputed_seal_is_found_by_the_lock_and_is_not_reused(finished: Path, cli: Cli) -> None:
     notes = only(finished, "runs/notes-*")
     forge(notes / "stage.json", set_in("provenance", "host", to="elsewhere"))
-    seal_anew(notes)
+    reseal(notes)
     assert findings(cli, finished) == [
-        ("notes", "artifact.json was sealed anew: continuum.lock has another seal of this run")
+        (
+            "notes",
+            f"artifact.json {RESEALED}",
+        )
     ]
     assert actions_of(finished)["notes"] == "run"
     run(finished)
@@ -118,7 +122,7 @@ def test_what_nothing_else_has_recorded_is_consistent_and_not_proved(
     (finished / "continuum.lock").unlink()
     notes = only(finished, "runs/notes-*")
     forge(notes / "stage.json", set_in("provenance", "host", to="elsewhere"))
-    seal_anew(notes)
+    reseal(notes)
     tokenizer = only(finished, "runs/tokenizer-*").name
     told = cli("verify", finished).stdout
     assert "consistent, not proved (neither continuum.lock nor a run made from it" in told
@@ -169,7 +173,7 @@ def test_a_copy_under_another_fingerprint_is_damage(finished: Path, cli: Cli) ->
 def test_a_forged_identity_is_found(finished: Path, cli: Cli, edit: Edit, told: str) -> None:
     tokenizer = only(finished, "runs/tokenizer-*")
     forge(tokenizer / "stage.json", edit)
-    seal_anew(tokenizer)
+    reseal(tokenizer)
     (finished / "continuum.lock").unlink()
     assert told in findings(cli, finished)[0][1]
     assert actions_of(finished)["tokenizer"] == "run"

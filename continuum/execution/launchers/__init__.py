@@ -45,7 +45,7 @@ def describe_late_exit(cause: str) -> str:
 
 
 class CrashOutput:
-    """What is appended to a log from now on, to explain a crash."""
+    """The text appended to a log from now on, to explain a crash."""
 
     def __init__(self, log: Path) -> None:
         self._log = log

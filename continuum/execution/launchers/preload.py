@@ -1,4 +1,4 @@
-"""What the fork server imports once, so that every worker starts with it: all stage kinds, and the
+"""The fork server imports this once, so that every worker starts with all stage kinds and with the
 modules that `PRELOAD_VARIABLE` names.
 
 Only the server imports this module, which makes the importing process ignore stop signals.
