@@ -28,7 +28,7 @@ def test_copies_under_other_names_are_found(trained_tokenizer: Path, tmp_path: P
     validation = {"files": ("copy.md",)}
     made = tokenize(tmp_path, trained_tokenizer, corpora, validation=validation)
     assert made.overlap == Overlap(num_documents=1, examples=(leaked("copy.md", "a.txt"),))
-    assert "(1 of its documents train too)" in made.summary()
+    assert "(1 of its documents are also training documents)" in made.summary()
 
 
 def test_a_line_of_another_corpus_is_compared_with_a_file(
