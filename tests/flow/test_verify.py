@@ -54,7 +54,7 @@ def test_an_untouched_folder_is_whole(finished: Path, cli: Cli) -> None:
         (
             "runs/pretrain-*/checkpoints/step-00000010/lit_model.pth",
             flip,
-            "step-00000010: lit_model.pth has other bytes",
+            "step-00000010: lit_model.pth does not match its recorded checksum",
             False,
         ),
         (
