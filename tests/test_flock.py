@@ -137,7 +137,7 @@ def test_a_file_system_without_locks_is_not_written_to_unless_one_says_so(
     assert "Traceback" not in refused.stderr
     said = " ".join(refused.stderr.split())
     assert "the file system has no locks (flock: E" in said
-    assert "give --unsafe-locks" in said
+    assert "pass --unsafe-locks" in said
     assert not list(folder.glob("runs/*-*"))
     assert without_locks("status", folder).returncode == 0
     assert without_locks("stop", folder).returncode == 4
