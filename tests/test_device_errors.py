@@ -78,11 +78,14 @@ ASYNCHRONOUS = (
             "hardware fault",
         ),
         (RuntimeError(OLD_DRIVER), "driver is too old for this build of torch"),
-        (torch.distributed.DistBackendError(NCCL_FAILED), "NCCL, which GPUs talk to each other"),
-        (RuntimeError(GLOO_TIMEOUT), "a collective operation waited 3 s in vain"),
+        (
+            torch.distributed.DistBackendError(NCCL_FAILED),
+            "NCCL, the communication library of GPUs, failed",
+        ),
+        (RuntimeError(GLOO_TIMEOUT), "a collective operation timed out after 3 s"),
         (
             RuntimeError("CUDA error: device-side assert triggered" + ASYNCHRONOUS),
-            "refused its input",
+            "got an invalid input",
         ),
         (MemoryError(), "the host is out of memory"),
     ],
@@ -151,10 +154,10 @@ OUTDATED = (35, 222, 803)
         (KERNEL, "a GPU kernel failed"),
         (OUTDATED, "too old"),
         ((209,), "no code for this GPU"),
-        ((100,), "torch finds no GPU here"),
+        ((100,), "torch finds no GPU"),
         ((46,), "holds the GPU exclusively"),
         ((802,), "nvidia-fabricmanager"),
-        ((710,), "refused its input"),
+        ((710,), "got an invalid input"),
     ],
 )
 def test_cudas_own_words_for_its_errors_are_known(numbers: tuple[int, ...], told: str) -> None:
@@ -185,7 +188,7 @@ def test_a_watchdogs_last_words_name_the_operation_and_who_waited(tmp_path: Path
     with log.open("a", encoding="utf-8") as file:
         file.write(f"seed set to 1\n{WATCHDOG}\n{trace}\n")
     told = output.describe("rank 1 on here was killed by SIGABRT")
-    assert "a collective operation (allreduce) waited 600 s in vain for another process" in told
+    assert "(allreduce) timed out after 600 s waiting for another process" in told
     assert "raise runtime.collective_timeout" in told
     assert is_timeout(told)
     assert "out of memory" not in told

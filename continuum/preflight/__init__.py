@@ -1,7 +1,7 @@
-"""What can be known to go wrong in training before anything starts.
+"""Checks before training starts, without torch.
 
-The same checks serve the plan (with upper bounds where token data does not exist yet), the
-executor just before a stage is launched, and the worker (with exact numbers).
+The plan uses them with upper bounds where token data does not exist yet, the executor with exact
+numbers right before a stage starts, and the worker with what torch sees.
 """
 
 from continuum.preflight.training import forecast_training

@@ -1,4 +1,4 @@
-"""Whether a recipe, its data and its model fit together: batches, steps, blocks, vocabularies."""
+"""Whether a recipe, its data and its model are compatible: batches, steps, blocks, vocabularies."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -6,20 +6,20 @@ from dataclasses import dataclass
 from continuum.experiment.architecture import Architecture
 from continuum.experiment.recipe import Recipe, Schedule, intervals_of
 from continuum.experiment.stage import PlanInput
-from continuum.problems import Problem
+from continuum.problems import Needs, Problem
 from continuum.runs.artifacts import TokenizedDataset
 
 
 @dataclass(frozen=True)
 class Bound:
-    """Blocks of a split: exact when the dataset exists, else no more than this."""
+    """Blocks of a split: exact if the dataset exists, otherwise an upper bound."""
 
     blocks: int
     is_exact: bool
 
 
 def blocks_of(recipe: Recipe, item: PlanInput, split: str) -> Bound | None:
-    """Blocks of a split; None when nothing is known, or the split does not exist."""
+    """Blocks of a split; None if unknown, or if the split does not exist."""
     if isinstance(item.artifact, TokenizedDataset):
         found = getattr(item.artifact, split)
         return found and Bound(found.num_blocks(recipe.sequence_length), is_exact=True)
@@ -28,7 +28,7 @@ def blocks_of(recipe: Recipe, item: PlanInput, split: str) -> Bound | None:
 
 
 def batch_problems(recipe: Recipe) -> Iterator[Problem]:
-    """A global batch that the processes cannot share evenly."""
+    """A global batch that is not divisible over the processes."""
     runtime = recipe.runtime
     world_size = runtime.devices * runtime.num_nodes
     where = ("global_batch_size",)
@@ -71,10 +71,10 @@ def precision_problems(recipe: Recipe) -> Iterator[Problem]:
 
 
 def scaler_problems(recipe: Recipe, strategy: str) -> Iterator[Problem]:
-    """Why precision 16-mixed, which scales the loss, cannot be used; of it alone.
+    """Why precision 16-mixed, which scales the loss, cannot be used.
 
-    Fabric's FSDP2 has no scaler; a fused optimizer takes the scale off the gradients itself, too
-    late to clip them.
+    Fabric's FSDP2 has no scaler; a fused optimizer unscales the gradients itself, too late to clip
+    them.
     """
     if strategy == "fsdp":
         yield Problem(
@@ -84,13 +84,13 @@ def scaler_problems(recipe: Recipe, strategy: str) -> Iterator[Problem]:
     if recipe.optimizer.arguments.get("fused"):
         yield Problem(
             ("optimizer", "fused"),
-            "precision 16-mixed cannot be used with a fused optimizer; say `fused: false`, or use "
+            "precision 16-mixed cannot be used with a fused optimizer; set `fused: false`, or use "
             "bf16-mixed or 32-true",
         )
 
 
 def unused_settings(recipe: Recipe) -> Iterator[Problem]:
-    """Settings of the runtime that change nothing as the others are."""
+    """Settings of the runtime that have no effect with the others."""
     runtime = recipe.runtime
     is_alone = runtime.devices * runtime.num_nodes == 1
     if runtime.accumulate_unsharded and (is_alone or runtime.strategy != "fsdp"):
@@ -113,47 +113,48 @@ def _largest_fit(recipe: Recipe) -> int:
 def step_problems(
     recipe: Recipe, num_steps: int | None, start_step: int | None
 ) -> Iterator[Problem]:
-    """A budget or a schedule that the stage's own steps do not fill, or cannot hold."""
+    """A budget of less than one step, or a schedule that is longer than the stage."""
     if num_steps is None:
         return
-    path, told = _misfit_of_steps(recipe, num_steps, start_step)
-    if told:  # epochs are steps once the data is there
-        yield Problem(path, told, needs="spec" if recipe.epochs is None else "folder")
-
-
-def _misfit_of_steps(
-    recipe: Recipe, num_steps: int, start_step: int | None
-) -> tuple[tuple[str, ...], str]:
-    """A field and what is wrong with it; an empty text for nothing."""
+    needs: Needs = "spec" if recipe.epochs is None else "folder"  # epochs depend on the data
     budget = (recipe.budget.partition(" ")[0],)
     if num_steps < 1:
-        return budget, (
+        yield Problem(
+            budget,
             f"{recipe.budget} is less than one optimizer step of {recipe.tokens_per_step:,} tokens "
             f"(global_batch_size {recipe.global_batch_size} x sequence_length "
-            f"{recipe.sequence_length}): nothing would be trained"
+            f"{recipe.sequence_length}): nothing would be trained",
+            needs=needs,
         )
+        return
     if start_step is None:
-        return (), ""
+        return
     own_steps = num_steps - start_step
     if own_steps < 1:
-        return budget, (
+        yield Problem(
+            budget,
             f"{recipe.budget} is {num_steps:,} steps, and the parent already took {start_step:,}: "
-            "nothing would be trained; state a larger total"
+            "nothing would be trained; set a larger total",
+            needs=needs,
         )
+        return
     warmup = intervals_of(recipe, own_steps).warmup_steps
-    if warmup > own_steps:
-        return ("schedule", "warmup"), (
-            f"schedule.warmup is {warmup:,} steps, longer than the run of {own_steps:,} steps: "
-            "the peak learning rate would never be reached"
-        )
     decay = recipe.schedule.decay if isinstance(recipe.schedule, Schedule) else None
     decay_steps = decay.in_steps(own_steps, recipe.tokens_per_step) if decay else 0
-    if warmup + decay_steps > own_steps:
-        return ("schedule", "decay"), (
-            f"schedule.decay is {decay_steps:,} steps and schedule.warmup {warmup:,}, together "
-            f"longer than the run of {own_steps:,} steps; shorten one of them"
+    if warmup > own_steps:
+        yield Problem(
+            ("schedule", "warmup"),
+            f"schedule.warmup is {warmup:,} steps, longer than the run of {own_steps:,} steps: "
+            "the peak learning rate would never be reached",
+            needs=needs,
         )
-    return (), ""
+    elif warmup + decay_steps > own_steps:
+        yield Problem(
+            ("schedule", "decay"),
+            f"schedule.decay is {decay_steps:,} steps and schedule.warmup {warmup:,}, together "
+            f"longer than the run of {own_steps:,} steps; shorten one of them",
+            needs=needs,
+        )
 
 
 def data_problems(
@@ -161,7 +162,7 @@ def data_problems(
     datasets: Mapping[str, PlanInput],
     blocks: Mapping[str, Bound | None],
 ) -> Iterator[Problem]:
-    """Datasets that do not go together, or are too small for a sequence."""
+    """Datasets with different tokenizers, or too few tokens for one sequence."""
     vocabularies = {
         item.artifact.vocabulary_digest
         for item in datasets.values()
@@ -170,12 +171,12 @@ def data_problems(
     if len(vocabularies) > 1:
         yield Problem(
             ("data",),
-            f"the datasets {', '.join(datasets)} were made with different tokenizers; "
-            "tokenize all of them with the model's",
+            f"the datasets {', '.join(datasets)} were tokenized with different tokenizers; use the "
+            "model's tokenizer for all of them",
             needs="folder",
         )
     for ref, item in datasets.items():
-        bound = blocks.get(ref)  # none of a dataset that is only evaluated
+        bound = blocks.get(ref)  # None if it is only evaluated
         if bound is not None and not bound.blocks:
             yield Problem(
                 data_path(recipe, ref),
@@ -190,22 +191,22 @@ def data_problems(
 
 
 def evaluation_problems(recipe: Recipe, name: str, num_blocks: int) -> Iterator[Problem]:
-    """Why a dataset's validation split cannot be evaluated: it has no block.
+    """A validation split without a block, which cannot be evaluated.
 
     Args:
-        num_blocks: Validation blocks of `recipe.sequence_length`, or no more than these.
+        num_blocks: Validation blocks of `recipe.sequence_length`, or an upper bound.
     """
     if not num_blocks:
         yield Problem(
             data_path(recipe, name),
             f"dataset {name!r} has no validation block of sequence_length "
-            f"{recipe.sequence_length:,}: enlarge its validation split, or say `evaluate: null`",
+            f"{recipe.sequence_length:,}; enlarge its validation split, or set `evaluate: null`",
             needs="folder",
         )
 
 
 def data_path(recipe: Recipe, ref: str) -> tuple[str | int, ...]:
-    """Where a training stage names a dataset."""
+    """The path of a dataset in a training stage."""
     if ref in recipe.held_out:
         return ("evaluate", "on", recipe.held_out.index(ref))
     return ("data", ref) if len(recipe.data) > 1 else ("data",)
@@ -214,7 +215,7 @@ def data_path(recipe: Recipe, ref: str) -> tuple[str | int, ...]:
 def model_problems(
     recipe: Recipe, architecture: Architecture | None, datasets: Mapping[str, PlanInput]
 ) -> Iterator[Problem]:
-    """Sequences and token ids that the model cannot take, or may not be able to."""
+    """Sequences that are too long for the model, and token ids that are or may be too large."""
     if architecture is None:
         return
     if recipe.sequence_length > architecture.block_size:
@@ -239,7 +240,7 @@ def model_problems(
             yield Problem(
                 where,
                 f"dataset {ref!r} may have token ids up to {most - 1:,}, but "
-                f"{architecture.name} has {rows:,} embeddings, and the run is refused if it does; "
-                "set the model's vocab_size to the tokenizer's",
+                f"{architecture.name} has {rows:,} embeddings; if it does, the run is refused: set "
+                "the model's vocab_size to the tokenizer's",
                 severity="warning",
             )

@@ -22,39 +22,43 @@ from continuum.runs.folder import StageRun
 from continuum.runs.retention import Retention
 
 MAX_LISTED = 20_000
-"""Checkpoints of a run up to which those that stay are counted; beyond, their number is bounded."""
+"""Checkpoints of a run up to which those that are kept are counted; beyond, they are bounded."""
 TEMPORARY_BYTES = 1 << 20
-"""For the sockets and small files of worker processes."""
+"""For sockets and small files of worker processes."""
 COMPILE_BYTES = 50 << 20
-"""For what torch.compile keeps: 5 MB for pythia-160m on a CPU, and ten times that to be safe."""
+"""For torch.compile's cache: 5 MB for pythia-160m on a CPU, times ten to be safe."""
+MAX_BYTES_PER_TOKEN, USUAL_BYTES_PER_TOKEN = 8, 3
+"""Of text: no common tokenizer reaches the first on prose; large ones have about 4 on English."""
+MAX_UINT16_IDS = 1 << 16
+"""Vocabularies up to this size need two bytes a token, larger ones four."""
 
 
 class DiskBudget:
-    """What stages claim of the experiment's disk.
+    """The disk space that stages claim in the experiment's folder.
 
-    Those of a plan claim what stays of them, in their order; those at work claim the most that they
-    hold, until they end.
+    Stages of a plan claim in order what they keep in the end; running stages claim their maximum
+    until they end.
     """
 
     def __init__(self, *, at_work: bool = False) -> None:
         self._at_work = at_work
         self._guard = threading.Lock()
         self._claims: dict[Path, tuple[int, int]] = {}
-        """By the run folder: bytes in all, and those that were not there yet."""
+        """By run folder: bytes in total, and bytes that were not on disk yet."""
         self._claimed_bytes = 0
-        """Of the latter."""
+        """The sum of the latter."""
         self._free_bytes: int | None = None
-        """As it was when the last of these was claimed, or a stage had ended."""
+        """Measured at the first claim, and again after a stage has ended."""
 
     def claim(
         self, forecast: Forecast, run: StageRun, selected: Collection[int], *, again: bool = False
     ) -> Forecast:
-        """The forecast with what the stage holds at most, and the problem if that does not fit.
+        """Add the stage's maximum to its forecast, and a problem if that does not fit.
 
         Args:
-            run: Its run folder; what lies there is part of what it holds.
+            run: Its run folder; what is already there is part of the maximum.
             selected: Steps that other stages select.
-            again: Whether what lies there is put aside first.
+            again: Whether the existing run is archived first.
         """
         need = forecast.disk
         if need is None:
@@ -78,7 +82,7 @@ class DiskBudget:
         return forecast.with_problems([_disk_problem(need, at_once, there, free, claimed)])
 
     def release(self, run: StageRun) -> None:
-        """Forget the claim of a stage that has ended: what it holds is no longer free."""
+        """Drop the claim of a stage that has ended: its files are on disk now."""
         with self._guard:
             self._claims.pop(run.path, None)
             self._free_bytes = None
@@ -88,7 +92,7 @@ class DiskBudget:
 
 
 def held(need: DiskNeed, selected: Collection[int] = ()) -> tuple[int, int]:
-    """How many things lie in the run folder: at most at once, and at the end."""
+    """How many items are in the run folder: at most at once, and at the end."""
     if need.retention is None:
         return 1, 1
     retention, last = need.retention, need.saved.stop - 1
@@ -104,14 +108,14 @@ def held(need: DiskNeed, selected: Collection[int] = ()) -> tuple[int, int]:
     def kept_of(steps: list[int]) -> int:
         return min(len(steps), len(retention.keeps(steps)) + keeps_best)
 
-    # Ever more are kept, so most lie there while the last is written beside those before it.
+    # The number kept never falls, so the maximum is while the last one is being written.
     return kept_of(steps[:-1]) + 1, kept_of(steps)
 
 
 def checkpoints_need(
     recipe: Recipe, checkpoint_bytes: int, num_steps: int | None, start_step: int
 ) -> DiskNeed:
-    """What a training stage keeps; while its steps are not known, what it keeps in any case."""
+    """The checkpoints of a training stage; the minimum while its steps are unknown."""
     policy = recipe.runtime.checkpoint
     if num_steps is None or num_steps <= start_step:
         always = range(1, policy.keep_last + 2)
@@ -125,15 +129,17 @@ def checkpoints_need(
 
 
 def temporary_problems(recipe: Recipe) -> Iterator[Problem]:
-    """What is wrong with the temporary directory, which worker processes and torch.compile use.
+    """Check the temporary directory, which worker processes and torch.compile use.
 
-    Checkpoints and downloads never go there.
+    Checkpoints and downloads do not use it.
     """
     try:
         folder = Path(tempfile.gettempdir())
     except FileNotFoundError as error:
-        told = f"there is no usable temporary directory ({error.strerror}); set TMPDIR to one"
-        yield Problem((), told, needs="machine")
+        message = (
+            f"no usable temporary directory ({error.strerror}); set TMPDIR to a writable folder"
+        )
+        yield Problem((), message, needs="machine")
         return
     needed = TEMPORARY_BYTES
     if recipe.runtime.compile == "on" and not os.environ.get("TORCHINDUCTOR_CACHE_DIR"):
@@ -142,15 +148,15 @@ def temporary_problems(recipe: Recipe) -> Iterator[Problem]:
     if free < needed:
         yield Problem(
             (),
-            f"the temporary directory {folder} has {format_bytes(free)} free, and processes and "
-            f"torch.compile put up to {format_bytes(needed)} there: free some, or set TMPDIR to "
+            f"the temporary directory {folder} has {format_bytes(free)} free, but processes and "
+            f"torch.compile need up to {format_bytes(needed)}: free some space, or set TMPDIR to "
             "another folder",
             needs="machine",
         )
 
 
 def free_bytes(folder: Path) -> int:
-    """What this user may still write on the disk of a folder, which need not exist yet."""
+    """Free bytes for this user on the disk of a folder, which need not exist yet."""
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     return shutil.disk_usage(existing).free
 
@@ -161,16 +167,16 @@ def _disk_problem(need: DiskNeed, at_once: int, there: int, free: int, claimed: 
     remedy = "free some space on the experiment's disk"
     if need.retention is not None:
         total = format_bytes(at_once * need.item_bytes)
-        what = f"up to {at_once} checkpoint(s) of about {size} lie on the disk at once ({total})"
+        what = f"up to {at_once} checkpoint(s) of about {size} are on the disk at once ({total})"
         remedy += ", or keep fewer (keep_last, keep_every)"
-    written = f", {format_bytes(there)} are there already" if there else ""
-    others = f" and the stages before take {format_bytes(claimed)} of them" if claimed else ""
-    told = f"{what}{written}, {format_bytes(free)} are free{others}: {remedy}"
-    return Problem(("runtime", "checkpoint"), told, needs="machine", at_key=True)
+    written = f", {format_bytes(there)} already exist" if there else ""
+    others = f", of which earlier stages take {format_bytes(claimed)}" if claimed else ""
+    message = f"{what}{written}, {format_bytes(free)} are free{others}: {remedy}"
+    return Problem(("runtime", "checkpoint"), message, needs="machine", at_key=True)
 
 
 def _size_of(folder: Path) -> int:
-    """Bytes of all files below a folder, a file with several names counted once."""
+    """Bytes of all files in a folder, hard links counted once."""
     sizes = {}
     for path in folder.rglob("*"):
         if path.is_file():
@@ -179,28 +185,22 @@ def _size_of(folder: Path) -> int:
     return sum(sizes.values())
 
 
-MAX_BYTES_PER_TOKEN, USUAL_BYTES_PER_TOKEN = 8, 3
-"""Of text: no tokenizer in use reaches the first on prose; large ones are about 4 on English."""
-MAX_UINT16_IDS = 1 << 16
-"""Vocabularies up to this are stored in two bytes a token, larger ones in four."""
-
-
 def dataset_need(inputs: Iterable[PlanInput]) -> DiskNeed | None:
-    """What the token chunks take at the least; None while the corpora do not exist."""
+    """The minimum size of the token chunks; None while the corpora do not exist."""
     inputs = tuple(inputs)
     least = sum(map(_plain_text_bytes, inputs)) // MAX_BYTES_PER_TOKEN * _bytes_per_id(inputs)
     return DiskNeed(least) if least else None
 
 
 def dataset_warnings(inputs: Iterable[PlanInput], experiment_folder: Path) -> Iterator[Problem]:
-    """A doubt when the chunks of so much text usually take more of the disk than is free."""
+    """Warn if the chunks of this much text usually need more disk space than is free."""
     inputs = tuple(inputs)
     usual = sum(map(_text_bytes, inputs)) // USUAL_BYTES_PER_TOKEN * _bytes_per_id(inputs)
     free = free_bytes(experiment_folder)
     if usual > free:
         yield Problem(
             ("corpus",),
-            f"the tokens of this corpus may take {format_bytes(usual)}, and {format_bytes(free)} "
+            f"the tokens of this corpus may take {format_bytes(usual)}, but {format_bytes(free)} "
             "are free on the experiment's disk",
             severity="warning",
             needs="machine",
@@ -214,14 +214,14 @@ def _bytes_per_id(inputs: Iterable[PlanInput]) -> int:
 
 
 def _text_bytes(item: PlanInput) -> int:
-    """No more than these in a corpus, or those of its files; zero while nothing is known."""
+    """Bytes of a corpus, or an upper bound; zero while unknown."""
     if isinstance(item.artifact, Corpus):
         return item.artifact.size_bytes
     return item.forecast.max_text_bytes or 0
 
 
 def _plain_text_bytes(item: PlanInput) -> int:
-    """What is surely text, a byte a letter or more: of JSON lines only a part is."""
+    """Bytes that are certainly text, at least one per character: of JSON lines only a part is."""
     items = item.artifact.items if isinstance(item.artifact, Corpus) else ()
     return sum(
         file.size_bytes

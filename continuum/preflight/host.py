@@ -171,20 +171,16 @@ class _Memory(ctypes.Structure):
     ]
 
 
-class _SilentError(Exception):
-    """The library does not answer."""
-
-
 def cuda_devices(library: str = LIBRARY) -> tuple[CudaDevice, ...]:
     """All GPUs of this machine; none if the library is missing or does not answer."""
     try:
         nvml = ctypes.CDLL(library)
         _call(nvml, "nvmlInit_v2")
-    except (OSError, _SilentError):
+    except OSError:
         return ()
     try:
         return tuple(_devices(nvml))
-    except _SilentError:
+    except OSError:
         return ()
     finally:
         nvml.nvmlShutdown()
@@ -211,11 +207,11 @@ def _call(nvml: ctypes.CDLL, function: str, *arguments: object) -> None:
     """Call a function of the library.
 
     Raises:
-        _SilentError: there is no such function, or it fails.
+        OSError: there is no such function, or it fails.
     """
     try:
         code = getattr(nvml, function)(*arguments)
     except AttributeError:
-        raise _SilentError from None
+        raise OSError(f"{LIBRARY} has no {function}") from None
     if code != SUCCESS:
-        raise _SilentError
+        raise OSError(f"{function} failed with code {code}")

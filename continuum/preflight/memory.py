@@ -32,7 +32,13 @@ from continuum.experiment.precision import is_half
 from continuum.experiment.recipe import LARGEST_UNASKED, Recipe
 from continuum.formatting import format_bytes
 from continuum.preflight.host import HostMemory
-from continuum.preflight.model_size import StateSize, activation_bytes, outer_and_block, state_size
+from continuum.preflight.model_size import (
+    BYTES_OF_FP32,
+    StateSize,
+    activation_bytes,
+    outer_and_block,
+    state_size,
+)
 from continuum.preflight.placement import Placement, world_size
 from continuum.problems import Problem
 
@@ -54,7 +60,6 @@ FITTING_SHARE = 0.9
 and the error of the estimate."""
 MODES = ("off", "selective", "full")
 """Of activation checkpointing, from least to most recomputation."""
-BYTES_OF_FP32 = 4
 GATHERED_BLOCKS = 2
 """Blocks whose full parameters FSDP2 holds: one in use, the next being gathered."""
 

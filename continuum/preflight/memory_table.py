@@ -1,7 +1,8 @@
-"""The memory of one model under every way to train it, by the numbers of a plan."""
+"""A plan's memory estimate for one model under every strategy, precision and checkpointing."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 from continuum.experiment.architecture import Architecture
@@ -15,10 +16,10 @@ PRECISIONS = ("32-true", "bf16-mixed", "bf16-true")
 
 @dataclass(frozen=True)
 class Workload:
-    """What the devices of a table have to do."""
+    """What each device of a table computes."""
 
     devices: int
-    """Of `ddp` and `fsdp`, over all nodes."""
+    """With `ddp` and `fsdp`, over all nodes."""
     micro_batch_size: int
     sequence_length: int
     optimizer: str = "AdamW"
@@ -28,7 +29,7 @@ class Workload:
     on_cpu: bool = False
 
     def recipe(self, strategy: str) -> Recipe:
-        """A recipe that asks for just this of each process."""
+        """A recipe with this workload for each process."""
         devices = 1 if strategy == "single" else self.devices
         runtime: dict[str, Any] = {"devices": devices, "micro_batch_size": self.micro_batch_size}
         at_once = devices * self.micro_batch_size
@@ -48,7 +49,7 @@ class Workload:
 
 @dataclass(frozen=True)
 class MemoryRow:
-    """One way to train the model, and what a process of it takes."""
+    """One way to train the model, and the memory of a process."""
 
     placement: Placement
     estimate: MemoryEstimate
@@ -62,14 +63,11 @@ def memory_table(
     precisions: Iterable[str] = PRECISIONS,
     modes: Iterable[str] = MODES,
 ) -> Iterator[MemoryRow]:
-    """A row for each combination; none for the shapes whose parameters are not counted."""
-    for strategy in strategies:
-        recipe = workload.recipe(strategy)
-        for precision in precisions:
-            for mode in modes:
-                placement = Placement(
-                    workload.on_cpu, strategy, precision, mode, workload.accumulates_unsharded
-                )
-                estimate = estimate_memory(recipe, architecture, placement)
-                if estimate is not None:
-                    yield MemoryRow(placement, estimate)
+    """A row for each combination; none if the model's parameters cannot be counted."""
+    for strategy, precision, mode in product(strategies, precisions, modes):
+        placement = Placement(
+            workload.on_cpu, strategy, precision, mode, workload.accumulates_unsharded
+        )
+        estimate = estimate_memory(workload.recipe(strategy), architecture, placement)
+        if estimate is not None:
+            yield MemoryRow(placement, estimate)

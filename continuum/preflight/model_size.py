@@ -25,16 +25,27 @@ from continuum.experiment.precision import is_half, is_mixed
 from continuum.experiment.recipe import Recipe
 from continuum.preflight.placement import Placement
 
+CPU_BLOCK_BYTES = 1 << 26
+"""Of fp32 logits at a time. Measured with a vocabulary of 50,304: 256 rows at a time are 4 % faster
+than 128 and as fast as 512."""
+DEVICE_BLOCK_BYTES = 1 << 28
+"""On a GPU: larger, to keep it busy."""
+LEAST_ROWS = 64
+"""For any vocabulary size: products of fewer rows are slow."""
+LOGITS_COPIES = 2
+BYTES_OF_FP32 = 4
+BYTES_OF_HALF = 2
+
 
 @dataclass(frozen=True)
 class StateSize:
-    """Bytes of the whole state, over all processes that share it."""
+    """Bytes of the full state, over all processes that share it."""
 
     num_parameters: int
     weights_bytes: int
     gradients_bytes: int
     moments_bytes: int
-    """What the optimizer keeps for each parameter, Adam's two moments."""
+    """The optimizer's state for each parameter, such as Adam's two moments."""
 
     @property
     def checkpoint_bytes(self) -> int:
@@ -43,16 +54,16 @@ class StateSize:
 
 
 def bytes_per_parameter(precision: str) -> int:
-    """Of the stored weights: with `-mixed` they stay in fp32, and `auto` takes no other."""
+    """Of the stored weights: fp32 with `-mixed`, which `auto` uses, too."""
     return 2 if precision == "bf16-true" else 4
 
 
 def state_size(
     recipe: Recipe, architecture: Architecture | None, precision: str | None = None
 ) -> StateSize | None:
-    """The training state of a model under a recipe; None when its parameters are not known.
+    """The training state of a model under a recipe; None if its parameters cannot be counted.
 
-    Gradients and moments have the type of the weights, in torch as in Fabric's precisions.
+    Gradients and moments have the type of the weights, in torch and in Fabric's precisions.
 
     Args:
         precision: The recipe's, once `auto` is resolved; either gives the same sizes.
@@ -73,28 +84,20 @@ def outer_and_block(architecture: Architecture, num_parameters: int) -> tuple[in
 LossHeadKind = Literal["blocks", "compiled", "logits"]
 """How training computes the loss of the output layer."""
 
-CPU_BLOCK_BYTES = 1 << 26
-"""Of fp32 logits at once. Measured with 50,304 tokens: 256 rows at once are 4 % faster than 128 and
-as fast as 512."""
-DEVICE_BLOCK_BYTES = 1 << 28
-"""On a GPU, to keep it busy."""
-LEAST_ROWS = 64
-"""However large the vocabulary is: products of fewer rows are slow."""
-
 
 def loss_head_kind(
     fields: Mapping[str, Any], precision: str, *, on_cuda: bool, compiles: bool
 ) -> LossHeadKind:
     """How the loss of the output layer is computed: the first of these that is possible.
 
-    1. `logits`, all at once, where `has_fused_loss` says that nothing else is right.
+    1. `logits`: all at once, if `has_fused_loss` is False.
     2. `compiled` on CUDA: blocks of one size, whose passes torch.compile fuses into two kernels.
-    3. `blocks`, as torch carries them out: on a CPU, and where `runtime.compile` is off.
+    3. `blocks`, in eager mode: on a CPU, and if `runtime.compile` is off.
 
-    Not chosen are liger-kernel 0.8, which waits for the GPU twice a micro-batch (`.item()` of the
-    number of targets, `torch.equal` of the gradient and 1), and `linear_cross_entropy` of torch
+    liger-kernel 0.8 is not used because it waits for the GPU twice a micro-batch (`.item()` of the
+    number of targets, `torch.equal` of the gradient and 1), nor `linear_cross_entropy` of torch
     2.14, which rounds the loss of a bf16 model to bf16 and ignores autocast. The part `head` of
-    `tests.gpu` times them beside ours.
+    `tests.gpu` compares their speed with ours.
 
     Args:
         fields: LitGPT's `Config` as a dictionary.
@@ -105,10 +108,10 @@ def loss_head_kind(
 
 
 def has_fused_loss(fields: Mapping[str, Any], precision: str) -> bool:
-    """Whether the head of a model gives the loss without holding all logits.
+    """Whether the head of a model can compute the loss without holding all logits.
 
-    Not where more is done to the logits (`final_logit_softcapping`), nor in fp16: its loss is
-    scaled before the backward pass so that gradients do not vanish, and these are made before.
+    Not if logits are processed further (`final_logit_softcapping`), nor in fp16, whose loss is
+    scaled before the backward pass so that gradients do not vanish: the head computes them earlier.
 
     Args:
         fields: LitGPT's `Config` as a dictionary.
@@ -117,16 +120,11 @@ def has_fused_loss(fields: Mapping[str, Any], precision: str) -> bool:
 
 
 def rows_at_once(num_rows: int, vocabulary: int, *, on_cpu: bool) -> int:
-    """Rows of logits in a block, when `num_rows` are cut into blocks of one size."""
+    """Rows of logits in a block, when `num_rows` are split into blocks of one size."""
     size_bytes = CPU_BLOCK_BYTES if on_cpu else DEVICE_BLOCK_BYTES
     most = max(LEAST_ROWS, size_bytes // (4 * vocabulary))
     num_blocks = -(-num_rows // most)
     return -(-num_rows // num_blocks)
-
-
-LOGITS_COPIES = 2
-BYTES_OF_FP32 = 4
-BYTES_OF_HALF = 2
 
 
 def activation_bytes(
@@ -144,9 +142,9 @@ def activation_bytes(
 
 
 def _head_bytes(recipe: Recipe, c: dict[str, Any], placement: Placement) -> int:
-    """Logits in fp32, with what is made of them in place or as large, and the fused gradient.
+    """Logits in fp32, their gradient of the same size, and the gradient of the weight.
 
-    In 16 bits each product is made in them before it is added up in fp32.
+    In 16 bits each product is computed in 16 bits before it is accumulated in fp32.
     """
     tokens, vocabulary = micro_batch_tokens(recipe), c["padded_vocab_size"]
     if not has_fused_loss(c, placement.precision):
@@ -157,11 +155,10 @@ def _head_bytes(recipe: Recipe, c: dict[str, Any], placement: Placement) -> int:
 
 
 def _weight_copy_bytes(architecture: Architecture, size: StateSize, placement: Placement) -> int:
-    """Autocast's copies of the weights that are multiplied: all but the embedding.
+    """Autocast's 16-bit copies of the weights in products: all but the embedding.
 
-    Autograd keeps them from a layer's forward to its backward. With a checkpoint around each block
-    autocast itself does, until the end of the forward. FSDP2 gathers weights in 16 bits to begin
-    with.
+    Autograd keeps them from a layer's forward to its backward pass; with activation checkpointing
+    autocast keeps them until the end of the forward pass. FSDP2 gathers weights in 16 bits anyway.
     """
     if not is_mixed(placement.precision) or placement.strategy == "fsdp":
         return 0
@@ -172,7 +169,7 @@ def _weight_copy_bytes(architecture: Architecture, size: StateSize, placement: P
 def _gathered_gradient_bytes(
     architecture: Architecture, size: StateSize, placement: Placement
 ) -> int:
-    """Whole gradients of the head and of a block under FSDP2, the latter on its way to fp32."""
+    """Full gradients of the head and of a block under FSDP2, the latter also in fp32."""
     if placement.strategy != "fsdp":
         return 0
     width = _widths(placement.precision)[0]
@@ -186,31 +183,31 @@ def micro_batch_tokens(recipe: Recipe) -> int:
 
 
 def _widths(precision: str) -> tuple[int, int]:
-    """Bytes of a number in matrices' products, and in the residual stream and norms."""
+    """Bytes of a number in matrix products, and in the residual stream and norms."""
     width = BYTES_OF_HALF if is_half(precision) else BYTES_OF_FP32
     return width, BYTES_OF_FP32 if is_mixed(precision) else width
 
 
 def _block_bytes(c: dict[str, Any], placement: Placement) -> int:
-    """Bytes a token of all that autograd keeps of a block."""
+    """Bytes per token of all that autograd stores of a block."""
     width, stream_width = _widths(placement.precision)
     return _stream_numbers(c) * stream_width + _inner_numbers(c) * width
 
 
 def _kept_bytes(c: dict[str, Any], placement: Placement) -> int:
-    """Bytes a token that are kept of a block until its backward."""
+    """Bytes per token that are stored of a block until its backward pass."""
     mode = placement.activation_checkpointing
     if mode == "off":
         return _block_bytes(c, placement)
     width, stream_width = _widths(placement.precision)
     if placement.strategy == "fsdp":
-        stream_width = width  # the embedding is gathered in 16 bits, and so the stream begins
+        stream_width = width  # the embedding is gathered in 16 bits, so the stream is too
     attention = _attention_kept(c) * width if mode == "selective" else 0
     return int(c["n_embd"] * stream_width) + attention
 
 
 def _stream_numbers(c: dict[str, Any]) -> int:
-    """Numbers a token in a block's residual stream and norms, which autocast leaves in fp32."""
+    """Numbers per token in a block's residual stream and norms, which autocast leaves in fp32."""
     streams = 1 if c["parallel_residual"] else 2
     norms = 1 if c["shared_attention_norm"] else 2
     kept_by_norm = 2 if c["norm_class_name"] == "RMSNorm" else 1
@@ -218,11 +215,11 @@ def _stream_numbers(c: dict[str, Any]) -> int:
 
 
 def _inner_numbers(c: dict[str, Any]) -> int:
-    """Numbers a token in attention and MLP.
+    """Numbers per token in attention and MLP.
 
-    Attention keeps queries, keys and values as it uses them, its output and, where keys and
-    values are not copied for groups of heads, the joint projection that the values lie in. An MLP
-    with a gate keeps two projections, the activation and the product; one without, half of that.
+    Attention stores queries, keys and values as it uses them, its output and, unless keys and
+    values are copied for groups of heads, the joint projection that contains the values. An MLP
+    with a gate stores two projections, the activation and the product; one without, half of that.
     """
     heads = c["n_head"] * c["head_size"]
     attention = 4 * heads if c["n_query_groups"] != c["n_head"] else 6 * heads
@@ -231,5 +228,5 @@ def _inner_numbers(c: dict[str, Any]) -> int:
 
 
 def _attention_kept(c: dict[str, Any]) -> int:
-    """Numbers a token in the joint projection and in attention's output."""
+    """Numbers per token in the joint projection and in attention's output."""
     return int((2 * c["n_head"] + 2 * c["n_query_groups"]) * c["head_size"])

@@ -1,7 +1,7 @@
-"""Where a stage will read its datasets from, and what the plan says of it.
+"""Where a stage will start reading its datasets, and the notes of the plan about it.
 
-A model whose ancestors read a part of a dataset goes on in the same order, if its stage has the
-same seed and sequence length: other blocks, or another order of them, begin at their beginning.
+If a model's ancestors read part of a dataset, training continues in the same order, provided that
+the stage has the same seed and sequence length. Otherwise the dataset is read from its beginning.
 """
 
 from collections.abc import Iterator, Mapping
@@ -16,12 +16,12 @@ CONTINUE = "continue"
 
 
 def why_restarts(recipe: Recipe, seed: int | None, sequence_length: int, how: str) -> str:
-    """Why a dataset is read from its beginning again; empty when its reading goes on.
+    """Why a dataset is read from its beginning; empty if reading continues.
 
     Args:
         seed: Of the order in which it was read before.
         sequence_length: Of the blocks in which it was read before.
-        how: `continue` or `restart`, as the stage says.
+        how: `continue` or `restart`, from the stage.
     """
     if how != CONTINUE:
         return f"data_position: {how}"
@@ -33,7 +33,7 @@ def why_restarts(recipe: Recipe, seed: int | None, sequence_length: int, how: st
 
 
 def read_by(parent: PlanInput, ref: Ref[Any]) -> dict[str, Reading]:
-    """Where the training of the referred model stands in each dataset, or will stand."""
+    """The position in each dataset that the training of the referenced model has or will reach."""
     artifact, forecast = parent.artifact, parent.forecast
     if isinstance(artifact, Checkpoint):
         return {
@@ -50,10 +50,10 @@ def begin_reading(
     read: Mapping[str, Reading] | None = None,
     how: str = CONTINUE,
 ) -> dict[str, Reading]:
-    """How a stage with a count of steps of its own reads; datasets that it does not are passed on.
+    """How a stage that counts its own steps reads; positions in other datasets are passed on.
 
     Args:
-        read: Where its model's training stands.
+        read: Positions that the training of its model has reached.
         how: `continue` or `restart`.
     """
     found = dict(read or {})
@@ -76,7 +76,7 @@ def extend_reading(
     read: Mapping[str, Reading],
     start_step: int | None,
 ) -> dict[str, Reading]:
-    """How a resume reads, whose steps go on counting from its parent's."""
+    """How a resume reads, whose steps continue its parent's count."""
     found = dict(read)
     for ref, weight in recipe.data.items():
         key = dataset_key(ref, inputs)
@@ -97,17 +97,17 @@ def reading_notes(
     """Where each dataset is read from, if the model's ancestors read any of them.
 
     Args:
-        read: Where its model's training stands.
+        read: Positions that the training of the model has reached.
         own: How the stage reads.
     """
     keys = {ref: dataset_key(ref, inputs) for ref in recipe.data}
     if read.keys() & set(keys.values()):
-        parts = (_words(ref, key in read, own[key], inputs[ref]) for ref, key in keys.items())
+        parts = (_describe(ref, key in read, own[key], inputs[ref]) for ref, key in keys.items())
         yield f"data: {'; '.join(parts)}"
 
 
 def dataset_key(ref: Ref[Any], inputs: Mapping[str, PlanInput]) -> str:
-    """What a dataset is known by: its digest once it exists, and the stage's name before."""
+    """A dataset's digest once it exists, or else its stage's name."""
     artifact = inputs[ref].artifact
     return artifact.digest if isinstance(artifact, TokenizedDataset) else ref.stage
 
@@ -116,20 +116,20 @@ def _per_step(recipe: Recipe, weight: float) -> float:
     return recipe.global_batch_size * weight / sum(recipe.data.values())
 
 
-def _words(ref: str, was_read: bool, reading: Reading, dataset: PlanInput) -> str:
+def _describe(ref: str, was_read: bool, reading: Reading, dataset: PlanInput) -> str:
     if reading.restarts:
-        return f"{ref} is read from its beginning again ({reading.restarts})"
+        return f"{ref} is read from its beginning ({reading.restarts})"
     if not was_read:
         return f"{ref} is new to the model"
     if reading.blocks is None:
-        return f"{ref} is read on from where the parent ends"
+        return f"{ref} is continued from where the parent ends"
     about = "" if float(reading.blocks).is_integer() else "about "
     blocks, epoch = round(reading.blocks), reading.epoch
     if isinstance(dataset.artifact, TokenizedDataset):
         size = dataset.artifact.train.num_blocks(reading.sequence_length)
         more, blocks = divmod(blocks, max(1, size))
         return (
-            f"{ref} is read on after {about}{blocks:,} of the {size:,} blocks of "
+            f"{ref} is continued after {about}{blocks:,} of the {size:,} blocks of "
             f"epoch {epoch + more + 1:,}"
         )
-    return f"{ref} is read on after {about}{blocks:,} blocks"
+    return f"{ref} is continued after {about}{blocks:,} blocks"

@@ -1,4 +1,4 @@
-"""What the plan says of a training stage: its numbers, its problems, its doubts."""
+"""The forecast of a training stage: its steps, its costs, its problems and warnings."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from importlib.util import find_spec
@@ -40,13 +40,13 @@ def forecast_training(
     start_step: int | None = 0,
     host: Host | None = None,
 ) -> Forecast:
-    """Steps, tokens, checkpoints and bytes of a training stage, and why it cannot work.
+    """Steps, tokens, checkpoints and bytes of a training stage, and its problems.
 
     Args:
         recipe: The complete recipe.
-        architecture: The model's shape; None while an imported parent is not read yet.
+        architecture: The model's shape; None while an imported parent has not been read.
         inputs: At least the datasets, by reference.
-        start_step: A resume's first step; None while the parent is not known.
+        start_step: A resume's first step; None while the parent is unknown.
         host: The machine that trains; None for this one.
     """
     datasets = {str(ref): inputs[ref] for ref in recipe.all_data}
@@ -89,10 +89,10 @@ def forecast_training(
 
 
 def missing_extras(loggers: Iterable[str]) -> Iterator[Problem]:
-    """Loggers whose package is not installed, found without importing it."""
+    """Loggers whose package is not installed, checked without importing it."""
     for name in sorted({"wandb", "mlflow"} & set(loggers)):
         spec = find_spec(name)
-        if spec is None or spec.origin is None:  # a mere folder, such as W&B leaves behind
+        if spec is None or spec.origin is None:  # only a folder, such as W&B leaves behind
             message = f"{name} is not installed; `pip install 'continuum-lm[{name}]'` installs it"
             yield Problem(("runtime", "loggers"), message, needs="machine")
 
@@ -126,7 +126,7 @@ def _memory(
 
 
 def _exact_blocks(blocks: Mapping[str, Bound | None]) -> int | None:
-    """Training blocks of all datasets together; None while one does not exist."""
+    """Training blocks of all datasets; None while one of them does not exist."""
     total = 0
     for bound in blocks.values():
         if bound is None or not bound.is_exact:
@@ -140,13 +140,13 @@ def _notes(recipe: Recipe, num_steps: int | None, start_step: int | None) -> Ite
         return
     if recipe.max_tokens is not None and (rest := recipe.max_tokens % recipe.tokens_per_step):
         yield (
-            f"max_tokens is not a whole number of {recipe.tokens_per_step:,}-token steps; "
+            f"max_tokens is not a multiple of the {recipe.tokens_per_step:,} tokens in a step; "
             f"the last {rest:,} tokens are not trained on"
         )
 
 
 def _tying(architecture: Architecture | None) -> Facts:
-    """Whether embeddings are tied, where they are, or could be expected to be."""
+    """Whether embeddings are tied, if they are or could be expected to be."""
     if architecture is None or not (architecture.tied or architecture.name in TIED_NAMES):
         return {}
     return {"tied_embeddings": "yes" if architecture.tied else "no"}
@@ -158,7 +158,7 @@ def _costs(
     num_steps: int | None,
     start_step: int | None,
 ) -> Facts:
-    """What the stage computes and stores, as far as the model's shape is known."""
+    """What the stage computes and stores, if the model's shape is known."""
     size = state_size(recipe, architecture)
     if architecture is None or size is None:
         return {}
@@ -195,7 +195,7 @@ def _facts(
 
 
 def _num_checkpoints(num_steps: int, start_step: int, every: int | None) -> int:
-    """How many are written: at each multiple of `every`, and at the end."""
+    """Checkpoints at each multiple of `every`, and at the end."""
     if num_steps <= start_step:
         return 0
     return 1 if every is None else -(-num_steps // every) - start_step // every

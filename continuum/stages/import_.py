@@ -303,10 +303,10 @@ def _import_weights(ctx: StageContext, source: str, tied: bool | None) -> ModelW
     from continuum.training.weights import check_tied
 
     folder = ctx.output_dir
-    check_weights(folder)
+    check_weights(folder, source)
     shape = _architecture(folder / "model_config.yaml", tied)
     if shape.tied:
-        check_tied(folder)
+        check_tied(folder, source)
     has_tokenizer = any((folder / name).is_file() for name in VOCABULARY_FILES)
     tokenizer = (
         accept_tokenizer(folder, source, ctx.report, source=source) if has_tokenizer else None

@@ -1,8 +1,8 @@
-"""What was resolved to Fabric: devices, strategy, precision, and torch's settings.
+"""Start Fabric with what was resolved: devices, strategy, precision and torch's settings.
 
-More than one process means DDP, or FSDP2 (`fully_shard` through `ModelParallelStrategy`), which
-runs on CPU and GPU by the same code. Fabric's FSDP1 refuses CPUs, and with one device a node
-LitGPT's HYBRID_SHARD trains every node by itself without a word.
+Several processes use DDP, or FSDP2 (`fully_shard` through `ModelParallelStrategy`), which runs on
+CPU and GPU with the same code. Fabric's FSDP1 refuses CPUs, and with one device per node LitGPT's
+HYBRID_SHARD silently trains every node separately.
 """
 
 import gc
@@ -37,11 +37,11 @@ _ATTENTION = {
     "math": SDPBackend.MATH,
 }
 _chosen_attention = ExitStack()
-"""Holds torch's context of the kernels that attention may use, until other ones are chosen."""
+"""Keeps torch's context of allowed attention kernels open until others are chosen."""
 
 
 def use_attention(order: str) -> None:
-    """Have scaled_dot_product_attention use these kernels, as `Resolved.attention` names them."""
+    """Restrict scaled_dot_product_attention to these kernels, named as in `Resolved.attention`."""
     _chosen_attention.close()
     if order != DEFAULT_ATTENTION:
         kernels = [_ATTENTION[name] for name in order.split(", ")]
@@ -49,13 +49,13 @@ def use_attention(order: str) -> None:
 
 
 def make_fabric(resolved: Resolved, runtime: Runtime) -> Fabric:
-    """A launched Fabric: one device, or this process's part of several."""
+    """A launched Fabric, for this process's device."""
     if resolved.deterministic:
-        # cuBLAS reads this when its first handle is made.
+        # cuBLAS reads this when its first handle is created.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
-        # Else every new tensor is filled before it is written, which torch warns costs time, and
-        # which changes no result but that of a program that reads what it has not written.
+        # By default every new tensor would be filled first, which costs time and only changes
+        # the result of programs that read uninitialized memory.
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.set_float32_matmul_precision(resolved.matmul_precision)
     use_attention(resolved.attention)
@@ -72,18 +72,18 @@ def make_fabric(resolved: Resolved, runtime: Runtime) -> Fabric:
 
 
 def _environment(resolved: Resolved) -> ClusterEnvironment:
-    """Who started the processes: torchrun, or nobody where there is one.
+    """torchrun's environment, or that of a single process.
 
-    Left to itself, Fabric takes the variables of a Slurm job around a single process for a group
-    of its own, and waits for the others for ever.
+    By default Fabric takes the variables of a Slurm job around a single process for a process
+    group, and waits for the other processes forever.
     """
     return TorchElasticEnvironment() if resolved.world_size > 1 else LightningEnvironment()
 
 
 def _make_strategy(resolved: Resolved, timeout: timedelta) -> str | Strategy:
     if resolved.strategy == "ddp":
-        # Gradients that are added up where they lie, not in copies; and the only buffers are the
-        # RoPE cache, which every process has computed.
+        # Reduce gradients in place, not in copies. The only buffers are the RoPE cache, which every
+        # process has computed.
         return DDPStrategy(timeout=timeout, gradient_as_bucket_view=True, broadcast_buffers=False)
     if resolved.strategy == "fsdp":
         return ModelParallelStrategy(
@@ -97,10 +97,10 @@ def _make_strategy(resolved: Resolved, timeout: timedelta) -> str | Strategy:
 
 
 def _policy_of(precision: str) -> MixedPrecisionPolicy:
-    """What FSDP2 gathers and adds up weights and gradients in: bf16 and fp32, if not all is fp32.
+    """Under FSDP2, gather weights in bf16 and reduce gradients in fp32, unless all is fp32.
 
-    Gradients of many processes are a sum of many terms, of which bf16 would keep eight bits. What
-    a block is given stays as it is: the RoPE cache is in fp32.
+    Gradients of many processes are sums of many terms, of which bf16 would keep eight bits. Inputs
+    of a block are not cast: the RoPE cache is in fp32.
     """
     if precision == "32-true":
         return MixedPrecisionPolicy(cast_forward_inputs=False)
@@ -110,11 +110,10 @@ def _policy_of(precision: str) -> MixedPrecisionPolicy:
 
 
 def _shard(model: nn.Module, mesh: DeviceMesh, policy: MixedPrecisionPolicy) -> nn.Module:
-    """Shard each transformer block by itself, then what remains, over all processes.
+    """Shard each transformer block separately, then the rest, over all processes.
 
-    The model comes from the meta device: what each process allocates is its shards alone. Their
-    values are set later; only the RoPE cache, a buffer without a place in any checkpoint, is
-    computed here.
+    The model comes from the meta device, so each process allocates only its shards. Their values
+    are set later; only the RoPE cache, a buffer that no checkpoint contains, is computed here.
     """
     data_parallel = mesh["data_parallel"]
     core: Any = getattr(model, "_orig_mod", model)
@@ -125,16 +124,18 @@ def _shard(model: nn.Module, mesh: DeviceMesh, policy: MixedPrecisionPolicy) -> 
     is_tied = has_tied_embeddings(core)
     core.to_empty(device=torch.device("cuda", torch.cuda.current_device()) if on_cuda else "cpu")
     if is_tied:
-        tie_embeddings(core)  # emptied one after the other, they have become two tensors
+        tie_embeddings(core)  # to_empty has made two tensors of them
     core.reset_parameters()
     return model
 
 
 def leave_group(*, together: bool) -> None:
-    """End this process's part in the process group.
+    """Leave the process group.
 
-    gloo aborts the interpreter at exit when models outlive the group, so what is left of them is
-    collected first, and the processes part in step when all is well.
+    gloo aborts the interpreter at exit if models outlive the group, so they are collected first.
+
+    Args:
+        together: Whether to wait for all processes, which must call this too.
     """
     if not dist.is_available() or not dist.is_initialized():
         return

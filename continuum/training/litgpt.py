@@ -1,13 +1,12 @@
-"""LitGPT, called and not rewritten: the only import of it in continuum.
+"""The only import of LitGPT in continuum: its functions are called, not rewritten.
 
-What cannot be called: `pretrain.setup/main/save_checkpoint` re-parse `sys.argv` at the first
-checkpoint, so the loop, the folder and the record are continuum's own.
+`pretrain.setup/main/save_checkpoint` cannot be called, since they parse `sys.argv` again at the
+first checkpoint, so the loop, the folder and the record are continuum's own.
 """
 
 import contextlib
 import io
 import warnings
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ from continuum.training.loss_head import LossHead
 from continuum.training.weights import CONFIG_FILE, WEIGHTS_FILE, load_weights
 
 CROSS_ENTROPY_ROWS = 128
-"""LitGPT's default: rows of logits whose loss is computed at once."""
+"""LitGPT's default: rows of logits whose loss is computed at a time."""
 
 __all__ = [
     "GPT",
@@ -48,9 +47,9 @@ def build_model(
     *,
     has_compiled_head: bool = False,
 ) -> GPT:
-    """A GPT of this config, its RoPE cache cut to `sequence_length`, its weights not yet set.
+    """Build an uninitialized GPT with a RoPE cache of `sequence_length`.
 
-    It is on the device; under FSDP2 on the meta device, until it is sharded.
+    It is on the device; under FSDP2, on the meta device until it is sharded.
 
     Args:
         fields: LitGPT's `Config` as a dictionary, as in `model_config.yaml`.
@@ -67,9 +66,9 @@ def build_model(
 
 
 def set_rope_cache(core: Any) -> None:
-    """Compute the RoPE cache anew, in fp32, where Fabric has put it in the type of the weights.
+    """Recompute the RoPE cache in fp32, since Fabric may have cast it to the type of the weights.
 
-    In bf16, which counts to 256 by ones, later positions would share their angles.
+    In bf16, which represents integers only up to 256, later positions would share their angles.
     """
     core.reset_parameters()
 
@@ -80,30 +79,35 @@ def loss_of_logits(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     return loss
 
 
-def check_weights(folder: Path) -> None:
-    """Hold a folder of weights against its own `model_config.yaml`, without allocating the model.
+def check_weights(folder: Path, source: Path | str | None = None) -> None:
+    """Compare a folder of weights with its `model_config.yaml`, without allocating the model.
+
+    Args:
+        source: The user's name of the folder, for messages.
 
     Raises:
         PreflightError: files are missing, keys or shapes differ, or it is a training checkpoint.
     """
-    path = folder / WEIGHTS_FILE
+    path, shown = folder / WEIGHTS_FILE, f"{source or folder}/{WEIGHTS_FILE}"
     if not (folder / CONFIG_FILE).is_file():
-        raise PreflightError(f"{folder / CONFIG_FILE} is missing; LitGPT's checkpoints have one")
-    load_weights(folder)
+        raise PreflightError(
+            f"{source or folder}/{CONFIG_FILE} not found; a LitGPT checkpoint folder has it"
+        )
+    load_weights(folder, source)
     if "model" in torch.load(path, mmap=True, map_location="cpu", weights_only=True):
         raise PreflightError(
-            f"{path} is a training checkpoint (weights inside optimizer state); "
-            "convert it first with `litgpt convert_pretrained_checkpoint`, or use kind: convert"
+            f"{shown} is a training checkpoint (weights and optimizer state); convert it with "
+            "`litgpt convert_pretrained_checkpoint`, or use kind: convert"
         )
     with torch.device("meta"):
         model = GPT(Config.from_file(folder / CONFIG_FILE))
     result = validate_checkpoint(path, model, verbose=False)
     if not result.is_valid:
-        raise PreflightError(f"{path} does not fit {CONFIG_FILE}: {_first_faults(result)}")
+        raise PreflightError(f"{shown} does not match {CONFIG_FILE}: {_first_errors(result)}")
 
 
 def convert_hf_weights(folder: Path, model_name: str) -> None:
-    """Turn Hugging Face weights in `folder` into LitGPT's layout beside them.
+    """Convert Hugging Face weights in `folder` to LitGPT's layout, in the same folder.
 
     Raises:
         StageFailedError: LitGPT's converter does not know the model or its keys.
@@ -120,13 +124,12 @@ def convert_hf_weights(folder: Path, model_name: str) -> None:
         ) from error
 
 
-def _first_faults(result: Any, at_most: int = 3) -> str:
-    faults: Iterable[str] = [
+def _first_errors(result: Any, at_most: int = 3) -> str:
+    listed: list[str] = [
         *result.errors,
         *(f"missing {key}" for key in result.missing_keys),
         *(f"unexpected {key}" for key in result.unexpected_keys),
         *result.shape_mismatches,
     ]
-    listed = list(faults)
     more = f" and {len(listed) - at_most} more" if len(listed) > at_most else ""
     return "; ".join(listed[:at_most]) + more

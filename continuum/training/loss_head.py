@@ -1,17 +1,17 @@
-"""The language-model head and its loss in one, a block of rows at a time.
+"""The language-model head with its loss, computed for a block of rows at a time.
 
 The logits of a batch, (B * T, padded vocabulary) in fp32, are the largest tensor of a training
 step, and their gradient is as large again. Here neither exists: for each block of rows the logits,
-the loss and the gradients of the head's input and weight are computed at once in the forward pass,
+the loss and the gradients of the head's input and weight are computed together in the forward pass,
 and the backward pass only scales them. The idea is that of fused linear cross-entropy kernels
 (Hsu et al. 2024, "Liger Kernel", arXiv:2410.10989), in plain torch, so that it runs on a CPU too.
 
 On a GPU the passes over a block would take longer than its products, so there torch.compile fuses
-them into two kernels, which read the logits and put their gradient in their place
+them into two kernels, which read the logits and overwrite them with their gradient
 (`continuum.preflight.model_size.loss_head_kind` decides).
 
-torch's own `linear_cross_entropy` does the same, but not in the oldest torch that is supported,
-and took 6 times as long on a CPU (torch 2.14, 1,024 rows, 50,304 tokens).
+torch's own `linear_cross_entropy` does the same, but is missing in the oldest supported torch, and
+took 6 times as long on a CPU (torch 2.14, 1,024 rows, 50,304 tokens).
 """
 
 from collections.abc import Callable
@@ -27,23 +27,23 @@ from continuum.preflight.model_size import rows_at_once
 
 
 class LossHead(nn.Linear):
-    """`lm_head` that gives the mean loss instead of logits while it is told the targets."""
+    """`lm_head` that returns the mean loss instead of logits while `targets` are set."""
 
     targets: torch.Tensor | None = None
-    """(B, T) token ids; None to give logits."""
+    """(B, T) token ids; None to return logits."""
     is_compiled: bool = False
     """Whether torch.compile fuses the passes over the logits."""
 
     @classmethod
     def adopt(cls, linear: nn.Linear, *, is_compiled: bool = False) -> "LossHead":
-        """A head with the very parameters of `linear`."""
+        """A head that shares the parameters of `linear`."""
         with torch.device("meta"):
             head = cls(linear.in_features, linear.out_features, bias=linear.bias is not None)
         head.weight, head.bias = linear.weight, linear.bias
         head.is_compiled = is_compiled
         return head
 
-    # The model's graph ends here: what is compiled of the head has a graph of its own.
+    # The model's graph ends here: the compiled parts of the head have graphs of their own.
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         """The mean cross-entropy in nats of (B, T, d), or logits (B, T, padded vocabulary)."""
@@ -75,10 +75,12 @@ class _HeadLoss(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad_output: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        """Scale what the forward pass has found."""
+        """Scale the gradients of the forward pass."""
         found: _Gradients | None = ctx.gradients
         if found is None:
-            raise RuntimeError("the gradients of this loss were scaled in place by a backward pass")
+            raise RuntimeError(
+                "backward was called twice: the gradients of this loss were scaled in place"
+            )
         ctx.gradients = None
         return (*found.scaled(grad_output / len(found.rows)), None, None)
 
@@ -91,14 +93,14 @@ def _mean_loss(
     is_compiled: bool,
     gradients: "_Gradients | None",
 ) -> torch.Tensor:
-    """The mean loss of all rows; the gradients of its sum are added where they are wanted."""
+    """The mean loss of all rows; the gradients of the summed loss are added to `gradients`."""
     dtype = _compute_dtype(rows)
     size = rows_at_once(len(rows), len(weight), on_cpu=rows.device.type == "cpu")
     losses = []
     with torch.autocast(rows.device.type, enabled=False):
         head = _Head(weight.to(dtype), None if bias is None else bias.to(dtype))
         if is_compiled:
-            # Of one size, if one that is not much smaller divides the rows: one graph does then.
+            # If a size that is not much smaller divides the rows, one graph is enough.
             size = next((n for n in range(size, size // 2, -1) if len(rows) % n == 0), size)
             buffer = None
         else:
@@ -115,13 +117,13 @@ def _mean_loss(
 
 @dataclass(frozen=True)
 class _Head:
-    """Weight (V, d) and bias (V), in the type they are multiplied in."""
+    """Weight (V, d) and bias (V), in the compute type."""
 
     weight: torch.Tensor
     bias: torch.Tensor | None
 
     def logits(self, rows: torch.Tensor, buffer: torch.Tensor) -> torch.Tensor:
-        """Of rows (n, d), in fp32, in the first n rows of the buffer."""
+        """Of rows (n, d), in fp32, written to the first n rows of the buffer."""
         out = buffer[: len(rows)]
         if self.bias is None and self.weight.dtype == buffer.dtype:
             return torch.mm(rows, self.weight.t(), out=out)
@@ -129,7 +131,7 @@ class _Head:
 
 
 class _Gradients:
-    """Of the summed loss, filled block by block; in fp32 where they are sums of many."""
+    """Of the summed loss, filled block by block; sums over rows are in fp32."""
 
     def __init__(self, rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
         self.rows = torch.empty_like(rows)
@@ -146,10 +148,11 @@ class _Gradients:
         powers: torch.Tensor,
         sums: torch.Tensor,
     ) -> None:
-        """Add a block's: by the logits it is softmax, `powers / sums` (n, V), minus one-hot.
+        """Add those of a block: with respect to the logits, softmax minus one-hot targets.
 
-        The two parts are added apart, so that neither takes a pass over the logits: the divisors
-        go to the small factors of the products, and one-hot chooses rows of the weight.
+        Softmax is `powers / sums` (n, V). The two terms are added separately, so that neither needs
+        a pass over the logits: the divisors move to the small factors of the products, and the
+        one-hot term selects rows of the weight.
         """
         powers, shares = powers.to(rows.dtype), 1 / sums
         self.rows[block] = (powers @ head.weight) * shares - head.weight[targets]
@@ -166,7 +169,7 @@ class _Gradients:
     def add_product(
         self, block: slice, head: _Head, rows: torch.Tensor, by_logits: torch.Tensor
     ) -> None:
-        """Add a block's, from the gradient by its logits (n, V)."""
+        """Add those of a block, given the gradient of its logits (n, V)."""
         self.rows[block] = by_logits @ head.weight
         if rows.dtype == torch.float32:
             self.weight.addmm_(by_logits.t(), rows)
@@ -176,7 +179,7 @@ class _Gradients:
             self.bias += by_logits.sum(0, dtype=torch.float32)
 
     def scaled(self, factor: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        """Of rows, weight and bias, times `factor`, in their own types."""
+        """Those of rows, weight and bias, times `factor`, in their types."""
         bias = None if self.bias is None else self.bias.mul_(factor).to(self._dtype)
         return self.rows.mul_(factor), self.weight.mul_(factor).to(self._dtype), bias
 
@@ -189,7 +192,7 @@ def _block_loss(
     gradients: _Gradients | None,
     buffer: torch.Tensor,
 ) -> torch.Tensor:
-    """The summed loss of some rows; their gradients are added where they are wanted."""
+    """The summed loss of a block of rows; its gradients are added to `gradients`."""
     logits = head.logits(rows, buffer)
     wanted = logits.gather(-1, targets[:, None])
     highest = logits.amax(-1, keepdim=True)
@@ -209,7 +212,7 @@ def _fused_block_loss(
     *,
     is_whole: bool,
 ) -> torch.Tensor:
-    """As `_block_loss`; the logits stay in the type they are multiplied in."""
+    """Like `_block_loss`, but the logits stay in the compute type."""
     logits = functional.linear(rows, head.weight, head.bias)
     passes = _loss_of if gradients is None else _loss_with_gradient
     loss = (_compiled(passes) if is_whole else passes)(logits, targets)
@@ -224,7 +227,7 @@ def _loss_of(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 
 
 def _loss_with_gradient(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """The same; its gradient by the logits takes their place."""
+    """The same; overwrites the logits with their gradient."""
     loss, softmax = _loss_and_softmax(logits, targets)
     is_target = torch.arange(logits.size(-1), device=logits.device) == targets[:, None]
     logits.copy_(softmax - is_target.float())
@@ -246,13 +249,13 @@ Passes = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 @cache
 def _compiled(passes: Passes) -> Passes:
-    """The passes over a block, compiled for each size that there is."""
+    """The passes over a block, compiled for each size."""
     made: Any = torch.compile(passes, dynamic=False, fullgraph=True)
     return made  # type: ignore[no-any-return]
 
 
 def _compute_dtype(rows: torch.Tensor) -> torch.dtype:
-    """What a linear layer would compute in here."""
+    """The type that a linear layer would compute in here."""
     if torch.is_autocast_enabled(rows.device.type):
         return torch.get_autocast_dtype(rows.device.type)
     return rows.dtype

@@ -1,6 +1,6 @@
-"""What the last bit of a number may hang on, besides spec and data: libraries, processor, threads.
+"""What the last bit of a result depends on besides spec and data: libraries, processor, threads.
 
-Every checkpoint records it, and a recovery compares: `exact` means that nothing of it changed.
+Every checkpoint records it, and a recovery compares: `exact` means that none of it has changed.
 """
 
 import os
@@ -17,23 +17,23 @@ import torch.distributed as dist
 from continuum.runs.installed import installed_version, source_digest
 
 PACKAGES = ("torch", "litgpt", "lightning", "litdata", "numpy", "triton", "continuum")
-"""Those whose code computes or orders what is computed."""
+"""Those whose code determines results."""
 VARIABLES = re.compile(
     r"(?:TORCH|TORCHINDUCTOR|PYTORCH|ATEN|OMP|GOMP|KMP|MKL|OPENBLAS|BLIS|GOTO|VECLIB|DNNL|ONEDNN|NPY"
     r"|CUBLAS|CUBLASLT|CUDNN|CUDA|NVIDIA|NCCL|GLOO|TRITON)_\w+"
 )
-"""Environment variables that libraries of numbers read."""
+"""Environment variables of numerical libraries."""
 IRRELEVANT = re.compile(
     r"\w*(?:_DIR|_HOME|_PATH|_ROOT|_LOGS?|_DEBUG\w*|_LOG_LEVEL|_VERBOSE|_SOCKET_IFNAME|_DEVICES"
     r"|_DEVICE_ORDER|_VERSION|_VISIBLE\w*|_DRIVER_CAPABILITIES|_REQUIRE_CUDA|_FILE|_CACHE\w*"
     r"|_SHOW_CPP_STACKTRACES)"
 )
-"""Those of them that say where files lie, which device of several, or what is printed."""
+"""Those of them that set paths, select devices, or control output."""
 UNSET = "unset"
 
 
 def numerics(kind: str, version: int) -> dict[str, Any]:
-    """The record of this process, or of all processes of the group where they differ.
+    """The record of this process, or of all processes of the group if they differ.
 
     Args:
         kind: Of the stage.
@@ -58,16 +58,16 @@ def numerics(kind: str, version: int) -> dict[str, Any]:
 
 
 def changes(before: Mapping[str, Any] | None, now: Mapping[str, Any]) -> Iterator[str]:
-    """Sentences on what is otherwise than in the attempt before; None was never recorded."""
+    """Describe what has changed since the previous attempt; None if that has no record."""
     if before is None:
-        yield ("versions, libraries, processor and environment are not known of the attempt before")
+        yield "versions, libraries, processor and environment of the previous attempt are unknown"
         return
     old, new = dict(_flat(before)), dict(_flat(now))
     for key in sorted(old.keys() | new.keys()):
         section, _, name = key.partition(".")
-        # What is not there was not set in an environment, and not asked for elsewhere.
-        otherwise = UNSET if section in ("environment", "cuda") else "not known"
-        was, is_now = old.get(key, otherwise), new.get(key, otherwise)
+        # A missing variable was not set; other missing facts were not recorded.
+        missing = UNSET if section in ("environment", "cuda") else "not known"
+        was, is_now = old.get(key, missing), new.get(key, missing)
         if was != is_now:
             label = name if section == "environment" else key.replace("_", " ").replace(".", ": ")
             yield f"{label} was {was} and is {is_now}"
@@ -79,7 +79,7 @@ def _versions() -> dict[str, str]:
 
 
 def _libraries() -> dict[str, str]:
-    """The libraries of linear algebra behind torch and NumPy, as these name them."""
+    """The linear algebra libraries of torch and NumPy, as these report them."""
     built = [line.strip(" -") for line in torch.__config__.show().splitlines()]
     named = ("Intel(R)", "OpenMP", "OpenBLAS", "LAPACK")
     settings = dict(re.findall(r"\b(BLAS_INFO|LAPACK_INFO|COMMIT_SHA)=([^,\s]+)", " ".join(built)))
@@ -104,15 +104,15 @@ def _processor() -> dict[str, str]:
 
 
 def _processor_model(info: Path = Path("/proc/cpuinfo")) -> str:
-    """The model's name, or on ARM its numbers; Python's word for it off Linux."""
+    """The model's name, or on ARM its numbers; if not on Linux, what Python reports."""
     try:
         text = info.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return platform.processor()
     pairs = (line.partition(":") for line in text.split("\n\n")[0].splitlines())
     found = {key.strip(): value.strip() for key, _, value in pairs}
-    told = ("model name",) if "model name" in found else ("CPU implementer", "CPU part")
-    return " ".join(found[key] for key in told if key in found) or platform.processor()
+    keys = ("model name",) if "model name" in found else ("CPU implementer", "CPU part")
+    return " ".join(found[key] for key in keys if key in found) or platform.processor()
 
 
 def _threads() -> dict[str, int]:
@@ -137,7 +137,7 @@ def _environment() -> dict[str, str]:
 
 
 def _cuda() -> dict[str, Any]:
-    """Of CUDA, only where this process trains on it: an unused driver changes nothing."""
+    """Facts about CUDA if this process trains on it: an unused driver changes nothing."""
     cuda: Any = torch.cuda
     cudnn: Any = torch.backends.cudnn
     if not (cuda.is_available() and cuda.is_initialized()):
@@ -165,7 +165,7 @@ def _driver(version: Path = Path("/proc/driver/nvidia/version")) -> str:
 
 
 def _joined(records: list[dict[str, Any]]) -> dict[str, Any]:
-    """What all processes say, or for each fact the different things that they say, sorted."""
+    """The record of all processes; a fact in which they differ becomes a sorted list."""
     first, *others = records
     if all(other == first for other in others):
         return first
@@ -175,8 +175,8 @@ def _joined(records: list[dict[str, Any]]) -> dict[str, Any]:
         if all(isinstance(value, dict) for value in values):
             joined[key] = _joined(values)
         else:
-            told = sorted({str(value) for value in values})
-            joined[key] = told if len(told) > 1 else values[0]
+            different = sorted({str(value) for value in values})
+            joined[key] = different if len(different) > 1 else values[0]
     return joined
 
 

@@ -16,7 +16,7 @@ dataset.
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,16 +83,17 @@ class SampleOrder:
     starts: tuple[int, ...] = ()
     """Blocks of each dataset that were already read in this order; by default none."""
 
-    def __post_init__(self) -> None:
-        quotas = _quotas(self.weights)
-        starts: Indices = np.array(self.starts or [0] * len(self.weights), dtype=np.int64)
-        object.__setattr__(self, "_starts", starts)
-        object.__setattr__(self, "_quotas", quotas)
-        object.__setattr__(self, "_pattern", _pattern(tuple(quotas.tolist())))
+    @cached_property
+    def _starts(self) -> Indices:
+        return np.array(self.starts or [0] * len(self.weights), dtype=np.int64)
 
-    _starts: Indices = None  # type: ignore[assignment]  # set in __post_init__
-    _quotas: Indices = None  # type: ignore[assignment]
-    _pattern: tuple[Indices, Indices] = None  # type: ignore[assignment]
+    @cached_property
+    def _quotas(self) -> Indices:
+        return _quotas(self.weights)
+
+    @cached_property
+    def _pattern(self) -> tuple[Indices, Indices]:
+        return _pattern(tuple(self._quotas.tolist()))
 
     def samples(self, start: int, stop: int) -> tuple[Indices, Indices]:
         """Dataset numbers and block numbers of the samples `start` … `stop - 1`."""

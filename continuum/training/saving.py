@@ -57,11 +57,6 @@ class Saver:
         has_shards = self._is_sharded and fabric.world_size > 1
         self._group = writers_group() if has_shards else None
 
-    @property
-    def pinned_bytes(self) -> int:
-        """Page-locked host memory held for snapshots."""
-        return self._buffer.num_bytes if self._buffer is not None and self._buffer.is_pinned else 0
-
     def save(self, state: TrainingState) -> None:
         """Save this step; returns as soon as training may change the state again.
 

@@ -1,4 +1,4 @@
-"""The learning rate as a pure function of the tokens seen: nothing to save, nothing to restore."""
+"""The learning rate as a pure function of the tokens seen, so it is not part of the state."""
 
 import math
 from dataclasses import dataclass
@@ -11,10 +11,9 @@ from continuum.experiment.recipe import Recipe, ResumeSchedule, intervals_of
 class LearningRate:
     """A warm-up from `start_lr` to `peak_lr`, then a shape down to `final_lr`.
 
-    All positions are tokens seen by the stage; `tokens` beyond the end give the final rate. Both
-    ends of a run lie outside it: the first step of a warm-up is one step above `start_lr`, and the
-    last step of a decay one step above `final_lr`, so that no step has a rate of zero and learns
-    nothing.
+    All positions are tokens seen by the stage; beyond the end the rate is final. The first step of
+    a warm-up is one step above `start_lr`, and the last step of a decay one step above `final_lr`,
+    so that no step has a rate of zero.
     """
 
     kind: str
@@ -28,11 +27,10 @@ class LearningRate:
     final_lr: float
 
     def at(self, tokens: int) -> float:
-        """The rate for the optimizer step that begins after `tokens` tokens.
+        """The rate for the optimizer step after `tokens` tokens.
 
         With a cosine this is LitGPT's `get_lr` (linear warm-up, half a cosine down) for iteration
-        n + 1 of a warm-up of w + 1, with tokens in the place of iterations: LitGPT's own first
-        iteration has rate 0.
+        n + 1 of a warm-up of w + 1, counted in tokens: LitGPT's first iteration has rate 0.
         """
         elapsed = tokens - self.start_tokens
         if elapsed < self.warmup_tokens:
@@ -48,11 +46,11 @@ class LearningRate:
 
     @property
     def is_zero(self) -> bool:
-        """Whether every step has a rate of zero, so that nothing would be learned."""
+        """Whether every step has a rate of zero."""
         return not self.peak_lr and not self.final_lr
 
     def _remaining(self, elapsed: int) -> float:
-        """The share of the way from the final rate up to the peak, 1 at the end of warm-up."""
+        """The share of the distance from final to peak rate: 1 at the end of the warm-up."""
         length = self.end_tokens - self.start_tokens
         begin = length - self.decay_tokens if self.kind == "wsd" else self.warmup_tokens
         ratio = (elapsed - begin) / max(1, length - begin)
@@ -64,11 +62,11 @@ class LearningRate:
 def learning_rate(
     recipe: Recipe, num_steps: int, *, start_step: int = 0, start_lr: float = 0.0
 ) -> LearningRate:
-    """The schedule of a run that goes from `start_step` to `num_steps`.
+    """The schedule of a run from `start_step` to `num_steps`.
 
     Args:
-        recipe: Its `schedule` is a `ResumeSchedule` when the run extends another.
-        num_steps: The last optimizer step, counted with the parent's.
+        recipe: Its `schedule` is a `ResumeSchedule` if the run extends another.
+        num_steps: The last optimizer step, including the parent's steps.
         start_step: The parent's last step.
         start_lr: The parent's last learning rate; zero for a new run.
     """

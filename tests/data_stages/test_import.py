@@ -153,7 +153,7 @@ def _of_another_shape(state: dict[str, Any]) -> dict[str, Any]:
     ("edit", "message"),
     [
         (_in_training, r"training checkpoint.*convert"),
-        (_of_another_shape, "does not fit model_config"),
+        (_of_another_shape, "does not match model_config"),
     ],
 )
 def test_weights_that_are_none_are_refused(

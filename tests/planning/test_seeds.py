@@ -75,10 +75,10 @@ def test_a_stage_states_its_own_seeds(cli: Cli, folder: Path) -> None:
 def test_the_plan_says_where_a_retraining_reads_on_before_its_parents_are_trained(
     cli: Cli, folder: Path
 ) -> None:
-    assert note(cli, folder) == "data: tokens is read on after 20 blocks"
+    assert note(cli, folder) == "data: tokens is continued after 20 blocks"
     from_a_step = "stages.retrain.from=pretrain@step-2"
-    assert note(cli, folder, from_a_step) == "data: tokens is read on after 8 blocks"
-    assert "retrain: data: tokens is read on after 20 blocks" in cli("plan", folder).stdout
+    assert note(cli, folder, from_a_step) == "data: tokens is continued after 8 blocks"
+    assert "retrain: data: tokens is continued after 20 blocks" in cli("plan", folder).stdout
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_the_plan_says_why_data_is_read_from_its_beginning(
     override: str, why: str, cli: Cli, folder: Path
 ) -> None:
     told = note(cli, folder, f"stages.retrain.{override}")
-    assert told == f"data: tokens is read from its beginning again ({why})"
+    assert told == f"data: tokens is read from its beginning ({why})"
 
 
 def test_a_resume_has_no_seed_of_its_own(cli: Cli, folder: Path) -> None:

@@ -134,8 +134,8 @@ def test_the_stages_of_a_plan_share_the_disk(disk: Callable[[int], Path]) -> Non
     (folder / "experiment.yaml").write_text(small_flow(only=stages), encoding="utf-8")
     longer, weights = map(str, plan_of(folder).problems)
     assert longer.startswith("up to 2 checkpoint(s)")
-    assert "and the stages before take 2.1 MB of them: free some space" in longer
-    assert weights.startswith("its output takes about 233.0 kB, 3.4 MB are free and")
+    assert "of which earlier stages take 2.1 MB: free some space" in longer
+    assert weights.startswith("its output takes about 233.0 kB, 3.4 MB are free, of which")
 
 
 def test_stages_that_are_at_work_share_the_disk_until_they_end(tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ def test_stages_that_are_at_work_share_the_disk_until_they_end(tmp_path: Path) -
     budget = DiskBudget(at_work=True)
     assert not budget.claim(forecast, first, ()).problems
     (problem,) = budget.claim(forecast, second, ()).problems
-    assert "and the stages before take" in problem.message
+    assert "of which earlier stages take" in problem.message
     for run in (first, second):
         budget.release(run)
     assert not budget.claim(forecast, second, ()).problems
@@ -161,7 +161,7 @@ def test_what_lies_there_already_is_no_new_need(disk: Callable[[int], Path]) -> 
     assert plan_of(folder).problems == []
     ballast.write_bytes(bytes(1_800_000))
     (problem,) = map(str, plan_of(folder).problems)
-    assert "2.3 MB are there already" in problem
+    assert "2.3 MB already exist" in problem
 
 
 def test_a_temporary_directory_without_room_is_a_problem(
@@ -186,7 +186,7 @@ def test_torch_compile_wants_more_of_the_temporary_directory(
     compiled = text.replace("micro_batch_size: 4", "micro_batch_size: 4\n      compile: 'on'")
     (tmp_path / "experiment.yaml").write_text(compiled, encoding="utf-8")
     told = Cli(environment)("plan", tmp_path).stdout
-    assert "torch.compile put up to 53.5 MB there" in " ".join(told.split())
+    assert "torch.compile need up to 53.5 MB" in " ".join(told.split())
     Cli({**environment, "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")})("plan", tmp_path)
 
 
@@ -207,7 +207,7 @@ def test_a_dataset_larger_than_the_disk_is_a_problem(disk: Callable[[int], Path]
     ballast = folder / "ballast"
     ballast.write_bytes(bytes(500_000))
     (warning,) = map(str, plan_of(folder).stages["tokens"].forecast.warnings)
-    assert warning.startswith("the tokens of this corpus may take 666.7 kB, and ")
+    assert warning.startswith("the tokens of this corpus may take 666.7 kB, but ")
     ballast.write_bytes(bytes(870_000))
     (problem,) = map(str, plan_of(folder).problems)
     assert problem.startswith("its output takes about 250.0 kB, ")

@@ -264,7 +264,7 @@ def test_a_second_backward_pass_fails(generator: torch.Generator) -> None:
     hidden, head.targets = batch(generator, torch.float32)
     loss = head(hidden)
     loss.backward(retain_graph=True)
-    with pytest.raises(RuntimeError, match="scaled in place by a backward"):
+    with pytest.raises(RuntimeError, match="backward was called twice"):
         loss.backward()
 
 

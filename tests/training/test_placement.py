@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from continuum.experiment.architecture import architecture
-from continuum.experiment.precision import automatic_precision
 from continuum.experiment.recipe import Recipe
 from continuum.experiment.stage import Forecast, PlanInput
 from continuum.preflight.host import CudaDevice, Host, HostMemory, cuda_devices
@@ -44,25 +43,6 @@ def estimate(model: str, recipe: Recipe, host: Host) -> MemoryEstimate:
 def plan(model: str, recipe: Recipe, host: Host) -> Forecast:
     data = {"tokens": PlanInput(DATA, Forecast(), None)}
     return forecast_training(recipe, architecture(model), data, host=host)
-
-
-@pytest.mark.parametrize(
-    ("capability", "can_scale", "precision"),
-    [
-        ((10, 0), True, "bf16-mixed"),
-        ((8, 0), True, "bf16-mixed"),
-        ((8, 9), False, "bf16-mixed"),
-        ((7, 5), True, "16-mixed"),
-        ((7, 0), True, "16-mixed"),
-        ((7, 5), False, "32-true"),
-        ((6, 1), True, "32-true"),
-        (None, True, "32-true"),
-    ],
-)
-def test_auto_is_what_the_device_multiplies_fastest(
-    capability: tuple[int, int] | None, can_scale: bool, precision: str
-) -> None:
-    assert automatic_precision(capability, can_scale=can_scale) == precision
 
 
 def test_the_plan_resolves_auto_for_the_device_it_assumes() -> None:

@@ -149,8 +149,8 @@ def test_the_plan_says_where_it_reads_on_by_what_its_parents_recorded(
     trials.write(only=DATA_STAGES, **FAMILY, **added)
     code, tokens = trials.num_blocks("code_tokens"), trials.num_blocks("tokens")
     assert trials.plan().stages["more"].forecast.notes == (
-        f"data: code_tokens is read on after 16 of the {code:,} blocks of epoch 1; "
-        f"tokens is read on after 32 of the {tokens:,} blocks of epoch 1",
+        f"data: code_tokens is continued after 16 of the {code:,} blocks of epoch 1; "
+        f"tokens is continued after 32 of the {tokens:,} blocks of epoch 1",
     )
 
 

@@ -141,7 +141,9 @@ def test_a_tokenizer_that_may_have_more_ids_than_the_model_takes_is_doubted() ->
 
 def test_a_mixture_of_two_tokenizers_is_refused() -> None:
     inputs = {"a": made(), "b": made(vocabulary_digest="w" * 64)}
-    assert "a, b were made with different tokenizers" in problem(inputs, data={"a": 1.0, "b": 1.0})
+    assert "a, b were tokenized with different tokenizers" in problem(
+        inputs, data={"a": 1.0, "b": 1.0}
+    )
 
 
 def test_each_dataset_of_a_mixture_is_held_to_the_same() -> None:
@@ -199,7 +201,9 @@ def test_an_upper_bound_is_no_count() -> None:
 
 def test_a_rest_of_the_budget_is_told() -> None:
     (told,) = forecast(max_tokens=3215, runtime={"checkpoint": {"every": 10}}).notes
-    assert "not a whole number of 32-token steps; the last 15 tokens are not trained on" in told
+    assert (
+        "not a multiple of the 32 tokens in a step; the last 15 tokens are not trained on" in told
+    )
 
 
 def test_the_cost_of_a_stage_is_told() -> None:

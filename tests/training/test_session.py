@@ -321,7 +321,7 @@ def test_a_checkpoint_of_an_earlier_release_is_still_one(trials: Trials) -> None
     (recovered,) = [line for line in run.attempts() if line["event"] == "recovered"]
     assert (recovered["step"], recovered["exact"]) == (13, False)
     (told,) = recovered["why"]
-    assert "are not known of the attempt before" in told
+    assert "of the previous attempt are unknown" in told
 
 
 def test_damaged_weights_of_a_parent_are_told_with_what_to_do(trials: Trials) -> None:
