@@ -9,7 +9,7 @@ import torch
 from pydantic import ValidationError
 
 from continuum.execution.launchers import CrashOutput
-from continuum.experiment.recipe import Runtime
+from continuum.experiment.runtime import Runtime
 from continuum.preflight.device_errors import (
     describe_device_fault,
     fault_in_log,

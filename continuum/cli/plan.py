@@ -18,7 +18,7 @@ from continuum.cli.arguments import (
 )
 from continuum.cli.console import Columns, Result, Styled
 from continuum.cli.output_file import refuse_folder, write_output
-from continuum.experiment.stage import Facts
+from continuum.experiment.forecast import Facts
 from continuum.formatting import format_bytes, format_flops, format_seconds
 from continuum.lint import diagnose
 from continuum.loading.diagnostics import Diagnostic, headline

@@ -1,4 +1,4 @@
-"""How people write numbers of tokens and steps, learning rates, and parts of a run."""
+"""Parses numbers of tokens and steps, learning rates, durations, and parts of a run."""
 
 import math
 import re
@@ -27,16 +27,16 @@ COUNT_PATTERN = (
     r"^\s*(?=[0-9_.]*[1-9])[0-9][0-9_]*(\.0+|(\.[0-9]{1,3}0*)?[kK]|(\.[0-9]{1,6}0*)?M"
     r"|(\.[0-9]{1,9}0*)?B|(\.[0-9]{1,12}0*)?T)?\s*$"
 )
-"""How a positive whole count is written as text, for the JSON Schema."""
+"""A positive whole count as text, for the JSON Schema."""
 PERCENT_PATTERN = r"^\s*(100(\.0+)?|0*[0-9]{1,2}(\.[0-9]+)?)\s*%\s*$"
-"""How a share of at most the whole is written."""
+"""A share of at most 100% as text."""
 
 
 def parse_count(value: Any) -> Any:
-    """A whole number from `1_000_000`, `300k`, `1.5M`, `2B`, `3e6`; others pass for the type check.
+    """Parse `1_000_000`, `300k`, `1.5M`, `2B` or `3e6`; leave others to the type check.
 
     Raises:
-        PydanticCustomError: the text is no count, or not a whole one.
+        PydanticCustomError: the text is not a whole number.
     """
     if isinstance(value, float) and value.is_integer() and value < MAX_COUNT:
         return int(value)
@@ -66,7 +66,7 @@ Count = Annotated[
     Field(ge=1, le=MAX_COUNT),
     WithJsonSchema({**_COUNT_SCHEMA, "examples": [1000, "20k"]}),
 ]
-"""A positive whole number; text such as `300k`, `1.5M`, `2B` is understood."""
+"""A positive whole number, also as text such as `300k`, `1.5M`, `2B`."""
 Tokens = Annotated[
     Count, WithJsonSchema({**_COUNT_SCHEMA, UNIT: "tokens", "examples": [1_000_000, "1.5M", "2B"]})
 ]
@@ -86,7 +86,7 @@ def _parse_rate(value: Any) -> float | str:
     if match is None or float(match[1]) > 100:
         message = "Input should be a learning rate or a share of the peak such as 10%"
         raise PydanticCustomError("rate_format", message)
-    return f"{float(match[1]):g}%"  # one spelling: it is part of the identity
+    return f"{float(match[1]):g}%"  # canonical, because it is part of the identity
 
 
 Rate = Annotated[
@@ -98,7 +98,7 @@ Rate = Annotated[
 
 
 def rate_of(rate: float | str, peak: float) -> float:
-    """The learning rate a `Rate` means under this peak."""
+    """The learning rate of a `Rate` for this peak."""
     return peak * float(rate.rstrip("% ")) / 100 if isinstance(rate, str) else rate
 
 
@@ -107,10 +107,10 @@ _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def parse_duration(value: Any) -> Any:
-    """Seconds of `90`, `90s`, `30m`, `2h`, `1d`; others pass for the type check.
+    """Parse `90`, `90s`, `30m`, `2h` or `1d` to seconds; leave others to the type check.
 
     Raises:
-        PydanticCustomError: the text is no duration.
+        PydanticCustomError: the text is not a duration.
     """
     if not isinstance(value, str):
         return value
@@ -134,7 +134,7 @@ Duration = Annotated[
         }
     ),
 ]
-"""Seconds; text such as `90s`, `10m`, `2h` is understood."""
+"""Seconds, also as text such as `90s`, `10m`, `2h`."""
 
 
 class Amount(Spec):
@@ -143,9 +143,9 @@ class Amount(Spec):
     is_scalar = True
 
     steps: int | None = Field(None, ge=0, json_schema_extra={UNIT: "optimizer steps"})
-    """Optimizer steps; a plain number means these."""
+    """Optimizer steps, also as a plain number."""
     percent: float | None = Field(None, ge=0, le=100, json_schema_extra={UNIT: "% of the run"})
-    """Share of the run's steps; `5%` means the same."""
+    """Share of the run's steps, also as `5%`."""
     tokens: Tokens | None = None
     """Training tokens."""
 
@@ -173,7 +173,7 @@ class Amount(Spec):
         cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> JsonSchemaValue:
         described = handler.resolve_ref_schema(handler(core_schema))
-        # The short forms beside the mapping: each keyword below speaks of one type only.
+        # The short forms and the mapping: each keyword below applies to one type.
         described |= {
             "type": ["integer", "string", "object"],
             "minimum": 0,
@@ -184,7 +184,7 @@ class Amount(Spec):
         return described
 
     def in_steps(self, num_steps: int, tokens_per_step: int) -> int:
-        """Whole optimizer steps in a run of `num_steps`; a positive amount is at least one."""
+        """Whole optimizer steps in a run of `num_steps`, at least one for a positive amount."""
         if self.steps is not None:
             return self.steps
         if self.percent is not None:
@@ -201,11 +201,9 @@ class Amount(Spec):
 
 def _is_positive(amount: Amount) -> Amount:
     if amount.steps == 0 or amount.percent == 0:
-        raise PydanticCustomError(
-            "period_zero", "zero is no interval; use at least 1 step, or null for never"
-        )
+        raise PydanticCustomError("period_zero", "must be at least 1 step, or null for never")
     return amount
 
 
 Period = Annotated[Amount, AfterValidator(_is_positive)]
-"""An `Amount` between two events of one sort: above zero, where a warm-up may be zero."""
+"""The `Amount` between two events, which must be above zero."""

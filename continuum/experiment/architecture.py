@@ -1,9 +1,9 @@
 """LitGPT's model configs, read without importing torch.
 
-`litgpt/config.py` stands alone on purpose ("so that users can import this file … in Python
+`litgpt/config.py` is standalone on purpose ("so that users can import this file … in Python
 environments which do not include all the dependencies"), but `import litgpt` does not. The plan
-needs names, block sizes, vocabularies and parameter counts in milliseconds, so the file is loaded
-by itself here. Training uses the real `litgpt.Config`.
+needs names, block sizes, vocabularies and parameter counts in milliseconds, so only that file is
+loaded here. Training uses the real `litgpt.Config`.
 """
 
 import importlib.util
@@ -20,11 +20,11 @@ from continuum.suggestions import closest
 
 @dataclass(frozen=True)
 class Architecture:
-    """A model's shape: the fields of LitGPT's `Config`, and what that has no field for."""
+    """A model's shape: the fields of LitGPT's `Config`, and whether embeddings are tied."""
 
     fields: dict[str, Any]
     tied: bool = False
-    """Whether the embedding and the output layer are one tensor."""
+    """Whether the embedding and the output layer share one tensor."""
 
     @property
     def name(self) -> str:
@@ -41,7 +41,7 @@ class Architecture:
         return int(self.fields["padded_vocab_size"])
 
     def num_parameters(self) -> int | None:
-        """Trainable parameters; None for the shapes this count does not cover.
+        """Number of trainable parameters; None for unsupported shapes.
 
         Counts LitGPT's `GPT` as its modules are built (`litgpt/model.py`); tests compare it with
         the real model for LitGPT's configs.
@@ -52,11 +52,11 @@ class Architecture:
 
     @property
     def embedding_size(self) -> int:
-        """Numbers in the embedding."""
+        """Number of parameters of the embedding."""
         return int(self.fields["n_embd"]) * self.padded_vocab_size
 
     def training_flops_per_token(self, sequence_length: int) -> int | None:
-        """Floating point operations of forward and backward for one token; None as above.
+        """Floating-point operations of forward and backward per token; None for unsupported shapes.
 
         Forward, a weight of a matrix takes a multiplication and an addition; attention takes as
         many for each number in queries times keys and in scores times values, which is
@@ -72,23 +72,23 @@ class Architecture:
         return int(3 * (2 * matrices + attention))
 
 
-class MisfitError(ValueError):
-    """Values of a model's fields that do not fit together."""
+class IncompatibleFieldsError(ValueError):
+    """Incompatible values of a model's fields."""
 
     def __init__(self, why: str, *fields: str) -> None:
         super().__init__(why)
         self.fields = fields
-        """Those that do not, the likelier one to be wrong first."""
+        """The incompatible fields, most likely culprit first."""
 
 
 def model_names() -> tuple[str, ...]:
-    """LitGPT's own names of its configs."""
+    """LitGPT's names of its configs."""
     return tuple(_config_module().name_to_config)
 
 
 @cache
 def accepted_model_names() -> frozenset[str]:
-    """Every name `architecture` takes: LitGPT's own and the Hub's, with owner and without."""
+    """All names that `architecture` accepts: LitGPT's, and the Hub's with and without owner."""
     configs = _config_module().configs
     on_hub = [config["hf_config"] for config in configs]
     plain = (hub["name"] for hub in on_hub)
@@ -99,20 +99,20 @@ def accepted_model_names() -> frozenset[str]:
 def architecture(
     name: str, overrides: dict[str, Any] | None = None, *, tied: bool | None = None
 ) -> Architecture:
-    """The architecture of a LitGPT config name with fields replaced.
+    """The architecture of a LitGPT config with overridden fields.
 
     Args:
-        tied: Whether its embeddings are tied; None for what the named model is on the Hub.
+        tied: Whether its embeddings are tied; None for as in the model of this name on the Hub.
 
     Raises:
         ValueError: the name or a field is unknown.
-        MisfitError: the values do not fit together.
+        IncompatibleFieldsError: the values are incompatible.
     """
     module = _config_module()
     try:
         base = module.Config.from_name(name)
     except ValueError:
-        raise ValueError(f"LitGPT has no model called {name!r}") from None
+        raise ValueError(f"LitGPT has no model {name!r}") from None
     overrides = dict(overrides or {})
     known = module.Config.__dataclass_fields__
     for key in overrides:
@@ -128,8 +128,8 @@ def architecture(
 
 
 def model_identity(name: str, overrides: dict[str, Any]) -> dict[str, Any]:
-    """A model in the one form of all ways to say it: LitGPT's own name of the config, and every
-    field that differs from it, derived ones too.
+    """The canonical form of a model: LitGPT's name of the config, and all fields that differ from
+    it, including derived ones.
 
     Raises:
         ValueError: as `architecture`.
@@ -139,12 +139,12 @@ def model_identity(name: str, overrides: dict[str, Any]) -> dict[str, Any]:
 
 
 def _as_kept(usual: Any, value: Any) -> Any:
-    """A field's value as LitGPT's configs hold it: `1` and `1.0` are one share, and one text."""
+    """A value in the type of LitGPT's configs, so that `1` and `1.0` are equal."""
     return float(value) if type(usual) is float and type(value) is int else value
 
 
 def config_fields() -> dict[str, Any]:
-    """The fields of LitGPT's `Config` that may be replaced, with their types."""
+    """The fields of LitGPT's `Config` that may be overridden, with their types."""
     fields = _config_module().Config.__dataclass_fields__
     return {name: it.type for name, it in fields.items() if name not in {"name", "hf_config"}}
 
@@ -158,8 +158,8 @@ def read_architecture(model_config: Path, *, tied: bool | None = None) -> Archit
     """The architecture in a checkpoint's `model_config.yaml`.
 
     Args:
-        tied: Whether its embeddings are tied; None for what a `config.json` beside it says, or what
-            the model of this name is on the Hub.
+        tied: Whether its embeddings are tied; None for as in a `config.json` beside it, or in the
+            model of this name on the Hub.
     """
     config = _config_module().Config.from_file(model_config)
     if tied is None:
@@ -183,7 +183,7 @@ def _config_module() -> ModuleType:
 
 
 def _fields_to_derive_again(base: Any, overrides: dict[str, Any]) -> dict[str, Any]:
-    """Fields the named config fixes that an override makes stale, set to None to be derived.
+    """Fields of the named config that an override makes stale, set to None to derive them again.
 
     `Config.from_name(name, vocab_size=…)` alone keeps the old `padded_vocab_size`, and
     `n_embd=…` the old `intermediate_size` and `head_size`.
@@ -200,17 +200,20 @@ def _fields_to_derive_again(base: Any, overrides: dict[str, Any]) -> dict[str, A
     return stale
 
 
-def _explain(error: Exception, fields: dict[str, Any]) -> MisfitError:
+def _explain(error: Exception, fields: dict[str, Any]) -> IncompatibleFieldsError:
     if str(error):
-        return MisfitError(str(error))
+        return IncompatibleFieldsError(str(error))
     width, heads, groups = fields["n_embd"], fields["n_head"], fields["n_query_groups"]
     if fields["head_size"] is None and width % heads:
-        why = f"n_embd must be a multiple of n_head, and {width:,} is none of {heads:,}"
-        return MisfitError(why, "n_embd", "n_head")
+        why = f"n_embd must be a multiple of n_head: {width:,} is not a multiple of {heads:,}"
+        return IncompatibleFieldsError(why, "n_embd", "n_head")
     if groups is not None and heads % groups:
-        why = f"n_head must be a multiple of n_query_groups, and {heads:,} is none of {groups:,}"
-        return MisfitError(why, "n_query_groups", "n_head")
-    return MisfitError("the values do not fit together")
+        why = (
+            "n_head must be a multiple of n_query_groups: "
+            f"{heads:,} is not a multiple of {groups:,}"
+        )
+        return IncompatibleFieldsError(why, "n_query_groups", "n_head")
+    return IncompatibleFieldsError("the values of the model fields are incompatible")
 
 
 def _is_counted(c: dict[str, Any]) -> bool:
@@ -240,7 +243,6 @@ def _count_parameters(c: dict[str, Any]) -> int:
 
 
 def _weights_per_block(c: dict[str, Any]) -> int:
-    """Numbers in the matrices of one transformer block."""
     attention = c["n_embd"] * (_qkv_size(c) + c["head_size"] * c["n_head"])
     mlp = c["n_embd"] * c["intermediate_size"] * (_num_up_projections(c) + 1)
     return int(attention + mlp)

@@ -1,4 +1,4 @@
-"""The experiment: a name, a seed, and stages that refer to each other, as frozen values."""
+"""The experiment: a name, a seed, and stages that reference each other, as frozen values."""
 
 import heapq
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from continuum.experiment.fields import Ref, Spec, cosmetic_field
 from continuum.experiment.seeds import Seeds
 
 References = Mapping[tuple[str | int, ...], Ref[Any]]
-"""The references of one stage by their place in it."""
+"""The references of one stage by path."""
 
 
 def _no_truth_value(value: Any) -> Any:
@@ -22,29 +22,29 @@ def _no_truth_value(value: Any) -> Any:
 
 
 class Experiment(Spec):
-    """One experiment: a name, a seed, and the stages in an order they can run in."""
+    """One experiment: a name, a seed, and its stages."""
 
     continuum: Annotated[Literal[1], BeforeValidator(_no_truth_value)] = cosmetic_field(...)
     """The version of this format."""
     name: str = cosmetic_field(..., pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
     """Letters, digits, dots, dashes and underscores."""
     description: str | None = cosmetic_field(None)
-    """A sentence for readers."""
+    """A sentence for readers; it has no effect."""
     seed: int = Field(42, ge=0, lt=2**32)
     """Sets `seeds.init` and `seeds.data`: a model's first weights and the order of its samples."""
     seeds: Seeds = Seeds()
-    """The seeds one by one, for what `seed` should not set."""
+    """Individual seeds, which override `seed`."""
     vars: dict[str, str | int | float | bool | None] = cosmetic_field({})
     """Values for `${name}` anywhere in `stages`."""
     stages: dict[str, Any] = Field(min_length=1)
     """The stages by name, each with its `kind`."""
 
     def all_seeds(self) -> dict[str, int]:
-        """The seed of each name that holds for stages that do not state it themselves."""
+        """The default seeds of stages, by name."""
         return self.seeds.with_seed(self.seed)
 
     def in_order(self) -> list[str]:
-        """The stages' names, each after those it refers to, else as written."""
+        """The names of the stages, each after those it references, otherwise as written."""
         written = {name: number for number, name in enumerate(self.stages)}
         references = {name: stage.refs() for name, stage in self.stages.items()}
         sorter = TopologicalSorter(reference_graph(references))
@@ -61,5 +61,5 @@ class Experiment(Spec):
 
 
 def reference_graph(references: Mapping[str, References]) -> dict[str, set[str]]:
-    """For each stage, the stages it refers to."""
+    """The referenced stages of each stage."""
     return {name: {ref.stage for ref in refs.values()} for name, refs in references.items()}

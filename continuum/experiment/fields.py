@@ -1,9 +1,9 @@
-"""What the fields of a spec are made of: strict models, local paths, references.
+"""The building blocks of a spec: strict models, local paths, references.
 
 Identity. Every field is part of a stage's identity (and so of its fingerprint) unless it is
-declared with `runtime_field` (how the work is done) or `cosmetic_field` (words for people), or is
-a local path (what counts is the bytes it leads to, see `Stage.local_inputs`). A field that is None
-is left out of the payload, so a later release may add an optional field without disowning old runs.
+declared with `runtime_field` (how the work is done) or `cosmetic_field` (for readers only), or is
+a local path (its content counts, see `Stage.local_inputs`). A field that is None is not in the
+payload, so a later release may add an optional field without invalidating old runs.
 """
 
 import ast
@@ -12,12 +12,11 @@ import itertools
 import os.path
 import re
 import textwrap
-from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Literal, Self, get_args
+from typing import Any, ClassVar, Generic, Literal, get_args
 
 from pydantic import (
     BaseModel,
@@ -25,12 +24,10 @@ from pydantic import (
     Discriminator,
     Field,
     GetCoreSchemaHandler,
-    GetJsonSchemaHandler,
-    SerializerFunctionWrapHandler,
     ValidationInfo,
-    model_serializer,
 )
-from pydantic_core import CoreSchema, PydanticCustomError, PydanticKnownError, core_schema
+from pydantic.fields import FieldInfo
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from continuum.runs.artifacts import Artifact, ArtifactT
 from continuum.runs.file_names import encodable, unescape_name
@@ -39,9 +36,9 @@ from continuum.suggestions import closest
 ROLE = "x-continuum-role"
 """In a field's JSON Schema: `identity`, `runtime` or `cosmetic`."""
 UNIT = "x-continuum-unit"
-"""In a field's JSON Schema: what its number counts or measures."""
+"""In a field's JSON Schema: the unit of its number."""
 DEFINITION = "x-continuum-definition"
-"""In a JSON Schema that Pydantic writes out wherever it is used: the name to define it by."""
+"""In a JSON Schema that Pydantic repeats wherever it is used: the name of its definition."""
 FINAL = "final"
 BEST = "best"
 VALIDATION_LOSS = "val_loss"
@@ -49,12 +46,12 @@ _SELECTOR = re.compile(r"final|best(:[a-z0-9_/-]+)?|step-[1-9][0-9]*")
 
 
 def runtime_field(default: Any, **kwargs: Any) -> Any:
-    """A field that says how the work is done; it does not change what is made."""
+    """A field that sets how the work is done; it does not change the result."""
     return Field(default, json_schema_extra={ROLE: "runtime"}, **kwargs)
 
 
 def cosmetic_field(default: Any, **kwargs: Any) -> Any:
-    """A field for human readers only."""
+    """A field for readers only."""
     return Field(default, json_schema_extra={ROLE: "cosmetic"}, **kwargs)
 
 
@@ -64,128 +61,51 @@ Precision = Literal["auto", "32-true", "bf16-mixed", "bf16-true", "16-mixed"]
 class Spec(BaseModel):
     """A part of the document: strict, closed and frozen.
 
-    Pydantic could take the docstrings of the fields when a class is made, and would read every
-    source file for it: a sixth of a short command's time. `field_docs` reads them when asked.
+    Pydantic could collect the docstrings of fields when a class is created, but would read every
+    source file: a sixth of a short command's time. `field_docs` reads them on demand.
     """
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, defer_build=True)
 
     is_scalar: ClassVar[bool] = False
-    """Whether people write and read it as one word, which `str()` gives."""
+    """True if it is written and shown as one word, which `str()` returns."""
 
     def identity(self) -> dict[str, Any]:
-        """The fields that decide what is made, with defaults filled in and None left out.
+        """The fields that determine the result, with defaults and without None.
 
-        References are still `Ref`s in it: their names are not identity, see `continuum.identity`.
+        References stay `Ref`s: their names are not identity, see `continuum.experiment.identity`.
         """
         payload = {}
         for name, info in type(self).model_fields.items():
-            extra = info.json_schema_extra
-            is_identity = not isinstance(extra, dict) or extra.get(ROLE, "identity") == "identity"
             value = _identity_of(getattr(self, name))
-            if is_identity and value is not None:
+            if _role_of(info) == "identity" and value is not None:
                 payload[info.alias or name] = value
         return payload
 
     def refs(self) -> dict[tuple[str | int, ...], "Ref[Any]"]:
-        """Every reference in the fields, by its place in YAML."""
+        """All references in the fields, by their place in YAML."""
         return self._refs
 
     def observed_refs(self) -> frozenset[str]:
-        """The references that stand in runtime fields alone: inputs that change nothing made."""
-        return frozenset(map(str, self.refs().values())) - set(_made_from(self))
+        """The references that occur only in runtime fields: inputs that do not change the
+        result."""
+        made_from = {str(ref) for _, ref, role in _find_refs(self) if role == "identity"}
+        return frozenset(map(str, self.refs().values())) - made_from
 
     @cached_property
     def _refs(self) -> dict[tuple[str | int, ...], "Ref[Any]"]:
-        return dict(_find_refs(self, ()))
+        return {path: ref for path, ref, _ in _find_refs(self)}
 
 
 MAPPING, VALUE = "[mapping]", "[value]"
-"""Tags of a field that holds a mapping or a single value."""
+"""Tags of a field that takes a mapping or a single value."""
 BY_FORM = Discriminator(lambda value: MAPPING if isinstance(value, (dict, Spec)) else VALUE)
-"""Chooses between them. The brackets keep tags apart from keys in the places of errors."""
-
-
-class OneOf(Spec):
-    """A model of several forms, chosen by the value of one field; a form is made when first used.
-
-    Of a value only the fields that were given are written out, since each form has many.
-    """
-
-    chosen_by: ClassVar[str | None] = None
-    """The field whose value names the form, its default where it is left out; None for one form."""
-
-    @classmethod
-    @abstractmethod
-    def forms(cls) -> Mapping[str, type[Self]]:
-        """The forms by their names."""
-
-    @classmethod
-    def form_of(cls, value: Mapping[str, Any]) -> type[Self] | None:
-        """The form of a mapping; None where none has its name."""
-        if cls.chosen_by is None:
-            return next(iter(cls.forms().values()))
-        name = value.get(cls.chosen_by, cls.model_fields[cls.chosen_by].default)
-        return cls.forms().get(name) if isinstance(name, str) else None
-
-    @classmethod
-    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        if OneOf not in cls.__bases__:  # it is a form
-            return handler(source)
-        return core_schema.with_info_plain_validator_function(cls._parse)
-
-    @classmethod
-    def __get_pydantic_json_schema__(
-        cls, schema: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> dict[str, Any]:
-        """The fields of all forms in one mapping; those of some say of which."""
-        if OneOf not in cls.__bases__:
-            return handler(schema)
-        forms = {name: form.model_json_schema()["properties"] for name, form in cls.forms().items()}
-        properties = {key: below for known in forms.values() for key, below in known.items()}
-        for key, below in properties.items():
-            users = [name for name, known in forms.items() if key in known]
-            if len(users) < len(forms):
-                below["description"] += f" Of {', '.join(users)}."
-        if cls.chosen_by is not None:
-            usual = cls.model_fields[cls.chosen_by].default
-            properties[cls.chosen_by] = {"enum": list(forms), "default": usual}
-        for key, text in field_docs(cls).items():
-            properties[key].setdefault("description", text)
-        return {DEFINITION: cls.__name__, "type": "object", "properties": properties}
-
-    @classmethod
-    def _parse(cls, value: Any, info: ValidationInfo) -> Self:
-        if isinstance(value, cls):
-            return value
-        if not isinstance(value, dict):
-            raise PydanticKnownError("model_type", {"class_name": cls.__name__})
-        if (form := cls.form_of(value)) is None:
-            assert cls.chosen_by is not None
-            message, known = "unknown {word} '{name}'", tuple(cls.forms())
-            name = str(value.get(cls.chosen_by))
-            context = {"word": cls.__name__.lower(), "name": name, "key": cls.chosen_by}
-            raise PydanticCustomError("form", message, {**context, "known": known})
-        # A record's lists are tuples here.
-        return form.model_validate(tuples_of(value), context=info.context)
-
-    @model_serializer(mode="wrap")
-    def _given(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        given = self.model_fields_set
-        dumped = handler(self).items()
-        return {name: value for name, value in dumped if name in given or value is not None}
-
-
-def tuples_of(value: Any) -> Any:
-    """A JSON value with tuples in place of lists, as strict models want them."""
-    if isinstance(value, dict):
-        return {key: tuples_of(item) for key, item in value.items()}
-    return tuple(map(tuples_of, value)) if isinstance(value, (list, tuple)) else value
+"""Chooses between them. The brackets distinguish tags from keys in the paths of errors."""
 
 
 @cache
 def field_docs(cls: type[Spec]) -> Mapping[str, str]:
-    """The docstrings of a model's fields, inherited ones too, by their names in YAML."""
+    """The docstrings of a model's fields, including inherited ones, by their names in YAML."""
     found: dict[str, str] = {}
     for base in reversed(cls.__mro__):
         if issubclass(base, Spec) and base is not Spec:
@@ -195,11 +115,11 @@ def field_docs(cls: type[Spec]) -> Mapping[str, str]:
 
 
 def _docs_in(cls: type[Spec]) -> Iterator[tuple[str, str]]:
-    """Each field that the class itself declares and the string below it."""
+    """The fields that a class declares itself, with the strings below them."""
     try:
         source = inspect.getsource(cls)
     except OSError:
-        return  # A class made by a program has no source.
+        return  # A generated class has no source.
     (tree,) = ast.parse(textwrap.dedent(source)).body
     assert isinstance(tree, ast.ClassDef)
     for pair in itertools.pairwise(tree.body):
@@ -210,24 +130,28 @@ def _docs_in(cls: type[Spec]) -> Iterator[tuple[str, str]]:
 
 @dataclass(frozen=True)
 class FieldValue:
-    """One value of a spec, with its place and what it is for."""
+    """One value of a spec, with its path and role."""
 
     path: str
-    """Dotted, as in `optimizer.lr`; items of lists of mappings are counted: `sources.0.url`."""
+    """Dotted, as in `optimizer.lr`; items of lists are numbered: `sources.0.url`."""
     value: Any
     """As JSON."""
     role: str
-    """`identity`, `runtime`, `cosmetic`, or `location` for a local path, whose bytes count."""
+    """`identity`, `runtime`, `cosmetic`, or `location` for a local path, whose content counts."""
 
 
 def field_values(spec: Spec, path: str = "", role: str = "identity") -> Iterator[FieldValue]:
-    """Every value of a spec, defaults included, None left out; parts inherit their role."""
+    """All values of a spec, with defaults and without None; nested specs inherit the role."""
     for name, info in type(spec).model_fields.items():
-        extra = info.json_schema_extra
-        own = extra.get(ROLE, "identity") if isinstance(extra, dict) else "identity"
         below = f"{path}.{info.alias or name}" if path else info.alias or name
-        inner = str(own) if role == "identity" else role
-        yield from _values_of(getattr(spec, name), below, inner)
+        yield from _values_of(getattr(spec, name), below, _role_of(info, role))
+
+
+def _role_of(info: FieldInfo, above: str = "identity") -> str:
+    """The role of a field below a part with the role `above`."""
+    extra = info.json_schema_extra
+    own = str(extra.get(ROLE, "identity")) if isinstance(extra, dict) else "identity"
+    return own if above == "identity" else above
 
 
 def _values_of(value: Any, path: str, role: str) -> Iterator[FieldValue]:
@@ -250,14 +174,14 @@ def _values_of(value: Any, path: str, role: str) -> Iterator[FieldValue]:
 class LocalPath(str):
     """A path, relative to the experiment folder unless absolute.
 
-    In YAML a relative path is relative to the file that says it; the loader passes that file's
+    In YAML, a relative path is relative to the file that contains it; the loader passes that file's
     folder and the experiment's as validation context.
     """
 
     __slots__ = ()
 
     def resolve(self, experiment_folder: Path) -> Path:
-        """The place on this machine; a name that YAML cannot hold is spelled as in records."""
+        """The path on this machine; a name that YAML cannot hold is escaped as in records."""
         spelled = experiment_folder / unescape_name(self)
         return spelled if spelled.exists() else experiment_folder / self
 
@@ -274,13 +198,13 @@ class LocalPath(str):
         if not isinstance(value, str):
             raise PydanticCustomError("string_type", "Input should be a path")
         if not value or "\0" in value:
-            raise PydanticCustomError("path_empty", "a path may not be empty or hold NUL")
+            raise PydanticCustomError("path_empty", "a path must not be empty or contain NUL")
         said_in = getattr(value, "said_in", None)
         folder = (info.context or {}).get("folder")
         try:
             text = Path(value).expanduser().as_posix()
-        except RuntimeError:  # nobody of that name, or no home
-            message = "'{path}' begins with ~, and there is no such home folder"
+        except RuntimeError:  # unknown user, or no home folder
+            message = "home folder of '{path}' not found"
             raise PydanticCustomError("path_home", message, {"path": str(value)}) from None
         if said_in is not None and folder is not None and not Path(text).is_absolute():
             text = Path(os.path.relpath(said_in / text, folder)).as_posix()
@@ -290,8 +214,8 @@ class LocalPath(str):
 class Ref(str, Generic[ArtifactT]):
     """The name of another stage whose artifact is an `ArtifactT`.
 
-    Of a training stage's checkpoints `name@step-500` selects one by its step, `name@best` the one
-    with the lowest `val_loss`, and `name@best:val_loss/tokens` by another metric.
+    `name@step-500` selects a training checkpoint by its step, `name@best` the one with the lowest
+    `val_loss`, and `name@best:val_loss/tokens` by another metric.
     """
 
     __slots__ = ("expects",)
@@ -309,13 +233,13 @@ class Ref(str, Generic[ArtifactT]):
 
     @property
     def step(self) -> int | None:
-        """The step that is said; None for the final checkpoint and for the best."""
+        """The selected step; None for the final and the best checkpoint."""
         kind, _, number = self.selector.partition("-")
         return int(number) if kind == "step" else None
 
     @property
     def metric(self) -> str | None:
-        """By which the best checkpoint is selected; None when the best is not asked for."""
+        """The metric of `@best`; None for other selectors."""
         kind, _, metric = self.selector.partition(":")
         return (metric or VALIDATION_LOSS) if kind == BEST else None
 
@@ -347,9 +271,9 @@ class Ref(str, Generic[ArtifactT]):
 
 
 def canonicalize(value: Any) -> Any:
-    """A value of a free-form field whose whole floats are integers: `1.0` and `1` are one number.
+    """The canonical form of a free-form value: whole floats become integers (`1.0` is `1`).
 
-    Fields with a type of their own need it not: theirs decides.
+    Typed fields do not need it.
     """
     if isinstance(value, float) and value.is_integer():
         return int(value)
@@ -361,7 +285,7 @@ def canonicalize(value: Any) -> Any:
 
 
 def _suggest_selector(ref: Ref[Any]) -> str | None:
-    """The reference as it was probably meant; None when that is not clear."""
+    """The likely intended reference; None if unclear."""
     number = re.search(r"[1-9][0-9]*", ref.selector)
     meant = f"step-{number[0]}" if number else closest(ref.selector, (FINAL, BEST))
     return f"{ref.stage}@{meant}" if meant else None
@@ -382,37 +306,26 @@ def _identity_of(value: Any) -> Any:
     return value
 
 
-def _made_from(spec: Spec) -> Iterator[str]:
-    """The references in fields that are part of the identity."""
-    for name, info in type(spec).model_fields.items():
-        extra = info.json_schema_extra
-        if not isinstance(extra, dict) or extra.get(ROLE, "identity") == "identity":
-            value = getattr(spec, name)
-            found = _made_from(value) if isinstance(value, Spec) else _strings(value)
-            yield from found
-
-
-def _strings(value: Any) -> Iterator[str]:
-    return (str(ref) for _, ref in _find_refs(value, ()))
-
-
 def _plain(value: Any) -> Any:
-    """A value of an identity with references as the texts they are."""
+    """A value of an identity with references as strings."""
     if isinstance(value, list):
         return [_plain(item) for item in value]
     return str(value) if isinstance(value, Ref) else value
 
 
-def _find_refs(value: Any, path: tuple[str | int, ...]) -> Iterator[tuple[Any, Ref[Any]]]:
+def _find_refs(
+    value: Any, path: tuple[str | int, ...] = (), role: str = "identity"
+) -> Iterator[tuple[tuple[str | int, ...], Ref[Any], str]]:
     if isinstance(value, Ref):
-        yield path, value
+        yield path, value, role
     elif isinstance(value, Spec):
         for name, info in type(value).model_fields.items():
-            yield from _find_refs(getattr(value, name), (*path, info.alias or name))
+            below = (*path, info.alias or name)
+            yield from _find_refs(getattr(value, name), below, _role_of(info, role))
     elif isinstance(value, dict):
         for key, item in value.items():
-            yield from _find_refs(key, (*path, str(key)))
-            yield from _find_refs(item, (*path, str(key)))
+            yield from _find_refs(key, (*path, str(key)), role)
+            yield from _find_refs(item, (*path, str(key)), role)
     elif isinstance(value, (tuple, list)):
         for index, item in enumerate(value):
-            yield from _find_refs(item, (*path, index))
+            yield from _find_refs(item, (*path, index), role)

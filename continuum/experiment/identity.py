@@ -1,7 +1,7 @@
-"""What makes a stage the stage it is: its meaning, whatever it is called.
+"""The identity of a stage: what determines its result, independent of names.
 
-The payload that is hashed keys a stage's inputs by the field that names them and holds their
-fingerprints in the place of their names; so a stage or a dataset that is renamed stays what it was.
+The hashed payload contains a stage's inputs by field, with their fingerprints instead of their
+names, so that renaming a stage or a dataset changes nothing.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -17,35 +17,36 @@ from continuum.problems import Problem
 from continuum.runs.fingerprint import canonical_json, fingerprint
 
 PAYLOAD = 2
-"""The form of the payload. In the first, which does not say so, inputs are keyed by their names."""
+"""The version of the payload. In the first, which is not marked, inputs are keyed by their
+names."""
 _TAKEN_OUT = object()
 
 
 @dataclass(frozen=True)
 class Identity:
-    """A stage, and all that decides what it makes."""
+    """A stage, and everything that determines its result."""
 
     stage: Stage
-    """With its seeds filled in."""
+    """The stage with its seeds filled in."""
     recipe: Spec | None
     """The complete recipe, if it trains."""
     refs: tuple[Ref[Any], ...]
-    """All inputs, those a resume inherits included."""
+    """All inputs, including those that a resume inherits."""
     inputs: Mapping[str, tuple[str, ...]]
-    """The fingerprints that the stage of each input is known by, by reference."""
+    """The possible fingerprints of each input's stage, by reference."""
     payload: dict[str, Any]
     fingerprint: str
     earlier: str | None = None
-    """The fingerprint by the first form of the payload, where that means the same."""
+    """The fingerprint by the first version of the payload, if that is equivalent."""
 
     @property
     def known_by(self) -> tuple[str, ...]:
-        """The fingerprints that a run of it may have, today's first."""
+        """The possible fingerprints of its runs, the current one first."""
         return (self.fingerprint, self.earlier) if self.earlier else (self.fingerprint,)
 
     @property
     def made_from(self) -> tuple[Ref[Any], ...]:
-        """The inputs whose bytes count, without what is only evaluated on."""
+        """The inputs that affect the result, without those that are only evaluated."""
         observed = self.stage.observed(self.recipe)
         return tuple(ref for ref in self.refs if ref not in observed)
 
@@ -53,10 +54,10 @@ class Identity:
 def identify_stages(
     experiment: Experiment, folder: Path, sha256: Callable[[Path], str | None]
 ) -> dict[str, Identity]:
-    """The identities of all stages, in an order they can run in.
+    """The identities of all stages, in an order of execution.
 
     Args:
-        folder: Of the experiment.
+        folder: The experiment's folder.
         sha256: Hashes a local file.
     """
     seeds, found = experiment.all_seeds(), dict[str, Identity]()
@@ -93,10 +94,10 @@ def _identify(
 
 
 def input_identity(ref: Ref[Any], above: Mapping[str, Identity]) -> Any:
-    """An input without its name: its fingerprint, and which of its checkpoints is selected.
+    """An input without its name: its fingerprint, and the selected checkpoint.
 
-    Which is best hangs on when and on how much the selected stage evaluates, which else only
-    observes: so that is part of who selects.
+    The best checkpoint depends on when and on how much the selected stage evaluates, so `evaluate`
+    is part of the identity of the stage that selects it.
     """
     it = above[ref.stage]
     recipe = it.recipe if isinstance(it.recipe, Recipe) else None
@@ -116,7 +117,7 @@ def input_identity(ref: Ref[Any], above: Mapping[str, Identity]) -> Any:
 def _without_inputs(
     value: Any, path: str, inputs: dict[str, Any], identity_of: Callable[[Ref[Any]], Any]
 ) -> Any:
-    """The value without its references, which are put into `inputs` by their fields."""
+    """The value without its references, which are added to `inputs` by field."""
     if isinstance(value, Ref):
         inputs[path] = identity_of(value)
         return _TAKEN_OUT
@@ -144,9 +145,9 @@ def _earlier_fingerprint(
     above: Mapping[str, Identity],
     files: Mapping[str, Any],
 ) -> str | None:
-    """The stage's fingerprint as the first form of the payload gave it.
+    """The stage's fingerprint by the first version of the payload.
 
-    None where the stage, or one above it, makes something else since, or is spelled otherwise.
+    None if the result or the canonical form of the stage, or of an input, has changed since.
     """
     if stage.own_version != 1 or stage.trains:
         return None
@@ -157,7 +158,7 @@ def _earlier_fingerprint(
 
 
 def same_data_problems(recipe: Spec | None, above: Mapping[str, Identity]) -> Iterator[Problem]:
-    """Datasets of a mixture that are one and the same: their samples would come twice."""
+    """Errors of datasets that occur twice in a mixture under different names."""
     seen: dict[str, str] = {}
     for ref in recipe.data if isinstance(recipe, Recipe) else ():
         first = seen.setdefault(above[ref.stage].fingerprint, str(ref))
@@ -165,6 +166,6 @@ def same_data_problems(recipe: Spec | None, above: Mapping[str, Identity]) -> It
             yield Problem(
                 ("data", str(ref)),
                 f"{first!r} and {str(ref)!r} are the same dataset under two names; "
-                "name one of them, with the sum of their shares",
+                "keep one of them, with the sum of their shares",
                 at_key=True,
             )

@@ -1,7 +1,7 @@
-"""The fields of LitGPT's `Config` that people replace, as a model made from its dataclass.
+"""The fields of LitGPT's `Config` that a spec may override, as a model made from its dataclass.
 
-LitGPT checks neither types nor ranges and looks classes up by their names, so that a slip would
-only show when torch builds the model.
+LitGPT checks neither types nor ranges and looks up classes by name, so that a typo would only fail
+when torch builds the model.
 """
 
 from collections.abc import Mapping
@@ -12,7 +12,8 @@ from pydantic import Field, GetJsonSchemaHandler, PlainValidator, Tag, create_mo
 from pydantic_core import CoreSchema, PydanticCustomError
 
 from continuum.experiment.architecture import accepted_model_names, config_fields, suggest_model
-from continuum.experiment.fields import BY_FORM, DEFINITION, MAPPING, VALUE, OneOf
+from continuum.experiment.fields import BY_FORM, DEFINITION, MAPPING, VALUE
+from continuum.experiment.one_of import OneOf
 
 _MEANINGS = {
     "block_size": "The longest sequence the model can attend to.",
@@ -52,12 +53,12 @@ def _known_name(value: Any) -> str:
         raise PydanticCustomError("model_name_type", "Input should be the name of a LitGPT model")
     if value not in accepted_model_names():
         context = {"name": str(value), "suggestion": suggest_model(value)}
-        raise PydanticCustomError("model_name", "LitGPT has no model called '{name}'", context)
+        raise PydanticCustomError("model_name", "LitGPT has no model '{name}'", context)
     return str(value)
 
 
 class _Names:
-    """In the JSON Schema, all names; defined once."""
+    """Adds all names to the JSON Schema, defined once."""
 
     def __get_pydantic_json_schema__(
         self, schema: CoreSchema, handler: GetJsonSchemaHandler
@@ -71,22 +72,22 @@ class _Names:
 
 
 ModelName = Annotated[str, PlainValidator(_known_name), _Names()]
-"""LitGPT's own name of a model or the Hub's, with owner or without."""
+"""LitGPT's name of a model, or its name on the Hub with or without owner."""
 
 
 class ModelFields(OneOf):
-    """A LitGPT model with fields of its config replaced."""
+    """A LitGPT model with overridden config fields."""
 
     name: ModelName
     """The LitGPT config to start from."""
     tied: bool | None = None
-    """Whether the embedding and the output layer are one tensor; unless stated, as in the model of
-    this name on the Hub."""
+    """Whether the embedding and the output layer share one tensor; default: as in the model of this
+    name on the Hub."""
 
     @classmethod
     @cache
     def forms(cls) -> Mapping[str, type["ModelFields"]]:
-        """The one form; LitGPT's config is read when a spec first replaces fields of it."""
+        """The only form; LitGPT's config is read when a spec first overrides its fields."""
         made: dict[str, Any] = {
             name: (_strict(annotation), Field(None, description=_meaning(name), **_limits(name)))
             for name, annotation in config_fields().items()
@@ -95,14 +96,14 @@ class ModelFields(OneOf):
 
     @property
     def replaced(self) -> dict[str, Any]:
-        """The fields of LitGPT's config that are given, with their values."""
+        """The overridden fields of LitGPT's config."""
         return {k: v for k, v in self.model_dump().items() if k not in ("name", "tied")}
 
 
 LitGPTModel = Annotated[
     Annotated[ModelName, Tag(VALUE)] | Annotated[ModelFields, Tag(MAPPING)], BY_FORM
 ]
-"""The name of a LitGPT model, or a mapping with fields of it replaced."""
+"""The name of a LitGPT model, or a mapping that overrides its fields."""
 
 
 def _meaning(name: str) -> str:
@@ -114,7 +115,7 @@ def _limits(name: str) -> dict[str, Any]:
 
 
 def _strict(annotation: Any) -> Any:
-    """The type as a strict model takes YAML's values: a list is a tuple there."""
+    """The type for a strict model, where YAML lists are tuples."""
     if annotation == list[int] | None:
         return tuple[int, ...] | None
     return dict[str, Any] | None if annotation == dict | None else annotation

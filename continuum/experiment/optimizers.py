@@ -1,4 +1,4 @@
-"""torch's optimizers, described without torch: a model for each, made from a table."""
+"""torch's optimizers, described without importing torch: a model for each, made from a table."""
 
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -7,7 +7,8 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, Field, create_model
 from pydantic_core import PydanticCustomError
 
-from continuum.experiment.fields import OneOf, canonicalize
+from continuum.experiment.fields import canonicalize
+from continuum.experiment.one_of import OneOf
 from continuum.problems import Problem
 
 _COMMON = ("eps", "weight_decay", "foreach", "maximize", "differentiable", "capturable")
@@ -28,15 +29,15 @@ OPTIMIZER_ARGUMENTS: dict[str, tuple[str, ...]] = {
         "weight_decay", "foreach", "maximize", "differentiable",
     ),
 }  # fmt: skip
-"""torch.optim's optimizers that fit this loop, with their arguments; a test compares with torch.
+"""The supported optimizers of torch.optim, with their arguments; a test compares them with torch.
 
-LBFGS wants a closure, SparseAdam sparse gradients, Muon matrices only: they are left out.
+LBFGS requires a closure, SparseAdam sparse gradients, and Muon matrices only.
 """
 _MOMENTS = {
     "AdamW": 2, "Adam": 2, "NAdam": 2, "RAdam": 2, "Adamax": 2,
     "Adagrad": 1, "Adadelta": 2, "RMSprop": 1, "SGD": 0,
 }  # fmt: skip
-"""Tensors of a parameter's size that each keeps; a test compares with torch."""
+"""Number of state tensors per parameter; a test compares it with torch."""
 _BETAS = {"betas": (0.9, 0.999)}
 OPTIMIZER_DEFAULTS: dict[str, dict[str, Any]] = {
     "AdamW": {**_BETAS, "eps": 1e-8, "weight_decay": 1e-2},
@@ -51,49 +52,50 @@ OPTIMIZER_DEFAULTS: dict[str, dict[str, Any]] = {
     "RMSprop": {"alpha": 0.99, "eps": 1e-8, "weight_decay": 0.0, "momentum": 0.0},
     "SGD": {"momentum": 0.0, "dampening": 0.0, "weight_decay": 0.0},
 }  # fmt: skip
-"""What torch takes for the numbers that are not given; a test compares with torch. Its switches
-are off, `foreach` and `fused` undecided."""
+"""torch's defaults of numbers; a test compares them with torch. Switches are off by default, and
+`foreach` and `fused` are undecided."""
 _UNDECIDED = ("foreach", "fused")
-"""Switches that are neither on nor off unless they are given."""
+"""Switches that are neither on nor off by default."""
 _ONE_MORE = ("amsgrad", "centered", "momentum")
-"""Arguments that make it keep another."""
+"""Arguments that add a state tensor."""
 SWITCHES = (
     "foreach", "maximize", "differentiable", "capturable", "amsgrad", "fused",
     "decoupled_weight_decay", "centered", "nesterov",
 )  # fmt: skip
-"""Those of them that are true or false; the others are numbers, at least zero."""
+"""Boolean arguments; the others are numbers of at least zero."""
 _MEANINGS = {
     "betas": "Decay of the running averages of the gradient and of its square.",
     "eps": "Added to the denominator, for numerical stability.",
     "weight_decay": "Weight decay: decoupled from the gradient in AdamW, else an L2 penalty.",
     "amsgrad": "Use the AMSGrad variant.",
-    "momentum": "Share of the last update in the next.",
+    "momentum": "Momentum factor.",
     "dampening": "Dampening of the momentum.",
     "nesterov": "Use Nesterov momentum.",
     "alpha": "Decay of the running average of the squared gradient.",
-    "centered": "Normalise by an estimate of the gradient's variance.",
+    "centered": "Normalize by an estimate of the gradient's variance.",
     "rho": "Decay of the running average of the squared gradient.",
     "lr_decay": "Decay of the learning rate, beside the schedule.",
-    "initial_accumulator_value": "Where the sum of squared gradients starts.",
+    "initial_accumulator_value": "Initial sum of squared gradients.",
     "momentum_decay": "Decay of the momentum.",
     "decoupled_weight_decay": "Decouple the weight decay from the gradient, as AdamW does.",
     "foreach": "Compute on lists of tensors: faster, more memory.",
-    "fused": "Use torch's fused kernel, where there is one.",
+    "fused": "Use torch's fused kernel, if available.",
     "maximize": "Maximize the loss instead of minimizing it.",
-    "differentiable": "Let gradients pass through the optimizer's step; nothing here asks for it.",
+    "differentiable": "Differentiate through the optimizer step; not supported here.",
     "capturable": "Allow capture in a CUDA graph.",
 }
 
 
 class Optimizer(OneOf):
-    """A torch optimizer: its name, its learning rate, and its own arguments."""
+    """A torch optimizer: its name, learning rate and other arguments."""
 
     name: str = "AdamW"
     """A class in `torch.optim`."""
     lr: float = Field(gt=0, allow_inf_nan=False, examples=[3e-4, 1e-5])
-    """The peak learning rate. Required: torch's 1e-3 ruins a pretrained model."""
+    """The peak learning rate. Required, because torch's default of 1e-3 ruins a pretrained
+    model."""
     no_weight_decay: tuple[Literal["norms", "biases", "embeddings"], ...] | None = None
-    """Parameters that `weight_decay` leaves alone; null decays all, as LitGPT does."""
+    """Parameters exempt from `weight_decay`; null decays all, as LitGPT does."""
 
     chosen_by: ClassVar[str] = "name"
 
@@ -104,9 +106,9 @@ class Optimizer(OneOf):
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """The arguments for torch besides the learning rate, without those that it takes anyway.
+        """The arguments for torch besides the learning rate, without defaults.
 
-        Numbers are floats, as torch keeps what it is given among a checkpoint's bytes.
+        Numbers are floats, because torch stores them in checkpoints as given.
         """
         usual = OPTIMIZER_DEFAULTS[self.name]
         given = {name: getattr(self, name) for name in OPTIMIZER_ARGUMENTS[self.name]}
@@ -120,7 +122,7 @@ class Optimizer(OneOf):
 
     @property
     def num_moments(self) -> int:
-        """Tensors of a parameter's size that the optimizer keeps for each parameter."""
+        """Number of state tensors that the optimizer keeps per parameter."""
         return _MOMENTS[self.name] + sum(bool(self.arguments.get(name)) for name in _ONE_MORE)
 
     def identity(self) -> dict[str, Any]:
@@ -136,7 +138,6 @@ def _form(name: str, arguments: tuple[str, ...]) -> type[Optimizer]:
 
 
 def _argument(name: str) -> tuple[Any, Any]:
-    """The type of an argument, and a field that is absent unless it is given."""
     described: dict[str, Any] = {"description": _MEANINGS[name]}
     if name == "differentiable":
         return Annotated[bool | None, AfterValidator(_no_gradients)], Field(None, **described)
@@ -151,20 +152,19 @@ def _argument(name: str) -> tuple[Any, Any]:
 
 def _no_gradients(value: bool | None) -> bool | None:
     if value:
-        message = "should be false: nothing here takes gradients through a step, and torch then "
-        message += "fails at the first"
+        message = "must be false: differentiating through a step is not supported"
         raise PydanticCustomError("differentiable", message, {"suggestion": "false"})
     return value
 
 
 def optimizer_problems(optimizer: Optimizer) -> Iterator[Problem]:
-    """Arguments, each right by itself, that torch refuses together."""
+    """Errors of arguments that torch does not accept together."""
     given = optimizer.arguments
     if given.get("foreach") and given.get("fused"):
-        message = "fused and foreach are two ways to compute; keep one of them"
+        message = "fused and foreach are mutually exclusive; keep one of them"
         yield Problem(("optimizer", "fused"), message)
     if given.get("nesterov") and not given.get("momentum"):
-        message = "nesterov needs a momentum above 0, such as 0.9"
+        message = "nesterov requires a momentum above 0, such as 0.9"
         yield Problem(("optimizer", "nesterov"), message)
     elif given.get("nesterov") and given.get("dampening"):
-        yield Problem(("optimizer", "dampening"), "nesterov momentum allows no dampening", "0")
+        yield Problem(("optimizer", "dampening"), "nesterov requires dampening 0", "0")

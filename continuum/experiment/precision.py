@@ -1,7 +1,7 @@
-"""The precision that `auto` becomes, by the device: one rule for the plan and for training.
+"""Resolves `precision: auto` by the device: one rule for the plan and for training.
 
-A device is known here by its compute capability, since torch's answers count emulation: by
-`torch.cuda.is_bf16_supported()` a T4 would train in bf16-mixed, without any unit for it.
+Devices are identified by compute capability, because torch counts emulation as support: by
+`torch.cuda.is_bf16_supported()` a T4 would train in bf16-mixed without hardware for it.
 """
 
 from typing import Literal
@@ -9,7 +9,7 @@ from typing import Literal
 from continuum.experiment.fields import Precision
 
 Capability = tuple[int, int]
-"""Of a CUDA device, as torch and its driver give it: (8, 0) is an A100's, (7, 5) a T4's."""
+"""Of a CUDA device, as reported by torch and the driver: (8, 0) for an A100, (7, 5) for a T4."""
 BF16: Capability = (8, 0)
 """From Ampere on, tensor cores multiply in bf16 (CUDA C++ Programming Guide, compute capabilities).
 """
@@ -23,9 +23,9 @@ def automatic_precision(capability: Capability | None, *, can_scale: bool) -> Pr
     """The precision of `auto`.
 
     Args:
-        capability: The least of the devices'; None of a CPU, where bf16 without units for it is 25
-            times slower than fp32.
-        can_scale: Whether the loss can be scaled, as fp16 needs.
+        capability: The lowest of all devices; None for a CPU, where emulated bf16 is 25 times
+            slower than fp32.
+        can_scale: Whether the loss can be scaled, as fp16 requires.
     """
     if capability is None:
         return "32-true"
@@ -45,9 +45,9 @@ def is_mixed(precision: str) -> bool:
 
 
 def matmul_precision(precision: str, *, on_cuda: bool) -> MatmulPrecision:
-    """What products of fp32 matrices are computed in: `highest` is fp32, `high` may be TF32.
+    """The precision of fp32 matrix products: `highest` is fp32, `high` may be TF32.
 
-    Where training is asked for in fp32 it is fp32. Beside products in bf16 or fp16, TF32's ten bits
-    of mantissa are no loss.
+    Training in fp32 uses fp32. Beside products in bf16 or fp16, the ten mantissa bits of TF32 lose
+    nothing.
     """
     return "high" if on_cuda and is_half(precision) else "highest"

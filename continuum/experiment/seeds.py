@@ -1,9 +1,9 @@
-"""Seeds: each decides one thing, so that changing it makes nothing else run again.
+"""Seeds: each controls one thing, so that changing it reruns nothing else.
 
-`init` draws a new model's weights, `data` the order of the samples, `split` the documents that
-validate. `seed` sets `init` and `data` and leaves `split` alone: runs with several training seeds
-share their tokens and are evaluated on the same text. A kind of stage has a field `seeds` of a type
-that holds the seeds it uses, and no other.
+`init` draws a new model's weights, `data` the order of the samples, `split` the validation
+documents. `seed` sets `init` and `data` but not `split`: runs with several training seeds share
+their tokens and are evaluated on the same text. A stage kind has a field `seeds` whose type
+contains exactly the seeds it uses.
 """
 
 from collections.abc import Mapping
@@ -14,38 +14,38 @@ from pydantic import Field
 from continuum.experiment.fields import Spec
 
 SET_BY_SEED = ("init", "data")
-"""What `seed` alone sets."""
+"""The seeds that `seed` sets."""
 
 
 class SplitSeeds(Spec):
     """The seed of a random split."""
 
     split: int | None = Field(None, ge=0, lt=2**32)
-    """Draws the documents that validate, where documents are drawn."""
+    """Draws the validation documents of a `fraction`."""
 
 
 class OrderSeeds(Spec):
-    """The seed of a training that begins from weights."""
+    """The seed of a training that starts from weights."""
 
     data: int | None = Field(None, ge=0, lt=2**32)
-    """Draws the order in which the samples are read; `seed` unless stated."""
+    """Draws the order of the samples; default: `seed`."""
 
 
 class TrainingSeeds(OrderSeeds):
     """The seeds of a training from scratch."""
 
     init: int | None = Field(None, ge=0, lt=2**32)
-    """Draws the weights that a new model begins with; `seed` unless stated."""
+    """Draws the initial weights of a new model; default: `seed`."""
 
 
 class Seeds(TrainingSeeds):
     """The seeds of an experiment."""
 
     split: int = Field(0, ge=0, lt=2**32)
-    """Draws the documents that validate; not set by `seed`, so that it leaves the tokens alone."""
+    """Draws the validation documents; `seed` does not set it, so that the tokens stay the same."""
 
     def with_seed(self, seed: int) -> dict[str, int]:
-        """Every seed by name, where `seed` stands for what is not stated."""
+        """All seeds by name, with `seed` for those that are not set."""
         stated = {name: getattr(self, name) for name in SET_BY_SEED}
         trained = {name: seed if value is None else value for name, value in stated.items()}
         return {**trained, "split": self.split}
@@ -55,7 +55,7 @@ SeedsT = TypeVar("SeedsT", bound=Spec)
 
 
 def complete_seeds(own: SeedsT, seed: int | None, defaults: Mapping[str, int]) -> SeedsT:
-    """A stage's seeds: as it states them, else by its own `seed`, else the experiment's."""
+    """A stage's seeds: its own, else its `seed`, else those of the experiment."""
     by_seed = {} if seed is None else dict.fromkeys(SET_BY_SEED, seed)
     known = {**defaults, **by_seed, **own.model_dump(exclude_none=True)}
     return own.model_copy(update={name: known[name] for name in type(own).model_fields})

@@ -1,8 +1,8 @@
-"""What is asked of a stage by one that selects a checkpoint of it, and why that cannot be had.
+"""Selects checkpoints of a stage for references such as `@best` and `@step-500`.
 
-Which checkpoint is best hangs on when and on how much the stage evaluates. So `evaluate`, which
-else only observes, is part of the identity of whoever selects `@best`: it is answered from what
-was evaluated and saved, and nothing is trained again for it.
+Which checkpoint is best depends on when and on how much the stage evaluates. So `evaluate`, which
+otherwise only observes, is part of the identity of a stage that selects `@best`. The selection uses
+the recorded evaluations and saved checkpoints; nothing is trained again for it.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from continuum.experiment.fields import Ref, Spec
+from continuum.experiment.forecast import Forecast
 from continuum.experiment.recipe import (
     Recipe,
     evaluated_datasets,
@@ -18,7 +19,6 @@ from continuum.experiment.recipe import (
     intervals_of,
     validation_metrics,
 )
-from continuum.experiment.stage import Forecast
 from continuum.problems import Problem
 from continuum.runs.artifacts import Artifact, Checkpoint, TrainingCheckpoint, best_of, best_step
 from continuum.runs.folder import StageRun
@@ -27,7 +27,7 @@ from continuum.suggestions import did_you_mean
 
 
 def selecting(refs: Iterable[Ref[Any]]) -> dict[str, list[Ref[Any]]]:
-    """The references that select a checkpoint, by the stage they select it of."""
+    """The references that select a checkpoint, by the selected stage."""
     found: dict[str, list[Ref[Any]]] = {}
     for ref in refs:
         if ref.step is not None or ref.metric is not None:
@@ -38,11 +38,11 @@ def selecting(refs: Iterable[Ref[Any]]) -> dict[str, list[Ref[Any]]]:
 def as_recorded(
     ref: Ref[Any], record: StageRecord | None, fingerprints: Mapping[str, str]
 ) -> Ref[Any]:
-    """The reference with the name that the metric's dataset had when the selected stage ran.
+    """The reference with the name of the metric's dataset at the time of the selected run.
 
     Args:
-        record: Of the selected stage's run.
-        fingerprints: Of the stages by their names of today.
+        record: The record of the selected run.
+        fingerprints: Fingerprints by the current names of stages.
     """
     metric, _, dataset = (ref.metric or "").partition("/")
     if not dataset or record is None:
@@ -62,10 +62,10 @@ def select(
     record: StageRecord | None,
     fingerprints: Mapping[str, str],
 ) -> Artifact | str:
-    """What a reference means of a finished stage, or why that is not there.
+    """The artifact that a reference selects from a finished stage, or why it is missing.
 
     Args:
-        run: Of the selected stage, as its record is; see `as_recorded`.
+        run: The run of the selected stage, as `record`; see `as_recorded`.
     """
     recorded = as_recorded(ref, record, fingerprints)
     chosen = select_from(run, recorded)
@@ -73,12 +73,12 @@ def select(
 
 
 def select_from(run: StageRun, ref: Ref[Any]) -> Artifact | None:
-    """What a reference means of a finished run: its result, or the checkpoint it selects.
+    """The artifact that a reference selects from a finished run: its result or a checkpoint.
 
-    None when the selected step is not there, or no evaluation gave a finite number.
+    None if the step does not exist, or the metric was never finite.
 
     Raises:
-        IntegrityError: `artifact.json`, or a line of metrics.jsonl, cannot be read.
+        IntegrityError: `artifact.json`, or a line of metrics.jsonl, is corrupt.
     """
     made = run.artifact()
     if not isinstance(made, Checkpoint) or (ref.step is None and ref.metric is None):
@@ -88,9 +88,9 @@ def select_from(run: StageRun, ref: Ref[Any]) -> Artifact | None:
 
 
 def selected_step(run: StageRun, ref: Ref[Any]) -> int | None:
-    """The step a reference selects of a finished run: as it says, or the best by its metric.
+    """The step that a reference selects from a finished run: the stated one, or the best.
 
-    A run that did not record its best, since nobody had asked for it, has evaluated all the same.
+    A run that did not record the best step still has its evaluations.
     """
     made = run.artifact()
     if ref.metric is None or not isinstance(made, TrainingCheckpoint):
@@ -105,11 +105,11 @@ def selected_step(run: StageRun, ref: Ref[Any]) -> int | None:
 def best_problems_of(
     ref: Ref[Any], recipe: Spec | None, forecast: Forecast, run: str, record: StageRecord | None
 ) -> Iterator[Problem]:
-    """Why the selected stage has no best checkpoint, or not the one that is asked for.
+    """Errors of `@best`: the selected stage has no best checkpoint, or a different one.
 
     Args:
-        recipe: Of the selected stage, as its forecast and its run folder's name are.
-        record: Of the run that is kept; None where it is made anew.
+        recipe: The recipe of the selected stage, as `forecast` and the run folder's name.
+        record: The record of the run that is reused; None if it is rebuilt.
     """
     if ref.metric is None or not isinstance(recipe, Recipe):
         return
@@ -117,63 +117,63 @@ def best_problems_of(
     try:
         before = Recipe.model_validate(record.recipe, strict=False) if record else recipe
     except ValidationError:
-        return  # Of an earlier release: what it evaluated is not known.
+        return  # An earlier release: its evaluation is unknown.
     if evaluation_identity(before) != evaluation_identity(recipe):
         yield Problem(
             (),
-            f"{ref!r}: {ref.stage} was evaluated otherwise in runs/{run} than `evaluate` "
-            "says now, so its best is another question; say `evaluate` as it was then, or "
+            f"{ref!r}: `evaluate` of {ref.stage} has changed since runs/{run}, so the best "
+            "checkpoint is undefined; restore `evaluate`, or run "
             f"`continuum run --rerun {ref.stage}`",
             needs="folder",
         )
 
 
 def why_gone(ref: Ref[Any], artifact: Artifact, run: StageRun) -> str:
-    """Why a finished stage does not have the selected checkpoint."""
+    """Explain why a finished stage does not have the selected checkpoint."""
     step, remedy = selected_step(run, ref), ""
     if ref.metric is not None and isinstance(artifact, TrainingCheckpoint):
         if step is None:
-            return (
-                f"{ref!r}: {ref.stage} is complete, and no {ref.metric} of it was a finite number"
-            )
+            return f"{ref!r}: {ref.stage} is complete, but its {ref.metric} was never finite"
         remedy = (
-            f"; select one of these, as in {ref.stage}@step-{artifact.step}, or "
-            f"`continuum run --rerun {ref.stage}` trains it again and keeps the best"
+            f"; select one of these, for example {ref.stage}@step-{artifact.step}, or run "
+            f"`continuum run --rerun {ref.stage}` to train again and keep the best"
         )
     steps = ", ".join(str(checkpoint.step) for checkpoint in run.checkpoints())
     return (
-        f"{ref!r}: {ref.stage} is complete and kept no checkpoint of step {step}"
-        f"{' (the best)' if remedy else ''}; there are {steps}{remedy}"
+        f"{ref!r}: {ref.stage} is complete and has no checkpoint of step {step}"
+        f"{' (the best)' if remedy else ''}; found {steps}{remedy}"
     )
 
 
 def step_problems(ref: Ref[Any], steps: range) -> Iterator[Problem]:
-    """Why the selected step is none of those that a stage takes."""
+    """The error of a selected step that the stage does not reach."""
     if ref.step is not None and ref.step not in steps:
         first, last = steps.start, steps.stop - 1
-        yield Problem((), f"{ref!r}: {ref.stage} takes only the steps {first:,} to {last:,}")
+        yield Problem((), f"{ref!r}: {ref.stage} only has the steps {first:,} to {last:,}")
 
 
 def best_problems(
     ref: Ref[Any], metric: str, recipe: Recipe, num_steps: int | None
 ) -> Iterator[Problem]:
-    """Why a stage that trains by this recipe has no best checkpoint by the metric."""
+    """Errors of `@best` for a stage with this recipe."""
     if recipe.evaluate is None or recipe.evaluate.every is None:
         yield Problem(
             (),
-            f"{ref!r}: {ref.stage} does not evaluate while it trains, so there is nothing to "
-            "choose from; say there how often, as in `evaluate: {every: 100}`",
+            f"{ref!r}: {ref.stage} does not evaluate during training, so no checkpoint is the "
+            "best; set an interval there, for example `evaluate: {every: 100}`",
         )
         return
     every = intervals_of(recipe, num_steps).evaluate_every if num_steps else None
     if num_steps and every and every > num_steps and not recipe.evaluate.final:
         yield Problem(
             (),
-            f"{ref!r}: {ref.stage} takes {num_steps:,} steps and evaluates every {every:,}: "
-            "never; evaluate more often",
+            f"{ref!r}: {ref.stage} has {num_steps:,} steps and evaluates every {every:,}, so it "
+            "never evaluates; evaluate more often",
         )
     known = validation_metrics(evaluated_datasets(recipe.data, recipe.evaluate))
     if metric not in known:
         hint = did_you_mean(metric, known)
         listed = ", ".join(known)
-        yield Problem((), f"{ref!r}: {ref.stage} evaluates {listed} and no {metric!r}{hint}")
+        yield Problem(
+            (), f"{ref!r}: unknown metric {metric!r}; {ref.stage} evaluates {listed}{hint}"
+        )

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from continuum.experiment.fields import Ref
 from continuum.experiment.recipe import Recipe
-from continuum.experiment.stage import Ref
 from continuum.lint.codes import code_of_docstring
 from continuum.loading.codes import Code
 from continuum.loading.keys import KeyPath

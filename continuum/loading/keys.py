@@ -8,7 +8,8 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from continuum.experiment.fields import OneOf, Spec, field_docs
+from continuum.experiment.fields import Spec, field_docs
+from continuum.experiment.one_of import OneOf
 from continuum.loading.aliases import our_names, same_names
 from continuum.suggestions import closest, nearest
 

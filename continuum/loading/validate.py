@@ -16,7 +16,8 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from continuum.experiment.amounts import Amount
-from continuum.experiment.fields import BY_FORM, OneOf, Ref, Spec
+from continuum.experiment.fields import BY_FORM, Ref, Spec
+from continuum.experiment.one_of import OneOf
 from continuum.experiment.stage import Stage
 from continuum.loading.aliases import SYNONYMS
 from continuum.loading.diagnostics import MAX_MISTAKES, Diagnostic, SpecError

@@ -7,9 +7,9 @@ from functools import cached_property
 from typing import Any
 
 from continuum.errors import IntegrityError
+from continuum.experiment.fields import Ref
 from continuum.experiment.identity import Identity
 from continuum.experiment.selection import select
-from continuum.experiment.stage import Ref
 from continuum.planning.lockfile import LockedStage
 from continuum.runs.artifacts import Artifact
 from continuum.runs.files import find_damage

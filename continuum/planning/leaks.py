@@ -11,8 +11,9 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from continuum.errors import IntegrityError
+from continuum.experiment.fields import Ref
+from continuum.experiment.forecast import Text, TextPart
 from continuum.experiment.recipe import Recipe
-from continuum.experiment.stage import Ref, Text, TextPart
 from continuum.planning.plan import Plan, PlannedStage
 from continuum.runs.artifacts import DOCUMENTS, Checkpoint, Corpus, CorpusItem, TokenizedDataset
 from continuum.runs.files import find_wrong_sizes

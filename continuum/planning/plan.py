@@ -9,9 +9,11 @@ from enum import StrEnum
 from typing import Any
 
 from continuum.experiment.experiment import Experiment
+from continuum.experiment.fields import Ref, Spec
+from continuum.experiment.forecast import Forecast
 from continuum.experiment.identity import Identity
 from continuum.experiment.selection import step_problems
-from continuum.experiment.stage import Forecast, PlanInput, Ref, Spec, Stage
+from continuum.experiment.stage import PlanInput, Stage
 from continuum.planning.changes import Change
 from continuum.planning.existing import Existing, History
 from continuum.planning.lockfile import Lock

@@ -11,9 +11,10 @@ from typing import Any
 
 from continuum.errors import UsageError
 from continuum.experiment.experiment import Experiment
+from continuum.experiment.fields import Ref
 from continuum.experiment.identity import Identity, identify_stages, same_data_problems
 from continuum.experiment.selection import as_recorded, best_problems_of, selecting
-from continuum.experiment.stage import PlanInput, Ref
+from continuum.experiment.stage import PlanInput
 from continuum.planning.changes import (
     Change,
     changed_inputs,

@@ -29,7 +29,8 @@ from typing import Protocol
 
 from continuum.experiment.architecture import Architecture
 from continuum.experiment.precision import is_half
-from continuum.experiment.recipe import LARGEST_UNASKED, Recipe
+from continuum.experiment.recipe import Recipe
+from continuum.experiment.runtime import LARGEST_UNASKED
 from continuum.formatting import format_bytes
 from continuum.preflight.host import HostMemory
 from continuum.preflight.model_size import (

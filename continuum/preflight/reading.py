@@ -8,8 +8,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+from continuum.experiment.fields import Ref
+from continuum.experiment.forecast import Reading
 from continuum.experiment.recipe import Recipe
-from continuum.experiment.stage import PlanInput, Reading, Ref
+from continuum.experiment.stage import PlanInput
 from continuum.runs.artifacts import Checkpoint, TokenizedDataset
 
 CONTINUE = "continue"

@@ -4,8 +4,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from importlib.util import find_spec
 
 from continuum.experiment.architecture import Architecture
+from continuum.experiment.forecast import Facts, Forecast
 from continuum.experiment.recipe import Recipe, ResumeSchedule, intervals_of
-from continuum.experiment.stage import Facts, Forecast, PlanInput
+from continuum.experiment.stage import PlanInput
 from continuum.preflight.compatibility import (
     Bound,
     batch_problems,

@@ -1,7 +1,8 @@
-"""What a file is, by its first and last bytes: the kinds of data that are no text.
+"""Recognizes files that are not text, by their first and last bytes.
 
-A kind is only named on evidence that no text gives: magic bytes that are no characters, or a
-structure. A text that begins with "PK", "BM", "MZ" or "PAR1", or speaks of `<html>`, is none.
+A kind is only reported on evidence that text cannot contain: magic bytes that are not characters,
+or a structure. A text that starts with "PK", "BM", "MZ" or "PAR1", or mentions `<html>`, is still
+text.
 """
 
 import codecs
@@ -13,13 +14,13 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 LOOK_BYTES = 1 << 16
-"""Looked at from each end of a file."""
+"""Bytes read from each end of a file."""
 MARKUP_SUFFIXES = (".html", ".htm", ".xhtml")
-"""Of files that are web pages on purpose."""
+"""Suffixes of intended web pages."""
 MANY_STEPS = 100
-"""Of a pickle: as many are no accident."""
+"""So many valid pickle opcodes are not a coincidence."""
 MAX_POINTER_BYTES = 1024
-"""A Git-LFS pointer is never longer."""
+"""The maximum size of a Git-LFS pointer."""
 
 
 @dataclass(frozen=True)
@@ -29,9 +30,9 @@ class Look:
     head: bytes
     tail: bytes
     size_bytes: int | None
-    """None while it is not known, as of what is being unpacked; then there is no tail either."""
+    """None if unknown, as during decompression; then there is no tail either."""
     encoding: str = "utf-8"
-    """What its text is said to be in."""
+    """The stated encoding of its text."""
 
     @cached_property
     def is_binary(self) -> bool:
@@ -60,7 +61,7 @@ def look_at(path: Path, encoding: str = "utf-8") -> Look:
 
 
 def look_inside(look: Look) -> Look | None:
-    """What gzip or zstd data begins with when it is unpacked; None if it is neither or damaged."""
+    """The decompressed start of gzip or zstd data; None if it is neither, or corrupt."""
     if look.head.startswith(b"\x1f\x8b"):
         try:
             inner = zlib.decompressobj(wbits=31).decompress(look.head, LOOK_BYTES)
@@ -80,27 +81,27 @@ def look_inside(look: Look) -> Look | None:
 
 @dataclass(frozen=True)
 class FileKind:
-    """A kind of data, and how its text can be had."""
+    """A kind of data, and how to get its text."""
 
     noun: str
     """With its article: `a Parquet file`."""
     advice: str
     suffixes: str = ""
-    """Those that stand for it, with spaces between."""
+    """Its suffixes, separated by spaces."""
 
     def __str__(self) -> str:
         return f"{self.noun}; {self.advice}"
 
 
 def recognize(look: Look) -> FileKind | None:
-    """The kind of data that is no text; None if it is no kind that is known here."""
+    """The kind of data that is not text; None if no known kind matches."""
     size = len(look.head) if look.size_bytes is None else look.size_bytes
     found = _first_match(look, _POINTERS) if size <= MAX_POINTER_BYTES else None
     found = found or _first_match(look, _MAGIC)
     if found is ZIP:
-        names = look.head + look.tail  # of its members, which stand in its directory, at its end
+        names = look.head + look.tail  # of its members, listed at the end of the archive
         found = next((kind for name, kind in _IN_ZIP if name in names), ZIP)
-    # Two bytes, or a few letters, begin many a text of two bytes a character.
+    # Text in wide encodings may start with the short magic bytes below.
     if found is not None or look.has_wide_encoding:
         return found
     found = _first_match(look, _STRUCTURES)
@@ -108,17 +109,17 @@ def recognize(look: Look) -> FileKind | None:
 
 
 def kind_of_suffix(name: str) -> FileKind | None:
-    """The kind that a file's last suffix stands for, where it is known to be no text."""
+    """The kind of data of a file's last suffix; None if unknown or text."""
     return _SUFFIXES.get(PurePosixPath(name).suffix.lower())
 
 
 def is_web_page(head: bytes) -> bool:
-    """True if a file begins as an HTML page does; mere tags, as in a README, do not."""
+    """True if a file starts like an HTML page; single tags, as in a README, are not enough."""
     return _PAGE.match(head) is not None
 
 
 def is_refusal(head: bytes) -> bool:
-    """True if a file is what an object store answers (in XML) when it does not give one."""
+    """True for the XML error of an object store."""
     return _REFUSAL.match(head) is not None
 
 
@@ -130,23 +131,23 @@ _PAGE = re.compile(
 )  # fmt: skip
 _REFUSAL = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml[^>]*>\s*)?<Error>\s*<Code>")
 
-_UNPACK = "unpack it first, and name the files in it"
+_UNPACK = "unpack it first, and name its files"
 _TO_LINES = "convert it to JSON lines first, for example with"
 _PANDAS = "to_json('data.jsonl', orient='records', lines=True)`"
 _EXPORT = "export it as plain text first"
-_NO_TEXT = "it holds no text; take it out of the sources"
+_NO_TEXT = "it contains no text; remove it from the sources"
 _REPACK = "unpack it first (`{} -d FILE`), or pack it as .gz or .zst"
 
-GZIP = FileKind("gzip data", "end its name in .gz (as in book.txt.gz), and it is unpacked")
-ZSTD = FileKind("zstd data", "end its name in .zst (as in book.txt.zst), and it is unpacked")
+GZIP = FileKind("gzip data", "use the suffix .gz (as in book.txt.gz) to decompress it")
+ZSTD = FileKind("zstd data", "use the suffix .zst (as in book.txt.zst) to decompress it")
 ZIP = FileKind("a zip archive", _UNPACK, ".zip")
 TAR = FileKind("a tar archive", f"{_UNPACK} (`tar -xf FILE`)", ".tar .tgz .txz .tbz2 .tzst")
 TORCH = FileKind(
     "a file of torch.save",
-    "weights are taken in by `kind: import`, `as: weights`",
+    "import weights with `kind: import`, `as: weights`",
     ".pt .pth .ckpt",
 )
-SAFETENSORS = FileKind("a safetensors file", "weights are no text", ".safetensors")
+SAFETENSORS = FileKind("a safetensors file", "weights are not text", ".safetensors")
 PARQUET = FileKind(
     "a Parquet file", f"{_TO_LINES} `pandas.read_parquet('data.parquet').{_PANDAS}", ".parquet .pq"
 )
@@ -159,7 +160,7 @@ FEATHER = FileKind(
 ORC = FileKind("an ORC file", f"{_TO_LINES} `pandas.read_orc('data.orc').{_PANDAS}", ".orc")
 AVRO = FileKind("an Avro file", f"{_TO_LINES} `avro-tools tojson`", ".avro")
 HDF5 = FileKind("an HDF5 file", "write its texts as JSON lines first", ".h5 .hdf5")
-NPY = FileKind("a NumPy array", "arrays are no text; write the text they were made from", ".npy")
+NPY = FileKind("a NumPy array", "arrays are not text; use the original text", ".npy")
 PICKLE = FileKind(
     "a pickle", "write its texts as JSON lines from Python first", ".pkl .pickle .joblib"
 )
@@ -179,23 +180,23 @@ XZ = FileKind("xz or lzma data", _REPACK.format("xz"), ".xz .lzma")
 BZIP2 = FileKind("bzip2 data", _REPACK.format("bzip2"), ".bz2")
 LZ4 = FileKind("lz4 data", _REPACK.format("lz4"), ".lz4")
 LZIP = FileKind("lzip data", _REPACK.format("lzip"), ".lz")
-COMPRESS = FileKind("data packed by compress", "unpack it first (`gzip -d FILE`)", ".z")
+COMPRESS = FileKind("data compressed by compress", "unpack it first (`gzip -d FILE`)", ".z")
 SEVEN_ZIP = FileKind("a 7z archive", f"{_UNPACK} (`7z x FILE`)", ".7z")
 RAR = FileKind("a RAR archive", f"{_UNPACK} (`unrar x FILE`)", ".rar")
 PACKAGE = FileKind("an ar archive (.deb or .a)", _UNPACK, ".deb .a")
 CPIO = FileKind("a cpio archive", f"{_UNPACK} (`cpio -i < FILE`)", ".cpio")
-GGUF = FileKind("a GGUF model", "weights are no text", ".gguf")
+GGUF = FileKind("a GGUF model", "weights are not text", ".gguf")
 OFFICE = FileKind("an office document (OLE: .doc, .xls, .ppt)", _EXPORT, ".doc .xls .ppt")
-TOKENS = FileKind("a file of token ids", "name the text that it was made from")
-LFS = FileKind(
-    "a Git-LFS pointer, not the file itself", "get the file with `git lfs pull` where it lies"
-)
+TOKENS = FileKind("a file of token ids", "use the original text")
+LFS = FileKind("a Git-LFS pointer, not the file itself", "run `git lfs pull` in its repository")
 ANNEX = FileKind(
-    "a git-annex pointer, not the file itself", "get the file with `git annex get` where it lies"
+    "a git-annex pointer, not the file itself", "run `git annex get` in its repository"
 )
-XET = FileKind("a Xet pointer, not the file itself", "get the file with `git xet` or `hf download`")
+XET = FileKind(
+    "a Xet pointer, not the file itself", "download the file with `git xet` or `hf download`"
+)
 DVC = FileKind(
-    "a DVC pointer, not the file itself", "get the file with `dvc pull`, and name that", ".dvc"
+    "a DVC pointer, not the file itself", "run `dvc pull`, and name the file itself", ".dvc"
 )
 DOCX = FileKind("a Word document (DOCX)", f"{_EXPORT} (`pandoc -t plain FILE`)", ".docx")
 SHEET = FileKind("a spreadsheet (XLSX)", "export it as JSON lines first", ".xlsx")
@@ -209,25 +210,25 @@ WHEEL = FileKind(
 )
 JSON = FileKind(
     "a JSON document",
-    "if each of its lines is one object, state `format: jsonl`; if it is an array of objects, "
-    "write one a line first (`jq -c '.[]' data.json > data.jsonl`)",
+    "if each line is one object, set `format: jsonl`; if it is an array of objects, "
+    "write one per line first (`jq -c '.[]' data.json > data.jsonl`)",
     ".json",
 )
 POINTERS = (LFS, ANNEX, XET)
-"""What stands in the place of a file that is kept elsewhere."""
+"""Placeholders for files stored elsewhere."""
 WITHOUT_TEXT = (IMAGE, SOUND, FONT, PROGRAM, PACKAGE, JAR, WHEEL)
-"""What lies beside texts and never holds any."""
+"""Files found beside texts that never contain any."""
 TEXT_KINDS = (JSON, DVC)
-"""Those that are written in plain text."""
+"""Kinds that are plain text themselves."""
 
 
 _Test = bytes | Callable[[Look], bool]
-"""An expression that the beginning matches, or a function."""
+"""A regular expression for the start of a file, or a function."""
 
 
 def _first_match(look: Look, tests: tuple[tuple[_Test, FileKind], ...]) -> FileKind | None:
     for test, kind in tests:
-        # The expressions are compiled, and kept, when they are first needed.
+        # `re` compiles and caches the expressions on first use.
         if test(look) if callable(test) else re.match(test, look.head, re.DOTALL):
             return kind
     return None
@@ -245,7 +246,7 @@ def _is_orc(look: Look) -> bool:
 
 
 def _is_tar(look: Look) -> bool:
-    """True if the first 512 bytes are a header: their sum is written in them."""
+    """True if the first 512 bytes are a header with a valid checksum."""
     header = look.head[:512]
     try:
         stated = int(header[148:156].strip(b" \0"), 8)
@@ -260,7 +261,7 @@ def _is_pdf(look: Look) -> bool:
 
 
 def _is_early_pickle(look: Look) -> bool:
-    """True if the beginning is a program of the pickle machine: protocols 0 and 1 have no magic."""
+    """True if the start is a pickle program: protocols 0 and 1 have no magic bytes."""
     if re.match(_EARLY_PICKLE, look.head) is None:
         return False
     import pickletools
@@ -271,7 +272,7 @@ def _is_early_pickle(look: Look) -> bool:
             num_steps += 1
             if step.name == "STOP":
                 return True
-    except ValueError:  # an unknown step, or the look ended within one
+    except ValueError:  # an unknown opcode, or a truncated one
         pass
     return num_steps >= MANY_STEPS
 
@@ -315,7 +316,7 @@ _MAGIC: tuple[tuple[_Test, FileKind], ...] = (
     (rb"MMIDIDX\0", TOKENS),
     (_is_tar, TAR),
 )
-"""Beginnings that are no text in any encoding that is in use."""
+"""Starts that are not text in any common encoding."""
 _STRUCTURES: tuple[tuple[_Test, FileKind], ...] = (
     (rb"WARC/\d\.\d+\r?\n[\w-]+:", WARC),
     (_is_parquet, PARQUET),
@@ -342,7 +343,7 @@ _BINARY: tuple[tuple[_Test, FileKind], ...] = (
     (rb"RIFF|ID3|....ftyp", SOUND),
     (rb"MZ|\xfe\xed\xfa[\xce\xcf]|[\xce\xcf]\xfa\xed\xfe", PROGRAM),
 )
-"""Letters that may begin a text too, so that what follows must be binary."""
+"""Letters that may also start a text, so the rest must be binary."""
 _SUFFIXES = {
     suffix: kind
     for kind in tuple(globals().values())

@@ -1,9 +1,9 @@
-"""What a glob matches below a folder: as in a shell, without going round in circles.
+"""Expands globs below a folder as a shell does, but without following circular links.
 
-`*`, `?` and `[…]` match within a name, `**` any number of folders; none matches a name that begins
-with a dot unless the pattern's own part does. What programs generate (`__pycache__`, `*.pyc`,
-`node_modules`, editors' backups) is left where it matches no more than bare stars. A link to a
-folder is followed, one that leads back to a folder above it is not. Nothing is opened.
+`*`, `?` and `[…]` match within a name, `**` matches any number of folders. Names that start with a
+dot only match a part of the pattern that does too. Generated files (`__pycache__`, `*.pyc`,
+`node_modules`, editor backups) are skipped if only bare stars match them. Links to folders are
+followed unless they lead back to a parent folder. No file is opened.
 """
 
 import fnmatch
@@ -19,9 +19,9 @@ from continuum.errors import PreflightError
 from continuum.runs.file_names import escape_name, on_one_line
 
 MAX_LINKS = 500
-"""Links to folders, met behind another such link, that are followed: more are most likely links
-that lead to each other, in ever new orders."""
-HIDDEN, CIRCLE = "hidden", "links that lead back"
+"""Maximum number of folder links followed below other folder links: more are most likely links that
+lead to each other in ever new orders."""
+HIDDEN, CIRCLE = "hidden", "circular links"
 _BARE = re.compile(r"[*?]+")
 _GENERATED_FOLDERS = re.compile(r"(__pycache__|node_modules|__MACOSX|.*\.(egg|dist)-info)")
 _GENERATED_FILES = re.compile(
@@ -31,34 +31,34 @@ _GENERATED_FILES = re.compile(
 
 @dataclass(frozen=True)
 class LocalFile:
-    """A file and the name it is known by."""
+    """A file and its name in the spec."""
 
     name: str
-    """Relative to the fixed part of the pattern that found it, with forward slashes, escaped."""
+    """Relative to the fixed part of the pattern, with forward slashes, escaped."""
     path: Path
 
 
 @dataclass(frozen=True)
 class FoundFiles:
-    """The files that a spec names, sorted by name, and what was met with them and left."""
+    """The files that a pattern matches, sorted by name, and the skipped ones."""
 
     files: tuple[LocalFile, ...] = ()
     left: Mapping[str, int] = field(default_factory=Counter)
-    """How many, by their suffix or by what they are: `.pyc`, `hidden`, `named pipes`."""
+    """Counts of skipped files by suffix or kind: `.pyc`, `hidden`, `named pipes`."""
 
 
 def expand(
     pattern: str, root: Path, *, excluded: Path | None = None, counts_hidden: bool = False
 ) -> FoundFiles:
-    """Match a pattern below `root`; sorted by name, however the disk has them.
+    """Match a pattern below `root`; the result is sorted by name.
 
     Args:
-        excluded: A folder that is not entered.
-        counts_hidden: Whether hidden names are among what was left.
+        excluded: A folder that is not searched.
+        counts_hidden: Whether to count hidden names as skipped.
 
     Raises:
-        PreflightError: a folder or a file cannot be read, a link leads nowhere, or links between
-            folders do not end.
+        PreflightError: a folder or file cannot be read, a link is broken, or there are too many
+            links to folders.
     """
     walk = _Walk(root, pattern, excluded, counts_hidden)
     walk.run()
@@ -67,30 +67,29 @@ def expand(
 
 
 def check_readable(file: LocalFile) -> LocalFile:
-    """The file.
+    """Return the file if it can be read.
 
     Raises:
-        PreflightError: this user may not read it.
+        PreflightError: permission denied.
     """
     if not os.access(file.path, os.R_OK, effective_ids=os.access in os.supports_effective_ids):
         raise PreflightError(
-            f"{on_one_line(str(file.path))}: the file may not be read by this user; `chmod +r` it, "
-            "or name others"
+            f"{on_one_line(str(file.path))}: permission denied; `chmod +r` the file, or name others"
         )
     return file
 
 
 def why_no_file(path: Path) -> str:
-    """Why a path is not to a file."""
+    """Why a path is not a file."""
     if path.exists():
-        return "it is not a regular file"
+        return "not a regular file"
     if path.is_symlink():
-        return f"it is a link to {on_one_line(str(path.readlink()))}, and there is no such file"
-    return "there is no such file"
+        return f"broken link to {on_one_line(str(path.readlink()))}"
+    return "file not found"
 
 
 def label_of(name: str) -> str:
-    """What a file counts as in a listing: its suffix, with that of a compression."""
+    """The label of a file in counts: its suffix, with that of a compression."""
     last = name.rpartition("/")[2]
     if last.endswith("~"):
         return "~"
@@ -103,16 +102,14 @@ def label_of(name: str) -> str:
 
 @dataclass(frozen=True)
 class _Folder:
-    """A folder that is to be searched."""
-
     name: str
-    """Below the root, with a slash at its end; empty for the root."""
+    """Path below the root, with a trailing slash; empty for the root."""
     parts: frozenset[int]
-    """The parts of the pattern that what is in it may match."""
+    """The parts of the pattern that its entries may match."""
     above: frozenset[tuple[int, int]]
-    """The folder and those above it."""
+    """The folder and its parents."""
     is_linked: bool = False
-    """Whether a link led here."""
+    """True below a link."""
 
 
 class _Walk:
@@ -140,7 +137,6 @@ class _Walk:
                 self._meet(folder, entry)
 
     def _meet(self, folder: _Folder, entry: os.DirEntry[str]) -> None:
-        """Take a file, or search a folder later."""
         name, kind = folder.name + entry.name, _kind(entry)
         is_folder = "folder" in kind
         parts, left = self._parts_for(folder, entry.name, is_folder=is_folder)
@@ -151,7 +147,7 @@ class _Walk:
                 self.left[kind] += 1
             elif kind == "file" or not self._is_excluded(name):
                 self._take(name, kind)
-        elif left == "__pycache__/":  # small, and known by what is in it
+        elif left == "__pycache__/":  # small; counted by its files
             self.left.update(label_of(it.name) for it in self._listed(f"{name}/"))
         elif left:
             self.left[left] += 1
@@ -160,14 +156,15 @@ class _Walk:
         path = self._root / name
         if kind == "link to nothing":
             raise PreflightError(
-                f"{on_one_line(str(path))}: {why_no_file(path)}; bring the file, or remove the link"
+                f"{on_one_line(str(path))}: {why_no_file(path)}; restore the file, or remove "
+                "the link"
             )
         self.files.append(LocalFile(escape_name(name), path))
 
     def _parts_for(
         self, folder: _Folder, name: str, *, is_folder: bool
     ) -> tuple[set[int], str | None]:
-        """The parts of the pattern that a name matches, and what it counts as if it is left."""
+        """The parts of the pattern that match a name, and its label if it is skipped."""
         parts, left = set(), None
         for number in folder.parts:
             part = self._parts[number]
@@ -182,13 +179,13 @@ class _Walk:
         return parts, left
 
     def _parts_below(self, parts: Iterable[int]) -> frozenset[int]:
-        """The parts that may match what is in a folder whose name these match."""
+        """The parts that may match the entries of a folder whose name matches these."""
         last = len(self._parts) - 1
         below = {n if self._parts[n] == "**" else n + 1 for n in parts} - {last + 1}
         return self._with_next(below)
 
     def _with_next(self, parts: set[int]) -> frozenset[int]:
-        """These parts, and those that are next where `**` matches no folder."""
+        """These parts, and their successors where `**` matches no folder."""
         for number, part in enumerate(self._parts[:-1]):
             if number in parts and part == "**":
                 parts = parts | {number + 1}
@@ -204,8 +201,8 @@ class _Walk:
         self._num_links += is_link and above.is_linked
         if self._num_links > MAX_LINKS:
             raise PreflightError(
-                f"{on_one_line(str(self._root))}: linked folders hold more than {MAX_LINKS:,} "
-                f"links to folders, such as {escape_name(name)}; name fewer folders"
+                f"{on_one_line(str(self._root))}: more than {MAX_LINKS:,} links to folders below "
+                f"linked folders, such as {escape_name(name)}; name fewer folders"
             )
         is_linked = is_link or above.is_linked
         self._folders.append(_Folder(f"{name}/", parts, above.above | {own}, is_linked))
@@ -221,21 +218,20 @@ class _Walk:
                 return list(entries)
         except OSError as error:
             raise PreflightError(
-                f"{on_one_line(str(path))}: the folder cannot be read ({error.strerror}); "
-                "let it be read, or name others"
+                f"{on_one_line(str(path))}: cannot read the folder ({error.strerror}); "
+                "change its permissions, or name others"
             ) from None
 
 
 def _is_generated(name: str, *, is_folder: bool) -> bool:
-    """True of what programs write."""
     return (_GENERATED_FOLDERS if is_folder else _GENERATED_FILES).fullmatch(name) is not None
 
 
 def _kind(entry: os.DirEntry[str]) -> str:
-    """`file`, `folder`, `link to …` one or to nothing, or what it is, in the plural."""
+    """`file`, `folder`, `link to a …`, `link to nothing`, or another kind in the plural."""
     is_link = entry.is_symlink()
     if not is_link and entry.is_file():
-        return "file"  # without a look at its inode
+        return "file"  # without reading its inode
     try:
         mode = entry.stat().st_mode
     except OSError:
@@ -249,7 +245,7 @@ def _kind(entry: os.DirEntry[str]) -> str:
 
 
 def _identity_of(path: Path | None) -> tuple[int, int] | None:
-    """Which folder it is, whatever its name; None where there is none."""
+    """The device and inode of a folder; None if it does not exist."""
     try:
         status = path.stat() if path is not None else None
     except OSError:

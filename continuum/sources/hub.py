@@ -1,10 +1,10 @@
-"""Files of a Hugging Face repository at one commit, each checked against the Hub's own hash.
+"""Downloads files of a Hugging Face repository at one commit, and verifies the Hub's hashes.
 
-`huggingface_hub` turns the revision into a commit, lists the files with their hashes and brings
-them, resuming what an earlier attempt left; it compares sizes only, so the hashes are checked here.
-The environment is read at each call: a forked worker may have imported the library long before.
+`huggingface_hub` resolves the revision to a commit, lists the files with their hashes and downloads
+them, resuming earlier attempts; it only compares sizes, so the hashes are verified here. The
+environment is read at each call: a forked worker may have imported the library long before.
 
-With HF_HUB_OFFLINE the files come from the library's cache; online, what is there is used too.
+With HF_HUB_OFFLINE the files come from the library's cache, which is also used online.
 """
 
 import os
@@ -35,31 +35,31 @@ from continuum.sources.transfer import (
 TRUE_WORDS = frozenset({"1", "on", "yes", "true"})
 DEFAULT_ENDPOINT = "https://huggingface.co"
 API_TIMEOUT_S = 30.0
-LOGIN = "set HF_TOKEN to a token that may read it (or `hf auth login`)"
+LOGIN = "set HF_TOKEN to a token with read access (or run `hf auth login`)"
 SHA256_PATTERN = re.compile(r"[0-9a-f]{64}")
 GIT_SHA1_PATTERN = re.compile(r"[0-9a-f]{40}")
 
 
 @dataclass(frozen=True)
 class HubFile:
-    """A file of a repository and what proves its bytes."""
+    """A file of a repository and its hash."""
 
     name: str
     size_bytes: int | None
     hash: str
-    """SHA-256 for large files, else Git's SHA-1 of the blob; empty when the Hub tells none."""
+    """SHA-256 for large files, else Git's SHA-1 of the blob; empty if the Hub states none."""
     cached: Path | None = None
-    """Offline: where it is in the library's cache."""
+    """Its path in the library's cache, when offline."""
 
-    def complaint(self, path: Path) -> str | None:
-        """How the file at `path` differs, or None."""
+    def mismatch(self, path: Path) -> str | None:
+        """How the file at `path` differs; None if it does not."""
         size = path.stat().st_size
         if self.size_bytes is not None and size != self.size_bytes:
-            return f"{size:,} bytes came, not {self.size_bytes:,}"
+            return f"got {size:,} bytes, expected {self.size_bytes:,}"
         is_sha256 = SHA256_PATTERN.fullmatch(self.hash) is not None
         found = sha256_file(path) if is_sha256 else git_hash(path.read_bytes())
         if self.hash and found != self.hash:
-            return f"its hash is {found}, not {self.hash} as the Hub says; try again"
+            return f"hash mismatch: got {found}, expected {self.hash}; try again"
         return None
 
 
@@ -69,12 +69,12 @@ class HubRevision:
 
     repo: str
     revision: str
-    """As it was asked for."""
+    """As requested."""
     commit: str
     files: tuple[HubFile, ...]
 
     def named(self, name: str) -> HubFile | None:
-        """The file of this name, if there is one."""
+        """The file of this name; None if there is none."""
         return next((file for file in self.files if file.name == name), None)
 
     def __str__(self) -> str:
@@ -82,10 +82,10 @@ class HubRevision:
 
 
 def resolve(repo: str, revision: str, *, pauses_s: Sequence[float] = PAUSES_S) -> HubRevision:
-    """The commit a branch, tag or commit means now, and its files.
+    """Resolve a branch, tag or commit to a commit and its files.
 
     Raises:
-        PreflightError: there is no such repository or revision, or it may not be read.
+        PreflightError: the repository or revision is not found, or access is denied.
         StageFailedError: the Hub cannot be reached.
     """
     if is_offline():
@@ -114,18 +114,18 @@ def resolve(repo: str, revision: str, *, pauses_s: Sequence[float] = PAUSES_S) -
 def fetch_file(
     revision: HubRevision, file: HubFile, folder: Path, *, on_progress: OnProgress
 ) -> None:
-    """Bring `file` into `folder`, resuming what an earlier attempt left there.
+    """Download `file` into `folder`, resuming an earlier attempt.
 
     Raises:
-        PreflightError: it may not be read.
-        StageFailedError: it cannot be had, or not be written.
-        IntegrityError: its bytes are not those the Hub promised.
+        PreflightError: access is denied.
+        StageFailedError: the download or the disk failed.
+        IntegrityError: the size or hash is wrong.
     """
     target = folder / file.name
     if file.cached is not None:
         copy_file(file.cached, target, on_progress)
-        if complaint := file.complaint(target):
-            raise IntegrityError(f"{file.cached}: {complaint}")
+        if mismatch := file.mismatch(target):
+            raise IntegrityError(f"{file.cached}: {mismatch}")
         return
     must_restart = False
 
@@ -145,8 +145,8 @@ def fetch_file(
                     library_name="continuum",
                     tqdm_class=_bar(on_progress),
                 )
-            if complaint := file.complaint(target):
-                raise _WrongBytesError(complaint)
+            if mismatch := file.mismatch(target):
+                raise _WrongBytesError(mismatch)
         except _WrongBytesError as error:
             if must_restart:
                 raise IntegrityError(f"{revision}: {file.name}: {error}") from error
@@ -160,22 +160,22 @@ def fetch_file(
 
 
 class _WrongBytesError(TransientError):
-    """What has arrived so far is of no use."""
+    """The bytes received so far are wrong."""
 
 
 def endpoint() -> str:
-    """The Hub, or the mirror that HF_ENDPOINT names."""
+    """The URL of the Hub, or of the mirror in HF_ENDPOINT."""
     return (os.environ.get("HF_ENDPOINT") or DEFAULT_ENDPOINT).rstrip("/")
 
 
 def is_offline() -> bool:
-    """Whether the environment forbids asking the Hub."""
-    said = os.environ.get("HF_HUB_OFFLINE") or os.environ.get("TRANSFORMERS_OFFLINE") or ""
-    return said.lower() in TRUE_WORDS
+    """True if the environment forbids access to the Hub."""
+    stated = os.environ.get("HF_HUB_OFFLINE") or os.environ.get("TRANSFORMERS_OFFLINE") or ""
+    return stated.lower() in TRUE_WORDS
 
 
 def _bar(on_progress: OnProgress) -> type[tqdm]:
-    """The library's progress bar, which reports instead of drawing."""
+    """A progress bar for the library that reports instead of drawing."""
 
     class Bar(tqdm):
         def __init__(self, **options: Any) -> None:
@@ -190,10 +190,10 @@ def _bar(on_progress: OnProgress) -> type[tqdm]:
 
 @contextmanager
 def _translated_errors(repo: str, revision: str, target: Path | None = None) -> Iterator[None]:
-    """Raise the library's errors as ours.
+    """Translate the library's errors.
 
     Args:
-        target: What is written, if anything is.
+        target: The file that is written, if any.
     """
     try:
         yield
@@ -206,10 +206,10 @@ def _translated_errors(repo: str, revision: str, target: Path | None = None) -> 
         if isinstance(cause, OSError) and cause.errno is not None and target is not None:
             raise disk_error(target, cause) from error
         if isinstance(cause, OSError) and "Consistency check failed" in str(cause):
-            raise _WrongBytesError("not as many bytes came as the Hub says") from error
+            raise _WrongBytesError("the size is not the one the Hub states") from error
         raise TransientError(
-            f"the Hub cannot be reached ({reason_of(cause)}); check HF_ENDPOINT, or set "
-            "HF_HUB_OFFLINE=1 to use files downloaded before"
+            f"cannot reach the Hub ({reason_of(cause)}); check HF_ENDPOINT, or set "
+            "HF_HUB_OFFLINE=1 to use cached files"
         ) from error
 
 
@@ -220,19 +220,19 @@ def _refusal(error: errors.HfHubHTTPError, repo: str, revision: str) -> Exceptio
         page = f"{endpoint()}/{repo}"
         return PreflightError(f"{what}: access is gated; ask for it at {page}, then {LOGIN}")
     if isinstance(error, errors.RevisionNotFoundError):
-        return PreflightError(f"{where}: there is no such branch, tag or commit")
+        return PreflightError(f"{where}: branch, tag or commit not found")
     if isinstance(error, errors.RepositoryNotFoundError) or status in {401, 404}:
-        problem = "there is no such repository, or it is private; check the name, or"
+        problem = "repository not found, or private; check the name, or"
         return PreflightError(f"{where}: {problem} {LOGIN}")
     if status == 403:
         return PreflightError(f"{where}: access is forbidden; {LOGIN}")
     if status == 416:
-        return _WrongBytesError("the Hub has fewer bytes than before")
+        return _WrongBytesError("the file on the Hub is shorter than before")
     if status == 429:
-        return TransientError(f"the Hub answered 429, too many requests; wait, or {LOGIN}")
+        return TransientError(f"HTTP status 429 (too many requests) from the Hub; wait, or {LOGIN}")
     if status >= 500 or status == 408:
-        return TransientError(f"the Hub answered {status}; it may be down")
-    return StageFailedError(f"{where}: the Hub answered {status}")
+        return TransientError(f"HTTP status {status} from the Hub; it may be down")
+    return StageFailedError(f"{where}: HTTP status {status}")
 
 
 def _resolve_in_cache(repo: str, revision: str) -> HubRevision:
@@ -242,9 +242,9 @@ def _resolve_in_cache(repo: str, revision: str) -> HubRevision:
         )
     except errors.LocalEntryNotFoundError:
         raise PreflightError(
-            f"{repo} at revision {revision} is not in {_cache_dir()}, and HF_HUB_OFFLINE forbids "
-            f"asking the Hub; unset it, or run `hf download {repo} --revision {revision}` where "
-            "there is a network"
+            f"{repo} at revision {revision} not found in {_cache_dir()}, and HF_HUB_OFFLINE is "
+            "set; "
+            f"unset it, or run `hf download {repo} --revision {revision}` with network access"
         ) from None
     snapshot = Path(found)
     listed = []
@@ -257,12 +257,8 @@ def _resolve_in_cache(repo: str, revision: str) -> HubRevision:
 
 
 def _cache_dir() -> Path:
-    """As the library finds it, but now and not when it was imported."""
+    """The library's cache folder by the current environment, not that at import."""
     if stated := os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE"):
         return Path(stated).expanduser()
     cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
     return Path(os.environ.get("HF_HOME") or cache / "huggingface").expanduser() / "hub"
-
-
-def _token() -> str | bool:
-    return get_token() or False

@@ -1,11 +1,16 @@
-"""The files of tokenizers and weights: each must be what its name says, and complete.
+"""Checks the files of tokenizers and weights: each must be what its name says, and complete.
 
-Where a repository was cloned without Git LFS, or a login page was saved, there is a small text
-under the name of a large file. A loader's own words for that help nobody.
+A clone without Git LFS or a saved login page leaves a small text under the name of a large file,
+and the error of the library that loads it does not say so.
 """
 
-from collections.abc import Iterable
+import pickletools
+import re
+import zipfile
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from typing import IO
 
 from continuum.errors import PreflightError
 from continuum.sources.file_kinds import (
@@ -20,34 +25,42 @@ from continuum.sources.file_kinds import (
     recognize,
 )
 
-GET_AGAIN = "get the file again"
+GET_AGAIN = "download the file again"
 SHOWN_BYTES = 30
+_TENSOR_OBJECTS = re.compile(
+    r"torch[.\w]* \w+|collections (OrderedDict|Counter)|_codecs encode"
+    r"|(builtins|__builtin__) (bytearray|complex|set)"
+)
+"""What `torch.load(weights_only=True)` accepts in a pickle, or reports itself."""
+EARLY_PICKLES = 4
+"""An early file of torch.save is a magic number, a version, the system's types and the object."""
 
 
 def check_model_files(paths: Iterable[Path]) -> None:
-    """Look at each file's beginning and end.
+    """Check the start and end of each file.
 
     Raises:
-        PreflightError: a file is empty, a pointer, a web page, of another kind, or cut short.
+        PreflightError: a file is empty, a pointer, a web page, of another kind, truncated, or a
+            pickle with objects other than tensors.
     """
     for path in paths:
         try:
             problem = _problem_of(path, look_at(path))
         except OSError:
-            continue  # Who reads it says so.
+            continue  # reported by the reader
         if problem is not None:
             raise PreflightError(f"{path}: {problem}")
 
 
 def stand_in(look: Look) -> str | None:
-    """What lies there instead of a file: a pointer, a web page, an error; None if it is none."""
+    """What is stored instead of the file: a pointer, a web page or an error; None if nothing."""
     kind = recognize(look)
     if kind in POINTERS:
         return str(kind)
     if is_web_page(look.head):
         return (
             "an HTML page, such as a login or error page saved under this name, not the file "
-            f"itself; {GET_AGAIN}, logged in if it needs that"
+            f"itself; {GET_AGAIN}, after logging in if necessary"
         )
     if is_refusal(look.head):
         return f"a storage server's error message (XML), not the file itself; {GET_AGAIN}"
@@ -67,9 +80,9 @@ def _problem_of(path: Path, look: Look) -> str | None:
             _safetensors_damage(path) if is_right else f"{noun}not a safetensors file; {GET_AGAIN}"
         )
     if suffix in {".pth", ".bin"}:
-        return _torch_problem(look, kind, noun)
+        return _torch_problem(look, kind, noun) or _unsafe_pickle(path)
     if suffix in {".json", ".yaml"} and (kind is not None or look.is_binary):
-        return f"{noun or 'binary data, '}not a text; {GET_AGAIN}"
+        return f"{noun or 'binary data, '}not text; {GET_AGAIN}"
     if suffix == ".json":
         return _json_problem(look)
     return f"{kind.noun}; {GET_AGAIN}" if kind is not None else None
@@ -79,32 +92,67 @@ def _json_problem(look: Look) -> str | None:
     start, end = look.head.removeprefix(b"\xef\xbb\xbf").lstrip(), look.tail.rstrip()
     if start[:1] not in (b"{", b"["):
         shown = start[:SHOWN_BYTES].decode(errors="replace")
-        return f"not JSON: it begins with {shown!r}; {GET_AGAIN}"
+        return f"not valid JSON: it starts with {shown!r}; {GET_AGAIN}"
     if start[:1] == b"{" and end[-1:] != b"}":
-        return f"the file is cut short: its JSON object does not end; {GET_AGAIN}"
+        return f"the file is truncated: its JSON object does not end; {GET_AGAIN}"
     return None
 
 
 def _torch_problem(look: Look, kind: FileKind | None, noun: str) -> str | None:
-    """A zip of torch.save, or a pickle of an early release."""
+    """The error of a file that is not a zip archive or an early pickle of torch.save."""
     if kind is SAFETENSORS:
-        return "a safetensors file; end its name in .safetensors, or convert it"
+        return "a safetensors file; rename it to .safetensors, or convert it"
     is_zip = look.head.startswith(b"PK\3\4")
     if not is_zip and not look.head.startswith(b"\x80"):
         return f"{noun}not a file of torch.save; {GET_AGAIN}"
     if is_zip and b"PK\5\6" not in look.tail:
-        return f"the file is cut short: its zip archive has no directory; {GET_AGAIN}"
+        return f"the file is truncated: its zip archive has no directory; {GET_AGAIN}"
     if is_zip and kind is not TORCH:
         return f"a zip archive without data.pkl, not a file of torch.save; {GET_AGAIN}"
     return None
 
 
+def _unsafe_pickle(path: Path) -> str | None:
+    """The error of a pickle that would call other code than torch's, found without loading it."""
+    with ExitStack() as stack:
+        file: IO[bytes] = stack.enter_context(path.open("rb"))
+        num_pickles = EARLY_PICKLES
+        if zipfile.is_zipfile(file):
+            archive = stack.enter_context(zipfile.ZipFile(file))
+            (name,) = (it for it in archive.namelist() if it.endswith("/data.pkl"))
+            file, num_pickles = stack.enter_context(archive.open(name)), 1
+        file.seek(0)
+        try:
+            for _ in range(num_pickles):
+                for found in _objects_in(file):
+                    if not _TENSOR_OBJECTS.fullmatch(found):
+                        return (
+                            f"contains objects other than tensors ({found.replace(' ', '.')}), so "
+                            "loading it may execute code; do not load it, get a safetensors file"
+                        )
+        except (ValueError, EOFError, zipfile.BadZipFile):
+            return f"the file is truncated or corrupt; {GET_AGAIN}"
+    return None
+
+
+def _objects_in(pickle: IO[bytes]) -> Iterator[str]:
+    """The classes and functions that a pickle names, each with its module."""
+    texts = [""]
+    for opcode, argument, _ in pickletools.genops(pickle):
+        if opcode.name in ("GLOBAL", "INST"):
+            yield str(argument)
+        elif opcode.name == "STACK_GLOBAL":
+            yield " ".join(texts[-2:])
+        elif isinstance(argument, str):
+            texts.append(argument)
+
+
 def _safetensors_damage(path: Path) -> str | None:
-    """Opening compares the size that its header says with the file's."""
+    """The error of a safetensors file whose size differs from its header."""
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, framework="numpy"):
             return None
     except SafetensorError as error:
-        return f"the file is cut short or damaged ({error}); {GET_AGAIN}"
+        return f"the file is truncated or corrupt ({error}); {GET_AGAIN}"

@@ -1,9 +1,9 @@
-"""The local files of a corpus: which of a folder are its texts, and how each is read.
+"""Selects the local files of a corpus, and decides how each is read.
 
-The format comes from the name or from the spec, the encoding only from the spec; neither is guessed
-from the bytes. Of a folder that is named without a pattern, what stands beside data to describe it
-(`README.md`, `LICENSE`) and what is no text by its suffix (pictures, programs) is left and counted.
-The rest must be of one format: a folder that mixes them does not say what its texts are.
+The format comes from the name or the spec, the encoding only from the spec; neither is guessed from
+the bytes. In a folder without a pattern, files that describe data (`README.md`, `LICENSE`) and
+files whose suffix says that they are not text (images, programs) are skipped and counted. The rest
+must have one format, because a folder of several does not say which are its texts.
 """
 
 import codecs
@@ -35,10 +35,10 @@ FORMATS = ("txt", "md", "py", "jsonl")
 COMPRESSIONS = {".gz": "gz", ".zst": "zst"}
 DEFAULT_TEXT_FIELD = "text"
 UNIX_NEWLINES = "line ends CRLF and CR are read as newlines, unless `newlines: keep`"
-"""What version 2 of the kinds that make a corpus do otherwise."""
+"""What changed in version 2 of the kinds that make a corpus."""
 MAX_NAME_LETTERS = 100
 MAX_UTF8_BYTES = 3
-"""What one byte of another encoding can become: a Euro sign is one byte in cp1252."""
+"""UTF-8 bytes per byte of another encoding: the Euro sign is one byte in cp1252."""
 
 COMPANIONS = "README/LICENSE files"
 _COMPANION = re.compile(
@@ -47,12 +47,12 @@ _COMPANION = re.compile(
 _METADATA = re.compile(r"dataset_infos?\.json|\.gitattributes", re.I)
 _JSON_LINES = re.compile(r"\.(json|jsonl|ndjson|jl)")
 _OTHER_TEXT = re.compile(r"\.(ndjson|jl|[ct]sv|html?|xml|ya?ml|toml|ini|ipynb|bin)")
-"""Suffixes that say what a file is, and that it is none of ours; more are of `FileKind`s."""
+"""Suffixes of other formats, besides those of `FileKind`s."""
 
 
 @dataclass(frozen=True)
 class Reading:
-    """How a file is to be read, as its spec states it."""
+    """How to read a file, as stated in the spec."""
 
     format: str | None
     encoding: str
@@ -61,23 +61,21 @@ class Reading:
     newlines: Literal["unix", "keep"] = "unix"
 
     def problems(self) -> Iterator[Problem]:
-        """What does not go together, with paths as in the spec."""
+        """Conflicts between fields, with their paths in the spec."""
         if self.missing != "error" and self.format not in {None, "jsonl"}:
-            yield Problem(
-                ("missing",), f"only a line of jsonl can lack its text, not {self.format}"
-            )
+            yield Problem(("missing",), f"`missing` only applies to jsonl, not to {self.format}")
         if not _is_text_encoding(self.encoding):
-            message = f"Python knows no encoding {self.encoding!r}"
+            message = f"unknown text encoding {self.encoding!r}"
             yield Problem(("encoding",), message, "utf-8, latin-1, cp1252 …")
 
     def format_of(self, name: str, path: Path | None = None) -> str:
-        """The stated format, or what the name says.
+        """The stated format, or that of the name.
 
         Args:
-            path: The file, if it is at hand, to say what it is where its name does not.
+            path: The file, if it is local, for a better error.
 
         Raises:
-            PreflightError: neither says it.
+            PreflightError: the format is unknown.
         """
         found = self.format or format_of(name)
         if found is None:
@@ -85,7 +83,7 @@ class Reading:
         return found
 
     def item(self, file: Path, *, source: str, name: str) -> CorpusItem:
-        """The record of a file in the corpus' folder that was called `name`."""
+        """The record of a file in the corpus' folder, originally called `name`."""
         format_ = self.format_of(name)
         text_field = self.text_field or DEFAULT_TEXT_FIELD
         return CorpusItem(
@@ -102,7 +100,7 @@ class Reading:
         )
 
     def max_text_bytes(self, name: str, size_bytes: int) -> int | None:
-        """The most UTF-8 bytes its text can have; None when it is compressed."""
+        """Maximum number of UTF-8 bytes of its text; None if it is compressed."""
         if compression_of(name) != "none":
             return None
         is_compact = codecs.lookup(self.encoding).name in {"utf-8", "ascii", "utf-8-sig"}
@@ -111,18 +109,18 @@ class Reading:
 
 @dataclass(frozen=True)
 class TextFiles:
-    """The files that one path or pattern of a spec takes into a corpus."""
+    """The files that one path or pattern of a spec selects."""
 
     found: FoundFiles
     reading: Reading
     label: str = ""
-    """What the spec calls them, where it has several."""
+    """Their name in the spec, if it has several sources."""
 
     def checked(self) -> "TextFiles":
-        """These files, each of a known format.
+        """Check that every file has a known format.
 
         Raises:
-            PreflightError: neither its name nor the spec says it.
+            PreflightError: the format of a file is unknown.
         """
         for file in self.found.files:
             self.reading.format_of(file.name, file.path)
@@ -130,7 +128,7 @@ class TextFiles:
 
     @property
     def taken(self) -> Counter[str]:
-        """How many files there are of each suffix."""
+        """Number of selected files by suffix."""
         return Counter(label_of(file.name) for file in self.found.files)
 
     @property
@@ -139,26 +137,27 @@ class TextFiles:
 
     @property
     def note(self) -> str:
-        """What is taken and left, in words: `12 .txt taken; left: 5 .pyc, 1 .png`."""
-        beside = f"; left: {describe_files(self.left)}" if self.left else ""
+        """A summary: `12 .txt taken; skipped: 5 .pyc, 1 .png`."""
+        beside = f"; skipped: {describe_files(self.left)}" if self.left else ""
         return self._labelled(f"{describe_files(self.taken)} taken{beside}")
 
     @property
     def warnings(self) -> tuple[Problem, ...]:
-        """What is read otherwise than its suffix says, since a pattern and `format` ask for it."""
+        """Warnings about files whose suffix conflicts with `format`."""
         stated = self.reading.format
         if stated is None:
             return ()
         others = {label: n for label, n in self.taken.items() if _is_of_other_kind(label, stated)}
-        how = "a JSON object on each line" if stated == "jsonl" else "each file is one document"
-        said = f"read as `format: {stated}` says, not as their suffix"
-        message = self._labelled(f"{said}: {describe_files(others)} ({how})")
+        how = "one JSON object per line" if stated == "jsonl" else "each file is one document"
+        message = self._labelled(
+            f"`format: {stated}` overrides the suffix of {describe_files(others)} ({how})"
+        )
         warning = Problem(("format",), message, severity="warning", needs="folder")
         return (warning,) if others else ()
 
     @property
     def max_text_bytes(self) -> int | None:
-        """The most UTF-8 bytes their texts can have; None when one is compressed."""
+        """Maximum number of UTF-8 bytes of their texts; None if one is compressed."""
         sizes = [
             self.reading.max_text_bytes(file.name, file.path.stat().st_size)
             for file in self.found.files
@@ -170,7 +169,7 @@ class TextFiles:
 
 
 def sum_known(sizes: Iterable[int | None]) -> int | None:
-    """The sum; None where one is not known."""
+    """The sum; None if one is unknown."""
     total = 0
     for size in sizes:
         if size is None:
@@ -182,15 +181,15 @@ def sum_known(sizes: Iterable[int | None]) -> int | None:
 def choose_texts(
     folder: str, root: Path, stated: str | None, *, excluded: Path | None = None
 ) -> FoundFiles:
-    """The texts below a folder, but hidden ones and those that programs generate.
+    """The texts below a folder, without hidden and generated files.
 
     Args:
-        folder: As the spec names it.
-        stated: The spec's `format`.
-        excluded: A folder that is not entered.
+        folder: Its name in the spec.
+        stated: The `format` in the spec.
+        excluded: A folder that is not searched.
 
     Raises:
-        PreflightError: there is none, they are of several formats or of none, or cannot be read.
+        PreflightError: there are none, they have several or unknown formats, or cannot be read.
     """
     found = expand("**", root, excluded=excluded, counts_hidden=True)
     taken: list[LocalFile] = []
@@ -206,22 +205,22 @@ def choose_texts(
         else:
             taken.append(file)
     if not taken:
-        why = f"left: {describe_files(left)}" if left else "it is empty"
+        why = f"skipped: {describe_files(left)}" if left else "it is empty"
         raise PreflightError(
-            f"{folder}: there is no text to take in this folder ({why}); "
-            f"a pattern takes what it names, as in `path: {folder}/**/*.txt`"
+            f"{folder}: no texts found in this folder ({why}); "
+            f"select files by a pattern, for example `path: {folder}/**/*.txt`"
         )
     _check_one_format(folder, Counter(label_of(file.name) for file in taken), stated)
     return FoundFiles(tuple(taken), left)
 
 
 def compression_of(name: str) -> str:
-    """`gz`, `zst` or `none`, by the name's last suffix."""
+    """`gz`, `zst` or `none`, by the last suffix of the name."""
     return COMPRESSIONS.get(PurePosixPath(name).suffix.lower(), "none")
 
 
 def format_of(name: str) -> str | None:
-    """The format a name says, a compression's suffix aside; None when it says none."""
+    """The format of a name, ignoring a compression suffix; None if unknown."""
     path = PurePosixPath(name)
     if compression_of(name) != "none":
         path = path.with_suffix("")
@@ -230,24 +229,24 @@ def format_of(name: str) -> str | None:
 
 
 def no_format(name: str, where: str = "") -> tuple[str, str]:
-    """What is wrong with a name that says no format, and what to do.
+    """The error of a name without a known format, and what to do.
 
     Args:
-        where: Where a format is to be stated.
+        where: Where to set a format.
     """
     bare = name.removesuffix(PurePosixPath(name).suffix) if compression_of(name) != "none" else name
     kind = kind_of_suffix(bare)
     if kind is not None:
-        return f"its suffix says {kind.noun}", kind.advice
-    return "its suffix says no format", f"state `format: txt`, md, py or jsonl{where}"
+        return f"its suffix is that of {kind.noun}", kind.advice
+    return "its suffix has no known format", f"set `format: txt`, md, py or jsonl{where}"
 
 
 def _unknown_format(name: str, path: Path | None, encoding: str) -> str:
-    """The same in a sentence; of a file that is at hand, its content counts more than its name."""
+    """The same in one sentence; the content of a local file takes precedence over its name."""
     problem, advice = no_format(name)
     try:
         look = look_at(path, encoding) if path is not None else None
-    except OSError:  # to be told by who reads it
+    except OSError:  # reported by the reader
         look = None
     if look is not None and compression_of(name) != "none":
         look = look_inside(look)
@@ -256,16 +255,18 @@ def _unknown_format(name: str, path: Path | None, encoding: str) -> str:
     if kind := recognize(look):
         return f"it is {kind}"
     if look.is_binary:
-        return f"{problem}, and it is not text in {encoding} but binary data; take it out"
+        return f"{problem}, and it is binary data, not {encoding} text; remove it"
     if is_web_page(look.head) and PurePosixPath(name).suffix.lower() not in MARKUP_SUFFIXES:
-        return "it is an HTML page; get the file itself, or end its name in .html to train on HTML"
+        return (
+            "it is an HTML page; download the file itself, or use the suffix .html to train on HTML"
+        )
     if kind_of_suffix(name) not in TEXT_KINDS:
         problem, advice = no_format("")
     return f"{problem}; {advice}"
 
 
 def _is_text_encoding(name: str) -> bool:
-    """Whether Python knows `name` as an encoding of text (`rot13` and `base64` are none)."""
+    """True if `name` is a text encoding in Python (`rot13` and `base64` are not)."""
     try:
         return bool(getattr(codecs.lookup(name), "_is_text_encoding", True))
     except (LookupError, ValueError):
@@ -273,7 +274,7 @@ def _is_text_encoding(name: str) -> bool:
 
 
 def kept_name(number: int, name: str) -> str:
-    """A file name that is safe and unique in a corpus, and in the corpus' order."""
+    """A safe, unique file name that sorts in the order of the corpus."""
     safe = re.sub(r"[^A-Za-z0-9._-]+", "_", PurePosixPath(name).name) or "file"
     return f"{number:05d}-{safe[-MAX_NAME_LETTERS:]}"
 
@@ -284,17 +285,18 @@ def _check_one_format(folder: str, counts: Counter[str], stated: str | None) -> 
     examples = " or ".join(f"`path: {folder}/**/*{label}`" for label in known[:2] or [".txt"])
     conflict = stated is not None and any(_conflicts(label, stated) for label in counts)
     if conflict or len({formats[label] for label in known}) > 1:
-        said = f" and `format: {stated}` is stated" if stated is not None else ""
+        stated_format = f", and `format: {stated}` is set" if stated is not None else ""
         raise PreflightError(
-            f"{folder}: this folder holds {describe_files(counts)}{said}; name the files of one "
-            f"format by a pattern, as in {examples}"
+            f"{folder}: this folder contains {describe_files(counts)}{stated_format}; select "
+            "the files of "
+            f"one format by a pattern, for example {examples}"
         )
     if stated is None and len(known) < len(formats):
         unknown = {label: number for label, number in counts.items() if label not in known}
         raise PreflightError(
-            f"{folder}: the suffix of {describe_files(unknown)} says no format "
-            f"(the folder holds {describe_files(counts)}); state `format: txt`, md, py or jsonl, "
-            f"or name the files by a pattern, as in {examples}"
+            f"{folder}: unknown format of {describe_files(unknown)} "
+            f"(the folder contains {describe_files(counts)}); set `format: txt`, md, py or jsonl, "
+            f"or select files by a pattern, for example {examples}"
         )
 
 
@@ -303,7 +305,6 @@ def _format_of(label: str) -> str | None:
 
 
 def _conflicts(label: str, stated: str) -> bool:
-    """True if a suffix says another format than the stated one."""
     own, suffix = _format_of(label), _plain_suffix(label)
     if own is not None or (stated == "jsonl" and _JSON_LINES.fullmatch(suffix)):
         return own not in {None, stated}
@@ -311,7 +312,7 @@ def _conflicts(label: str, stated: str) -> bool:
 
 
 def _is_of_other_kind(label: str, stated: str) -> bool:
-    """True if it matters: prose that is read as JSON lines, or the reverse."""
+    """True if text is read as JSON Lines, or the reverse."""
     is_lines = _JSON_LINES.fullmatch(_plain_suffix(label)) is not None
     return is_lines != (stated == "jsonl") and (is_lines or _format_of(label) is not None)
 

@@ -1,4 +1,4 @@
-"""A folder of litdata token chunks (`TokensLoader`'s format), read from its `index.json`.
+"""Reads a folder of litdata token chunks (the format of `TokensLoader`) from its `index.json`.
 
 Each chunk file is a header of `num_items + 2` 32-bit numbers (the count, then the items' offsets)
 and the tokens, end to end. Nothing here needs torch or litdata, so the plan can read it.
@@ -50,7 +50,7 @@ class ChunkFolder:
         return sum(chunk.num_tokens for chunk in self.chunks)
 
     def split(self) -> Split:
-        """What the record says of it; an item is what was written at once, a text as a rule."""
+        """The record of the split; an item is one written array, usually a text."""
         return Split(
             num_tokens=self.num_tokens,
             num_documents=sum(chunk.num_items for chunk in self.chunks),
@@ -61,8 +61,8 @@ class ChunkFolder:
         """Read every token.
 
         Raises:
-            IntegrityError: a file is missing or has another length than the index says.
-            PreflightError: an id is outside a tokenizer of `num_ids` ids.
+            IntegrityError: a file is missing, or its length differs from the index.
+            PreflightError: an id is not below `num_ids`.
         """
         for chunk in self.chunks:
             self._check_chunk(chunk, num_ids)
@@ -75,8 +75,8 @@ class ChunkFolder:
         expected = start + chunk.num_tokens * item_bytes
         size = path.stat().st_size if path.is_file() else None
         if size != expected:
-            found = "is missing" if size is None else f"has {size:,} bytes, not {expected:,}"
-            raise IntegrityError(f"{path} {found}; copy the dataset again")
+            found = "not found" if size is None else f"has {size:,} bytes, expected {expected:,}"
+            raise IntegrityError(f"{path}: {found}; copy the dataset again")
         for first in range(0, chunk.num_tokens, SCANNED_TOKENS):
             offset = start + first * item_bytes
             tokens = np.fromfile(path, dtype=self.dtype, count=SCANNED_TOKENS, offset=offset)
@@ -84,7 +84,7 @@ class ChunkFolder:
             if wrong.size:
                 raise PreflightError(
                     f"{path}: token {first + wrong[0]:,} is {tokens[wrong[0]]}, but the tokenizer "
-                    f"has ids 0 to {num_ids - 1}; name the tokenizer that made it"
+                    f"has ids 0 to {num_ids - 1}; name the tokenizer that produced the tokens"
                 )
 
 
@@ -102,23 +102,25 @@ def read_chunk_folder(path: Path) -> ChunkFolder:
         chunks = tuple(_chunk(entry, index) for entry in listed)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         reason = f"{type(error).__name__}: {error}"
-        raise PreflightError(f"{index}: not a readable litdata index ({reason})") from error
+        raise PreflightError(f"{index}: not a valid litdata index ({reason})") from error
     if not any(chunk.num_tokens for chunk in chunks):
-        raise PreflightError(f"{index}: there are no tokens in it")
+        raise PreflightError(f"{index}: the chunks contain no tokens")
     return ChunkFolder(path, dtype, chunks)
 
 
 def _dtype(config: dict[str, Any], index: Path) -> str:
     for name in ("compression", "encryption"):
         if config.get(name):
-            raise PreflightError(f"{index}: chunks with {name} are not read; write them without")
+            raise PreflightError(
+                f"{index}: chunks with {name} are not supported; write them without"
+            )
     formats = config["data_format"]
     serializer, _, number = str(formats[0]).partition(":")
     dtype = TENSOR_TYPES.get(int(number)) if number.isdecimal() else None
     is_tokens = serializer == "no_header_tensor" and len(formats) == 1
     if dtype is None or not is_tokens or config.get("item_loader") not in {None, "TokensLoader"}:
         raise PreflightError(
-            f"{index}: the data format is {formats}, not tokens; write integer tensors with "
+            f"{index}: unsupported data format {formats}; write integer tensors with "
             "litdata.optimize(…, item_loader=TokensLoader())"
         )
     return dtype
@@ -128,9 +130,9 @@ def _chunk(entry: dict[str, Any], index: Path) -> Chunk:
     name, num_items, num_tokens = entry["filename"], entry["chunk_size"], entry["dim"]
     if not isinstance(num_tokens, int) or not isinstance(num_items, int):
         raise PreflightError(
-            f"{index}: chunk {name} has no number of tokens; write it with "
+            f"{index}: chunk {name} has no token count; write it with "
             "litdata.optimize(…, item_loader=TokensLoader())"
         )
     if Path(name).name != name:
-        raise PreflightError(f"{index}: chunk {name!r} is not a plain file name")
+        raise PreflightError(f"{index}: chunk name {name!r} must be a plain file name")
     return Chunk(name, num_items, num_tokens)

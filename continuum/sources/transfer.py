@@ -1,8 +1,8 @@
-"""Files fetched over HTTP: complete or absent.
+"""Downloads files over HTTP; a target is complete or absent.
 
-What has arrived is kept beside the target as `<name>.part`. Where the file's SHA-256 is known, a
-later attempt, in this process or after a kill, asks for the rest: the hash proves the joined bytes.
-Without one, every attempt begins at zero, so that bytes of two versions are never joined.
+Received bytes are kept beside the target as `<name>.part`. If the file's SHA-256 is known, a later
+attempt, in this process or after a kill, requests the rest: the hash proves the joined bytes.
+Otherwise every attempt starts at zero, so that bytes of two versions are never joined.
 """
 
 import shutil
@@ -19,19 +19,19 @@ from continuum.errors import IntegrityError, StageFailedError
 from continuum.runs.files import sha256_file
 
 TIMEOUT_S = 60.0
-"""How long a silent server is waited for."""
+"""Read timeout."""
 TRANSIENT_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
 MAX_RETRY_AFTER_S = 60.0
 SPARE_BYTES = 1 << 20
 PAUSES_S = (0.5, 1.0, 2.0)
-"""Before each further try, of those without new bytes between them."""
+"""Delays before each retry, counted without new bytes in between."""
 T = TypeVar("T")
 OnProgress = Callable[[int, int | None], None]
-"""Called with the bytes that are here, and how many there will be when the server says so."""
+"""Called with the received bytes, and the total if the server states it."""
 
 
 class TransientError(Exception):
-    """What may well work when it is tried again."""
+    """A failure that a retry may fix."""
 
     def __init__(self, reason: str, *, retry_after_s: float = 0.0) -> None:
         super().__init__(reason)
@@ -45,11 +45,11 @@ def with_retries(
     pauses_s: Sequence[float] = PAUSES_S,
     num_arrived: Callable[[], int] = lambda: 0,
 ) -> T:
-    """Return the result of `action`, tried again after a `TransientError`.
+    """Return the result of `action`, with retries after a `TransientError`.
 
     Args:
-        what: Names the action in the error that ends it.
-        num_arrived: How many bytes are here; failures are counted anew when they become more.
+        what: Name of the action, for the final error.
+        num_arrived: Number of received bytes; progress resets the count of failures.
     """
     failures, most_bytes = 0, num_arrived()
     while True:
@@ -61,7 +61,8 @@ def with_retries(
             most_bytes = max(arrived, most_bytes)
             if failures > len(pauses_s):
                 raise StageFailedError(
-                    f"{what}: {error}; tried {failures} times without getting further. Check the "
+                    f"{what}: {error}; gave up after {failures} attempts without progress. "
+                    "Check the "
                     "network (and HTTPS_PROXY), then run again"
                 ) from error
             time.sleep(max(pauses_s[failures - 1], error.retry_after_s))
@@ -76,15 +77,15 @@ def download(
     advice: str = "",
     pauses_s: Sequence[float] = PAUSES_S,
 ) -> None:
-    """Make `target` the file at `url`.
+    """Download `url` to `target`.
 
     Args:
-        sha256: Of the file, if it is known: what an earlier attempt left is used then.
-        advice: Ends the sentence about another SHA-256.
+        sha256: Of the file, if known: then the bytes of an earlier attempt are reused.
+        advice: Appended to the error about a wrong checksum.
 
     Raises:
-        StageFailedError: the server or the disk would not; the message says what to do.
-        IntegrityError: the bytes are not those of `sha256`.
+        StageFailedError: the download or the disk failed.
+        IntegrityError: the checksum is not `sha256`.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(target.name + ".part")
@@ -106,30 +107,32 @@ def download(
             part.replace(target)
             return
         part.unlink()
-    raise IntegrityError(f"{url}: its SHA-256 is {found}, not {sha256}{advice}")
+    raise IntegrityError(f"{url}: SHA-256 mismatch: got {found}, expected {sha256}{advice}")
 
 
 def reason_of(error: BaseException) -> str:
-    """What went wrong, in the operating system's words where there are some."""
+    """The reason of an error, as the operating system states it if possible."""
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
 def disk_error(path: Path, error: OSError) -> StageFailedError:
     """The error of a file that cannot be written."""
     return StageFailedError(
-        f"{path}: cannot be written ({reason_of(error)}); make room or permit it, then run again"
+        f"{path}: cannot write ({reason_of(error)}); check free disk space and permissions, "
+        "then run "
+        "again"
     )
 
 
 def _attempt(url: str, part: Path, on_progress: OnProgress, *, resume: bool) -> bool:
-    """Bring the bytes that are missing; return whether they were joined to earlier ones."""
+    """Download the missing bytes; return True if they were joined to earlier ones."""
     offset = _size_bytes(part) if resume else 0
     headers = {
         "User-Agent": "continuum",
-        "Accept-Encoding": "identity",  # the file's own bytes, so that lengths and ranges mean them
+        "Accept-Encoding": "identity",  # lengths and ranges are of the file's own bytes
         **({"Range": f"bytes={offset}-"} if offset else {}),
     }
-    # The machine's certificates and SSL_CERT_FILE, not a package's.
+    # The system's certificates and SSL_CERT_FILE, not those of a package.
     trust = ssl.create_default_context()
     try:
         with httpx.stream(
@@ -144,44 +147,43 @@ def _attempt(url: str, part: Path, on_progress: OnProgress, *, resume: bool) -> 
                 raise TransientError("the server has fewer bytes than before")
             if response.status_code == 206 and not place.startswith(f"bytes {offset}-"):
                 part.unlink(missing_ok=True)
-                raise TransientError("the server sent another part than asked for")
+                raise TransientError("the server sent another range than requested")
             _receive(url, response, part, offset, on_progress)
     except (httpx.TransportError, httpx.TooManyRedirects, httpx.InvalidURL) as error:
         raise _unreachable(url, error) from error
-    except (ImportError, ValueError) as error:  # of a proxy's address
+    except (ImportError, ValueError) as error:  # an invalid proxy address
         raise StageFailedError(
-            f"{url}: the proxy of the environment cannot be used ({error}); correct HTTPS_PROXY, "
+            f"{url}: cannot use the proxy of the environment ({error}); correct HTTPS_PROXY, "
             "HTTP_PROXY and ALL_PROXY"
         ) from error
     return offset > 0
 
 
 def _check_answer(url: str, response: httpx.Response) -> None:
-    """Refuse an answer that does not bring the file."""
     for before, after in pairwise(it.url for it in (*response.history, response)):
         if (before.scheme, after.scheme) == ("https", "http"):
             raise StageFailedError(
-                f"{url}: redirected to an unencrypted address ({after}); use that address itself, "
-                "with its sha256, if it is right"
+                f"{url}: redirected to an unencrypted address ({after}); if that is intended, use "
+                "that address with its sha256"
             )
     status = response.status_code
     if status in TRANSIENT_STATUS:
         after_s = response.headers.get("Retry-After", "")
         delay_s = min(float(after_s), MAX_RETRY_AFTER_S) if after_s.isdecimal() else 0.0
-        raise TransientError(f"the server answered {status}", retry_after_s=delay_s)
+        raise TransientError(f"HTTP status {status}", retry_after_s=delay_s)
     if status in {401, 403, 407}:
-        advice = "it is not open to everyone; download it by other means and use `path`"
+        advice = "access denied; download it by other means and use `path`"
     elif status in {404, 410}:
-        advice = "there is no such file; check the address in a browser"
+        advice = "not found; check the address in a browser"
     else:
         advice = "open the address in a browser to see why"
     if status not in {200, 206, 416}:
-        raise StageFailedError(f"{url}: the server answered {status}; {advice}")
+        raise StageFailedError(f"{url}: HTTP status {status}; {advice}")
     encoding = response.headers.get("Content-Encoding", "identity").lower()
     is_the_files_own = httpx.URL(url).path.endswith((".gz", ".zst"))
     if encoding not in {"identity", ""} and not is_the_files_own:
         raise StageFailedError(
-            f"{url}: the server sends it compressed ({encoding}) although it was asked not to; "
+            f"{url}: the server ignores Accept-Encoding and compresses the file ({encoding}); "
             "download it by other means and use `path`"
         )
 
@@ -194,15 +196,15 @@ def _receive(
     free = shutil.disk_usage(part.parent).free
     if length is not None and length + SPARE_BYTES > free:
         raise StageFailedError(
-            f"{url}: {length:,} bytes are to come, but {part.parent} has room for {free:,}; "
-            "make room, then run again"
+            f"{url}: not enough disk space: {length:,} bytes needed, {free:,} free in "
+            f"{part.parent}; free some space, then run again"
         )
     done = offset
     try:
         with part.open("ab" if offset else "wb") as file:
             for chunk in response.iter_raw():
                 file.write(chunk)
-                file.flush()  # what a killed process has received is in the file
+                file.flush()  # keeps the received bytes if the process is killed
                 done += len(chunk)
                 on_progress(done, None if length is None else offset + length)
     except OSError as error:
@@ -213,11 +215,11 @@ def _unreachable(url: str, error: Exception) -> Exception:
     reason = reason_of(error)
     if "CERTIFICATE_VERIFY_FAILED" in reason:
         return StageFailedError(
-            f"{url}: the server's certificate is not trusted ({reason}); set SSL_CERT_FILE to the "
-            "certificates your network uses, or check this machine's clock"
+            f"{url}: certificate verification failed ({reason}); set SSL_CERT_FILE to the "
+            "certificates of your network, or check the system clock"
         )
     if isinstance(error, (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.TooManyRedirects)):
-        return StageFailedError(f"{url}: not a usable address ({reason})")
+        return StageFailedError(f"{url}: invalid address ({reason})")
     return TransientError(f"the connection failed ({reason})")
 
 

@@ -1,13 +1,13 @@
-"""The kinds of stages: one file each in this package, or a class that another package offers.
+"""The registry of stage kinds: one file each in this package, or a class of another package.
 
 A kind is a subclass of `continuum.experiment.stage.Stage` with its fields, the artifact it
-produces and `run()`. Here it is found by its file. Another package names its class by an entry
-point of the group `continuum.stages`, as in its pyproject.toml:
+produces and `run()`. In this package it is found by its file. Another package registers its class
+as an entry point of the group `continuum.stages`, as in its pyproject.toml:
 
     [project.entry-points."continuum.stages"]
     average = "my_package.average:Average"
 
-Every command that reads a spec imports all kinds: heavy imports belong into `run()`.
+Every command that reads a spec imports all kinds: put heavy imports into `run()`.
 """
 
 import importlib
@@ -31,40 +31,41 @@ def stage_kinds() -> Mapping[str, type[Stage]]:
     """All kinds by name, those of this package first.
 
     Raises:
-        PreflightError: an installed package offers a kind that cannot be used.
+        PreflightError: an installed package provides an invalid kind.
     """
     kinds = {_kind_of(cls): cls for cls in _own_kinds()}
     for entry in sorted(_offers(), key=lambda entry: (entry.name, entry.value)):
         cls = _load(entry)
         if entry.name in kinds:
             other = kinds[entry.name]
-            _refuse(entry, f"{other.__module__}.{other.__qualname__} is the kind {entry.name!r}")
+            _refuse(entry, f"{other.__module__}.{other.__qualname__} already is {entry.name!r}")
         kinds[entry.name] = cls
     return MappingProxyType(kinds)
 
 
 def distribution_of(kind: type[Stage]) -> dict[str, str]:
-    """The distribution that offers a kind of another package, by its top-level module."""
+    """The distribution that provides a kind, by its top-level module; empty for our own."""
     found = (entry.dist for entry in _offers() if entry.name == _kind_of(kind))
     return {kind.__module__.partition(".")[0]: dist.name for dist in found if dist is not None}
 
 
 def rebuild_stage(record: StageRecord) -> Stage:
-    """The stage of a record.
+    """Rebuild the stage of a record.
 
     Raises:
-        IntegrityError: this release does not know its kind, or not its fields.
+        IntegrityError: its kind or fields are unknown to this release.
     """
     cls = stage_kinds().get(record.kind)
     if cls is None:
-        raise IntegrityError(f"stage {record.name!r}: there is no kind {record.kind!r} any more")
+        raise IntegrityError(f"stage {record.name!r}: unknown stage kind {record.kind!r}")
     try:
         return cls.model_validate_json(json.dumps(spec_as_now(record)))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"]))
         raise IntegrityError(
-            f"stage {record.name!r}: its record is not of this release ({where}: {first['msg']})"
+            f"stage {record.name!r}: its record is incompatible with this release "
+            f"({where}: {first['msg']})"
         ) from None
 
 
@@ -83,7 +84,7 @@ def _own_kinds() -> Iterator[type[Stage]]:
 
 
 def _kind_of(cls: type[Stage]) -> str:
-    """The only value that its field `kind` takes; empty for a class that is no kind."""
+    """The only valid value of its field `kind`; empty for a class that is not a kind."""
     values = get_args(cls.model_fields["kind"].annotation)
     return str(values[0]) if len(values) == 1 else ""
 
@@ -92,17 +93,17 @@ def _load(entry: EntryPoint) -> type[Stage]:
     try:
         cls = entry.load()
     except Exception as error:
-        _refuse(entry, f"it cannot be imported: {type(error).__name__}: {error}")
+        _refuse(entry, f"import failed: {type(error).__name__}: {error}")
     if not (isinstance(cls, type) and issubclass(cls, Stage)):
-        _refuse(entry, "it is not a subclass of continuum.experiment.stage.Stage")
+        _refuse(entry, "not a subclass of continuum.experiment.stage.Stage")
     if _kind_of(cls) != entry.name:
-        _refuse(entry, f"its field `kind` should be Literal[{entry.name!r}]")
+        _refuse(entry, f"its field `kind` must be Literal[{entry.name!r}]")
     return cls
 
 
 def _refuse(entry: EntryPoint, why: str) -> NoReturn:
     package = f"{entry.dist.name} {entry.dist.version}" if entry.dist else "an unknown package"
     raise PreflightError(
-        f"the stage kind {entry.name!r} ({entry.value}) of the package {package} cannot be used: "
+        f"invalid stage kind {entry.name!r} ({entry.value}) of the package {package}: "
         f"{why}; update or uninstall the package"
     )

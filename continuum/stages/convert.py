@@ -1,4 +1,4 @@
-"""kind: convert - a training checkpoint's weights, bit for bit, without the training state."""
+"""kind: convert - extract the weights of a training checkpoint, without the training state."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -6,8 +6,10 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
+from continuum.experiment.fields import Ref
+from continuum.experiment.forecast import DiskNeed, Forecast
 from continuum.experiment.recipe import Recipe
-from continuum.experiment.stage import DiskNeed, Forecast, PlanInput, Ref, Stage, StageContext
+from continuum.experiment.stage import PlanInput, Stage, StageContext
 from continuum.preflight.model_size import bytes_per_parameter
 from continuum.preflight.reading import read_by
 from continuum.runs.artifacts import COUNTS, Artifact, ModelWeights, TrainingCheckpoint

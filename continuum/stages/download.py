@@ -1,4 +1,4 @@
-"""kind: download - a tokenizer, weights or both from the Hugging Face Hub, at one exact commit."""
+"""kind: download - get a tokenizer, weights or both from the Hugging Face Hub, at one commit."""
 
 import json
 import re
@@ -16,8 +16,10 @@ from continuum.experiment.architecture import (
     read_architecture,
     suggest_model,
 )
+from continuum.experiment.forecast import Forecast
 from continuum.experiment.model_fields import ModelName
-from continuum.experiment.stage import Forecast, PlanInput, Problem, Stage, StageContext
+from continuum.experiment.stage import PlanInput, Stage, StageContext
+from continuum.problems import Problem
 from continuum.runs.artifacts import (
     VOCABULARY_FILES,
     Artifact,
@@ -27,28 +29,28 @@ from continuum.runs.artifacts import (
 )
 from continuum.runs.events import ByteProgress
 from continuum.runs.files import link_or_copy
+from continuum.sources.local_files import naming_originals
 from continuum.sources.model_files import check_model_files
 from continuum.sources.source_files import sum_known
-from continuum.text.unsupported_tokenizers import foreign_tokenizer
+from continuum.text.unsupported_tokenizers import unsupported_tokenizer
 
 if TYPE_CHECKING:  # the HTTP client takes a while to import, and plans need none
     from continuum.sources.hub import HubFile, HubRevision
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 PARTIAL_DIR = "partial"
-"""In the run folder, beside `output/`: what has arrived, so that a killed download goes on."""
+"""In the run folder, beside `output/`: received files, so that a killed download resumes."""
 WEIGHT_PATTERNS = (
     r"model(-\d+-of-\d+)?\.safetensors",
     r"pytorch_model(-\d+-of-\d+)?\.bin",
 )
-"""Safetensors first: the same weights, and loading them runs no code."""
+"""Safetensors first: the same weights, and loading them executes no code."""
 INDEX_NAMES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 CONFIG_NAME = "config.json"
-COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 class Download(Stage):
-    """Fetch files of a Hub repository; weights are converted to LitGPT's layout."""
+    """Download files of a Hub repository; weights are converted to LitGPT's layout."""
 
     kind: Literal["download"] = "download"
     repo: str = Field(
@@ -57,15 +59,15 @@ class Download(Stage):
     )
     """The repository, `organisation/name`."""
     revision: str = Field("main", min_length=1, examples=["main", "v1.0"])
-    """A branch, tag or commit. A branch moves: the commit it meant is recorded with the result."""
+    """A branch, tag or commit. A branch may move: the resolved commit is recorded."""
     files: Literal["tokenizer", "weights", "all"]
-    """What to fetch; `all` is both."""
+    """What to download; `all` is both."""
     model: ModelName | None = None
-    """LitGPT's name for the model, where the repository's name is not one; weights need it."""
+    """LitGPT's name of the model; required for weights if the repository's name is not one."""
 
     tied: bool | None = None
-    """For weights: whether the embedding and the output layer are one tensor. Default: what the
-    repository's `config.json` says."""
+    """For weights: whether the embedding and the output layer share one tensor. Default: as in the
+    repository's `config.json`."""
 
     @property
     def wants_weights(self) -> bool:
@@ -77,7 +79,7 @@ class Download(Stage):
 
     @property
     def model_name(self) -> str:
-        """What LitGPT calls the model."""
+        """LitGPT's name of the model."""
         return self.model if self.model is not None else self.repo.partition("/")[2]
 
     def output_types(self) -> tuple[type[Artifact], ...]:
@@ -90,14 +92,14 @@ class Download(Stage):
 
     def problems(self, stages: Mapping[str, Stage]) -> Iterator[Problem]:
         if self.model is not None and not self.wants_weights:
-            yield Problem(("model",), "a tokenizer is not converted; leave out `model`")
+            yield Problem(("model",), "`model` has no effect on a tokenizer; remove it")
         if self.tied is not None and not self.wants_weights:
-            yield Problem(("tied",), "a tokenizer has no embeddings; leave out `tied`")
+            yield Problem(("tied",), "`tied` has no effect on a tokenizer; remove it")
         if self.wants_weights and self._architecture() is None:
             closest = suggest_model(self.model_name)
             yield Problem(
                 ("repo",),
-                f"LitGPT has no model called {self.model_name!r}; state its name as `model`",
+                f"LitGPT has no model {self.model_name!r}; set `model` to LitGPT's name",
                 f"model: {closest}" if closest else None,
             )
 
@@ -113,8 +115,8 @@ class Download(Stage):
             return
         yield Problem(
             ("revision",) if "revision" in self.model_fields_set else ("repo",),
-            f"revision {self.revision!r} may mean another commit tomorrow",
-            "write the commit's 40 hexadecimal digits, or commit the continuum.lock that a run "
+            f"revision {self.revision!r} may move to another commit",
+            "set the 40 hexadecimal digits of a commit, or commit the continuum.lock that a run "
             "writes",
         )
 
@@ -141,7 +143,8 @@ class Download(Stage):
             link_or_copy(partial_dir / file.name, ctx.output_dir / file.name)
             progress.next_file()
         progress.finish()
-        artifact = self._finish(ctx, revision)
+        with naming_originals({str(ctx.output_dir): str(revision)}):
+            artifact = self._finish(ctx, revision)
         shutil.rmtree(partial_dir.parent, ignore_errors=True)
         return artifact
 
@@ -151,9 +154,9 @@ class Download(Stage):
         if self.wants_tokenizer:
             from continuum.text.inspection import accept_tokenizer
 
-            tokenizer = accept_tokenizer(folder, revision.repo, ctx.report, **origin)
+            tokenizer = accept_tokenizer(folder, ctx.report, **origin)
         if not self.wants_weights:
-            assert tokenizer is not None, "something was asked for"
+            assert tokenizer is not None, "`files` asks for a tokenizer or weights"
             return tokenizer
         shape = _convert(folder, self.model_name, self.tied)
         return ModelWeights.from_elsewhere(
@@ -176,19 +179,20 @@ class Download(Stage):
 
 def _check(arrived: Path, revision: "HubRevision") -> None:
     try:
-        check_model_files((arrived,))
-    except PreflightError as error:
-        arrived.unlink()  # The next attempt is to bring it again.
-        raise PreflightError(f"{revision}: {error}") from None
+        with naming_originals({str(arrived): f"{revision}: {arrived.name}"}):
+            check_model_files((arrived,))
+    except PreflightError:
+        arrived.unlink()  # so that the next attempt downloads it again
+        raise
 
 
 def _tokenizer_files(revision: "HubRevision") -> "list[HubFile]":
     files = {file.name: file for file in revision.files}
     found = [files[name] for name in tokenizer_files(files)]
     if not any(file.name in VOCABULARY_FILES for file in found):
-        foreign = foreign_tokenizer((file.name for file in revision.files), revision.repo)
+        foreign = unsupported_tokenizer((file.name for file in revision.files), revision.repo)
         raise PreflightError(
-            f"{revision}: there is neither tokenizer.json nor tokenizer.model; use a repository "
+            f"{revision}: tokenizer.json (or tokenizer.model) not found; use a repository "
             f"that has one (a model's base model often does){f'. {foreign}' if foreign else ''}"
         )
     return found
@@ -207,21 +211,21 @@ def _weight_files(revision: "HubRevision", partial_dir: Path) -> "list[HubFile]"
         fetch_file(revision, index, partial_dir, on_progress=lambda *_: None)
         return [index, *_indexed(revision, found, partial_dir / index_name)]
     raise PreflightError(
-        f"{revision}: there are no weights that can be converted (model*.safetensors or "
-        "pytorch_model*.bin); name a repository that has them"
+        f"{revision}: no supported weights found (model*.safetensors or pytorch_model*.bin); "
+        "name a repository that has them"
     )
 
 
 def _indexed(revision: "HubRevision", found: "list[HubFile]", index: Path) -> "list[HubFile]":
-    """The files that the index names; a repository may hold others of like names."""
+    """The files that the index names; a repository may contain others with similar names."""
     try:
         names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise PreflightError(f"{revision}: {index.name} is not an index ({error})") from error
+        raise PreflightError(f"{revision}: {index.name} is not a valid index ({error})") from error
     missing = sorted(names - {file.name for file in found})
     if missing:
         raise PreflightError(
-            f"{revision}: {missing[0]} is missing, though {index.name} names it; "
+            f"{revision}: {missing[0]} not found, but {index.name} names it; "
             "choose another revision"
         )
     return [file for file in found if file.name in names]

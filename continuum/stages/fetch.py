@@ -1,4 +1,4 @@
-"""kind: fetch - texts from the web, from this machine or from Python packages, as a corpus."""
+"""kind: fetch - collect texts from URLs, local files or Python packages into a corpus."""
 
 import shutil
 import tempfile
@@ -12,22 +12,21 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from continuum.errors import PreflightError
-from continuum.experiment.stage import (
-    Forecast,
-    LocalPath,
-    PlanInput,
-    Problem,
-    Spec,
-    Stage,
-    StageContext,
-    Text,
-)
+from continuum.experiment.fields import LocalPath, Spec
+from continuum.experiment.forecast import Forecast, Text
+from continuum.experiment.stage import PlanInput, Stage, StageContext
+from continuum.problems import Problem
 from continuum.runs.artifacts import Artifact, Corpus, CorpusItem
 from continuum.runs.events import ByteProgress
 from continuum.runs.files import link_or_copy, sha256_file
 from continuum.runs.folder import ExperimentFolder
 from continuum.sources.globs import FoundFiles
-from continuum.sources.local_files import copy_file, find_files, find_python_files
+from continuum.sources.local_files import (
+    copy_file,
+    find_files,
+    find_python_files,
+    naming_originals,
+)
 from continuum.sources.source_files import (
     UNIX_NEWLINES,
     Reading,
@@ -43,39 +42,39 @@ if TYPE_CHECKING:  # the HTTP client takes a while to import, and plans need non
 
 PLACES = ("url", "path", "python")
 PARTIAL_DIR = "partial"
-"""In the run folder, beside `output/`: what has arrived, so that a killed fetch goes on."""
+"""In the run folder, beside `output/`: received files, so that a killed fetch resumes."""
 
 
 class Source(Spec):
-    """Where one text, or several, come from: exactly one of `url`, `path` and `python`."""
+    """The source of one or more texts: exactly one of `url`, `path` and `python`."""
 
     url: str | None = Field(
         None, examples=["https://www.gutenberg.org/cache/epub/24440/pg24440.txt"]
     )
-    """An http or https address of one file."""
+    """The http or https URL of one file."""
     path: LocalPath | None = Field(None, examples=["books/*.txt", "data/**/*.jsonl.zst"])
-    """A local file or a glob (`*`, `?`, `[…]`, `**`); its bytes count, not its place."""
+    """A local file or a glob (`*`, `?`, `[…]`, `**`); only the content matters, not the
+    location."""
     python: str | None = Field(None, examples=["pydoc_data/topics.py", "json/*.py"])
     """A file or glob in the standard library or an installed package: `pydoc_data/topics.py`."""
     sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$")
-    """Of the file at `url`, in lower-case hexadecimal; other bytes are an error."""
+    """Checksum of the file at `url`, in lower-case hexadecimal; a mismatch is an error."""
     format: Literal["txt", "md", "py", "jsonl"] | None = None
-    """`txt`, `md`, `py`: a file is a document; `jsonl`: a line is one. Default: by the suffix."""
+    """`txt`, `md`, `py`: one document per file; `jsonl`: one per line. Default: by the suffix."""
     encoding: str = Field("utf-8", examples=["utf-8", "latin-1", "cp1252"])
-    """Of the text, as Python names it. Never guessed: bytes outside it are an error."""
+    """Text encoding, as named in Python. Never guessed: invalid bytes are an error."""
     text_field: str | None = Field(None, examples=["text", "content"])
-    """For `jsonl`: the key that holds the text, or a path of keys: `message.content`. Default:
-    `text`."""
+    """For `jsonl`: the key of the text, or a path of keys: `message.content`. Default: `text`."""
     missing: Literal["error", "skip"] = "error"
-    """For `jsonl`, what becomes of a line whose text is null or missing: `skip` leaves it out and
-    counts it."""
+    """For `jsonl`, how to treat a line whose text is null or missing: `skip` skips and counts
+    it."""
     newlines: Literal["unix", "keep"] = "unix"
-    """`unix` reads CRLF and a lone CR as one newline, as Python and LitGPT do; `keep` leaves them
-    in the text. The file keeps its bytes."""
+    """`unix` converts CRLF and lone CR to newlines, as Python and LitGPT do; `keep` keeps them in
+    the text. The stored file is not changed."""
 
     @property
     def place(self) -> str:
-        """The field that says where: `url`, `path` or `python`."""
+        """The field that is set: `url`, `path` or `python`."""
         return "url" if self.url is not None else "path" if self.path is not None else "python"
 
     @property
@@ -86,7 +85,7 @@ class Source(Spec):
         """The files of a `path` or `python` source, sorted by name; none for a `url`.
 
         Raises:
-            PreflightError: there are none, or their names say no format.
+            PreflightError: there are none, or the format of one is unknown.
         """
         found = FoundFiles()
         if self.path is not None:
@@ -97,38 +96,40 @@ class Source(Spec):
         return TextFiles(found, self.reading, str(self.path or self.python)).checked()
 
     def named_files(self, experiment_folder: Path) -> list[tuple[str, Path | None]]:
-        """Names, with the suffixes that say what the files are, and paths; a url has none."""
+        """Names with suffixes, and paths; the path of a url is None."""
         if self.url is not None:
             return [(_url_name(self.url), None)]
         return [(file.name, file.path) for file in self.texts(experiment_folder).found.files]
 
     def problems(self) -> Iterator[Problem]:
-        """What does not go together."""
+        """Conflicts between fields."""
         stated = [name for name in PLACES if getattr(self, name) is not None]
         if len(stated) != 1:
-            found = " and ".join(stated) if stated else "none of them"
-            yield Problem((), f"exactly one of url, path and python is needed; here is {found}")
+            found = " and ".join(stated) if stated else "none"
+            yield Problem((), f"exactly one of url, path and python is required; found {found}")
         if self.sha256 is not None and self.url is None:
-            message = "only a url has a sha256; local bytes are hashed by themselves"
+            message = "`sha256` only applies to a url; local files are hashed anyway"
             yield Problem(("sha256",), message)
         if self.text_field is not None and self.format not in {None, "jsonl"}:
-            yield Problem(("text_field",), f"only jsonl has keys, not {self.format}")
+            yield Problem(
+                ("text_field",), f"`text_field` only applies to jsonl, not to {self.format}"
+            )
         yield from self.reading.problems()
         if self.url is not None:
             yield from _url_problems(self.url, self.format)
 
 
 class Fetch(Stage):
-    """Collect texts. Each file is copied into the run folder, checked and hashed."""
+    """Collect texts: copy each file into the run folder, check it and hash it."""
 
     kind: Literal["fetch"] = "fetch"
     sources: tuple[Source, ...] = Field(min_length=1)
-    """The files of the corpus, in this order; a file named twice is there twice."""
+    """The files of the corpus, in this order; a file named twice is included twice."""
 
     produces: ClassVar[type[Artifact]] = Corpus
     version: ClassVar[int] = 2
     news: ClassVar[Mapping[int, tuple[str, ...]]] = {
-        2: (UNIX_NEWLINES, "a `*` leaves what programs generate, such as __pycache__")
+        2: (UNIX_NEWLINES, "a `*` skips generated files, such as __pycache__")
     }
     checks_local_inputs: ClassVar[bool] = True
 
@@ -140,7 +141,7 @@ class Fetch(Stage):
     def local_inputs(self, experiment_folder: Path) -> dict[str, Path]:
         inputs: dict[str, Path] = {}
         for index, source in enumerate(self.sources):
-            with suppress(PreflightError):  # the forecast says so
+            with suppress(PreflightError):  # reported by the forecast
                 for file in source.texts(experiment_folder).found.files:
                     inputs[_input_name(index, file.name)] = file.path
         return inputs
@@ -161,7 +162,7 @@ class Fetch(Stage):
             facts={"files": num_urls + sum(len(it.found.files) for it in found)},
             problems=tuple(problems),
             warnings=tuple(w.below("sources", i) for i, it in texts.items() for w in it.warnings),
-            # Of one file that a path names there is no more to say than the spec does.
+            # A single named file needs no note.
             notes=tuple(it.note for it in found if len(it.found.files) > 1 or it.left),
             taken_files=sum((it.taken for it in found), Counter()),
             left_files=sum((it.left for it in found), Counter()),
@@ -186,8 +187,8 @@ class Fetch(Stage):
             if source.url is not None and source.sha256 is None and source.url not in pins:
                 yield Problem(
                     ("sources", index, "url"),
-                    "nothing says which bytes this address has to give",
-                    "add the file's `sha256`, or commit the continuum.lock that a run writes",
+                    "the content of this URL may change",
+                    "add its `sha256`, or commit the continuum.lock that a run writes",
                 )
 
     def pins(self, artifact: Artifact) -> dict[str, str]:
@@ -208,7 +209,6 @@ class Fetch(Stage):
         return pins
 
     def _urls_that_may_change(self) -> list[str]:
-        """Those whose bytes the spec does not state itself, each once."""
         urls = (s.url for s in self.sources if s.url is not None and s.sha256 is None)
         return list(dict.fromkeys(urls))
 
@@ -240,7 +240,14 @@ class Fetch(Stage):
                 progress.next_file()
                 yield item
 
-        corpus = checked_corpus(ctx.output_dir, bring())
+        originals = {
+            f"{ctx.output_dir / kept_name(number, name)} ({source.url or name})": (
+                str(path or source.url)
+            )
+            for number, (_, source, name, path) in enumerate(origins)
+        }
+        with naming_originals(originals):
+            corpus = checked_corpus(ctx.output_dir, bring())
         ctx.check_files(copied)
         progress.finish()
         shutil.rmtree(partial_dir, ignore_errors=True)
@@ -248,22 +255,21 @@ class Fetch(Stage):
 
 
 def _input_name(index: int, name: str) -> str:
-    """A local file's, in `Fetch.local_inputs`."""
     return f"{index}/{name}"
 
 
 def _download(
     source: Source, arrived: Path, on_progress: "OnProgress", pins: Mapping[str, str]
 ) -> None:
-    """Bring a url; its bytes are those of the spec's SHA-256 or, without one, of the lock's."""
+    """Download a url and verify the SHA-256 of the spec or else of the lock."""
     assert source.url is not None, "it has no path"
     from continuum.sources.transfer import download
 
     stated = source.sha256
     advice = (
-        " as the spec says; if the file was replaced on purpose, correct `sha256`"
+        " (from the spec); if the file was replaced intentionally, correct `sha256`"
         if stated is not None
-        else " as continuum.lock says; to take the new file, say `continuum lock --upgrade`"
+        else " (from continuum.lock); to accept the new file, run `continuum lock --upgrade`"
     )
     sha256 = stated or pins.get(source.url)
     download(source.url, arrived, on_progress=on_progress, sha256=sha256, advice=advice)
@@ -282,11 +288,11 @@ def _url_problems(url: str, format_: str | None) -> Iterator[Problem]:
     except ValueError:
         is_usable = False
     if not is_usable or not url.isascii() or any(char <= " " for char in url):
-        message = "not an http or https address (other letters than ASCII are written as %XX)"
+        message = "must be an http or https URL (write non-ASCII characters as %XX)"
         yield Problem(("url",), message)
     elif parts.username is not None or parts.password is not None:
-        message = "an address with a password would be recorded; use a file and `path`"
+        message = "a URL with a password would be recorded; use a local file and `path`"
         yield Problem(("url",), message)
     elif format_ is None and format_of(_url_name(url)) is None:
         problem, advice = no_format(_url_name(url), " beside it")
-        yield Problem(("url",), problem.replace("its suffix", "the address' suffix"), advice)
+        yield Problem(("url",), problem.replace("its suffix", "the suffix of the URL"), advice)

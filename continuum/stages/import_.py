@@ -1,4 +1,4 @@
-"""kind: import - a tokenizer, weights, a dataset or texts that already lie on this machine."""
+"""kind: import - add a tokenizer, weights, a dataset or texts from this machine."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -9,17 +9,10 @@ from yaml import YAMLError
 
 from continuum.errors import PreflightError
 from continuum.experiment.architecture import Architecture, read_architecture
-from continuum.experiment.stage import (
-    Forecast,
-    LocalPath,
-    PlanInput,
-    Problem,
-    Ref,
-    Stage,
-    StageContext,
-    Text,
-    runtime_field,
-)
+from continuum.experiment.fields import LocalPath, Ref, runtime_field
+from continuum.experiment.forecast import Forecast, Text
+from continuum.experiment.stage import PlanInput, Stage, StageContext
+from continuum.problems import Problem
 from continuum.runs.artifacts import (
     TOKENIZER_FILES,
     VOCABULARY_FILES,
@@ -34,7 +27,7 @@ from continuum.runs.events import ByteProgress
 from continuum.runs.files import FileDigest, hash_file, hash_tree, link_or_copy
 from continuum.runs.folder import ExperimentFolder
 from continuum.sources.globs import FoundFiles, LocalFile
-from continuum.sources.local_files import copy_file, find_files
+from continuum.sources.local_files import copy_file, find_files, naming_originals
 from continuum.sources.model_files import check_model_files
 from continuum.sources.source_files import (
     UNIX_NEWLINES,
@@ -48,21 +41,21 @@ from continuum.text.unsupported_tokenizers import folder_problem, vocabulary_pro
 
 WEIGHT_NAMES = ("lit_model.pth", "model_config.yaml")
 HUB_CONFIG = "config.json"
-"""Taken in with weights where it is there: LitGPT's config does not say whether they are tied."""
+"""Imported with weights if it exists: LitGPT's config does not say whether they are tied."""
 FIELDS_OF_ONE = {
-    "tokenizer": ("dataset", "only a dataset names its tokenizer"),
-    "format": ("corpus", "only a corpus has a format"),
-    "text_field": ("corpus", "only a corpus has a text_field"),
-    "missing": ("corpus", "only a corpus has lines whose text may be missing"),
-    "newlines": ("corpus", "only a corpus has newlines to read"),
-    "tied": ("weights", "only weights have tied embeddings or not"),
+    "tokenizer": ("dataset", "`tokenizer` only applies to a dataset"),
+    "format": ("corpus", "`format` only applies to a corpus"),
+    "text_field": ("corpus", "`text_field` only applies to a corpus"),
+    "missing": ("corpus", "`missing` only applies to a corpus"),
+    "newlines": ("corpus", "`newlines` only applies to a corpus"),
+    "tied": ("weights", "`tied` only applies to weights"),
 }
-"""What only one `as` may state."""
+"""Fields that apply to one `as` only."""
 SPLIT_FOLDERS = {"train": ("train",), "validation": ("validation", "val")}
 TYPES: dict[str, tuple[type[Artifact], ...]] = {
     "tokenizer": (TokenizerFiles,),
-    # Whether a tokenizer lies beside the weights is not known before the folder is read; the same
-    # folder can be imported `as: tokenizer` too.
+    # A tokenizer beside the weights is unknown before the folder is read; the same folder can be
+    # imported `as: tokenizer` too.
     "weights": (ModelWeights,),
     "dataset": (TokenizedDataset,),
     "corpus": (Corpus,),
@@ -70,50 +63,51 @@ TYPES: dict[str, tuple[type[Artifact], ...]] = {
 
 
 class Import(Stage):
-    """Take in local files: checked, kept in the run folder, hashed."""
+    """Import local files: check them, copy them into the run folder, and hash them."""
 
     kind: Literal["import"] = "import"
     path: LocalPath = Field(examples=["checkpoints/EleutherAI/pythia-160m", "books/*.txt"])
-    """A folder (for `corpus` also a file or a glob). Its bytes count, not its place. Of a corpus'
-    folder what is hidden, generated or about the data (README, LICENSE) is left, and the rest is of
-    one format; a pattern, as `data/**/*.jsonl`, takes what it names."""
+    """A folder, or for `corpus` also a file or a glob. Only the content matters, not the location.
+    In a corpus folder, hidden and generated files and those that describe data (README, LICENSE)
+    are skipped, and the rest must have one format; a pattern such as `data/**/*.jsonl` selects
+    files."""
     as_: Literal["tokenizer", "weights", "dataset", "corpus"] = Field(alias="as")
-    """What is there: a tokenizer, a LitGPT checkpoint of weights, litdata token chunks, texts."""
+    """What to import: a tokenizer, LitGPT weights, litdata token chunks, or texts."""
     tokenizer: Ref[TokenizerFiles] | None = None
-    """For `dataset`, and needed there: the tokenizer that made the tokens."""
+    """For `dataset`, required: the tokenizer that produced the tokens."""
     format: Literal["txt", "md", "py", "jsonl"] | None = None
-    """For `corpus`: `txt`, `md`, `py` or `jsonl`. Default: what each file's suffix says."""
+    """For `corpus`: `txt`, `md`, `py` or `jsonl`. Default: by each file's suffix."""
     encoding: str = Field("utf-8", examples=["utf-8", "latin-1", "cp1252"])
-    """For `corpus`: the text's encoding, as Python names it; never guessed."""
+    """For `corpus`: the text encoding, as named in Python; never guessed."""
     text_field: str | None = Field(None, examples=["text", "content"])
-    """For `corpus` in `jsonl`: the key that holds the text, or a path of keys: `message.content`.
-    Default: `text`."""
+    """For `corpus` in `jsonl`: the key of the text, or a path of keys: `message.content`. Default:
+    `text`."""
     missing: Literal["error", "skip"] | None = None
-    """For `corpus` in `jsonl`, what becomes of a line whose text is null or missing: `skip` leaves
-    it out and counts it. Default: `error`."""
+    """For `corpus` in `jsonl`, how to treat a line whose text is null or missing: `skip` skips and
+    counts it. Default: `error`."""
     newlines: Literal["unix", "keep"] | None = None
-    """For `corpus`: `unix` reads CRLF and a lone CR as one newline, as Python and LitGPT do; `keep`
-    leaves them in the text. The file keeps its bytes. Default: `unix`."""
+    """For `corpus`: `unix` converts CRLF and lone CR to newlines, as Python and LitGPT do; `keep`
+    keeps them in the text. The stored file is not changed. Default: `unix`."""
     tied: bool | None = None
-    """For `weights`: whether the embedding and the output layer are one tensor. Default: what
-    `config.json` beside them says, or what the model of this name is on the Hub."""
+    """For `weights`: whether the embedding and the output layer share one tensor. Default: as in
+    the `config.json` beside them, or in the model of this name on the Hub."""
     link: bool = runtime_field(False)
-    """Hard-link the files instead of copying them, where the disk can. Saves room, but an edit of
-    the original in place then damages the artifact."""
+    """Hard-link the files instead of copying them, if the file system can. Saves disk space, but
+    editing the original in place then corrupts the artifact."""
 
     checks_local_inputs: ClassVar[bool] = True
     version: ClassVar[int] = 2
     news: ClassVar[Mapping[int, tuple[str, ...]]] = {
         2: (
             UNIX_NEWLINES,
-            "of a folder of texts, what describes them (README, LICENSE) and what programs "
-            "generate is left",
+            "in a folder of texts, files that describe data (README, LICENSE) and generated files "
+            "are skipped",
         )
     }
 
     @property
     def own_version(self) -> int:
-        """Only what it makes of texts has changed since the first version."""
+        """Only the import of texts has changed since the first version."""
         return self.version if self.as_ == "corpus" else 1
 
     def identity(self) -> dict[str, Any]:
@@ -127,8 +121,8 @@ class Import(Stage):
 
     def problems(self, stages: Mapping[str, Stage]) -> Iterator[Problem]:
         if self.as_ == "dataset" and self.tokenizer is None:
-            message = "a dataset needs the tokenizer that made it, to know what its ids mean"
-            yield Problem(("tokenizer",), message, "tokenizer: <the stage that has it>")
+            message = "a dataset requires the tokenizer that produced its ids"
+            yield Problem(("tokenizer",), message, "tokenizer: <name of its stage>")
         for name, (kind, message) in FIELDS_OF_ONE.items():
             if self.as_ != kind and getattr(self, name) is not None:
                 yield Problem((name,), f"{message}, not {self.as_}")
@@ -137,7 +131,7 @@ class Import(Stage):
     def local_inputs(self, experiment_folder: Path) -> dict[str, Path]:
         try:
             return {file.name: file.path for file in self._files(experiment_folder).files}
-        except PreflightError:  # the forecast says so
+        except PreflightError:  # reported by the forecast
             return {}
 
     def texts(self, files: Mapping[str, str | None], pins: Mapping[str, str]) -> tuple[Text, ...]:
@@ -169,20 +163,30 @@ class Import(Stage):
             kept[file.name] = hash_file(ctx.output_dir / name, ctx.output_dir)
         progress.finish()
         ctx.check_files({name: file.sha256 for name, file in kept.items()})
-        if self.as_ in ("tokenizer", "weights"):
-            copy_tokenizer(self.path.resolve(ctx.experiment_folder), ctx.output_dir)
-            check_model_files(ctx.output_dir / file.name for file in found)
-        artifact = self._artifact(ctx, found)
-        # Of a linked file, what was compared is published, whatever becomes of the original.
+        with naming_originals(self._originals(ctx.output_dir, found)):
+            if self.as_ in ("tokenizer", "weights"):
+                copy_tokenizer(self.path.resolve(ctx.experiment_folder), ctx.output_dir)
+                check_model_files(ctx.output_dir / file.name for file in found)
+            artifact = self._artifact(ctx, found)
+        # The compared digests are published, even if the original of a link changes later.
         listed = hash_tree(ctx.output_dir, known=kept.values())
         return artifact.model_copy(update={"files": listed})
+
+    def _originals(self, folder: Path, found: Sequence[LocalFile]) -> dict[str, str]:
+        """The path that the user knows, by how errors name a copy."""
+        if self.as_ != "corpus":
+            return {str(folder): str(self.path)}
+        return {
+            f"{folder / kept_name(number, file.name)} ({file.name})": str(file.path)
+            for number, file in enumerate(found)
+        }
 
     def _artifact(self, ctx: StageContext, found: Sequence[LocalFile]) -> Artifact:
         folder, source = ctx.output_dir, str(self.path)
         if self.as_ == "tokenizer":
             from continuum.text.inspection import accept_tokenizer
 
-            return accept_tokenizer(folder, source, ctx.report, source=source)
+            return accept_tokenizer(folder, ctx.report, source=source)
         if self.as_ == "weights":
             return _import_weights(ctx, source, self.tied)
         if self.as_ == "corpus":
@@ -200,7 +204,7 @@ class Import(Stage):
         return Reading(self.format, self.encoding, self.text_field, missing, newlines)
 
     def _files(self, experiment_folder: Path) -> FoundFiles:
-        """The files to take in, named as below `path`."""
+        """The files to import, with their names below `path`."""
         root = self.path.resolve(experiment_folder)
         if self.as_ == "corpus":
             runs = ExperimentFolder(experiment_folder).runs_dir
@@ -208,7 +212,7 @@ class Import(Stage):
                 return choose_texts(str(self.path), root, self.format, excluded=runs)
             return find_files(str(self.path), experiment_folder, excluded=runs)
         if not root.is_dir():
-            raise PreflightError(f"{self.path} is not a folder (looked for {root})")
+            raise PreflightError(f"{self.path} is not a folder (resolved to {root})")
         if self.as_ == "dataset":
             return FoundFiles(tuple(_dataset_files(root)))
         needed = WEIGHT_NAMES if self.as_ == "weights" else ()
@@ -244,10 +248,10 @@ class Import(Stage):
 def _architecture(model_config: Path, tied: bool | None) -> Architecture:
     try:
         return read_architecture(model_config, tied=tied)
-    # What LitGPT's reader raises for a file that is no config of its own.
+    # The errors of LitGPT's reader for an invalid config.
     except (AssertionError, AttributeError, OSError, TypeError, ValueError, YAMLError) as error:
         raise PreflightError(
-            f"{model_config}: not a LitGPT model config ({error}); it comes with the checkpoint"
+            f"{model_config}: not a valid LitGPT model config ({error}); use the checkpoint's own"
         ) from error
 
 
@@ -258,7 +262,7 @@ def _present(
     missing = [name for name in needed if not (root / name).is_file()]
     if missing:
         raise PreflightError(
-            f"{root}: {missing[0]} is missing; a LitGPT checkpoint folder holds "
+            f"{source}/{missing[0]} not found; a LitGPT checkpoint folder contains "
             f"{' and '.join(needed)}"
         )
     if not found:
@@ -270,17 +274,16 @@ def _present(
 
 
 def _splits(root: Path) -> dict[str, ChunkFolder]:
-    """The token chunks of each split that is there."""
     found: dict[str, ChunkFolder] = {}
     for split, names in SPLIT_FOLDERS.items():
         present = [root / name for name in names if (root / name / "index.json").is_file()]
         if len(present) > 1:
-            raise PreflightError(f"{root}: both {names[0]} and {names[1]} are there; keep one")
+            raise PreflightError(f"{root}: found both {names[0]} and {names[1]}; keep one of them")
         if present:
             found[split] = read_chunk_folder(present[0])
     if "train" not in found:
         raise PreflightError(
-            f"{root / 'train' / 'index.json'} is missing; a litdata dataset has one for each split"
+            f"{root / 'train' / 'index.json'} not found; a litdata dataset has one per split"
         )
     return found
 
@@ -293,7 +296,7 @@ def _dataset_files(root: Path) -> list[LocalFile]:
     ]
     for file in found:
         if not file.path.is_file():
-            raise PreflightError(f"{file.path} is missing; copy the dataset again")
+            raise PreflightError(f"{file.path} not found; copy the dataset again")
     return found
 
 
@@ -308,9 +311,7 @@ def _import_weights(ctx: StageContext, source: str, tied: bool | None) -> ModelW
     if shape.tied:
         check_tied(folder, source)
     has_tokenizer = any((folder / name).is_file() for name in VOCABULARY_FILES)
-    tokenizer = (
-        accept_tokenizer(folder, source, ctx.report, source=source) if has_tokenizer else None
-    )
+    tokenizer = accept_tokenizer(folder, ctx.report, source=source) if has_tokenizer else None
     return ModelWeights.from_elsewhere(folder, shape.fields, tokenizer, tied=shape.tied)
 
 

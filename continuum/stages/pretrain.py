@@ -1,4 +1,4 @@
-"""kind: pretrain - train a freshly initialised LitGPT model on a tokenized dataset."""
+"""kind: pretrain - train a newly initialized LitGPT model on a tokenized dataset."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -9,42 +9,37 @@ from pydantic import Field
 
 from continuum.experiment.architecture import (
     Architecture,
-    MisfitError,
+    IncompatibleFieldsError,
     architecture,
     model_identity,
 )
+from continuum.experiment.fields import Spec, canonicalize
+from continuum.experiment.forecast import Forecast
 from continuum.experiment.model_fields import LitGPTModel, ModelFields
 from continuum.experiment.recipe import Origin
 from continuum.experiment.seeds import TrainingSeeds
-from continuum.experiment.stage import (
-    Forecast,
-    PlanInput,
-    Problem,
-    Spec,
-    Stage,
-    StageContext,
-    canonicalize,
-)
+from continuum.experiment.stage import PlanInput, Stage, StageContext
 from continuum.preflight import forecast_training
 from continuum.preflight.reading import begin_reading
+from continuum.problems import Problem
 from continuum.stages.training_stage import NEW_SCHEDULE_NEWS, TRAINING_NEWS, NewTraining
 
 
 class Pretrain(NewTraining):
     kind: Literal["pretrain"] = "pretrain"
     model: LitGPTModel = Field(examples=["pythia-160m", {"name": "pythia-14m", "n_layer": 4}])
-    """A LitGPT config name, or `{name: pythia-14m, n_layer: 4}` with fields of it replaced;
-    `tied` beside them says whether the embedding and the output layer are one tensor, which is as
-    in the model of this name on the Hub unless stated."""
+    """A LitGPT config name, or `{name: pythia-14m, n_layer: 4}` to override its fields. `tied`
+    beside them sets whether the embedding and the output layer share one tensor; default: as in the
+    model of this name on the Hub."""
     seeds: TrainingSeeds = TrainingSeeds()
-    """The seeds one by one; those of the experiment where neither says otherwise."""
+    """Individual seeds; default: `seed`, then the seeds of the experiment."""
 
     aliases: ClassVar[tuple[str, ...]] = ("train", "training")
     version: ClassVar[int] = 2
     news: ClassVar[Mapping[int, tuple[str, ...]]] = {
         2: (
-            "the order of the samples is keyed by the data's SHA-256, not by its place in the "
-            "mixture; the weights are drawn by seeds.init, the order by seeds.data",
+            "the order of the samples depends on the data's SHA-256, not on its place in the "
+            "mixture; seeds.init draws the weights, seeds.data the order",
             *NEW_SCHEDULE_NEWS,
             *TRAINING_NEWS,
         )
@@ -61,7 +56,7 @@ class Pretrain(NewTraining):
         """The model's shape.
 
         Raises:
-            ValueError: LitGPT has no such model or field, or the values do not fit together.
+            ValueError: LitGPT has no such model or field, or the values are incompatible.
         """
         model = self._model
         return architecture(model.name, model.replaced, tied=model.tied)
@@ -83,7 +78,7 @@ class Pretrain(NewTraining):
     def _model_identity(self) -> dict[str, Any]:
         model = self._model
         found = model_identity(model.name, model.replaced)
-        # As it would be unless stated.
+        # Stating the default changes nothing.
         is_own = model.tied is None or model.tied == architecture(model.name).tied
         return found if is_own else {**found, "tied": model.tied}
 
@@ -93,6 +88,6 @@ def _model_problems(model: str | ModelFields) -> Iterator[Problem]:
         return
     try:
         architecture(model.name, model.replaced)
-    except MisfitError as error:
-        said = [("model", field) for field in error.fields if field in model.replaced]
-        yield Problem(said[0] if said else ("model",), str(error))
+    except IncompatibleFieldsError as error:
+        stated = [("model", field) for field in error.fields if field in model.replaced]
+        yield Problem(stated[0] if stated else ("model",), str(error))

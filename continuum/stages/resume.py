@@ -1,4 +1,4 @@
-"""kind: resume - go on with a finished stage's full state, towards a larger budget."""
+"""kind: resume - continue a finished stage with its full state and a larger budget."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -7,27 +7,21 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
+from continuum.experiment.evaluation import Evaluate
+from continuum.experiment.fields import Ref, Spec, runtime_field
+from continuum.experiment.forecast import Forecast
 from continuum.experiment.recipe import (
     BUDGET_FIELDS,
-    Evaluate,
     Origin,
     Recipe,
     ResumeSchedule,
-    Runtime,
     evaluated_datasets,
 )
-from continuum.experiment.stage import (
-    Forecast,
-    PlanInput,
-    Problem,
-    Ref,
-    Spec,
-    Stage,
-    StageContext,
-    runtime_field,
-)
+from continuum.experiment.runtime import Runtime
+from continuum.experiment.stage import PlanInput, Stage, StageContext
 from continuum.preflight import forecast_training
 from continuum.preflight.reading import extend_reading, read_by
+from continuum.problems import Problem
 from continuum.runs.artifacts import TrainingCheckpoint
 from continuum.stages.training_stage import (
     TRAINING_NEWS,
@@ -41,45 +35,46 @@ STATED_INSTEAD = {
     "data": ("evaluate",),
     "optimizer": ("runtime", "strategy"),
 }
-"""Where a resume says what does not go with a field that it inherits."""
+"""Where a resume overrides what conflicts with an inherited field."""
 
 
 class Resume(TrainingStage):
-    """Everything but the horizon and the learning rate is the parent's: other fields are refused.
+    """Continue a parent with another training length and learning rate; all else is inherited.
 
-    The budget is a total: it counts the parent's tokens, steps or epochs too.
+    The budget is a total, which includes the parent's tokens, steps or epochs.
     """
 
     kind: Literal["resume"] = "resume"
     from_: Ref[TrainingCheckpoint] = Field(alias="from", examples=["pretrain", "pretrain@best"])
     """The parent's training checkpoint, `pretrain`, `pretrain@step-500` or `pretrain@best`."""
     schedule: ResumeSchedule
-    """The learning rate from where the parent ended; required, so that it never jumps unsaid."""
+    """The learning rate after the parent's end; required, so that it never jumps silently."""
     evaluate: Evaluate | None = runtime_field(None)
-    """Loss on the validation split; null evaluates as the parent does."""
+    """Evaluation on the validation split; null inherits the parent's."""
     runtime: Runtime | None = runtime_field(None)
-    """How the work is done; null does it as the parent does."""
+    """How the work is done; null inherits the parent's."""
 
     version: ClassVar[int] = 2
     news: ClassVar[Mapping[int, tuple[str, ...]]] = {
         2: (
-            "the samples go on in the order of the parent, which is keyed by the data's SHA-256",
-            "the first step of a warm-up to `peak` is above the rate that the parent ended at",
+            "the samples continue in the order of the parent, which depends on the data's SHA-256",
+            "the first warm-up step to `peak` is above the last learning rate of the parent",
             *TRAINING_NEWS,
         )
     }
     refused: ClassVar[Mapping[str, str]] = dict.fromkeys(
         ("seed", "seeds"),
-        "a resume goes on in its parent's order of the samples, so its seed is the parent's",
+        "a resume continues its parent's order of the samples, so it inherits the seed",
     )
 
     def problems(self, stages: Mapping[str, Stage]) -> Iterator[Problem]:
         yield from super().problems(stages)
         yield from metric_problems(self.runtime, None)
-        parent = stages.get(self.from_.stage)  # none when the parent has mistakes of its own
+        parent = stages.get(self.from_.stage)  # None if the parent has errors
         if parent and TrainingCheckpoint in parent.output_types() and not parent.trains:
             yield Problem(
-                ("from",), f"{self.from_.stage!r} was not trained; retrain from it instead"
+                ("from",),
+                f"{self.from_.stage!r} is not a training stage; use `kind: retrain` instead",
             )
 
     def used_seeds(self, recipe: Spec | None) -> dict[str, int]:
@@ -93,7 +88,7 @@ class Resume(TrainingStage):
         parent = inputs[self.from_]
         start_step = parent.forecast.num_steps
         if self.from_.metric is not None:
-            start_step = None  # Which step is best shows when the parent has been trained.
+            start_step = None  # The best step is known once the parent is trained.
         if isinstance(parent.artifact, TrainingCheckpoint):
             start_step = parent.artifact.step
         recipe, start_step = self._extend(parent.recipe), self.from_.step or start_step
@@ -113,21 +108,21 @@ class Resume(TrainingStage):
         )
 
     def _horizon_problems(self, parent: Spec | None, num_steps: int | None) -> Iterator[Problem]:
-        """Epochs that are no more than the parent's, before the data says how many steps."""
+        """The error of epochs that do not exceed the parent's, while the data is unknown."""
         before = parent.epochs if isinstance(parent, Recipe) else None
         is_of_end = self.from_.step is None and self.from_.metric is None
         if num_steps is None and before and self.epochs and is_of_end and self.epochs <= before:
-            told = f"the parent already took {before:g} epochs: nothing would be trained"
-            yield Problem(("epochs",), f"{told}; state a larger total")
+            message = f"the parent already trained {before:g} epochs; set a larger total"
+            yield Problem(("epochs",), message)
 
     def _own(self, problems: Iterable[Problem], parent: Forecast) -> Iterator[Problem]:
-        """Those that the parent has not, at what this stage states instead of it."""
-        told = {str(problem) for problem in (*parent.problems, *parent.warnings)}
+        """Problems that the parent does not have, at the fields that this stage states."""
+        known = {str(problem) for problem in (*parent.problems, *parent.warnings)}
         for problem in problems:
             field = str(problem.path[0]) if problem.path else ""
             if field in self.model_fields_set:
                 yield problem
-            elif str(problem) not in told:
+            elif str(problem) not in known:
                 yield replace(problem, path=STATED_INSTEAD.get(field, problem.path))
 
     def origin(self, ctx: StageContext) -> Origin:
@@ -146,7 +141,7 @@ class Resume(TrainingStage):
         changes["schedule"] = self.schedule
         if self.evaluate is not None:
             changes["evaluate"] = self.evaluate
-        elif parent.evaluate is not None:  # which the parent's end was evaluated by
+        elif parent.evaluate is not None:  # the parent's end is already evaluated
             changes["evaluate"] = parent.evaluate.model_copy(update={"at_start": None})
         if self.runtime is not None:
             changes["runtime"] = self.runtime

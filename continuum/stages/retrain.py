@@ -1,4 +1,4 @@
-"""kind: retrain - train weights on; optimizer and counters are new, data is read on."""
+"""kind: retrain - continue training from weights, with a new optimizer and new counters."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -7,9 +7,11 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
+from continuum.experiment.fields import Ref, Spec
+from continuum.experiment.forecast import Forecast
 from continuum.experiment.recipe import Origin, Recipe
 from continuum.experiment.seeds import OrderSeeds
-from continuum.experiment.stage import Forecast, PlanInput, Ref, Spec, StageContext
+from continuum.experiment.stage import PlanInput, StageContext
 from continuum.preflight import forecast_training
 from continuum.preflight.reading import begin_reading, read_by, reading_notes
 from continuum.problems import Problem
@@ -20,20 +22,20 @@ from continuum.stages.training_stage import NEW_SCHEDULE_NEWS, TRAINING_NEWS, Ne
 class Retrain(NewTraining):
     kind: Literal["retrain"] = "retrain"
     from_: Ref[Checkpoint] = Field(alias="from", examples=["weights", "pretrain@step-500"])
-    """The weights: of a `convert`, `download` or `import`, or those of a training checkpoint."""
+    """The weights: a `convert`, `download` or `import` stage, or a training checkpoint."""
     data_position: Literal["continue", "restart"] = "continue"
-    """Where to begin in data that the model was trained on before: `continue` after what was read,
-    if `seeds.data` and `sequence_length` are the same, or `restart` at the beginning."""
+    """Where to start in data that the model was already trained on: `continue` after the samples it
+    has read, if `seeds.data` and `sequence_length` are the same, or `restart` at the beginning."""
     seeds: OrderSeeds = OrderSeeds()
-    """The seeds one by one; those of the experiment where neither says otherwise."""
+    """Individual seeds; default: `seed`, then the seeds of the experiment."""
 
     version: ClassVar[int] = 2
     news: ClassVar[Mapping[int, tuple[str, ...]]] = {
         2: (
-            "data that the model was trained on before is read on from where that ended "
+            "training continues after the samples that the model has already read "
             "(data_position: continue)",
-            "the order of the samples is keyed by the data's SHA-256, not by its place in the "
-            "mixture, and drawn by seeds.data",
+            "the order of the samples depends on the data's SHA-256, not on its place in the "
+            "mixture, and on seeds.data",
             *NEW_SCHEDULE_NEWS,
             *TRAINING_NEWS,
         )
@@ -69,7 +71,7 @@ class Retrain(NewTraining):
         )
 
     def _tokenizer_problems(self, inputs: Mapping[str, PlanInput]) -> Iterator[Problem]:
-        """A model reads token ids: a dataset of another tokenizer would be noise to it."""
+        """Token ids of another tokenizer would be noise to the model."""
         parent = inputs[self.from_].artifact
         if not isinstance(parent, Checkpoint) or parent.vocabulary_digest is None:
             return
@@ -81,7 +83,7 @@ class Retrain(NewTraining):
             ):
                 yield Problem(
                     ("data", str(ref)),
-                    f"dataset {ref!r} was made with another tokenizer than {self.from_!r} was "
-                    "trained with; tokenize it with the model's own tokenizer",
+                    f"dataset {ref!r} uses another tokenizer than the model {self.from_!r}; "
+                    "tokenize it with the model's own tokenizer",
                     needs="folder",
                 )

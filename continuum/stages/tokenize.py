@@ -1,4 +1,4 @@
-"""kind: tokenize - a corpus into token chunks for training and validation."""
+"""kind: tokenize - encode a corpus into token chunks for training and validation."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
@@ -8,18 +8,12 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from continuum.errors import PreflightError
+from continuum.experiment.fields import Ref, runtime_field
+from continuum.experiment.forecast import Forecast, TextPart
 from continuum.experiment.seeds import SplitSeeds
-from continuum.experiment.stage import (
-    Forecast,
-    PlanInput,
-    Problem,
-    Ref,
-    Stage,
-    StageContext,
-    TextPart,
-    runtime_field,
-)
+from continuum.experiment.stage import PlanInput, Stage, StageContext
 from continuum.preflight.disk import dataset_need, dataset_warnings
+from continuum.problems import Problem
 from continuum.runs.artifacts import (
     DOCUMENTS,
     Artifact,
@@ -34,7 +28,12 @@ from continuum.runs.text_records import Shares, Split, TextLoss
 from continuum.sources.source_files import MAX_UTF8_BYTES
 from continuum.text.chunks import SplitName
 from continuum.text.decoding import OnBytes
-from continuum.text.marks import DocumentPolicy, document_marks, mark_warnings, missing_mark
+from continuum.text.special_tokens import (
+    DocumentPolicy,
+    document_tokens,
+    missing_token,
+    policy_warnings,
+)
 from continuum.text.validation import (
     ByCorpus,
     ByFiles,
@@ -54,9 +53,9 @@ COMPACT_ENCODINGS = ("utf-8", "ascii")
 
 
 class Tokenize(Stage):
-    """Turn a corpus into token ids, in chunks that LitGPT's `LitData` reads too.
+    """Encode a corpus to token ids, in chunks that LitGPT's `LitData` can read.
 
-    The text of a special token written in a document becomes that token, as in LitGPT.
+    The text of a special token in a document becomes that token, as in LitGPT.
     """
 
     kind: Literal["tokenize"] = "tokenize"
@@ -65,30 +64,30 @@ class Tokenize(Stage):
     tokenizer: Ref[TokenizerFiles]
     """The model's tokenizer, or one to train a model with."""
     document: DocumentPolicy = "bos"
-    """What marks a document's bounds: `bos` before it, `eos` after it, `both`, or `none`. `bos` is
-    what LitGPT's `TextFiles` does. Both sides of a divided document count as documents."""
+    """The special tokens around each document: `bos` before it, `eos` after it, `both`, or `none`.
+    LitGPT's `TextFiles` uses `bos`. Both sides of a divided document count as documents."""
     validation: Validation = Field(
         examples=[{"fraction": 0.05}, {"files": ["book2.txt"]}, {"corpus": "held_out"}, "none"]
     )
-    """Where the validation text comes from. Required, because a loss on training text misleads:
-    `{fraction: 0.05}`, `{files: [...]}`, `{corpus: stage}`, or `none`."""
+    """The validation text: `{fraction: 0.05}`, `{files: [...]}`, `{corpus: stage}`, or `none`.
+    Required, because a loss on training text is misleading."""
     lossy: Literal["error", "allow"] = runtime_field("error")
-    """Whether a tokenizer may lose more than 0.1 % of the text: `error` refuses it, `allow` warns.
-    It changes no token, so it is no part of the dataset's identity."""
+    """Whether a tokenizer may lose more than 0.1 % of the text: `error` fails, `allow` warns. It
+    does not change any token, so it is not part of the dataset's identity."""
     seeds: SplitSeeds = SplitSeeds()
-    """The seed by which a `fraction` draws documents; nothing else here is drawn."""
+    """The seed for drawing the documents of a `fraction`; nothing else is random here."""
 
     produces: ClassVar[type[Artifact]] = TokenizedDataset
     version: ClassVar[int] = 3
     news: ClassVar[Mapping[int, tuple[str, ...]]] = {
-        2: ("a `fraction` of JSON lines is drawn by seeds.split, 0 unless stated, not by seed",),
+        2: ("a `fraction` of JSON Lines is drawn by seeds.split (default 0), not by seed",),
         3: (
-            "a `fraction` draws whole documents, equal ones as one, or divides each after a "
-            "paragraph, line, sentence or word, and keeps to the share",
+            "a `fraction` draws complete documents, with duplicates on one side, or divides each "
+            "after a paragraph, line, sentence or word, and reaches the share",
             "long documents are cut only where no token can change",
         ),
     }
-    refused: ClassVar[Mapping[str, str]] = {"seed": "what is drawn here is set by `seeds.split`"}
+    refused: ClassVar[Mapping[str, str]] = {"seed": "use `seeds.split` for the random split"}
 
     def seeded(self, defaults: Mapping[str, int]) -> Stage:
         if isinstance(self.validation, ByFraction):
@@ -97,12 +96,12 @@ class Tokenize(Stage):
 
     def problems(self, stages: Mapping[str, Stage]) -> Iterator[Problem]:
         if self.seeds.split is not None and not isinstance(self.validation, ByFraction):
-            message = "'split' has no effect: only a `fraction` draws the documents that validate"
+            message = "'split' has no effect: only a `fraction` draws documents at random"
             yield Problem(("seeds", "split"), message)
         if isinstance(self.validation, ByCorpus) and self.validation.corpus == self.corpus:
             yield Problem(
                 ("validation", "corpus"),
-                f"{str(self.corpus)!r} would be the training and the validation text",
+                f"{str(self.corpus)!r} cannot be both the training and the validation text",
                 "name another corpus, or use {fraction: 0.05}",
             )
 
@@ -121,7 +120,7 @@ class Tokenize(Stage):
         problems = []
         tokenizer = inputs[self.tokenizer].artifact
         files = tokenizer.view(TokenizerFiles) if tokenizer else None
-        if isinstance(files, TokenizerFiles) and (missing := missing_mark(files, self.document)):
+        if isinstance(files, TokenizerFiles) and (missing := missing_token(files, self.document)):
             problems.append(Problem(("document",), missing, needs="folder"))
         corpus = inputs[self.corpus].artifact
         if isinstance(corpus, Corpus) and (problem := file_problem(corpus, self.validation)):
@@ -144,19 +143,18 @@ class Tokenize(Stage):
 
     def _tokenizer_warnings(self, tokenizer: Artifact | None) -> Iterator[Problem]:
         if isinstance(tokenizer, TokenizerFiles):
-            for told in tokenizer.warnings:
-                yield Problem(("tokenizer",), told, severity="warning", needs="folder")
-            for told in mark_warnings(tokenizer, self.document):
-                yield Problem(("document",), told, severity="warning", needs="folder")
+            for warning in tokenizer.warnings:
+                yield Problem(("tokenizer",), warning, severity="warning", needs="folder")
+            for warning in policy_warnings(tokenizer, self.document):
+                yield Problem(("document",), warning, severity="warning", needs="folder")
 
     def run(self, ctx: StageContext) -> TokenizedDataset:
-        from continuum.text.dataset import write_splits
+        from continuum.text.dataset import token_dtype, write_splits
         from continuum.text.documents import DocumentLog, Listed, count_repeats, find_overlap
         from continuum.text.loss_watch import remarks_on
-        from continuum.text.packing import token_dtype
 
         tokenizer = ctx.artifact(self.tokenizer)
-        marks = document_marks(tokenizer, self.document)
+        special = document_tokens(tokenizer, self.document)
         corpora = [ctx.artifact(ref) for ref in self.corpora]
         if problem := file_problem(corpora[0], self.validation):
             raise PreflightError(problem)
@@ -172,7 +170,7 @@ class Tokenize(Stage):
                 self._parts(corpora, drawn, progress.add),
                 folders,
                 method=method,
-                marks=marks,
+                special=special,
                 num_ids=tokenizer.num_ids,
                 log=log,
                 watch=watch,
@@ -207,13 +205,13 @@ class Tokenize(Stage):
             overlap=overlap,
         )
         if leaks := made.leaks():
-            _warn(ctx, (f"{leaks}; the validation loss measures memorization of them",))
+            _warn(ctx, (f"{leaks}; for them the validation loss measures memorization",))
         return made
 
     def _choose_method(
         self, ctx: StageContext, tokenizer: TokenizerFiles, corpora: list[Corpus]
     ) -> "tuple[Method, LossWatch]":
-        """How the corpora are tokenized, and what their sample lost.
+        """Choose the method of tokenization, and check the losses on a sample.
 
         Raises:
             PreflightError: the tokenizer cannot be loaded, or loses text of the sample.
@@ -236,15 +234,15 @@ class Tokenize(Stage):
 
     @property
     def corpora(self) -> tuple[Ref[Corpus], ...]:
-        """That which trains, and that which validates if it is another."""
+        """The training corpus, and the validation corpus if it is separate."""
         other = (self.validation.corpus,) if isinstance(self.validation, ByCorpus) else ()
         return (self.corpus, *other)
 
     def _draw(self, ctx: StageContext, corpus: Corpus, on_bytes: OnBytes) -> "Draw | None":
-        """What a `fraction` of the corpus is, from a pass over it; None where none is asked.
+        """Draw a `fraction` of the corpus in a pass over it; None without a `fraction`.
 
         Raises:
-            PreflightError: no division comes near it.
+            PreflightError: no split comes near the fraction.
         """
         if not isinstance(self.validation, ByFraction):
             return None
@@ -285,12 +283,12 @@ class Tokenize(Stage):
             if made.num_tokens:
                 continue
             others = "; ".join(
-                f"{name} got {other.num_tokens:,} tokens of {other.num_documents:,} document(s)"
+                f"{name} has {other.num_tokens:,} tokens in {other.num_documents:,} document(s)"
                 for name, other in splits.items()
                 if name != split
             )
             raise PreflightError(
-                f"the {split} split is empty{f' ({others})' if others else ''}: give it more text"
+                f"the {split} split is empty{f' ({others})' if others else ''}; add text"
             )
         if isinstance(self.validation, ByFraction):
             from continuum.text.splits import Sides
@@ -320,14 +318,14 @@ def _warn(ctx: StageContext, remarks: Iterable[str]) -> None:
 
 
 def _state_ends(ctx: StageContext, policy: DocumentPolicy) -> None:
-    """Say that documents are divided: a warning where the model is taught that they end so."""
+    """Report that documents are divided; a warning if the model learns false ends."""
     ends = (
-        "the end of each document validates, since whole documents, few or long as they are, do "
-        "not add up to the fraction"
+        "the end of each document is used for validation, because the documents are too few or too "
+        "long to reach the fraction"
     )
-    remedy = "to keep documents whole, name the validation text by `files` or `corpus`"
+    remedy = "to keep documents complete, name the validation text by `files` or `corpus`"
     if policy in ("eos", "both"):
-        learned = "each EOS that trains follows a cut in mid-document, not a document's own end"
+        learned = "each EOS in training follows a cut inside a document, not its own end"
         ctx.warn(f"{ends}; {learned}; {remedy}")
     else:
         ctx.report(Noted(f"{ends}; {remedy}"))
@@ -339,7 +337,7 @@ def _max_ids(tokenizer: PlanInput) -> int | None:
 
 
 def _max_text_bytes(corpus: PlanInput) -> int | None:
-    """A byte-level token covers at least one byte of UTF-8; None when the text is compressed."""
+    """Upper bound: a token covers at least one byte of UTF-8; None if the text is compressed."""
     if isinstance(corpus.artifact, Corpus):
         return _sum_of(iter(corpus.artifact.items))
     return corpus.forecast.max_text_bytes
@@ -351,6 +349,6 @@ def _sum_of(items: Iterator[CorpusItem]) -> int | None:
         if item.compression != "none":
             return None
         is_compact = item.encoding.lower().replace("_", "-") in COMPACT_ENCODINGS
-        # Two marks a document; a JSON line has more signs than that around its text.
+        # Two special tokens per document; a JSON line has more characters around its text.
         total += item.size_bytes * (1 if is_compact else MAX_UTF8_BYTES) + 2
     return total

@@ -1,4 +1,4 @@
-"""kind: train_tokenizer - a byte-level BPE made from a corpus."""
+"""kind: train_tokenizer - train a byte-level BPE tokenizer on a corpus."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -7,14 +7,17 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from continuum.errors import PreflightError
-from continuum.experiment.stage import UNIT, Forecast, PlanInput, Problem, Ref, Stage, StageContext
+from continuum.experiment.fields import UNIT, Ref
+from continuum.experiment.forecast import Forecast
+from continuum.experiment.stage import PlanInput, Stage, StageContext
+from continuum.problems import Problem
 from continuum.runs.artifacts import Artifact, Corpus, TokenizerFiles
 from continuum.runs.events import ByteProgress
 from continuum.text.chunks import LONG_CHUNK_CHARS, TextChunker
 from continuum.text.reading import read_documents
 
 NUM_BYTES = 256
-"""Every byte is a token, so that no text is unknown."""
+"""Every byte is a token, so that every text can be encoded."""
 
 
 class TrainTokenizer(Stage):
@@ -22,30 +25,32 @@ class TrainTokenizer(Stage):
 
     kind: Literal["train_tokenizer"] = "train_tokenizer"
     corpus: Ref[Corpus]
-    """The texts whose words it learns."""
+    """The texts to train on."""
     vocab_size: int = Field(
         ge=NUM_BYTES + 4, le=1 << 24, json_schema_extra={UNIT: "token ids"}, examples=[2048, 32768]
     )
-    """Ids, special tokens included. Up to 65,536 a token takes two bytes on disk, beyond four."""
+    """Number of ids, with special tokens. Up to 65,536, a token takes two bytes on disk, else
+    four."""
     min_frequency: int = Field(2, ge=1, json_schema_extra={UNIT: "occurrences"})
-    """A pair of tokens is merged when it occurs so often; below 2, accidents become tokens."""
+    """Minimum occurrences of a pair of tokens to merge it; below 2, typos become tokens."""
     bos_token: str = Field("<|endoftext|>", min_length=1)
-    """Begins documents. The same token as the end, as in GPT-2 and Pythia."""
+    """Starts documents. The same token as the end, as in GPT-2 and Pythia."""
     eos_token: str = Field("<|endoftext|>", min_length=1)
     """Ends documents."""
     special_tokens: tuple[str, ...] = Field((), examples=[["<|pad|>"]])
-    """More texts that are one token each, such as `<|pad|>`."""
+    """Additional texts that are one token each, such as `<|pad|>`."""
 
     produces: ClassVar[type[Artifact]] = TokenizerFiles
 
     def problems(self, stages: Mapping[str, Stage]) -> Iterator[Problem]:
         if len(set(self.special_tokens)) < len(self.special_tokens) or "" in self.special_tokens:
-            yield Problem(("special_tokens",), "special tokens must differ and may not be empty")
+            yield Problem(("special_tokens",), "special tokens must be distinct and not empty")
         smallest = NUM_BYTES + len(self._all_special_tokens())
         if self.vocab_size < smallest:
             yield Problem(
                 ("vocab_size",),
-                f"{NUM_BYTES} bytes and the special tokens are {smallest} ids already",
+                f"must be larger: {NUM_BYTES} bytes and the special tokens already take "
+                f"{smallest} ids",
                 f"at least {smallest + 1}",
             )
 
@@ -67,8 +72,9 @@ class TrainTokenizer(Stage):
         )
         if num_ids < self.vocab_size:
             message = (
-                f"the corpus has words for {num_ids:,} ids only, not for the {self.vocab_size:,} "
-                f"of vocab_size (min_frequency {self.min_frequency}); that is what was made"
+                f"the corpus only yields {num_ids:,} ids, fewer than vocab_size "
+                f"{self.vocab_size:,} "
+                f"(min_frequency {self.min_frequency}); the tokenizer has {num_ids:,}"
             )
             ctx.warn(message)
         check_tokenizer(ctx.output_dir)
@@ -84,8 +90,8 @@ class TrainTokenizer(Stage):
         corpus = ctx.artifact(self.corpus)
         progress = ByteProgress(ctx.report, num_files=1, total=corpus.size_bytes)
         is_empty = True
-        # The pre-tokenizer ends a word at each of these cuts, so they change no count. A word of a
-        # million characters is divided all the same, to bound memory.
+        # The pre-tokenizer ends a word at each cut, so no count changes. A word of a million
+        # characters is divided anyway, to bound memory.
         chunker = TextChunker(SafePlaces(untrained_bpe()))
         for document in read_documents(corpus, on_bytes=progress.add):
             for chunk in chunker.cut(document.fragments):
@@ -95,7 +101,8 @@ class TrainTokenizer(Stage):
         if is_empty:
             counts = f": {corpus.counts.summary()}" if corpus.counts is not None else ""
             raise PreflightError(
-                f"{self.corpus}: this corpus is empty{counts}, so there is nothing to train a "
-                "tokenizer on; name a corpus that has text"
+                f"{self.corpus}: the corpus is empty{counts}, so a tokenizer cannot be trained; "
+                "name "
+                "a corpus with text"
             )
         progress.finish()

@@ -6,41 +6,41 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 
 REACH_CHARS = 16
-"""How far a grapheme's border is looked for where nothing better is near: few are longer."""
+"""How far to search for a grapheme border if nothing better is near; few are longer."""
 CONTEXT_CHARS = 256
-"""What must be known of the text on both sides of the places to choose from."""
+"""Characters needed on both sides of the candidate places."""
 MAX_FLAG_LETTERS = 64
 
 _LINE_END = r"(?:\r\n|\r(?!\n)|[\n\v\f\x85\u2028])"
 _CLOSING = "[\"'”’»)\\]）」』】》〉｣］]*"
 _STOPS = "。！？．｡︒؟۔।॥།॥༎။։።፧។៕‼⁇⁈⁉"
-"""Signs at a sentence's end that are not used within one, so that no space need follow."""
+"""Characters that only occur at the end of a sentence, so that no space needs to follow."""
 BORDERS = (
     re.compile(rf"{_LINE_END}(?:[ \t]*{_LINE_END})+|\u2029"),  # a blank line
     re.compile(_LINE_END),
-    # Of a run of signs only the first is tried, so that a long run takes no time.
+    # Only the first character of a run is tried, so that a long run stays fast.
     re.compile(rf"(?<![.!?…])[.!?…]+{_CLOSING}(?=\s)|[{_STOPS}]+{_CLOSING}"),
     re.compile(r"(?<=\S)(?=\s)|(?<=[，、；：､،؛\u200b])"),
 )
-"""Each kind of border is at the end of its matches; the best kind is first."""
+"""Borders are at the end of the matches; the best kind is first."""
 
 _ZWJ, _ZWNJ = "\u200d", "\u200c"
 _EXTENDING = frozenset("\u0e33\u0eb3\uff9e\uff9f" + _ZWJ + _ZWNJ)
-"""Signs that belong to what is before them, although they are no combining marks."""
+"""Characters that extend the one before, although they are not combining marks."""
 _VIRAMA_CLASS = 9
-"""The canonical combining class of signs that join consonants."""
+"""The canonical combining class of characters that join consonants."""
 
 
 def nearest_border(text: str, exact: int, margin: int, reach: int = 0) -> int | None:
     """The best place to divide `text`, neither at its beginning nor at its end.
 
     Args:
-        exact: Of the places within `margin` that are of the best kind, the nearest to it is taken.
+        exact: The nearest place of the best kind within `margin` of it is returned.
         margin: Characters before and after `exact`.
-        reach: As `margin`, for the borders of graphemes and characters.
+        reach: Like `margin`, for borders of graphemes and characters.
 
     Returns:
-        None if there is none but in a line end of two characters.
+        None if the only places are within CRLF.
     """
     first, last = max(1, exact - margin), min(len(text) - 1, exact + margin)
     for kind in BORDERS:
@@ -57,8 +57,7 @@ def nearest_border(text: str, exact: int, margin: int, reach: int = 0) -> int | 
 
 
 def is_grapheme_border(text: str, place: int) -> bool:
-    """True if no character that people see is cut at `place`, by the rules that matter of Unicode's
-    UAX 29."""
+    """True if `place` does not divide a grapheme cluster, by the main rules of UAX 29."""
     before, after = text[place - 1], text[place]
     if not _is_character_border(text, place) or before == _ZWJ or after in _EXTENDING:
         return False
@@ -85,7 +84,7 @@ def _outwards(exact: int, reach: int) -> Iterator[int]:
 
 
 def _is_character_border(text: str, place: int) -> bool:
-    """False within a line end of two characters."""
+    """False within CRLF."""
     return text[place - 1] != "\r" or text[place] != "\n"
 
 
@@ -99,7 +98,7 @@ def _is_flag_letter(sign: str) -> bool:
 
 
 def _flag_letters_before(text: str, place: int) -> Iterator[str]:
-    # So many flags in a row are no text; any even number of letters will do.
+    # A longer run of flags is not text: any even number gives the same answer.
     for index in range(place - 1, max(-1, place - 1 - MAX_FLAG_LETTERS), -1):
         if not _is_flag_letter(text[index]):
             return
@@ -107,7 +106,7 @@ def _flag_letters_before(text: str, place: int) -> Iterator[str]:
 
 
 def _is_jamo(sign: str) -> bool:
-    """A leading consonant of Hangul, which what follows is written into."""
+    """True for a leading consonant of Hangul, which joins with what follows."""
     return "\u1100" <= sign <= "\u115f" or "\ua960" <= sign <= "\ua97c"
 
 

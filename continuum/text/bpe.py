@@ -1,8 +1,8 @@
-"""Training a byte-level BPE tokenizer in the layout that LitGPT's `Tokenizer` loads.
+"""Trains a byte-level BPE tokenizer in the layout that LitGPT's `Tokenizer` loads.
 
-Byte-level: the alphabet is all 256 bytes, so every text can be encoded and given back exactly. The
-pre-tokenizer is GPT-2's. Equal text gives equal bytes: the trainer's order of merges is total, and
-the files are written sorted.
+Byte-level: the alphabet is all 256 bytes, so every text can be encoded and decoded exactly. The
+pre-tokenizer is GPT-2's. Training is deterministic: the trainer's order of merges is total, and the
+files are sorted.
 """
 
 from collections.abc import Iterable, Sequence
@@ -26,7 +26,7 @@ def train_bpe(
 ) -> int:
     """Write `tokenizer.json` and `tokenizer_config.json`; return the number of ids.
 
-    `texts` are consumed one by one. What grows in memory is the table of distinct words.
+    `texts` are consumed one by one; memory holds the table of distinct words.
     """
     tokenizer = untrained_bpe()
     trainer = BpeTrainer(

@@ -1,8 +1,8 @@
-"""Parts of documents, and long texts cut where no token can tell.
+"""Documents in chunks, cut where no token can change.
 
 A tokenizer's cost and memory grow with the length of one text, and its threads work on one text
-each. So a long text is cut into chunks, at places that are proved to change no token, see
-`continuum.text.safe_places`. Where there is no such place, a chunk is as long as it must be.
+each. So a long text is cut into chunks, only at places proved safe by `continuum.text.safe_places`.
+Without such a place, a chunk grows as long as needed.
 """
 
 from collections.abc import Iterable, Iterator
@@ -14,30 +14,30 @@ from continuum.text.reading import Document
 SplitName = Literal["train", "validation"]
 CHUNK_CHARS = 1 << 14
 LONG_CHUNK_CHARS = 1 << 20
-"""A longer chunk costs memory that is worth a remark."""
+"""A longer chunk takes so much memory that a warning is due."""
 
 
 @dataclass(frozen=True)
 class TextChunk:
-    """A part of a document's text, and where it is."""
+    """A part of a document's text, with its position."""
 
     text: str
     document: Document | None = None
-    """None for a text that is in no corpus."""
+    """None for a text outside any corpus."""
     start: int = 0
-    """Its first character in the document."""
+    """Offset of its first character in the document."""
     begins: bool = True
-    """Whether it is the beginning of the document, or of what its split has of it."""
+    """True for the first chunk of a document, or of one side of a divided document."""
     ends: bool = True
     split: SplitName = "train"
 
     @property
     def end(self) -> int:
-        """The character after its last."""
+        """Offset after its last character."""
         return self.start + len(self.text)
 
     def part(self, start: int, end: int) -> "TextChunk":
-        """Some of it, between two places in its text."""
+        """The part between two offsets in its text."""
         return replace(
             self,
             text=self.text[start:end],
@@ -48,22 +48,22 @@ class TextChunk:
 
     @property
     def place(self) -> tuple[str, int]:
-        """The source of its document, and which of that it is, from 1."""
+        """The source of its document, and the document's number there, from 1."""
         document = self.document
         return (document.item.source, document.position + 1) if document is not None else ("", 1)
 
 
 class Places(Protocol):
-    """Knows where a text may be cut."""
+    """Finds places where a text may be cut."""
 
     def find(self, text: str, first: int, last: int) -> int | None:
-        """The first place from `first` and before `last`, or None; what it says of a place does
-        not change when `text` grows, unless it was None for want of text."""
+        """The first place in `[first, last)`, or None. Appending text does not change the answer
+        for a place, unless it was None because the text was too short."""
 
 
 @dataclass
 class TextChunker:
-    """Cuts texts at safe places, and counts the chunks that became very long."""
+    """Cuts texts at safe places, and counts very long chunks."""
 
     places: Places
     chunk_chars: int = CHUNK_CHARS
@@ -71,9 +71,9 @@ class TextChunker:
     num_long: int = 0
 
     def cut(self, fragments: Iterable[str]) -> Iterator[str]:
-        """Chunks of about `chunk_chars` that make up the text; none is empty.
+        """Yield non-empty chunks of about `chunk_chars` that join to the text.
 
-        The chunks depend on the text alone, not on how it is divided into fragments.
+        The chunks depend only on the text, not on how it is divided into fragments.
         """
         text = ""
         searched = self.chunk_chars
@@ -85,7 +85,7 @@ class TextChunker:
                 start = end
                 searched = self.chunk_chars
             text = text[start:]
-            # The last character may need the next to be judged.
+            # The place before the last character may depend on the next one.
             searched = max(searched, len(text) - 1)
         if text:
             yield self._counted(text)

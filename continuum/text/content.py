@@ -1,7 +1,7 @@
-"""Whether the bytes of a file can be the text they are said to be: a look at its content.
+"""Checks whether the bytes of a file can be text in the stated format and encoding.
 
-Another kind of data is refused by its name, with what to do about it. Nothing is guessed in the
-file's favour: a byte order mark must agree with the stated encoding, and NUL is in no text.
+Other kinds of data are an error that names the kind and what to do. Nothing is guessed: a byte
+order mark must agree with the stated encoding, and text contains no NUL.
 """
 
 import codecs
@@ -34,17 +34,17 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16-be"),
     (codecs.BOM_UTF8, "utf-8"),
 )
-"""The longer first: UTF-32's in little-endian order begins as UTF-16's does."""
+"""Longest first: the little-endian mark of UTF-32 starts like that of UTF-16."""
 _UNORDERED = ("utf-16", "utf-32")
 _SHARE_OF_NULS = 0.3
-"""UTF-16 of Latin letters is one half NULs."""
+"""Half of the bytes of Latin letters in UTF-16 are NUL."""
 
 
 def check_packing(path: Path, item: CorpusItem) -> None:
-    """Look at a file as it lies on disk, before anything is unpacked.
+    """Check a file before decompression.
 
     Raises:
-        PreflightError: it is data of another kind, or not compressed as its name says.
+        PreflightError: it is another kind of data, or not compressed as its name says.
     """
     look = look_at(path, item.encoding)
     if not look.head or _is_packed_as_named(look.head, item.compression):
@@ -55,18 +55,18 @@ def check_packing(path: Path, item: CorpusItem) -> None:
             raise PreflightError(f"{_place(path, item)}: {_what_is_in(look, kind)}")
         return
     packing = _PACKED.get(item.compression, item.compression)
-    found = "take that suffix off its name if it is text; else it is damaged, so get it again"
+    found = "remove that suffix if it is text; otherwise the file is corrupt: download it again"
     raise PreflightError(
-        f"{_place(path, item)}: cannot be read (compression: {item.compression}) near byte 0: not "
+        f"{_place(path, item)}: cannot read (compression: {item.compression}) near byte 0: not "
         f"{packing} data{f' but {kind}' if kind is not None else f'; {found}'}"
     )
 
 
 def check_start(path: Path, item: CorpusItem, head: bytes, *, is_whole: bool) -> None:
-    """Look at how a file begins once it is unpacked.
+    """Check the decompressed start of a file.
 
     Args:
-        is_whole: Whether there is no more than this beginning.
+        is_whole: Whether `head` is the complete file.
 
     Raises:
         PreflightError: it is not text, or not in the stated encoding.
@@ -77,35 +77,36 @@ def check_start(path: Path, item: CorpusItem, head: bytes, *, is_whole: bool) ->
     kind = recognize(look)
     if kind is not None:
         if item.compression != "none" and kind in (GZIP, ZSTD):
-            raise PreflightError(f"{place}: it is compressed twice; unpack it once")
+            raise PreflightError(f"{place}: the file is compressed twice; decompress it once")
         within = "" if item.compression == "none" else f" in {_PACKED[item.compression]} data"
         raise PreflightError(f"{place}: {kind.noun}{within}; {kind.advice}")
     if problem := _mark_problem(head, item.encoding):
         raise PreflightError(f"{place}: {problem}")
     if is_refusal(head):
         raise PreflightError(
-            f"{place}: a storage server's error message (XML), not the file; get the file again"
+            f"{place}: a storage server's error message (XML), not the file; download it again"
         )
     if is_web_page(head) and not _is_markup(item):
         raise PreflightError(
-            f"{place}: an HTML page, not {item.format}; a login or error page is often saved under "
-            "the name of the file that was asked for, so get the file itself. To train on HTML, "
-            "end its name in .html and state `format: txt`"
+            f"{place}: an HTML page, not {item.format}; it may be a login or error page saved "
+            "under "
+            "the file's name: download the file itself. To train on HTML, use the suffix .html and "
+            "set `format: txt`"
         )
     if b"\0" in head and not look.has_wide_encoding:
         guess = guess_wide_encoding(head)
         if guess is not None:
             raise PreflightError(
-                f"{place}: {guess.upper()} without a byte order mark, not {item.encoding}; state "
+                f"{place}: {guess.upper()} without a byte order mark, not {item.encoding}; set "
                 f"`encoding: {guess}`"
             )
 
 
 def check_block(path: Path, item: CorpusItem, block: bytes, offset: int) -> None:
-    """Look for NUL bytes, which also stand where a disk lost what was written.
+    """Check for NUL bytes, which also appear where a disk lost data.
 
     Raises:
-        PreflightError: there is one, and text of the stated encoding has none.
+        PreflightError: there is one, and the stated encoding has none.
     """
     at = block.find(0)
     if at >= 0 and not Look(b"", b"", 0, item.encoding).has_wide_encoding:
@@ -113,7 +114,7 @@ def check_block(path: Path, item: CorpusItem, block: bytes, offset: int) -> None
 
 
 def check_text(path: Path, item: CorpusItem, text: str, reader: TextReader) -> None:
-    """Look for the NUL character in decoded text.
+    """Check decoded text for the NUL character.
 
     Raises:
         PreflightError: there is one.
@@ -124,7 +125,7 @@ def check_text(path: Path, item: CorpusItem, text: str, reader: TextReader) -> N
 
 
 def guess_wide_encoding(head: bytes) -> str | None:
-    """UTF-16 or UTF-32 of either byte order, if bytes that hold NULs are plausible as such."""
+    """Guess UTF-16 or UTF-32 and its byte order, if bytes with NULs are plausible as such."""
     start = head[:GUESS_BYTES]
     if start.count(0) < _SHARE_OF_NULS * len(start) and _decoded(start, "utf-8") is not None:
         return None
@@ -157,31 +158,30 @@ def _is_packed_as_named(head: bytes, compression: str) -> bool:
     if compression == "zst":
         is_skippable = b"\x50" <= head[:1] <= b"\x5f" and head[1:4] == b"\x2a\x4d\x18"
         return head.startswith(b"\x28\xb5\x2f\xfd") or is_skippable
-    return compression != "none"  # to be refused where it is unpacked
+    return compression != "none"  # an error at decompression
 
 
 def _what_is_in(look: Look, kind: FileKind) -> str:
-    """The kind; of packed data without its suffix, what is packed."""
     inside = look_inside(look)
     inner = recognize(inside) if inside is not None else None
     return f"{inner.noun} in {kind.noun}; {inner.advice}" if inner is not None else str(kind)
 
 
 def _mark_problem(head: bytes, encoding: str) -> str | None:
-    """Why the byte order mark, or its absence, does not go with the stated encoding."""
+    """The conflict between the byte order mark, or its absence, and the stated encoding."""
     stated = codecs.lookup(encoding).name
     found = next((name for mark, name in _MARKS if head.startswith(mark)), None)
     if found is None and stated in _UNORDERED and head:
         guess = guess_wide_encoding(head)
         order = f"`encoding: {guess}`" if guess else f"`encoding: {stated}-le` or {stated}-be"
-        return f"there is no byte order mark, so {encoding} does not say the order; state {order}"
+        return f"{encoding} needs a byte order mark, and there is none; set {order}"
     if found is None or stated == found or (stated == "utf-8-sig" and found == "utf-8"):
         return None
     if stated == found.rpartition("-")[0]:
         return None
     return (
-        f"it begins with the byte order mark of {found.upper()}, but the stated encoding is "
-        f"{encoding}; state `encoding: {found if found == 'utf-8' else found[:6]}`"
+        f"it starts with the byte order mark of {found.upper()}, but the stated encoding is "
+        f"{encoding}; set `encoding: {found if found == 'utf-8' else found[:6]}`"
     )
 
 
@@ -194,7 +194,7 @@ def _is_markup(item: CorpusItem) -> bool:
 def _nul_error(path: Path, item: CorpusItem, byte: int) -> PreflightError:
     packed = "" if item.compression == "none" else "decompressed "
     return PreflightError(
-        f"{_place(path, item)}: {packed}byte {byte:,} is NUL, which is in no text: it is binary "
-        "data, or damaged. Get the file again, state its encoding if that is UTF-16 or UTF-32, "
+        f"{_place(path, item)}: {packed}byte {byte:,} is NUL: the file is binary or corrupt. "
+        "Download it again, set its encoding if that is UTF-16 or UTF-32, "
         r"or remove the NULs (`tr -d '\000' < in > out`)"
     )

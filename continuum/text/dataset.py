@@ -1,25 +1,128 @@
-"""Documents into the splits of a tokenized dataset."""
+"""Writes the splits of a tokenized dataset, in litdata chunks that LitGPT's `LitData` can read.
 
+A split is one stream of tokens without padding; readers cut it into blocks, and a block never spans
+two chunks. So chunks are large: at most one block is lost per chunk. Each holds exactly as many
+tokens as fit, wherever documents end, so that the files depend on the tokens alone.
+"""
+
+import hashlib
+import json
+import os
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import torch
+from litdata.streaming.cache import Cache
+from litdata.streaming.item_loader import TokensLoader
 from numpy.typing import NDArray
 
+from continuum.errors import StageFailedError
+from continuum.runs.files import write_json
 from continuum.runs.text_records import Split
 from continuum.text.chunks import SplitName, TextChunk
 from continuum.text.documents import DocumentLog
 from continuum.text.encoding import Encoded, Encoder, Method, check_ids, portions
 from continuum.text.loss_watch import LossWatch
-from continuum.text.marks import Marks
-from continuum.text.packing import CHUNK_BYTES, SplitWriter, token_dtype
+from continuum.text.special_tokens import DocumentTokens
 from continuum.text.splits import Part
 
+CHUNK_BYTES = 1 << 26
+"""litdata's default size. Writing a chunk takes about four times as much memory."""
 BATCH_CHARS = 1 << 22
-"""Text encoded at a time: enough for all processors, and for longer than the threads need to take
-turns; three batches are in memory."""
+"""Text encoded at a time: enough to keep all processors busy; three batches are in memory."""
+
+
+def token_dtype(num_ids: int) -> str:
+    """The smallest type that litdata and torch can read: `uint16`, or `int32`."""
+    return "uint16" if num_ids <= 1 << 16 else "int32"
+
+
+class SplitWriter:
+    """Writes the tokens of one split into a folder; nothing is written for an empty split."""
+
+    def __init__(self, folder: Path, *, dtype: str, chunk_bytes: int = CHUNK_BYTES) -> None:
+        self._folder = folder
+        self._buffer: NDArray[np.generic] = np.empty(
+            chunk_bytes // np.dtype(dtype).itemsize, dtype=dtype
+        )
+        self._num_buffered = 0
+        self._chunk_tokens: list[int] = []
+        self._num_documents = 0
+        self.num_tokens = 0
+        """Tokens added so far."""
+        self._hash = hashlib.sha256()
+        self._cache: Cache | None = None
+
+    def append(self, ids: NDArray[np.generic]) -> None:
+        """Add tokens at the end."""
+        self.num_tokens += len(ids)
+        start = 0
+        while start < len(ids):
+            number = min(len(ids) - start, len(self._buffer) - self._num_buffered)
+            end = self._num_buffered + number
+            self._buffer[self._num_buffered : end] = ids[start : start + number]
+            self._num_buffered = end
+            start += number
+            if end == len(self._buffer):
+                self._write_chunk()
+
+    def append_id(self, token_id: int) -> None:
+        """Add one token at the end."""
+        self.append(np.array([token_id], dtype=self._buffer.dtype))
+
+    def end_document(self) -> None:
+        """Count a document."""
+        self._num_documents += 1
+
+    def close(self) -> Split:
+        """Write the remaining tokens and the index."""
+        if self._num_buffered:
+            self._write_chunk()
+        if self._cache is not None:
+            self._cache.done()
+            self._cache.merge()
+            self._finish_index()
+        return Split(
+            num_tokens=sum(self._chunk_tokens),
+            num_documents=self._num_documents,
+            chunk_tokens=tuple(self._chunk_tokens),
+        )
+
+    def _write_chunk(self) -> None:
+        if self._cache is None:
+            _refuse_foreign_settings()
+            # With `chunk_size=1`, every array becomes a chunk.
+            self._cache = Cache(str(self._folder), chunk_size=1, item_loader=TokensLoader())
+        tokens = self._buffer[: self._num_buffered]
+        self._hash.update(tokens.data)
+        self._cache[len(self._chunk_tokens)] = torch.from_numpy(tokens)
+        self._chunk_tokens.append(self._num_buffered)
+        self._num_buffered = 0
+
+    def _finish_index(self) -> None:
+        path = self._folder / "index.json"
+        index = json.loads(path.read_text(encoding="utf-8"))
+        written = [chunk["dim"] for chunk in index["chunks"]]
+        if written != self._chunk_tokens:
+            raise StageFailedError(
+                f"{path}: litdata wrote chunks of {written} tokens instead of "
+                f"{self._chunk_tokens}; its version is not supported"
+            )
+        # litdata writes the time here, to detect stale caches. The hash of the tokens does that
+        # too, and makes the file reproducible.
+        index["updated_at"] = self._hash.hexdigest()[:32]
+        write_json(path, index)
+
+
+def _refuse_foreign_settings() -> None:
+    # Set by litdata in its own workers; the writer would mistake this process for one.
+    if "DATA_OPTIMIZER_GLOBAL_RANK" in os.environ:
+        raise StageFailedError(
+            "DATA_OPTIMIZER_GLOBAL_RANK is set, as in a litdata worker; unset it and run again"
+        )
 
 
 def write_splits(
@@ -27,17 +130,17 @@ def write_splits(
     folders: dict[SplitName, Path],
     *,
     method: Method,
-    marks: Marks,
+    special: DocumentTokens,
     num_ids: int,
     watch: LossWatch,
     log: DocumentLog,
     chunk_bytes: int = CHUNK_BYTES,
 ) -> dict[SplitName, Split]:
-    """Tokenize `parts` and write each split to its folder; empty documents are left out.
+    """Tokenize `parts` and write each split to its folder; empty documents are skipped.
 
     Args:
-        log: Told of each document.
-        watch: Shown every text with its ids, to find what they do not say of it.
+        watch: Receives every text with its ids, to find losses.
+        log: Records each document.
     """
     dtype = token_dtype(num_ids)
     writers = {
@@ -50,7 +153,7 @@ def write_splits(
         rows = zip(batch, encoded.split(), watch.see(batch, encoded), strict=True)
         for chunk, ids, num_unknown in rows:
             log.add(chunk, num_unknown)
-            _append(writers[chunk.split], chunk, ids, marks, log)
+            _append(writers[chunk.split], chunk, ids, special, log)
     return {
         split: writer.close().model_copy(update={"num_chars": log.num_chars(split)})
         for split, writer in writers.items()
@@ -82,7 +185,7 @@ def _whole(fragments: Iterator[str]) -> Iterator[str]:
 def _encode_ahead(
     encoder: Encoder, batches: Iterable[list[TextChunk]]
 ) -> Iterator[tuple[list[TextChunk], Encoded]]:
-    """Each batch with its ids; while the library encodes, the next is read and the last written."""
+    """Encode batches; meanwhile the next is read and the last is written."""
     with ThreadPoolExecutor(1) as pool:
         pending: deque[tuple[list[TextChunk], Future[Encoded]]] = deque()
         for batch in batches:
@@ -95,14 +198,18 @@ def _encode_ahead(
 
 
 def _append(
-    writer: SplitWriter, chunk: TextChunk, ids: NDArray[np.uint32], marks: Marks, log: DocumentLog
+    writer: SplitWriter,
+    chunk: TextChunk,
+    ids: NDArray[np.uint32],
+    special: DocumentTokens,
+    log: DocumentLog,
 ) -> None:
-    # A mark that the text itself bears is not doubled, as in LitGPT's `Tokenizer.encode`.
-    if chunk.begins and marks.bos_id is not None and marks.bos_id not in ids[:1]:
-        writer.append_id(marks.bos_id)
+    # A special token that is in the text is not repeated, as in LitGPT's `Tokenizer.encode`.
+    if chunk.begins and special.bos_id is not None and special.bos_id not in ids[:1]:
+        writer.append_id(special.bos_id)
     writer.append(ids)
     if chunk.ends:
-        if marks.eos_id is not None and marks.eos_id not in ids[-1:]:
-            writer.append_id(marks.eos_id)
+        if special.eos_id is not None and special.eos_id not in ids[-1:]:
+            writer.append_id(special.eos_id)
         writer.end_document()
         log.end_document(chunk.split, writer.num_tokens)

@@ -1,8 +1,7 @@
-"""The text of a file, block by block, from its bytes, which may be compressed.
+"""Decodes the text of a file block by block, and decompresses it if needed.
 
-Text arrives exactly as written: only a byte order mark at the start of a file is dropped, and line
-ends are read as asked. A byte outside the stated encoding is an error that says where it is;
-nothing is replaced.
+Text is kept exactly as written: only a byte order mark at the start of a file is dropped, and line
+ends are converted if asked. An invalid byte is an error with its offset; nothing is replaced.
 """
 
 import codecs
@@ -19,34 +18,34 @@ from continuum.runs.artifacts import CorpusItem
 BLOCK_BYTES = 1 << 19
 """Bytes decoded at a time."""
 ZSTD_MAX_WINDOW_BYTES = 1 << 31
-"""What `zstd --long=31` writes; the library's own limit is lower."""
+"""The window of `zstd --long=31`; the library's default limit is lower."""
 ZSTD_SLICE_BYTES = 1 << 14
-"""Compressed bytes taken at a time, so that one step's text stays small."""
+"""Compressed bytes per step, which bounds the size of the decompressed text."""
 BYTE_ORDER_MARK = "\ufeff"
 _SWALLOWED = {
     "utf-16": (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE),
     "utf-32": (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE),
     "utf-8-sig": (codecs.BOM_UTF8,),
 }
-"""Marks that Python's decoder takes away itself."""
+"""Byte order marks that Python's decoder removes itself."""
 
 OnBytes = Callable[[int], None]
-"""Told how many more bytes of the kept files were read."""
+"""Called with the number of further bytes read from the stored files."""
 
 
 def read_blocks(path: Path, item: CorpusItem, on_bytes: OnBytes | None = None) -> Iterator[bytes]:
-    """The file's bytes, unpacked.
+    """Read the decompressed bytes of a file.
 
     Raises:
         IntegrityError: the file is missing.
-        PreflightError: it cannot be read or unpacked.
+        PreflightError: it cannot be read or decompressed.
     """
     try:
         raw = path.open("rb")
     except OSError as error:
         raise IntegrityError(
-            f"{path}: this file of the corpus cannot be opened ({error.strerror}); "
-            "run the stage that made it again"
+            f"{path}: cannot open this file of the corpus ({error.strerror}); "
+            "rerun the stage that made it"
         ) from None
     with raw:
         position = 0
@@ -59,8 +58,8 @@ def read_blocks(path: Path, item: CorpusItem, on_bytes: OnBytes | None = None) -
                 yield block
         except (OSError, EOFError, zlib.error) as error:
             raise PreflightError(
-                f"{path} ({item.source}): cannot be read (compression: {item.compression}) near "
-                f"byte {raw.tell():,}: {error}; the source is damaged or of another kind"
+                f"{path} ({item.source}): cannot read (compression: {item.compression}) near "
+                f"byte {raw.tell():,}: {error}; the source is corrupt or has another format"
             ) from error
 
 
@@ -73,11 +72,13 @@ def _unpacked(raw: BinaryIO, path: Path, compression: str) -> Iterator[bytes]:
     elif compression == "zst":
         yield from _unzstd(raw)
     else:
-        raise PreflightError(f"{path}: unknown compression {compression!r}; none, gz, zst are read")
+        raise PreflightError(
+            f"{path}: unknown compression {compression!r}; supported: none, gz, zst"
+        )
 
 
 def _unzstd(raw: BinaryIO) -> Iterator[bytes]:
-    # Frame by frame, because the library's stream reader takes a cut-off frame for the end.
+    # Frame by frame, because the library's stream reader accepts a truncated frame.
     import zstandard
 
     context = zstandard.ZstdDecompressor(max_window_size=ZSTD_MAX_WINDOW_BYTES)
@@ -97,10 +98,10 @@ def _unzstd(raw: BinaryIO) -> Iterator[bytes]:
 
 
 class TextReader:
-    """Decodes the blocks of one file; no fragment is empty.
+    """Decodes the blocks of one file into non-empty fragments.
 
     Raises:
-        PreflightError: Python does not know the encoding, or a byte is outside it.
+        PreflightError: the encoding is unknown, or a byte is invalid in it.
     """
 
     def __init__(self, path: Path, item: CorpusItem, blocks: Iterable[bytes]) -> None:
@@ -111,7 +112,7 @@ class TextReader:
         self._swallowed = _SWALLOWED.get(codecs.lookup(item.encoding).name, ())
         self._num_read = 0
         self.start_byte = 0
-        """Where the fragment that came last begins in the unpacked file."""
+        """Offset of the last fragment in the decompressed file."""
 
     def __iter__(self) -> Iterator[str]:
         at_start = True
@@ -130,7 +131,7 @@ class TextReader:
             yield rest
 
     def num_bytes(self, text: str) -> int:
-        """The bytes of `text` in the file's encoding, without a byte order mark at its start."""
+        """Size of `text` in the file's encoding, without a byte order mark."""
         name = codecs.lookup(self._item.encoding).name
         if text.isascii() and name in ("utf-8", "ascii", "iso8859-1"):
             return len(text)
@@ -145,8 +146,8 @@ class TextReader:
             place = self.start_byte + getattr(error, "start", 0)
             packed = "" if self._item.compression == "none" else "decompressed "
             raise PreflightError(
-                f"{self._path} ({self._item.source}): {packed}byte {place:,} is not "
-                f"{self._item.encoding} ({getattr(error, 'reason', error)}); state the file's own "
+                f"{self._path} ({self._item.source}): {packed}byte {place:,} is not valid "
+                f"{self._item.encoding} ({getattr(error, 'reason', error)}); set the file's "
                 "encoding on its source, or correct the file"
             ) from None
         self._num_read += len(block)
@@ -155,18 +156,17 @@ class TextReader:
 
 def _decoder(path: Path, encoding: str) -> codecs.IncrementalDecoder:
     try:
-        # TextIOWrapper refuses codecs such as `hex` that make no text.
+        # TextIOWrapper rejects codecs such as `hex` that are not text encodings.
         io.TextIOWrapper(io.BytesIO(), encoding=encoding)
         return codecs.getincrementaldecoder(encoding)(errors="strict")
     except (LookupError, ValueError):
         raise PreflightError(
-            f"{path}: Python knows no text encoding {encoding!r}; "
-            "write for example utf-8 or latin-1"
+            f"{path}: unknown text encoding {encoding!r}; use for example utf-8 or latin-1"
         ) from None
 
 
 class LineEnds:
-    """Reads a text's CRLF and lone CR as newlines, or keeps them; counts them either way."""
+    """Counts CRLF and lone CR, and converts them to newlines if asked."""
 
     def __init__(self, newlines: Literal["unix", "keep"]) -> None:
         self._converts = newlines == "unix"
@@ -175,11 +175,12 @@ class LineEnds:
 
     @property
     def num_cr(self) -> int:
-        """Lone ones, which no newline follows."""
+        """Number of lone CR."""
         return self._num_returns - self.num_crlf
 
     def read(self, fragments: Iterable[str]) -> Iterator[str]:
-        """The fragments of one text; a CRLF may lie across two of them. None is empty."""
+        """Convert the fragments of one text, of which two may share a CRLF; yields no empty
+        ones."""
         held = ""
         for fragment in fragments:
             text = held + fragment if held else fragment
@@ -190,7 +191,7 @@ class LineEnds:
             yield self.read_text(held)
 
     def read_text(self, text: str) -> str:
-        """A text that is whole."""
+        """Convert a complete text."""
         if "\r" not in text:
             return text
         self._num_returns += text.count("\r")

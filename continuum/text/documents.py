@@ -1,11 +1,11 @@
-"""The documents of a dataset: where each ends in its tokens, what it is of, and its digest.
+"""The documents of a dataset: where each ends in the tokens, its source, and its digest.
 
-A dataset lists them in its folder `documents`, which memory never holds whole. `train.index` and
-`validation.index` say where each document's tokens end, in their order. `train.rows`, in slices
-that are sorted, is searched for the digests of `validation.rows`, in one dataset or between two. No
-name is in them, so what is read under another name makes the same bytes; a text is told by its
-place among those of the corpora. A divided document is on both sides by intent; what is looked for
-among the training documents is the part of it that validates, and the whole of it.
+A dataset lists them in its folder `documents`, which is never loaded completely. `train.index` and
+`validation.index` hold the end of each document's tokens, in order. `train.rows`, in sorted slices,
+is searched for the digests of `validation.rows`, within one dataset or between two. The files
+contain no names, so that renaming a source does not change them; a text is identified by its
+position in the corpora. A divided document is on both sides intentionally; the search looks for the
+part that validates, and for the undivided document.
 """
 
 import hashlib
@@ -27,11 +27,11 @@ from continuum.text.reading import Document
 
 _PLACE = [("item", "<u4"), ("position", "<u4")]
 TRAIN = np.dtype([("key", "<u8"), *_PLACE])
-"""The first eight bytes of a document's SHA-256, and where it is."""
+"""The first eight bytes of a document's SHA-256, and its place."""
 VALIDATION = np.dtype([("key", "<u8"), ("whole", "<u8"), *_PLACE])
-"""The same, with the digest of the whole of a divided document."""
+"""The same, and the digest of the undivided document."""
 INDEX = np.dtype([("end", "<u8"), *_PLACE])
-"""Tokens of the split up to the end of the document, special tokens included, and where it is."""
+"""Tokens of the split up to the end of the document, with special tokens, and its place."""
 SLICE = 1 << 20
 """Rows of a sorted slice, and in memory at a time."""
 NUM_EXAMPLES = 5
@@ -39,8 +39,6 @@ NUM_EXAMPLES = 5
 
 @dataclass
 class _Counts:
-    """Of the documents of one source."""
-
     num_documents: int = 0
     num_chars: int = 0
     size_bytes: int = 0
@@ -50,17 +48,17 @@ class _Counts:
 
 @dataclass
 class _Current:
-    """The document that is being written, or the side of it."""
+    """The document that is being written, or one side of it."""
 
     document: Document
     own: Any = field(default_factory=hashlib.sha256)
     whole: Any = None
-    """Of a side that is not the first, the hash of all sides."""
+    """For a side after the first, the hash of all sides."""
     counts: _Counts = field(default_factory=lambda: _Counts(num_documents=1))
 
 
 class DocumentLog:
-    """Records the documents of each split as they are written, and adds them up by source."""
+    """Records the documents of each split as they are written, with totals by source."""
 
     def __init__(
         self,
@@ -72,7 +70,7 @@ class DocumentLog:
         """Open the files.
 
         Args:
-            items: Those of all corpora, in order.
+            items: The items of all corpora, in order.
         """
         self._items = items
         self._numbers = {id(item): number for number, item in enumerate(items)}
@@ -98,13 +96,13 @@ class DocumentLog:
             self._flush()
 
     def add(self, chunk: TextChunk, num_unknown: int = 0) -> None:
-        """Count a chunk, which belongs to the document of the chunk before unless it begins one."""
+        """Count a chunk of the current document, or of a new one if it begins one."""
         if chunk.begins:
-            assert chunk.document is not None, "documents of a corpus are told apart"
+            assert chunk.document is not None, "every document of a corpus is known"
             is_rest = self._current is not None and self._current.document is chunk.document
             whole = self._current.own if self._current is not None and is_rest else None
             self._current = _Current(chunk.document, whole=whole)
-        assert self._current is not None, "a document begins before it goes on"
+        assert self._current is not None, "a document starts with a chunk that begins"
         data = chunk.text.encode()
         self._current.own.update(data)
         if self._current.whole is not None:
@@ -118,9 +116,9 @@ class DocumentLog:
         """Record the document that was written.
 
         Args:
-            end: Tokens of the split up to its end.
+            end: Number of tokens in the split up to its end.
         """
-        assert self._current is not None, "a document begins before it ends"
+        assert self._current is not None, "a document starts before it ends"
         current, counts = self._current, self._current.counts
         place = self._numbers[id(current.document.item)], current.document.position
         own, whole = (
@@ -141,7 +139,7 @@ class DocumentLog:
             setattr(total, name, getattr(total, name) + number)
 
     def num_chars(self, split: SplitName) -> int:
-        """Characters of a split's documents."""
+        """Number of characters in a split's documents."""
         return sum(it.num_chars for (_, of), it in self._counts.items() if of == split)
 
     def sources(self) -> tuple[SourceCounts, ...]:
@@ -159,7 +157,7 @@ class DocumentLog:
 
 
 def read_index(dataset_folder: Path, split_name: str, split: Split) -> NDArray[Any] | None:
-    """The index, memory-mapped; None for imported datasets and those of earlier releases.
+    """The memory-mapped index; None for imported datasets and those of earlier releases.
 
     Raises:
         IntegrityError: it does not match the split.
@@ -178,16 +176,15 @@ def read_index(dataset_folder: Path, split_name: str, split: Split) -> NDArray[A
 
 @dataclass(frozen=True)
 class Listed:
-    """A list of documents, and what they are in."""
+    """The list of documents of a dataset, and their sources."""
 
     folder: Path
     texts: Sequence[CorpusItem]
-    """All of the corpora, those that train before those that validate; none where that is not
-    known any more."""
+    """The items of all corpora, training before validation; empty if they are unknown."""
     slice_rows: int = SLICE
 
     def place(self, row: Any) -> str:
-        """Where a row's document is, for people."""
+        """Describe where a row's document comes from."""
         number, position = int(row["item"]), int(row["position"])
         if number >= len(self.texts):
             return f"document {position + 1:,} of text {number + 1:,}"
@@ -195,7 +192,7 @@ class Listed:
         return text.source + (f", document {position + 1:,}" if text.format == "jsonl" else "")
 
     def slices(self, split: str) -> Iterator[NDArray[Any]]:
-        """The rows of a side, some at a time."""
+        """The rows of a split, slice by slice."""
         dtype = TRAIN if split == "train" else VALIDATION
         with (self.folder / f"{split}.rows").open("rb") as file:
             while raw := file.read(self.slice_rows * dtype.itemsize):
@@ -203,7 +200,7 @@ class Listed:
 
 
 def find_overlap(training: Listed, validation: Listed) -> Overlap:
-    """The documents that validate in one list and train in the other, which may be the same."""
+    """Find documents that validate in one list and train in the other, which may be the same."""
     count = 0
     examples: list[LeakedDocument] = []
     for rows in validation.slices("validation"):
@@ -224,9 +221,9 @@ def find_overlap(training: Listed, validation: Listed) -> Overlap:
 
 
 def count_repeats(listed: Listed, split: str) -> int:
-    """The documents of a split whose text an earlier one has, word for word."""
+    """Count the documents of a split that duplicate an earlier one."""
     num_rows = sum(map(len, listed.slices(split)))
-    # Keys are evenly spread, so each of these parts is about a slice.
+    # Keys are evenly distributed, so each part has about the size of a slice.
     num_parts = max(1, -(-num_rows // listed.slice_rows))
     num_texts = 0
     for number in range(num_parts):

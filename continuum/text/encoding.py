@@ -1,16 +1,16 @@
-"""Text to token ids: the libraries that can, and the proof that the fast way is the right way.
+"""Encodes text to token ids, and proves that the fast method gives the same ids as the slow one.
 
-`tokenizers` (or `sentencepiece`, for a folder that has only its model) on whole texts is the
-reference. Long documents are cut, which bounds memory, where `continuum.text.safe_places` proves
-from the tokenizer's files that no token can change, whatever the text. On a sample of the corpus
-at hand, and on a text of many scripts, the reference is compared with
+`tokenizers` (or `sentencepiece`, for a folder that has only its model) on uncut documents is the
+reference. Long documents are cut to bound memory, only where `continuum.text.safe_places` proves
+from the tokenizer's files that no token can change in any text. On a sample of the corpus and a
+text of many scripts, the reference is compared with
 
-- `gigatoken` on cut chunks, many times faster: if equal token for token, it is used;
-- else itself on cut chunks, to notice a mistake in that proof.
+- `gigatoken` on chunks, which is many times faster and is used if all ids are equal;
+- otherwise itself on chunks, to detect an error in that proof.
 
-The text of a special token written in a document, such as `<|endoftext|>`, becomes that token, as
-in `tokenizers` and so in LitGPT; the sample holds every added token between words, so a library
-or a cut that sees them otherwise is not used.
+The text of a special token in a document, such as `<|endoftext|>`, becomes that token, as in
+`tokenizers` and therefore in LitGPT. The sample contains every added token between words, so a
+library or a cut that handles them differently is not used.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -31,10 +31,10 @@ from continuum.text.safe_places import SafePlaces, UncuttableError
 from continuum.text.tokenizer import HuggingFaceTokenizer, LoadedTokenizer, load_tokenizer
 
 PROOF_CHUNK_CHARS = 64
-"""Far shorter than in use, so that the sample tries many thousand cuts."""
+"""Much shorter than in production, so that the sample tests many thousands of cuts."""
 
 PORTION_CHARS = 1 << 20
-"""Text that `tokenizers` encodes at a time: it takes up to 190 bytes for each character."""
+"""Text that `tokenizers` encodes at a time: it takes up to 190 bytes per character."""
 
 T = TypeVar("T")
 
@@ -45,21 +45,21 @@ class Encoded:
 
     ids: NDArray[np.uint32]
     lengths: NDArray[np.int64]
-    """How many ids each text has."""
+    """Number of ids of each text."""
 
     @classmethod
     def of(cls, rows: Sequence[Sequence[int]]) -> "Encoded":
-        """From one list of ids a text."""
+        """Join one list of ids per text."""
         lengths = np.fromiter(map(len, rows), dtype=np.int64, count=len(rows))
         ids = np.fromiter(chain.from_iterable(rows), dtype=np.uint32, count=int(lengths.sum()))
         return cls(ids, lengths)
 
     def equals(self, other: "Encoded") -> bool:
-        """Whether the ids are the same, however the texts were divided."""
+        """True if the ids are the same, however the texts were divided."""
         return bool(np.array_equal(self.ids, other.ids))
 
     def split(self) -> Iterator[NDArray[np.uint32]]:
-        """The ids of each text."""
+        """Yield the ids of each text."""
         start = 0
         for length in self.lengths.tolist():
             yield self.ids[start : start + length]
@@ -67,7 +67,7 @@ class Encoded:
 
 
 class Encoder(Protocol):
-    """A library that turns texts into ids, without adding special tokens of its own."""
+    """A library that encodes texts without adding special tokens."""
 
     @property
     def name(self) -> str: ...
@@ -81,23 +81,23 @@ class Method:
 
     encoder: Encoder
     chunker: TextChunker | None
-    """None: documents are encoded whole, because cutting may change this tokenizer's tokens."""
+    """None if cutting may change this tokenizer's tokens: documents are then encoded uncut."""
     remarks: tuple[str, ...]
-    """Why it is not the fastest way."""
+    """Why it is not the fastest method."""
     tokenizer: LoadedTokenizer
     """The reference."""
     sample: Encoded
-    """The reference's ids of the sample, and then of other texts."""
+    """The reference's ids of the sample, followed by those of other texts."""
 
     def late_remarks(self) -> tuple[str, ...]:
-        """What only the work itself could tell."""
+        """Warnings that are known only after encoding."""
         num_long = self.chunker.num_long if self.chunker else 0
         if num_long == 0:
             return ()
         return (
-            f"text without a place to cut for {LONG_CHUNK_CHARS:,} characters, {num_long:,} "
-            "time(s), was tokenized in one chunk, so that no token differs; it takes about 150 "
-            "bytes of memory for each of its characters",
+            f"{num_long:,} chunk(s) of more than {LONG_CHUNK_CHARS:,} characters without a safe "
+            "place to cut were tokenized in one pass, which takes about 150 bytes of memory per "
+            "character",
         )
 
 
@@ -119,15 +119,15 @@ class Reference:
 
 
 class GigatokenEncoder:
-    """`gigatoken`, with `tokenizers` in reserve for texts on which it fails."""
+    """`gigatoken`, with `tokenizers` as the fallback for texts on which it fails."""
 
-    def __init__(self, reserve: Reference) -> None:
+    def __init__(self, fallback: Reference) -> None:
         import awkward  # type: ignore[import-untyped]  # it ships no types
         import gigatoken
 
         self._awkward: Any = awkward
-        self._tokenizer = gigatoken.Tokenizer(reserve.tokenizer.folder / "tokenizer.json")
-        self._reserve = reserve
+        self._tokenizer = gigatoken.Tokenizer(fallback.tokenizer.folder / "tokenizer.json")
+        self._fallback = fallback
         self._has_failed = False
 
     @property
@@ -136,28 +136,28 @@ class GigatokenEncoder:
 
     def encode(self, texts: Sequence[str]) -> Encoded:
         if self._has_failed or not texts:
-            return self._reserve.encode(texts)
+            return self._fallback.encode(texts)
         try:
             return self.encode_alone(texts)
         except (ContinuumError, KeyboardInterrupt, SystemExit):
             raise
-        except BaseException:  # a panic in Rust is no Exception
+        except BaseException:  # a Rust panic is not an Exception
             self._has_failed = True
-            return self._reserve.encode(texts)
+            return self._fallback.encode(texts)
 
     def encode_alone(self, texts: Sequence[str]) -> Encoded:
-        """Encode without the reserve."""
-        # Without `parallel` it works on one processor in every child process.
+        """Encode without the fallback."""
+        # Without `parallel` it uses one processor in child processes.
         rows = self._tokenizer.encode_batch(list(texts), parallel=num_processors() > 1)
         ids = self._awkward.to_numpy(self._awkward.flatten(rows)).astype(np.uint32, copy=False)
         return Encoded(ids, self._awkward.to_numpy(self._awkward.num(rows)))
 
 
 def choose_method(folder: Path, sample: Sequence[str], *, name: str | None = None) -> Method:
-    """The fastest way that gives the reference's tokens on `sample` (see `sample_texts`).
+    """The fastest method that gives the reference's ids on `sample` (see `sample_texts`).
 
     Args:
-        name: What remarks call the tokenizer.
+        name: The tokenizer's name in remarks.
 
     Raises:
         PreflightError: the tokenizer in `folder` cannot be loaded.
@@ -169,13 +169,13 @@ def choose_method(folder: Path, sample: Sequence[str], *, name: str | None = Non
     remarks = []
     encoder: Encoder = reference
     with ThreadPoolExecutor(1) as pool:
-        # Loading the other library takes as long as this, and this lets other threads work.
+        # The other library is loaded meanwhile: this call releases the interpreter lock.
         encoding = pool.submit(reference.encode, texts)
         places: SafePlaces | None = None
         try:
             places = tokenizer.safe_places()
         except UncuttableError as error:
-            remarks.append(_uncut_warning(called, str(error)))
+            remarks.append(_unsplit_warning(called, str(error)))
         if isinstance(tokenizer, HuggingFaceTokenizer):
             try:
                 encoder = _proved_gigatoken(reference, places, texts, encoding)
@@ -183,14 +183,14 @@ def choose_method(folder: Path, sample: Sequence[str], *, name: str | None = Non
                 remarks.append(f"{called}: {error}; tokenizers is used, which is slower")
         is_reference = encoder is reference
         if is_reference and places and not _is_equal(reference.encode, places, texts, encoding):
-            remarks.insert(0, _uncut_warning(called, "a difference on the sample"))
+            remarks.insert(0, _unsplit_warning(called, "a difference on the sample"))
             places = None
     chunker = TextChunker(places) if places else None
     return Method(encoder, chunker, tuple(remarks), tokenizer, encoding.result())
 
 
 def portions(items: Iterable[T], size: Callable[[T], int], at_least: int) -> Iterator[list[T]]:
-    """Neighbours together until their sizes make up `at_least`; the last may have less."""
+    """Group consecutive items until their sizes reach `at_least`; the last group may be smaller."""
     portion: list[T] = []
     total = 0
     for item in items:
@@ -204,15 +204,15 @@ def portions(items: Iterable[T], size: Callable[[T], int], at_least: int) -> Ite
 
 
 def check_ids(encoded: Encoded, num_ids: int) -> None:
-    """Refuse ids outside the vocabulary.
+    """Check that all ids are in the vocabulary.
 
     Raises:
-        StageFailedError: an id is too large for the models made for this tokenizer.
+        StageFailedError: an id is too large.
     """
     if encoded.ids.size and int(encoded.ids.max()) >= num_ids:
         raise StageFailedError(
-            f"the tokenizer made id {int(encoded.ids.max())}, but its largest was to be "
-            f"{num_ids - 1}; its files were changed since they were inspected"
+            f"the tokenizer produced id {int(encoded.ids.max())}, but its largest id is "
+            f"{num_ids - 1}; its files have changed since they were inspected"
         )
 
 
@@ -231,7 +231,7 @@ def _proved_gigatoken(
         is_equal = _is_equal(encoder.encode_alone, places, texts, encoding)
     except (ContinuumError, KeyboardInterrupt, SystemExit):
         raise
-    except BaseException:  # a panic in Rust, whose words speak of its own lines
+    except BaseException:  # a Rust panic, whose message names its own source lines
         raise _UnusableError("gigatoken cannot use this tokenizer") from None
     if not is_equal:
         raise _UnusableError("gigatoken differs from tokenizers on a sample")
@@ -244,7 +244,7 @@ def _is_equal(
     texts: Sequence[str],
     expected: Future[Encoded],
 ) -> bool:
-    """Whether the ids of the texts, cut where they may be, are those expected."""
+    """True if the ids of the texts, cut where possible, are the expected ones."""
     if places is not None:
         chunker = TextChunker(places, PROOF_CHUNK_CHARS)
         texts = [chunk for text in texts for chunk in chunker.cut((text,))]
@@ -255,10 +255,9 @@ def _between_words(token: str) -> str:
     return f"word {token} word\n{token}word {token}\n\n{token}{token} word{token} {token}."
 
 
-def _uncut_warning(name: str, reason: str) -> str:
+def _unsplit_warning(name: str, reason: str) -> str:
     return (
-        f"{name}: no place can be proved where cutting a text leaves this tokenizer's "
-        f"tokens as they are (because of {reason}), so each document is tokenized whole and must "
-        "fit in memory (about 150 bytes for each of its characters); only documents below "
-        f"{LONG_CHUNK_CHARS:,} characters are no concern"
+        f"{name}: long documents cannot be split without changing tokens (because of {reason}), "
+        "so each document is tokenized in one pass and must fit in memory, at about 150 bytes per "
+        f"character; documents of more than {LONG_CHUNK_CHARS:,} characters may exhaust it"
     )

@@ -1,6 +1,6 @@
-"""What a tokenizer's folder can produce, and whether it works, before there is a corpus for it.
+"""Describes and checks the tokenizer in a folder, before there is a corpus for it.
 
-What makes LitGPT's `Tokenizer` fail later makes this module refuse now, or is told.
+Whatever would make LitGPT's `Tokenizer` fail later is an error or a warning here.
 """
 
 from pathlib import Path
@@ -20,7 +20,7 @@ PROBE = (
     "日本語の文章 한국어 中文\n"
     "😀 👩\u200d👩\u200d👧 ∑ → end"
 )
-"""Text that a tokenizer fit for free text gives back: scripts, symbols, whitespace."""
+"""Text that a general tokenizer decodes exactly: scripts, symbols, whitespace."""
 
 
 def inspect_tokenizer(
@@ -30,7 +30,7 @@ def inspect_tokenizer(
     commit: str | None = None,
     source: str | None = None,
 ) -> TokenizerFiles:
-    """What the tokenizer in `folder` is; `repo`, `commit` and `source` are passed through.
+    """Describe the tokenizer in `folder`; `repo`, `commit` and `source` are passed through.
 
     Raises:
         PreflightError: files are missing, unreadable, or contradict each other.
@@ -39,7 +39,7 @@ def inspect_tokenizer(
     num_ids, special = tokenizer.num_ids, tokenizer.special_tokens()
     vocabulary = vocabulary_file(folder)
     if num_ids == 0:
-        raise PreflightError(f"{vocabulary}: the vocabulary is empty; get the file again")
+        raise PreflightError(f"{vocabulary}: the vocabulary is empty; download the file again")
     for name, token_id in (("BOS", special.bos_id), ("EOS", special.eos_id)):
         if token_id is not None and not 0 <= token_id < num_ids:
             raise PreflightError(
@@ -62,23 +62,17 @@ def inspect_tokenizer(
     )
 
 
-def accept_tokenizer(
-    folder: Path, name: str, report: Report, **origin: str | None
-) -> TokenizerFiles:
-    """Check a tokenizer from elsewhere and describe it; report what is worth a warning.
+def accept_tokenizer(folder: Path, report: Report, **origin: str | None) -> TokenizerFiles:
+    """Check and describe an imported or downloaded tokenizer, and report its warnings.
 
     Args:
-        name: What the user calls it.
         origin: `repo` and `commit`, or `source`: see `inspect_tokenizer`.
 
     Raises:
-        PreflightError: it does not work; its folder is called by that name.
+        PreflightError: it does not work.
     """
-    try:
-        remarks = check_tokenizer(folder)
-        found = inspect_tokenizer(folder, **origin)
-    except PreflightError as error:
-        raise PreflightError(str(error).replace(str(folder), name)) from error
+    remarks = check_tokenizer(folder)
+    found = inspect_tokenizer(folder, **origin)
     for warning in found.warn_of((*found.remarks, *remarks)):
         report(Warned(warning))
     return found
@@ -87,11 +81,11 @@ def accept_tokenizer(
 def check_tokenizer(folder: Path) -> tuple[str, ...]:
     """Encode a text of many scripts and decode it again.
 
-    A tokenizer that does not give this text back may suit a corpus of its own alphabet, such as
-    DNA; `tokenize` compares with the corpus at hand.
+    A tokenizer that does not reproduce this text may still suit a corpus of its own alphabet, such
+    as DNA; `tokenize` compares with the actual corpus.
 
     Returns:
-        What is worth a warning, in sentences that go on after the tokenizer's name.
+        Warnings, as sentences to append to the tokenizer's name.
 
     Raises:
         PreflightError: the tokenizer cannot be loaded, or encodes nothing.
@@ -102,14 +96,14 @@ def check_tokenizer(folder: Path) -> tuple[str, ...]:
     except PreflightError:
         if not tokenizer.encodes_its_tokens():
             raise
-        return ("it cannot encode text with words that it does not know, and has no id for them",)
+        return ("it fails on words outside its vocabulary and has no id for unknown words",)
     if not rows[0] and not tokenizer.encodes_its_tokens():
-        raise PreflightError(f"{folder}: the tokenizer makes no token of any text")
+        raise PreflightError(f"{folder}: the tokenizer produces no tokens for any text")
     lost = compare(TextChunk(PROBE), tokenizer.decode(rows)[0], tokenizer.unknown_text).lost
     if not lost:
         return ()
     kinds = ", ".join(f"{number:,} {kind}" for kind, number in lost.items())
     return (
-        f"it does not give every text back: of {len(PROBE):,} characters in many scripts it lost "
-        f"{kinds}; what it loses of a corpus, `tokenize` finds",
+        f"it is lossy: of {len(PROBE):,} test characters in many scripts it lost {kinds}; "
+        "`tokenize` measures the loss on the corpus",
     )

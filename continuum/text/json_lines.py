@@ -1,4 +1,4 @@
-"""JSON lines: the text in each, and what is wrong with those that have none."""
+"""Reads JSON Lines: the text of each line, and the errors of invalid lines."""
 
 import json
 import re
@@ -9,34 +9,38 @@ from continuum.errors import PreflightError
 from continuum.text.decoding import BYTE_ORDER_MARK, TextReader
 
 MAX_LINE_CHARS = 1 << 26
-"""A longer line is no document of a JSON-lines file, but another format under that name."""
+"""A longer line means that the file is not JSON Lines."""
 EXAMPLE = '{"text": "…"}'
 SHOWN_KEYS = 8
 SHOWN_CHARS = 30
-ARRAY_ADVICE = "write one object a line: `jq -c '.[]' in.json > out.jsonl`"
-OBJECT_ADVICE = "write one a line: `jq -c . in.json > out.jsonl`"
+MAX_SHOWN = 10
+MAX_KEPT_CHARS = 1 << 22
+MAX_KEPT_LINES = 50_000
+"""Kept from the first invalid line on, to detect a value that spans several lines."""
+ARRAY_ADVICE = "write one object per line: `jq -c '.[]' in.json > out.jsonl`"
+OBJECT_ADVICE = "write one per line: `jq -c . in.json > out.jsonl`"
 _END = re.compile("\n")
 _ANY_END = re.compile(r"\n|\r\n|\r(?!\Z)")
-"""A CR at the end of a text may be the first half of CRLF."""
+"""A CR at the end of a fragment may be half of CRLF."""
 _JSON_START = re.compile(r'[{\["\d-]|true|false|null|NaN|Infinity')
 
 
 class LineError(Exception):
-    """What is wrong with one line, and what to do."""
+    """The error of one line, and what to do."""
 
 
 class LineReader:
-    """The lines of a file, those that are blank left out, and the place of the last one.
+    """Reads the lines of a file, without blank ones, and knows the place of the last one.
 
     Raises:
-        PreflightError: a line is too long to be one.
+        PreflightError: a line is too long.
     """
 
     def __init__(self, reader: TextReader, *, splits_at_cr: bool, place: str) -> None:
         """
         Args:
-            splits_at_cr: Whether a lone CR ends a line too.
-            place: The file, for errors.
+            splits_at_cr: Whether a lone CR also ends a line.
+            place: The file's name in errors.
         """
         self._reader = reader
         self._splits_at_cr = splits_at_cr
@@ -46,23 +50,23 @@ class LineReader:
 
     @property
     def where(self) -> str:
-        """Where the line that came last begins in the unpacked file, and its number; blank lines
-        count."""
+        """Byte offset of the last line in the decompressed file, and its number, counting blank
+        lines."""
         byte = self._first_byte + self._reader.num_bytes(self._text[: self._start])
         return f"byte {byte:,}, line {self._number:,}"
 
     def __iter__(self) -> Iterator[str]:
         rest = ""
         for fragment in self._reader:
-            if self._start or not rest:  # else the text begins where it did
+            if self._start or not rest:  # else the text starts where it did
                 self._first_byte = self._reader.start_byte - self._reader.num_bytes(rest)
             self._text = rest + fragment if rest else fragment
             yield from self._whole_lines()
             rest = self._text[self._start :]
             if len(rest) > MAX_LINE_CHARS:
                 raise PreflightError(
-                    f"{self._place}: a line is longer than {MAX_LINE_CHARS:,} characters; in JSON "
-                    "lines each line is one document. If it is one large JSON array, "
+                    f"{self._place}: line is longer than {MAX_LINE_CHARS:,} characters; in JSON "
+                    "Lines each line is one document. If the file is one large JSON array, "
                     f"{ARRAY_ADVICE}"
                 )
         if rest and not rest.isspace():
@@ -70,8 +74,8 @@ class LineReader:
             yield rest.removesuffix("\r") if self._splits_at_cr else rest
 
     def _whole_lines(self) -> Iterator[str]:
-        """The lines of the text that have ended; then `_start` is where the next begins."""
-        # Not str.splitlines: JSON may hold U+2028 and its like unescaped.
+        """The complete lines of the text; afterwards `_start` is the start of the next."""
+        # Not str.splitlines: JSON may contain U+2028 and the like unescaped.
         text = self._text
         ends = _ANY_END if self._splits_at_cr and "\r" in text else _END
         next_start = self._start = 0
@@ -84,10 +88,71 @@ class LineReader:
         self._start = next_start
 
 
-class TextField:
-    """Finds the text of a line by its key, or by a path of keys: `message.content`.
+class LineErrors:
+    """Collects the errors of lines, and recognizes files that are not JSON Lines at all."""
 
-    A key that has a dot itself goes before a path; of a list, a number in the path is an index.
+    def __init__(self, place: str) -> None:
+        self._place = place
+        self._shown: list[str] = []
+        self._num_bad = 0
+        self._num_good = 0
+        self._num_good_before = 0
+        self._first = ""
+        self._kept: list[str] = []
+        self._kept_chars = 0
+
+    def good(self, line: str) -> None:
+        """Count a valid line."""
+        self._num_good += 1
+        if self._num_bad:
+            self._keep(line)
+
+    def bad(self, line: str, where: str, error: LineError) -> None:
+        """Record an invalid line."""
+        if not self._num_bad:
+            self._first = where
+            self._num_good_before = self._num_good
+        self._num_bad += 1
+        if len(self._shown) < MAX_SHOWN:
+            self._shown.append(f"{where}: {error}")
+        self._keep(line)
+
+    def raise_if_bad(self) -> None:
+        """
+        Raises:
+            PreflightError: there were invalid lines.
+        """
+        if not self._num_bad:
+            return
+        self._raise_if_one_value()
+        if self._num_bad == 1:
+            raise PreflightError(f"{self._place} {self._shown[0]}")
+        more = self._num_bad - len(self._shown)
+        listed = "".join(f"\n  {shown}" for shown in self._shown)
+        listed += f"\n  and {more:,} more" if more else ""
+        total = self._num_bad + self._num_good
+        raise PreflightError(
+            f"{self._place}: {self._num_bad:,} of {total:,} lines are invalid:{listed}"
+        )
+
+    def _keep(self, line: str) -> None:
+        if self._kept_chars > MAX_KEPT_CHARS or len(self._kept) >= MAX_KEPT_LINES:
+            return
+        self._kept.append(line)
+        self._kept_chars += len(line) + 1
+        if self._kept_chars > MAX_KEPT_CHARS or len(self._kept) == MAX_KEPT_LINES:
+            self._raise_if_one_value()  # rather than reading the rest of the file
+
+    def _raise_if_one_value(self) -> None:
+        """Raise if the first invalid line starts a multi-line value, which explains the others."""
+        if fault := _value_over_lines(self._kept, is_first=not self._num_good_before):
+            raise PreflightError(f"{self._place} {self._first}: {fault}")
+
+
+class TextField:
+    """Looks up the text of a line by a key or a path of keys: `message.content`.
+
+    A key that contains a dot takes precedence over a path; a number in a path is a list index.
     """
 
     def __init__(
@@ -95,8 +160,8 @@ class TextField:
     ) -> None:
         """
         Args:
-            forbids_equal_keys: Whether two equal keys in an object are an error; to look for them
-                takes time, and a file is looked at once, when it becomes part of a corpus.
+            forbids_equal_keys: Whether duplicate keys in an object are an error; detecting them
+                is slow, and a file is checked once, when it becomes part of a corpus.
         """
         self._field = field
         self._skips = missing == "skip"
@@ -104,10 +169,10 @@ class TextField:
         self._decode = json.JSONDecoder(object_pairs_hook=hook).decode
 
     def text_of(self, line: str) -> str | None:
-        """The text; None where it is missing and may be.
+        """The text; None if it is missing and `missing: skip` is set.
 
         Raises:
-            LineError: there is no text in it.
+            LineError: the line is invalid.
         """
         value = self._parse(line)
         if not isinstance(value, dict):
@@ -117,9 +182,7 @@ class TextField:
             try:
                 text = _look_up(value, self._field.split("."))
             except _BlockedError as error:
-                raise LineError(
-                    f"{self._field!r} leads through {error}, which has no keys"
-                ) from None
+                raise LineError(f"cannot look up {self._field!r}: {error} has no keys") from None
             except KeyError:
                 if self._skips:
                     return None
@@ -128,10 +191,10 @@ class TextField:
             return None
         if text is None:
             raise LineError(
-                f"{self._field!r} is null; correct it, or leave such lines out with `missing: skip`"
+                f"{self._field!r} is null; correct it, or skip such lines with `missing: skip`"
             )
         if type(text) is not str:
-            raise LineError(f"{self._field!r} is {type(text).__name__}, not a string")
+            raise LineError(f"{self._field!r} must be a string, not {type(text).__name__}")
         if not text.isascii():
             _check_characters(text)
         return text
@@ -140,11 +203,11 @@ class TextField:
         try:
             return self._decode(line)
         except RecursionError:
-            raise LineError("not readable JSON (nested too deeply)") from None
+            raise LineError("invalid JSON (nested too deeply)") from None
         except json.JSONDecodeError as error:
             raise LineError(_no_json(line, error)) from None
         except ValueError as error:
-            raise LineError(f"not readable JSON ({error})") from None
+            raise LineError(f"invalid JSON ({error})") from None
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -152,19 +215,16 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         keys = [key for key, _ in pairs]
         (twice, *_) = (key for key in found if keys.count(key) > 1)
-        raise LineError(
-            f"the key {twice!r} stands twice in one object, so it is not clear which value is "
-            "meant; remove one"
-        )
+        raise LineError(f"duplicate key {twice!r} in one object; remove one")
     return found
 
 
 class _BlockedError(Exception):
-    """A path leads through a value that has no keys."""
+    """A value on the path has no keys; the message names its type."""
 
 
 def _look_up(value: Any, path: list[str]) -> Any:
-    """What a path leads to, or where it ends early because that is null or missing.
+    """The value at a path; None if a value on the path is null.
 
     Raises:
         KeyError: a key on the path is missing.
@@ -187,17 +247,19 @@ def _look_up(value: Any, path: list[str]) -> Any:
 
 def _no_object(value: Any) -> str:
     if isinstance(value, list):
-        return f"not a JSON object but an array; if the file is one JSON array, {ARRAY_ADVICE}"
+        return (
+            f"expected a JSON object, found an array; if the file is one JSON array, {ARRAY_ADVICE}"
+        )
     shown = json.dumps(value, ensure_ascii=False)[:SHOWN_CHARS]
-    return f"not a JSON object but {shown}; the text is looked up by its key, as in {EXAMPLE}"
+    return f"expected a JSON object such as {EXAMPLE}, found {shown}"
 
 
 def _no_key(value: dict[str, Any], field: str) -> str:
     keys = ", ".join(repr(key) for key in list(value)[:SHOWN_KEYS]) or "no keys"
     keys += ", …" if len(value) > SHOWN_KEYS else ""
     return (
-        f"no key {field!r}, it has {keys}; name the right one as text_field, or leave such lines "
-        "out with `missing: skip`"
+        f"key {field!r} not found (found: {keys}); set text_field to the right one, or skip such "
+        "lines with `missing: skip`"
     )
 
 
@@ -205,7 +267,7 @@ def _no_json(line: str, error: json.JSONDecodeError) -> str:
     start = line.lstrip()
     if start.startswith(BYTE_ORDER_MARK):
         return (
-            "a byte order mark that does not begin the file, as where files were joined; remove "
+            "a byte order mark inside the file, probably from concatenated files; remove "
             r"it: `sed 's/^\xEF\xBB\xBF//' in.jsonl > out.jsonl`"
         )
     if re.match(r"\{\s*'", start):
@@ -213,13 +275,13 @@ def _no_json(line: str, error: json.JSONDecodeError) -> str:
     is_table = error.msg == "Extra data" and line[error.pos] in ",;\t"
     if is_table or _JSON_START.match(start) is None:
         is_table = is_table or re.search("[,;\t]", start) is not None
-        advice = "a table (CSV, TSV) is to be converted first" if is_table else "name a text .txt"
-        return f"not readable JSON: it begins with {start[:SHOWN_CHARS]!r}; {advice}"
+        advice = "convert a table (CSV, TSV) first" if is_table else "name plain text .txt"
+        return f"invalid JSON: it starts with {start[:SHOWN_CHARS]!r}; {advice}"
     if error.msg == "Extra data":
-        return f"not readable JSON: more than one value on the line; {OBJECT_ADVICE}"
+        return f"invalid JSON: more than one value on the line; {OBJECT_ADVICE}"
     if error.pos >= len(line.rstrip()) or error.msg.startswith("Unterminated string"):
-        return f"not readable JSON: the line ends within a value ({error.msg})"
-    return f"not readable JSON ({error.msg} at character {error.pos + 1:,})"
+        return f"invalid JSON: the line ends inside a value ({error.msg})"
+    return f"invalid JSON ({error.msg} at character {error.pos + 1:,})"
 
 
 def _check_characters(text: str) -> None:
@@ -227,5 +289,30 @@ def _check_characters(text: str) -> None:
         text.encode()
     except UnicodeEncodeError:
         raise LineError(
-            "half of a surrogate pair, which is no character; correct that line"
+            "unpaired surrogate, which is not a valid character; correct the line"
         ) from None
+
+
+def _value_over_lines(lines: list[str], *, is_first: bool) -> str | None:
+    """The error of a file whose lines are parts of one JSON value; else None."""
+    text = "\n".join(lines).lstrip()
+    if len(lines) < 2 or text[:1] not in ("{", "[") or _num_lines_of_value(lines[0], strict=True):
+        return None
+    is_array = text.startswith("[")
+    if is_array and is_first:
+        return f"a JSON array over several lines, not JSON Lines; {ARRAY_ADVICE}"
+    advice = ARRAY_ADVICE if is_array else OBJECT_ADVICE
+    if num_lines := _num_lines_of_value(text, strict=True):
+        return f"pretty-printed JSON, not JSON Lines: one value spans {num_lines:,} lines; {advice}"
+    if num_lines := _num_lines_of_value(text, strict=False):
+        return "unescaped line end in a JSON string; write it as \\n"
+    return None
+
+
+def _num_lines_of_value(text: str, *, strict: bool) -> int:
+    """Number of lines of the JSON value at the start of a text; 0 if there is none."""
+    try:
+        _, end = json.JSONDecoder(strict=strict).raw_decode(text)
+    except (ValueError, RecursionError):
+        return 0
+    return text.count("\n", 0, end) + 1

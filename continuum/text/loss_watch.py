@@ -1,13 +1,13 @@
-"""Finds what of a corpus is not in its tokens, while they are made.
+"""Measures what text a tokenizer loses, while a corpus is tokenized.
 
-Three looks, each for what the others miss:
+Three checks, each for what the others miss:
 
-- a sample of the corpus is decoded and compared before anything is written, so that a tokenizer
-  that does not suit it is refused early;
-- every short document is decoded too, as far as `SHORT_BUDGET_CHARS` and a hundredth of the
-  corpus go: what is lost at the ends of documents shows there;
-- every distinct character of the whole corpus is tried where it is first met; those that do not
-  come back are counted, wherever they are. A byte-level tokenizer with all bytes needs no trial.
+- a sample of the corpus is decoded and compared before anything is written, so that an unsuitable
+  tokenizer fails early;
+- every short document is decoded too, up to `SHORT_BUDGET_CHARS` and a hundredth of the corpus,
+  which finds losses at the ends of documents;
+- every distinct character of the corpus is tested at its first occurrence; lost characters are
+  counted everywhere. A byte-level tokenizer with all bytes needs no such test.
 """
 
 import unicodedata
@@ -24,14 +24,14 @@ AROUND_CHARS = 16
 SHORT_CHARS = 4096
 SHORT_BUDGET_CHARS = 1 << 20
 SHORT_SHARE = 100
-"""Of the corpus, one character in so many is compared beyond the budget."""
+"""Beyond the budget, one in so many characters of the corpus is compared."""
 MAX_SHARE_LOST = 0.001
-"""More is refused."""
+"""The largest accepted share."""
 NUM_EXAMPLES = 6
 
 
 class LossWatch:
-    """Sees texts with their ids, and tells what was lost."""
+    """Compares texts with their ids and counts the losses."""
 
     def __init__(self, tokenizer: LoadedTokenizer) -> None:
         self._tokenizer = tokenizer
@@ -43,13 +43,13 @@ class LossWatch:
         self._num_compared = 0
         self._short_chars = 0
         self._sampled: set[tuple[str, int]] = set()
-        """Documents that the sample has whole."""
+        """Documents that the sample contains completely."""
         self._lost: Counter[str] = Counter()
         self._rewritten = 0
         self._examples: dict[str, LossExample] = {}
 
     def see_sample(self, windows: Sequence[TextChunk], encoded: Encoded) -> TextLoss:
-        """Compare a sample with what its ids say; of `encoded`, the first texts are its."""
+        """Compare a sample with its ids, which are the first of `encoded`."""
         known = dict(zip(map(_key, windows), encoded.split(), strict=False))
         chunks = list(_apart(windows))
         if self._tokenizer.reads_words:
@@ -65,7 +65,7 @@ class LossWatch:
         return self.result().model_copy(update={"num_chars": self._num_compared})
 
     def see(self, chunks: Sequence[TextChunk], encoded: Encoded) -> list[int]:
-        """Watch chunks of documents pass with their ids; returns the unknown ids of each."""
+        """Check chunks with their ids; return the number of unknown ids in each."""
         self._num_chars += sum(len(chunk.text) for chunk in chunks)
         num_unknown = self._count_unknown(chunks, encoded)
         self._num_unknown += sum(num_unknown)
@@ -76,7 +76,7 @@ class LossWatch:
         return num_unknown
 
     def result(self) -> TextLoss:
-        """What was found until now."""
+        """The losses found so far."""
         examples = dict(self._examples)
         never_kept: dict[str, int] = {}
         if self._characters is not None:
@@ -95,7 +95,7 @@ class LossWatch:
         )
 
     def _count_unknown(self, chunks: Sequence[TextChunk], encoded: Encoded) -> list[int]:
-        """The unknown ids of each chunk, without those that the text itself bears."""
+        """The unknown ids of each chunk, without those written in the text."""
         unknown_id = self._tokenizer.unknown_id
         if unknown_id is None or not (encoded.ids == unknown_id).any():
             return [0] * len(chunks)
@@ -134,7 +134,7 @@ class LossWatch:
 
 
 def problem_of(loss: TextLoss, name: str) -> str | None:
-    """Why a tokenizer does not suit a corpus; None if it loses at most 0.1 % of it."""
+    """The error of a tokenizer that loses more than 0.1 % of a corpus; else None."""
     shares = [
         sum(lost.values()) / max(1, of)
         for lost, of in ((loss.lost, loss.num_compared), (loss.never_kept, loss.num_chars))
@@ -142,21 +142,22 @@ def problem_of(loss: TextLoss, name: str) -> str | None:
     if max(shares) <= MAX_SHARE_LOST:
         return None
     return (
-        f"{name}: this tokenizer loses text of the corpus: {_counts(loss)}; use a tokenizer that "
-        "gives all of it back, such as a byte-level BPE (`kind: train_tokenizer` makes one), or "
-        "state `lossy: allow` to train on what is left"
+        f"{name}: this tokenizer loses text of the corpus: {_counts(loss)}; use a lossless "
+        "tokenizer such as a byte-level BPE (`kind: train_tokenizer` trains one), or set "
+        "`lossy: allow` to train on the remaining text"
     )
 
 
 def remarks_on(loss: TextLoss, name: str) -> tuple[str, ...]:
-    """What is worth a warning."""
+    """Warnings about the losses."""
     remarks = []
     if loss.lost or loss.never_kept or loss.num_unknown:
         remarks.append(f"{name}: this tokenizer loses text of the corpus: {_counts(loss)}")
     if loss.rewritten:
         remarks.append(
-            f"{name}: this tokenizer writes text in another canonical form of Unicode: "
-            f"{loss.rewritten:,} of {loss.num_compared:,} compared characters; it is the same text"
+            f"{name}: this tokenizer normalizes text to another canonical form of Unicode: "
+            f"{loss.rewritten:,} of {loss.num_compared:,} compared characters; the text is "
+            "equivalent"
         )
     return tuple(remarks)
 
@@ -167,10 +168,10 @@ def _counts(loss: TextLoss) -> str:
         parts.append(_share(loss.lost, loss.num_compared, "compared characters"))
     if loss.never_kept:
         parts.append(
-            _share(loss.never_kept, loss.num_chars, "characters of the corpus") + " never come back"
+            _share(loss.never_kept, loss.num_chars, "characters of the corpus") + " are always lost"
         )
     if loss.num_unknown:
-        parts.append(f"{loss.num_unknown:,} ids are the unknown one")
+        parts.append(f"{loss.num_unknown:,} ids are unknown tokens")
     examples = "; ".join(map(str, loss.examples[:3]))
     return "; ".join(parts) + (f" (for example {examples})" if examples else "")
 
@@ -187,7 +188,7 @@ def _key(chunk: TextChunk) -> tuple[object, ...]:
 
 
 def _apart(chunks: Sequence[TextChunk]) -> Iterator[TextChunk]:
-    """The same, in the order of their places, without what two of them have in common."""
+    """The chunks in the order of their places, without overlaps."""
     last: TextChunk | None = None
     for chunk in sorted(chunks, key=lambda it: (it.place, it.start, -len(it.text))):
         known = 0
@@ -202,7 +203,7 @@ def _apart(chunks: Sequence[TextChunk]) -> Iterator[TextChunk]:
 
 
 def _whole_words(chunk: TextChunk) -> TextChunk:
-    """Without the parts of words at ends that are not the document's."""
+    """The chunk without partial words at ends inside the document."""
     text, start, end = chunk.text, 0, len(chunk.text)
     if not chunk.begins:
         start = end - len(text.lstrip()) if text[:1].isspace() else len(text.split(maxsplit=1)[0])
@@ -213,7 +214,7 @@ def _whole_words(chunk: TextChunk) -> TextChunk:
 
 
 class _LostCharacters:
-    """Tries each character where it is first met, and counts those that are lost."""
+    """Tests each character at its first occurrence, and counts the lost ones."""
 
     def __init__(self, tokenizer: LoadedTokenizer) -> None:
         self._tokenizer = tokenizer
@@ -223,7 +224,7 @@ class _LostCharacters:
         """By character."""
 
     def see(self, chunk: TextChunk) -> None:
-        """Count the lost characters of a chunk."""
+        """Count the lost characters in a chunk."""
         for char in sorted(set(chunk.text) - self._kept, key=chunk.text.index):
             if char not in self._examples:
                 example = self._try(char, chunk)
@@ -234,18 +235,18 @@ class _LostCharacters:
             self._counts[char] += chunk.text.count(char)
 
     def by_kind(self) -> dict[str, int]:
-        """How many characters were lost."""
+        """Number of lost characters by kind."""
         kinds: Counter[str] = Counter()
         for char, number in self._counts.items():
             kinds[self._examples[char].kind] += number
         return dict(kinds)
 
     def examples(self) -> list[LossExample]:
-        """One of each lost character, the most frequent first."""
+        """One example per lost character, the most frequent first."""
         return [self._examples[char] for char, _ in self._counts.most_common()]
 
     def _try(self, char: str, chunk: TextChunk) -> LossExample | None:
-        """An example of its loss, both among its neighbours and alone; None if it is kept."""
+        """An example of its loss, if it is lost both in context and alone; else None."""
         place = chunk.text.index(char)
         start = max(0, place - AROUND_CHARS)
         around = chunk.text[start : place + AROUND_CHARS + 1]

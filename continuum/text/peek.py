@@ -1,4 +1,4 @@
-"""Documents of a corpus or a tokenized dataset, as they will be trained on."""
+"""Reads documents of a corpus or a tokenized dataset as training sees them."""
 
 import random
 import re
@@ -26,36 +26,36 @@ class Token:
 
     id: int
     text: str
-    """Bytes that are only part of a character are lone surrogates (`surrogateescape`)."""
+    """Bytes of a partial character are lone surrogates (`surrogateescape`)."""
     is_special: bool
 
 
 @dataclass(frozen=True)
 class Shown:
-    """A document, or the part of it that is shown."""
+    """A document, or the shown part of it."""
 
     number: int
-    """Which document of the corpus or of the split it is, from 1."""
+    """Its number in the corpus or split, from 1."""
     source: str
-    """The text or file it comes from; empty where that is not known."""
+    """The text or file it comes from; empty if unknown."""
     position: int | None
-    """Which document of its source it is, from 1; None where the source is one document."""
+    """Its number in the source, from 1; None if the source is one document."""
     length: int
-    """Tokens of the whole document, or characters in a corpus."""
+    """Length of the document in tokens, or in characters for a corpus."""
     start: int
-    """Where the shown part begins, in the same unit."""
+    """Offset of the shown part, in the same unit."""
     text: str = ""
-    """Of a corpus; of a dataset, the tokens joined."""
+    """The text, or the joined tokens."""
     tokens: tuple[Token, ...] | None = None
 
     @property
     def shown_length(self) -> int:
-        """How much of it is shown, in the unit of `length`."""
+        """Length of the shown part, in the unit of `length`."""
         return len(self.text) if self.tokens is None else len(self.tokens)
 
 
 class Documents(ABC):
-    """Documents that can be chosen from. `length` limits how much of each is shown."""
+    """Selects documents; `length` limits how much of each is shown."""
 
     unit: str
 
@@ -64,20 +64,20 @@ class Documents(ABC):
         """Document `number`, from 1.
 
         Raises:
-            UsageError: there are fewer.
+            UsageError: no such document.
         """
 
     @abstractmethod
     def some(self, count: int, length: int, seed: int | None) -> list[Shown]:
-        """Documents at random, in their order."""
+        """Random documents, in their order."""
 
     @abstractmethod
     def matching(self, pattern: re.Pattern[str], length: int) -> Iterator[Shown]:
-        """Documents in which the pattern occurs, around its first occurrence."""
+        """Documents that match the pattern, around the first match."""
 
 
 class CorpusDocuments(Documents):
-    """The texts of a corpus, read as tokenizing reads them, from the first on."""
+    """The documents of a corpus, read from the first on, as for tokenization."""
 
     unit = "characters"
 
@@ -89,7 +89,7 @@ class CorpusDocuments(Documents):
         for last, document in enumerate(read_documents(self._corpus), start=1):
             if last == number:
                 return _beginning(number, document, length)
-        raise UsageError(f"there is no document {number:,}: the corpus has {last:,}")
+        raise UsageError(f"no document {number:,}: the corpus has {last:,}")
 
     def some(self, count: int, length: int, seed: int | None) -> list[Shown]:
         draw = random.Random(seed)
@@ -119,11 +119,11 @@ class DatasetDocuments(Documents):
         """Open the split.
 
         Args:
-            items: Those of its corpora, in order; none where they are not known.
+            items: The items of its corpora, in order; empty if unknown.
 
         Raises:
             UsageError: the dataset has no such split.
-            IntegrityError: its files are damaged.
+            IntegrityError: its files are corrupt.
             PreflightError: its tokenizer cannot be loaded.
         """
         split = dataset.train if split_name == "train" else dataset.validation
@@ -138,14 +138,12 @@ class DatasetDocuments(Documents):
 
     @property
     def has_index(self) -> bool:
-        """False where it is not known where documents begin: then the split is shown as one."""
+        """False if document boundaries are unknown; the split is then shown as one document."""
         return self._index is not None
 
     def one(self, number: int, length: int) -> Shown:
         if not 1 <= number <= len(self):
-            raise UsageError(
-                f"there is no document {number:,}: the {self._name} split has {len(self):,}"
-            )
+            raise UsageError(f"no document {number:,}: the {self._name} split has {len(self):,}")
         return self._show(number, 0, length)
 
     def some(self, count: int, length: int, seed: int | None) -> list[Shown]:
@@ -181,7 +179,8 @@ class DatasetDocuments(Documents):
         ]
         if len(ids) != min(length, end - start - offset):
             raise IntegrityError(
-                f"document {number:,} of {self._name} has fewer tokens than listed"
+                f"document {number:,} of {self._name} has fewer tokens than its index says; "
+                "rebuild the dataset"
             )
         source, position = self._place(number)
         return Shown(
@@ -210,13 +209,13 @@ class DatasetDocuments(Documents):
 
 
 class TokenStream:
-    """The tokens of a split, chunk after chunk; only what is asked for is read."""
+    """The tokens of a split; reads only the requested ones."""
 
     def __init__(self, folder: Path, split: Split, dtype: str) -> None:
         """Read the index of the chunks.
 
         Raises:
-            PreflightError: it is damaged.
+            PreflightError: it is corrupt.
         """
         self._folder = folder
         self._chunks = read_chunk_folder(folder).chunks if split.num_tokens else ()
@@ -227,7 +226,7 @@ class TokenStream:
         return int(self._ends[-1]) if len(self._ends) else 0
 
     def read(self, start: int, end: int) -> NDArray[Any]:
-        """The ids of tokens `start` to `end`, without `end`; 1-D, of the dataset's dtype."""
+        """The ids of tokens `[start, end)`; 1-D, of the dataset's dtype."""
         parts = [np.empty(0, dtype=self._dtype)]
         number = int(np.searchsorted(self._ends, start, side="right"))
         while start < end and number < len(self._chunks):
@@ -258,7 +257,7 @@ def _beginning(number: int, document: Document, length: int) -> Shown:
 
 
 def _start_around(place: int, total: int, length: int) -> int:
-    """Where a window of `length` begins that has `place` a third of its way in."""
+    """The start of a window of `length` with `place` at one third."""
     return max(0, min(place - length // 3, total - length))
 
 

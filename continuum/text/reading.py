@@ -1,60 +1,51 @@
-"""The documents of a corpus, as text, in pieces of bounded size.
+"""The documents of a corpus, as text fragments of bounded size.
 
-A `txt`, `md` or `py` file is one document and is never whole in memory; a `jsonl` file holds one
-document a line. Text arrives as written, but for two things: a byte order mark at the start of a
-file is dropped, and line ends are read as the item says. What cannot be read is an error that names
-the file and the byte or line; nothing is replaced or skipped in silence.
+A `txt`, `md` or `py` file is one document and is never loaded completely; a `jsonl` file holds one
+document per line. Text is kept as written, with two exceptions: a byte order mark at the start of a
+file is dropped, and line ends are converted if the item says so. Anything unreadable is an error
+that names the file and the byte or line; nothing is replaced or skipped silently.
 """
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from continuum.errors import PreflightError
 from continuum.runs.artifacts import Corpus, CorpusItem
+from continuum.text.content import check_text
 from continuum.text.decoding import LineEnds, OnBytes, TextReader, read_blocks
-from continuum.text.json_lines import LineError, LineReader, TextField
+from continuum.text.json_lines import LineError, LineErrors, LineReader, TextField
 
 
 @dataclass(frozen=True, eq=False)
 class Document:
-    """One text. `fragments` can be read once, before the next document is asked for."""
+    """One text. `fragments` can be read once, before the next document is requested."""
 
     item: CorpusItem
     position: int
-    """Which document of its item it is, from 0; lines that are skipped are not counted."""
+    """Its index in the item, from 0; skipped lines are not counted."""
     fragments: Iterator[str]
 
 
-class ItemCheck(Protocol):
-    """Is told of what is in a file that is checked rather than used."""
-
-    def text(self, text: str, reader: TextReader) -> None: ...
-
-    def good(self, line: str) -> None: ...
-
-    def bad(self, line: str, where: str, error: LineError) -> None: ...
-
-
 class ItemReader:
-    """The documents of one file of a corpus, and what was met on the way."""
+    """Reads the documents of one corpus file and counts line ends and skipped lines."""
 
     def __init__(
         self,
         path: Path,
         item: CorpusItem,
         blocks: Iterable[bytes],
-        check: ItemCheck | None = None,
+        errors: LineErrors | None = None,
     ) -> None:
         """
         Args:
-            check: Told of the text, or of each line; then two equal keys in an object are an error.
-                To look for them takes time, and a file is checked once, when a corpus is made.
+            errors: Collects the errors when a file is checked, else the first one is raised. Only
+                a check finds NUL and duplicate keys: that is slow, and a file is checked once, when
+                the corpus is made.
         """
-        self._place = f"{path} ({item.source})"
+        self._path = path
         self._item = item
-        self._check = check
+        self._errors = errors
         self.text = TextReader(path, item, blocks)
         self.ends = LineEnds(item.newlines)
         self.num_skipped = 0
@@ -73,25 +64,25 @@ class ItemReader:
 
     def _checked_text(self) -> Iterator[str]:
         for text in self.text:
-            if self._check is not None:
-                self._check.text(text, self.text)
+            if self._errors is not None:
+                check_text(self._path, self._item, text, self.text)
             yield text
 
     def _texts(self) -> Iterator[str]:
-        item, check = self._item, self._check
-        field = TextField(item.text_field or "text", item.missing, forbids_equal_keys=bool(check))
-        splits_at_cr = item.newlines == "unix"
-        lines = LineReader(self.text, splits_at_cr=splits_at_cr, place=self._place)
+        item, errors = self._item, self._errors
+        place = f"{self._path} ({item.source})"
+        field = TextField(item.text_field or "text", item.missing, forbids_equal_keys=bool(errors))
+        lines = LineReader(self.text, splits_at_cr=item.newlines == "unix", place=place)
         for line in lines:
             try:
                 text = field.text_of(line)
             except LineError as error:
-                if check is None:
-                    raise PreflightError(f"{self._place} {lines.where}: {error}") from None
-                check.bad(line, lines.where, error)
+                if errors is None:
+                    raise PreflightError(f"{place} {lines.where}: {error}") from None
+                errors.bad(line, lines.where, error)
                 continue
-            if check is not None:
-                check.good(line)
+            if errors is not None:
+                errors.good(line)
             if text is None:
                 self.num_skipped += 1
             else:

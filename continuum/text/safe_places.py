@@ -1,6 +1,6 @@
 """Places where a text may be cut without changing a token, proved from the tokenizer's files.
 
-`tokenizers` takes four steps, and a cut between `a` and `b` must be seen by none of them:
+`tokenizers` takes four steps, and a cut between `a` and `b` must affect none of them:
 
 1. *Added tokens* are searched in the text. If none holds `ab`, no match spans the place, so the
    matches on both sides are those of the sides alone. Flags that look at or take neighbours
@@ -10,21 +10,22 @@
    marks. So `a`, `b` and their neighbours must be starters that never compose with what precedes
    them: then the form has a boundary on both sides of each, and its images are known.
 3. The *pre-tokenizer*. Each of its steps finds matches from left to right, without looking back,
-   and makes pieces of matches and of what is between them. If no match can hold the images of
-   `ab` or look across them (`SplitPattern.may_hold`), the search goes the same way up to the place
-   with and without what follows, and goes on from it as at a beginning. So the pieces are those of
-   the sides, except that one between matches may span the place. If a match surely begins with
-   `b`, none does, and the rest is proved for every model: pieces are encoded one by one.
-4. Else the piece that spans the place goes through the *model*, here only BPE. A merge across the
-   place would make a token that holds the images of `ab`. If the vocabulary has none, the merges of
-   the sides are independent of each other, and their order, by rank and then by position, is that
-   of each side alone. Both must be tokens themselves, so that no unknown token, which may be joined
-   with its neighbour, is at the place. Unigram is not cut so: it adds up scores from the beginning
-   of a piece, and their rounding decides between equal ways.
+   and yields matches and the text between them as pieces. If no match can contain the images of
+   `ab` or look across them (`SplitPattern.may_hold`), the search up to the place is the same with
+   and without the following text, and continues from it as at the start of a text. So the pieces
+   are those of the sides, except that one between matches may span the place. If a match surely
+   starts with `b`, none does, and the proof holds for every model: pieces are encoded one by one.
+4. Otherwise the piece that spans the place goes through the *model*, here only BPE. A merge across
+   the place would make a token that contains the images of `ab`. If the vocabulary has none, the
+   merges of the sides are independent, and their order, by rank and then by position, is that of
+   each side alone. Both images must be tokens themselves, so that no unknown token, which may join
+   with its neighbour, is at the place. Unigram is not supported: it sums scores from the start of a
+   piece, and rounding decides between equal segmentations.
 
-Tables of Unicode differ by version, so only characters as old as Unicode 3.2 are considered.
+Unicode tables differ by version, so only characters of Unicode 3.2 are considered.
 """
 
+import json
 import re
 import unicodedata
 from dataclasses import dataclass
@@ -33,7 +34,6 @@ from typing import Any
 
 from tokenizers import AddedToken, Tokenizer
 
-from continuum.text.components import BYTE_SIGNS, component_kinds
 from continuum.text.split_patterns import (
     SPACES,
     SplitPattern,
@@ -42,18 +42,27 @@ from continuum.text.split_patterns import (
 )
 
 GPT2_PATTERN = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
-"""What `ByteLevel` splits by."""
+"""The pattern of `ByteLevel`."""
 NOTHING = SplitPattern(r"[^\s\S]")
 """Matches no text."""
 PLAIN_CATEGORIES = frozenset(("Lu", "Ll", "Lo", "Nd", "Po", "Ps", "Pe"))
 CHARWISE_NORMALIZERS = frozenset(("NFC", "NFD", "NFKC", "NFKD", "Lowercase", "StripAccents", "Nmt"))
-"""Local at plain characters that they leave as they are."""
+"""They work character by character on plain characters that they do not change."""
 _TOKENS_APART = "\ud800"
-"""Between tokens, and in none."""
+"""A separator that no token contains."""
+
+
+def _byte_signs() -> tuple[str, ...]:
+    printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
+    others = iter(range(0x100, 0x200))
+    return tuple(chr(byte if byte in printable else next(others)) for byte in range(256))
+
+
+BYTE_SIGNS = _byte_signs()
 
 
 class UncuttableError(Exception):
-    """No place can be proved safe; the message says because of what."""
+    """No place can be proved safe; the message names the cause."""
 
 
 class SafePlaces:
@@ -69,8 +78,8 @@ class SafePlaces:
         self._images: dict[str, str | None] = {}
 
     def find(self, text: str, first: int, last: int) -> int | None:
-        """The first safe place from `first` and before `last` that `text` is long enough to
-        prove; `first` is at least 1."""
+        """The first safe place in `[first, last)` that `text` is long enough to prove; `first` is
+        at least 1."""
         safe = self._safe
         for place in range(first, min(last, len(text) - 1)):
             pair = text[place - 1 : place + 1]
@@ -104,14 +113,28 @@ class SafePlaces:
         return has_border or self._model.keeps_apart(before, after)
 
     def _image(self, char: str) -> str | None:
-        """What the normalizer makes of a character, in whatever text; None if that is not sure."""
+        """A character's normal form in any context; None if it is unknown."""
         if char not in self._images:
             self._images[char] = self._normalizer.image(char)
         return self._images[char]
 
 
+def component_kinds(component: Any, members: str) -> list[dict[str, Any]]:
+    """The states of a normalizer's parts (`members` is `normalizers`), a pre-tokenizer's
+    (`pretokenizers`) or a decoder's (`decoders`), in order."""
+    return _flat(json.loads(component.__getstate__()) if component is not None else None, members)
+
+
+def _flat(kind: dict[str, Any] | None, members: str) -> list[dict[str, Any]]:
+    if kind is None:
+        return []
+    if kind["type"] != "Sequence":
+        return [kind]
+    return [inner for member in kind[members] for inner in _flat(member, members)]
+
+
 class _Normalizer:
-    """The normalizer, as far as it works on characters one by one."""
+    """The normalizer, for the characters it maps one by one."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._library = tokenizer.normalizer
@@ -120,15 +143,15 @@ class _Normalizer:
         self._has_graphemes = any(kind["type"] == "Precompiled" for kind in self._kinds)
         self._strips = any(kind["type"] == "Strip" for kind in self._kinds)
         self._spelled: set[str] = set()
-        """Characters of longer texts that are replaced."""
+        """Characters in multi-character texts that are replaced."""
         for kind in self._kinds:
             name = kind["type"]
             if name == "Replace":
-                self._note_pattern(kind["pattern"])
+                self._add_pattern(kind["pattern"])
             elif name not in (*CHARWISE_NORMALIZERS, "Strip", "Precompiled"):
                 raise UncuttableError(f"its normalizer {name}")
 
-    def _note_pattern(self, pattern: dict[str, str]) -> None:
+    def _add_pattern(self, pattern: dict[str, str]) -> None:
         if not pattern.get("String"):
             raise UncuttableError("its normalizer replaces by a regular expression")
         if len(pattern["String"]) > 1:
@@ -147,21 +170,19 @@ class _Normalizer:
             return image
         if len(image) != 1 or self._spelled.intersection(image):
             return None
-        # In the midst of letters, because the ends may be stripped.
+        # Between letters, because the ends may be stripped.
         framed = self._library.normalize_str(f"x{char}x")
         frame = self._library.normalize_str("x")
         return image if framed == frame + image + frame else None
 
     def may_cut(self, left: str, right: str) -> bool:
-        """Whether the ends of the two sides are not treated as ends."""
+        """True if the normalizer treats the new ends like the middle of a text."""
         if self._has_graphemes and left + right == "\r\n":
             return False
         return not (self._strips and (left in SPACES or right in SPACES))
 
 
 class _AddedTokens:
-    """The texts that become one token wherever they stand."""
-
     def __init__(self, tokenizer: Tokenizer) -> None:
         tokens: list[AddedToken] = list(tokenizer.get_added_tokens_decoder().values())
         contents = [(token, token.content) for token in tokens]
@@ -174,7 +195,7 @@ class _AddedTokens:
         self._strips_right = {c[-1] for t, c in contents if t.rstrip and c}
 
     def may_see(self, left: str, right: str) -> bool:
-        """Whether a search for them could see the one from the other."""
+        """True if a search for added tokens at one character could see the other."""
         return (
             left + right in self._text
             or left in self._wordlike_last
@@ -187,16 +208,14 @@ class _AddedTokens:
 
 @dataclass(frozen=True)
 class _Step:
-    """One step of the pre-tokenizer."""
-
     pattern: SplitPattern = NOTHING
     makes_borders: bool = True
-    """Whether a piece begins where a match does."""
+    """True if a piece starts where a match starts."""
     prefixed_unless: str | None = None
-    """It puts something before each piece that does not begin with this character."""
+    """It adds a prefix to each piece that does not start with this character."""
     prefixes_first_only: bool = False
     space_sign: str = " "
-    """How it writes a space."""
+    """The character that replaces a space."""
 
     def rewritten(self, char: str) -> str:
         return self.space_sign if char == " " else char
@@ -209,7 +228,7 @@ class _Step:
 
 def _steps(kinds: list[dict[str, Any]]) -> list[_Step]:
     if any(kind["type"] == "ByteLevel" for kind in kinds[:-1]):
-        raise UncuttableError("its pre-tokenizer, which splits what is no text any more")
+        raise UncuttableError("its pre-tokenizer, which splits byte-level text again")
     try:
         return [_step(kind) for kind in kinds]
     except UnsupportedPatternError as error:
@@ -235,7 +254,9 @@ def _step(kind: dict[str, Any]) -> _Step:
             )
         case "Split":
             if kind["invert"] and not makes_borders:
-                raise UncuttableError("its pre-tokenizer, which splits between matches and joins")
+                raise UncuttableError(
+                    "its pre-tokenizer, which splits between matches and merges them"
+                )
             text, expression = kind["pattern"].get("String"), kind["pattern"].get("Regex")
             pattern = SplitPattern(expression) if text is None else literal_pattern(text)
             return _Step(pattern, makes_borders=makes_borders or behavior == "MergedWithNext")
@@ -260,7 +281,7 @@ def _step(kind: dict[str, Any]) -> _Step:
 
 
 class _Bpe:
-    """A BPE that works on characters, or on bytes written as characters."""
+    """A BPE on characters, or on bytes written as characters."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         kinds = component_kinds(tokenizer.pre_tokenizer, "pretokenizers")
@@ -273,7 +294,7 @@ class _Bpe:
             or model.continuing_subword_prefix
             or model.end_of_word_suffix
         )
-        """Whether merges depend on nothing but neighbours."""
+        """True if merges depend only on neighbours."""
 
     @cached_property
     def _vocabulary(self) -> dict[str, int]:
@@ -294,7 +315,7 @@ class _Bpe:
 
 
 def _is_plain(char: str) -> bool:
-    """Whether it is a starter that composes with nothing before it, in every version of Unicode.
+    """True for a starter that composes with nothing before it, in every version of Unicode.
 
     The starters that do compose so are vowel signs (Mc), marks (Mn) and the jamo of Hangul.
     """
@@ -309,7 +330,7 @@ def _is_plain(char: str) -> bool:
 
 
 def _is_alone(char: str) -> bool:
-    """Whether it is a grapheme cluster by itself between others of its kind."""
+    """True if it is its own grapheme cluster between others of its kind."""
     return char.isascii() or any(low <= char <= high for low, high in _ALONE)
 
 

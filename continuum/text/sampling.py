@@ -1,4 +1,4 @@
-"""Some hundred kilobytes of a corpus, from the beginning, middle and end of items all over it."""
+"""A sample of a corpus: some hundred kilobytes from the start, middle and end of its items."""
 
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -10,20 +10,20 @@ from continuum.text.reading import read_documents
 
 WINDOW_CHARS = 1 << 12
 MIN_WINDOWS = 3
-"""Of an item: at its beginning, in its middle, and its end."""
+"""Per item: at its start, in its middle and at its end."""
 NUM_WINDOWS = 96
-"""Many short texts meet more of a tokenizer's rare cases than few long ones; to tokenize them the
-slowest way takes a fifth of a second."""
+"""Many short texts find more of a tokenizer's rare cases than few long ones; the slowest method
+tokenizes them in a fifth of a second."""
 SAMPLE_BYTES = NUM_WINDOWS * WINDOW_CHARS
 
 
 def sample_texts(corpus: Corpus) -> tuple[str, ...]:
-    """Texts of the corpus, each at most `WINDOW_CHARS` long; the same for the same corpus."""
+    """Deterministic texts of the corpus, each at most `WINDOW_CHARS` long."""
     return tuple(sampled.text for sampled in sample_windows(corpus))
 
 
 def sample_windows(corpus: Corpus) -> tuple[TextChunk, ...]:
-    """Parts of the corpus' documents, no two with the same text."""
+    """Distinct parts of the corpus' documents."""
     items = _spread(corpus.items)
     num_windows = max(MIN_WINDOWS, NUM_WINDOWS // max(1, len(items)))
     windows: dict[str, TextChunk] = {}
@@ -36,17 +36,16 @@ def sample_windows(corpus: Corpus) -> tuple[TextChunk, ...]:
 
 @dataclass(frozen=True)
 class _Fragment:
-    """A part of a document as it was read."""
+    """A fragment of a document, with its approximate bytes in the item."""
 
     whole: TextChunk
     first_byte: int
-    """Of its item, about where it begins."""
     last_byte: int
 
 
 @dataclass
 class _Window:
-    """The texts met from some byte of an item on, until there are enough."""
+    """Collects texts from some byte of an item on, until it is full."""
 
     start_byte: int
     texts: list[TextChunk] = field(default_factory=list)
@@ -64,7 +63,7 @@ class _Window:
 
 
 def _sample_item(corpus: Corpus, item: CorpusItem, num_windows: int) -> Iterator[TextChunk]:
-    # The last window is the ending, which only the end of the file tells.
+    # The last window is the ending, which is known only at the end of the file.
     windows = [
         _Window(item.size_bytes * index // (num_windows - 1)) for index in range(num_windows - 1)
     ]
@@ -90,8 +89,7 @@ def _fragments(corpus: Corpus, item: CorpusItem) -> Iterator[_Fragment]:
         nonlocal num_bytes_read
         num_bytes_read += num_bytes
 
-    # Bytes are read a block at a time, in which there may be many documents: a character is taken
-    # for a byte of its block.
+    # A block of bytes may hold many documents: count a character as one byte of its block.
     block_end = first_byte = 0
     for document in read_documents(corpus, (item,), on_bytes=count):
         start = 0
@@ -111,7 +109,6 @@ def _fragments(corpus: Corpus, item: CorpusItem) -> Iterator[_Fragment]:
 
 
 def _spread(items: Sequence[CorpusItem]) -> list[CorpusItem]:
-    """Items at even distances, as many as it takes for a sample of the usual size."""
     mean = max(1, sum(item.size_bytes for item in items) // max(1, len(items)))
     number = min(len(items), max(NUM_WINDOWS // MIN_WINDOWS, SAMPLE_BYTES // mean))
     return [items[index * len(items) // number] for index in range(number)]

@@ -1,42 +1,122 @@
-"""The BOS and EOS of a tokenizer's folder, as `transformers` reads them, and what is unusual there.
+"""The BOS and EOS of a tokenizer's folder, and which of them surround each document.
 
-`tokenizer_config.json` goes first, then `special_tokens_map.json` (which `transformers` reads where
-the config has no `added_tokens_decoder`), then the ids of `generation_config.json`, as in LitGPT.
-LitGPT reads the first and the last alone; where that makes a difference, a remark says so.
+They are read as `transformers` reads them: from `tokenizer_config.json`, then from
+`special_tokens_map.json` (only if the config has no `added_tokens_decoder`), then, as in LitGPT,
+the ids of `generation_config.json`. LitGPT reads only the first and the last; where that makes a
+difference, a remark reports it.
 """
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from tokenizers import Tokenizer
+from typing import TYPE_CHECKING, Any, Literal
 
 from continuum.errors import PreflightError
+from continuum.runs.artifacts import TokenizerFiles
 
+if TYPE_CHECKING:  # a plan only needs the document policies, and this import takes a while
+    from tokenizers import Tokenizer
+
+DocumentPolicy = Literal["bos", "eos", "both", "none"]
 CONFIG, MAP = "tokenizer_config.json", "special_tokens_map.json"
 ADDED, GENERATION = "added_tokens.json", "generation_config.json"
 NUM_EXAMPLES = 3
+_CHAT = re.compile(
+    r"im_(start|end|user|assistant|system|middle|sep)|(start|end)_header_id|eot_id|eom_id"
+    r"|(start|end|begin)_?of_?(turn|role|message)|(end_of_)?(user|human|assistant|system)(_token)?"
+    r"|inst|sys|system_prompt|available_tools|message|channel|role|turn|chat|prompter|chatbot"
+    r"|(user|system|chatbot|assistant)_token|start_of_turn_token|end_of_turn_token|return|call"
+)
 
 
 @dataclass(frozen=True)
 class SpecialTokens:
-    """The tokens that mark a text's ends."""
+    """The BOS and EOS that a tokenizer's files define."""
 
     bos_id: int | None
     eos_id: int | None
     adds_bos: bool
-    """Whether the tokenizer itself begins every text with the BOS."""
+    """True if the tokenizer itself starts every text with the BOS."""
     remarks: tuple[str, ...]
-    """What is unusual, in sentences that go on after the tokenizer's name."""
+    """Unusual findings, as sentences to append to the tokenizer's name."""
 
 
-def read_special_tokens(folder: Path, tokenizer: Tokenizer) -> SpecialTokens:
-    """What the files beside `tokenizer.json` say of its special tokens.
+@dataclass(frozen=True)
+class DocumentTokens:
+    """The tokens written around each document."""
+
+    bos_id: int | None
+    eos_id: int | None
+
+
+def document_tokens(tokenizer: TokenizerFiles, policy: DocumentPolicy) -> DocumentTokens:
+    """The ids that a document policy asks for.
 
     Raises:
-        PreflightError: they contradict it, or cannot be read.
+        PreflightError: the tokenizer has no such token.
+    """
+    if missing := missing_token(tokenizer, policy):
+        raise PreflightError(missing)
+    return DocumentTokens(
+        tokenizer.bos_id if policy in ("bos", "both") else None,
+        tokenizer.eos_id if policy in ("eos", "both") else None,
+    )
+
+
+def missing_token(tokenizer: TokenizerFiles, policy: DocumentPolicy) -> str | None:
+    """The error of a tokenizer that lacks a token of the policy; None if it lacks none."""
+    known = {"bos": tokenizer.bos_id is not None, "eos": tokenizer.eos_id is not None}
+    needed = ("bos", "eos") if policy == "both" else () if policy == "none" else (policy,)
+    lacking = [name for name in needed if not known[name]]
+    if not lacking:
+        return None
+    possible = [name for name in ("bos", "eos") if known[name]] + ["none"]
+    return (
+        f"document: {policy} needs the tokenizer's {' and '.join(lacking).upper()} token, but "
+        f"{tokenizer.label} defines none; use document: {' or '.join(possible)}"
+    )
+
+
+def policy_warnings(tokenizer: TokenizerFiles, policy: DocumentPolicy) -> tuple[str, ...]:
+    """Warnings about a document policy that is valid but probably not intended."""
+    name = tokenizer.label
+    found = [
+        f"{name}: its {special.upper()} is {token}, a chat-turn marker, and every document "
+        f"{verb} with it (document: {policy}); use document: {other}, or the base model's tokenizer"
+        for special, token, verb, other in (
+            ("bos", tokenizer.bos_token, "starts", "eos"),
+            ("eos", tokenizer.eos_token, "ends", "bos"),
+        )
+        if policy in (special, "both") and token is not None and is_chat_marker(token)
+    ]
+    if tokenizer.eos_id is None:
+        found.append(
+            f"{name}: it has no EOS token, so document ends are not marked and a model does not "
+            "learn to stop; set eos_token in tokenizer_config.json if there is one"
+        )
+    if tokenizer.adds_bos and policy in ("eos", "none"):
+        found.append(
+            f"{name}: it adds {tokenizer.bos_token} to the start of every text, so its models "
+            f"expect it, but documents do not start with it (document: {policy}); use document: "
+            "bos or both"
+        )
+    return tuple(found)
+
+
+def is_chat_marker(token: str) -> bool:
+    """True if the token marks a chat turn, such as `<|im_start|>` or `[INST]`."""
+    # DeepSeek's markers have a wide bar and SentencePiece's space in them.
+    name = token.strip("<>[]{}|/ \uff5c\u2581").replace("\u2581", "_").lower()
+    return name != token.lower() and _CHAT.fullmatch(name) is not None
+
+
+def read_special_tokens(folder: Path, tokenizer: "Tokenizer") -> SpecialTokens:
+    """The special tokens that the files beside `tokenizer.json` define.
+
+    Raises:
+        PreflightError: the files contradict `tokenizer.json`, or cannot be read.
     """
     reading = _Reading(folder, tokenizer)
     bos_id, eos_id = reading.token_id("bos"), reading.token_id("eos")
@@ -45,10 +125,10 @@ def read_special_tokens(folder: Path, tokenizer: Tokenizer) -> SpecialTokens:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """`tokenizer_config.json`; empty where there is none.
+    """The content of `tokenizer_config.json`; empty if the file does not exist.
 
     Raises:
-        PreflightError: it is no object, or LitGPT does not load it.
+        PreflightError: it is not a JSON object, or LitGPT cannot load it.
     """
     path = folder / CONFIG
     if not path.is_file():
@@ -56,14 +136,14 @@ def read_config(folder: Path) -> dict[str, Any]:
     config = _read_object(path)
     if not isinstance(config.get("tokenizer_class"), str):
         raise PreflightError(
-            f'{path}: the key "tokenizer_class" is missing, and LitGPT does not load such a '
-            'folder; add it, for example "PreTrainedTokenizerFast"'
+            f'{path}: the key "tokenizer_class" is missing, and LitGPT cannot load the folder '
+            'without it; add it, for example "PreTrainedTokenizerFast"'
         )
     return config
 
 
 class _Reading:
-    def __init__(self, folder: Path, tokenizer: Tokenizer) -> None:
+    def __init__(self, folder: Path, tokenizer: "Tokenizer") -> None:
         self._folder = folder
         self._tokenizer = tokenizer
         self._config = read_config(folder)
@@ -71,45 +151,45 @@ class _Reading:
         self.remarks = list(self._missing_tokens())
 
     def token_id(self, name: str) -> int | None:
-        """The id of `bos` or `eos`; None where there is none."""
+        """The id of `bos` or `eos`; None if there is none."""
         key = f"{name}_token"
         token = _text_of(self._config.get(key), self._folder / CONFIG, key)
         if token == "":
             self.remarks.append(
-                f"{key} is empty in {CONFIG}: read as no {name.upper()}, as transformers reads it; "
-                "LitGPT's own commands do not load such a folder, null is right there"
+                f"{key} is empty in {CONFIG}, so there is no {name.upper()}, as in transformers; "
+                "LitGPT's own commands cannot load such a folder: write null instead"
             )
             return None
         mapped = self._mapped(key, is_needed=token is None)
         if token is None and mapped and "added_tokens_decoder" in self._config:
             self.remarks.append(
-                f"{MAP} alone names a {name.upper()}, {mapped}, and is not used: transformers does "
-                f"not read it beside the added_tokens_decoder of {CONFIG}; state {key} there"
+                f"the {name.upper()} {mapped} is only in {MAP} and is ignored: transformers does "
+                f"not read that file if {CONFIG} has an added_tokens_decoder; set {key} there"
             )
         elif token is None and mapped:
             self.remarks.append(
-                f"the {name.upper()} {mapped} stands in {MAP} alone, where transformers reads it "
-                f"and LitGPT's own commands do not; state {key} in {CONFIG} for both"
+                f"the {name.upper()} {mapped} is only in {MAP}, which transformers reads and "
+                f"LitGPT's own commands do not; set {key} in {CONFIG} for both"
             )
             token = mapped
         elif token and mapped and token != mapped:
             self.remarks.append(
-                f"{key} is {token} in {CONFIG}, which is used, and {mapped} in {MAP}; correct one"
+                f"{key} is {token} in {CONFIG} (used) but {mapped} in {MAP}; correct one of them"
             )
         return self._generation_id(name) if token is None else self._id_of(token, key)
 
     def adds_bos(self, bos_id: int | None) -> bool:
-        """Whether texts begin with the BOS unless asked otherwise."""
-        said = self._config.get("add_bos_token")
-        if not isinstance(said, bool):
+        """True if the tokenizer adds the BOS by default."""
+        stated = self._config.get("add_bos_token")
+        if not isinstance(stated, bool):
             first = self._tokenizer.encode("a").ids[:1]
             return bos_id is not None and first == [bos_id]
-        if said and bos_id is None:
+        if stated and bos_id is None:
             self.remarks.append(
-                f"add_bos_token is true in {CONFIG} and there is no BOS: none is added here, and "
-                "LitGPT's own commands fail on it; name a bos_token, or say false"
+                f"add_bos_token is true in {CONFIG} but there is no BOS: none is added here, and "
+                "LitGPT's own commands fail; set bos_token, or set add_bos_token to false"
             )
-        return said and bos_id is not None
+        return stated and bos_id is not None
 
     def _id_of(self, token: str, key: str) -> int:
         token_id = self._tokenizer.token_to_id(token)
@@ -117,12 +197,12 @@ class _Reading:
             return token_id
         if token in self._added:
             raise PreflightError(
-                f"{self._folder}: {key} is {token!r}, which {self._added[token]} adds and "
-                f"tokenizer.json lacks; {_save(self._folder)}"
+                f"{self._folder}: {key} is {token!r}, which is in {self._added[token]} but not in "
+                f"tokenizer.json; {_save(self._folder)}"
             )
         raise PreflightError(
-            f"{self._folder / CONFIG}: {key} is {token!r}, which tokenizer.json does "
-            "not have; the two files come from different tokenizers"
+            f"{self._folder / CONFIG}: {key} is {token!r}, which is not in tokenizer.json; "
+            "the two files come from different tokenizers"
         )
 
     def _mapped(self, key: str, *, is_needed: bool) -> str | None:
@@ -146,14 +226,14 @@ class _Reading:
         if missing:
             more = ", …" if len(missing) > NUM_EXAMPLES else ""
             yield (
-                f"{self._added[missing[0]]} adds {len(missing):,} token(s) that tokenizer.json "
-                f"lacks ({', '.join(missing[:NUM_EXAMPLES])}{more}): to transformers each is one "
-                f"token, here and in LitGPT ordinary text; {_save(self._folder)}"
+                f"{self._added[missing[0]]} adds {len(missing):,} token(s) missing from "
+                f"tokenizer.json ({', '.join(missing[:NUM_EXAMPLES])}{more}): in transformers each "
+                f"is one token, here and in LitGPT it is ordinary text; {_save(self._folder)}"
             )
 
 
 def _added_tokens(folder: Path, config: Mapping[str, Any]) -> dict[str, str]:
-    """The tokens that `transformers` adds when it loads the folder, and the file that says so."""
+    """The tokens that `transformers` adds when it loads the folder, with the file that has them."""
     decoder = config.get("added_tokens_decoder")
     if isinstance(decoder, dict):
         texts = (
@@ -166,22 +246,22 @@ def _added_tokens(folder: Path, config: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _text_of(token: Any, path: Path, key: str) -> str | None:
-    """A token that is written as its text, or as an object with its `content`."""
+    """The text of a token that is written as a string or as an object with `content`."""
     text = token.get("content") if isinstance(token, dict) else token
     if text is not None and not isinstance(text, str):
-        raise PreflightError(f"{path}: {key} is {token!r}, which is no token's text; correct it")
+        raise PreflightError(f"{path}: {key} must be a string, not {token!r}; correct it")
     return text
 
 
 def _save(folder: Path) -> str:
     return (
-        'transformers writes one that has them: `python -c "from transformers import '
+        'write a complete tokenizer.json with transformers: `python -c "from transformers import '
         f"AutoTokenizer as T; T.from_pretrained('{folder}').save_pretrained('{folder}')\"`"
     )
 
 
 def _first_id(value: Any) -> int | None:
-    # Chat models list several ends of text; the first is the document's.
+    # Chat models list several EOS ids; the first one ends a document.
     if isinstance(value, list):
         value = value[0] if value else None
     return value if isinstance(value, int) and not isinstance(value, bool) else None
@@ -191,7 +271,7 @@ def _read_object(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise PreflightError(f"{path} is not readable JSON ({error}); get it again") from None
+        raise PreflightError(f"{path}: invalid JSON ({error}); download it again") from None
     if not isinstance(value, dict):
-        raise PreflightError(f"{path} does not hold a JSON object; get it again")
+        raise PreflightError(f"{path}: not a JSON object; download it again")
     return value

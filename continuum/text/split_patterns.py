@@ -1,11 +1,11 @@
-"""Which neighbouring characters a pre-tokenizer's regular expression can hold in one match.
+"""Decides which neighbouring characters one match of a pre-tokenizer's pattern can contain.
 
-The positions of an expression and which may follow which (Glushkov's construction) tell, without
-running it, whether any match may hold two characters side by side, or look from one at the other.
+The positions of an expression and which may follow which (Glushkov's construction) show, without
+running it, whether a match may contain two adjacent characters, or look from one at the other.
 Where none may, an engine that reads on from `a` at the end of a text and one that reads `ab` fail
 at the same step, so what is matched before the place is the same with and without what follows.
 The language is taken larger than it is, never smaller: counts are loops, a look ahead is read as
-text that may follow. What cannot be read so (looking behind, anchors, back references) is refused.
+text that may follow. Look-behind, anchors and back references are not supported.
 
 Python's own parser reads the expression. What it does not know of Oniguruma's syntax for Ruby,
 which `tokenizers` uses, is replaced before: classes become characters for private use.
@@ -21,7 +21,7 @@ from re import _parser  # type: ignore[attr-defined]
 from typing import Any
 
 Test = Callable[[str], bool | None]
-"""Whether a class holds a character; None where only the library's own tables know."""
+"""Whether a class contains a character; None if only the library's own tables know."""
 
 SPACES = frozenset(
     " \t\n\v\f\r\x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000"
@@ -33,7 +33,7 @@ LONG_NAMES = {
 }
 _CATEGORY = re.compile(r"l[ultmo]?|m[nce]?|n[dlo]?|p[cdseifo]?|s[mcko]?|z[slp]?|c[cfson]?")
 FIRST_CLASS = 0x100000
-"""The first of the characters that stand for classes."""
+"""The first of the characters that represent classes."""
 _SIGN = re.compile(
     r"\\[pP]\{(?P<name>[^}]*)\}|\\[xu]\{(?P<code>[0-9A-Fa-f]{1,6})\}"
     r"|\{(?P<least>\d*),?\d*\}\+|\\?.",
@@ -49,35 +49,35 @@ _REPEATS = (sre.MAX_REPEAT, sre.MIN_REPEAT, sre.POSSESSIVE_REPEAT)
 
 
 class UnsupportedPatternError(Exception):
-    """The expression cannot be analysed; the message says what in it."""
+    """The expression cannot be analysed; the message names the unsupported part."""
 
 
 @dataclass(frozen=True)
 class _Part:
-    """A part of an expression, by its positions; that of nothing unless stated otherwise."""
+    """A part of an expression by its positions; empty by default."""
 
     first: frozenset[int] = frozenset()
     last: frozenset[int] = frozenset()
     ahead: frozenset[int] = frozenset()
-    """What may be looked at from its beginning."""
+    """Positions of look-ahead from its start."""
     alone: frozenset[int] = frozenset()
-    """Those that match by themselves, whatever follows."""
+    """Positions that match on their own, whatever follows."""
     is_nullable: bool = True
     is_skippable: bool = True
-    """Whether it may be empty without a condition."""
+    """True if it may be empty unconditionally."""
     gives_back: bool = True
     """False for possessive quantifiers and atomic groups."""
 
 
 class SplitPattern:
-    """A regular expression, as far as its pairs of neighbours go."""
+    """The pairs of neighbours that a regular expression can match."""
 
     def __init__(self, pattern: str) -> None:
         """Raises UnsupportedPatternError."""
         self._classes = _Classes()
         tree = self._classes.parse(self._classes.translate(pattern))
         if tree.state.flags & ~(re.IGNORECASE | re.UNICODE):
-            raise UnsupportedPatternError("flags but (?i) cannot be read")
+            raise UnsupportedPatternError("flags other than (?i) are not supported")
         self._tests: list[Test] = []
         self._follows: set[tuple[int, int]] = set()
         self._positions: dict[str, frozenset[int]] = {}
@@ -86,16 +86,15 @@ class SplitPattern:
             raise UnsupportedPatternError("it matches the empty text")
 
     def may_hold(self, left: str, right: str) -> bool:
-        """Whether a match may hold these two characters side by side, or look across them."""
+        """True if a match may contain these two characters side by side, or look across them."""
         before, after = self._positions_of(left), self._positions_of(right)
         return any(i in before and j in after for i, j in self._follows)
 
     def surely_matches(self, char: str) -> bool:
-        """Whether a match begins at this character, whatever follows it."""
+        """True if a match starts at this character, whatever follows."""
         return any(self._tests[i](char) is True for i in self._root.alone)
 
     def _positions_of(self, char: str) -> frozenset[int]:
-        """Where a character may be."""
         if char not in self._positions:
             tests = enumerate(self._tests)
             self._positions[char] = frozenset(i for i, test in tests if test(char) is not False)
@@ -121,7 +120,7 @@ class SplitPattern:
         if op is sre.SUBPATTERN:
             _, flags, removed, items = arg
             if removed or flags & ~re.IGNORECASE:
-                raise UnsupportedPatternError("flags but (?i: cannot be read")
+                raise UnsupportedPatternError("flags other than (?i: are not supported")
             return self._part(items, folds_case=folds_case or bool(flags))
         if op in _REPEATS:
             return self._repeated(op, *arg, folds_case=folds_case)
@@ -133,10 +132,10 @@ class SplitPattern:
         if op is sre.AT and arg not in _ANCHORS:
             return _Part(ahead=self._one(lambda _: True).first, is_skippable=False)
         sign = _ANCHORS[arg] if op is sre.AT else _OTHERS.get(op, op)
-        raise UnsupportedPatternError(f"{sign} cannot be read")
+        raise UnsupportedPatternError(f"{sign} is not supported")
 
     def _repeated(self, op: Any, least: int, most: int, items: Any, *, folds_case: bool) -> _Part:
-        # Of a fixed count `?` does not make the loop lazy, but the whole optional.
+        # After a fixed count, `?` makes the group optional instead of lazy.
         least = 0 if op is sre.MIN_REPEAT and least == most else least
         inner = self._part(items, folds_case=folds_case)
         if most > 1:
@@ -179,7 +178,7 @@ class SplitPattern:
 
 
 def _kept(part: _Part) -> _Part:
-    """A group that gives nothing back: it may take what follows, and keep it."""
+    """A group without backtracking: it may match what follows, and keep it."""
     return replace(part, alone=frozenset(), gives_back=False)
 
 
@@ -189,15 +188,15 @@ def literal_pattern(text: str) -> SplitPattern:
 
 
 class _Classes:
-    """The classes of an expression, each with a character that stands for it."""
+    """The classes of an expression, each represented by a character."""
 
     def __init__(self) -> None:
         self._tests: list[Test] = []
         self._with_other_letters: set[int] = set()
-        """The classes that name characters beyond ASCII."""
+        """Classes that name characters beyond ASCII."""
 
     def parse(self, text: str) -> Any:
-        """What Python reads in a translated text."""
+        """Parse a translated expression with Python's parser."""
         try:
             return _parser.parse(text)
         except (re.error, OverflowError) as error:
@@ -208,20 +207,20 @@ class _Classes:
         if not folds_case:
             return lambda char: self._holds(op, arg, char)
         if self._names_other_letters(op, arg):
-            # Its other forms may be several characters: without case, "ß" matches "ss".
-            raise UnsupportedPatternError("letters beyond ASCII without case")
+            # Case folding may expand to several characters: ignoring case, "ß" matches "ss".
+            raise UnsupportedPatternError("case-insensitive letters beyond ASCII")
 
         def folded(char: str) -> bool | None:
-            # Which of a letter's forms match, only the library knows.
+            # Only the library knows which of a letter's forms match.
             found = {self._holds(op, arg, form) for form in (char, *_case_forms(char))}
             return found.pop() if len(found) == 1 else None
 
         return folded
 
     def translate(self, pattern: str) -> str:
-        """The expression with a character for each class."""
+        """The expression with each class replaced by a character."""
         if max(pattern, default="") >= chr(FIRST_CLASS):
-            raise UnsupportedPatternError("characters for private use")
+            raise UnsupportedPatternError("private-use characters")
         signs = iter(_SIGN.finditer(pattern))
         return "".join(self._sign(sign, signs) for sign in signs)
 
@@ -234,19 +233,19 @@ class _Classes:
             return self._add((lambda char: _not(test(char))) if is_negated else test)
         if sign["code"] is not None:
             if (code := int(sign["code"], 16)) >= FIRST_CLASS:
-                raise UnsupportedPatternError("characters for private use")
+                raise UnsupportedPatternError("private-use characters")
             return re.escape(chr(code))
         if sign["least"] is not None:
-            # Possessive to Python, but not to Oniguruma: more than once `{…}`.
+            # Possessive in Python, but repeated `{…}` in Oniguruma.
             return f"{{{sign['least'] or 0},}}+"
         if text == "[":
             return self._class(following)
         if text[0] == "\\" and text[1:] in ("", *"pPUN"):
-            raise UnsupportedPatternError(f"{text} cannot be read")
+            raise UnsupportedPatternError(f"{text} is not supported")
         return r"\Z" if text == r"\z" else text
 
     def _class(self, signs: Iterator[re.Match[str]]) -> str:
-        """A class, which may hold others, or what some have in common (`&&`)."""
+        """A class, which may contain others or an intersection (`&&`)."""
         leaves = [""]
         is_negated = False
         for number, sign in enumerate(signs):
@@ -261,11 +260,11 @@ class _Classes:
             elif text in (*"&~|^]", r"\&"):
                 leaves[-1] += r"\x26" if text == r"\&" else f"\\{text}"
             elif sign["least"] is not None or (text == ":" and number == 0):
-                raise UnsupportedPatternError(f"{text} cannot be read in a class")
+                raise UnsupportedPatternError(f"{text} is not supported in a class")
             else:
                 leaves[-1] += self._sign(sign, signs)
         else:
-            raise UnsupportedPatternError("it ends too early")
+            raise UnsupportedPatternError("unterminated class")
         items = [self._leaf(leaf) for leaf in leaves]
 
         def test(char: str) -> bool | None:
@@ -276,11 +275,11 @@ class _Classes:
 
     def _leaf(self, text: str) -> Any:
         if "--" in text:
-            raise UnsupportedPatternError("'--' cannot be read in a class")
+            raise UnsupportedPatternError("'--' is not supported in a class")
         (item,) = self.parse(f"[{text}]")
         ranges = [arg for op, arg in item[1] if op is sre.RANGE] if item[0] is sre.IN else []
         if any(high >= FIRST_CLASS for _, high in ranges):
-            raise UnsupportedPatternError("a range cannot be read")
+            raise UnsupportedPatternError("unsupported range")
         return item
 
     def _add(self, test: Test, *, has_others: bool = False) -> str:
@@ -325,7 +324,7 @@ def _any(found: set[bool | None]) -> bool | None:
 
 
 def _category_test(name: str) -> Test:
-    """The test of a general category, by its short or long name; of a script, nothing is known."""
+    """The test of a general category, by its short or long name; scripts are unknown."""
     key = name.strip().lower()
     short = LONG_NAMES.get(key, key)
     if _CATEGORY.fullmatch(short) is None:

@@ -1,9 +1,9 @@
-"""Which text trains and which validates: a draw by hashes and lengths, and both sides of it.
+"""Splits the text of a corpus into training and validation, by hashes and lengths.
 
-Documents, equal ones as one, are ordered by SHA-256 of (split seed, text). Those that come first
-validate, as many as give the nearest share of characters. The draw hangs on no file's name and on
-no order of files, and another file moves only documents near the border. Where documents are too
-few or too long for the share to be near what is asked, the end of each validates.
+Documents are ordered by SHA-256 of (split seed, text), with duplicates as one. The first ones
+validate, as many as give the nearest share of characters. The split depends neither on file names
+nor on their order, and adding a file only moves documents near the border. If documents are too few
+or too long to reach the requested share, the end of each validates.
 """
 
 import hashlib
@@ -24,19 +24,19 @@ from continuum.text.decoding import OnBytes
 from continuum.text.reading import Document, read_documents
 
 TOLERANCE = 0.25
-"""Of the smaller side: by how much of it a share may be off."""
+"""Maximum error of a share, relative to the smaller side."""
 MIN_END_CHARS = 32
-"""Of a document that is divided, each side has at least as much, if the share allows it: shorter
-ends are no text to measure on."""
+"""Minimum length of each side of a divided document, if the share allows it: a shorter end is too
+little text to evaluate."""
 MARGIN = 1 / 8
-"""Of the smaller side of a document: how far from the exact place a border is looked for."""
+"""How far from the exact place to search for a border, relative to the smaller side."""
 MAX_MARGIN_CHARS = 1 << 15
-"""So much of a long document is in memory for it on both sides of the place."""
+"""Its maximum, which bounds the memory for a long document."""
 
 
 @dataclass(frozen=True)
 class Sides:
-    """What validation got, and what there is; documents that are divided are on both sides."""
+    """Sizes of both sides; divided documents count on both."""
 
     validation_chars: int
     total_chars: int
@@ -45,7 +45,7 @@ class Sides:
 
     @classmethod
     def of(cls, splits: Mapping[SplitName, Split]) -> "Sides":
-        """What two splits got that were written."""
+        """The sizes of two written splits."""
         train, validation = splits["train"], splits["validation"]
         held = validation.num_chars or 0
         return cls(
@@ -53,7 +53,7 @@ class Sides:
         )
 
     def problem(self, fraction: float) -> str | None:
-        """Why this is no division by `fraction`, and what to do; None if it is one."""
+        """The error if the sizes miss `fraction` by too much; else None."""
         if error_of(self.validation_chars, self.total_chars, fraction) <= TOLERANCE:
             return None
         training_chars = self.total_chars - self.validation_chars
@@ -61,26 +61,27 @@ class Sides:
         least, most = ((fraction + sign * slack) * self.total_chars for sign in (-1, 1))
         return (
             f"validation: {{fraction: {fraction:g}}} asks for {fraction * self.total_chars:,.0f} "
-            f"of {self.total_chars:,} characters ({least:,.0f} to {most:,.0f} would do), but "
-            f"validation got {self.validation_chars:,} of {self.validation_documents:,} "
-            f"document(s) ({self.validation_chars / self.total_chars:.2%}), and training "
-            f"{training_chars:,} of {self.training_documents:,}; documents this few, long or short "
-            "cannot be divided so: state another fraction, name the validation text by `files` or "
-            "`corpus`, or add text"
+            f"of {self.total_chars:,} characters ({least:,.0f} to {most:,.0f} are accepted), but "
+            f"validation got {self.validation_chars:,} in {self.validation_documents:,} "
+            f"document(s) ({self.validation_chars / self.total_chars:.2%}) and training "
+            f"{training_chars:,} in {self.training_documents:,}; the documents are too few, too "
+            "long "
+            "or too short to split like this: set another fraction, name the validation text with "
+            "`files` or `corpus`, or add text"
         )
 
 
 def error_of(part: int, total: int, fraction: float) -> float:
-    """How far a part is from a fraction of the total, as a share of the smaller side."""
+    """Difference between a part and a fraction of the total, relative to the smaller side."""
     if not total:
         return 0.0
-    # The ratios of equal numbers may differ in their last bit.
+    # Ratios of equal numbers may differ in the last bit.
     return round(abs(part / total - fraction) / min(fraction, 1 - fraction), 9)
 
 
 @dataclass(frozen=True)
 class DocumentTable:
-    """Hash and length of each document, in the order in which they are read; 24 bytes each."""
+    """Hash and length of each document in reading order; 24 bytes each."""
 
     high: NDArray[np.uint64]
     low: NDArray[np.uint64]
@@ -90,17 +91,17 @@ class DocumentTable:
 
 @dataclass(frozen=True)
 class Draw:
-    """What validates, in characters at the end of each document: none, some, or all of them."""
+    """The split: how many characters at the end of each document validate."""
 
     fraction: float
     mode: SplitMode
     num_chars: NDArray[np.int64]
-    """Of each document, in the order in which they are read."""
+    """Of each document, in reading order."""
     num_validation: NDArray[np.int64]
 
     @property
     def sides(self) -> Sides:
-        """What each side is to get; borders are still to be found."""
+        """The planned sizes, before borders are found."""
         taken, there = self.num_validation, self.num_chars
         return Sides(
             validation_chars=int(taken.sum()),
@@ -112,7 +113,7 @@ class Draw:
 
 @dataclass(frozen=True)
 class _Groups:
-    """Equal documents as one, in the order of their hashes; no empty ones."""
+    """Non-empty documents in the order of their hashes, with duplicates as one."""
 
     num_chars: NDArray[np.int64]
     copies: NDArray[np.int64]
@@ -122,7 +123,7 @@ class _Groups:
         return int(self.num_chars @ self.copies)
 
     def error(self, taken: NDArray[np.int64], fraction: float) -> float:
-        """How far the share of what is taken of each is off, see `error_of`."""
+        """`error_of` the characters taken of each document."""
         return error_of(int(taken @ self.copies), self.total, fraction)
 
 
@@ -148,7 +149,7 @@ def survey(documents: Iterable[Document], seed: int) -> DocumentTable:
 
 
 def draw(table: DocumentTable, fraction: float) -> Draw:
-    """Decide what validates; the share of characters is as near to `fraction` as it comes."""
+    """Decide what validates, with a share of characters as near to `fraction` as possible."""
     used = np.flatnonzero(table.num_chars)
     order = used[np.lexsort((table.low[used], table.high[used]))]
     high, low = table.high[order], table.low[order]
@@ -168,7 +169,7 @@ def _decide(groups: _Groups, fraction: float) -> tuple[SplitMode, NDArray[np.int
         return "documents", whole
     best = min(
         (_take_ends(groups, fraction, least) for least in (MIN_END_CHARS, 1)),
-        # Half of what is tolerated is left to the search for a border.
+        # Half of the tolerance is left for the search for a border.
         key=lambda taken: max(TOLERANCE / 2, groups.error(taken, fraction)),
     )
     return "ends", best
@@ -177,7 +178,7 @@ def _decide(groups: _Groups, fraction: float) -> tuple[SplitMode, NDArray[np.int
 def _take_documents(
     groups: _Groups, among: NDArray[np.bool_], fraction: float, num_taken: int
 ) -> NDArray[np.int64]:
-    """Whole documents from the beginning of the order, beside `num_taken` characters of others."""
+    """Complete documents from the start of the order, besides `num_taken` characters of others."""
     sizes = np.where(among, groups.num_chars * groups.copies, 0)
     sums = num_taken + np.concatenate(([0], np.cumsum(sizes)))
     count = int(np.abs(sums - fraction * groups.total).argmin())
@@ -186,7 +187,7 @@ def _take_documents(
 
 
 def _take_ends(groups: _Groups, fraction: float, least: int) -> NDArray[np.int64]:
-    """The end of each document whose sides both have `least` characters; of the others, some."""
+    """The end of each document if both sides have `least` characters, and some complete others."""
     ends: NDArray[np.int64] = np.rint(groups.num_chars * fraction).astype(np.int64)
     is_divided = np.minimum(ends, groups.num_chars - ends) >= least
     ends[~is_divided] = 0
@@ -202,7 +203,7 @@ class Part:
     split: SplitName
     fragments: Iterator[str]
     document: Document | None = None
-    """Whose text it is."""
+    """The document that the text belongs to."""
 
 
 def whole_items(
@@ -211,16 +212,16 @@ def whole_items(
     *,
     on_bytes: OnBytes | None = None,
 ) -> Iterator[Part]:
-    """Each document on the side of its item."""
+    """Assign each document to the side of its item."""
     for document in read_documents(corpus, on_bytes=on_bytes):
         yield Part(_side(is_validation(document.item)), document.fragments, document)
 
 
 def by_draw(corpus: Corpus, drawn: Draw, *, on_bytes: OnBytes | None = None) -> Iterator[Part]:
-    """Each document on its side, or divided.
+    """Assign each document to its side, or divide it.
 
     Raises:
-        IntegrityError: the corpus has not the documents any more that were drawn from.
+        IntegrityError: the corpus has changed since the draw.
     """
     index = -1
     for index, document in enumerate(read_documents(corpus, on_bytes=on_bytes)):
@@ -238,18 +239,18 @@ def by_draw(corpus: Corpus, drawn: Draw, *, on_bytes: OnBytes | None = None) -> 
 
 def _changed(corpus: Corpus) -> IntegrityError:
     return IntegrityError(
-        f"{corpus.path}: the corpus changed while it was read; run again, and leave it as it is"
+        f"{corpus.path}: the corpus changed while it was read; run again without modifying it"
     )
 
 
 def divide(fragments: Iterable[str], num_chars: int, num_validation: int) -> Iterator[Part]:
-    """A text's beginning for training, and about so many characters at its end for validation.
+    """Divide a text into its start, for training, and its end, for validation.
 
-    The first part must be read before the second is asked for.
+    Read the first part before requesting the second.
 
     Args:
-        num_chars: Of the text.
-        num_validation: Neither none nor all of them.
+        num_chars: Length of the text.
+        num_validation: Approximate length of its end: more than 0, less than `num_chars`.
     """
     division = _Division(iter(fragments), num_chars, num_validation)
     yield Part("train", division.beginning())
@@ -257,7 +258,7 @@ def divide(fragments: Iterable[str], num_chars: int, num_validation: int) -> Ite
 
 
 class _Division:
-    """One reading of a text whose place of division is found on the way."""
+    """Reads a text once and finds where to divide it on the way."""
 
     def __init__(self, fragments: Iterator[str], num_chars: int, num_validation: int) -> None:
         smaller = min(num_validation, num_chars - num_validation)
@@ -280,7 +281,7 @@ class _Division:
                 window = ""
             elif start + len(window) >= last:
                 break
-        # The same characters are looked at, whatever the fragments are.
+        # The same characters are searched, whatever the fragments are.
         around = window[first - start : last - start]
         found = nearest_border(around, self._exact - first, self._margin, self._reach)
         place = len(window) if found is None else first - start + found

@@ -1,8 +1,8 @@
-"""What of a text does not come back from its tokens, in numbers and kinds.
+"""Compares a text with its decoded tokens: how many characters of each kind are lost.
 
-Two texts are compared by how often each character is in them: it is fast, and what is dropped,
-collapsed or replaced shows, whatever order it is in. Text in another canonical form of Unicode
-(NFC, NFD) is the same text; it is counted as rewritten.
+The comparison counts each character in both texts: this is fast and finds dropped, collapsed and
+replaced characters in any order. Text in another canonical form of Unicode (NFC, NFD) is the same
+text; it is counted as rewritten.
 """
 
 import unicodedata
@@ -15,29 +15,29 @@ from continuum.text.chunks import TextChunk
 
 LINE_ENDS = "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"
 CONTEXT_CHARS = 12
-"""Of an example, on either side."""
+"""Context of an example on each side."""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """What a text lost."""
+    """The loss of one text."""
 
     lost: dict[str, int]
     """Characters by kind."""
     rewritten: int
-    """Characters that came back in another canonical form."""
+    """Characters that were decoded in another canonical form."""
     examples: tuple[LossExample, ...]
-    """One a kind."""
+    """One per kind."""
 
 
 NO_DIFFERENCE = Difference({}, 0, ())
 
 
 def compare(chunk: TextChunk, decoded: str, unknown_text: str = "") -> Difference:
-    """What `decoded` lacks of the chunk.
+    """Compare a chunk with `decoded`.
 
-    White space at an end that is not the document's is not missed: a tokenizer may treat the ends
-    of a text apart.
+    Whitespace at an end of the chunk inside the document does not count: a tokenizer may treat the
+    ends of a text differently.
     """
     text = chunk.text
     if text == decoded:
@@ -48,10 +48,10 @@ def compare(chunk: TextChunk, decoded: str, unknown_text: str = "") -> Differenc
         return Difference({}, missing.total(), ())
     has_unknown = bool(unknown_text) and found.count(unknown_text) > expected.count(unknown_text)
     missing, gained = _imbalance(expected, found, unknown_text if has_unknown else "")
-    not_missed = _spaces_at_ends(chunk)
-    if not_missed and not missing - not_missed and not gained:
+    ignored = _inner_whitespace(chunk)
+    if ignored and not missing - ignored and not gained:
         return NO_DIFFERENCE
-    missing -= not_missed
+    missing -= ignored
     kinds = {char: _kind(char, gained, has_unknown=has_unknown) for char in missing}
     lost: Counter[str] = Counter()
     for char, number in missing.items():
@@ -87,7 +87,7 @@ def _imbalance(expected: str, found: str, unknown: str) -> tuple[Counter[str], C
     return before - after, after - before
 
 
-def _spaces_at_ends(chunk: TextChunk) -> Counter[str]:
+def _inner_whitespace(chunk: TextChunk) -> Counter[str]:
     text = chunk.text
     before = "" if chunk.begins else text[: len(text) - len(text.lstrip())]
     after = "" if chunk.ends else text[len(text.rstrip()) :]
@@ -126,14 +126,13 @@ def _first_difference(left: str, right: str) -> int:
 
 
 def _place_of(text: str, first: int, chars: set[str]) -> int:
-    """Where a character of these is missing: at the first difference, or where one is."""
     if not chars or text[first : first + 1] in chars:
         return first
     return next((place for place in range(first, len(text)) if text[place] in chars), first)
 
 
 def _unnormalized(text: str, place: int) -> int:
-    """The place in `text` of a place in its normal form."""
+    """Map an offset in the NFC form of `text` to an offset in `text`."""
     if unicodedata.is_normalized("NFC", text):
         return place
     lengths = range(len(text) + 1)

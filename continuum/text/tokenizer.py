@@ -1,10 +1,10 @@
-"""A tokenizer that is loaded: text to ids, ids to text as exactly as it can, and ids to bytes.
+"""Loads a tokenizer: text to ids, ids to text as exactly as possible, and ids to bytes.
 
-A folder's layout is LitGPT's: `tokenizer.json` (or sentencepiece's `tokenizer.model`), beside it
+A folder has LitGPT's layout: `tokenizer.json` (or sentencepiece's `tokenizer.model`), and beside it
 `tokenizer_config.json`, which names the BOS and EOS tokens, and others, see `special_tokens`.
-Decoders made for reading drop or add spaces around punctuation; here they must not, because what
-they give is compared with the text. Nor would `decode` of a single id do to show tokens one by one:
-it drops the space of a word's first token and replaces parts of a character by U+FFFD.
+Decoders made for reading drop or add spaces around punctuation; here they must not, because their
+output is compared with the text. Decoding single ids cannot show tokens one by one either: it drops
+the space before a word and replaces partial characters by U+FFFD.
 """
 
 import importlib
@@ -21,41 +21,40 @@ from tokenizers import Tokenizer, decoders
 from continuum.cpus import num_processors
 from continuum.errors import PreflightError
 from continuum.runs.artifacts import VOCABULARY_FILES
-from continuum.text.components import BYTE_SIGNS, component_kinds
-from continuum.text.safe_places import SafePlaces, UncuttableError
+from continuum.text.safe_places import BYTE_SIGNS, SafePlaces, UncuttableError, component_kinds
 from continuum.text.special_tokens import SpecialTokens, read_config, read_special_tokens
 from continuum.text.unsupported_tokenizers import folder_problem, json_problem, vocabulary_problem
 
 NUM_TRIED_TOKENS = 1000
 UNUSED_BYTES = frozenset((0xC0, 0xC1, *range(0xF5, 0x100)))
-"""Of UTF-8."""
+"""Bytes that never occur in UTF-8."""
 LOSSLESS_NORMALIZERS = frozenset(("NFC", "NFD"))
 LOSSLESS_PRE_TOKENIZERS = frozenset(("ByteLevel", "Digits", "Split"))
 METASPACE = "\u2581"
-"""How SentencePiece writes a space."""
+"""SentencePiece's space."""
 BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
-"""A token of byte fallback, such as `<0xE2>`."""
+"""A byte-fallback token, such as `<0xE2>`."""
 BYTE_OF_SIGN = {sign: bytes([byte]) for byte, sign in enumerate(BYTE_SIGNS)}
 
 
 class LoadedTokenizer(ABC):
-    """What the libraries have in common."""
+    """The interface of both libraries."""
 
     library: str
     added: Mapping[int, str]
-    """Texts that are one token wherever they stand."""
+    """Texts that are one token wherever they occur."""
     special_ids: frozenset[int]
-    """Such as that of the BOS."""
+    """Ids of special tokens, such as the BOS."""
     unknown_id: int | None
-    """The id of what the vocabulary lacks."""
+    """The id of unknown tokens."""
     unknown_text = ""
-    """How that id is decoded; empty if there is none."""
+    """Its decoded text; empty if there is none."""
     is_literal = False
-    """Whether that text, written in a document, becomes that id."""
+    """True if that text in a document becomes that id."""
     keeps_all_bytes = False
-    """Whether no character can be lost, whatever its neighbours: all bytes are tokens."""
+    """True if no character can be lost, because all bytes are tokens."""
     reads_words = False
-    """Whether a character is known or not by the word around it."""
+    """True if the word around a character decides whether it is known."""
     is_byte_level = False
 
     def __init__(self, folder: Path) -> None:
@@ -65,38 +64,38 @@ class LoadedTokenizer(ABC):
     @property
     @abstractmethod
     def num_ids(self) -> int:
-        """One more than the largest id."""
+        """The largest id plus one."""
 
     @abstractmethod
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """The ids of each text, without special tokens at its ends."""
+        """Encode each text, without special tokens at its ends."""
 
     @abstractmethod
     def decode(self, rows: Sequence[Sequence[int]]) -> list[str]:
-        """The text of each row of ids."""
+        """Decode each row of ids."""
 
     @abstractmethod
     def piece(self, token_id: int) -> str | None:
-        """How the vocabulary writes a token."""
+        """A token as written in the vocabulary."""
 
     @abstractmethod
     def special_tokens(self) -> SpecialTokens:
-        """What the folder's files say of BOS and EOS."""
+        """The BOS and EOS that the folder's files define."""
 
     @abstractmethod
     def safe_places(self) -> SafePlaces:
-        """Where texts may be cut.
+        """The places where texts may be cut.
 
         Raises:
-            UncuttableError: nowhere, as far as can be proved.
+            UncuttableError: no place can be proved safe.
         """
 
     def encodes_its_tokens(self) -> bool:
-        """Whether there is any text that it makes tokens of."""
+        """False if it produces no tokens for any text."""
         return True
 
     def bytes_of(self, token_id: int) -> bytes:
-        """The UTF-8 bytes of a token; for part of a character, part of its bytes."""
+        """The UTF-8 bytes of a token, which may be part of a character."""
         found = self._bytes.get(token_id)
         if found is None:
             found = self._bytes[token_id] = self._find_bytes(token_id)
@@ -116,7 +115,7 @@ class LoadedTokenizer(ABC):
 
 
 def vocabulary_file(folder: Path) -> Path:
-    """The file whose bytes decide the tokens; like in LitGPT, `tokenizer.json` goes first.
+    """The file that defines the tokens; as in LitGPT, `tokenizer.json` comes first.
 
     Raises:
         PreflightError: the folder has none.
@@ -138,7 +137,7 @@ def load_tokenizer(folder: Path) -> LoadedTokenizer:
 
 
 class HuggingFaceTokenizer(LoadedTokenizer):
-    """Hugging Face `tokenizers`, without the truncation and padding its file may ask for."""
+    """Hugging Face `tokenizers`, without truncation or padding."""
 
     library = "tokenizers"
 
@@ -172,11 +171,11 @@ class HuggingFaceTokenizer(LoadedTokenizer):
         try:
             encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
         except Exception as error:
-            if type(error) is not Exception:  # the library's own are bare
+            if type(error) is not Exception:  # the library raises bare Exceptions
                 raise
             raise PreflightError(
                 f"{self.folder}: the tokenizer cannot encode this text ({error}); "
-                "use one whose vocabulary has a token for what it does not know"
+                "use one that has an unknown token"
             ) from error
         return [encoding.ids for encoding in encodings]
 
@@ -262,9 +261,10 @@ def _load_json(path: Path) -> Tokenizer:
         tokenizer = Tokenizer.from_buffer(content)
     except (KeyboardInterrupt, SystemExit):
         raise
-    except BaseException as error:  # a bare Exception, or a panic of Rust, which is none
+    except BaseException as error:  # a bare Exception, or a Rust panic, which is not an Exception
         raise PreflightError(
-            f"{path}: the `tokenizers` library cannot read it: it {json_problem(path, content)}"
+            f"{path}: the `tokenizers` library cannot load the file: it "
+            f"{json_problem(path, content)}"
         ) from error
     tokenizer.no_truncation()
     tokenizer.no_padding()
@@ -278,14 +278,14 @@ def _load_sentencepiece(path: Path) -> Any:
         package = importlib.import_module("sentencepiece")
     except ImportError:
         raise PreflightError(
-            f"{path} is a SentencePiece model and needs that package: pip install sentencepiece, "
+            f"{path} is a SentencePiece model and needs a package: pip install sentencepiece, "
             "or use a tokenizer that has a tokenizer.json"
         ) from None
     try:
         return package.SentencePieceProcessor(model_proto=path.read_bytes())
     except Exception as error:
         raise PreflightError(
-            f"{path} is not a whole sentencepiece model; get the file again"
+            f"{path}: not a valid SentencePiece model; download the file again"
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""`validation`: the forms in which it is stated where validation text comes from."""
+"""The forms of the field `validation`: where validation text comes from."""
 
 from collections.abc import Callable, Iterator
 from fnmatch import fnmatchcase
@@ -7,38 +7,39 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag
 
-from continuum.experiment.stage import UNIT, Ref, Spec
+from continuum.experiment.fields import UNIT, Ref, Spec
 from continuum.runs.artifacts import Artifact, Corpus, CorpusItem
 from continuum.suggestions import nearest
 
 
 class ByFraction(Spec):
-    """A share of the text: documents that are drawn, or the end of each."""
+    """A share of the text: randomly drawn documents, or the end of each document."""
 
     fraction: float = Field(
         gt=0, lt=1, json_schema_extra={UNIT: "share of the text"}, examples=[0.05]
     )
-    """Share of the characters, kept within a quarter of the smaller side or refused. Documents
-    drawn by a hash of `seeds.split` and their text, equal ones on one side; of a corpus of few or
-    long documents the end of each, cut after a paragraph, line, sentence or word."""
+    """Share of the characters; an error if the split misses it by more than a quarter of the
+    smaller side. Documents are drawn by a hash of `seeds.split` and their text, with duplicates on
+    one side. If documents are too few or too long, the end of each validates, cut after a
+    paragraph, line, sentence or word."""
 
 
 class ByFiles(Spec):
     """Whole files of the corpus."""
 
     files: tuple[str, ...] = Field(min_length=1, examples=[["book2.txt"], ["*.md"]])
-    """Names or globs of the corpus' sources, in full or by their last part: `book2.txt`, `*.md`."""
+    """Names or globs of sources in the corpus, as full paths or file names: `book2.txt`, `*.md`."""
 
 
 class ByCorpus(Spec):
-    """Texts of their own."""
+    """A separate corpus."""
 
     corpus: Ref[Corpus]
-    """Another stage's corpus, all of it."""
+    """Another stage's corpus, used completely."""
 
 
 def _form(value: Any) -> str | None:
-    """The tag of a form, in brackets that keep it apart from keys."""
+    """The tag of a form; the brackets distinguish it from keys."""
     if isinstance(value, str):
         return "[none]"
     keys = value.keys() if isinstance(value, dict) else getattr(type(value), "model_fields", ())
@@ -61,38 +62,39 @@ Validation = Annotated[
 
 
 def known_mode(corpus: Artifact | None, validation: object) -> Iterator[str]:
-    """How a `fraction` will be carried out, where that is sure."""
+    """Notes on how a `fraction` will be applied, where the corpus already decides it."""
     if not isinstance(corpus, Corpus) or not isinstance(validation, ByFraction):
         return
     if len(corpus.items) == 1 and corpus.items[0].format != "jsonl":
         yield (
-            f"the corpus is one document, so its end validates, {validation.fraction:.3g} of the "
-            "characters"
+            "the corpus is one document, so its end is used for validation: "
+            f"{validation.fraction:.3g} of the characters"
         )
 
 
 def matches(item: CorpusItem, pattern: str) -> bool:
-    """Whether a name or glob means this item: its source or file, in full or by its last part."""
+    """True if a name or glob matches the item's source or file, as a path or a file name."""
     names = {item.source, item.file}
     names |= {PurePosixPath(name).name for name in names}
     return any(name == pattern or fnmatchcase(name, pattern) for name in names)
 
 
 def is_named(patterns: tuple[str, ...]) -> Callable[[CorpusItem], bool]:
+    """A test whether any of the patterns matches an item."""
     return lambda item: any(matches(item, pattern) for pattern in patterns)
 
 
 def file_problem(corpus: Corpus, validation: object) -> str | None:
-    """What is wrong with the files named for validation; None when nothing is."""
+    """The error in `validation.files`; None if there is none."""
     if not isinstance(validation, ByFiles):
         return None
     sources = ", ".join(item.source for item in corpus.items[:5])
     for pattern in validation.files:
         if not any(matches(item, pattern) for item in corpus.items):
-            return f"validation.files: {pattern!r} matches nothing; the corpus has {sources}"
+            return f"validation.files: {pattern!r} matches no source; the corpus has {sources}"
     if all(map(is_named(validation.files), corpus.items)):
         return (
-            f"validation.files: all of the corpus ({sources}) is named, so nothing is left to "
-            "train on; name fewer files"
+            f"validation.files: must not match the entire corpus ({sources}), or no text is left "
+            "for training; name fewer files"
         )
     return None

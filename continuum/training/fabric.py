@@ -26,7 +26,7 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from continuum.experiment.recipe import Runtime
+from continuum.experiment.runtime import Runtime
 from continuum.training.resolved import DEFAULT_ATTENTION, Resolved
 from continuum.training.weights import has_tied_embeddings, tie_embeddings
 

@@ -15,7 +15,8 @@ import torch
 from continuum.errors import PreflightError
 from continuum.experiment.architecture import Architecture
 from continuum.experiment.precision import Capability, MatmulPrecision, matmul_precision
-from continuum.experiment.recipe import Recipe, Runtime
+from continuum.experiment.recipe import Recipe
+from continuum.experiment.runtime import Runtime
 from continuum.preflight.compatibility import scaler_problems
 from continuum.preflight.device_errors import DRIVER_TOO_OLD, find_fault
 from continuum.preflight.host import CudaDevice, Host, has_cuda_device, host_memory

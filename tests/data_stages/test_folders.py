@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from continuum.errors import PreflightError
-from continuum.experiment.stage import Forecast, Stage
+from continuum.experiment.forecast import Forecast
+from continuum.experiment.stage import Stage
 from continuum.runs.artifacts import Corpus
 from continuum.sources.globs import expand
 from continuum.sources.local_files import describe_files, find_files
@@ -93,7 +94,7 @@ def test_the_plan_lists_what_is_taken_and_left_by_suffix(tmp_path: Path) -> None
         ".png": 1,
     }
     (note,) = found.notes
-    assert note.startswith("2 .txt taken; left: 8 README/LICENSE files, 4 hidden, ")
+    assert note.startswith("2 .txt taken; skipped: 8 README/LICENSE files, 4 hidden, ")
     assert note.endswith("3 of 3 other kinds")
 
 
@@ -129,16 +130,16 @@ def test_globs_are_a_shell_s(pattern: str, expected: list[str], tmp_path: Path) 
     ("names", "fields", "words"),
     [
         (["a.txt", "b.jsonl", "c.jsonl"], {}, ["2 .jsonl, 1 .txt", "`path: data/**/*.jsonl`"]),
-        (["a.txt", "b.jsonl"], {"format": "txt"}, ["1 .jsonl, 1 .txt and `format: txt`"]),
-        (["b.jsonl"], {"format": "txt"}, ["holds 1 .jsonl and `format: txt` is stated"]),
+        (["a.txt", "b.jsonl"], {"format": "txt"}, ["1 .jsonl, 1 .txt, and `format: txt`"]),
+        (["b.jsonl"], {"format": "txt"}, ["contains 1 .jsonl, and `format: txt` is set"]),
         (["b.jsonl.gz"], {"format": "txt"}, ["`path: data/**/*.jsonl.gz`"]),
         (["a.txt", "b.ndjson"], {"format": "txt"}, ["1 .ndjson, 1 .txt"]),
         (["a.txt", "b.parquet"], {"format": "txt"}, ["1 .parquet"]),
         (["a.md", "b.txt"], {}, ["1 .md, 1 .txt"]),
-        (["a.txt", "b.text", "c"], {}, ["1 .text, 1 without a suffix says no format"]),
-        (["a.txt", "b.text"], {}, ["state `format: txt`", "`path: data/**/*.txt`"]),
-        (["README.md", "x/LICENSE"], {}, ["no text to take", "left: 2 README/LICENSE files"]),
-        ([".a.txt"], {}, ["left: 1 hidden"]),
+        (["a.txt", "b.text", "c"], {}, ["unknown format of 1 .text, 1 without a suffix"]),
+        (["a.txt", "b.text"], {}, ["set `format: txt`", "`path: data/**/*.txt`"]),
+        (["README.md", "x/LICENSE"], {}, ["no texts found", "skipped: 2 README/LICENSE files"]),
+        ([".a.txt"], {}, ["skipped: 1 hidden"]),
         ([], {}, ["it is empty"]),
     ],
 )
@@ -173,7 +174,7 @@ def test_the_plan_lists_what_a_fetch_takes(tmp_path: Path) -> None:
     fill(tmp_path / "data", ["a.txt", "b.txt", "c.md", "x/__pycache__/a.pyc"])
     stage = make_stage(Fetch, tmp_path, sources=({"path": "data/**/*.*"}, {"path": "data/c.md"}))
     found = stage.forecast({}, tmp_path)
-    assert found.notes == ("data/**/*.*: 2 .txt, 1 .md taken; left: 1 .pyc",)
+    assert found.notes == ("data/**/*.*: 2 .txt, 1 .md taken; skipped: 1 .pyc",)
     assert found.taken_files == {".txt": 2, ".md": 2}
 
 
@@ -183,7 +184,7 @@ def test_linked_folders_are_followed_and_circles_are_not(tmp_path: Path) -> None
     (tmp_path / "data" / "self").symlink_to(".")
     (tmp_path / "data" / "sub" / "up").symlink_to("..")
     assert sources(tmp_path) == ["a.txt", "more/c.txt", "sub/b.txt"]
-    assert forecast(tmp_path).left_files == {"links that lead back": 2}
+    assert forecast(tmp_path).left_files == {"circular links": 2}
 
 
 def test_folders_that_are_linked_to_each_other_end(tmp_path: Path) -> None:
@@ -192,16 +193,16 @@ def test_folders_that_are_linked_to_each_other_end(tmp_path: Path) -> None:
     for name in names:
         for other in names:
             (tmp_path / "data" / name / f"to-{other}").symlink_to(tmp_path / "data" / other)
-    assert "linked folders hold more than" in problem(tmp_path)
+    assert "links to folders below linked folders" in problem(tmp_path)
 
 
 @pytest.mark.parametrize("pattern", ["data", "data/*.txt", "data/b.txt"])
 def test_a_link_to_nothing_is_refused_by_name(pattern: str, tmp_path: Path) -> None:
     fill(tmp_path / "data", ["a.txt"])
     (tmp_path / "data" / "b.txt").symlink_to("gone.txt")
-    assert "b.txt: it is a link to gone.txt, and there is no such file" in problem(
-        tmp_path, pattern
-    ).replace(f"{tmp_path}/data/", "")
+    assert "b.txt: broken link to gone.txt" in problem(tmp_path, pattern).replace(
+        f"{tmp_path}/data/", ""
+    )
 
 
 def test_pipes_and_sockets_are_never_opened(
@@ -227,14 +228,12 @@ def test_what_may_not_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "data" / "a.txt").chmod(0)
     try:
         os.seteuid(65534)
-        assert "a.txt: the file may not be read" in problem(tmp_path, "data/a.txt")
-        assert "a.txt: the file may not be read" in problem(tmp_path)
+        assert "a.txt: permission denied" in problem(tmp_path, "data/a.txt")
+        assert "a.txt: permission denied" in problem(tmp_path)
         os.seteuid(0)
         (tmp_path / "data" / "closed").chmod(0)
         os.seteuid(65534)
-        assert "closed: the folder cannot be read" in problem(tmp_path).replace(
-            "closed/:", "closed:"
-        )
+        assert "closed: cannot read the folder" in problem(tmp_path).replace("closed/:", "closed:")
     finally:
         os.seteuid(0)
         (tmp_path / "data" / "closed").chmod(0o755)
@@ -245,7 +244,7 @@ def test_the_experiment_s_runs_are_no_texts(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("runs/x-1")
     (tmp_path / "c.txt").symlink_to("runs/x-1/output/b.txt")
     assert sources(tmp_path, "**/*.txt") == ["a.txt"]
-    with pytest.raises(PreflightError, match="nothing matches"):
+    with pytest.raises(PreflightError, match="no file matches"):
         find_files("runs/*/*/*.txt", tmp_path, excluded=tmp_path / "runs")
 
 

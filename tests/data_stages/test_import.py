@@ -165,6 +165,17 @@ def test_weights_that_are_none_are_refused(
         take_weights(tmp_path)
 
 
+def test_errors_of_a_run_name_the_imported_file(model: Path, tmp_path: Path) -> None:
+    path = model / "lit_model.pth"
+    torch.save(_in_training(torch.load(path, weights_only=True)), path)
+    with pytest.raises(PreflightError, match=r"^model/lit_model\.pth is a training checkpoint"):
+        take_weights(tmp_path)
+    (tmp_path / "a.txt").write_bytes(b"\xe9")
+    with pytest.raises(PreflightError) as caught:
+        take_corpus(tmp_path, path="a.txt")
+    assert str(caught.value).startswith(f"{tmp_path / 'a.txt'}: byte 0 is not valid utf-8")
+
+
 def test_the_plan_knows_the_architecture_of_weights(model: Path, tmp_path: Path) -> None:
     stage = importing(tmp_path, "weights", path="model")
     architecture = stage.forecast({}, tmp_path).architecture
@@ -211,7 +222,7 @@ def test_a_chunk_cut_short_is_an_integrity_error(tokenizer: TokenizerFiles, tmp_
     write_chunks(tmp_path / "data" / "train")
     chunk = tmp_path / "data" / "train" / "chunk-0-0.bin"
     chunk.write_bytes(chunk.read_bytes()[:-4])
-    with pytest.raises(IntegrityError, match=r"has .* bytes, not"):
+    with pytest.raises(IntegrityError, match=r"has .* bytes, expected"):
         take_dataset(tmp_path, tokenizer)
 
 
@@ -232,12 +243,12 @@ def _edit(**config: Any) -> Callable[[Path], None]:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (_without_chunk, "is missing"),
-        (_edit(compression="zstd"), "chunks with compression are not read"),
-        (_edit(data_format=["jpeg"]), "not tokens"),
-        (_edit(data_format=None), "not a readable litdata index"),
-        (lambda folder: (folder / "index.json").write_text("{"), "not a readable litdata index"),
-        (lambda folder: (folder / "index.json").unlink(), "one for each split"),
+        (_without_chunk, "not found"),
+        (_edit(compression="zstd"), "chunks with compression are not supported"),
+        (_edit(data_format=["jpeg"]), "unsupported data format"),
+        (_edit(data_format=None), "not a valid litdata index"),
+        (lambda folder: (folder / "index.json").write_text("{"), "not a valid litdata index"),
+        (lambda folder: (folder / "index.json").unlink(), "one per split"),
     ],
 )
 def test_a_folder_that_is_no_dataset_is_refused_by_the_plan(
@@ -314,14 +325,14 @@ def test_what_is_missing_is_known_to_the_plan(kind: str, tmp_path: Path) -> None
 def test_an_empty_folder_is_known_to_the_plan(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     said = refusal(tmp_path, "tokenizer", path="empty")
-    assert "neither tokenizer.json nor tokenizer.model" in said
-    assert "lit_model.pth is missing" in refusal(tmp_path, "weights", path="empty")
+    assert "tokenizer.json (or tokenizer.model) not found" in said
+    assert "lit_model.pth not found" in refusal(tmp_path, "weights", path="empty")
 
 
 @pytest.mark.parametrize("text", ["[", "1", "n_embd: x", "unknown: 3"])
 def test_a_broken_model_config_is_known_to_the_plan(text: str, model: Path, tmp_path: Path) -> None:
     (model / "model_config.yaml").write_text(text)
-    assert "not a LitGPT model config" in refusal(tmp_path, "weights", path="model")
+    assert "not a valid LitGPT model config" in refusal(tmp_path, "weights", path="model")
 
 
 @pytest.mark.parametrize(

@@ -3,10 +3,12 @@
 import gzip
 import io
 import json
+import os
 import re
 import shutil
 import struct
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -56,7 +58,7 @@ def check(folder: Path, name: str, data: bytes) -> None:
         (LFS, "a Git-LFS pointer, not the file itself; .*`git lfs pull`"),
         (PAGE, "an HTML page, such as a login"),
         (REFUSED, "a storage server's error message"),
-        (b"", "the file is empty; get the file again"),
+        (b"", "the file is empty; download the file again"),
         (gzip.compress(b"{}"), "gzip data|not a "),
     ],
     ids=["lfs", "page", "refused", "empty", "gzip"],
@@ -71,16 +73,16 @@ def test_what_stands_in_the_place_of_a_file_is_called_so(
 @pytest.mark.parametrize(
     ("name", "data", "message"),
     [
-        ("tokenizer.json", b'{"model": {"vocab": {"a": 0, ', "cut short"),
-        ("tokenizer.json", b"Entry not found", "not JSON: it begins with 'Entry not found'"),
+        ("tokenizer.json", b'{"model": {"vocab": {"a": 0, ', "truncated"),
+        ("tokenizer.json", b"Entry not found", "not valid JSON: it starts with 'Entry not found'"),
         ("config.json", b'{"a": "\0"}', "binary data"),
-        ("lit_model.pth", saved()[:-200], "cut short"),
+        ("lit_model.pth", saved()[:-200], "truncated"),
         ("lit_model.pth", b"Not Found", r"not a file of torch\.save"),
         ("lit_model.pth", TENSORS, "a safetensors file"),
-        ("pytorch_model.bin", saved()[:-200], "cut short"),
-        ("model.safetensors", TENSORS[:-1], "cut short or damaged"),
-        ("model.safetensors", TENSORS[:20], "cut short or damaged"),
-        ("model.safetensors", TENSORS + b"\0", "cut short or damaged"),
+        ("pytorch_model.bin", saved()[:-200], "truncated"),
+        ("model.safetensors", TENSORS[:-1], "truncated or corrupt"),
+        ("model.safetensors", TENSORS[:20], "truncated or corrupt"),
+        ("model.safetensors", TENSORS + b"\0", "truncated or corrupt"),
         ("model.safetensors", b"Not Found", "not a safetensors file"),
         ("model.safetensors", saved(), r"a file of torch\.save, not a safetensors"),
     ],
@@ -111,7 +113,27 @@ def test_sound_files_pass(tmp_path: Path, name: str, data: bytes) -> None:
     check(tmp_path, name, data)
 
 
-def test_an_absent_file_is_for_others_to_tell(tmp_path: Path) -> None:
+class Code:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.getcwd, ()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"pickle_protocol": 4}, {"_use_new_zipfile_serialization": False}],
+    ids=["zip", "protocol 4", "early"],
+)
+def test_a_pickle_with_code_is_an_error_before_it_is_loaded(
+    options: dict[str, Any], tmp_path: Path
+) -> None:
+    packed = io.BytesIO()
+    torch.save({"a": torch.ones(9), "b": Code()}, packed, **options)
+    message = r"lit_model\.pth: contains objects other than tensors \(posix\.getcwd\)"
+    with pytest.raises(PreflightError, match=message):
+        check(tmp_path, "lit_model.pth", packed.getvalue())
+
+
+def test_a_missing_file_is_not_checked(tmp_path: Path) -> None:
     check_model_files([tmp_path / "none.json"])
 
 

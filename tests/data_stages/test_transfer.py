@@ -85,7 +85,7 @@ def test_an_overloaded_server_is_asked_again(texts: TextServer, tmp_path: Path) 
     texts.unavailable = 2
     assert fetch(texts, tmp_path / "whole") == BODY
     texts.requests, texts.unavailable = [], 99
-    with pytest.raises(StageFailedError, match="the server answered 503; tried 3 times"):
+    with pytest.raises(StageFailedError, match="HTTP status 503; gave up after 3 attempts"):
         fetch(texts, tmp_path)
     assert len(texts.requests) == 3
 
@@ -110,20 +110,24 @@ def test_a_complete_file_with_the_stated_hash_needs_no_server(
 def test_wrong_bytes_are_an_integrity_error_and_are_not_kept(
     texts: TextServer, tmp_path: Path
 ) -> None:
-    with pytest.raises(IntegrityError, match=r"book\.txt: its SHA-256 is [0-9a-f]{64}, not 0{64}"):
+    with pytest.raises(
+        IntegrityError,
+        match=r"book\.txt: SHA-256 mismatch: got .*, expected "
+        r"0{64}",
+    ):
         fetch(texts, tmp_path, sha256="0" * 64)
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
     ("status", "advice"),
-    [(401, "use `path`"), (403, "use `path`"), (404, "no such file"), (410, "no such file")],
+    [(401, "use `path`"), (403, "use `path`"), (404, "not found"), (410, "not found")],
 )
 def test_a_refusal_says_what_to_do(
     status: int, advice: str, texts: TextServer, tmp_path: Path
 ) -> None:
     texts.status = status
-    with pytest.raises(StageFailedError, match=f"answered {status}; .*{advice}"):
+    with pytest.raises(StageFailedError, match=f"HTTP status {status}; .*{advice}"):
         fetch(texts, tmp_path)
     assert len(texts.requests) == 1
 
@@ -138,13 +142,13 @@ def test_an_unreachable_server_is_named(tmp_path: Path) -> None:
 
 def test_a_file_larger_than_the_disk_is_refused_at_once(texts: TextServer, tmp_path: Path) -> None:
     texts.stated_length = str(10**17)
-    with pytest.raises(StageFailedError, match="100,000,000,000,000,000 bytes are to come"):
+    with pytest.raises(StageFailedError, match="100,000,000,000,000,000 bytes needed"):
         fetch(texts, tmp_path)
 
 
 def test_an_unasked_compression_is_refused(texts: TextServer, tmp_path: Path) -> None:
     texts.content_encoding = "br"
-    with pytest.raises(StageFailedError, match=r"compressed \(br\)"):
+    with pytest.raises(StageFailedError, match=r"compresses the file \(br\)"):
         fetch(texts, tmp_path)
 
 
@@ -155,7 +159,7 @@ def test_a_redirect_is_followed(texts: TextServer, tmp_path: Path) -> None:
 
 def test_redirects_without_an_end_are_an_error(texts: TextServer, tmp_path: Path) -> None:
     texts.redirects["/here"] = f"{texts.url}/here"
-    with pytest.raises(StageFailedError, match=r"not a usable address.*redirects"):
+    with pytest.raises(StageFailedError, match=r"invalid address.*redirects"):
         get(f"{texts.url}/here", tmp_path / "b")
 
 
@@ -191,7 +195,9 @@ def test_encryption_is_by_trusted_certificates_and_is_not_left(
     )
     subprocess.run(command.split(), check=True, capture_output=True)
     with serve_texts({"/book.txt": BODY}, certificate=(certificate, key)) as secure:
-        with pytest.raises(StageFailedError, match=r"not trusted .*set SSL_CERT_FILE"):
+        with pytest.raises(
+            StageFailedError, match=r"certificate verification failed .*set SSL_CERT_FILE"
+        ):
             fetch(secure, tmp_path)
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
         assert fetch(secure, tmp_path) == BODY
@@ -244,4 +250,4 @@ def test_a_disk_that_takes_no_more_is_an_error_with_advice(
 ) -> None:
     command = [sys.executable, "-c", LIMITED, f"{texts.url}/book.txt", str(tmp_path / "book")]
     printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert "book.part: cannot be written (File too large); make room" in printed
+    assert "book.part: cannot write (File too large); check free disk space" in printed

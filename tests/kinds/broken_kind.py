@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from continuum.experiment.stage import Forecast, PlanInput, Stage, StageContext
+from continuum.experiment.forecast import Forecast
+from continuum.experiment.stage import PlanInput, Stage, StageContext
 from continuum.runs.artifacts import Artifact, Corpus
 
 

@@ -7,10 +7,13 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
+from continuum.experiment.fields import Ref
+from continuum.experiment.forecast import Forecast
 from continuum.experiment.recipe import Origin
 from continuum.experiment.seeds import OrderSeeds
-from continuum.experiment.stage import Forecast, PlanInput, Problem, Ref, Stage, StageContext
+from continuum.experiment.stage import PlanInput, Stage, StageContext
 from continuum.preflight import forecast_training
+from continuum.problems import Problem
 from continuum.runs.artifacts import Artifact, Checkpoint, Corpus, CorpusItem, ModelWeights
 from continuum.runs.files import sha256_file
 from continuum.stages.training_stage import NewTraining
@@ -62,7 +65,7 @@ class Average(Stage):
         seen = set()
         for index, ref in enumerate(self.checkpoints):
             if (ref.stage, ref.selector) in seen:
-                yield Problem(("checkpoints", index), f"{str(ref)!r} is named twice")
+                yield Problem(("checkpoints", index), f"{str(ref)!r} is listed twice")
             seen.add((ref.stage, ref.selector))
 
     def forecast(self, inputs: Mapping[str, PlanInput], experiment_folder: Path) -> Forecast:

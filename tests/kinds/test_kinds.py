@@ -154,7 +154,7 @@ def test_diff_compares_fields_of_the_kinds(extended: Extended, tmp_path: Path) -
         pytest.param(["pretrain"], "at least 2", id="one"),
         pytest.param(["pretrain", "tokens"], "'tokens' makes a tokenized dataset", id="no model"),
         pytest.param(["pretrain", "pretran"], "did you mean 'pretrain'", id="misspelt"),
-        pytest.param(["pretrain", "pretrain@final"], "is named twice", id="twice"),
+        pytest.param(["pretrain", "pretrain@final"], "is listed twice", id="twice"),
     ],
 )
 def test_mistakes_are_found_with_their_line(
@@ -212,10 +212,8 @@ def test_an_attempt_records_whose_code_it_ran(extended: Extended, finished: Path
     ("name", "text", "complaint"),
     [
         pytest.param("recite", "import nowhere\n", "No module named 'nowhere'", id="broken"),
-        pytest.param("recite", "Recite = 7\n", "it is not a subclass of", id="no kind"),
-        pytest.param(
-            "recital", MODULE.read_text(), "`kind` should be Literal['recital']", id="name"
-        ),
+        pytest.param("recite", "Recite = 7\n", "not a subclass of", id="no kind"),
+        pytest.param("recital", MODULE.read_text(), "`kind` must be Literal['recital']", id="name"),
         pytest.param(
             "pretrain",
             MODULE.read_text().replace('"recite"', '"pretrain"'),
@@ -231,7 +229,7 @@ def test_a_package_with_a_kind_that_cannot_be_used_is_named(
     cli = Cli(offer(tmp_path / "site", tmp_path / "mine.py", **{name: "Recite"}))
     refused = cli("validate", write(tmp_path / "experiment.yaml", SPEC), expect=4)
     told = " ".join(refused.stderr.split())
-    assert f"the stage kind '{name}' (mine:Recite) of the package mine 1.0 cannot be used" in told
+    assert f"invalid stage kind '{name}' (mine:Recite) of the package mine 1.0" in told
     assert complaint in told
     assert refused.stdout == ""
 

@@ -85,7 +85,7 @@ CASES: dict[str, tuple[list[tuple[str, str]], str, str, str]] = {
         ],
         "weights",
         "E401",
-        "the parent already took 2 epochs: nothing would be trained",
+        "the parent already trained 2 epochs",
     ),
     "a file that is not there": (
         [("{python: pydoc_data/topics.py}", "{path: nowhere.txt}")],

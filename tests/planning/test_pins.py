@@ -91,8 +91,8 @@ def test_a_changed_text_is_refused_until_the_lock_is_upgraded(
     texts.files["/a.txt"] = text_of("a", 1)
     before = locked(clone, "web")
     told = cli("run", clone, expect=8).stderr
-    assert "as continuum.lock says" in told
-    assert "to take the new file, say `continuum lock --upgrade`" in told
+    assert "(from continuum.lock)" in told
+    assert "to accept the new file, run `continuum lock --upgrade`" in told
     assert locked(clone, "web") == before, "an entry of what did not finish is kept"
     cli("lock", clone, "--upgrade")
     cli("run", clone)

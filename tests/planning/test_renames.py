@@ -188,5 +188,5 @@ def test_a_dataset_under_two_names_is_no_mixture(trained: Path, tmp_path: Path) 
     (problem,) = map(str, plan_of(tmp_path).problems)
     assert problem == (
         "'book_tokens' and 'copy' are the same dataset under two names; "
-        "name one of them, with the sum of their shares"
+        "keep one of them, with the sum of their shares"
     )

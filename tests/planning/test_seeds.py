@@ -98,14 +98,14 @@ def test_the_plan_says_why_data_is_read_from_its_beginning(
 
 def test_a_resume_has_no_seed_of_its_own(cli: Cli, folder: Path) -> None:
     told = cli("plan", folder, "--set", "stages.longer.seed=3", expect=3).stderr
-    assert "a resume goes on in its parent's order of the samples" in told
+    assert "a resume continues its parent's order of the samples" in told
 
 
 def test_a_seed_that_splits_nothing_is_refused(cli: Cli, folder: Path) -> None:
     overrides = ("stages.tokens.validation=none", "stages.tokens.seeds.split=3")
     given = (word for override in overrides for word in ("--set", override))
     told = cli("plan", folder, *given, expect=3).stderr
-    assert "'split' has no effect: only a `fraction` draws the documents that validate" in told
+    assert "'split' has no effect: only a `fraction` draws documents at random" in told
 
 
 def test_a_record_with_one_seed_is_of_an_earlier_release(cli: Cli, folder: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from continuum.experiment.recipe import CheckpointPolicy, Runtime
+from continuum.experiment.runtime import CheckpointPolicy, Runtime
 from tests.commands import Cli, only
 from tests.experiments import FIRST_STAGES, small_flow
 

@@ -42,7 +42,7 @@ def main() -> None:
 def _take_step(strategy: str) -> None:
     import torch
 
-    from continuum.experiment.recipe import Runtime
+    from continuum.experiment.runtime import Runtime
     from continuum.training.fabric import make_fabric
     from continuum.training.model import make_state
     from continuum.training.rank_sync import check_ranks_agree

@@ -16,7 +16,7 @@ from tokenizers import (
     trainers,
 )
 
-from continuum.text.components import BYTE_SIGNS
+from continuum.text.safe_places import BYTE_SIGNS
 
 LLAMA3 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"

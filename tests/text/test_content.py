@@ -81,8 +81,8 @@ NO_TEXTS: dict[str, tuple[bytes, str]] = {
         "OpenDocument",
     ),
     "epub": (b"PK\3\4" + b"\0" * 26 + b"mimetypeapplication/epub+zip" + TEXT, "EPUB book"),
-    "gzip": (gz(TEXT), r"gzip data; end its name in \.gz"),
-    "zstd": (zstd(TEXT), r"zstd data; end its name in \.zst"),
+    "gzip": (gz(TEXT), r"gzip data; use the suffix \.gz"),
+    "zstd": (zstd(TEXT), r"zstd data; use the suffix \.zst"),
     "xz": (lzma.compress(TEXT), "xz .*xz -d"),
     "lzma": (lzma.compress(TEXT, format=lzma.FORMAT_ALONE), "lzma data"),
     "bzip2": (bz2.compress(TEXT), "bzip2 data.*bzip2 -d"),
@@ -117,15 +117,15 @@ NO_TEXTS: dict[str, tuple[bytes, str]] = {
     "lfs": (LFS, r"a Git-LFS pointer.*`git lfs pull`"),
     "annex": (b"/annex/objects/SHA256E-s12--0a.txt\n", "git-annex pointer.*git annex get"),
     "annex-link": (b"../.git/annex/objects/0a/Xz/SHA256E-s12--0a.txt", "git-annex pointer"),
-    "html": (b"<!DOCTYPE html>\n<html><head><title>Log in", "an HTML page.*get the file itself"),
+    "html": (b"<!DOCTYPE html>\n<html><head><title>Log in", "an HTML page.*download the file"),
     "html-plain": (b"\n <html lang='en'>\n<body>404", "an HTML page"),
     "xhtml": (
         b'\xef\xbb\xbf<?xml version="1.0"?>\n<!-- x -->\n<!DOCTYPE html PUBLIC "x">\n<html>',
         "an HTML page",
     ),
     "s3": (b'<?xml version="1.0"?>\n<Error><Code>AccessDenied</Code>', "server's error message"),
-    "utf-16": ("Grüße\n".encode("utf-16"), r"mark of UTF-16.*state `encoding: utf-16`"),
-    "utf-32": ("Grüße\n".encode("utf-32"), r"mark of UTF-32.*state `encoding: utf-32`"),
+    "utf-16": ("Grüße\n".encode("utf-16"), r"mark of UTF-16.*set `encoding: utf-16`"),
+    "utf-32": ("Grüße\n".encode("utf-32"), r"mark of UTF-32.*set `encoding: utf-32`"),
     "utf-16-le": ("Grüße\n".encode("utf-16-le"), "UTF-16-LE.*`encoding: utf-16-le`"),
     "utf-16-be": ("Grüße\n".encode("utf-16-be"), "UTF-16-BE.*`encoding: utf-16-be`"),
     "utf-16-le-zh": ("汉语文本。\n很好。\n".encode("utf-16-le"), "`encoding: utf-16-le`"),
@@ -171,7 +171,7 @@ def test_a_packed_archive_without_the_suffix_is_called_both(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("name", "data", "message"),
     [
-        ("a.txt.gz", TEXT, "not gzip data; take that suffix off its name if it is text"),
+        ("a.txt.gz", TEXT, "not gzip data; remove that suffix if it is text"),
         ("a.txt.gz", zstd(TEXT), "not gzip data but zstd data"),
         ("a.txt.zst", gz(TEXT), "not zstd data but gzip data"),
         ("a.txt.gz", LFS, "not gzip data but a Git-LFS pointer.*git lfs pull"),
@@ -248,9 +248,9 @@ def test_letters_of_other_encodings_are_no_magic(tmp_path: Path, encoding: str, 
     [
         ("latin-1", "\ufeffé".encode(), "mark of UTF-8, but the stated encoding is latin-1"),
         ("utf-8", "é".encode("utf-16"), "mark of UTF-16-"),
-        ("utf-16-le", b"\xfe\xff\0e", "mark of UTF-16-BE.*state `encoding: utf-16`"),
-        ("utf-16", "Grüße\n".encode("utf-16-be"), "no byte order mark.*`encoding: utf-16-be`"),
-        ("utf-32", "Grüße\n".encode("utf-32-le"), "no byte order mark.*`encoding: utf-32-le`"),
+        ("utf-16-le", b"\xfe\xff\0e", "mark of UTF-16-BE.*set `encoding: utf-16`"),
+        ("utf-16", "Grüße\n".encode("utf-16-be"), "needs a byte order mark.*`encoding: utf-16-be`"),
+        ("utf-32", "Grüße\n".encode("utf-32-le"), "needs a byte order mark.*`encoding: utf-32-le`"),
         ("utf-16", "a\0b".encode("utf-16"), "byte 4 is NUL"),
     ],
 )
@@ -300,5 +300,5 @@ def test_the_content_says_what_a_file_without_a_known_suffix_is(
 @pytest.mark.parametrize("name", ["a", "a.dat", "a.pdf", "a.dat.gz", "a.html"])
 def test_a_text_without_a_known_suffix_may_be_called_txt(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(gz(TEXT) if name.endswith(".gz") else TEXT)
-    with pytest.raises(PreflightError, match="state `format: txt`"):
+    with pytest.raises(PreflightError, match="set `format: txt`"):
         reading().format_of(name, tmp_path / name)

@@ -71,7 +71,7 @@ def test_a_tokenizer_without_a_provable_place_is_not_cut(
     text = messy_text(5000)
     method = choose_method(tmp_path, [text])
     assert method.chunker is None
-    assert "Prepend), so each document is tokenized whole" in method.remarks[0]
+    assert "Prepend), so each document is tokenized in one pass" in method.remarks[0]
     assert encode_with(method, text) == encode_whole(tmp_path, text)
 
 
@@ -81,7 +81,7 @@ def test_a_long_text_without_a_place_is_told(trained_tokenizer: Path) -> None:
     assert method.late_remarks() == ()
     text = "=" * (LONG_CHUNK_CHARS + 2)
     assert list(method.chunker.cut((text,))) == [text]
-    assert "1 time(s), was tokenized in one chunk" in method.late_remarks()[0]
+    assert "1 chunk(s) of more than" in method.late_remarks()[0]
 
 
 def test_a_tokenizer_that_gigatoken_lacks_uses_tokenizers(
@@ -148,5 +148,5 @@ def test_an_id_beyond_the_vocabulary_is_refused(trained_tokenizer: Path) -> None
     encoded = Reference(load_tokenizer(trained_tokenizer)).encode(["the whale"])
     largest = int(encoded.ids.max())
     check_ids(encoded, largest + 1)
-    with pytest.raises(StageFailedError, match=f"largest was to be {largest - 1}"):
+    with pytest.raises(StageFailedError, match=f"largest id is {largest - 1}"):
         check_ids(encoded, largest)

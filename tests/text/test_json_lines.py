@@ -10,8 +10,8 @@ import pytest
 
 from continuum.errors import PreflightError
 from continuum.runs.text_records import TextCounts
-from continuum.text.checking import MAX_KEPT_LINES
 from continuum.text.decoding import BLOCK_BYTES
+from continuum.text.json_lines import MAX_KEPT_LINES
 from tests.text.samples import counted, taken, texts
 
 GOOD = b'{"text": "a good line"}\n'
@@ -38,12 +38,12 @@ def test_a_missing_text_is_an_error_or_skipped_and_counted(tmp_path: Path, bad: 
 @pytest.mark.parametrize("value", ["3", "true", "[]", '["a"]', "{}", "1.5"])
 def test_what_is_no_text_is_never_skipped(tmp_path: Path, value: str) -> None:
     data = b'{"text": %s}\n' % value.encode()
-    assert "not a string" in refusal(tmp_path, GOOD + data, missing="skip")
+    assert "must be a string" in refusal(tmp_path, GOOD + data, missing="skip")
 
 
 def test_to_skip_every_line_is_a_wrong_key(tmp_path: Path) -> None:
     told = refusal(tmp_path, b'{"txt": "a"}\n' * 4, missing="skip")
-    assert "all of its 4 lines were skipped" in told
+    assert "all 4 lines were skipped" in told
     assert "text_field" in told
 
 
@@ -65,7 +65,7 @@ def test_empty_texts_are_counted(tmp_path: Path) -> None:
 )
 def test_two_equal_keys_are_an_error(tmp_path: Path, line: str) -> None:
     told = refusal(tmp_path, GOOD + line.encode())
-    assert re.search(r"line 2: the key '(text|id|x)' stands twice", told)
+    assert re.search(r"line 2: duplicate key '(text|id|x)'", told)
 
 
 @pytest.mark.parametrize(
@@ -103,11 +103,11 @@ def test_paths_go_through_objects_dotted_keys_and_lists(
     [
         ({"message": {"content": None}}, True, "'message.content' is null"),
         ({"message": None}, True, "'message.content' is null"),
-        ({"message": {}}, True, "no key 'message.content', it has 'message'"),
-        ({"other": "x"}, True, "no key 'message.content', it has 'other'"),
+        ({"message": {}}, True, "key 'message.content' not found (found: 'message')"),
+        ({"other": "x"}, True, "key 'message.content' not found (found: 'other')"),
         ({"message.content": None, "message": {"content": "x"}}, True, "is null"),
-        ({"message": "x"}, False, "leads through str"),
-        ({"message": {"content": ["x"]}}, False, "is list, not a string"),
+        ({"message": "x"}, False, "str has no keys"),
+        ({"message": {"content": ["x"]}}, False, "must be a string, not list"),
     ],
 )
 def test_what_a_path_does_not_lead_to_is_said(
@@ -130,21 +130,21 @@ WRONG_FORMATS = {
     "object-pretty": (json.dumps({"text": "a"}, indent=2), r"pretty-printed.* 3 lines.*`jq -c \. "),
     "objects-pretty": ("\n".join([json.dumps({"text": "a"}, indent=1)] * 9), "pretty-printed"),
     "pretty-later": (GOOD.decode() * 3 + json.dumps({"text": "a"}, indent=1), "line 4: pretty-pr"),
-    "newline-in-string": ('{"text": "a\nb"}\n', r"a line end inside a JSON string.* \\n"),
-    "mark": (GOOD.decode() + "\ufeff" + GOOD.decode(), "line 2: a byte order mark that does not"),
-    "csv": ("id,text\n1,hello\n2,bye\n", r"begins with 'id,text'; a table"),
+    "newline-in-string": ('{"text": "a\nb"}\n', r"unescaped line end in a JSON string.* \\n"),
+    "mark": (GOOD.decode() + "\ufeff" + GOOD.decode(), "line 2: a byte order mark inside the file"),
+    "csv": ("id,text\n1,hello\n2,bye\n", r"starts with 'id,text'; convert a table"),
     "csv-quoted": ('"id","text"\n"1","hello"\n', "a table"),
     "tsv": ("text\tid\nhello\t1\n", "a table"),
-    "prose": ("It was a dark night.\n", "begins with 'It was a dark night.'"),
-    "true-story": ("text of a kind\n", "begins with 'text of a kind'"),
+    "prose": ("It was a dark night.\n", "starts with 'It was a dark night.'"),
+    "true-story": ("text of a kind\n", "starts with 'text of a kind'"),
     "python": ("{'text': 'a'}\n", "a Python dict, not JSON"),
     "two-a-line": ('{"text": "a"}{"text": "b"}\n', r"more than one value on the line.*jq -c \."),
-    "cut-short": (GOOD.decode() + '{"text": "b', "line 2: .*the line ends within a value"),
-    "string": ('"a text"\n', "not a JSON object but \"a text\""),
-    "number": ("3\n", "not a JSON object but 3"),
-    "null": ("null\n", "not a JSON object but null"),
+    "cut-short": (GOOD.decode() + '{"text": "b', "line 2: .*the line ends inside a value"),
+    "string": ('"a text"\n', "expected a JSON object .* found \"a text\""),
+    "number": ("3\n", "expected a JSON object .* found 3"),
+    "null": ("null\n", "expected a JSON object .* found null"),
     "nested-too-deep": ("[" * 100_000, "nested too deeply"),
-    "surrogate": ('{"text": "\\ud800"}', "half of a surrogate pair"),
+    "surrogate": ('{"text": "\\ud800"}', "unpaired surrogate"),
 }  # fmt: skip
 
 
@@ -168,8 +168,8 @@ def test_up_to_ten_bad_lines_are_told_at_once(tmp_path: Path) -> None:
     lines = ['{"text": "Größe"}', "", *(f'{{"text": {n}}}' for n in range(22)), '{"text": "a"}']
     data = "\n".join(lines).encode()
     told = refusal(tmp_path, data)
-    assert "22 of 24 lines cannot be used" in told
-    places = re.findall(r"byte (\d+), line (\d+): 'text' is int", told)
+    assert "22 of 24 lines are invalid" in told
+    places = re.findall(r"byte (\d+), line (\d+): 'text' must be a string, not int", told)
     assert len(places) == 10
     for byte, number in places:
         line = lines[int(number) - 1].encode()
@@ -181,7 +181,11 @@ def test_a_few_bad_lines_are_all_told(tmp_path: Path) -> None:
     told = refusal(tmp_path, GOOD + b'{"text": 1}\n{"text": null}\n{"text": \n')
     assert "3 of 4 lines" in told
     assert "more" not in told
-    for part in ("line 2: 'text' is int", "line 3: 'text' is null", "line 4: not readable JSON"):
+    for part in (
+        "line 2: 'text' must be a string, not int",
+        "line 3: 'text' is null",
+        "line 4: invalid JSON",
+    ):
         assert part in told
 
 

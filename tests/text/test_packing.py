@@ -10,7 +10,7 @@ from litgpt.data import LitData
 from continuum.errors import StageFailedError
 from continuum.runs.files import hash_tree
 from continuum.runs.text_records import Split
-from continuum.text.packing import SplitWriter, token_dtype
+from continuum.text.dataset import SplitWriter, token_dtype
 
 
 # litdata maps its files read-only and copies at once; LitGPT asks for pinned memory always.

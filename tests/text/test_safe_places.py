@@ -185,7 +185,7 @@ def test_unigram_is_cut_only_where_its_pre_tokenizer_ends_a_piece() -> None:
         (bpe([], pre_tokenizer=PRE_TOKENIZERS["behind"]()), r"\(\?<="),
         (bpe([], pre_tokenizer=PRE_TOKENIZERS["bounds"]()), r"\\b"),
         (bpe([], pre_tokenizer=split("a*")), "empty"),
-        (bpe([], pre_tokenizer=in_turn(byte_level(), split("Ġ"))), "no text"),
+        (bpe([], pre_tokenizer=in_turn(byte_level(), split("Ġ"))), "byte-level text again"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

@@ -107,7 +107,7 @@ def test_a_rare_character_that_vanishes_anywhere_is_counted(tmp_path: Path) -> N
 def test_more_than_a_thousandth_that_the_sample_did_not_meet_is_refused(tmp_path: Path) -> None:
     text = TEXT * 390
     text = text[:PASSED_OVER] + "\u0002" * 3000 + text[PASSED_OVER:]
-    with pytest.raises(PreflightError, match=r"3,000 of .* never come back"):
+    with pytest.raises(PreflightError, match=r"3,000 of .* are always lost"):
         tokenized(tmp_path, byte_level_bpe(missing="Ă"), {"book.txt": text})
 
 
@@ -119,7 +119,7 @@ def test_a_few_unknown_ids_are_a_warning_and_written_ones_are_none(tmp_path: Pat
     (warning,) = losing(warnings)
     assert loss.num_unknown == 2
     assert loss.never_kept == {"unknown characters": 2}
-    assert "2 ids are the unknown one" in warning
+    assert "2 ids are unknown tokens" in warning
 
 
 def test_ends_of_short_documents_are_compared_beyond_the_sample(tmp_path: Path) -> None:

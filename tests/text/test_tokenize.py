@@ -107,8 +107,8 @@ def test_named_files_validate(trained_tokenizer: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        (("a.txt", "z*"), "'z[*]' matches nothing; the corpus has a.txt, b.txt"),
-        (("*",), "is named"),
+        (("a.txt", "z*"), "'z[*]' matches no source; the corpus has a.txt, b.txt"),
+        (("*",), "must not match the entire corpus"),
     ],
 )
 def test_names_of_no_file_or_of_all_are_refused(
@@ -218,7 +218,7 @@ def test_text_without_a_place_to_cut_is_a_warning(trained_tokenizer: Path, tmp_p
     inputs = {"books": corpus, "tokenizer": inspect_tokenizer(trained_tokenizer)}
     run_stage(make(tmp_path), tmp_path, inputs=inputs, events=events)
     (warning,) = warnings_in(events)
-    assert "1 time(s), was tokenized in one chunk" in warning
+    assert "1 chunk(s) of more than" in warning
 
 
 @pytest.mark.parametrize(
@@ -272,7 +272,7 @@ def test_a_spoiled_corpus_is_an_error_the_user_can_act_on(
     trained_tokenizer: Path, tmp_path: Path
 ) -> None:
     corpus = write_corpus(tmp_path / "c", {"a.txt": b"good text \xff"})
-    with pytest.raises(ContinuumError, match="byte 10 is not utf-8"):
+    with pytest.raises(ContinuumError, match="byte 10 is not valid utf-8"):
         tokenize(tmp_path, trained_tokenizer, {"books": corpus})
 
 
@@ -307,7 +307,7 @@ from continuum.text.dataset import write_splits
 from continuum.text.encoding import choose_method
 from continuum.text.documents import DocumentLog
 from continuum.text.loss_watch import LossWatch
-from continuum.text.marks import Marks
+from continuum.text.special_tokens import DocumentTokens
 from continuum.text.reading import read_documents
 from continuum.text.sampling import sample_texts
 from continuum.text.splits import by_draw, draw, survey
@@ -320,7 +320,7 @@ with DocumentLog(folder, names, corpus.items) as log:
         by_draw(corpus, draw(survey(read_documents(corpus), 1), 0.1)),
         {name: folder / name for name in names},
         method=method,
-        marks=Marks(0, None),
+        special=DocumentTokens(0, None),
         num_ids=3000,
         watch=LossWatch(method.tokenizer),
         log=log,

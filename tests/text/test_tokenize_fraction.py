@@ -111,9 +111,9 @@ def test_that_documents_are_divided_is_stated(
         tmp_path, trained_tokenizer, corpus, validation={"fraction": 0.1}, document=policy
     )
     (told,) = warnings_in(events) if event == "warning" else notes_in(events)
-    assert told.startswith("the end of each document validates")
+    assert told.startswith("the end of each document is used for validation")
     assert "`files` or `corpus`" in told
-    assert ("each EOS that trains follows a cut in mid-document" in told) == (event == "warning")
+    assert ("each EOS in training follows a cut inside a document" in told) == (event == "warning")
     assert made.summary().endswith("% of tokens: the end of each document)")
 
 
@@ -127,15 +127,15 @@ def test_a_share_that_documents_cannot_give_is_refused_with_the_figures(
     with pytest.raises(PreflightError) as error:
         run_stage(stage, tmp_path, inputs=inputs, events=events)
     told = str(error.value)
-    assert "asks for 1 of 14 characters (1 to 2 would do)" in told
-    assert "validation got 1 of 1 document(s) (7.14%), and training 13 of 1" in told
-    assert "state another fraction, name the validation text by `files` or `corpus`" in told
+    assert "asks for 1 of 14 characters (1 to 2 are accepted)" in told
+    assert "validation got 1 in 1 document(s) (7.14%) and training 13 in 1" in told
+    assert "set another fraction, name the validation text with `files` or `corpus`" in told
     assert not list((tmp_path / "runs").glob("*/output/train/*.bin"))
 
 
 def test_a_share_that_borders_spoil_is_refused_too(trained_tokenizer: Path, tmp_path: Path) -> None:
     corpus = write_corpus(tmp_path / "c", {"a.txt": b"xx\r\n"})
-    with pytest.raises(PreflightError, match=r"asks for 1 of 4 .* got 2 of 1 document"):
+    with pytest.raises(PreflightError, match=r"asks for 1 of 4 .* got 2 in 1 document"):
         tokenize(tmp_path, trained_tokenizer, {"books": corpus}, validation={"fraction": 0.25})
 
 
@@ -178,7 +178,10 @@ def test_the_plan_states_the_mode_where_it_is_sure(tmp_path: Path) -> None:
     two = write_corpus(tmp_path / "b", {"a.txt": "x", "b.txt": "y"})
     lines = write_corpus(tmp_path / "c", {"a.jsonl": json_lines("x")})
     (note,) = forecast_of(stage, books=one).notes
-    assert note == "the corpus is one document, so its end validates, 0.1 of the characters"
+    assert (
+        note
+        == "the corpus is one document, so its end is used for validation: 0.1 of the characters"
+    )
     for corpus in (two, lines, None):
         assert forecast_of(stage, books=corpus).notes == ()
     assert forecast_of(make(tmp_path), books=one).notes == ()
@@ -195,7 +198,7 @@ def test_a_user_sees_the_shares(cli: Cli, tmp_path: Path) -> None:
         encoding="utf-8",
     )
     told = cli("run", tmp_path)
-    assert "tokens: the end of each document validates" in told.stderr
+    assert "tokens: the end of each document is used for validation" in told.stderr
     assert "of characters" in " ".join(cli("status", tmp_path).stdout.split())
     record = json.loads(only(tmp_path, "runs/tokens-*/artifact.json").read_text(encoding="utf-8"))
     shares = record["artifact"]["shares"]

@@ -93,7 +93,7 @@ def test_a_corpus_too_small_is_a_warning_and_the_ids_are_counted(tmp_path: Path)
     corpus = write_corpus(tmp_path / "c", {"a.txt": "one two one two"})
     made = train(tmp_path, corpus, events, vocab_size=5000)
     (warning,) = warnings_in(events)
-    assert f"{made.num_ids:,} ids only" in warning
+    assert f"only yields {made.num_ids:,} ids" in warning
     assert 257 < made.num_ids < 300
     check_tokenizer(made.path)
 
@@ -104,7 +104,7 @@ def test_a_corpus_too_small_is_a_warning_and_the_ids_are_counted(tmp_path: Path)
 )
 def test_an_empty_corpus_is_an_error(tmp_path: Path, files: dict[str, str]) -> None:
     corpus = write_corpus(tmp_path / "c", files)
-    with pytest.raises(PreflightError, match=r"books: this corpus is empty.*nothing to train"):
+    with pytest.raises(PreflightError, match=r"books: the corpus is empty.*cannot be trained"):
         train(tmp_path, corpus, vocab_size=300)
 
 
@@ -123,7 +123,7 @@ def test_line_ends_are_learned_as_they_are_read(tmp_path: Path) -> None:
 
 def test_an_unreadable_corpus_says_where(tmp_path: Path) -> None:
     corpus = write_corpus(tmp_path / "c", {"a.txt": b"good \xff"})
-    with pytest.raises(PreflightError, match="byte 5 is not utf-8"):
+    with pytest.raises(PreflightError, match="byte 5 is not valid utf-8"):
         train(tmp_path, corpus, vocab_size=300)
 
 

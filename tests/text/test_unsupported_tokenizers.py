@@ -50,27 +50,27 @@ SENTENCEPIECE = piece("<unk>", kind=b"\x18\x02") + piece("▁the") + piece("é")
         ({"tokenizer.model": TIKTOKEN.strip()}, ["is a tiktoken vocabulary"]),
         ({"tokenizer.model": RWKV}, ["RWKV World vocabulary"]),
         ({"tokenizer.model": TEKKEN}, ["Mistral's Tekken"]),
-        ({"tokenizer.model": b'{"version": "1.0"}'}, ["is JSON", "call it tokenizer.json"]),
+        ({"tokenizer.model": b'{"version": "1.0"}'}, ["is JSON", "rename it to tokenizer.json"]),
         ({"tokenizer.model": b""}, ["is empty"]),
         ({"tokenizer.model": LFS}, ["git lfs pull"]),
         ({"tokenizer.model": b"\n<!DOCTYPE html><html>"}, ["is an HTML page"]),
         ({"tokenizer.model": b"\x1f\x8b\x08\x00"}, ["gzip"]),
         ({"tokenizer.model": b"PK\x03\x04 archive"}, ["a zip archive"]),
-        ({"tokenizer.model": b"\x0a\x05hello"}, ["is not a sentencepiece model"]),
+        ({"tokenizer.model": b"\x0a\x05hello"}, ["is not a valid SentencePiece model"]),
         ({"tekken.json": TEKKEN}, ["tekken.json is Mistral's Tekken", "convert_tekken_tokenizer"]),
         ({"rwkv_vocab_v20230424.txt": RWKV}, ["rwkv_vocab_v20230424.txt is an RWKV World"]),
-        ({"tokenizer.model.v3": SENTENCEPIECE}, ["tokenizer.model.v3 is a SentencePiece model of"]),
+        ({"tokenizer.model.v3": SENTENCEPIECE}, ["tokenizer.model.v3 is a SentencePiece model"]),
         ({"m.model.v7m1": SENTENCEPIECE}, ["copy it to tokenizer.model"]),
         ({"qwen.tiktoken": TIKTOKEN}, ["qwen.tiktoken is a tiktoken vocabulary", "Qwen 1"]),
-        ({"vocab.json": b"{}", "merges.txt": b""}, ["GPT-2's older format", "AutoTokenizer"]),
+        ({"vocab.json": b"{}", "merges.txt": b""}, ["GPT-2's old format", "AutoTokenizer"]),
         ({"encoder.json": b"{}", "vocab.bpe": b""}, ["openai-community/gpt2"]),
-        ({"vocab.txt": b"[UNK]\n"}, ["WordPiece vocabulary of BERT's family"]),
+        ({"vocab.txt": b"[UNK]\n"}, ["WordPiece vocabulary (BERT)"]),
         ({"spiece.model": SENTENCEPIECE}, ["under another name", "save_pretrained"]),
         ({"tokenizer.pkl": b""}, ["nanochat's"]),
-        ({"tokenizer_config.json": b"{}"}, ["its vocabulary is not there"]),
+        ({"tokenizer_config.json": b"{}"}, ["the vocabulary is missing"]),
         (
             {"notes.txt": b""},
-            ["neither tokenizer.json nor tokenizer.model is there; name a folder"],
+            ["tokenizer.json (or tokenizer.model) not found; name a folder"],
         ),
     ],
 )
@@ -91,14 +91,14 @@ def test_what_lies_there_is_called_what_it_is(
         (TEKKEN, ["Mistral's Tekken"]),
         (LFS, ["git lfs pull"]),
         (b"<!DOCTYPE html><html><body>", ["is an HTML page"]),
-        (b"Not Found", ["is not JSON"]),
-        (b'{"model": {"type"', ["is not whole JSON"]),
-        (b"[1]", ["holds a JSON list"]),
+        (b"Not Found", ["is not valid JSON"]),
+        (b'{"model": {"type"', ["is not valid JSON"]),
+        (b"[1]", ["contains a JSON list"]),
         (b'{"class_name": "Tokenizer", "config": {}}', ["is a Keras tokenizer"]),
-        (b'{"hello": 0, "world": 1}', ["a bare vocabulary"]),
-        (b'{"tokenizer_class": "X"}', ["a tokenizer_config.json under another name"]),
-        (b"{}", ["it has no `model`"]),
-        (SENTENCEPIECE, ["is a SentencePiece model; call it tokenizer.model"]),
+        (b'{"hello": 0, "world": 1}', ["only a vocabulary"]),
+        (b'{"tokenizer_class": "X"}', ["a renamed tokenizer_config.json"]),
+        (b"{}", ["the key `model` is missing"]),
+        (SENTENCEPIECE, ["is a SentencePiece model; rename it to tokenizer.model"]),
         (b'{"model": {"type": "Morphemes", "vocab": {}}}', ["in its model (Morphemes)"]),
         (
             b'{"version": "1.0", "added_tokens": [], "model": {"type": "BPE", "vocab": {"a": 0},'
@@ -123,9 +123,7 @@ def test_a_sentencepiece_model_is_known_by_its_content(tmp_path: Path) -> None:
     assert is_sentencepiece(SENTENCEPIECE)
     assert not any(map(is_sentencepiece, (TIKTOKEN, RWKV, TEKKEN, b"", b"\n" * 50, b"\x0a")))
     is_installed = importlib.util.find_spec("sentencepiece") is not None
-    message = (
-        "is not a whole" if is_installed else "is a SentencePiece model and needs that package"
-    )
+    message = "not a valid" if is_installed else "is a SentencePiece model and needs a package"
     (tmp_path / "tokenizer.model").write_bytes(SENTENCEPIECE[:-1])
     with pytest.raises(PreflightError, match=message):
         inspect_tokenizer(tmp_path)
@@ -138,7 +136,7 @@ def test_a_folder_is_called_as_the_spec_calls_it(tmp_path: Path) -> None:
     (folder / "vocab.json").write_text("{}")
     (folder / "merges.txt").write_text("")
     (problem,) = map(str, stage.forecast({}, tmp_path).problems)
-    assert problem.startswith("models/llama: neither tokenizer.json nor")
+    assert problem.startswith("models/llama: tokenizer.json (or tokenizer.model) not found")
     assert "T.from_pretrained('models/llama')" in problem
     (folder / "tokenizer.model").write_bytes(TIKTOKEN)
     (problem,) = map(str, stage.forecast({}, tmp_path).problems)

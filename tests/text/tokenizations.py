@@ -6,7 +6,8 @@ from typing import Any
 from litdata.streaming import StreamingDataset, TokensLoader
 from tokenizers import Tokenizer
 
-from continuum.experiment.stage import Forecast, PlanInput
+from continuum.experiment.forecast import Forecast
+from continuum.experiment.stage import PlanInput
 from continuum.runs.artifacts import Artifact, Corpus, TokenizedDataset
 from continuum.stages.tokenize import Tokenize
 from continuum.text.inspection import inspect_tokenizer

@@ -23,7 +23,7 @@ from continuum.runs.events import Event, Trained
 from continuum.runs.files import DigestCache
 from continuum.runs.folder import ExperimentFolder, StageRun
 from continuum.text.bpe import train_bpe
-from continuum.text.packing import SplitWriter
+from continuum.text.dataset import SplitWriter
 from continuum.training.checkpoint import Companions
 from continuum.training.data import Blocks
 from continuum.training.litgpt import build_model, initialize_weights

@@ -199,8 +199,8 @@ def test_the_same_bytes_of_the_best_are_used_again(copied: Trials) -> None:
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"pretrain__evaluate": {"every": None}}, "does not evaluate while it trains"),
-        ({"pretrain__evaluate": None}, "does not evaluate while it trains"),
+        ({"pretrain__evaluate": {"every": None}}, "does not evaluate during training"),
+        ({"pretrain__evaluate": None}, "does not evaluate during training"),
         (
             {"pretrain__evaluate": {"every": 30, "final": False}},
             "takes 20 steps and evaluates every 30: never",
@@ -223,7 +223,7 @@ def test_a_best_checkpoint_that_is_gone_is_told_and_no_other_is_taken(copied: Tr
     shutil.rmtree(copied.stage_run("weights").path)
     best = lowest(losses(copied))
     shutil.rmtree(copied.stage_run("pretrain").checkpoint_dir(best))
-    with pytest.raises(PreflightError, match=f"complete and kept no checkpoint of step {best}"):
+    with pytest.raises(PreflightError, match=f"complete and has no checkpoint of step {best}"):
         copied.carry_out()
 
 

@@ -58,7 +58,7 @@ def test_where_the_best_was_not_kept_the_plan_says_so_and_nothing_starts(copied:
         caught.value
     )
     assert "select one of these, as in pretrain@step-20" in str(caught.value)
-    assert "`continuum run --rerun pretrain` trains it again" in str(caught.value)
+    assert "run `continuum run --rerun pretrain` to train again" in str(caught.value)
     assert copied.plan().stages["pretrain"].action is Action.REUSE
 
 

@@ -95,7 +95,7 @@ def test_a_token_that_no_tokenizer_gave_is_damage(tmp_path: Path) -> None:
 def test_an_index_that_cannot_be_read_is_damage(tmp_path: Path) -> None:
     write_split(tmp_path, token_stream(500))
     (tmp_path / "index.json").write_text("{")
-    with pytest.raises(IntegrityError, match=r"not a readable litdata index.*--rerun tokens"):
+    with pytest.raises(IntegrityError, match=r"not a valid litdata index.*--rerun tokens"):
         Blocks(tmp_path, LENGTH, VOCABULARY, "tokens")
 
 

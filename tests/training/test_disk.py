@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from continuum.experiment.forecast import DiskNeed, Forecast
 from continuum.experiment.recipe import intervals_of
-from continuum.experiment.stage import DiskNeed, Forecast
 from continuum.loading.load import load_experiment
 from continuum.planning.plan import Plan
 from continuum.planning.planner import make_plan

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from continuum.experiment.recipe import Evaluate, Recipe
+from continuum.experiment.evaluation import Evaluate
+from continuum.experiment.recipe import Recipe
 from continuum.lint import check, diagnose
 from continuum.loading.diagnostics import Diagnostic
 from continuum.planning.diff_sides import open_side
@@ -69,8 +70,8 @@ def test_a_number_of_batches_is_a_mistake_that_says_what_to_write(
     (told,) = mistakes(tmp_path, **{f"{stage}__evaluate": {"batches": batches}})
     assert told.path == f"stages.{stage}.evaluate.batches"
     assert told.message.endswith(
-        "'batches' is gone: evaluation counts sequences, whatever micro_batch_size is; "
-        "write `sequences: N` with N = batches x micro_batch_size"
+        "'batches' was removed: evaluation counts sequences, independent of micro_batch_size; "
+        "use `sequences: N` with N = batches x micro_batch_size"
     )
 
 

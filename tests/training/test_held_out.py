@@ -202,7 +202,7 @@ def test_what_the_parent_trains_on_cannot_be_held_out(trials: Trials) -> None:
     trials.write(only=(*TRAIN, "longer"), **on_the_mixture)
     (problem,) = trials.plan().problems
     assert problem.path == ("stages", "longer", "evaluate", "on", 0)
-    assert "'tokens' is in the data" in problem.message
+    assert "'tokens' is in `data`" in problem.message
 
 
 def test_held_out_data_of_another_tokenizer_is_refused(trials: Trials) -> None:

@@ -13,8 +13,9 @@ import torch
 
 from continuum.errors import PreflightError
 from continuum.experiment.architecture import Architecture, architecture
+from continuum.experiment.forecast import Forecast
 from continuum.experiment.recipe import Recipe
-from continuum.experiment.stage import Forecast, PlanInput
+from continuum.experiment.stage import PlanInput
 from continuum.preflight import forecast_training
 from continuum.preflight.host import Host, HostMemory, has_cuda_device, host_memory
 from continuum.preflight.memory import MemoryEstimate, estimate_memory, memory_problems

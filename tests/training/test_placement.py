@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from continuum.experiment.architecture import architecture
+from continuum.experiment.forecast import Forecast
 from continuum.experiment.recipe import Recipe
-from continuum.experiment.stage import Forecast, PlanInput
+from continuum.experiment.stage import PlanInput
 from continuum.preflight.host import CudaDevice, Host, HostMemory, cuda_devices
 from continuum.preflight.memory import MemoryEstimate, estimate_memory
 from continuum.preflight.placement import foreseen_placement

@@ -4,8 +4,9 @@ from typing import Any
 import pytest
 
 from continuum.experiment.architecture import architecture
+from continuum.experiment.forecast import Forecast
 from continuum.experiment.recipe import ResumeSchedule, Schedule
-from continuum.experiment.stage import Forecast, PlanInput, Stage
+from continuum.experiment.stage import PlanInput, Stage
 from continuum.preflight import forecast_training
 from continuum.preflight.host import Host, HostMemory
 from continuum.stages.convert import Convert

@@ -16,8 +16,8 @@ from continuum.experiment.architecture import (
     model_names,
     read_architecture,
 )
-from continuum.experiment.fields import tuples_of
 from continuum.experiment.model_fields import ModelFields
+from continuum.experiment.one_of import tuples_of
 from continuum.experiment.optimizers import (
     OPTIMIZER_ARGUMENTS,
     SWITCHES,
@@ -304,7 +304,7 @@ def test_derived_fields_follow_the_replaced_ones() -> None:
 @pytest.mark.parametrize(
     ("name", "overrides", "told"),
     [
-        ("pythia-14n", {}, "no model called 'pythia-14n'"),
+        ("pythia-14n", {}, "no model 'pythia-14n'"),
         ("pythia-14m", {"layers": 2}, "no field 'layers'"),
         ("pythia-14m", {"n_embd": 33}, "n_embd must be a multiple of n_head"),
     ],
