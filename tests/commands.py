@@ -47,6 +47,12 @@ class Cli:
         assert "Traceback" not in done.stderr, done.stderr
         return done
 
+    def without_reader(self, *arguments: object) -> tuple[int, str]:
+        """Run with a stdout that is a pipe nobody reads; the exit code, and what stderr got."""
+        words = [str(it) for it in arguments]
+        done = _server().run(words, self._environment(), has_reader=False)
+        return done.returncode, done.stderr
+
     def start(self, *arguments: object) -> subprocess.Popen[str]:
         """Start without waiting, in a new process group."""
         return subprocess.Popen(
@@ -81,12 +87,15 @@ class _Server:
             )
 
     def run(
-        self, arguments: list[str], environment: dict[str, str]
+        self, arguments: list[str], environment: dict[str, str], *, has_reader: bool = True
     ) -> subprocess.CompletedProcess[str]:
-        """Run a command to its end."""
+        """Run a command to its end; without a reader, nobody reads its stdout."""
         environment = {**environment, "PYTHONSAFEPATH": "1"}
         asked = {"arguments": arguments, "environment": environment, "folder": str(Path.cwd())}
         pipes = [os.pipe() for _ in range(3)]
+        if not has_reader:
+            os.close(pipes[0][0])
+            pipes[0] = (os.open(os.devnull, os.O_RDONLY), pipes[0][1])
         with self._guard:
             socket.send_fds(self._asking, [json.dumps(asked).encode()], [w for _, w in pipes])
         for _, writing in pipes:

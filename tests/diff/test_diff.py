@@ -296,15 +296,3 @@ def test_a_hook_of_another_repository_changes_nothing(
     variables = {"GIT_DIR": str(other / ".git"), "GIT_WORK_TREE": str(other)}
     inside = Repository(repository.path, Cli(environment=variables))
     assert inside.diff() == expected
-
-
-def test_diff_imports_no_torch(repository: Repository) -> None:
-    blocked = repository.path / "blocked"
-    for name in ("torch", "lightning", "litdata", "tokenizers", "zstandard", "numpy"):
-        (blocked / name).mkdir(parents=True)
-        (blocked / name / "__init__.py").write_text("raise ImportError('a light command')\n")
-    cli = Cli(environment={"PYTHONPATH": f"{blocked}:{Path(__file__).parents[2]}"})
-    where = "studies/one"
-    assert "nothing differs" in cli("diff", where, where).stdout
-    cli("validate", where)
-    cli("plan", where)

@@ -1,6 +1,7 @@
 """Commands that only look never import torch and never ask the network."""
 
 import importlib
+import json
 import os
 import subprocess
 import sys
@@ -13,53 +14,48 @@ from continuum.cli import COMMANDS
 from continuum.execution.launchers.local import PRELOAD, PRELOAD_VARIABLE
 from continuum.stages.convert import Convert
 from continuum.stages.training_stage import TrainingStage
+from tests.commands import Cli
 
 PROGRAM = """
-import socket, sys
+import json, socket, sys
 
 def refuse(*arguments, **keywords):
     raise AssertionError("the network was asked")
 
 socket.socket.connect = refuse
-sys.argv = ["continuum", *sys.argv[1:]]
 from continuum.cli import main
-try:
-    main()
-except SystemExit as leaving:
-    assert leaving.code in (0, None), leaving.code
 heavy = {"torch", "lightning", "litgpt", "litdata", "tokenizers", "huggingface_hub", "numpy"}
-loaded = heavy & set(sys.modules)
-assert not loaded, loaded
+for command in json.loads(sys.argv[1]):
+    sys.argv = ["continuum", *command]
+    try:
+        main()
+    except SystemExit as leaving:
+        assert leaving.code in (0, None), (command, leaving.code)
+    loaded = heavy & set(sys.modules)
+    assert not loaded, (command, loaded)
 """
 
 
-@pytest.mark.parametrize(
-    "command",
-    [("--help",), ("validate",), ("render",), ("plan",), ("status",), ("stop",)],
-    ids=lambda command: command[0],
-)
-def test_a_command_that_only_looks_is_light(
-    command: tuple[str, ...], experiment: Callable[..., Path]
-) -> None:
-    path = experiment()
-    arguments = [*command, *([str(path)] if command[0] != "--help" else [])]
+def test_commands_that_only_look_are_light(experiment: Callable[..., Path]) -> None:
+    """All in one process: the first that imports something heavy is named."""
+    path, finished = str(experiment()), str(experiment("finished", only=("prose",)))
+    Cli()("run", finished)
+    commands = [
+        ["--help"],
+        *([command, path] for command in ("validate", "render", "plan", "status", "stop")),
+        ["diff", path, finished],
+        ["lineage", finished],
+        ["memory", "pythia-160m"],
+        ["schema"],
+        ["explain"],
+        ["explain", "lr"],
+        ["init", str(Path(path).parent / "new"), "--template", "continue"],
+    ]
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, *arguments],
+        [sys.executable, "-c", PROGRAM, json.dumps(commands)],
         capture_output=True,
         text=True,
-        env=dict(os.environ),
         check=False,
-    )
-    assert done.returncode == 0, done.stderr
-
-
-def test_lineage_of_a_finished_stage_is_light(experiment: Callable[..., Path]) -> None:
-    from tests.commands import Cli
-
-    path = experiment(only=("prose",))
-    Cli()("run", path)
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, "lineage", str(path)], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
     assert "pydoc_data/topics.py" in done.stdout

@@ -79,7 +79,8 @@ def pretrain(folder: Path, tokens: Path, *arguments: object, sequence_length: in
     return [float(row["loss"]) for row in csv.DictReader(rows) if row["loss"]]
 
 
-@pytest.mark.parametrize("stage", ["weights", pytest.param("retrain", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["weights", "retrain"])
 def test_litgpt_validates_the_checkpoint(
     outputs: dict[str, Path], tmp_path: Path, stage: str
 ) -> None:

@@ -1,14 +1,10 @@
 """`continuum memory`: the table of what a GPU takes."""
 
 import json
-import os
-import subprocess
-import sys
 
 import pytest
 
 from tests.commands import Cli
-from tests.flow.test_light_commands import PROGRAM
 
 ASKED = ("pythia-160m", "pythia-410m", "pythia-1b", "Llama-2-7b-hf", "Llama-2-70b-hf")
 
@@ -62,11 +58,3 @@ def test_a_wrong_question_is_answered_with_what_is_wrong(
     arguments: list[str], message: str, cli: Cli
 ) -> None:
     assert message in cli("memory", *arguments, expect=2).stderr
-
-
-def test_the_table_is_light() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, "memory", "pythia-160m"],
-        capture_output=True, text=True, env=dict(os.environ), check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr

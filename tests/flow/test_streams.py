@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.commands import Cli
 from tests.lint.test_rules import SPECS
 from tests.spec.documents import BOOKS, HEAD, TRAINING, write
 
@@ -57,8 +58,10 @@ def without_reader(*arguments: str, **environment: str) -> tuple[int, bytes]:
 
 
 @pytest.mark.parametrize("arguments", PRINTING, ids=lambda words: " ".join(words).replace(SPEC, ""))
-def test_a_reader_that_leaves_is_told_by_the_exit_code_alone(arguments: tuple[str, ...]) -> None:
-    assert without_reader(*arguments) == (141, b"")
+def test_a_reader_that_leaves_is_told_by_the_exit_code_alone(
+    arguments: tuple[str, ...], cli: Cli
+) -> None:
+    assert cli.without_reader(*arguments) == (141, "")
 
 
 @pytest.mark.parametrize("arguments", [("--help",), ("plan", SPEC), ("status", SPEC)])

@@ -85,7 +85,10 @@ def installed(root: Path) -> dict[str, str]:
     return {"PYTHONPATH": str(target)}
 
 
-@pytest.fixture(scope="module", params=[copied, installed], ids=lambda way: way.__name__)
+WAYS = [pytest.param(copied, marks=pytest.mark.slow), installed]
+
+
+@pytest.fixture(scope="module", params=WAYS, ids=lambda way: way.__name__)
 def extended(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Extended]:
@@ -104,6 +107,13 @@ def finished(extended: Extended) -> Path:
     """The experiment's folder after a run."""
     extended.cli("run", extended.folder)
     return extended.folder
+
+
+def test_a_file_in_the_package_is_a_kind(tmp_path: Path) -> None:
+    made = Extended(tmp_path, Cli(copied(tmp_path)))
+    path = made.write("extended", CHECKPOINTS)
+    os.chdir(tmp_path)
+    assert "6 stages" in made.cli("validate", path).stdout
 
 
 def test_nobody_else_knows_the_kinds(extended: Extended) -> None:

@@ -76,14 +76,19 @@ MOVED = {
 
 
 def golden_fields() -> list[Any]:
-    """Every value of every golden stage: a field that is new joins by itself."""
-    stages = load_experiment(SPEC).stages
-    return [
-        pytest.param(name, item, id=f"{name}.{item.path}")
-        for name, stage in stages.items()
-        for item in field_values(stage)
-        if item.path not in NOT_ALONE or f"{name}.{item.path}" in SPECIAL
-    ]
+    """Every value of every golden stage: a field that is new joins by itself.
+
+    Of several stages of one kind, those after the first to have a field are slow.
+    """
+    found, seen = [], set()
+    for name, stage in load_experiment(SPEC).stages.items():
+        for item in field_values(stage):
+            if item.path not in NOT_ALONE or f"{name}.{item.path}" in SPECIAL:
+                field = (stage.kind, item.path)
+                marks = [pytest.mark.slow] if field in seen else []
+                seen.add(field)
+                found.append(pytest.param(name, item, id=f"{name}.{item.path}", marks=marks))
+    return found
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from tests.planning.worlds import Turn, World
 from tests.servers.texts import TextServer, serve_texts
 
 NUM_WORLDS = 300
-NUM_QUICK = 24
+NUM_QUICK = 8
 NUM_TURNS = 5
 TRAINING_SHARE = 6
 """One world in so many trains a model."""

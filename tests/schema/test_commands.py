@@ -15,7 +15,6 @@ from continuum.loading.load import load_experiment
 from continuum.runs.artifacts import ModelWeights
 from continuum.runs.folder import ExperimentFolder
 from tests.commands import Cli, only
-from tests.flow.test_light_commands import PROGRAM
 from tests.schema.documents import ROOT, document, is_accepted
 
 TEMPLATES = ("quickstart", "scratch", "continue")
@@ -99,19 +98,6 @@ def test_the_quickstart_template_runs_to_the_end(cli: Cli, tmp_path: Path) -> No
     assert isinstance(weights, ModelWeights)
     assert weights.step == 80
     assert "80" in cli("status", tmp_path).stdout
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [("schema",), ("explain",), ("explain", "lr"), ("init", "--template", "continue")],
-    ids=" ".join,
-)
-def test_these_commands_import_nothing_heavy(arguments: tuple[str, ...], tmp_path: Path) -> None:
-    folder = [str(tmp_path)] if arguments[0] == "init" else []
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, *arguments, *folder], capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
 
 
 def completion(shell: str, typed: str) -> str:
