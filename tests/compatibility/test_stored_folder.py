@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
+from continuum.runs.provenance import package_versions
 from tests.commands import Cli
 
 STORED = Path(__file__).parent / "folder_of_2026_11_29.tar.xz"
@@ -98,6 +99,10 @@ def test_a_saved_plan_of_other_work_is_refused(stored: Path, cli: Cli) -> None:
 
 
 def test_the_lock_accepts_the_stages_it_holds_and_no_other(stored: Path, cli: Cli) -> None:
+    path = stored / "continuum.lock"
+    lock = yaml.safe_load(path.read_text(encoding="utf-8"))
+    lock["versions"] = package_versions()  # the packages here may be newer than the stored ones
+    path.write_text(yaml.safe_dump(lock, sort_keys=False), encoding="utf-8")
     refused = cli("run", stored, "--locked", "--plain", expect=6).stderr
     assert INTERRUPTED in refused
     spec = stored / "experiment.yaml"
