@@ -1,4 +1,4 @@
-"""What is wrong with an experiment: one type for mistakes, warnings and what a plan foresees."""
+"""A problem of an experiment: one type for errors and warnings of the spec and of the plan."""
 
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -9,34 +9,34 @@ Needs = Literal["spec", "folder", "machine"]
 
 @dataclass(frozen=True)
 class Problem:
-    """Something wrong at a path of the experiment, or of the part that is asked."""
+    """An error or warning at a path of the experiment, or of the part that was checked."""
 
     path: tuple[str | int, ...]
     message: str
     suggestion: str | None = None
     code: str = ""
-    """What `continuum explain` knows it by; see `topic`."""
+    """The code for `continuum explain`; see `topic`."""
     severity: Severity = "error"
-    """A run is refused for errors."""
+    """`run` refuses to start if there is an error."""
     needs: Needs = "spec"
-    """What decides it: the spec alone, what is in the experiment's folder, or this machine.
+    """The input it depends on: the spec alone, the experiment's folder, or this machine.
 
-    `validate` and `diff` leave out what another machine might not have.
+    `validate` and `diff` skip problems of the machine, since another one may not have them.
     """
     at_key: bool = False
-    """Whether the key at `path` is meant rather than its value."""
+    """True if it is about the key at `path`, not its value."""
     is_secret: bool = False
-    """Whether the value must not be shown."""
+    """True if the value must not be printed."""
 
     @property
     def topic(self) -> str:
-        """The code, or else the one of all problems of its severity that need the same."""
+        """The code, or the general one for its severity and what it depends on."""
         if self.code or self.severity == "warning":
             return self.code or "W016"
         return {"spec": "E401", "folder": "E402", "machine": "E403"}[self.needs]
 
     def below(self, *prefix: str | int) -> "Problem":
-        """The same problem, seen from above: its path below `prefix`."""
+        """Return the same problem with its path below `prefix`."""
         return replace(self, path=(*prefix, *self.path))
 
     def __str__(self) -> str:

@@ -13,8 +13,8 @@ from continuum.errors import UsageError
 from continuum.lint import LINT_CODES
 from continuum.loading.aliases import our_names
 from continuum.loading.codes import CODES, Code
+from continuum.loading.dump import in_one_line
 from continuum.loading.explain import TOPICS, Field, Kind, all_fields, all_kinds, find_fields
-from continuum.loading.render import in_one_line
 from continuum.suggestions import closest
 
 WIDTH = 96

@@ -1,4 +1,4 @@
-"""Diagnostics as a command shows them: for people, for programs, or for GitHub."""
+"""Output of diagnostics: for people, for programs, or for GitHub."""
 
 import os
 import sys
@@ -22,7 +22,7 @@ from continuum.loading.diagnostics import (
 )
 
 VARIABLE = "CONTINUUM_FORMAT"
-"""Chooses the format of every command's errors in a spec; `--format` wins."""
+"""Sets the format of all commands for errors in a spec; `--format` overrides it."""
 _COLOURS: dict[Role, dict[str, Any]] = {
     "place": {"bold": True},
     "error": {"fg": "red", "bold": True},
@@ -33,7 +33,7 @@ _COLOURS: dict[Role, dict[str, Any]] = {
 
 
 class Format(StrEnum):
-    """Who reads the diagnostics."""
+    """The format of diagnostics."""
 
     HUMAN = "human"
     JSON = "json"
@@ -45,7 +45,7 @@ FormatOption = Annotated[
     typer.Option(
         "--format",
         envvar=VARIABLE,
-        help="For people, one JSON document on stdout, or GitHub annotations.",
+        help="Output for people, one JSON document on stdout, or GitHub annotations.",
     ),
 ]
 
@@ -53,7 +53,7 @@ FormatOption = Annotated[
 def show_findings(
     diagnostics: Sequence[Diagnostic], output_format: Format, lines: Lines | None = None
 ) -> None:
-    """Print the diagnostics: for people on stderr, else on stdout, where they are the result."""
+    """Print diagnostics for people on stderr, in other formats on stdout."""
     if output_format is Format.JSON:
         print_json(as_document(diagnostics))
     elif diagnostics and output_format is Format.GITHUB:
@@ -63,13 +63,13 @@ def show_findings(
 
 
 def format_of_environment() -> Format:
-    """What the environment asks for; people are the default."""
+    """Return the format set in the environment; for people by default."""
     wanted = os.environ.get(VARIABLE, "")
     return Format(wanted) if wanted in list(Format) else Format.HUMAN
 
 
 def _repository_root() -> Path:
-    """What GitHub takes paths to be relative to: the checkout's root, else the working folder."""
+    """The root of the checkout, which GitHub's paths are relative to; else the working folder."""
     if workspace := os.environ.get("GITHUB_WORKSPACE"):
         return Path(workspace)
     here = Path.cwd()
@@ -77,7 +77,7 @@ def _repository_root() -> Path:
 
 
 def _paint_for(stream: TextIO) -> Paint:
-    """Colours on a terminal, unless refused as https://no-color.org says."""
+    """Colors on a terminal, unless disabled as in https://no-color.org."""
     is_refused = bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
     return _in_colours if stream.isatty() and not is_refused else plainly
 

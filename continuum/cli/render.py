@@ -1,4 +1,4 @@
-"""`continuum render`: the resolved spec, and where each of its lines comes from."""
+"""`continuum render`: the resolved spec, and the origin of each line."""
 
 import os.path
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ from continuum.loading.variables import variables_in
 from continuum.loading.yaml import Node
 
 MAX_ALIGNED = 72
-"""Origins stand in one column, up to this one; longer lines have theirs after them."""
+"""Origins are aligned in one column, at most this one."""
 
 
 def render(

@@ -1,20 +1,20 @@
-"""Everything that is wrong with an experiment or unwise in it, each at its place.
+"""All errors and warnings of an experiment, with their places.
 
-`check` puts together what loading finds, what the plan knows of its stages (`Forecast.problems`
-and `.warnings`), and the rules of this package. `# continuum: allow W002` in the file silences a
-code at its line.
+`check` collects the errors of loading, the problems of the plan (`Forecast.problems` and
+`.warnings`), and the warnings of the rules in this package. `# continuum: allow W002` in the file
+suppresses a code on its line.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from continuum.lint import data, document, secrets, training  # noqa: F401 - they hold the rules
+from continuum.lint import data, document, secrets, training  # noqa: F401 - they register rules
 from continuum.lint.codes import PLAN_CODES
 from continuum.lint.rules import RULES, LintContext
 from continuum.lint.suppression import Allowance, read_allowances
 from continuum.loading.codes import Code
-from continuum.loading.compose import blame_variables
+from continuum.loading.compose import with_variable_places
 from continuum.loading.diagnostics import OVERRIDE, Diagnostic, in_order
 from continuum.loading.load import Loaded, load
 from continuum.planning.plan import Plan
@@ -26,28 +26,28 @@ from continuum.runs.folder import ExperimentFolder
 LINT_CODES: dict[str, Code] = dict(
     sorted({**PLAN_CODES, **{code: rule.meaning for code, rule in RULES.items()}}.items())
 )
-"""What `explain` says of all codes that loading does not have."""
-USELESS_ALLOWANCE = "W014"
+"""The codes of plans and rules, for `explain`."""
+UNUSED_ALLOWANCE = "W014"
 
 
 @dataclass(frozen=True)
 class Checked:
-    """An experiment that was looked through."""
+    """An experiment with its plan and diagnostics."""
 
     loaded: Loaded
     plan: Plan | None
-    """Of the sound stages; None where there is none."""
+    """The plan of the valid stages; None if there is none."""
     found: tuple[Diagnostic, ...]
-    """In the order of their places."""
+    """Sorted by place."""
 
 
 def check(path: Path, overrides: Sequence[str] = (), *, strict: bool = False) -> Checked:
-    """Read an experiment, plan its sound stages, and tell all that is wrong or unwise.
+    """Load an experiment, plan its valid stages, and collect all errors and warnings.
 
     Args:
         path: The YAML file.
-        overrides: `PATH=VALUE` texts, as `--set` takes them.
-        strict: Make errors of the warnings.
+        overrides: The `PATH=VALUE` arguments of `--set`.
+        strict: Treat warnings as errors.
     """
     loaded = load(path, overrides)
     if loaded.sound is None:
@@ -60,74 +60,77 @@ def check(path: Path, overrides: Sequence[str] = (), *, strict: bool = False) ->
 def diagnose(
     loaded: Loaded, plan: Plan, *, strict: bool = False, to_run: bool = False
 ) -> tuple[Diagnostic, ...]:
-    """What is wrong with an experiment, and what is unwise in it, by place.
+    """Return the errors and warnings of an experiment and its plan, sorted by place.
 
-    What its folder lacks may still come: it is an error for a run, else a warning. What this
-    machine lacks another may have: it is a warning for a run, else not told.
+    Problems of the folder are errors for a run, else warnings. Problems of this machine are
+    warnings for a run, else not reported.
 
     Args:
-        loaded: The experiment as it is written.
-        plan: What a run of it would do.
-        strict: Make errors of the warnings.
-        to_run: Whether a run is asked about, and not the spec alone.
+        loaded: The loaded experiment.
+        plan: The plan of its valid stages.
+        strict: Treat warnings as errors.
+        to_run: Check for a run, not the spec alone.
     """
     softened = "machine" if to_run else "folder"
-    told = [
+    problems = [
         replace(it, code=it.topic, severity="warning") if it.needs == softened else it
         for it in foreseen(plan)
         if to_run or it.needs != "machine"
     ]
     first = str(loaded.problems[0].place.file) if loaded.problems else ""
-    if loaded.problems:  # what the faulty stages were to do is not known
-        return in_order([*loaded.problems, *place(loaded, told)], first)
+    if loaded.problems:  # rules need all stages
+        return in_order([*loaded.problems, *place(loaded, problems)], first)
     context = LintContext(loaded, plan)
-    told += [
+    problems += [
         replace(it, code=rule.code, severity="warning")
         for rule in RULES.values()
         for it in rule.check(context)
     ]
-    assert loaded.composition is not None, "what is planned was composed"
+    assert loaded.composition is not None, "a planned experiment was composed"
     allowances = read_allowances(loaded.composition.files)
-    found = list(place(loaded, told))
-    silenced = [it for it in found if any(a.covers(it) for a in allowances)]
-    found = [it for it in found if it not in silenced]
-    found += _useless(allowances, silenced, loaded.composition.files[0])
+    found = list(place(loaded, problems))
+    suppressed = [it for it in found if any(a.covers(it) for a in allowances)]
+    found = [it for it in found if it not in suppressed]
+    found += _unused(allowances, suppressed, loaded.composition.files[0])
     severe = (replace(it, severity="error" if strict else it.severity) for it in found)
     return in_order(severe)
 
 
 def foreseen(plan: Plan) -> Iterator[Problem]:
-    """What the plan knows of its stages, by paths of the experiment."""
+    """Yield the problems of the plan, with their paths in the experiment."""
     for planned in plan:
         for problem in (*planned.forecast.problems, *planned.forecast.warnings):
             yield problem.below("stages", planned.name)
 
 
 def place(loaded: Loaded, problems: Iterable[Problem]) -> Iterator[Diagnostic]:
-    """Problems of the experiment where they are written; a secret of an override is masked."""
-    assert loaded.composition is not None, "what has stages was composed"
+    """Yield problems with their places; a secret in an override is masked."""
+    assert loaded.composition is not None, "an experiment with stages was composed"
     for made in loaded.place(problems):
         if not made.shows_source and made.place.is_override:
             path = made.place.file.removeprefix(OVERRIDE).partition("=")[0]
             yield replace(made, place=replace(made.place, file=f"{OVERRIDE}{path}=…"))
         else:
             is_error = made.severity == "error"
-            yield blame_variables(made, loaded.composition) if is_error else made
+            yield with_variable_places(made, loaded.composition) if is_error else made
 
 
-def _useless(
-    allowances: tuple[Allowance, ...], silenced: Sequence[Diagnostic], own: Path
+def _unused(
+    allowances: tuple[Allowance, ...], suppressed: Sequence[Diagnostic], own: Path
 ) -> Iterator[Diagnostic]:
-    """Allowances that silence nothing; in a base they may serve another experiment."""
-    known = {code for code in LINT_CODES if code.startswith("W") and code != USELESS_ALLOWANCE}
+    """Unknown codes in allowances, and allowances that suppress nothing.
+
+    An allowance in a base may be for another experiment.
+    """
+    known = {code for code in LINT_CODES if code.startswith("W") and code != UNUSED_ALLOWANCE}
     for allowance in allowances:
-        used = {it.code for it in silenced if allowance.covers(it)}
+        used = {it.code for it in suppressed if allowance.covers(it)}
         for code, where in allowance.codes.items():
             needs = RULES[code].needs if code in RULES else "folder"
             message = ""
             if code not in known:
-                message = f"there is no rule {code!r} to allow; they are {', '.join(sorted(known))}"
+                message = f"unknown rule {code!r}; known rules: {', '.join(sorted(known))}"
             elif where.file == str(own) and code not in used and needs == "spec":
-                message = f"{code} is allowed here, and nothing here breaks that rule; delete it"
+                message = f"unused allowance of {code}: there is no such warning here; delete it"
             if message:
-                yield Diagnostic(USELESS_ALLOWANCE, message, where, severity="warning")
+                yield Diagnostic(UNUSED_ALLOWANCE, message, where, severity="warning")

@@ -1,4 +1,4 @@
-"""Rules about the data: W001 seen again, W006 trained and evaluated on."""
+"""Rules about the data: W001 repeated data, W006 evaluation on training data."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -11,22 +11,22 @@ from continuum.planning.plan import PlannedStage
 from continuum.problems import Problem
 
 ROUNDING = 1.001
-"""Passes above this are more than one."""
+"""More passes than this are more than one."""
 
 
 @dataclass(frozen=True)
 class Exposure:
-    """What a model has seen when a stage ends: passes over each dataset, at least so many."""
+    """Lower bound of the passes over each dataset that a model has seen when a stage ends."""
 
     before: Mapping[str, float]
-    """In the stages that it descends from."""
+    """In its ancestors."""
     own: Mapping[str, float]
     """In the stage itself."""
     own_steps: int = 0
     start_step: int = 0
 
     def until(self, step: int | None) -> dict[str, float]:
-        """Passes when the stage is at a step; None is its end."""
+        """Return the passes at a step of the stage; None is its end."""
         share = 1.0
         if step is not None and self.own_steps:
             share = min(1.0, max(0.0, (step - self.start_step) / self.own_steps))
@@ -36,13 +36,13 @@ class Exposure:
 
 @rule("W001", needs="folder")
 def repeated_data(context: LintContext) -> Iterator[Problem]:
-    """A model sees its data more than once.
+    """Repeated training data.
 
     A second pass teaches less than new text, and after about four passes nearly nothing
     (Muennighoff et al. 2023, Scaling Data-Constrained Language Models). Passes are counted through
     `resume` and `retrain`, and are a lower bound until the dataset exists. A `retrain` that
-    restarts, or has another data seed or sequence length than its model had, reads text again
-    before it has read all. Add text, lower the budget, or allow it where it is meant.
+    restarts, or has another data seed or sequence length than its model had, repeats text before
+    it has read all of it. Add text, lower the budget, or allow the warning if it is intended.
 
     Wrong:
         tokens: {kind: tokenize, corpus: one_book, …}   # about 200k tokens
@@ -64,22 +64,21 @@ def repeated_data(context: LintContext) -> Iterator[Problem]:
                 path, at_key = _where(training, dataset)
                 if restarts.startswith("data_position"):
                     path, at_key = training.path("data_position"), False
-                told = (
-                    f"{dataset!r} is read from its beginning again, {own:.3g} times, after "
-                    f"{before:.3g} times in the stages before: {restarts}"
+                message = (
+                    f"{dataset!r} is read from the start again, {own:.3g} times, after "
+                    f"{before:.3g} times in earlier stages: {restarts}"
                 )
-                yield Problem(path, told, at_key=at_key)
+                yield Problem(path, message, at_key=at_key)
 
 
 @rule("W006", needs="folder")
 def evaluation_on_training_data(context: LintContext) -> Iterator[Problem]:
-    """A model is evaluated on text that it was trained on.
+    """Evaluation on training data.
 
-    The validation text of a dataset is training text of another that the model, or one it descends
-    from, has seen. The loss on it falls by learning it by heart. Compared are the files of the
-    corpora, by their SHA-256 where it is known, and how `validation` divides them; and once
-    datasets are made, their documents, by SHA-256. What was found when a stage began is in its
-    `stage.json`.
+    The validation text of a dataset is training text of another dataset that the model or one of
+    its ancestors has seen, so its loss measures memorization. The check compares the files of the
+    corpora (by SHA-256 if known) and how `validation` splits them; for datasets that exist, it
+    compares documents by SHA-256. The overlap at the start of a stage is in its `stage.json`.
 
     Wrong:
         old: {kind: tokenize, corpus: books, validation: {fraction: 0.05}, …}
@@ -93,15 +92,15 @@ def evaluation_on_training_data(context: LintContext) -> Iterator[Problem]:
         retrain: {kind: retrain, from: pretrain, data: new, …}
     """
     leaks = LeakFinder(context.plan)
-    told: set[str] = set()
+    reported: set[str] = set()
     for name, training in context.trainings.items():
-        for leak in leaks.find(name, but=told):
-            told.add(leak.evaluated)
+        for leak in leaks.find(name, but=reported):
+            reported.add(leak.evaluated)
             yield Problem(_evaluation_path(context, training, leak.evaluated), leak.message)
 
 
 def _exposures(context: LintContext) -> dict[str, Exposure]:
-    """Of every stage, each after its parents."""
+    """The exposure at the end of every stage, parents first."""
     found: dict[str, Exposure] = {}
     for planned in context.plan:
         before: dict[str, float] = {}
@@ -141,7 +140,7 @@ def _own_passes(
 
 
 def _most_blocks(planned: PlannedStage, sequence_length: int) -> int | None:
-    """Training blocks of a dataset: as many as it has, or no more than this; None if unknown."""
+    """Maximum number of training blocks of a dataset; None if unknown."""
     artifact = dataset_of(planned)
     if artifact is not None:
         return artifact.train.num_blocks(sequence_length)
@@ -151,15 +150,15 @@ def _most_blocks(planned: PlannedStage, sequence_length: int) -> int | None:
 
 def _repetition(dataset: str, own: float, before: float) -> str:
     times = own if own > ROUNDING else own + before
-    text = f"{dataset!r} is seen {times:.3g} times at least"
+    text = f"{dataset!r} is read at least {times:.3g} times"
     if before:
         text += f", {before:.3g} of them" if own <= ROUNDING else f", and {before:.3g} times"
-        text += " in the stages before"
+        text += " in earlier stages"
     return text
 
 
 def _why_restarts(context: LintContext, training: Training, dataset: str) -> str:
-    """Why a stage reads a dataset from its beginning, which its model has read of before."""
+    """Why a stage reads a dataset from the start that its model has already read."""
     made = dataset_of(context.plan.stages[dataset])
     key = made.digest if made is not None else dataset
     found = training.planned.forecast.reading.get(key)
@@ -167,7 +166,7 @@ def _why_restarts(context: LintContext, training: Training, dataset: str) -> str
 
 
 def _where(training: Training, dataset: str) -> tuple[KeyPath, bool]:
-    """A mixture's key, which sets how often its dataset is drawn, else the budget."""
+    """The key of a mixture, which sets the share of its dataset; else the budget."""
     if len(training.recipe.data) > 1 and not isinstance(training.recipe.schedule, ResumeSchedule):
         key = next(str(ref) for ref in training.recipe.data if ref.stage == dataset)
         return training.path("data", key), True
@@ -175,7 +174,7 @@ def _where(training: Training, dataset: str) -> tuple[KeyPath, bool]:
 
 
 def _evaluation_path(context: LintContext, training: Training, dataset: str) -> KeyPath:
-    """Where the evaluation is stated: by the field, else by the data it is about."""
+    """The path of the evaluation: the field if it is set, else the data."""
     if context.is_written(training.path("evaluate")):
         return training.path("evaluate")
     if context.is_written(training.path("data", dataset)):

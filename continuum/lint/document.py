@@ -1,4 +1,4 @@
-"""Rules about what is written: W003 not pinned, W011 to W013 made or written for nothing."""
+"""Rules about the document: W003 unpinned sources, W011 to W013 unused or duplicate parts."""
 
 from collections.abc import Iterator
 
@@ -9,11 +9,11 @@ from continuum.runs.artifacts import Checkpoint
 
 @rule("W003", needs="folder")
 def unpinned_sources(context: LintContext) -> Iterator[Problem]:
-    """What is fetched is not pinned.
+    """Unpinned source.
 
-    A branch moves and a file behind a URL is replaced, so the same spec makes something else next
-    month. Write the commit or the hash into the spec, or commit the continuum.lock that a run
-    writes: it pins what the sources were.
+    A branch moves and a file behind a URL is replaced, so the same spec gives another result next
+    month. Write the commit or the SHA-256 into the spec, or commit the continuum.lock that a run
+    writes, which pins the sources.
 
     Wrong:
         tokenizer: {kind: download, repo: EleutherAI/pythia-160m, revision: main, …}
@@ -34,10 +34,10 @@ def unpinned_sources(context: LintContext) -> Iterator[Problem]:
 
 @rule("W011")
 def unused_results(context: LintContext) -> Iterator[Problem]:
-    """A result that no stage uses.
+    """Unused result.
 
-    Texts, tokenizers and datasets are made for other stages. One that nobody uses costs time, and
-    often stands for a reference that was forgotten.
+    Texts, tokenizers and datasets are inputs of other stages. One that no stage uses costs time,
+    and often means that a reference was forgotten.
 
     Wrong:
         new_tokens: {kind: tokenize, …}
@@ -53,16 +53,16 @@ def unused_results(context: LintContext) -> Iterator[Problem]:
         is_model = any(issubclass(made, Checkpoint) for made in stage.output_types())
         if name not in used and not is_model:
             noun = stage.output_types()[0].noun
-            message = f"no stage uses the {noun} that {name!r} makes"
+            message = f"no stage uses the {noun} of {name!r}"
             yield Problem(("stages", name), message, at_key=True)
 
 
 @rule("W012")
 def equal_stages(context: LintContext) -> Iterator[Problem]:
-    """Two stages make exactly the same thing.
+    """Two stages with the same result.
 
-    All that decides about the result is equal: fields, inputs, seed. Both would be carried out.
-    Most often one was copied and what should differ was not changed.
+    Everything that determines the result is equal: fields, inputs and seed. Both would run. Most
+    often one is a copy of the other, and the intended change was forgotten.
 
     Wrong:
         low: {kind: pretrain, optimizer: {lr: 1e-4}, …}
@@ -77,18 +77,18 @@ def equal_stages(context: LintContext) -> Iterator[Problem]:
         same = first.setdefault(context.plan.stages[name].fingerprint, name)
         if same != name:
             message = (
-                f"{name!r} makes exactly what {same!r} makes, and both would be carried out; "
-                "use that one, or change what was meant to differ"
+                f"{name!r} has the same result as {same!r}, and both would run; use that one, or "
+                "change what should differ"
             )
             yield Problem(("stages", name), message, at_key=True)
 
 
 @rule("W013")
 def unused_variables(context: LintContext) -> Iterator[Problem]:
-    """A variable that nothing uses.
+    """Unused variable.
 
-    A leftover, or a `${name}` that was written out or misspelt. Variables of a base are not meant:
-    they may serve another experiment.
+    It is a leftover, or its `${name}` is missing or misspelled. Variables of a base are not
+    reported, since another experiment may use them.
 
     Wrong:
         vars: {books: https://example.org}
@@ -98,16 +98,16 @@ def unused_variables(context: LintContext) -> Iterator[Problem]:
         stages: {books: {kind: fetch, sources: [{url: "${books}/1.txt"}]}}
     """
     composition = context.loaded.composition
-    assert composition is not None, "what is planned was composed"
+    assert composition is not None, "a planned experiment was composed"
     declared = composition.written.child("vars")
     for name in composition.unused_variables:
         node = declared.child(name) if declared is not None else None
         if node is not None and node.place.file == str(composition.files[0]):
-            yield Problem(("vars", name), f"nothing uses the variable {name!r}", at_key=True)
+            yield Problem(("vars", name), f"unused variable {name!r}", at_key=True)
 
 
 def _unknown_bytes(context: LintContext) -> set[str]:
-    """Stages that wait for local files which are not there yet: their fingerprints lack them."""
+    """Stages with missing local files: their fingerprints are incomplete."""
     unknown: set[str] = set()
     for planned in context.plan:
         is_below = any(ref.stage in unknown for ref in planned.refs)

@@ -1,13 +1,12 @@
-"""What a rule is, and what it looks at.
+"""Rules: functions of the experiment and its plan that yield problems.
 
-A rule is a function of the experiment and its plan that yields problems. Its docstring is what
-`continuum explain CODE` prints: a sentence, the advice, and an example, wrong and right.
+The docstring of a rule is printed by `continuum explain CODE`: a sentence, the advice, and an
+example, wrong and right.
 """
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 from continuum.experiment.fields import Ref
 from continuum.experiment.recipe import Recipe
@@ -31,24 +30,24 @@ class Training:
 
     @property
     def num_steps(self) -> int | None:
-        """Optimizer steps of this stage alone; None while they are not known."""
+        """Number of optimizer steps of this stage alone; None if not known yet."""
         return self.planned.forecast.facts.get("steps")
 
     def path(self, *keys: str) -> KeyPath:
-        """The path of a field of the stage."""
+        """Return the path of a field of the stage."""
         return ("stages", self.name, *keys)
 
 
 @dataclass(frozen=True)
 class LintContext:
-    """An experiment as it is written, and what a run of it would do."""
+    """An experiment and its plan, as rules see them."""
 
     loaded: Loaded
     plan: Plan
 
     @cached_property
     def trainings(self) -> dict[str, Training]:
-        """The stages that train, each after its parents."""
+        """The stages that train, parents first."""
         return {
             planned.name: Training(planned.name, planned.recipe, planned)
             for planned in self.plan
@@ -56,15 +55,13 @@ class LintContext:
         }
 
     def parents(self, name: str) -> Iterator[Ref[Checkpoint]]:
-        """The references to the models that a stage starts from."""
+        """Yield the references to the models that a stage starts from."""
         return models_of(self.plan.stages[name])
 
     def is_written(self, path: KeyPath) -> bool:
-        """Whether the document has a value there."""
-        node: Any = self.loaded.tree
-        for key in path:
-            node = node.child(key) if node is not None else None
-        return node is not None
+        """Return True if the document has a value at the path."""
+        tree = self.loaded.tree
+        return tree is not None and tree.at(path) is not None
 
 
 Check = Callable[[LintContext], Iterator[Problem]]
@@ -72,17 +69,17 @@ Check = Callable[[LintContext], Iterator[Problem]]
 
 @dataclass(frozen=True)
 class Rule:
-    """A code, the function that finds what breaks it, and what `explain` says."""
+    """A code, its function, and its explanation."""
 
     code: str
     check: Check
     meaning: Code
     needs: Needs
-    """With `folder`, findings come and go with the data that exists and the lock."""
+    """With `folder`, the warnings depend on existing data and the lock."""
 
 
 RULES: dict[str, Rule] = {}
-"""By their codes; filled when the modules that hold them are imported."""
+"""Rules by code; filled when their modules are imported."""
 
 
 def rule(code: str, *, needs: Needs = "spec") -> Callable[[Check], Check]:

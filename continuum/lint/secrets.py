@@ -1,4 +1,4 @@
-"""W004: passwords and tokens that stand in the spec, where all who read it see them."""
+"""W004: passwords and tokens in the spec."""
 
 import re
 from collections.abc import Iterator
@@ -19,11 +19,11 @@ _VARIABLE = re.compile(r"\$\{[^${}]*\}")
 
 @rule("W004")
 def literal_secrets(context: LintContext) -> Iterator[Problem]:
-    """A secret stands in the spec.
+    """Secret in the spec.
 
-    Whoever reads the file, its Git history, or the records of a run has it. Take it out, make it
-    invalid where it was issued, and give the new one in the environment: the Hub's as HF_TOKEN, a
-    proxy's in HTTPS_PROXY. The message does not repeat it.
+    Everybody who can read the file, its Git history or the records of a run can read the secret.
+    Remove it, revoke it, and pass a new one in the environment: HF_TOKEN for the Hub, HTTPS_PROXY
+    for a proxy. The message does not print it.
 
     Wrong:
         sources: [{url: https://user:secret@example.org/book.txt}]
@@ -31,15 +31,15 @@ def literal_secrets(context: LintContext) -> Iterator[Problem]:
         sources: [{url: https://example.org/book.txt}]
     """
     composition = context.loaded.composition
-    assert composition is not None, "what is planned was composed"
+    assert composition is not None, "a planned experiment was composed"
     for path, text in _texts(composition.written, ()):
         kind = _kind_of(path, text)
         if kind is not None:
             yield Problem(
                 path,
-                f"this looks like {kind}; the file is read by many and kept by Git",
-                "take it out, make it invalid where it was issued, and give the new one in the "
-                "environment (HF_TOKEN for the Hub)",
+                f"this looks like {kind}; others can read the file and its Git history",
+                "remove it, revoke it, and pass a new one in the environment (HF_TOKEN for the "
+                "Hub)",
                 is_secret=True,
             )
 
@@ -50,7 +50,7 @@ def _kind_of(path: KeyPath, text: str) -> str | None:
             return kind
     is_written_out = text and not _VARIABLE.search(text)
     is_named = _SECRET_KEY.search(str(path[-1])) and path[0] == "vars"
-    return f"a secret, being called {str(path[-1])!r}" if is_named and is_written_out else None
+    return f"a secret, since it is named {str(path[-1])!r}" if is_named and is_written_out else None
 
 
 def _texts(node: Node, path: KeyPath) -> Iterator[tuple[KeyPath, str]]:

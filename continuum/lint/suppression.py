@@ -1,7 +1,7 @@
-"""`# continuum: allow W002` in a spec: silences a rule on its line, or on the line below.
+"""`# continuum: allow W002` in a spec: suppresses a rule on its line or the line below.
 
-A comment of its own line speaks of the next line that is neither blank nor a comment. Reasons may
-follow the codes, and should.
+A comment alone on its line applies to the next line that is neither blank nor a comment. A reason
+may follow the codes, and should.
 """
 
 import re
@@ -22,22 +22,22 @@ _COMMENT = re.compile(
 
 @dataclass(frozen=True)
 class Allowance:
-    """One such comment."""
+    """A comment that suppresses codes on a line."""
 
     file: str
     line: int
-    """The line it speaks of."""
+    """The line it applies to."""
     codes: dict[str, Place]
-    """What it allows, and where it says so."""
+    """The codes with their places in the comment."""
 
     def covers(self, finding: Diagnostic) -> bool:
-        """Whether the finding is to be kept silent."""
+        """Return True if it suppresses the finding."""
         place = finding.place
         return (place.file, place.line) == (self.file, self.line) and finding.code in self.codes
 
 
 def read_allowances(files: tuple[Path, ...]) -> tuple[Allowance, ...]:
-    """All allowances in files that were parsed before."""
+    """Return all allowances in files that are valid YAML."""
     return tuple(found for path in files for found in _read(path))
 
 
@@ -48,7 +48,7 @@ def _read(path: Path) -> Iterator[Allowance]:
     scalars = _scalar_spans(text) if comments else []
     for number, match in comments:
         if any(first <= (number, match.start()) < end for first, end in scalars):
-            continue  # it stands in a text
+            continue  # not a comment
         is_alone = not lines[number][: match.start()].strip()
         target = _next_content(lines, number) if is_alone else number
         start = match.start("codes") + 1
@@ -66,7 +66,7 @@ def _next_content(lines: list[str], number: int) -> int:
 
 
 def _scalar_spans(text: str) -> list[tuple[tuple[int, int], tuple[int, int]]]:
-    """Begin and end of every scalar, as (line, column) from zero."""
+    """Start and end of every scalar, as (line, column) from zero."""
     return [
         (_position(event.start_mark), _position(event.end_mark))
         for event in yaml.parse(text, Loader=LOADER)

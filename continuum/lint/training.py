@@ -1,4 +1,4 @@
-"""Rules about the course of a training: W002 warm-up, W005 learning rate, W008 retention."""
+"""Rules about training: W002 warm-up, W005 learning rate, W008 checkpoint retention."""
 
 import math
 from collections.abc import Iterator
@@ -9,15 +9,15 @@ from continuum.problems import Problem
 
 MAX_WARMUP_PERCENT = 10
 LONG_RUN_FLOPS = 1e16
-"""Half a minute of the fastest GPU, hours of a CPU: more than one wants to lose."""
+"""Half a minute on the fastest GPU, hours on a CPU: too much to lose."""
 
 
 @rule("W002")
 def long_warmups(context: LintContext) -> Iterator[Problem]:
-    """The warm-up takes more than a tenth of the run.
+    """Warm-up longer than a tenth of the run.
 
-    A fixed number of warm-up steps that suits a long run eats a short one: the model is hardly ever
-    trained at the rate that was chosen. Write the warm-up as a share.
+    A fixed number of warm-up steps for a long run uses up most of a short one, so the model hardly
+    trains at the peak learning rate. Set the warm-up as a share of the run.
 
     Wrong:
         max_steps: 500
@@ -32,23 +32,23 @@ def long_warmups(context: LintContext) -> Iterator[Problem]:
             continue
         steps = warmup.in_steps(num_steps, training.recipe.tokens_per_step)
         percent = warmup.percent if warmup.percent is not None else 100 * steps / num_steps
-        # One step is the least there is, however short the run.
+        # A warm-up has at least one step, however short the run.
         if percent > MAX_WARMUP_PERCENT and 1 < steps <= num_steps:
             yield Problem(
                 training.path("schedule", "warmup"),
-                f"the warm-up is {steps:,} of {num_steps:,} steps ({percent:.0f}%): the peak "
-                "learning rate is held for little of the run",
+                f"warm-up takes {steps:,} of {num_steps:,} steps ({percent:.0f}%), which leaves "
+                "little of the run at the peak learning rate",
                 f"warmup: {MAX_WARMUP_PERCENT // 2}%",
             )
 
 
 @rule("W005")
 def risen_rates(context: LintContext) -> Iterator[Problem]:
-    """The learning rate is above the peak the model was trained with.
+    """Learning rate above the peak of the earlier training.
 
-    A rate above the former peak tears a trained model out of where it settled; continued
-    pretraining usually warms up to the former peak at most (Ibrahim et al. 2024, Simple and
-    Scalable Strategies to Continually Pre-train Large Language Models).
+    A higher rate than the earlier peak makes a trained model forget; continued pretraining usually
+    warms up to the earlier peak at most (Ibrahim et al. 2024, Simple and Scalable Strategies to
+    Continually Pre-train Large Language Models).
 
     Wrong:
         pretrain: {kind: pretrain, optimizer: {lr: 6e-4}, …}
@@ -64,8 +64,8 @@ def risen_rates(context: LintContext) -> Iterator[Problem]:
                 if before is not None and rate > before:
                     yield Problem(
                         training.path(*keys),
-                        f"{keys[-1]} {rate:g} is above the {before:g} that {ref.stage!r} was "
-                        "trained with: the model may forget what it knows",
+                        f"{keys[-1]} {rate:g} is above the peak {before:g} of {ref.stage!r}; the "
+                        "model may forget what it learned",
                     )
 
 
@@ -83,11 +83,11 @@ def _rates(training: Training) -> Iterator[tuple[tuple[str, str], float]]:
 
 
 @rule("W008")
-def useless_retention(context: LintContext) -> Iterator[Problem]:
-    """Retention leaves nothing to resume from, or keeps nothing.
+def ineffective_retention(context: LintContext) -> Iterator[Problem]:
+    """Checkpoint settings that keep nothing, or nothing to resume from.
 
-    Without a checkpoint before its end, a long run that is interrupted starts over. `keep_every`
-    keeps only steps at which a checkpoint was due, and `keep_best` only those that were evaluated.
+    Without a checkpoint before its end, a long run that is interrupted restarts from the first
+    step. `keep_every` only keeps steps with a checkpoint, and `keep_best` only evaluated ones.
 
     Wrong:
         max_steps: 800
@@ -98,7 +98,7 @@ def useless_retention(context: LintContext) -> Iterator[Problem]:
     """
     for training in context.trainings.values():
         yield from _late_checkpoints(context, training)
-        yield from _kept_for_nothing(training)
+        yield from _unused_retention(training)
 
 
 def _late_checkpoints(context: LintContext, training: Training) -> Iterator[Problem]:
@@ -112,18 +112,18 @@ def _late_checkpoints(context: LintContext, training: Training) -> Iterator[Prob
         when = f"every {policy.every}" if policy.every is not None else "never"
         yield Problem(
             path,
-            f"checkpoints come {when}, and the run takes {num_steps:,} steps: until its end there "
-            "is nothing to resume from after an interruption",
-            "save more often (`every`), or by the clock (`minutes`)",
+            f"saved {when} in a run of {num_steps:,} steps: an interrupted run has nothing to "
+            "resume from",
+            "save more often (`every`), or by time (`minutes`)",
         )
 
 
-def _kept_for_nothing(training: Training) -> Iterator[Problem]:
+def _unused_retention(training: Training) -> Iterator[Problem]:
     policy = training.recipe.runtime.checkpoint
     if policy.keep_best is not None and training.recipe.evaluate is None:
         yield Problem(
             training.path("runtime", "checkpoint", "keep_best"),
-            f"nothing is evaluated, so no checkpoint has a {policy.keep_best} to be kept for",
+            f"no effect without `evaluate`: no checkpoint has a {policy.keep_best}",
         )
     end = training.planned.forecast.num_steps
     if not end:
@@ -136,6 +136,6 @@ def _kept_for_nothing(training: Training) -> Iterator[Problem]:
     kept = f"only every {common:,}th step is kept" if common <= end else "none is kept"
     yield Problem(
         training.path("runtime", "checkpoint", "keep_every"),
-        f"checkpoints come every {every:,} steps, and multiples of {keep_every:,} are kept: {kept}",
+        f"saved every {every:,} steps, kept at multiples of {keep_every:,}: {kept}",
         f"keep_every: {math.ceil(keep_every / every) * every}",
     )

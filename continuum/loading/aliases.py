@@ -1,6 +1,6 @@
-"""What other programs call our fields: LitGPT, HF's Trainer, Axolotl, LLaMA-Factory, nanoGPT.
+"""Aliases: names of our fields in LitGPT, HF's Trainer, Axolotl, LLaMA-Factory and nanoGPT.
 
-A spec is often written from memory of one of them; the closest spelling would then mislead.
+People often write a spec from memory of one of them; the closest spelling would then mislead.
 """
 
 from collections.abc import Mapping, Sequence
@@ -67,7 +67,7 @@ _SAME: Mapping[str, Sequence[str]] = {
     "stages": ("pipeline", "jobs", "tasks"),
     "kind": ("type", "stage_type", "task", "_target_"),
 }  # fmt: skip
-"""Other names for the same thing: the value can stay as it is."""
+"""Names for the same thing: the value can stay."""
 _RELATED: Mapping[str, Sequence[str]] = {
     "global_batch_size": (
         "gradient_accumulation_steps", "gradient_accumulation_iters", "grad_accum_steps",
@@ -105,7 +105,7 @@ _RELATED: Mapping[str, Sequence[str]] = {
         "val_data", "eval_dataset", "val_data_path", "test_size",
     ),
 }  # fmt: skip
-"""What is told by that field here, if otherwise; a dotted one says where it stands."""
+"""Names for something that this field (a path, if dotted) says in another way."""
 
 SYNONYMS = {
     "gpu": "cuda",
@@ -125,7 +125,7 @@ SYNONYMS = {
     "32": "32-true",
     "16": "16-mixed",
 }
-"""Choices by other programs' names, where the closest spelling would mislead."""
+"""Aliases of choices, if the closest spelling would mislead."""
 
 
 def _reversed(names: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
@@ -137,17 +137,17 @@ def _reversed(names: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
 
 
 SAME, RELATED = _reversed(_SAME), _reversed(_RELATED)
-"""Our names by those of others."""
+"""Our names by their aliases."""
 
 
-def same_names(key: str) -> Sequence[str]:
-    """Our names for the same thing, however the key joins its words: `learning-rate`."""
+def canonical_names(key: str) -> Sequence[str]:
+    """Return our names for the same thing; `learning-rate` is `learning_rate`."""
     return SAME.get(_plain(key), ())
 
 
 def our_names(key: str) -> Sequence[str]:
-    """Our names for what a key of another program is about."""
-    return (*same_names(key), *RELATED.get(_plain(key), ()))
+    """Return our names for the same or a related thing."""
+    return (*canonical_names(key), *RELATED.get(_plain(key), ()))
 
 
 def _plain(key: str) -> str:

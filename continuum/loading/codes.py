@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Code:
-    """What `continuum explain` prints about a code."""
+    """The explanation of a code."""
 
     summary: str
     """A sentence: what is wrong."""
@@ -80,8 +80,8 @@ CODES = {
     ),
     "E103": Code(
         "Wrong type.",
-        'Values are never converted: `"1"` is text, not a number, and `yes` is text, not true '
-        "(YAML 1.2). Remove the quotes around numbers, add them around text that looks like one, "
+        'Values are never converted: `"1"` and `yes` are strings, not a number and not true '
+        "(YAML 1.2). Remove the quotes around numbers, quote strings that look like numbers, "
         "and write `true` or `false`. `continuum explain FIELD` shows what a field accepts.",
     ),
     "E104": Code(

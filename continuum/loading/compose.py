@@ -1,4 +1,4 @@
-"""From files to one document: `extends`, `--set`, `vars`; every value keeps its place of origin."""
+"""From files to one document: `extends`, `--set` and `vars`; every value keeps its place."""
 
 import os.path
 from collections.abc import Collection, Iterator, Sequence
@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from continuum.loading.diagnostics import Diagnostic, Place, SpecError
-from continuum.loading.keys import clear_slips, suggest
+from continuum.loading.keys import clear_typos, suggest
 from continuum.loading.overrides import HEAD, as_index, override
 from continuum.loading.variables import fill_variables, variables_in
 from continuum.loading.yaml import Node, read_file
@@ -14,57 +14,57 @@ from continuum.runs.file_names import unescape_name
 from continuum.suggestions import nearest
 
 MAX_CHAIN = 32
-"""Files that extend one another, at most."""
+"""Maximum length of a chain of `extends`."""
 
 
 @dataclass(frozen=True)
 class Composition:
-    """The whole document of an experiment, from all its files and overrides."""
+    """The document of an experiment, from all its files and overrides."""
 
     root: Node
-    """With the variables filled in."""
+    """With variables substituted."""
     written: Node
-    """The same document, its variables as they are written."""
-    mild: list[Diagnostic]
-    """Mistakes that do not hinder checking the document further."""
+    """With variables as they are written."""
+    recoverable: list[Diagnostic]
+    """Errors after which the document can still be checked."""
     files: tuple[Path, ...]
-    """All that were read, the experiment's own first."""
+    """All files that were read, the experiment's own first."""
     unused_variables: tuple[str, ...]
-    """Declared in `vars` and used nowhere."""
+    """Names in `vars` that nothing uses."""
 
 
 def compose(path: Path, overrides: Sequence[str] = ()) -> Composition:
-    """The whole document: its bases merged, overrides set, variables filled in.
+    """Return the document with bases merged, overrides applied and variables substituted.
 
     Raises:
-        SpecError: mistakes that hinder checking the document further.
+        SpecError: the document cannot be checked further.
     """
-    mild: list[Diagnostic] = []
-    files = _Files(mild)
+    recoverable: list[Diagnostic] = []
+    files = _Files(recoverable)
     root = files.read(path, (), None)
     declared = _variables(root)
     for text in overrides:
         try:
             root = override(root, text)
         except SpecError as error:
-            mild += error.diagnostics
-    filled = fill_variables(root, mild)
+            recoverable += error.diagnostics
+    filled = fill_variables(root, recoverable)
     unused = tuple(name for name in _variables(root) if name not in filled.used)
-    mild += _useless_overrides(root, declared.keys(), unused)
-    return Composition(filled.root, root, mild, tuple(files.paths), unused)
+    recoverable += _useless_overrides(root, declared.keys(), unused)
+    return Composition(filled.root, root, recoverable, tuple(files.paths), unused)
 
 
-def blame_variables(fault: Diagnostic, composition: Composition) -> Diagnostic:
-    """The mistake, with the places of the variables that the value at fault is made of."""
+def with_variable_places(error: Diagnostic, composition: Composition) -> Diagnostic:
+    """Return the error with the places of the variables in the value that it is about."""
     node: Node | None = composition.written
-    for part in fault.path.split("."):
+    for part in error.path.split("."):
         node = node.child(as_index(part)) if node is not None else None
     if node is None or not isinstance(node.value, str):
-        return fault
+        return error
     declared = _variables(composition.written)
     used = [name for name in dict.fromkeys(variables_in(node.value)) if name in declared]
     places = "".join(f"; {name} is set at {declared[name].place}" for name in used)
-    return replace(fault, message=fault.message + places)
+    return replace(error, message=error.message + places)
 
 
 def _variables(root: Node) -> dict[str, Node]:
@@ -75,30 +75,30 @@ def _variables(root: Node) -> dict[str, Node]:
 def _useless_overrides(
     root: Node, declared: Collection[str], unused: Sequence[str]
 ) -> Iterator[Diagnostic]:
-    """Variables that only `--set` knows, and nothing uses: surely misspelt."""
+    """Variables that only `--set` defines and nothing uses, so their names must be wrong."""
     for name in unused:
         if name not in declared:
             place = _variables(root)[name].place
-            message = f"vars.{name}: nothing uses a variable {name!r}"
+            message = f"vars.{name}: unused variable {name!r}"
             yield Diagnostic("E304", message, place, f"vars.{name}", suggest(name, declared))
 
 
 class _Files:
-    """Reads each file once, however often it is extended."""
+    """Reads each file once."""
 
-    def __init__(self, mild: list[Diagnostic]) -> None:
-        self._mild = mild
+    def __init__(self, recoverable: list[Diagnostic]) -> None:
+        self._recoverable = recoverable
         self._read: dict[Path, Node] = {}
         self.paths: list[Path] = []
         """In the order they were opened."""
 
     def read(self, path: Path, above: tuple[Path, ...], said_at: Place | None) -> Node:
-        """A file merged over its bases.
+        """Return a file merged over its bases.
 
         Args:
             path: The file.
-            above: The files that led to it, each extending the next.
-            said_at: Where it is named; None for the experiment itself.
+            above: The files that extend it, each extending the next.
+            said_at: The place that names it; None for the experiment itself.
         """
         real = _real_path(path)
         if said_at is not None:
@@ -109,35 +109,35 @@ class _Files:
 
     def _merge_bases(self, path: Path, chain: tuple[Path, ...]) -> Node:
         self.paths.append(path)
-        root = read_file(path, self._mild)
+        root = read_file(path, self._recoverable)
         if not isinstance(root.value, dict):
-            message = "an experiment is a mapping (`continuum: 1`, `name: …`, `stages: …`)"
-            raise SpecError([*self._mild, Diagnostic("E008", message, root.place)])
-        root = _renamed(root, self._mild)
+            message = "an experiment must be a mapping (`continuum: 1`, `name: …`, `stages: …`)"
+            raise SpecError([*self._recoverable, Diagnostic("E008", message, root.place)])
+        root = _renamed(root, self._recoverable)
         assert isinstance(root.value, dict)
         named = root.value.get("extends")
         own = replace(root, value={k: v for k, v in root.value.items() if k != "extends"})
-        faults: list[Diagnostic] = []
+        errors: list[Diagnostic] = []
         bases = []
-        for base, place in _base_files(named, self._mild) if named is not None else ():
+        for base, place in _base_files(named, self._recoverable) if named is not None else ():
             try:
                 bases.append(self.read(base, chain, place))
             except SpecError as error:
-                faults += error.diagnostics
-        if faults:
-            raise SpecError([*self._mild, *faults])
+                errors += error.diagnostics
+        if errors:
+            raise SpecError([*self._recoverable, *errors])
         for base_root in reversed(bases):
             own = merge(base_root, own)
         return own
 
 
-def _renamed(root: Node, mild: list[Diagnostic]) -> Node:
-    """A file whose misspelt keys at the top are put right: bases are merged by their keys."""
+def _renamed(root: Node, recoverable: list[Diagnostic]) -> Node:
+    """The file with typos in top-level keys fixed, since bases are merged by their keys."""
     assert isinstance(root.value, dict)
-    for key, meant in clear_slips(root.value, dict.fromkeys(HEAD, False)).items():
+    for key, meant in clear_typos(root.value, dict.fromkeys(HEAD, False)).items():
         node = root.value[key]
         message = f"unknown key {key!r} in the experiment"
-        mild.append(Diagnostic("E101", message, node.key_place or node.place, key, meant))
+        recoverable.append(Diagnostic("E101", message, node.key_place or node.place, key, meant))
         root = root.put((key,), node if node.value is not None else None, name=meant)
     return root
 
@@ -154,9 +154,9 @@ def merge(base: Node, over: Node) -> Node:
 
 
 def _real_path(path: Path) -> Path:
-    """Where a path leads; what leads nowhere is told when it is opened."""
+    """The path with links resolved, whether or not it exists."""
     try:
-        return Path(os.path.realpath(path))  # `resolve` raises for links in a circle
+        return Path(os.path.realpath(path))  # `resolve` raises for circular links
     except ValueError:  # a NUL
         return path
 
@@ -164,37 +164,39 @@ def _real_path(path: Path) -> Path:
 def _check_base(path: Path, real: Path, above: tuple[Path, ...], said_at: Place) -> None:
     if real in above:
         circle = " -> ".join(p.name for p in (*above[above.index(real) :], real))
-        message = f"files extend each other in a circle: {circle}"
+        message = f"circular `extends`: {circle}"
         raise SpecError([Diagnostic("E303", message, said_at, "extends")])
     if len(above) > MAX_CHAIN:
-        message = f"more than {MAX_CHAIN} files extend one another"
+        message = f"chain of `extends` is longer than {MAX_CHAIN} files"
         raise SpecError([Diagnostic("E302", message, said_at, "extends")])
     if "${" in str(path):
-        message = "variables are filled in after the files are read; write the path out"
+        message = "variables are not substituted in `extends`; write the path out"
         raise SpecError([Diagnostic("E302", message, said_at, "extends")])
     try:
-        problem = None if real.is_file() else "is no file" if real.exists() else "does not exist"
+        problem = None if real.is_file() else "is not a file" if real.exists() else "does not exist"
     except OSError as error:
         problem = f"cannot be read: {error.strerror}"
     if problem is not None:
-        message = f"{path} {problem}; a path in `extends` is relative to the file that says it"
+        message = (
+            f"{path} {problem}; paths in `extends` are relative to the file that contains them"
+        )
         raise SpecError([Diagnostic("E302", message, said_at, "extends")])
 
 
-def _base_files(named: Node, mild: list[Diagnostic]) -> list[tuple[Path, Place]]:
-    """The files in `extends`; one that is a slip away from a file that is there is taken for it."""
+def _base_files(named: Node, recoverable: list[Diagnostic]) -> list[tuple[Path, Place]]:
+    """The files in `extends`; a typo in the name of an existing file is fixed."""
     nodes = named.value if isinstance(named.value, list) else [named]
-    faults = [
-        Diagnostic("E103", "`extends` is a file or a list of files", node.place, "extends")
+    errors = [
+        Diagnostic("E103", "`extends` must be a file or a list of files", node.place, "extends")
         for node in nodes
         if not isinstance(node.value, str) or not node.value
     ]
-    if faults:
-        raise SpecError([*mild, *faults])
-    return [(_existing(str(node.value), node.place, mild), node.place) for node in nodes]
+    if errors:
+        raise SpecError([*recoverable, *errors])
+    return [(_existing(str(node.value), node.place, recoverable), node.place) for node in nodes]
 
 
-def _existing(said: str, place: Place, mild: list[Diagnostic]) -> Path:
+def _existing(said: str, place: Place, recoverable: list[Diagnostic]) -> Path:
     path = place.folder / said
     try:
         if (spelled := place.folder / unescape_name(said)).exists():
@@ -206,5 +208,5 @@ def _existing(said: str, place: Place, mild: list[Diagnostic]) -> Path:
     if meant is None:
         return path
     suggestion = os.path.join(os.path.dirname(said), meant)  # noqa: PTH118, PTH120  # as written
-    mild.append(Diagnostic("E302", f"{path} does not exist", place, "extends", suggestion))
+    recoverable.append(Diagnostic("E302", f"{path} does not exist", place, "extends", suggestion))
     return path.with_name(meant)

@@ -1,6 +1,6 @@
-"""What is wrong with a spec: code, place, message, suggestion; and how it is shown.
+"""Errors and warnings of a spec: code, place, message and suggestion; and how they are printed.
 
-For people (`render`), for programs (`as_document`), for GitHub's review of a pull request
+For people (`render`), for programs (`as_document`), and for GitHub's review of a pull request
 (`as_annotations`).
 """
 
@@ -8,6 +8,7 @@ import errno
 import os
 import re
 import stat
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import filterfalse
@@ -18,30 +19,30 @@ from continuum.errors import ContinuumError
 from continuum.runs.file_names import encodable
 
 OVERRIDE = "--set "
-"""Begins the `file` of a place on the command line."""
+"""Prefix of the `file` of a place on the command line."""
 SCHEMA = "continuum.diagnostics/1"
-"""Of the document for programs."""
-MAX_MISTAKES = 3_000
-"""Of one spec: what is wilder than that is not looked through to its end."""
+"""The schema of the JSON document."""
+MAX_ERRORS = 3_000
+"""Checking a spec stops at this number of errors."""
 MAX_BYTES = 2 << 20
-"""Of a file. The largest specs that people write have a hundredth of it."""
+"""Maximum size of a file. The largest specs that people write have a hundredth of it."""
 MAX_SHOWN_LINE = 120
-"""Letters of a source line that a message repeats, around the mistake."""
+"""Characters of a source line that are printed, around the error."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """A position in a file, or in an override; lines and columns count from one."""
+    """A position in a file or an override; lines and columns start at 1."""
 
     file: str
     line: int
     column: int
     folder: Path
-    """What relative paths said here are relative to."""
+    """The folder that relative paths written here are relative to."""
 
     @property
     def is_override(self) -> bool:
-        """Whether it is on the command line."""
+        """True for a place on the command line."""
         return self.file.startswith(OVERRIDE)
 
     def __str__(self) -> str:
@@ -50,7 +51,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Diagnostic:
-    """One mistake, with its place."""
+    """An error or warning with its place."""
 
     code: str
     message: str
@@ -60,10 +61,10 @@ class Diagnostic:
     suggestion: str | None = None
     severity: Literal["error", "warning"] = "error"
     shows_source: bool = True
-    """Whether a message may repeat the line: not when a secret stands there."""
+    """True if the line may be printed; False if it contains a secret."""
 
     def as_json(self) -> dict[str, Any]:
-        """The diagnostic as the JSON report holds it."""
+        """Return the diagnostic as a JSON object."""
         return {
             "code": self.code,
             "severity": self.severity,
@@ -77,25 +78,25 @@ class Diagnostic:
 
 
 Lines = Mapping[tuple[str, int], str]
-"""Lines of files by name and number."""
+"""Lines by file name and line number."""
 
 
 class SpecError(ContinuumError):
-    """The spec is wrong; holds every mistake that was found."""
+    """The spec is invalid; holds all errors that were found."""
 
     exit_code = 3
 
     def __init__(
         self, diagnostics: Iterable[Diagnostic], lines: Lines | None = None, *, first: str = ""
     ) -> None:
-        """The mistakes in the order of their places, those in the file `first` before others."""
+        """Sort the errors by place, those in the file `first` before others."""
         self.diagnostics: Sequence[Diagnostic] = in_order(diagnostics, first)
         self.lines = lines if lines is not None else source_lines(self.diagnostics)
-        """Read now: the files may be gone when the error is shown."""
+        """Read now: the files may be gone when the error is printed."""
         super().__init__(render(self.diagnostics, lines=self.lines))
 
     def renamed(self, old: str, new: str) -> "SpecError":
-        """The same mistakes in files that the reader knows by another name than `old…`."""
+        """Return the same errors with `new` in place of `old` in file names."""
         return SpecError(
             renamed(self.diagnostics, old, new),
             {(file.replace(old, new), line): text for (file, line), text in self.lines.items()},
@@ -103,7 +104,7 @@ class SpecError(ContinuumError):
 
 
 def renamed(diagnostics: Iterable[Diagnostic], old: str, new: str) -> Iterator[Diagnostic]:
-    """Diagnostics of files that the reader knows by another name than `old…`."""
+    """Yield the diagnostics with `new` in place of `old` in file names."""
     for it in diagnostics:
         place = replace(it.place, file=it.place.file.replace(old, new))
         yield replace(it, message=it.message.replace(old, new), place=place)
@@ -111,34 +112,38 @@ def renamed(diagnostics: Iterable[Diagnostic], old: str, new: str) -> Iterator[D
 
 Role = Literal["place", "error", "warning", "source", "hint"]
 Paint = Callable[[str, Role], str]
-"""Gives a text the look of its role."""
+"""Formats a text for its role."""
 
 
 def plainly(text: str, _role: Role) -> str:
-    """The `Paint` of files and pipes: no colours."""
+    """Return the text without colors: the `Paint` for files and pipes."""
     return text
 
 
 def render(
     diagnostics: Sequence[Diagnostic], paint: Paint = plainly, lines: Lines | None = None
 ) -> str:
-    """For people: place, message, the line with a caret, and the suggestion.
+    """Return a report for people: place, message, the line with a caret, and the suggestion.
 
     Args:
-        diagnostics: What to say, in this order.
-        paint: Colours, for a terminal.
-        lines: What stands at the places, if it was read before.
+        diagnostics: In the order to print.
+        paint: Colors for a terminal.
+        lines: The source lines, if they were read before.
     """
     lines = lines if lines is not None else source_lines(diagnostics)
     parts = [_render_one(diagnostic, lines, paint) for diagnostic in diagnostics]
     if len(parts) > 1:
-        noun = "mistakes" if has_errors(diagnostics) else "warnings"
-        parts.append(f"{len(parts)} {noun}")
+        severities = Counter(diagnostic.severity for diagnostic in diagnostics)
+        parts.append(", ".join(_counted(num, noun) for noun, num in sorted(severities.items())))
     return "\n".join(parts)
 
 
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def as_document(diagnostics: Sequence[Diagnostic]) -> dict[str, Any]:
-    """For programs: one JSON document, whether or not there is anything to say."""
+    """Return the JSON document for programs, also if there are no diagnostics."""
     return {
         "schema": SCHEMA,
         "ok": not has_errors(diagnostics),
@@ -147,35 +152,35 @@ def as_document(diagnostics: Sequence[Diagnostic]) -> dict[str, Any]:
 
 
 def headline(diagnostic: Diagnostic, paint: Paint = plainly) -> str:
-    """The diagnostic in one line: `FILE:LINE:COLUMN: error E101: what is wrong`."""
+    """Return the diagnostic in one line: `FILE:LINE:COLUMN: error E101: MESSAGE`."""
     head = paint(f"{diagnostic.severity} {diagnostic.code}", diagnostic.severity)
     at = paint(_printable(str(diagnostic.place)), "place")
     return f"{at}: {head}: {_printable(diagnostic.message)}"
 
 
 def as_annotations(diagnostics: Sequence[Diagnostic], repository: Path) -> str:
-    """For GitHub Actions: a workflow command for each, which shows it at its line of a diff.
+    """Return GitHub workflow commands, which annotate the lines of a pull request.
 
     Args:
-        diagnostics: What to say, in this order.
-        repository: The root of the checkout; GitHub wants paths relative to it.
+        diagnostics: In the order to print.
+        repository: The root of the checkout, which paths are made relative to.
     """
     return "\n".join(_annotation(diagnostic, repository) for diagnostic in diagnostics)
 
 
 def has_errors(diagnostics: Iterable[Diagnostic]) -> bool:
-    """Whether anything in it makes the spec unusable."""
+    """Return True if any of them is an error."""
     return any(diagnostic.severity == "error" for diagnostic in diagnostics)
 
 
 def in_order(diagnostics: Iterable[Diagnostic], first: str = "") -> tuple[Diagnostic, ...]:
-    """By place, each once, those in the file `first` before others."""
+    """Sort by place without duplicates, those in the file `first` before others."""
     different = {_sameness(one): one for one in diagnostics}.values()
     return tuple(sorted(different, key=lambda one: (one.place.file != first, _order(one))))
 
 
 def _sameness(diagnostic: Diagnostic) -> tuple[str, Place, str]:
-    """Equal for one mistake that is met twice, such as a key in a mapping that aliases repeat."""
+    """Equal for an error that is found twice, such as a key in a mapping that aliases repeat."""
     is_of_key = diagnostic.code == "E101"
     return (diagnostic.code, diagnostic.place, "" if is_of_key else diagnostic.message)
 
@@ -210,7 +215,7 @@ def _hint(suggestion: str) -> str:
 
 
 def _annotation(diagnostic: Diagnostic, repository: Path) -> str:
-    """`::error file=…,line=…,col=…,title=…::message`; an override stands in no file."""
+    """`::error file=…,line=…,col=…,title=…::message`; an override has no file."""
     place = diagnostic.place
     message, properties = diagnostic.message, {"title": diagnostic.code}
     if place.is_override:
@@ -226,7 +231,7 @@ def _annotation(diagnostic: Diagnostic, repository: Path) -> str:
 
 
 def _as_data(text: str) -> str:
-    """As GitHub reads the message of a workflow command (`@actions/core`, command.ts)."""
+    """Escape the message of a workflow command, as `@actions/core` does in command.ts."""
     return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
 
 
@@ -235,7 +240,7 @@ def _as_property(text: str) -> str:
 
 
 def _caret_length(rest: str) -> int:
-    """Up to the end of the key or value that begins `rest`."""
+    """Length of the key or value at the start of `rest`."""
     if rest[:1] in ("{", "["):
         return 1
     quoted = re.match(r"""("(\\.|[^"])*"|'[^']*')""", rest)
@@ -244,7 +249,7 @@ def _caret_length(rest: str) -> int:
 
 
 def source_lines(diagnostics: Sequence[Diagnostic]) -> dict[tuple[str, int], str]:
-    """The lines that the diagnostics are about, safe to print; each file is read once."""
+    """Return the source lines of the diagnostics, safe to print."""
     wanted: dict[str, set[int]] = {}
     for diagnostic in diagnostics:
         if not diagnostic.place.is_override:
@@ -254,7 +259,7 @@ def source_lines(diagnostics: Sequence[Diagnostic]) -> dict[tuple[str, int], str
         try:
             lines = read_bytes(Path(name)).decode("utf-8-sig", errors="replace").split("\n")
         except (OSError, ValueError):
-            continue  # a message without its line is better than none
+            continue  # print the message without its line
         found |= {
             (name, number): _printable(lines[number - 1].rstrip("\r"))
             for number in numbers
@@ -264,10 +269,10 @@ def source_lines(diagnostics: Sequence[Diagnostic]) -> dict[tuple[str, int], str
 
 
 def read_bytes(path: Path) -> bytes:
-    """A file's bytes, but of a larger one than is allowed only the beginning, a byte too long.
+    """Return the bytes of a file, at most one more than `MAX_BYTES`.
 
     Raises:
-        OSError: it cannot be read, or is no ordinary file.
+        OSError: it cannot be read, or is not a regular file.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     with open(descriptor, "rb") as file:  # noqa: PTH123  # a descriptor has no path
@@ -275,15 +280,15 @@ def read_bytes(path: Path) -> bytes:
         if stat.S_ISDIR(mode):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         if not stat.S_ISREG(mode):
-            raise OSError(errno.EINVAL, "not an ordinary file")
+            raise OSError(errno.EINVAL, "not a regular file")
         raw: bytes | None = file.read(MAX_BYTES + 1)
-    if raw is None:  # one of /proc that has nothing to say yet
+    if raw is None:  # a file of /proc without data yet
         raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
     return raw
 
 
 def _printable(line: str) -> str:
-    """What a file or a command line says must not steer the terminal."""
+    """Text from a file or a command line must not control the terminal."""
     line = encodable(line)
     for letter in filterfalse(str.isprintable, set(line)):
         line = line.replace(letter, " ")

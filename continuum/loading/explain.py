@@ -32,9 +32,9 @@ TOPICS = {
 }
 _BOUNDS = {
     "minimum": "at least",
-    "exclusiveMinimum": "above",
+    "exclusiveMinimum": "greater than",
     "maximum": "at most",
-    "exclusiveMaximum": "below",
+    "exclusiveMaximum": "less than",
 }
 MAX_BOUND = 10**15
 """Larger bounds only exclude absurd values, so they are not shown."""
@@ -42,7 +42,7 @@ _TYPES = {
     "integer": "integer",
     "number": "number",
     "boolean": "true or false",
-    "string": "text",
+    "string": "string",
     "null": "null",
     "object": "mapping",
     "array": "list",

@@ -1,11 +1,11 @@
-"""The JSON Schema (2020-12) of `experiment.yaml` and of its bases, for editors and reviewers.
+"""The JSON Schema (2020-12) of `experiment.yaml` and its bases, for editors and reviewers.
 
-It is made from the models and says what may stand, not what must: a base may supply what a file
-leaves out, which a schema cannot see, and `continuum validate` tells what is missing.
+It is generated from the models. It defines which keys are allowed, not which are required: a base
+may supply them, which a schema cannot see; `continuum validate` reports missing keys.
 
-- A stage is chosen by its `kind` with if/then, so that an editor complains about the fields of the
-  kind that was meant. Without a `kind` (a base gives it) any field of any kind may stand.
-- `${name}` may stand for any single value.
+- The `kind` selects the schema of a stage by if/then, so that an editor reports errors for that
+  kind. Without a `kind` (a base has it), all fields of all kinds are allowed.
+- `${name}` is allowed for any single value.
 """
 
 import json
@@ -57,7 +57,7 @@ EXTENDS: Schema = {
 
 @cache
 def experiment_schema() -> Schema:
-    """The schema of an experiment file and of the bases that others extend; do not change it."""
+    """Return the schema of an experiment file and its bases; do not modify it."""
     kinds = stage_kinds()
     models: tuple[type[Spec], ...] = (Experiment, *kinds.values())
     references, raw = models_json_schema(
@@ -88,19 +88,19 @@ def experiment_schema() -> Schema:
 
 
 def schema_text() -> str:
-    """The schema as a file holds it: the same bytes for the same models."""
+    """Return the schema as the text of a file."""
     return _dump(experiment_schema(), 0) + "\n"
 
 
 def kind_summary(cls: type[Stage]) -> str:
-    """A line on what a kind does: the head of its module, `kind: name - what it does.`"""
+    """Return one line about a kind: the head of its module, `kind: name - summary.`"""
     head = (sys.modules[cls.__module__].__doc__ or "").strip().partition("\n")[0]
     said = head.partition(" - ")[2] or (cls.__doc__ or cls.__name__).strip().partition("\n")[0]
     return said[:1].upper() + said[1:]
 
 
 class Generator(GenerateJsonSchema):
-    """Pydantic's, with the docstrings of the fields, and defaults as one would write them."""
+    """Pydantic's generator, with the docstrings of fields, and defaults as people write them."""
 
     def model_schema(self, schema: ModelSchema) -> dict[str, Any]:
         made = super().model_schema(schema)
@@ -110,7 +110,7 @@ class Generator(GenerateJsonSchema):
         return made
 
     def encode_default(self, dft: Any) -> Any:
-        """`5%`, `1000`, `{}` for a part left as it is."""
+        """Return `5%`, `1000`, or `{}` for a nested model without changes."""
         if isinstance(dft, Amount):
             return short_form(dft)
         if isinstance(dft, Spec):
@@ -119,10 +119,7 @@ class Generator(GenerateJsonSchema):
 
 
 def _open(raw: Schema, definitions: dict[str, Schema]) -> Schema:
-    """The schema of a value that takes `${name}` too, where it takes a single value.
-
-    What has a name of its own is added to `definitions`.
-    """
+    """The schema of a value that may also be `${name}`; named parts go to `definitions`."""
     about = {key: raw[key] for key in _ABOUT if raw.get(key) is not None}
     if "description" in about:
         about["description"] = " ".join(about["description"].split())
@@ -154,7 +151,7 @@ def _open(raw: Schema, definitions: dict[str, Schema]) -> Schema:
 
 
 def _flat(alternatives: list[Schema]) -> list[Schema]:
-    """Alternatives without those inside, each once."""
+    """Nested alternatives on one level, without duplicates."""
     inner = [one.get("anyOf", [one]) if one.keys() == {"anyOf"} else [one] for one in alternatives]
     listed = [one for some in inner for one in some]
     return [one for number, one in enumerate(listed) if one not in listed[:number]]
@@ -189,7 +186,7 @@ def _stage(kinds: dict[str, str]) -> Schema:
 
 
 def _any_stage(stages: dict[str, Schema]) -> Schema:
-    """The fields of all kinds together, for a stage whose `kind` is said elsewhere."""
+    """The fields of all kinds, for a stage whose `kind` is in another file."""
     forms: dict[str, list[Schema]] = {}
     for definition, stage in stages.items():
         for name in stage["properties"]:
@@ -200,7 +197,7 @@ def _any_stage(stages: dict[str, Schema]) -> Schema:
 
 
 def _dump(value: Any, depth: int) -> str:
-    """JSON with sorted keys; what fits on a line stays on it, for reviews."""
+    """JSON with sorted keys; what fits on one line stays on it."""
     line = json.dumps(value, sort_keys=True, ensure_ascii=False)
     if len(line) + depth <= MAX_LINE or not isinstance(value, (dict, list)) or not value:
         return line

@@ -1,4 +1,4 @@
-"""The fields below a model: what may stand where, and which of them an unknown key means."""
+"""The keys that are valid at each path below a model, and suggestions for unknown ones."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,14 +10,14 @@ from pydantic.fields import FieldInfo
 
 from continuum.experiment.fields import Spec, field_docs
 from continuum.experiment.one_of import OneOf
-from continuum.loading.aliases import our_names, same_names
+from continuum.loading.aliases import canonical_names, our_names
 from continuum.suggestions import closest, nearest
 
 KeyPath = tuple[str | int, ...]
 ANY = "*"
-"""In the path of a field: an item of a list, or a free key of a mapping."""
+"""Stands for a list item, or a free key of a mapping, in the path of a field."""
 MAX_UNKNOWN = 100
-"""Unknown keys of one mapping: where there are more, they are no slips."""
+"""A mapping with more unknown keys has no typos but other content."""
 
 
 @dataclass(frozen=True)
@@ -31,16 +31,16 @@ class Field:
 
     @property
     def doc(self) -> str:
-        """What the field means, on one line; empty for a field without a docstring."""
+        """Its docstring on one line; empty if there is none."""
         text = field_docs(self.model).get(self.name, "") or self.info.description or ""
         return " ".join(text.split())
 
 
 @cache
 def fields(cls: type[Spec]) -> Mapping[tuple[str, ...], tuple[Field, ...]]:
-    """All fields below a model by their paths in YAML, the outer ones first.
+    """Return all fields below a model by their paths in YAML, outer ones first.
 
-    Where a mapping may have several forms, a path leads to a field in each form that has it.
+    If a mapping has several forms, a path maps to the field in each form that has it.
     """
     found: dict[tuple[str, ...], tuple[Field, ...]] = {}
     level: list[tuple[tuple[str, ...], type[Spec]]] = [((), cls)]
@@ -57,7 +57,7 @@ def fields(cls: type[Spec]) -> Mapping[tuple[str, ...], tuple[Field, ...]]:
 
 
 def models_in(annotation: Any) -> Iterator[tuple[tuple[str, ...], type[Spec]]]:
-    """The models in a type, each with the `ANY`s that lead to it."""
+    """Yield the models in a type, each with its path of `ANY`s."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if isinstance(annotation, type) and issubclass(annotation, Spec):
         if issubclass(annotation, OneOf) and OneOf in annotation.__bases__:
@@ -74,7 +74,7 @@ def models_in(annotation: Any) -> Iterator[tuple[tuple[str, ...], type[Spec]]]:
 
 @cache
 def field_at(cls: type[Spec], path: KeyPath) -> Field | None:
-    """The field that a path of a document leads to; for an item of a list, the list."""
+    """Return the field at a path of a document; for a list item, the list."""
     while path and isinstance(path[-1], int):
         path = path[:-1]
     return next((fields(cls)[way][0] for way in _ways(cls, path) if way in fields(cls)), None)
@@ -82,10 +82,10 @@ def field_at(cls: type[Spec], path: KeyPath) -> Field | None:
 
 @cache
 def names_at(cls: type[Spec], path: KeyPath, form: type[Spec] | None = None) -> Mapping[str, bool]:
-    """The keys that may stand in the mapping at a path, and whether each is required there.
+    """Return the valid keys of the mapping at a path, and whether each is required.
 
     Args:
-        form: Of a mapping of several forms, the one that it has.
+        form: The form of a mapping that has several.
     """
     return {
         way[-1]: all(field.info.is_required() for field in known)
@@ -96,7 +96,7 @@ def names_at(cls: type[Spec], path: KeyPath, form: type[Spec] | None = None) -> 
 
 
 def _ways(cls: type[Spec], path: KeyPath) -> list[tuple[str, ...]]:
-    """The paths of fields that a path of a document fits, `ANY` standing for items and keys."""
+    """The paths of fields that match a path of a document."""
     fitting: list[tuple[str, ...]] = [()]
     for part in path:
         ways = [(*above, key) for above in fitting for key in (str(part), ANY)]
@@ -110,16 +110,16 @@ def _prefixes(cls: type[Spec]) -> frozenset[tuple[str, ...]]:
 
 
 def suggest(word: str, known: Iterable[str]) -> str | None:
-    """The known word meant by `word`, which is not among them."""
+    """Return the known word most similar to `word`, except itself."""
     return closest(word, (candidate for candidate in known if candidate != word))
 
 
-def clear_slips(keys: Collection[str], known: Mapping[str, bool]) -> Mapping[str, str]:
-    """Unknown keys of a mapping that can only mean a known one which is absent, with that one.
+def clear_typos(keys: Collection[str], known: Mapping[str, bool]) -> Mapping[str, str]:
+    """Return unknown keys of a mapping that are clear typos of a known, absent key, with that key.
 
     Args:
         keys: The keys of the mapping.
-        known: Those that it may have, and whether each is required: what is, is meant first.
+        known: The valid keys, and whether each is required; required ones are preferred.
     """
     unknown = [key for key in keys if key not in known]
     if len(unknown) > MAX_UNKNOWN:
@@ -129,9 +129,9 @@ def clear_slips(keys: Collection[str], known: Mapping[str, bool]) -> Mapping[str
     meant: dict[str, str] = {}
     for key in unknown:
         free = [name for name in absent if name not in meant.values()]
-        slip = nearest(key, [*free, *known], max_slips=1)  # of those as near, one that is absent
-        same = next((ours for ours in same_names(key) if ours in free), None)
-        found = slip or same or nearest(key, [*free, *known])
+        typo = nearest(key, [*free, *known], max_typos=1)  # absent ones win
+        same = next((ours for ours in canonical_names(key) if ours in free), None)
+        found = typo or same or nearest(key, [*free, *known])
         if found in free:
             meant[key] = found
     return meant
@@ -141,31 +141,31 @@ def clear_slips(keys: Collection[str], known: Mapping[str, bool]) -> Mapping[str
 def meant_key(
     cls: type[Spec], where: KeyPath, path: KeyPath, key: str, here: Sequence[str]
 ) -> str | None:
-    """The key meant by one that is unknown in the mapping at `path` below a model.
+    """Return the right key for one that is unknown in the mapping at `path` below a model.
 
-    Asked in turn: a key of that name elsewhere, one slip of the hand, what other programs call so,
-    two slips, here or elsewhere, and what is alike. `where` is the model's place in the document.
+    In this order: a key of that name elsewhere, one typo, the name in another program, two typos
+    here or elsewhere, and a similar key. `where` is the path of the model in the document.
     """
     if (elsewhere := right_place(cls, where, path, key)) is not None:
         return elsewhere
-    if (slip := nearest(key, here, max_slips=1)) is not None:
-        return slip
+    if (typo := nearest(key, here, max_typos=1)) is not None:
+        return typo
     for ours in our_names(key):
         first, _, rest = ours.partition(".")
         if (place := right_place(cls, where, path, first)) is not None:
             return f"{place}.{rest}" if rest else place
-    if (slip := nearest(key, here)) is not None:
-        return slip
-    if (slip := nearest(key, dict.fromkeys(found[-1] for found in fields(cls)))) is not None:
-        return right_place(cls, where, path, slip)
+    if (typo := nearest(key, here)) is not None:
+        return typo
+    if (typo := nearest(key, dict.fromkeys(found[-1] for found in fields(cls)))) is not None:
+        return right_place(cls, where, path, typo)
     return suggest(key, here)
 
 
 def right_place(cls: type[Spec], where: KeyPath, path: KeyPath, name: str) -> str | None:
-    """Where a key that stands in the mapping at `path` belongs: `lr` is `optimizer.lr`.
+    """Return the path where a key of the mapping at `path` belongs: `lr` is `optimizer.lr`.
 
-    Looked for below that mapping first, then below each mapping around it; what belongs further
-    out is told by its whole path in the document, where the model is at `where`.
+    Searched below that mapping first, then below each mapping around it. A key that belongs
+    further out has its full path in the document, where the model is at `where`.
     """
     homes = [found for found in fields(cls) if found[-1] == name and ANY not in found]
     for depth in range(len(path), -1, -1):

@@ -1,4 +1,4 @@
-"""The experiment: what `experiment.yaml` says, checked, as frozen values."""
+"""Loading: from `experiment.yaml` to an `Experiment`, and all errors with their places."""
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -7,11 +7,11 @@ from pathlib import Path
 
 from continuum.experiment.experiment import Experiment, reference_graph
 from continuum.experiment.stage import Stage
-from continuum.loading.aliases import same_names
-from continuum.loading.compose import Composition, blame_variables, compose, merge
+from continuum.loading.aliases import canonical_names
+from continuum.loading.compose import Composition, compose, merge, with_variable_places
 from continuum.loading.diagnostics import Diagnostic, Place, SpecError, in_order
 from continuum.loading.keys import KeyPath, suggest
-from continuum.loading.messages import show
+from continuum.loading.messages import format_value
 from continuum.loading.references import (
     circle_problems,
     is_key,
@@ -32,36 +32,35 @@ STAGE_NAME = re.compile(rf"[a-z][a-z0-9_-]{{0,{MAX_NAME_LENGTH - 1}}}")
 
 @dataclass(frozen=True)
 class Document:
-    """An experiment with the document that it was read from."""
+    """An experiment and the document it was read from."""
 
     experiment: Experiment
     root: Node
-    """The document: bases merged, overrides set, variables filled in."""
+    """The document: bases merged, overrides applied, variables substituted."""
     composition: Composition
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """Result of reading a spec: the sound part of it, and everything that is wrong."""
+    """The valid part of a spec, and all its errors."""
 
     sound: Experiment | None
-    """The experiment with its sound stages alone: what can be planned whatever else is wrong.
-    None where there is none."""
+    """The experiment with its valid stages only, which can be planned; None if there is none."""
     tree: Node | None
-    """The document with the place of every value; None where it could not be read."""
+    """The document with the place of every value; None if it cannot be read."""
     problems: Sequence[Diagnostic]
-    """In the order of their places."""
+    """Sorted by place."""
     composition: Composition | None = None
     assumed: Mapping[str, Collection[KeyPath]] = field(default_factory=dict)
-    """Of sound stages, the fields with an error: other values stand in their place."""
+    """Invalid fields of valid stages, which have other values in `sound`."""
 
     @property
     def experiment(self) -> Experiment | None:
-        """The experiment, when nothing is wrong with it."""
+        """The experiment; None if it has errors."""
         return None if self.problems else self.sound
 
     def place(self, problems: Iterable[Problem]) -> list[Diagnostic]:
-        """Problems of the sound part at their places, but those that hang on a field in error."""
+        """Return problems of the valid part with places, except those due to invalid fields."""
         assert self.tree is not None
         wrong = {(one.place, one.path) for one in self.problems}
         placed = (place_of(self.tree, it) for it in problems if not self._is_assumed(it))
@@ -73,10 +72,10 @@ class Loaded:
         return is_about(tuple(below[:-2]), problem.message, assumed)
 
     def document(self) -> Document:
-        """The experiment with its document.
+        """Return the experiment and its document.
 
         Raises:
-            SpecError: with every problem.
+            SpecError: with all errors.
         """
         if self.problems:
             raise SpecError(self.problems, first=self.problems[0].place.file)
@@ -89,28 +88,32 @@ class Loaded:
 def load_experiment(
     path: Path, overrides: Sequence[str] = (), *, is_earlier: bool = False
 ) -> Experiment:
-    """Read and check an experiment; see `load_document`."""
+    """Load an experiment; see `load`.
+
+    Raises:
+        SpecError: with all errors in the file, its bases and the overrides.
+    """
     return load_document(path, overrides, is_earlier=is_earlier).experiment
 
 
 def load_document(
     path: Path, overrides: Sequence[str] = (), *, is_earlier: bool = False
 ) -> Document:
-    """Read and check an experiment, and keep where everything stands; see `load`.
+    """Load an experiment and keep the place of every value; see `load`.
 
     Raises:
-        SpecError: with every mistake in the file, its bases and the overrides.
+        SpecError: with all errors in the file, its bases and the overrides.
     """
     return load(path, overrides, is_earlier=is_earlier).document()
 
 
 def load(path: Path, overrides: Sequence[str] = (), *, is_earlier: bool = False) -> Loaded:
-    """Read and check an experiment: everything that is wrong, and the sound part.
+    """Load an experiment: its valid part and all errors.
 
     Args:
         path: The YAML file.
-        overrides: `PATH=VALUE` texts, as `--set` takes them.
-        is_earlier: Whether to read fields of an earlier release too.
+        overrides: The `PATH=VALUE` arguments of `--set`.
+        is_earlier: Whether to accept fields of an earlier release.
     """
     try:
         composition = compose(path, overrides)
@@ -120,11 +123,11 @@ def load(path: Path, overrides: Sequence[str] = (), *, is_earlier: bool = False)
 
 
 PHASES = "03124"
-"""First digits of codes as they are looked for: syntax, variables, fields, references, rules."""
+"""First digits of codes in the order of checks: syntax, variables, fields, references, rules."""
 
 
 def without_echoes(found: Iterable[Diagnostic]) -> list[Diagnostic]:
-    """Leave out what is only said because the same value is wrong already."""
+    """Drop errors that only repeat an earlier error of the same value."""
     first: dict[tuple[Place, str], int] = {}
     listed = [(one, PHASES.find(one.code[1])) for one in found]
     for one, phase in listed:
@@ -142,7 +145,7 @@ def without_echoes(found: Iterable[Diagnostic]) -> list[Diagnostic]:
 
 
 class _Loading:
-    """Checks one document, whose clear misspellings are applied on the way."""
+    """Checks one document and fixes clear typos on the way."""
 
     def __init__(self, composition: Composition, path: Path, *, is_earlier: bool) -> None:
         self._composition = composition
@@ -168,8 +171,8 @@ class _Loading:
         whole = sound_stages({n: it for n, it in specs.items() if n not in lost}, graph)
         asked = {name: self._ask(name, whole) for name in specs}
         right = {n: it for n, it in asked.items() if it and n in whole}
-        # What others make of a field that was assumed is not known: of a size, a budget, a model.
-        # What lies deeper (a share, a rate, a schedule) hardly ever matters to them.
+        # An invalid size, budget or model affects other stages; nested fields (a share, a rate)
+        # hardly ever do.
         known = {
             name: it
             for name, it in right.items()
@@ -178,15 +181,15 @@ class _Loading:
         links = {n: graph[n].union(r.stage for r in it.refs().values()) for n, it in right.items()}
         certain = sound_stages(known, links)
         sound = {name: it for name, it in right.items() if links[name] <= certain.keys()}
-        told = self._told()
-        if not told:
+        errors = self._errors()
+        if not errors:
             assert experiment is not None
-            assert specs.keys() == self._checked.keys(), "a stage was lost without a word"
+            assert specs.keys() == self._checked.keys(), "an invalid stage has no error"
         is_planned = experiment is not None and sound
         return Loaded(
             experiment.model_copy(update={"stages": sound}) if experiment and is_planned else None,
             self._tree,
-            told,
+            errors,
             self._composition,
             {name: it.wrong for name, it in self._checked.items() if it.wrong},
         )
@@ -196,7 +199,7 @@ class _Loading:
         if node is None:
             return
         if not isinstance(node.value, dict) or not node.value:
-            message = "`stages` maps names to stages, at least one"
+            message = "`stages` must be a mapping of names to stages, with at least one stage"
             self._validator.add(self._tree, Problem(("stages",), message, code="E008"))
             return
         stages = self._joined(node.value)
@@ -205,13 +208,13 @@ class _Loading:
                 continue
             if not STAGE_NAME.fullmatch(name):
                 message = (
-                    f"{show(name)} cannot name a stage: it begins with a-z; a-z, 0-9, _ and - "
-                    f"follow, {MAX_NAME_LENGTH} letters at most"
+                    f"invalid stage name {format_value(name)}: must match [a-z][a-z0-9_-]*, "
+                    f"at most {MAX_NAME_LENGTH} characters"
                 )
                 self._add("E106", ("stages", name), message, _as_name(name))
             if _is_only_in_base(below, self._tree):
                 own = Path(self._tree.place.file).name
-                message = f"stage {name!r} is in a base only: {own} has none so called"
+                message = f"stage {name!r} of a base has no `kind`, and {own} does not define it"
                 self._add("E102", ("stages", name), message)
                 continue
             self._checked[name] = self._check_stage(name, below)
@@ -220,10 +223,10 @@ class _Loading:
         self._tree = self._tree.put(("stages",), whole)
 
     def _joined(self, stages: Mapping[str, Node]) -> Mapping[str, Node]:
-        """The stages, with those of bases joined to the ones that misspell their names."""
+        """The stages, with those of bases merged into stages that misspell their names."""
         bases = [name for name, node in stages.items() if _is_elsewhere(node, self._tree)]
         joined = dict(stages)
-        for name, node in stages.items() if self._validator.affords(len(bases)) else ():
+        for name, node in stages.items() if self._validator.can_compare(len(bases)) else ():
             if not isinstance(node.value, dict) or any(
                 _is_elsewhere(it, self._tree) for it in (node, *node.value.values())
             ):
@@ -232,7 +235,7 @@ class _Loading:
             if "kind" in node.value:
                 free = [base for base in free if joined[base].child("kind") is None]
             if (meant := nearest(name, free)) is not None:
-                message = f"there is no stage {name!r} in the bases to be completed by this one"
+                message = f"stage {name!r} not found in the bases, and this part has no `kind`"
                 self._add("E102", ("stages", name), message, meant)
                 joined[meant] = merge(joined[meant], joined.pop(name))
         return joined
@@ -240,23 +243,25 @@ class _Loading:
     def _check_stage(self, name: str, node: Node) -> Checked:
         where = ("stages", name)
         if not isinstance(node.value, dict):
-            message = f"stage {name!r} should be a mapping with a `kind`, not {show(node.value)}"
+            message = (
+                f"stage {name!r} must be a mapping with a `kind`, not {format_value(node.value)}"
+            )
             self._add("E008", where, message)
             return Checked(None, node, node)
         node = self._with_kind(node, where)
         kind, kinds = node.child("kind"), stage_kinds()
         known = ", ".join(kinds)
         if kind is None or kind.value is None:
-            self._add("E102", where, f"stage {name!r} needs a 'kind', one of {known}")
+            self._add("E102", where, f"stage {name!r} requires 'kind', one of {known}")
         elif not isinstance(kind.value, str):
-            message = f"kind should be one of {known}, not {show(kind.value)}"
+            message = f"kind must be one of {known}, not {format_value(kind.value)}"
             self._add("E105", (*where, "kind"), message)
         elif kind.value in kinds:
             return self._validator.check(kinds[kind.value], node, where)
         else:
             aliases = {alias: name for name, cls in kinds.items() for alias in cls.aliases}
             suggestion = aliases.get(kind.value.lower()) or suggest(kind.value, kinds)
-            message = f"there is no kind {show(kind.value)}; known: {known}"
+            message = f"unknown kind {format_value(kind.value)}; known kinds: {known}"
             self._add("E105", (*where, "kind"), message, suggestion)
             if suggestion and nearest(kind.value, [suggestion]):
                 node = node.put(("kind",), replace(kind, value=suggestion))
@@ -264,22 +269,22 @@ class _Loading:
         return Checked(None, node, node)
 
     def _with_kind(self, node: Node, where: KeyPath) -> Node:
-        """A stage whose key `kind` is put right."""
+        """The stage with a misspelled `kind` fixed."""
         assert isinstance(node.value, dict)
         if "kind" in node.value:
             return node
         texts = [key for key, below in node.value.items() if isinstance(below.value, str)]
-        slips = [key for key in texts if nearest(key, ["kind"]) or "kind" in same_names(key)]
-        if not slips:
+        typos = [key for key in texts if nearest(key, ["kind"]) or "kind" in canonical_names(key)]
+        if not typos:
             return node
-        path, message = (*where, slips[0]), unknown_key(slips[0], where)
+        path, message = (*where, typos[0]), unknown_key(typos[0], where)
         self._validator.add(self._tree, Problem(path, message, "kind", "E101", at_key=True))
-        return node.put((slips[0],), node.child(slips[0]), name="kind")
+        return node.put((typos[0],), node.child(typos[0]), name="kind")
 
     def _check_head(self) -> Experiment | None:
-        """The head of the experiment, with its stages as far as they could be read."""
+        """The fields of the experiment, with its valid stages."""
         stages = {name: it.spec for name, it in self._checked.items()}
-        # Why there are none is said already.
+        # If there are none, that is reported already.
         has_stages = self._tree.child("stages") is not None
         head = (
             self._tree.put(("stages",), Node.of({"": None}, self._tree.place))
@@ -291,29 +296,29 @@ class _Loading:
         return found.model_copy(update={"stages": stages}) if found is not None else None
 
     def _follow_refs(self, name: str, stages: Mapping[str, Stage | None]) -> bool:
-        """Check the references of a stage; returns whether one leads to nothing usable."""
+        """Check the references of a stage; return True if one cannot be resolved."""
         checked = self._checked[name]
-        lost, slips = False, []
+        lost, typos = False, []
         for path, ref in checked.spec.refs().items():
             if is_about(path, "", checked.assumed):
                 lost = True
                 continue
-            problem = reference_problem(name, path, stages, self._validator.affords)
+            problem = reference_problem(name, path, stages, self._validator.can_compare)
             if problem is not None:
                 self._validator.add(self._tree, problem.below("stages", name))
                 meant = reference_meant(ref, problem)
                 lost = lost or meant is None
-                slips += [(path, ref, meant)] if meant else []
-        for path, ref, meant in slips:
+                typos += [(path, ref, meant)] if meant else []
+        for path, ref, meant in typos:
             checked = checked.with_reference(path, meant, is_key=is_key(path, ref))
-        if slips:
+        if typos:
             spec = self._validator.read(type(checked.spec), checked.part)
             self._checked[name] = replace(checked, spec=spec)
             self._tree = self._tree.put(("stages", name), checked.node)
         return lost or self._checked[name].spec is None
 
     def _ask(self, name: str, stages: Mapping[str, Stage]) -> Stage | None:
-        """The stage by its own rules, without the fields that break them; None if it cannot be."""
+        """The stage without the fields that break its own rules; None if it is invalid then."""
         checked = self._checked[name]
         cls, part, assumed = type(checked.spec), checked.part, checked.assumed
         wrong = list(checked.spec.problems(stages))
@@ -330,9 +335,9 @@ class _Loading:
         stage: Stage = checked.spec
         return stage
 
-    def _told(self) -> tuple[Diagnostic, ...]:
-        blamed = (blame_variables(one, self._composition) for one in self._validator.found)
-        return in_order(without_echoes([*self._composition.mild, *blamed]), str(self._path))
+    def _errors(self) -> tuple[Diagnostic, ...]:
+        blamed = (with_variable_places(one, self._composition) for one in self._validator.found)
+        return in_order(without_echoes([*self._composition.recoverable, *blamed]), str(self._path))
 
     def _add(self, code: str, path: KeyPath, message: str, suggestion: str | None = None) -> None:
         self._validator.add(self._tree, Problem(path, message, suggestion, code))
@@ -344,11 +349,11 @@ def _is_elsewhere(node: Node, root: Node) -> bool:
 
 
 def _is_only_in_base(node: Node, root: Node) -> bool:
-    """Whether it is a part of a stage, meant to be completed by a stage that is not there."""
+    """True if it is a part of a stage of a base that no other file completes."""
     return _is_elsewhere(node, root) and isinstance(node.value, dict) and "kind" not in node.value
 
 
 def _as_name(name: str) -> str | None:
-    """The name with what it may not hold replaced, as a suggestion."""
+    """The name with invalid characters replaced, as a suggestion."""
     plain = re.sub(r"[^a-z0-9_-]+", "_", name.lower()).strip("_-")[:MAX_NAME_LENGTH]
     return plain if STAGE_NAME.fullmatch(plain) else None

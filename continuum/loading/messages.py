@@ -1,4 +1,4 @@
-"""How messages call places and values: words and forms that stand in the user's own file."""
+"""Names of places and values in messages, as they are written in the user's file."""
 
 import re
 from collections.abc import Sequence
@@ -8,23 +8,23 @@ from continuum.experiment.amounts import Amount
 from continuum.loading.keys import KeyPath
 
 MAX_SHOWN = 60
-"""Letters of a value that a message repeats."""
+"""Characters of a value that are printed in a message."""
 MAX_WRITTEN_OUT = 10**15
-"""Bounds are written in full below this."""
+"""Smaller bounds are printed in full."""
 
 
 def name_of(path: KeyPath) -> str:
-    """How a message calls the value at a path: `lr`, `betas[0]`, `sources[2]`."""
+    """Return a name for the value at a path: `lr`, `betas[0]`, `sources[2]`."""
     names = [number for number, part in enumerate(path) if isinstance(part, str)]
     if not names:
         return "the experiment"
     return str(path[names[-1]]) + "".join(f"[{index}]" for index in path[names[-1] + 1 :])
 
 
-def show(value: Any) -> str:
-    """A value of the document as a message repeats it."""
+def format_value(value: Any) -> str:
+    """Return a value of the document as a message prints it."""
     if value is None:
-        return "null (nothing)"
+        return "null"
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, dict):
@@ -33,20 +33,20 @@ def show(value: Any) -> str:
         return "a list"
     if isinstance(value, int):
         text = str(value)
-        return text if len(text) <= MAX_SHOWN else f"a number of {len(text)} digits"
+        return text if len(text) <= MAX_SHOWN else f"an integer of {len(text)} digits"
     text = repr(str(value)) if isinstance(value, str) else _number(value)
     return text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 1] + "…"
 
 
 def _number(value: float) -> str:
-    """A number with a fraction, however small: `42.0`, which is no whole number to YAML."""
+    """A float, with its fraction: `42.0` is not an integer in YAML."""
     short = f"{value:g}"
     is_faithful = not short.lstrip("-").isdigit() and float(short) == value
     return short if is_faithful else repr(value)
 
 
 def owner_of(path: KeyPath) -> str:
-    """The owner of a key: `the experiment`, `stage 'pretrain'`, `optimizer of stage 'pretrain'`."""
+    """Return the owner of a key: `the experiment`, `stage 'pretrain'`, `'vars'`."""
     if not path:
         return "the experiment"
     if path[0] != "stages":
@@ -56,26 +56,26 @@ def owner_of(path: KeyPath) -> str:
 
 
 def quotes_hint(value: Any, kinds: Sequence[str]) -> str:
-    """What to do about quotes around a number, or their absence around a text; empty if nothing."""
+    """Return a hint to add quotes to a string or remove them from a number; else empty."""
     if kinds == ("string_type",) and isinstance(value, (bool, int, float)):
-        return "; put it in quotes"
+        return "; quote it"
     wants_number = any(kind.startswith(("int_", "float_")) for kind in kinds)
     is_quoted = (
         wants_number
         and isinstance(value, str)
         and re.fullmatch(r"[-+]?[0-9.]+(e[-+]?[0-9]+)?", value)
     )
-    return "; take the quotes off" if is_quoted else ""
+    return "; remove the quotes" if is_quoted else ""
 
 
 def comma_hint(name: str) -> str:
-    """For an unknown key that is the rest of a number, as in `{lr: 1,5e-3}`; empty for others."""
+    """Return a hint for a key that is part of a number, as in `{lr: 1,5e-3}`; else empty."""
     is_number = re.fullmatch(r"[0-9]+([eE][-+]?[0-9]+)?%?", name)
-    return "; decimals are written with a point, not a comma" if is_number else ""
+    return "; use a point as decimal separator" if is_number else ""
 
 
 def bound_text(value: float) -> str:
-    """The number that a value should be above or below."""
+    """Return a bound as a message prints it."""
     is_short = isinstance(value, float) or abs(value) >= MAX_WRITTEN_OUT
     return f"{value:g}" if is_short else f"{value:,}"
 

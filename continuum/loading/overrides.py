@@ -1,7 +1,7 @@
 """`--set PATH=VALUE`: values of the command line, put into the document.
 
-A value replaces what is at the path, mappings too; `stages.NEW.kind=…` begins a new stage, and null
-takes a value away.
+A value replaces the one at the path, mappings included. `stages.NEW.kind=…` adds a stage, and null
+removes a value.
 """
 
 from dataclasses import replace
@@ -18,49 +18,51 @@ HEAD = ("continuum", "name", "description", "seed", "seeds", "vars", "stages", "
 """Keys of a file: those of the experiment, and `extends`."""
 MAX_KEYS = 16
 MAX_DIGITS = 9
-"""Of an index in a list."""
+"""Maximum number of digits of a list index."""
 
 
 def override(root: Node, text: str) -> Node:
     """Return the document with one value replaced or added; the value is typed as in YAML.
 
     Raises:
-        SpecError: the override makes no sense for this document.
+        SpecError: the override is not valid for this document.
     """
     place = Place(f"{OVERRIDE}{text}", 1, 1, Path.cwd())
     path, separator, raw = text.partition("=")
     keys = [key.strip() for key in path.split(".")]
     if not separator or not all(keys) or len(keys) > MAX_KEYS:
-        message = "an override is PATH=VALUE, as in stages.pretrain.optimizer.lr=1e-4"
+        message = "invalid override; use PATH=VALUE, such as stages.pretrain.optimizer.lr=1e-4"
         raise SpecError([Diagnostic("E304", message, place)])
     if keys[0] == "extends":
-        message = "`extends` is read before overrides are; edit the file instead"
+        message = "`extends` cannot be overridden; edit the file"
         raise SpecError([Diagnostic("E304", message, place, "extends")])
     if (stage := _stage_meant(root, keys[0])) is not None:
-        message = f"{path.strip()}: stages are overridden below `stages`"
+        message = f"{path.strip()}: an override of a stage must start with `stages.`"
         meant = ".".join(("stages", stage, *keys[1:]))
         raise SpecError([Diagnostic("E304", message, place, path.strip(), meant)])
     return _put(root, keys, (), _read(raw.strip(), place))
 
 
 def as_index(part: str) -> int | str:
-    """A part of a dotted path as a list takes it; the text itself when it counts nothing."""
+    """Return a part of a dotted path as a list index, or unchanged if it is not a number."""
     is_number = part.isascii() and part.isdecimal() and len(part) <= MAX_DIGITS
     return int(part) if is_number else part
 
 
 def _put(node: Node, keys: list[str], above: tuple[str, ...], value: Node) -> Node:
-    """The document below `above` with the value at `keys`; mappings on the way are made."""
+    """The document below `above` with the value at `keys`; missing mappings are created."""
     key, *rest = keys
     place, path = value.key_place or value.place, ".".join((*above, *keys))
     known = node.value or {}
     if isinstance(known, list):
         index = as_index(key)
         if not isinstance(index, int) or index >= len(known):
-            raise _error(path, place, f"{key!r} is no index of a list of {len(known)} (from 0)")
+            raise _error(
+                path, place, f"index {key!r} is out of range for a list of {len(known)} (from 0)"
+            )
         below: Node | None = known[index]
     elif not isinstance(known, dict):
-        raise _error(path, place, f"there is a plain value above {key!r}, not a mapping")
+        raise _error(path, place, f"cannot set {key!r}: the value above it is not a mapping")
     else:
         index, below = key, known.get(key)
         is_there = below is not None and below.value is not None
@@ -69,12 +71,12 @@ def _put(node: Node, keys: list[str], above: tuple[str, ...], value: Node) -> No
             and not is_there
             and (rest != ["kind"] if rest else not value.value)
         ):
-            raise _error(path, place, f"there is no stage {key!r}", suggest(key, known))
+            raise _error(path, place, f"stage {key!r} not found", suggest(key, known))
     if rest:
         value = _put(below or Node({}, place, place), rest, (*above, key), value)
     elif value.value is None and isinstance(known, dict):
         value = replace(value, removes=below is not None)
-    # Of a value that is new, the override is the place; of what lies around it, the file.
+    # The override is the place of a new value; what is around it keeps its place in the file.
     return replace(node, value=known).put((index,), value)
 
 
@@ -83,7 +85,7 @@ def _error(path: str, place: Place, message: str, suggestion: str | None = None)
 
 
 def _stage_meant(root: Node, key: str) -> str | None:
-    """The stage that a path begins with; None where a key at the top is meant."""
+    """The stage that a path starts with; None for a top-level key."""
     stages = root.child("stages")
     names = stages.value if stages is not None and isinstance(stages.value, dict) else {}
     if key in HEAD:
@@ -95,13 +97,13 @@ def _stage_meant(root: Node, key: str) -> str | None:
 
 def _read(raw: str, place: Place) -> Node:
     if raw[:1] in ("[", "{", "'", '"'):
-        mild: list[Diagnostic] = []
-        node = read_text(raw, place, mild)
-        if mild:
-            raise SpecError(mild)
+        recoverable: list[Diagnostic] = []
+        node = read_text(raw, place, recoverable)
+        if recoverable:
+            raise SpecError(recoverable)
         return replace(node, key_place=place)
     if (char := unprintable_in(raw)) is not None:
-        raise SpecError([Diagnostic("E104", f"a control character ({char}) in a value", place)])
+        raise SpecError([Diagnostic("E104", f"control character {char} in a value", place)])
     try:
         return Node(read_scalar(raw), place, place)
     except ValueError as error:

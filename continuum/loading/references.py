@@ -1,4 +1,4 @@
-"""Whether the stages refer to each other rightly: names, artifacts, selectors, and no circle."""
+"""Checks of references between stages: names, artifacts, selectors and circles."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -9,35 +9,36 @@ from continuum.experiment.experiment import References
 from continuum.experiment.fields import Ref
 from continuum.experiment.stage import Stage
 from continuum.loading.keys import KeyPath, suggest
-from continuum.loading.messages import show
+from continuum.loading.messages import format_value
 from continuum.problems import Problem
 from continuum.runs.artifacts import Artifact, TrainingCheckpoint
 from continuum.suggestions import nearest
 
 MAX_CIRCLES = 100
-"""Circles of stages that are told, at most."""
+"""Maximum number of circles that are reported."""
 
 
 def reference_problem(
     name: str,
     path: KeyPath,
     stages: Mapping[str, Stage | None],
-    affords: Callable[[int], bool],
+    can_compare: Callable[[int], bool],
 ) -> Problem | None:
-    """Why a reference of the stage `name` leads to nothing usable.
+    """Return the problem of a reference of the stage `name`; None if it is valid.
 
     Args:
-        path: The place of the reference in the stage.
-        stages: All stages; None for one that cannot be read.
-        affords: Whether to compare a name with so many others.
+        name: The stage that refers.
+        path: The path of the reference in the stage.
+        stages: All stages; None for invalid ones.
+        can_compare: Whether to compare a name with so many others.
     """
     stage = stages[name]
     assert stage is not None
     ref = stage.refs()[path]
     if ref.stage not in stages:
-        others = _others(name, stages, affords)
+        others = _others(name, stages, can_compare)
         fitting = [it for it, made in others.items() if made is None or _makes(made, ref.expects)]
-        message = f"there is no stage {show(ref.stage)}"
+        message = f"stage {format_value(ref.stage)} not found"
         meant = suggest(ref.stage, fitting or others)
         return Problem(path, message, meant, "E201", at_key=is_key(path, ref))
     target = stages[ref.stage]
@@ -45,23 +46,25 @@ def reference_problem(
         return None
     made = describe_noun(target.output_types()[0])
     if not _makes(target, ref.expects):
-        others = _others(name, stages, affords)
+        others = _others(name, stages, can_compare)
         fitting = [it for it, made in others.items() if made and _makes(made, ref.expects)]
         meant = fitting[0] if len(fitting) == 1 else suggest(ref.stage, fitting)
         wanted = describe_noun(ref.expects)
-        message = f"{_field(path, ref)} needs {wanted}, but stage {ref.stage!r} makes {made}"
+        message = (
+            f"{_field(path, ref)} must refer to {wanted}, but stage {ref.stage!r} outputs {made}"
+        )
         return Problem(path, message, meant, "E202", at_key=is_key(path, ref))
     if "@" in ref and not (_makes(target, TrainingCheckpoint) and target.trains):
-        message = f"stage {ref.stage!r} makes {made}: it has no checkpoints to select from"
+        message = f"cannot select a checkpoint of stage {ref.stage!r}, which outputs {made}"
         return Problem(path, message, ref.stage, "E202", at_key=is_key(path, ref))
     return None
 
 
 def reference_meant(ref: Ref[Any], problem: Problem) -> str | None:
-    """The reference with its stage as it was clearly meant; None where that is a guess."""
+    """Return the reference with a clear typo in its stage fixed; None if there is none."""
     meant = problem.suggestion
-    is_slip = problem.code == "E201" and meant and nearest(ref.stage, [meant])
-    return f"{meant}{ref[len(ref.stage) :]}" if is_slip else None
+    is_typo = problem.code == "E201" and meant and nearest(ref.stage, [meant])
+    return f"{meant}{ref[len(ref.stage) :]}" if is_typo else None
 
 
 def describe_noun(cls: type[Artifact]) -> str:
@@ -70,12 +73,12 @@ def describe_noun(cls: type[Artifact]) -> str:
 
 
 def is_key(path: KeyPath, ref: Ref[Any]) -> bool:
-    """Whether the reference is a key of a mixture rather than a value."""
+    """Return True if the reference is a key of a mixture, not a value."""
     return len(path) > 1 and path[-1] == str(ref)
 
 
 def circle_problems(references: Mapping[str, References]) -> Iterator[Problem]:
-    """Stages that wait for each other, each in one circle at most."""
+    """Yield circular references between stages; each stage is in one circle at most."""
     order = {name: number for number, name in enumerate(references)}
     graph = {
         name: sorted({ref.stage for ref in refs.values()} & order.keys(), key=order.__getitem__)
@@ -89,7 +92,7 @@ def circle_problems(references: Mapping[str, References]) -> Iterator[Problem]:
             TopologicalSorter(graph).prepare()
             return
         except CycleError as error:
-            circle: list[str] = error.args[1][:0:-1]  # each after the one that waits for it
+            circle: list[str] = error.args[1][:0:-1]  # each after the one that refers to it
         begin = circle.index(min(circle, key=order.__getitem__))
         yield _circle_problem([*circle[begin:], *circle[:begin]], references, order)
         graph = {name: refs for name, refs in graph.items() if name not in circle}
@@ -98,7 +101,7 @@ def circle_problems(references: Mapping[str, References]) -> Iterator[Problem]:
 def _circle_problem(
     circle: list[str], references: Mapping[str, References], order: Mapping[str, int]
 ) -> Problem:
-    message = f"stages wait for each other: {' -> '.join((*circle, circle[0]))}"
+    message = f"circular reference between stages: {' -> '.join((*circle, circle[0]))}"
     if len(circle) == 1:
         message = f"stage {circle[0]!r} refers to itself"
     forward = [
@@ -107,15 +110,15 @@ def _circle_problem(
         for path, ref in references[name].items()
         if ref.stage in circle and order[ref.stage] >= order[name]
     ]
-    if len(forward) == 1:  # the others lead up the file, as usual: this one is the odd one
+    if len(forward) == 1:  # the others lead up the file, as usual
         return Problem(("stages", *forward[0]), message, code="E203")
     return Problem(("stages", circle[0]), message, code="E203", at_key=True)
 
 
 def sound_stages(stages: Mapping[str, Stage], graph: Mapping[str, set[str]]) -> dict[str, Stage]:
-    """The stages that lead to none which is not among `stages`, as written."""
+    """Return the stages whose references, direct or not, are all in `stages`."""
     sorter = TopologicalSorter(graph)
-    with suppress(CycleError):  # what leads to a circle never becomes ready
+    with suppress(CycleError):  # stages of a circle never become ready
         sorter.prepare()
     sound: set[str] = set()
     while ready := sorter.get_ready():
@@ -125,10 +128,12 @@ def sound_stages(stages: Mapping[str, Stage], graph: Mapping[str, set[str]]) -> 
 
 
 def _others(
-    name: str, stages: Mapping[str, Stage | None], affords: Callable[[int], bool]
+    name: str, stages: Mapping[str, Stage | None], can_compare: Callable[[int], bool]
 ) -> Mapping[str, Stage | None]:
     return (
-        {other: it for other, it in stages.items() if other != name} if affords(len(stages)) else {}
+        {other: it for other, it in stages.items() if other != name}
+        if can_compare(len(stages))
+        else {}
     )
 
 

@@ -1,7 +1,7 @@
 """The resolved document as YAML: bases merged, overrides set, variables filled in.
 
-The document is dumped and the dump is read back: it is what gives each line its path, and by the
-path the place that it comes from.
+The document is dumped and the dump is read back, which gives each line its path, and by the path
+its origin.
 """
 
 from collections.abc import Iterator
@@ -9,24 +9,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from continuum.experiment.amounts import Amount
 from continuum.experiment.fields import LocalPath, Spec
 from continuum.loading.diagnostics import Place
+from continuum.loading.dump import dump
 from continuum.loading.keys import KeyPath
 from continuum.loading.load import Document
 from continuum.loading.messages import short_form
-from continuum.loading.scalars import read_scalar
 from continuum.loading.variables import escape
 from continuum.loading.yaml import Node, read_text
 
 DEFAULT = Place("default", 1, 1, Path())
 """The place of a value that no file states."""
-MAX_FLOW = 80
-"""Characters of a list on one line."""
-_TAG = "tag:yaml.org,2002:"
-_TAGS = {type(None): "null", bool: "bool", int: "int", float: "float", str: "str"}
 
 
 @dataclass(frozen=True)
@@ -35,7 +29,7 @@ class Line:
 
     text: str
     path: KeyPath
-    """The value that it shows or begins."""
+    """The value on it, or the mapping or list that starts on it."""
     place: Place
     """Its origin."""
 
@@ -58,82 +52,15 @@ def resolve(document: Document, *, defaults: bool) -> dict[str, Any]:
 
 def rendered_lines(document: Document, resolved: dict[str, Any]) -> list[Line]:
     """Return the lines of a resolved document with their origins."""
-    texts = _dump(_escaped(resolved), flow=False).rstrip("\n").split("\n")
+    texts = dump(_escaped(resolved)).rstrip("\n").split("\n")
     root = read_text("\n".join(texts), DEFAULT, [])
     paths: dict[int, KeyPath] = {}
     for path, number, is_key in _beginnings(root, ()):
-        if is_key or number not in paths:  # the key, of an item that begins with one
+        if is_key or number not in paths:  # a key at the start of a list item wins
             paths[number] = path
     return [
         Line(text, paths[n], _origin(document.root, paths[n])) for n, text in enumerate(texts, 1)
     ]
-
-
-def in_one_line(value: Any) -> str:
-    """Return a JSON value as YAML; a text alone is only quoted if it would not be read as text."""
-    if isinstance(value, str) and _is_text(value):
-        return value
-    return _dump(value, flow=True).removesuffix("...\n").rstrip("\n")
-
-
-class _Dumper(yaml.SafeDumper):
-    """Writes plain text only where `read_scalar` reads the same value."""
-
-    def ignore_aliases(self, _data: Any) -> bool:
-        return True
-
-    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:  # noqa: ARG002
-        super().increase_indent(flow, indentless=False)
-
-    def resolve(self, kind: Any, value: Any, implicit: Any) -> str:
-        if kind is yaml.ScalarNode and implicit[0]:
-            return _tag_of(value)
-        tag: str = super().resolve(kind, value, implicit)  # type: ignore[no-untyped-call]  # PyYAML's
-        return tag
-
-
-def _write_text(dumper: _Dumper, text: str) -> yaml.Node:
-    style = None if text.isprintable() and _is_text(text) else '"'
-    return dumper.represent_scalar(f"{_TAG}str", text, style=style)
-
-
-def _write_list(dumper: _Dumper, items: Any) -> yaml.Node:
-    is_flat = not any(isinstance(item, (dict, list, tuple)) for item in items)
-    is_short = is_flat and len(str(list(items))) <= MAX_FLOW
-    return dumper.represent_sequence(f"{_TAG}seq", items, flow_style=is_short or None)
-
-
-_Dumper.add_multi_representer(str, _write_text)
-_Dumper.add_representer(str, _write_text)
-_Dumper.add_representer(list, _write_list)
-_Dumper.add_representer(tuple, _write_list)
-_Dumper.add_representer(
-    float, lambda dumper, value: dumper.represent_scalar(f"{_TAG}float", repr(value))
-)
-
-
-def _dump(value: Any, *, flow: bool) -> str:
-    text: str = yaml.dump(
-        value,
-        Dumper=_Dumper,
-        default_flow_style=flow,
-        width=float("inf"),
-        allow_unicode=True,
-        sort_keys=False,
-    )
-    return text
-
-
-def _tag_of(text: str) -> str:
-    """The tag of a plain scalar; of what the reader refuses, one that is not text."""
-    try:
-        return _TAG + _TAGS[type(read_scalar(text))]
-    except ValueError:
-        return f"{_TAG}float"
-
-
-def _is_text(text: str) -> bool:
-    return _tag_of(text) == f"{_TAG}str"
 
 
 def _escaped(value: Any) -> Any:
@@ -146,7 +73,7 @@ def _escaped(value: Any) -> Any:
 
 
 def _beginnings(node: Node, path: KeyPath) -> Iterator[tuple[KeyPath, int, bool]]:
-    """Path and line of each value below a node, and whether a key begins it."""
+    """Path and line of each value below a node, and whether it has a key."""
     if isinstance(node.value, dict):
         for key, below in node.value.items():
             assert below.key_place is not None
@@ -159,7 +86,7 @@ def _beginnings(node: Node, path: KeyPath) -> Iterator[tuple[KeyPath, int, bool]
 
 
 def _origin(root: Node, path: KeyPath) -> Place:
-    """Of a mapping or list, the place of its key; of a value, its own."""
+    """The place of the key of a mapping or list, or of a value."""
     node = root.at(path)
     if node is None:
         return DEFAULT

@@ -1,14 +1,14 @@
-"""Plain scalars by YAML 1.2's core schema, not PyYAML's 1.1.
+"""Plain scalars by the core schema of YAML 1.2, not by YAML 1.1 as in PyYAML.
 
-`3e-4` is a float, `no` and `on` are text, dates are text. `010` is ten by 1.2 and eight by 1.1: it
-is refused.
+`3e-4` is a float; `no`, `on` and dates are strings. `010` is an error: it is ten in YAML 1.2 and
+eight in YAML 1.1.
 """
 
 import math
 import re
 
 MAX_DIGITS = 4000
-"""Python refuses to read longer integers."""
+"""Python does not parse longer integers."""
 
 _NULL = re.compile(r"~|null|Null|NULL|")
 _BOOL = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
@@ -19,10 +19,10 @@ _SPECIAL_FLOAT = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 
 
 def read_scalar(text: str) -> "str | int | float | bool | None":
-    """A plain scalar by YAML 1.2's core schema.
+    """Return the value of a plain scalar by the core schema of YAML 1.2.
 
     Raises:
-        ValueError: a number no computer holds, such as `1e999`, or one read in two ways: `010`.
+        ValueError: the number is not finite, too large, or ambiguous (`010`).
     """
     if _NULL.fullmatch(text):
         return None
@@ -31,16 +31,16 @@ def read_scalar(text: str) -> "str | int | float | bool | None":
     if _INT.fullmatch(text):
         if _LEADING_ZERO.fullmatch(text):
             raise ValueError(
-                f"{text[:20]} is octal to some programs; leave out the zeros, or quote a text"
+                f"{text[:20]} is octal in YAML 1.1; remove the leading zeros, or quote it"
             )
         if len(text) > MAX_DIGITS:
-            raise ValueError(f"an integer of {len(text):,} digits is too large")
+            raise ValueError(f"integer of {len(text):,} digits is too large")
         return int(text, 0 if text[:2] in ("0o", "0x") else 10)
     if _SPECIAL_FLOAT.fullmatch(text):
-        raise ValueError(f"{text} is not a usable number")
+        raise ValueError(f"invalid number {text}: must be finite")
     if _FLOAT.fullmatch(text):
         number = float(text)
         if math.isinf(number):
-            raise ValueError(f"{text[:20]} is too large for a number")
+            raise ValueError(f"number {text[:20]} is too large")
         return number
     return text

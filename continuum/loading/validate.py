@@ -1,9 +1,8 @@
-"""Validation that repairs: every error with its place, clear misspellings applied as they are met.
+"""Validation with typo recovery: report every error with its place, and fix clear typos on the way.
 
-A misspelt key would otherwise cost the reader twice: the known key would be missing too, and what
-stands below it would go unchecked until the next attempt. So an error whose meaning is clear is
-noted and applied, and the value is validated again. When nothing is clear any more, what is wrong
-is noted and taken out, so that the rules between the other fields can still be asked.
+A misspelled key would otherwise give two errors, since the known key is missing too, and the values
+below it would not be checked. So a clear typo is reported and fixed, and the value is validated
+again. Then other errors are reported and removed, so that the rules between fields can be checked.
 """
 
 import re
@@ -20,26 +19,34 @@ from continuum.experiment.fields import BY_FORM, Ref, Spec
 from continuum.experiment.one_of import OneOf
 from continuum.experiment.stage import Stage
 from continuum.loading.aliases import SYNONYMS
-from continuum.loading.diagnostics import MAX_MISTAKES, Diagnostic, SpecError
+from continuum.loading.diagnostics import MAX_ERRORS, Diagnostic, SpecError
+from continuum.loading.dump import in_one_line
 from continuum.loading.keys import (
     KeyPath,
-    clear_slips,
+    clear_typos,
     field_at,
     meant_key,
     models_in,
     names_at,
     suggest,
 )
-from continuum.loading.messages import bound_text, comma_hint, name_of, owner_of, quotes_hint, show
+from continuum.loading.messages import (
+    bound_text,
+    comma_hint,
+    format_value,
+    name_of,
+    owner_of,
+    quotes_hint,
+)
 from continuum.loading.yaml import Node
 from continuum.problems import Problem
 from continuum.stages import stage_kinds
 from continuum.suggestions import nearest
 
 WRONG_TYPE = {
-    "string_type": "text",
-    "int_type": "a whole number",
-    "int_from_float": "a whole number",
+    "string_type": "a string",
+    "int_type": "an integer",
+    "int_from_float": "an integer",
     "float_type": "a number",
     "bool_type": "true or false",
     "tuple_type": "a list",
@@ -50,47 +57,47 @@ WRONG_TYPE = {
     "model_name_type": "the name of a LitGPT model",
 }
 _BOUNDS = {
-    "greater_than": "above",
+    "greater_than": "greater than",
     "greater_than_equal": "at least",
-    "less_than": "below",
+    "less_than": "less than",
     "less_than_equal": "at most",
 }
 _UNITS = {
     "too_short": "items",
     "too_long": "items",
-    "string_too_short": "letters",
-    "string_too_long": "letters",
+    "string_too_short": "characters",
+    "string_too_long": "characters",
 }
 _AMOUNT_FORMS = ("amount_format", "count_format")
-_AMOUNT = "should be a number of steps, 5%, or {tokens: 300k}"
+_AMOUNT = "must be a number of steps, 5%, or {tokens: 300k}"
 _YES_AND_NO = {"yes": "true", "on": "true", "no": "false", "off": "false"}
-_YES_AND_NO_ARE_TEXT = "; yes, no, on and off are text since YAML 1.2"
+_YES_AND_NO_ARE_TEXT = "; yes, no, on and off are strings in YAML 1.2"
 ONLY_HEAD = ("continuum", "seed", "seeds", "vars", "extends")
-"""Keys at the top of a file that mean nothing further in."""
+"""Keys that are only valid at the top level of a file."""
 MAX_COMPARED = 30_000
-"""Known words that the wrong ones of a document are compared with, in all."""
+"""Maximum number of comparisons with known words in a document."""
 MAX_ROUNDS = 50
-"""Times that a value is repaired."""
+"""Maximum number of repairs of a value."""
 KEYS_OF_A_KIND = 100
-"""About as many, further in and all."""
+"""About the number of keys of a kind, nested ones included."""
 EXTRA = "extra_forbidden"
 
 
 @dataclass(frozen=True)
 class Found:
-    """An error in a value, and how the value is repaired where that is clear."""
+    """An error in a value, with the repair if it is a clear typo."""
 
     path: KeyPath
     """Below the model."""
     diagnostic: Diagnostic
     rename: str | None = None
-    """The key that is meant."""
-    instead: Any = None
-    """The value that is meant."""
+    """The right key."""
+    replacement: Any = None
+    """The right value."""
 
     @property
     def is_clear(self) -> bool:
-        return self.rename is not None or self.instead is not None
+        return self.rename is not None or self.replacement is not None
 
 
 @dataclass(frozen=True)
@@ -98,23 +105,23 @@ class Checked:
     """A value of the document after validation."""
 
     spec: Any
-    """None where it cannot be read, whatever is taken out."""
+    """None if it is invalid, whatever is removed."""
     node: Node
-    """With the clear misspellings applied."""
+    """With the clear typos fixed."""
     part: Node
-    """With what is wrong taken out besides: what `spec` was read from."""
+    """With the errors removed as well: `spec` was read from it."""
     assumed: frozenset[KeyPath] = frozenset()
-    """Fields that could not be read: `spec` has other values in their place."""
+    """Invalid fields: `spec` has other values for them."""
     unknown: frozenset[KeyPath] = frozenset()
-    """Keys that `spec` is without."""
+    """Unknown keys, which `spec` does not have."""
 
     @property
     def wrong(self) -> frozenset[KeyPath]:
-        """What other errors may come from."""
+        """Fields that may cause other errors."""
         return self.assumed | self.unknown
 
     def with_reference(self, path: KeyPath, meant: str, *, is_key: bool) -> "Checked":
-        """The value with another reference, a value or the key of a mixture."""
+        """Return the value with another reference: a value, or the key of a mixture."""
         name = meant if is_key else None
 
         def change(node: Node) -> Node:
@@ -127,11 +134,11 @@ class Checked:
 
 
 def place_of(tree: Node, problem: Problem, where: KeyPath = ()) -> Diagnostic:
-    """The problem at the value (or the key) at its path, or the nearest above that exists.
+    """Return the problem at the place of its value or key, or of the nearest parent that exists.
 
     Args:
-        tree: The value that the problem's path leads through.
-        where: The place of `tree` in the document.
+        tree: The value that the path of the problem starts from.
+        where: The path of `tree` in the document.
     """
     node = tree
     last = problem.path[-1] if problem.path else ""
@@ -156,7 +163,7 @@ def place_of(tree: Node, problem: Problem, where: KeyPath = ()) -> Diagnostic:
 
 
 def is_about(path: KeyPath, message: str, fields: Collection[KeyPath]) -> bool:
-    """Whether a problem may only be there because of what these fields are."""
+    """Return True if these fields may be the only cause of a problem."""
     names = {str(one[-1]) for one in fields}
     is_near = any(path[: len(one)] == one or (path and one[: len(path)] == path) for one in fields)
     return is_near or bool(names & set(re.findall(r"\w+", message)))
@@ -169,21 +176,21 @@ class Validator:
     folder: Path
     """The experiment's folder."""
     reader: Callable[[dict[str, Any]], dict[str, Any]] = dict
-    """What becomes of a mapping before it is validated."""
+    """Converts a mapping before it is validated."""
     found: list[Diagnostic] = field(default_factory=list)
     _words_left: int = MAX_COMPARED
 
     def add(self, tree: Node, problem: Problem, where: KeyPath = ()) -> None:
-        """Note a problem."""
+        """Report a problem."""
         self._keep(place_of(tree, problem, where))
 
-    def affords(self, num_words: int = KEYS_OF_A_KIND) -> bool:
-        """Whether to compare a wrong word with so many."""
+    def can_compare(self, num_words: int = KEYS_OF_A_KIND) -> bool:
+        """Return True while a wrong word may be compared with so many others."""
         self._words_left -= num_words
         return self._words_left >= 0
 
     def read(self, cls: type[Spec], node: Node) -> Any:
-        """The value in `node`; None where it is wrong, without a word."""
+        """Return the value of `node`; None if it is invalid, without reporting it."""
         try:
             return cls.model_validate(self._plain(node), context={"folder": self.folder})
         except ValidationError:
@@ -194,7 +201,7 @@ class Validator:
         return self.reader(plain) if isinstance(plain, dict) else plain
 
     def check(self, cls: type[Spec], node: Node, where: KeyPath = ()) -> Checked:
-        """Validate the value in `node`, which stands at `where` in the document."""
+        """Validate the value of `node`, which is at the path `where` of the document."""
         meant: set[KeyPath] = set()
         spec, node, now = self._validate(cls, node, where, meant)
         for _ in range(MAX_ROUNDS):
@@ -225,9 +232,9 @@ class Validator:
     def _validate(
         self, cls: type[Spec], node: Node, where: KeyPath, meant: set[KeyPath]
     ) -> tuple[Spec | None, Node, list[Found]]:
-        """The value, the node without what null takes away, and the errors.
+        """The value, the node without removed values, and the errors.
 
-        Required keys that an unknown one means are added to `meant`: it is one mistake.
+        A missing key that an unknown key is a typo of is added to `meant`: that is one error.
         """
         try:
             context = {"folder": self.folder}
@@ -255,14 +262,14 @@ class Validator:
         return None, node, [*unknown, *(it for it in others if it is not None)]
 
     def _keep(self, diagnostic: Diagnostic) -> None:
-        if len(self.found) >= MAX_MISTAKES:
-            many = f"more than {MAX_MISTAKES:,} mistakes; the others are not told"
+        if len(self.found) >= MAX_ERRORS:
+            many = f"more than {MAX_ERRORS:,} errors; the rest is not reported"
             raise SpecError([*self.found, Diagnostic("E007", many, diagnostic.place)])
         self.found.append(diagnostic)
 
 
 def _is_taken_away(cls: type[Spec], node: Node, path: KeyPath) -> bool:
-    """Whether a null resets a field to its default, or removes a key of a base."""
+    """True if a null resets a field to its default, or removes a key of a base."""
     below, known = node.at(path), field_at(cls, path)
     if below is None or below.value is not None:
         return False
@@ -275,15 +282,15 @@ def _repaired(node: Node, it: Found) -> Node:
     value = node.at(it.path)
     assert value is not None
     if it.rename is None:
-        return node.put(it.path, replace(value, value=it.instead))
-    # What is null is left out: that a field cannot be so is no second mistake.
+        return node.put(it.path, replace(value, value=it.replacement))
+    # A null is removed: that it is not valid there would be a second error.
     return node.put(it.path, value if value.value is not None else None, name=it.rename)
 
 
 def without(
     cls: type[Spec], node: Node, path: KeyPath, assumed: Collection[KeyPath]
 ) -> tuple[Node, frozenset[KeyPath]]:
-    """The value with what is at a path taken out, and the field that has another value then."""
+    """Return the value without what is at a path, and the fields whose value changes."""
     known = None
     while path and known is None:
         known = field_at(cls, path) if isinstance(path[-1], str) and path not in assumed else None
@@ -311,7 +318,7 @@ def _without_unknown(node: Node, found: list[Found]) -> tuple[Node, list[Found]]
 
 
 def _example(annotation: Any) -> Any:
-    """A value that a type takes, if it is a simple one."""
+    """A valid value of a simple type."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     for _, model in models_in(annotation):
         own = [(info.alias or name, info) for name, info in model.model_fields.items()]
@@ -328,7 +335,7 @@ def _example(annotation: Any) -> Any:
 
 @dataclass(frozen=True)
 class _Described:
-    """Pydantic's errors about one value in the user's words."""
+    """Pydantic's errors for one value as messages about the document."""
 
     validator: Validator
     cls: type[Spec]
@@ -336,7 +343,7 @@ class _Described:
     where: KeyPath
 
     def path_of(self, error: ErrorDetails) -> KeyPath:
-        """Where in the document the error is, without Pydantic's tags of alternatives."""
+        """The path of the error in the document, without Pydantic's tags of alternatives."""
         node: Node | None = self.node
         path: KeyPath = ()
         for part in (part for part in error["loc"] if not str(part).startswith("[")):
@@ -350,16 +357,17 @@ class _Described:
         for above in dict.fromkeys(path[:-1] for path in paths):
             known, mapping = self._known(above), self.node.at(above)
             keys = mapping.value if mapping and isinstance(mapping.value, dict) else {}
-            slips = clear_slips(keys, known)
+            typos = clear_typos(keys, known)
             names = [path[-1] for path in paths if path[:-1] == above]
-            found += [self._unknown_key((*above, it), known, slips.get(str(it))) for it in names]
+            found += [self._unknown_key((*above, it), known, typos.get(str(it))) for it in names]
         return found
 
     def error(self, path: KeyPath, error: ErrorDetails) -> Found | None:
         kind, context = error["type"], error.get("ctx") or {}
         if kind == "missing":
             owner = owner_of((*self.where, *path[:-1]))
-            return self._found("E102", path, f"{owner} needs {path[-1]!r}{self._meaning(path)}")
+            message = f"{owner} requires {path[-1]!r}{self._meaning(path)}"
+            return self._found("E102", path, message)
         if kind in WRONG_TYPE:
             return self._wrong_type(path, kind)
         if kind == "literal_error":
@@ -371,9 +379,9 @@ class _Described:
             return self._found("E104", path, error["msg"], context["suggestion"])
         value = self._value(path)
         if kind == "too_short" and isinstance(value, list) and len(value) >= context["min_length"]:
-            return None  # Pydantic counts the sound items; the others are told anyway
+            return None  # Pydantic counts valid items only; the others have their own errors
         message = self._describe_value(path, error)
-        named = re.match(r"'(\w+)'", error["msg"])  # what a whole mapping's error is about first
+        named = re.match(r"'(\w+)'", error["msg"])  # the key that the error of a mapping is about
         if named and self.node.at((*path, named[1])) is not None:
             path = (*path, named[1])
         return self._found("E104", path, message, context.get("suggestion"))
@@ -383,11 +391,11 @@ class _Described:
     ) -> Found:
         placed = place_of(self.node, Problem(path, message, suggestion, code), self.where)
         value = self._value(path)
-        is_slip = isinstance(value, str) and suggestion and nearest(value, [suggestion])
-        return Found(path, placed, instead=suggestion if is_slip else None)
+        is_typo = isinstance(value, str) and suggestion and nearest(value, [suggestion])
+        return Found(path, placed, replacement=suggestion if is_typo else None)
 
     def _known(self, above: KeyPath) -> Mapping[str, bool]:
-        """The keys that may stand in a mapping, of the form that it has."""
+        """The valid keys of a mapping in the form that it has."""
         node = self.node.at(above)
         found = field_at(self.cls, above) if above else None
         if found is None or node is None or not isinstance(node.value, dict):
@@ -397,45 +405,48 @@ class _Described:
                 return names_at(self.cls, above, model.form_of(node.plain()))
         return names_at(self.cls, above)
 
-    def _unknown_key(self, path: KeyPath, known: Mapping[str, bool], slip: str | None) -> Found:
+    def _unknown_key(self, path: KeyPath, known: Mapping[str, bool], typo: str | None) -> Found:
         *above, name = path
         owner = owner_of((*self.where, *above))
-        message, suggestion = unknown_key(name, (*self.where, *above)), slip
-        if slip is None and (other := field_at(self.cls, path)) is not None:  # of another form
+        message, suggestion = unknown_key(name, (*self.where, *above)), typo
+        if typo is None and (other := field_at(self.cls, path)) is not None:  # of another form
             mapping = self._value(tuple(above))
             others = ", ".join(repr(key) for key in mapping if key != name)
-            message = f"{name!r} cannot stand beside {others} in {owner}"
+            message = f"{name!r} is not valid together with {others} in {owner}"
             if issubclass(other.model, OneOf):
-                message = f"{owner} has no {name!r}; {other.model.__name__} has"
-        elif slip is None:
+                message = f"{owner} has no {name!r}; {other.model.__name__} does"
+        elif typo is None:
             hint = home_of(self.cls, str(name)) or comma_hint(str(name))
-            if not hint and self.validator.affords():
+            if not hint and self.validator.can_compare():
                 suggestion = meant_key(self.cls, self.where, tuple(above), str(name), tuple(known))
-            hint = hint or ("" if suggestion else f"; known: {', '.join(known)}")
+            hint = hint or ("" if suggestion else f"; known keys: {', '.join(known)}")
             message += hint
         problem = Problem(path, message, suggestion, "E101", at_key=True)
-        return Found(path, place_of(self.node, problem, self.where), rename=slip)
-
-    def _own_names(self, path: KeyPath) -> Collection[str]:
-        """The keys of a mapping, of one of several forms those of all."""
-        found = field_at(self.cls, path)
-        kind = found.info.annotation if found is not None and path else None
-        if isinstance(kind, type) and issubclass(kind, OneOf):
-            return kind.model_fields
-        return names_at(self.cls, path)
+        return Found(path, place_of(self.node, problem, self.where), rename=typo)
 
     def _wrong_type(self, path: KeyPath, kind: str) -> Found:
         value, wanted = self._value(path), WRONG_TYPE[kind]
         found = field_at(self.cls, path)
-        if found is not None and BY_FORM in found.info.metadata:
-            wanted += " or a mapping"
-        elif keys := self._own_names(path):
+        is_item = bool(path) and isinstance(path[-1], int)
+        keys, example = names_at(self.cls, path), None
+        if found is not None and not is_item:
+            wanted += " or a mapping" if BY_FORM in found.info.metadata else ""
+            listed = [
+                *(found.info.examples or ()),
+                _example(found.info.annotation) if keys else None,
+            ]
+            example = next((it for it in listed if isinstance(it, dict)), None)
+        if example:
+            wanted = wanted.replace("a mapping", f"a mapping such as {in_one_line(example)}")
+        elif keys:
             wanted = wanted.replace("a mapping", f"a mapping with {', '.join(keys)}")
         hint, suggestion, meant = quotes_hint(value, (kind,)), None, None
         if kind == "bool_type" and (suggestion := _YES_AND_NO.get(str(value).lower())):
             hint, meant = _YES_AND_NO_ARE_TEXT, suggestion == "true"
-        message = f"{name_of((*self.where, *path))} should be {wanted}, not {show(value)}{hint}"
-        return replace(self._found("E103", path, message, suggestion), instead=meant)
+        message = (
+            f"{name_of((*self.where, *path))} must be {wanted}, not {format_value(value)}{hint}"
+        )
+        return replace(self._found("E103", path, message, suggestion), replacement=meant)
 
     def _not_among(self, path: KeyPath, said: str) -> Found:
         allowed = [text.strip("'") for text in re.findall(r"'[^']*'|\d+", said)]
@@ -443,7 +454,7 @@ class _Described:
         wanted = ("one of " if len(allowed) > 1 else "") + ", ".join(allowed)
         if keys := names_at(self.cls, path):  # the field may hold a mapping instead
             wanted += f", or a mapping with one of {', '.join(keys)}"
-        message = f"{name_of((*self.where, *path))} should be {wanted}, not {show(value)}"
+        message = f"{name_of((*self.where, *path))} must be {wanted}, not {format_value(value)}"
         synonym = SYNONYMS.get(str(value).lower())
         if synonym in allowed and isinstance(value, str) and value.lower() in _YES_AND_NO:
             message += _YES_AND_NO_ARE_TEXT
@@ -451,7 +462,7 @@ class _Described:
         is_word = isinstance(value, str) or (is_number and len(allowed) > 1)
         similar = suggest(str(value), allowed) if is_word else None
         if synonym in allowed:
-            return replace(self._found("E104", path, message, synonym), instead=synonym)
+            return replace(self._found("E104", path, message, synonym), replacement=synonym)
         return self._found("E104", path, message, similar)
 
     def _describe_value(self, path: KeyPath, error: ErrorDetails) -> str:
@@ -460,40 +471,45 @@ class _Described:
         if kind in _BOUNDS:
             (bound,) = context.values()
             sign = "%" if isinstance(value, str) and value.rstrip().endswith("%") else ""
-            said = f"should be {_BOUNDS[kind]} {bound_text(bound)}{sign}"
+            said = f"must be {_BOUNDS[kind]} {bound_text(bound)}{sign}"
         elif kind in _UNITS:
             return f"{name} {_length_words(kind, context)}"
         elif kind == "string_pattern_mismatch":
-            return f"{name} cannot be {show(value)}{self._meaning(path)}"
+            return f"invalid {name} {format_value(value)}{self._meaning(path)}"
         elif kind in _AMOUNT_FORMS and not isinstance(value, dict):
             found = field_at(self.cls, path)
             is_amount = found and Amount in [cls for _, cls in models_in(found.info.annotation)]
             said = _AMOUNT if is_amount else said
-        said = said.removeprefix("Input ")
-        return f"{name} {said}, not {show(value)}" if said[:6] == "should" else f"{name}: {said}"
+        said = re.sub("^Input should ", "must ", said)
+        is_about_value = said.startswith("must ")
+        return f"{name} {said}, not {format_value(value)}" if is_about_value else f"{name}: {said}"
 
     def _value(self, path: KeyPath) -> Any:
         node = self.node.at(path)
         return node.value if node is not None else None
 
     def _meaning(self, path: KeyPath) -> str:
-        """The first sentence of the field's documentation, as an addition to a message."""
+        """The first sentence of the field's documentation, to append to a message."""
         found = field_at(self.cls, path)
         sentence = re.split(r"\.\s", found.doc)[0].rstrip(".") if found else ""
         return f" ({sentence})" if sentence else ""
 
 
 def unknown_key(key: str | int, owner: KeyPath) -> str:
-    """The message about an unknown key."""
+    """Return the message for an unknown key."""
     return f"unknown key {key!r} in {owner_of(owner)}"
 
 
 def home_of(cls: type[Spec], name: str) -> str:
-    """For a key at the top that belongs in stages, of which kinds, or the reverse; else empty."""
+    """Return a hint for a key that belongs in a stage or at the top level instead; else empty."""
     if issubclass(cls, Stage):
         if name in cls.refused:
             return f"; {cls.refused[name]}"
-        return "; it belongs at the top of the file, beside `stages`" if name in ONLY_HEAD else ""
+        return (
+            "; it belongs at the top level of the file, next to `stages`"
+            if name in ONLY_HEAD
+            else ""
+        )
     homes = [kind for kind, model in stage_kinds().items() if name in names_at(model, ())]
     return f"; it belongs in a stage of kind {' or '.join(homes)}" if homes else ""
 
@@ -501,5 +517,5 @@ def home_of(cls: type[Spec], name: str) -> str:
 def _length_words(kind: str, context: dict[str, Any]) -> str:
     unit, least = _UNITS[kind], context.get("min_length")
     if least is None:
-        return f"may have at most {context['max_length']} {unit}"
-    return "may not be empty" if least == 1 else f"needs at least {least} {unit}"
+        return f"must have at most {context['max_length']} {unit}"
+    return "must not be empty" if least == 1 else f"must have at least {least} {unit}"

@@ -1,4 +1,4 @@
-"""`${name}` in a document, filled in from its `vars`; `$${` stands for a literal `${`."""
+"""Substitution of `${name}` in a document from its `vars`; `$${` is a literal `${`."""
 
 import re
 from dataclasses import dataclass, replace
@@ -8,32 +8,31 @@ from continuum.loading.diagnostics import Diagnostic
 from continuum.loading.keys import suggest
 from continuum.loading.yaml import Node
 
-_PIECE = re.compile(r"\$\$\{|\$\{(?P<name>[^${}]*)\}|(?P<open>\$\{)")
+_PART = re.compile(r"\$\$\{|\$\{(?P<name>[^${}]*)\}|(?P<open>\$\{)")
 MAX_LENGTH = 1 << 16
-"""Letters of one value once filled in: variables that multiply each other stop here."""
-
+"""Maximum length of a value after substitution, for variables that multiply each other."""
 MAX_COMPARED = 30_000
-"""Known names that unknown ones are compared with, in all."""
+"""Maximum number of comparisons of unknown names with known ones."""
 
 
 @dataclass(frozen=True)
 class Filled:
-    """A document with its variables filled in."""
+    """A document with its variables substituted."""
 
     root: Node
     used: frozenset[str]
-    """Names of the variables that some value uses."""
+    """Names of the variables that values use."""
 
 
-def fill_variables(root: Node, faults: list[Diagnostic]) -> Filled:
-    """The document with its variables filled in; mistakes are appended to `faults`."""
+def fill_variables(root: Node, errors: list[Diagnostic]) -> Filled:
+    """Return the document with its variables substituted; append errors to `errors`."""
     assert isinstance(root.value, dict)
     declared = root.value.get("vars")
     variables = declared.value if declared is not None else None
     if declared is None or not isinstance(variables, dict):
-        filler = _Filler({}, faults)
+        filler = _Filler({}, errors)
         return Filled(filler.fill(root, ""), frozenset())
-    filler = _Filler(variables, faults)
+    filler = _Filler(variables, errors)
     resolved = {name: filler.resolve(name) for name in variables}
     others = {key: node for key, node in root.value.items() if key != "vars"}
     filled = filler.fill(replace(root, value=others), "")
@@ -43,31 +42,31 @@ def fill_variables(root: Node, faults: list[Diagnostic]) -> Filled:
 
 
 def variables_in(text: str) -> list[str]:
-    """The names of the variables that a text uses, in its order."""
-    return [match["name"] for match in _PIECE.finditer(text) if match["name"] is not None]
+    """Return the names of the variables in a text, in order."""
+    return [match["name"] for match in _PART.finditer(text) if match["name"] is not None]
 
 
 def escape(text: str) -> str:
-    """The text as it is written so that nothing in it is taken for a variable."""
+    """Return the text with `${` escaped."""
     return text.replace("${", "$${")
 
 
 class _Filler:
-    def __init__(self, declared: dict[str, Node], faults: list[Diagnostic]) -> None:
+    def __init__(self, declared: dict[str, Node], errors: list[Diagnostic]) -> None:
         self._declared = declared
-        self._faults = faults
+        self._errors = errors
         self._resolved: dict[str, Node] = {}
         self.used: set[str] = set()
         self._waiting: list[str] = []
-        """Variables that are being resolved, each for the one before it."""
+        """Variables that are being resolved, each used by the one before it."""
 
     def resolve(self, name: str) -> Node:
-        """A variable's value with the variables it uses filled in."""
+        """Return the value of a variable with its own variables substituted."""
         if name not in self._resolved:
             node = self._declared[name]
             self._waiting.append(name)
             if isinstance(node.value, (dict, list)):
-                message = f"the variable {name!r} should be a single value"
+                message = f"variable {name!r} must be a single value"
                 self._report("E103", message, node, f"vars.{name}")
                 node = replace(node, value=None)
             self._resolved[name] = self._fill_scalar(node, f"vars.{name}")
@@ -75,7 +74,7 @@ class _Filler:
         return self._resolved[name]
 
     def fill(self, node: Node, path: str) -> Node:
-        """The tree with its variables filled in."""
+        """Return the tree with its variables substituted."""
         if isinstance(node.value, dict):
             below = {k: self.fill(n, f"{path}.{k}") for k, n in node.value.items()}
             return replace(node, value=below)
@@ -88,27 +87,27 @@ class _Filler:
         text = node.value
         if not isinstance(text, str) or "${" not in text:
             return node
-        whole = _PIECE.fullmatch(text)
+        whole = _PART.fullmatch(text)
         if whole and whole["name"] is not None:
-            # The place stays the use's: that is what a reader of an error has to look at.
+            # Keep the place where it is used: errors are about that.
             found = self._find(whole["name"], node, path)
             return node if found is None else replace(node, value=found.value)
-        pieces: list[str] = []
+        parts: list[str] = []
         length = 0
         end = 0
-        for match in _PIECE.finditer(text):
-            pieces += [text[end : match.start()], self._piece(match, node, path)]
-            length += len(pieces[-1])
+        for match in _PART.finditer(text):
+            parts += [text[end : match.start()], self._part(match, node, path)]
+            length += len(parts[-1])
             end = match.end()
             if length > MAX_LENGTH:
-                message = f"longer than {MAX_LENGTH:,} letters once variables are filled in"
+                message = f"value exceeds {MAX_LENGTH:,} characters after substitution of variables"
                 self._report("E007", message, node, path)
                 return node
-        return replace(node, value="".join([*pieces, text[end:]]))
+        return replace(node, value="".join([*parts, text[end:]]))
 
-    def _piece(self, match: re.Match[str], node: Node, path: str) -> str:
+    def _part(self, match: re.Match[str], node: Node, path: str) -> str:
         if match["open"]:
-            message = "`${` without its `}`; write `$${` where the two letters are meant"
+            message = "unclosed `${`; write `$${` for a literal `${`"
             self._report("E301", message, node, path)
         if match["name"] is None:
             return "${"
@@ -118,11 +117,11 @@ class _Filler:
     def _find(self, name: str, node: Node, path: str) -> Node | None:
         if name in self._waiting:
             circle = " -> ".join([*self._waiting[self._waiting.index(name) :], name])
-            self._report("E301", f"variables use each other in a circle: {circle}", node, path)
+            self._report("E301", f"circular reference between variables: {circle}", node, path)
             return None
         if name not in self._declared:
-            message = f"the variable {name!r} is not defined in `vars`"
-            is_affordable = len(self._faults) * len(self._declared) < MAX_COMPARED
+            message = f"undefined variable {name!r}"
+            is_affordable = len(self._errors) * len(self._declared) < MAX_COMPARED
             suggestion = suggest(name, self._declared) if is_affordable else None
             self._report("E301", message, node, path, suggestion)
             return None
@@ -134,7 +133,7 @@ class _Filler:
     ) -> None:
         is_plain = not isinstance(node.value, (dict, list))
         place = node.place if is_plain or node.key_place is None else node.key_place
-        self._faults.append(Diagnostic(code, message, place, path, suggestion))
+        self._errors.append(Diagnostic(code, message, place, path, suggestion))
 
 
 def _as_text(value: Any) -> str:

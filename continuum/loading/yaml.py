@@ -1,7 +1,7 @@
-"""Strict YAML: every value knows its file, line and column, and nothing is guessed.
+"""Strict YAML: every value has its file, line and column, and nothing is guessed.
 
-PyYAML's parser makes the events; the tree is built from them here, without recursion, so that
-aliases, depth and duplicate keys are under control whatever the input.
+The tree is built from the events of PyYAML's parser without recursion, so that depth, aliases and
+duplicate keys are under control for any input.
 """
 
 from collections.abc import Iterable
@@ -26,34 +26,34 @@ from continuum.loading.syntax_errors import (
 
 LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 MAX_DEPTH = 64
-"""Levels after aliases are followed: what walks the tree may then recurse."""
+"""Maximum depth with aliases expanded, so that code may recurse over the tree."""
 _MERGE = "\0<<"
-"""The key of what is merged, once that is told."""
+"""The key of a merged mapping, after its error is reported."""
 MAX_UNQUOTED = 20
-"""Variables without quotes between brackets: so many are read as they are meant."""
+"""Maximum number of unquoted variables between brackets that are read as intended."""
 MAX_NODES = 70_000
-"""Values after aliases are followed: a chain of 10,000 stages is below it, an alias bomb is not."""
+"""Maximum number of values with aliases expanded: 10,000 stages are below, an alias bomb above."""
 
 
 class Text(str):
-    """A string that knows which folder its file lies in; `LocalPath` asks for it."""
+    """A string with the folder of its file, which `LocalPath` needs."""
 
     said_in: Path
 
 
 @dataclass(frozen=True)
 class Node:
-    """A value of the document with its place; mappings and lists hold nodes."""
+    """A value of the document with its place; mappings and lists contain nodes."""
 
     value: "str | int | float | bool | dict[str, Node] | list[Node] | None"
     place: Place
     key_place: Place | None = None
     """The place of the key, for a value in a mapping."""
     removes: bool = False
-    """Whether it is a null that takes away the value of an earlier file, or of the file itself."""
+    """True if it is a null that removes the value of an earlier file, or of the file itself."""
 
     def child(self, key: str | int) -> "Node | None":
-        """The value at a key or an index; None when there is none."""
+        """Return the value at a key or an index; None if there is none."""
         if isinstance(self.value, dict):
             return self.value.get(str(key))
         if isinstance(self.value, list) and isinstance(key, int) and key < len(self.value):
@@ -61,7 +61,7 @@ class Node:
         return None
 
     def at(self, path: Iterable[str | int]) -> "Node | None":
-        """The value at a path below this one; None when there is none."""
+        """Return the value at a path below this one; None if there is none."""
         node: Node | None = self
         for part in path:
             node = node.child(part) if node is not None else None
@@ -70,10 +70,12 @@ class Node:
     def put(
         self, path: tuple[str | int, ...], value: "Node | None", name: str | None = None
     ) -> "Node":
-        """This value with another one at a path below it; None takes away what is there.
+        """Return this value with another one at a path below it; None removes it.
 
         Args:
-            name: The new key of what is there.
+            path: The path to change.
+            value: The new value.
+            name: A new key for it.
         """
         first, *rest = path
         below = self.child(first)
@@ -93,7 +95,7 @@ class Node:
 
     @staticmethod
     def of(value: Any, place: Place) -> "Node":
-        """Plain values as nodes that stand at one place."""
+        """Return plain values as nodes with one place."""
         if isinstance(value, dict):
             return Node({str(k): Node.of(v, place) for k, v in value.items()}, place, place)
         if isinstance(value, (tuple, list)):
@@ -101,7 +103,7 @@ class Node:
         return Node(value, place, place)
 
     def plain(self) -> Any:
-        """Python values: dict, tuple, and scalars; strings are `Text`."""
+        """Return Python values: dict, tuple and scalars; strings are `Text`."""
         if isinstance(self.value, dict):
             return {key: node.plain() for key, node in self.value.items()}
         if isinstance(self.value, list):
@@ -113,12 +115,12 @@ class Node:
         return self.value
 
 
-def read_file(path: Path, mild: list[Diagnostic]) -> Node:
-    """The document in a YAML file.
+def read_file(path: Path, recoverable: list[Diagnostic]) -> Node:
+    """Return the document in a YAML file.
 
     Args:
         path: The file.
-        mild: Mistakes that do not hinder further checks are appended here.
+        recoverable: Errors after which the document can be checked are appended to it.
 
     Raises:
         SpecError: the file cannot be read or is not strict YAML.
@@ -128,21 +130,23 @@ def read_file(path: Path, mild: list[Diagnostic]) -> Node:
         raw = read_bytes(path)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise _fault("E001", f"cannot read the file: {reason}", start) from None
+        raise _error_at("E001", f"cannot read the file: {reason}", start) from None
     if len(raw) > MAX_BYTES:
-        raise _fault("E001", f"the file is larger than {MAX_BYTES:,} bytes", start)
+        raise _error_at("E001", f"the file is larger than {MAX_BYTES:,} bytes", start)
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = raw[: error.start].count(b"\n") + 1
         place = replace(start, line=line)
-        message = f"not UTF-8 text (at byte {error.start:,}); save the file as UTF-8"
-        raise _fault("E001", message, place) from None
-    return read_text(text, start, mild)
+        message = f"invalid UTF-8 at byte {error.start:,}; save the file as UTF-8"
+        raise _error_at("E001", message, place) from None
+    return read_text(text, start, recoverable)
 
 
-def read_text(text: str, start: Place, mild: list[Diagnostic], max_nodes: int = MAX_NODES) -> Node:
-    """The document in a text that stands at `start`; see `read_file`."""
+def read_text(
+    text: str, start: Place, recoverable: list[Diagnostic], max_nodes: int = MAX_NODES
+) -> Node:
+    """Return the document in a text that starts at `start`; see `read_file`."""
     refuse_conflict_markers(text, start)
     quoted: list[Diagnostic] = []
     while True:
@@ -155,21 +159,21 @@ def read_text(text: str, start: Place, mild: list[Diagnostic], max_nodes: int = 
             stop = syntax_error(error, text, start)
             masked = mask_variable(error, text) if len(quoted) < MAX_UNQUOTED else None
             if masked is None:
-                before = [one for one in builder.faults if one.place.line != stop.place.line]
+                before = [one for one in builder.errors if one.place.line != stop.place.line]
                 raise SpecError([*quoted, *before, stop]) from None
             quoted.append(stop)
             text = masked
     if builder.is_unusable:
-        raise SpecError([*quoted, *builder.faults])
+        raise SpecError([*quoted, *builder.errors])
     if builder.root is None:
-        raise _fault("E008", "the file is empty; it should describe an experiment", start)
-    mild += [*quoted, *builder.faults]
+        raise _error_at("E008", "the file is empty", start)
+    recoverable += [*quoted, *builder.errors]
     return builder.root
 
 
 @dataclass
 class _Open:
-    """A mapping or list whose end has not come yet."""
+    """A mapping or list that is not complete yet."""
 
     value: "dict[str, Node] | list[Node]"
     place: Place
@@ -178,9 +182,9 @@ class _Open:
     pending_key: str | None = None
     pending_place: Place | None = None
     size: int = 1
-    """Values so far, this one and those behind aliases included."""
+    """Number of values so far, including this one and expanded aliases."""
     height: int = 0
-    """Levels below this one so far."""
+    """Number of levels below this one so far."""
 
     def include(self, size: int, height: int) -> None:
         self.size += size
@@ -188,14 +192,14 @@ class _Open:
 
 
 class _Builder:
-    """Makes nodes from parser events; collects faults so that all are told at once."""
+    """Builds nodes from parser events and collects errors."""
 
     def __init__(self, text: str, start: Place, max_nodes: int) -> None:
         self._max_nodes = max_nodes
         self.root: Node | None = None
-        self.faults: list[Diagnostic] = []
+        self.errors: list[Diagnostic] = []
         self.is_unusable = False
-        """Whether a mistake hinders checking the rest of the file."""
+        """True if the file cannot be checked further."""
         self._start = start
         self._lines = text.split("\n")
         self._stack: list[_Open] = []
@@ -207,9 +211,9 @@ class _Builder:
         if isinstance(event, yaml.DocumentStartEvent):
             self._num_documents += 1
             if self._num_documents > 1:
-                message = "a second document (`---`); one file is one experiment"
-                self._fault("E002", message, event)
-                raise SpecError(self.faults)
+                message = "second document (`---`): a file must contain one experiment"
+                self._error("E002", message, event)
+                raise SpecError(self.errors)
         elif isinstance(event, yaml.ScalarEvent):
             self._take_scalar(event)
         elif isinstance(event, yaml.AliasEvent):
@@ -234,17 +238,17 @@ class _Builder:
             return
         value: Any = unmask(event.value)
         if not value and not event.style:
-            place = self._key_place() or place  # a reader looks for `key:`, not for what is absent
+            place = self._key_place() or place  # an empty value has the place of its key
         if event.tag not in (None, "!", "tag:yaml.org,2002:str"):
-            self._fault("E006", tag_message(event.tag), event, is_mild=True)
+            self._error("E006", tag_message(event.tag), event, is_recoverable=True)
         elif event.implicit[0] and not event.style and event.tag is None:
             try:
                 value = read_scalar(value)
             except ValueError as error:
-                self._fault("E104", str(error), event, is_mild=True)
+                self._error("E104", str(error), event, is_recoverable=True)
         if (char := unprintable_in(event.value)) is not None:
-            message = f"a control character ({char}) in a value"
-            self._fault("E104", message, event, is_mild=True)
+            message = f"control character {char} in a value"
+            self._error("E104", message, event, is_recoverable=True)
         self._add(Node(value, place, self._key_place()), event.anchor)
 
     def _take_key(self, event: yaml.ScalarEvent, place: Place) -> None:
@@ -253,22 +257,24 @@ class _Builder:
         if key in top.value:
             first = top.value[key].key_place
             assert first is not None
-            message = f"the key {key!r} stands twice; it is already on line {first.line}"
-            self._fault("E003", message, event, is_mild=True)
+            message = f"duplicate key {key!r} (first on line {first.line})"
+            self._error("E003", message, event, is_recoverable=True)
         elif event.implicit[0] and key == "<<":
-            message = "merge keys (<<) are YAML 1.1; use `extends`, or write the fields out"
-            self._fault("E006", message, event, is_mild=True)
+            message = "merge keys (<<) are not supported; use `extends`, or repeat the fields"
+            self._error("E006", message, event, is_recoverable=True)
             key = _MERGE
         elif event.tag not in (None, "!"):
-            self._fault("E006", tag_message(event.tag), event, is_mild=True)
+            self._error("E006", tag_message(event.tag), event, is_recoverable=True)
         elif not key:
-            self._fault("E009", "the key before this `:` is empty", event)
+            self._error("E009", "empty key before `:`", event)
         elif key.startswith("-"):
-            message = "a key cannot begin with `-`; an item of a list is `- ` with a space"
-            self._fault("E009", message, event)
+            message = "a key cannot start with `-`; a list item needs a space after the `-`"
+            self._error("E009", message, event)
         elif not key.isprintable():
-            is_mild = key[0].isprintable()  # else it may be meant as indentation
-            self._fault("E009", f"{invisible_in(key)} in a key", event, is_mild=is_mild)
+            is_recoverable = key[0].isprintable()  # else it may be part of the indentation
+            self._error(
+                "E009", f"{invisible_in(key)} in a key", event, is_recoverable=is_recoverable
+            )
             key = "".join(char for char in key if char.isprintable())
         top.pending_key, top.pending_place = key, place
 
@@ -277,15 +283,15 @@ class _Builder:
             self._refuse_key("an alias", event)
         target = self._anchors.get(event.anchor or "")
         if target is None:
-            message = f"the alias *{event.anchor} has no anchor &{event.anchor} above it"
-            self._fault("E002", message, event, is_mild=True)
+            message = f"undefined alias *{event.anchor}: no anchor &{event.anchor} above it"
+            self._error("E002", message, event, is_recoverable=True)
             self._add(Node(f"*{event.anchor}", self._place(event), self._key_place()), None)
             return
         node, size, height = target
         self._count(size, event)
         if len(self._stack) + height > MAX_DEPTH:
-            message = f"nested deeper than {MAX_DEPTH} levels once aliases are followed"
-            raise _fault("E007", message, self._place(event))
+            message = f"nesting exceeds {MAX_DEPTH} levels with aliases expanded"
+            raise _error_at("E007", message, self._place(event))
         self._add(replace(node, key_place=self._key_place()), None, size, height)
 
     def _take_start(self, event: Any) -> None:
@@ -293,9 +299,9 @@ class _Builder:
             self._refuse_key("a list or a mapping", event)
         if len(self._stack) >= MAX_DEPTH:
             place = self._place(event)
-            raise _fault("E007", f"nested deeper than {MAX_DEPTH} levels", place)
+            raise _error_at("E007", f"nesting exceeds {MAX_DEPTH} levels", place)
         if event.tag not in (None, "!"):
-            self._fault("E006", tag_message(event.tag), event, is_mild=True)
+            self._error("E006", tag_message(event.tag), event, is_recoverable=True)
         value: Any = {} if isinstance(event, yaml.MappingStartEvent) else []
         self._stack.append(_Open(value, self._place(event), event.anchor, self._key_place()))
 
@@ -320,18 +326,18 @@ class _Builder:
         return top is not None and isinstance(top.value, dict) and top.pending_key is None
 
     def _refuse_key(self, found: str, event: Any) -> NoReturn:
-        message = f"a key must be plain text, not {found}; quote it if it is meant as text"
-        self._fault("E009", message, event)
-        raise SpecError(self.faults)
+        message = f"a key must be plain text, not {found}; quote it"
+        self._error("E009", message, event)
+        raise SpecError(self.errors)
 
     def _refuse_swallowed_keys(self, event: Any) -> None:
-        """A quote that is not closed reaches to the next one, however far that is."""
+        """An unclosed quote extends to the next one, which may be far below."""
         first, last = event.start_mark.line, event.end_mark.line
         if any(begins_with_key(line) for line in self._lines[first + 1 : last + 1]):
             line = self._start.line + last
-            message = f"a quote is opened here and closed on line {line} only, with keys between"
+            message = f"unclosed quote: the next one is on line {line}, after other keys"
             place = self._place(event)
-            raise SpecError([*self.faults, Diagnostic("E002", message, place)])
+            raise SpecError([*self.errors, Diagnostic("E002", message, place)])
 
     def _key_place(self) -> Place | None:
         return self._stack[-1].pending_place if self._stack else None
@@ -340,18 +346,18 @@ class _Builder:
         self._num_nodes += number
         if self._num_nodes > self._max_nodes:
             place = self._place(event) if event else self._start
-            message = f"more than {self._max_nodes:,} values once aliases are followed"
-            raise _fault("E007", message, place)
+            message = f"more than {self._max_nodes:,} values with aliases expanded"
+            raise _error_at("E007", message, place)
 
     def _place(self, event: Any) -> Place:
         line, column = event.start_mark.line, event.start_mark.column
         first = self._start.column if line == 0 else 1
         return Place(self._start.file, self._start.line + line, first + column, self._start.folder)
 
-    def _fault(self, code: str, message: str, event: Any, *, is_mild: bool = False) -> None:
-        self.faults.append(Diagnostic(code, message, self._place(event)))
-        self.is_unusable = self.is_unusable or not is_mild
+    def _error(self, code: str, message: str, event: Any, *, is_recoverable: bool = False) -> None:
+        self.errors.append(Diagnostic(code, message, self._place(event)))
+        self.is_unusable = self.is_unusable or not is_recoverable
 
 
-def _fault(code: str, message: str, place: Place) -> SpecError:
+def _error_at(code: str, message: str, place: Place) -> SpecError:
     return SpecError([Diagnostic(code, message, place)])

@@ -15,7 +15,7 @@ from continuum.experiment.identity import PAYLOAD, Identity
 from continuum.experiment.recipe import BUDGET_FIELDS
 from continuum.experiment.stage import Stage
 from continuum.formatting import short_digest
-from continuum.loading.render import in_one_line
+from continuum.loading.dump import in_one_line
 from continuum.planning.lockfile import LockedStage
 from continuum.runs.artifacts import Artifact
 from continuum.runs.records import StageRecord

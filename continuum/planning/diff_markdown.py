@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from continuum.formatting import short_digest
-from continuum.loading.render import in_one_line
+from continuum.loading.dump import in_one_line
 from continuum.planning.changes import Change
 from continuum.planning.costs import in_words
 from continuum.planning.diff import DOES_WORK, SUMMED, Diff, StageDiff

@@ -107,7 +107,7 @@ def test_stages_run_though_streams_are_closed(closed: str, tmp_path: Path) -> No
 def test_an_error_is_told_though_stdout_is_closed(wrong: Path) -> None:
     line = f"{sys.executable} -m continuum validate {wrong} >&-"
     done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False)
-    assert "error E103: lr should be a number, not 'fast'" in done.stderr
+    assert "error E103: lr must be a number, not 'fast'" in done.stderr
 
 
 def test_a_full_disk_is_told_of_what_is_printed_last() -> None:

@@ -118,7 +118,7 @@ def test_a_file_in_the_package_is_a_kind(tmp_path: Path) -> None:
 
 def test_nobody_else_knows_the_kinds(extended: Extended) -> None:
     refused = Cli()("validate", extended.folder, expect=3).stderr
-    assert "there is no kind 'recite'" in refused
+    assert "unknown kind 'recite'" in refused
 
 
 def test_the_kinds_are_validated_and_planned(extended: Extended) -> None:

@@ -1,6 +1,6 @@
 """Every file in `tests/lint/specs` draws the warnings its comments expect, and no other.
 
-# warn: W002 line 16 column 38 "the warm-up is 5 of 20 steps"
+# warn: W002 line 16 column 38 "warm-up takes 5 of 20 steps"
 
 `W002-steps.yaml` breaks a rule, and `W002-steps.right.yaml` says the same without breaking it.
 """
@@ -96,7 +96,7 @@ def test_passes_are_counted_through_resume_and_retrain() -> None:
     (found,) = warnings_of(SPECS / "W001-through-a-resume-and-a-retrain.yaml")
     before, own = 600_000, 400_000
     match = re.search(
-        r"seen ([\d.]+) times at least, ([\d.]+) of them in the stages before", found.message
+        r"read at least ([\d.]+) times, ([\d.]+) of them in earlier stages", found.message
     )
     assert match
     assert float(match[1]) / float(match[2]) == pytest.approx((before + own) / before, rel=0.01)

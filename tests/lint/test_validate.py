@@ -33,13 +33,13 @@ def test_a_clean_spec_is_one_line(cli: Cli) -> None:
 def test_a_warning_goes_to_stderr_and_does_not_fail(cli: Cli) -> None:
     done = cli("validate", WARNED)
     assert done.stdout == "lint: valid, 4 stages\n"
-    assert f"{WARNED}:16:38: warning W002: the warm-up is 5 of 20 steps" in done.stderr
+    assert f"{WARNED}:16:38: warning W002: warm-up takes 5 of 20 steps" in done.stderr
 
 
 def test_a_plan_tells_a_warning_in_one_line(cli: Cli) -> None:
     told = [line for line in cli("plan", WARNED).stdout.splitlines() if "warning" in line]
     (line,) = told
-    assert line.startswith(f"{WARNED}:16:38: warning W002: the warm-up is 5 of 20 steps")
+    assert line.startswith(f"{WARNED}:16:38: warning W002: warm-up takes 5 of 20 steps")
     assert "warning" not in cli("plan", CLEAN).stdout
 
 
@@ -83,8 +83,7 @@ def test_github_gets_a_path_from_the_root_of_the_checkout(
     cli.environment["PYTHONPATH"] = str(Path(__file__).parents[2])
     done = cli("validate", "--format", "github", "wrong.yaml", expect=3)
     assert done.stdout == (
-        "::error file=specs/wrong.yaml,line=14,col=21,title=E103::"
-        "lr should be a number, not 'fast'\n"
+        "::error file=specs/wrong.yaml,line=14,col=21,title=E103::lr must be a number, not 'fast'\n"
     )
 
 
@@ -139,7 +138,7 @@ def test_colours_are_for_terminals_that_want_them(
         pass  # the other side was closed: the process has ended
     os.close(main)
     assert process.wait() == 3
-    assert b"lr should be a number" in shown
+    assert b"lr must be a number" in shown
     assert (b"\x1b[31m" in shown) == has_colours
 
 

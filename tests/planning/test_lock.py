@@ -189,8 +189,8 @@ ENTRY = "    fingerprint: aa\n    artifact: bb\n"
     ("text", "message"),
     [
         (CONFLICT, "line 6: Git conflict marker; resolve the merge conflict; take one side"),
-        (f"{WHOLE}  book:\n{ENTRY}  book:\n{ENTRY}", "line 8: the key 'book' stands twice"),
-        (f"{WHOLE}  book:\n{ENTRY}{ENTRY}", "line 8: the key 'fingerprint' stands twice"),
+        (f"{WHOLE}  book:\n{ENTRY}  book:\n{ENTRY}", "line 8: duplicate key 'book'"),
+        (f"{WHOLE}  book:\n{ENTRY}{ENTRY}", "line 8: duplicate key 'fingerprint'"),
         (f"{WHOLE}  book: [\n", "line 6: "),
         (f"{WHOLE}\tbook: 1\n", "line 5: "),
         (f"{WHOLE}  ? [a]\n  : b\n", "line 5: "),

@@ -109,7 +109,7 @@ def test_a_form_that_the_loader_takes_is_accepted(changes: dict[str, Any], tmp_p
 
 VARIABLES: dict[str, tuple[str, Any]] = {
     "a number": ("pretrain__optimizer__lr", 1e-3),
-    "a whole number": ("pretrain__evaluate__sequences", 3),
+    "an integer": ("pretrain__evaluate__sequences", 3),
     "a truth value": ("pretrain__evaluate__final", True),
     "a count": ("pretrain__sequence_length", "0.5k"),
     "an amount": ("pretrain__evaluate__every", "5%"),
@@ -137,7 +137,7 @@ def test_a_variable_may_stand_wherever_a_single_value_may(
 def test_a_text_with_more_than_a_variable_is_no_number(tmp_path: Path) -> None:
     written = {**small(pretrain__optimizer__lr="1e-${x}"), "vars": {"x": 3}}
     assert not is_accepted(written)
-    with pytest.raises(Exception, match="lr should be a number"):
+    with pytest.raises(Exception, match="lr must be a number"):
         load(written, tmp_path)
 
 

@@ -25,7 +25,7 @@ def rendered(path: Path, *overrides: str) -> list[str]:
 def test_a_mistake_is_shown_with_its_line_and_a_caret(tmp_path: Path) -> None:
     path = write(tmp_path / "spec.yaml", TRAINING.replace("lr: 1e-3", "lr: fast"))
     assert rendered(path) == [
-        f"{path}:14:21: error E103: lr should be a number, not 'fast'",
+        f"{path}:14:21: error E103: lr must be a number, not 'fast'",
         "  14 |     optimizer: {lr: fast}",
         "     |                     ^^^^",
     ]
@@ -35,12 +35,12 @@ def test_a_suggestion_and_the_number_of_mistakes_follow(tmp_path: Path) -> None:
     path = write(tmp_path / "spec.yaml", HEAD + "sead: 1\nsede: 2\n" + BOOKS)
     lines = rendered(path)
     assert lines[3] == "  did you mean 'seed'?"
-    assert lines[-1] == "2 mistakes"
+    assert lines[-1] == "2 errors"
 
 
 def test_a_mistake_of_an_override_names_the_override(tmp_path: Path) -> None:
     path = write(tmp_path / "spec.yaml", HEAD + BOOKS)
-    expected = "--set seed=x: error E103: seed should be a whole number, not 'x'"
+    expected = "--set seed=x: error E103: seed must be an integer, not 'x'"
     assert rendered(path, "seed=x") == [expected]
 
 
@@ -112,7 +112,7 @@ def test_an_annotation_names_the_file_from_the_root_of_the_checkout(tmp_path: Pa
 
 def test_an_annotation_of_an_override_has_no_file(tmp_path: Path) -> None:
     *_, last = as_annotations(mistakes(tmp_path, "seed=x"), tmp_path).splitlines()
-    assert last == "::error title=E103::--set seed=x: seed should be a whole number, not 'x'"
+    assert last == "::error title=E103::--set seed=x: seed must be an integer, not 'x'"
 
 
 def test_what_would_end_an_annotation_is_escaped(tmp_path: Path) -> None:
@@ -157,7 +157,7 @@ def test_a_value_made_of_a_variable_says_where_that_is_set(tmp_path: Path) -> No
     text = "vars: {rate: 1e-3}\n" + TRAINING.replace("lr: 1e-3", 'lr: "${rate}"')
     path = write(tmp_path / "spec.yaml", text)
     (line, *_) = rendered(path, "vars.rate=fast")
-    assert line.startswith(f"{path}:15:21: error E103: lr should be a number, not 'fast'")
+    assert line.startswith(f"{path}:15:21: error E103: lr must be a number, not 'fast'")
     assert line.endswith("; rate is set at --set vars.rate=fast")
 
 

@@ -16,7 +16,7 @@ def test_an_override_takes_a_stage_away(tmp_path: Path) -> None:
 
 
 def test_a_stage_that_others_need_is_missed_where_they_name_it(tmp_path: Path) -> None:
-    with pytest.raises(SpecError, match="there is no stage 'tokens'"):
+    with pytest.raises(SpecError, match="stage 'tokens' not found"):
         training(tmp_path, "stages.tokens=null")
 
 
@@ -56,7 +56,7 @@ def test_a_dataset_can_be_taken_out_of_a_mixture(tmp_path: Path) -> None:
 
 def test_a_null_that_replaces_nothing_is_a_mistake(tmp_path: Path) -> None:
     path = write(tmp_path / "spec.yaml", TRAINING + "    runtime: null\n")
-    with pytest.raises(SpecError, match="runtime should be a mapping"):
+    with pytest.raises(SpecError, match="runtime must be a mapping"):
         load_experiment(path)
 
 

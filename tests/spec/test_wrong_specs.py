@@ -1,8 +1,8 @@
 """Every file in `tests/specs` has the mistakes its comments expect, and no other.
 
 # expect: E101 line 9 column 5 "unknown key 'lr'" suggests "optimizer.lr"
-# expect: E103 in bases/wrong-types.yaml line 3 column 7 "seed should be a whole number"
-# expect: E304 in --set "there is no stage"
+# expect: E103 in bases/wrong-types.yaml line 3 column 7 "seed must be an integer"
+# expect: E304 in --set "stage .pretrian. not found"
 # set: stages.pretrian.optimizer.lr=1e-4
 """
 

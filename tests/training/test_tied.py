@@ -181,7 +181,7 @@ def test_what_is_stated_is_identity_only_where_it_differs_from_the_hub() -> None
 
 def test_a_word_for_tied_is_refused_at_its_line(trials: Trials) -> None:
     trials.write(only=TRAIN, pretrain__model={**TOY_MODEL, "tied": "yes"})
-    with pytest.raises(SpecError, match="tied should be true or false"):
+    with pytest.raises(SpecError, match="tied must be true or false"):
         trials.plan()
 
 
