@@ -53,7 +53,7 @@ def test_every_code_has_a_summary_and_advice(code: str) -> None:
 
 def test_a_warning_is_explained_with_examples(say: Say) -> None:
     shown = say("W002")
-    assert shown.startswith("W002: The warm-up takes more than a tenth of the run.\n")
+    assert shown.startswith("W002: Warm-up longer than a tenth of the run.\n")
     assert "Right:\n" in shown
 
 
@@ -71,7 +71,7 @@ def test_a_warning_is_explained_with_examples(say: Say) -> None:
 def test_a_field_goes_by_its_path_from_anywhere(say: Say, name: str) -> None:
     (field,) = document_of(say, name)["fields"]
     assert field["path"] == "optimizer.lr"
-    assert field["type"] == "number (above 0)"
+    assert field["type"] == "number (greater than 0)"
     assert field["is_required"]
     assert field["role"] == "identity"
     assert field["description"].startswith("The peak learning rate.")
@@ -98,7 +98,7 @@ def test_the_item_of_a_list_is_found(say: Say) -> None:
 
 def test_an_amount_shows_its_forms(say: Say) -> None:
     shown = say("retrain.schedule.warmup")
-    assert "type      integer (at least 0) or text or mapping\n" in shown
+    assert "type      integer (at least 0) or string or mapping\n" in shown
     assert "default   5%\n" in shown
     assert "examples  100, 5%, {tokens: 300k}\n" in shown
 

@@ -239,7 +239,7 @@ class TestOverrides:
         assert (found.code, found.suggestion) == ("E304", "rate")
 
 
-def test_a_variable_in_extends_is_told_as_such(tmp_path: Path) -> None:
+def test_a_variable_in_extends_is_an_error(tmp_path: Path) -> None:
     path = write(tmp_path / "spec.yaml", "vars: {b: base}\nextends: ${b}.yaml\n" + HEAD + BOOKS)
-    with pytest.raises(SpecError, match="variables are filled in after the files are read"):
+    with pytest.raises(SpecError, match="variables are not substituted in `extends`"):
         load_experiment(path)
