@@ -82,7 +82,7 @@ def test_a_field_goes_by_its_path_from_anywhere(say: Say, name: str) -> None:
 def test_a_field_is_printed_for_people(say: Say) -> None:
     assert say("runtime.checkpoint.keep_last") == (
         "runtime.checkpoint.keep_last (of pretrain, resume, retrain)\n"
-        "  How many of the newest to keep: two, since the last may turn out damaged.\n"
+        "  Number of newest checkpoints to keep: at least two, because the last may be corrupt.\n"
         "  type      integer (at least 2)\n"
         "  default   2\n"
         "  role      runtime\n"
@@ -112,8 +112,8 @@ def test_choices_are_listed(say: Say) -> None:
 
 def test_a_kind_is_explained_with_its_fields(say: Say) -> None:
     shown = say("retrain")
-    assert shown.startswith("retrain (a kind of stage): Train weights on; optimizer and counters")
-    assert "sequence_length              Tokens in a training sequence. (required)" in shown
+    assert shown.startswith("retrain (a kind of stage): Continue training from weights, with a new optimizer")
+    assert "sequence_length              Tokens per training sequence. (required)" in shown
     assert document_of(say, "stages.retrain")["kinds"][0]["fields"][:3] == [
         "kind",
         "description",
