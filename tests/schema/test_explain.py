@@ -112,7 +112,9 @@ def test_choices_are_listed(say: Say) -> None:
 
 def test_a_kind_is_explained_with_its_fields(say: Say) -> None:
     shown = say("retrain")
-    assert shown.startswith("retrain (a kind of stage): Continue training from weights, with a new optimizer")
+    assert shown.startswith(
+        "retrain (a kind of stage): Continue training from weights, with a new optimizer"
+    )
     assert "sequence_length              Tokens per training sequence. (required)" in shown
     assert document_of(say, "stages.retrain")["kinds"][0]["fields"][:3] == [
         "kind",
