@@ -32,7 +32,7 @@ def codes(folder: Path, *, before_stage: str = "", above: str = "", beside: str 
     return [warning.code for warning in warnings_of(path)]
 
 
-def test_without_a_comment_the_warning_is_told(tmp_path: Path) -> None:
+def test_without_a_comment_the_warning_is_reported(tmp_path: Path) -> None:
     assert codes(tmp_path) == ["W002"]
 
 
@@ -51,7 +51,7 @@ def test_a_comment_on_the_line_or_above_it_silences_the_rule(comment: str, tmp_p
     assert codes(tmp_path, above=f"    {comment}\n\n    # why\n") == []
 
 
-def test_a_comment_elsewhere_silences_nothing_and_is_told_itself(tmp_path: Path) -> None:
+def test_a_comment_elsewhere_suppresses_nothing_and_is_reported(tmp_path: Path) -> None:
     found = codes(tmp_path, before_stage="  # continuum: allow W002")
     assert found == ["W014", "W002"]
 

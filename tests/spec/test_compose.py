@@ -93,14 +93,14 @@ class TestExtends:
         with pytest.raises(SpecError, match=f"longer than {MAX_CHAIN} files"):
             load_experiment(tmp_path / "0.yaml")
 
-    def test_a_name_too_long_for_the_disk_is_told(self, tmp_path: Path) -> None:
+    def test_a_name_too_long_for_the_disk_is_reported(self, tmp_path: Path) -> None:
         path = write(tmp_path / "spec.yaml", f"extends: {'x' * 5000}.yaml\n" + HEAD + BOOKS)
         with pytest.raises(SpecError) as caught:
             load_experiment(path)
         assert [found.code for found in caught.value.diagnostics] == ["E302"]
 
     @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-    def test_a_base_that_may_not_be_read_is_told(self, tmp_path: Path) -> None:
+    def test_an_unreadable_base_is_reported(self, tmp_path: Path) -> None:
         write(tmp_path / "base.yaml", HEAD).chmod(0)
         path = write(tmp_path / "spec.yaml", "extends: base.yaml\n" + BOOKS)
         with pytest.raises(SpecError, match="Permission denied"):
@@ -131,7 +131,7 @@ class TestVariables:
             self.load(tmp_path, '{a: "${b}/x", b: "${c}", c: email}', '"${a}.py"') == "email/x.py"
         )
 
-    def test_a_doubled_dollar_stands_for_itself(self, tmp_path: Path) -> None:
+    def test_a_doubled_dollar_is_a_literal_dollar(self, tmp_path: Path) -> None:
         assert self.load(tmp_path, "{a: x}", '"$${a}-${a}-$a-$$.py"') == "${a}-x-$a-$$.py"
 
     def test_an_escaped_variable_is_not_filled_in_later(self, tmp_path: Path) -> None:
@@ -223,7 +223,7 @@ class TestOverrides:
         overrides = ("stages.weights.kind=convert", "stages.weights.from=pretrain")
         assert training(tmp_path, *overrides).stages["weights"].from_ == "pretrain"
 
-    def test_a_mistake_in_a_new_stage_is_the_overrides(self, tmp_path: Path) -> None:
+    def test_an_error_in_a_new_stage_is_at_the_override(self, tmp_path: Path) -> None:
         with pytest.raises(SpecError) as caught:
             training(tmp_path, "stages.weights.kind=convert")
         (found,) = caught.value.diagnostics

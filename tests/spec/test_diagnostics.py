@@ -22,7 +22,7 @@ def rendered(path: Path, *overrides: str) -> list[str]:
     return str(caught.value).splitlines()
 
 
-def test_a_mistake_is_shown_with_its_line_and_a_caret(tmp_path: Path) -> None:
+def test_an_error_is_printed_with_its_line_and_a_caret(tmp_path: Path) -> None:
     path = write(tmp_path / "spec.yaml", TRAINING.replace("lr: 1e-3", "lr: fast"))
     assert rendered(path) == [
         f"{path}:14:21: error E103: lr must be a number, not 'fast'",
@@ -31,20 +31,20 @@ def test_a_mistake_is_shown_with_its_line_and_a_caret(tmp_path: Path) -> None:
     ]
 
 
-def test_a_suggestion_and_the_number_of_mistakes_follow(tmp_path: Path) -> None:
+def test_a_suggestion_and_the_number_of_errors_follow(tmp_path: Path) -> None:
     path = write(tmp_path / "spec.yaml", HEAD + "sead: 1\nsede: 2\n" + BOOKS)
     lines = rendered(path)
     assert lines[3] == "  did you mean 'seed'?"
     assert lines[-1] == "2 errors"
 
 
-def test_a_mistake_of_an_override_names_the_override(tmp_path: Path) -> None:
+def test_an_error_in_an_override_names_the_override(tmp_path: Path) -> None:
     path = write(tmp_path / "spec.yaml", HEAD + BOOKS)
     expected = "--set seed=x: error E103: seed must be an integer, not 'x'"
     assert rendered(path, "seed=x") == [expected]
 
 
-def test_a_long_line_is_shown_around_the_mistake(tmp_path: Path) -> None:
+def test_a_long_line_is_shortened_around_the_error(tmp_path: Path) -> None:
     sources = "{python: a.py}, " * 40
     long = f"  books: {{kind: fetch, sources: [{sources}{{pyton: b.py}}]}}\n"
     shown = rendered(write(tmp_path / "spec.yaml", HEAD + "stages:\n" + long))
@@ -59,7 +59,7 @@ def test_control_characters_do_not_reach_the_terminal(tmp_path: Path) -> None:
     assert "\x1b" not in "\n".join(rendered(path))
 
 
-def test_mistakes_are_ordered_by_place_and_each_told_once() -> None:
+def test_errors_are_sorted_by_place_without_duplicates() -> None:
     def mistake(line: int, column: int) -> Diagnostic:
         return Diagnostic("E101", "unknown key", Place("absent.yaml", line, column, Path()))
 
@@ -142,9 +142,11 @@ def test_a_painter_sees_each_part_in_its_role(tmp_path: Path) -> None:
     ]
 
 
-def test_several_warnings_are_not_called_mistakes(tmp_path: Path) -> None:
-    warning = replace(mistakes(tmp_path)[0], severity="warning")
+def test_errors_and_warnings_are_counted_apart(tmp_path: Path) -> None:
+    error = mistakes(tmp_path)[0]
+    warning = replace(error, severity="warning")
     assert render([warning, warning]).splitlines()[-1] == "2 warnings"
+    assert render([error, warning, warning]).splitlines()[-1] == "1 error, 2 warnings"
 
 
 def test_a_line_with_a_secret_is_not_shown(tmp_path: Path) -> None:
@@ -161,7 +163,7 @@ def test_a_value_made_of_a_variable_says_where_that_is_set(tmp_path: Path) -> No
     assert line.endswith("; rate is set at --set vars.rate=fast")
 
 
-def test_a_mistake_outlives_its_file_and_may_name_it_otherwise(tmp_path: Path) -> None:
+def test_an_error_outlives_its_file_and_can_be_renamed(tmp_path: Path) -> None:
     path = write(tmp_path / "spec.yaml", HEAD + "sead: 1\n" + BOOKS)
     with pytest.raises(SpecError) as caught:
         load_experiment(path)

@@ -103,7 +103,7 @@ def test_validating_imports_nothing_heavy(tmp_path: Path) -> None:
     assert done.stdout.splitlines() == ["toy: valid, 4 stages", "[]"]
 
 
-def test_a_spec_with_mistakes_is_loaded_as_its_sound_stages(tmp_path: Path) -> None:
+def test_a_spec_with_errors_is_loaded_as_its_valid_stages(tmp_path: Path) -> None:
     text = TRAINING.replace("lr: 1e-3", "lr: fast") + "seed: 7\n"
     loaded = load(write(tmp_path / "spec.yaml", text))
     assert loaded.experiment is None

@@ -1,7 +1,7 @@
-"""Mistakes by the hundred in right specs: told, in their lines, with the words that were meant.
+"""Hundreds of errors in valid specs: reported, on their lines, with the right suggestions.
 
 `python -m tests.spec.mutations --seed 7 --per-class 12 --misses` prints the table by class. By
-default one seed is tried; with `-m slow` some thousand mistakes more.
+default one seed is tested; `-m slow` tests some thousand errors more.
 """
 
 import re
@@ -23,7 +23,7 @@ CORPORA = [
     pytest.param(("another", 20), id="another", marks=pytest.mark.slow),
     pytest.param(("2026", 20), id="2026", marks=pytest.mark.slow),
 ]
-"""Seeds, and mistakes of each class."""
+"""Seeds, and number of errors of each class."""
 
 
 @pytest.fixture(scope="module", params=CORPORA)
@@ -43,29 +43,29 @@ def test_the_corpus_is_large_and_varied(verdicts: list[Verdict]) -> None:
     assert len({verdict.mutant.mistake for verdict in verdicts}) >= 100
 
 
-def test_no_mistake_ends_in_a_traceback_or_takes_long(verdicts: list[Verdict]) -> None:
+def test_no_error_ends_in_a_traceback_or_takes_long(verdicts: list[Verdict]) -> None:
     assert [(v.mutant.seed, v.crash) for v in verdicts if v.crash] == []
     assert max(verdict.seconds for verdict in verdicts) < 1.0
 
 
-def test_mistakes_are_told_in_their_lines(verdicts: list[Verdict]) -> None:
+def test_errors_are_reported_on_their_lines(verdicts: list[Verdict]) -> None:
     assert rate(verdict.is_told for verdict in verdicts) >= 0.995
     assert rate(verdict.in_line for verdict in verdicts) >= 0.99
     assert rate(verdict.in_column for verdict in verdicts) >= 0.98
 
 
-def test_no_class_of_mistakes_is_hopeless(verdicts: list[Verdict]) -> None:
+def test_every_class_of_errors_is_mostly_on_its_line(verdicts: list[Verdict]) -> None:
     by_class: dict[str, list[bool]] = {}
     for verdict in verdicts:
         by_class.setdefault(verdict.mutant.mistake, []).append(verdict.in_line)
     assert [name for name, in_line in by_class.items() if rate(in_line) < 0.5] == []
 
 
-def test_slips_of_the_hand_are_told_with_the_right_word(verdicts: list[Verdict]) -> None:
+def test_typos_are_reported_with_the_right_word(verdicts: list[Verdict]) -> None:
     assert rate(verdict.has_word for verdict in verdicts) >= 0.97
 
 
-def test_one_mistake_is_mostly_one_message(verdicts: list[Verdict]) -> None:
+def test_one_error_is_mostly_one_message(verdicts: list[Verdict]) -> None:
     single = [len(v.diagnostics) == 1 for v in verdicts if not v.mutant.tells_all]
     assert rate(single) >= 0.95
 
@@ -77,7 +77,7 @@ def test_messages_speak_the_users_language(verdicts: list[Verdict]) -> None:
             assert not JARGON.search(own_words), (verdict.mutant.seed, found.message)
 
 
-def test_every_message_shows_its_line_with_a_caret_below_the_mistake(
+def test_every_message_shows_its_line_with_a_caret_below_the_error(
     verdicts: list[Verdict],
 ) -> None:
     for verdict in verdicts:

@@ -20,7 +20,7 @@ def test_a_stage_that_others_need_is_missed_where_they_name_it(tmp_path: Path) -
         training(tmp_path, "stages.tokens=null")
 
 
-def test_a_stage_taken_away_may_be_made_anew(tmp_path: Path) -> None:
+def test_a_removed_stage_may_be_added_again(tmp_path: Path) -> None:
     overrides = ["stages.books=null", "stages.books={kind: fetch, sources: [{python: cmd.py}]}"]
     assert training(tmp_path, *overrides).stages["books"].sources[0].python == "cmd.py"
 
@@ -54,7 +54,7 @@ def test_a_dataset_can_be_taken_out_of_a_mixture(tmp_path: Path) -> None:
     assert pretrain.data == {"tokens": 0.5}
 
 
-def test_a_null_that_replaces_nothing_is_a_mistake(tmp_path: Path) -> None:
+def test_a_null_that_replaces_nothing_is_an_error(tmp_path: Path) -> None:
     path = write(tmp_path / "spec.yaml", TRAINING + "    runtime: null\n")
     with pytest.raises(SpecError, match="runtime must be a mapping"):
         load_experiment(path)

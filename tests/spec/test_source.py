@@ -166,7 +166,7 @@ def test_lines_are_counted_alike_whatever_ends_them(newline: str, tmp_path: Path
     assert caught.value.diagnostics[0].place.line == 3
 
 
-def test_a_missing_file_is_told(tmp_path: Path) -> None:
+def test_a_missing_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match="cannot read the file: No such file"):
         load_experiment(tmp_path / "nowhere.yaml")
 

@@ -1,4 +1,4 @@
-"""Every file in `tests/specs` has the mistakes its comments expect, and no other.
+"""Every file in `tests/specs` has the errors that its comments expect, and no others.
 
 # expect: E101 line 9 column 5 "unknown key 'lr'" suggests "optimizer.lr"
 # expect: E103 in bases/wrong-types.yaml line 3 column 7 "seed must be an integer"
@@ -76,7 +76,7 @@ def mistakes_in(path: Path) -> SpecError:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_a_wrong_spec_ends_in_exactly_the_expected_mistakes(path: Path) -> None:
+def test_a_wrong_spec_has_exactly_the_expected_errors(path: Path) -> None:
     started = time.process_time()
     error = mistakes_in(path)
     assert time.process_time() - started < MAX_SECONDS
@@ -102,7 +102,7 @@ def test_every_code_has_a_file_or_a_test_of_bytes() -> None:
     assert CODES.keys() - met == {"E001"}
 
 
-def test_sixteen_mistakes_of_one_file_are_reported_in_one_go() -> None:
+def test_sixteen_errors_of_one_file_are_reported_at_once() -> None:
     found = check(SPECS / "sixteen.yaml").found
     assert len(found) == 16
     (warning,) = (it for it in found if it.severity == "warning")

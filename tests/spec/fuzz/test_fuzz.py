@@ -40,7 +40,7 @@ class Figures:
 
 @pytest.mark.fuzz
 @pytest.mark.timeout(0)
-def test_any_input_is_valid_or_its_mistakes_are_told(
+def test_any_input_is_valid_or_its_errors_are_reported(
     tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     os.mkfifo(tmp_path / "pipe")

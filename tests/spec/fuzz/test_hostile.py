@@ -141,14 +141,14 @@ def test_a_text_made_to_exhaust_is_refused_soon(text: str, tmp_path: Path) -> No
 
 @pytest.mark.fuzz
 @pytest.mark.parametrize("text", CROWDS.values(), ids=CROWDS.keys())
-def test_a_crowd_of_mistakes_is_told_soon(text: str, tmp_path: Path) -> None:
+def test_a_crowd_of_errors_is_reported_soon(text: str, tmp_path: Path) -> None:
     path = tmp_path / "spec.yaml"
     path.write_text(text, encoding="utf-8", newline="")
     held(path)
 
 
 @pytest.mark.fuzz
-def test_as_many_mistakes_as_a_file_may_hold_are_told_in_seconds(tmp_path: Path) -> None:
+def test_as_many_errors_as_a_file_may_hold_are_reported_in_seconds(tmp_path: Path) -> None:
     path = tmp_path / "spec.yaml"
     circles = numbered("  s{0}: {{kind: convert, from: s{0}}}\n", 3, MAX_NODES - 100)
     path.write_text(HEAD + "stages:\n" + circles)
