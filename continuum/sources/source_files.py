@@ -99,13 +99,6 @@ class Reading:
             newlines=self.newlines,
         )
 
-    def max_text_bytes(self, name: str, size_bytes: int) -> int | None:
-        """Maximum number of UTF-8 bytes of its text; None if it is compressed."""
-        if compression_of(name) != "none":
-            return None
-        is_compact = codecs.lookup(self.encoding).name in {"utf-8", "ascii", "utf-8-sig"}
-        return size_bytes if is_compact else MAX_UTF8_BYTES * size_bytes
-
 
 @dataclass(frozen=True)
 class TextFiles:
@@ -158,14 +151,22 @@ class TextFiles:
     @property
     def max_text_bytes(self) -> int | None:
         """Maximum number of UTF-8 bytes of their texts; None if one is compressed."""
-        sizes = [
-            self.reading.max_text_bytes(file.name, file.path.stat().st_size)
+        encoding = self.reading.encoding
+        return sum_known(
+            max_text_bytes(file.path.stat().st_size, compression_of(file.name), encoding)
             for file in self.found.files
-        ]
-        return sum_known(sizes)
+        )
 
     def _labelled(self, text: str) -> str:
         return f"{self.label}: {text}" if self.label else text
+
+
+def max_text_bytes(size_bytes: int, compression: str, encoding: str) -> int | None:
+    """Maximum number of UTF-8 bytes of a file's text; None if it is compressed."""
+    if compression != "none":
+        return None
+    is_compact = codecs.lookup(encoding).name in {"utf-8", "ascii", "utf-8-sig"}
+    return size_bytes if is_compact else MAX_UTF8_BYTES * size_bytes
 
 
 def sum_known(sizes: Iterable[int | None]) -> int | None:

@@ -25,7 +25,7 @@ from continuum.runs.artifacts import (
 )
 from continuum.runs.events import ByteProgress, Noted
 from continuum.runs.text_records import Shares, Split, TextLoss
-from continuum.sources.source_files import MAX_UTF8_BYTES
+from continuum.sources.source_files import max_text_bytes, sum_known
 from continuum.text.chunks import SplitName
 from continuum.text.decoding import OnBytes
 from continuum.text.special_tokens import (
@@ -48,8 +48,6 @@ if TYPE_CHECKING:
     from continuum.text.encoding import Method
     from continuum.text.loss_watch import LossWatch
     from continuum.text.splits import Draw, Part
-
-COMPACT_ENCODINGS = ("utf-8", "ascii")
 
 
 class Tokenize(Stage):
@@ -339,16 +337,12 @@ def _max_ids(tokenizer: PlanInput) -> int | None:
 def _max_text_bytes(corpus: PlanInput) -> int | None:
     """Upper bound: a token covers at least one byte of UTF-8; None if the text is compressed."""
     if isinstance(corpus.artifact, Corpus):
-        return _sum_of(iter(corpus.artifact.items))
+        return _sum_of(corpus.artifact.items)
     return corpus.forecast.max_text_bytes
 
 
-def _sum_of(items: Iterator[CorpusItem]) -> int | None:
-    total = 0
-    for item in items:
-        if item.compression != "none":
-            return None
-        is_compact = item.encoding.lower().replace("_", "-") in COMPACT_ENCODINGS
-        # Two special tokens per document; a JSON line has more characters around its text.
-        total += item.size_bytes * (1 if is_compact else MAX_UTF8_BYTES) + 2
-    return total
+def _sum_of(items: Iterable[CorpusItem]) -> int | None:
+    bounds = [max_text_bytes(it.size_bytes, it.compression, it.encoding) for it in items]
+    total = sum_known(bounds)
+    # Two special tokens per document; a JSON line has more characters around its text.
+    return None if total is None else total + 2 * len(bounds)

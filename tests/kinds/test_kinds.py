@@ -227,7 +227,7 @@ def test_an_attempt_records_whose_code_it_ran(extended: Extended, finished: Path
         pytest.param(
             "pretrain",
             MODULE.read_text().replace('"recite"', '"pretrain"'),
-            "continuum.stages.pretrain.Pretrain is the kind 'pretrain'",
+            "continuum.stages.pretrain.Pretrain already is 'pretrain'",
             id="clash",
         ),
     ],
@@ -255,7 +255,7 @@ def test_two_packages_with_one_kind_are_named(tmp_path: Path) -> None:
     refused = cli("validate", write(tmp_path / "experiment.yaml", SPEC), expect=4)
     told = " ".join(refused.stderr.split())
     assert "of the package other 1.0" in told
-    assert "new_kinds.Recite is the kind 'recite'" in told
+    assert "new_kinds.Recite already is 'recite'" in told
 
 
 def test_no_module_but_its_own_names_a_kind() -> None:

@@ -70,7 +70,7 @@ CASES: dict[str, tuple[list[tuple[str, str]], str, str, str]] = {
         [("from: pretrain}", "from: pretrain@step-21}")],
         "weights",
         "E401",
-        "'pretrain@step-21': pretrain takes only the steps 1 to 20",
+        "'pretrain@step-21': pretrain only has the steps 1 to 20",
     ),
     "a resume without steps of its own": (
         [(CONVERT, RESUME + "max_steps: 20}")],
@@ -91,7 +91,7 @@ CASES: dict[str, tuple[list[tuple[str, str]], str, str, str]] = {
         [("{python: pydoc_data/topics.py}", "{path: nowhere.txt}")],
         "books",
         "E402",
-        "nowhere.txt: there is no such",
+        "nowhere.txt: file not found",
     ),
 }
 """Changes of the spec, the line that is at fault, the code, the message."""

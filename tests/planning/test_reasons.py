@@ -99,7 +99,7 @@ CASES = [
         request=Request(rerun=frozenset({"book"})),
     ),
     Case(
-        "book", "blocked", "problem", "book.txt: there is no such",
+        "book", "blocked", "problem", "book.txt: file not found",
         {}, no_book,
     ),
     Case(

@@ -33,8 +33,8 @@ def problem(folder: Path, request: Request = NOTHING_MORE) -> str:
 
 
 NEVER_THERE = [
-    ("pretrain@step-99", "'pretrain@step-99': pretrain takes only the steps 1 to 8"),
-    ("longer@step-8", "'longer@step-8': longer takes only the steps 9 to 12"),
+    ("pretrain@step-99", "'pretrain@step-99': pretrain only has the steps 1 to 8"),
+    ("longer@step-8", "'longer@step-8': longer only has the steps 9 to 12"),
 ]
 
 
@@ -81,9 +81,7 @@ def test_a_step_that_will_be_there_is_saved_and_kept(reference: str, folder: Pat
 def test_a_run_from_the_start_saves_what_the_first_did_not(folder: Path) -> None:
     run(folder).raise_for_failure()
     select(folder, "pretrain@step-3")
-    assert "pretrain is complete and kept no checkpoint of step 3; there are 6, 8" in problem(
-        folder
-    )
+    assert "pretrain is complete and has no checkpoint of step 3; found 6, 8" in problem(folder)
     again = Request(rerun=frozenset({"pretrain"}))
     assert problem(folder, again) == ""
     _, is_settled = carry_out_and_compare(folder, again)

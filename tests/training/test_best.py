@@ -248,7 +248,7 @@ OVERFLOWING = {
 
 def test_a_run_that_never_had_a_finite_loss_fails_its_user_in_words(trials: Trials) -> None:
     trials.write(only=CONVERT, **OVERFLOWING)
-    with pytest.raises(StageFailedError, match="no val_loss of it was a finite number"):
+    with pytest.raises(StageFailedError, match="its val_loss was never finite"):
         trials.carry_out().raise_for_failure()
-    with pytest.raises(PreflightError, match="no val_loss of it was a finite number"):
+    with pytest.raises(PreflightError, match="its val_loss was never finite"):
         trials.carry_out()

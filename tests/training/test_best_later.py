@@ -54,17 +54,17 @@ def test_where_the_best_was_not_kept_the_plan_says_so_and_nothing_starts(copied:
     with pytest.raises(PreflightError) as caught:
         copied.carry_out()
     assert caught.value.exit_code == 4
-    assert f"pretrain is complete and kept no checkpoint of step {best} (the best)" in str(
+    assert f"pretrain is complete and has no checkpoint of step {best} (the best)" in str(
         caught.value
     )
-    assert "select one of these, as in pretrain@step-20" in str(caught.value)
+    assert "select one of these, for example pretrain@step-20" in str(caught.value)
     assert "run `continuum run --rerun pretrain` to train again" in str(caught.value)
     assert copied.plan().stages["pretrain"].action is Action.REUSE
 
 
 def test_the_best_of_another_evaluation_is_another_question(copied: Trials) -> None:
     copied.write(only=CONVERT, **{**CHOOSING, "pretrain__evaluate": {"every": 4, "sequences": 8}})
-    with pytest.raises(PreflightError, match="was evaluated otherwise in runs/pretrain-"):
+    with pytest.raises(PreflightError, match="has changed since runs/pretrain-"):
         copied.carry_out()
 
 
