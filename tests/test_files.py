@@ -37,7 +37,7 @@ def test_a_full_disk_is_the_error_of_the_block_that_no_longer_fits() -> None:
 
 
 @pytest.mark.parametrize("size", [1, SIDE_BY_SIDE_BYTES // 2], ids=["one by one", "side by side"])
-def test_damage_is_told_of_the_files_that_have_it(size: int, tmp_path: Path) -> None:
+def test_damage_is_reported_for_the_files_that_have_it(size: int, tmp_path: Path) -> None:
     for name in "abc":
         with (tmp_path / name).open("wb") as file:
             file.truncate(size)  # a sparse file takes no room

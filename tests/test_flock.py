@@ -89,7 +89,7 @@ def test_a_beegfs_with_locks_for_all_machines_is_trusted(tmp_path: Path) -> None
     assert weakness_of_locks(tmp_path, mounts) is not None
 
 
-def test_a_path_lies_on_the_innermost_mount_and_of_two_on_the_later() -> None:
+def test_a_path_belongs_to_the_innermost_mount_and_of_two_to_the_later() -> None:
     mounts = "\n".join(
         (
             ROOT,

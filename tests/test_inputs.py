@@ -109,7 +109,7 @@ def test_an_edit_of_the_same_size_and_time_is_seen(tmp_path: Path) -> None:
     assert not proved.are_unchanged("a")
 
 
-def test_a_touched_file_of_the_same_bytes_is_proved_anew(tmp_path: Path) -> None:
+def test_a_touched_file_with_the_same_content_is_verified_again(tmp_path: Path) -> None:
     path, proved = prepared(tmp_path)
     proved.prove(["a"])
     path.touch()

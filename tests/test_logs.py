@@ -22,7 +22,7 @@ def test_what_is_appended_is_news_once(tmp_path: Path) -> None:
     assert growing.news() == ""
 
 
-def test_of_a_file_that_is_written_anew_only_what_is_new_is_news(tmp_path: Path) -> None:
+def test_of_a_rewritten_file_only_new_lines_are_printed(tmp_path: Path) -> None:
     """As a recovery writes metrics.jsonl: the rows of what is done again are gone."""
     path = tmp_path / "metrics.jsonl"
     growing = GrowingFile(path)

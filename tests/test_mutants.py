@@ -29,7 +29,7 @@ def test_every_mutant_has_its_own_name() -> None:
 
 
 @pytest.mark.slow
-def test_a_survivor_and_a_text_that_is_gone_are_told(tmp_path: Path) -> None:
+def test_a_survivor_and_a_missing_text_are_reported(tmp_path: Path) -> None:
     checkout = Checkout(tmp_path)
     assert checkout.play(HARMLESS) == "survived"
     deadly = next(mutant for mutant in MUTANTS if mutant.tests == HARMLESS.tests)

@@ -37,7 +37,7 @@ def edit(old: str, new: str) -> Callable[[Path], None]:
     return change
 
 
-def test_an_untouched_folder_is_whole(finished: Path, cli: Cli) -> None:
+def test_an_untouched_folder_passes_verification(finished: Path, cli: Cli) -> None:
     done = cli("verify", finished)
     assert done.stdout.startswith("4 runs, 3 checkpoints, ")
     document = json.loads(cli("verify", finished, "--fast", "--json").stdout)
@@ -132,7 +132,7 @@ def test_a_forged_loss_is_found_in_the_metrics(copied: Path, cli: Cli) -> None:
     cli("verify", copied, "--fast", expect=8)
 
 
-def test_a_checkpoint_sealed_anew_is_none_of_those_the_run_ended_with(
+def test_a_resealed_checkpoint_is_not_one_that_the_run_ended_with(
     copied: Path, cli: Cli
 ) -> None:
     run = only(copied, "runs/pretrain-*")
@@ -149,13 +149,13 @@ def test_a_checkpoint_sealed_anew_is_none_of_those_the_run_ended_with(
     cli("lineage", copied, "pretrain@step-10", expect=2)
 
 
-def test_an_input_that_is_gone_is_told(copied: Path, cli: Cli) -> None:
+def test_a_missing_input_is_reported(copied: Path, cli: Cli) -> None:
     shutil.rmtree(only(copied, "runs/tokenizer-*"))
     found = json.loads(cli("verify", copied, "--json", expect=8).stdout)["findings"]
     assert [(f["run"].split("-")[0], f["what"]) for f in found] == [("tokens", "input tokenizer")]
 
 
-def test_what_was_made_again_with_other_bytes_is_told(copied: Path, cli: Cli) -> None:
+def test_an_input_rebuilt_with_other_content_is_reported(copied: Path, cli: Cli) -> None:
     run = only(copied, "runs/pretrain-*")
     forge(run / "stage.json", lambda record: record["inputs"][0].update(digest="0" * 64))
     reseal(run)

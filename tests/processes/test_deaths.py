@@ -121,7 +121,7 @@ def strike(folder: Path, blow: Blow, ready: Callable[[], bool]) -> tuple[int, st
         (kill_agent, "pretrain: killed: the worker was killed by SIGKILL"),
     ],
 )
-def test_a_death_is_told_in_seconds_and_recovered(
+def test_a_death_is_reported_in_seconds_and_recovered(
     blow: Blow, cause: str, alone: Path, long_pair: Path, tmp_path: Path, cli: Cli
 ) -> None:
     folder = tmp_path / "struck"
@@ -177,7 +177,7 @@ def test_a_frozen_rank_whose_peer_is_killed_does_not_hang(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["ddp", "sharded"])
-def test_a_full_disk_ends_both_processes_in_words(
+def test_a_full_disk_ends_both_processes_with_an_error(
     kind: str, alone: Path, tmp_path: Path, cli: Cli
 ) -> None:
     with small_disk(tmp_path / "disk", "24m") as disk:

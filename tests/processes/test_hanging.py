@@ -19,7 +19,7 @@ from tests.training.samples import tokenizer_folder
 pytestmark = pytest.mark.slow  # each waits for a timeout
 
 
-def test_who_waited_in_which_step_is_told() -> None:
+def test_the_ranks_that_waited_and_their_step_are_reported() -> None:
     told = {line["rank"]: line for line in torchrun(2, hang_in_step.__file__, "3s")}
     assert told[0]["told"].startswith(
         "rank 0 of 2, in step 2: a collective operation timed out after 3 s waiting for another"

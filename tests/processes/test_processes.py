@@ -97,7 +97,7 @@ def test_a_frozen_rank_and_a_kill_end_in_a_message(prepare: Callable[..., Path],
 
 
 @pytest.mark.slow
-def test_weights_of_shards_are_converted_whole(prepare: Callable[..., Path], cli: Cli) -> None:
+def test_sharded_weights_are_converted_completely(prepare: Callable[..., Path], cli: Cli) -> None:
     text = spec("sharded", stages=(*FIRST_STAGES, "longer", "weights"), steps=20)
     folder = prepare(text)
     cli("run", folder)

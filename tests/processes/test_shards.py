@@ -46,7 +46,7 @@ def test_a_sharded_model_begins_as_an_unsharded_one(precision: str) -> None:
 
 
 @pytest.mark.slow
-def test_no_process_holds_the_whole_model_when_it_begins() -> None:
+def test_no_process_holds_the_whole_model_when_it_starts() -> None:
     parameters = architecture("pythia-410m").num_parameters()
     assert parameters is not None
     (alone,) = begin(1, "pythia-410m", "32-true")

@@ -59,7 +59,7 @@ def test_fsdp_shards_the_gradients_of_every_micro_batch(take: Take) -> None:
     assert told["held_bytes"] == [0, told["gradient_bytes"]]
 
 
-def test_fsdp_adds_whole_gradients_up_if_told_to(take: Take) -> None:
+def test_fsdp_adds_up_whole_gradients_if_asked_to(take: Take) -> None:
     told = take("fsdp", "32-true", "unsharded")
     assert told["collectives"].count("reduce_scatter_base float32") == GROUPS
     assert told["held_bytes"] == [0, 0], "its shards have none yet"

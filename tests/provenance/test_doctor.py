@@ -33,7 +33,7 @@ def test_nothing_is_missing_for_a_small_experiment(
 
 
 @pytest.mark.slow
-def test_what_a_spec_asks_for_and_this_machine_has_not_is_told(
+def test_what_a_spec_needs_and_this_machine_lacks_is_reported(
     experiment: Callable[..., Path], tmp_path: Path
 ) -> None:
     hidden = tmp_path / "bin"
@@ -46,7 +46,7 @@ def test_what_a_spec_asks_for_and_this_machine_has_not_is_told(
     assert any("num_nodes is 2, and there is no srun and no scontrol" in line for line in missing)
 
 
-def test_a_broken_torch_is_told_and_is_no_bug(tmp_path: Path) -> None:
+def test_a_broken_torch_is_an_error_and_not_a_bug(tmp_path: Path) -> None:
     broken = tmp_path / "broken" / "torch"
     broken.mkdir(parents=True)
     (broken / "__init__.py").write_text("raise OSError('libcudart.so.13: cannot open')\n")
@@ -54,7 +54,7 @@ def test_a_broken_torch_is_told_and_is_no_bug(tmp_path: Path) -> None:
     assert "torch cannot be imported: OSError: libcudart.so.13: cannot open" in done.stdout
 
 
-def test_a_folder_that_takes_no_file_is_told() -> None:
+def test_a_read_only_folder_is_reported() -> None:
     (told,) = lock_problems(Path("/proc/sys"))
     assert told.startswith("no file can be written and locked in the experiment's folder: ")
 

@@ -70,7 +70,7 @@ def test_a_committed_spec_and_its_base_are_clean(checkout: Checkout) -> None:
     }
 
 
-def test_an_untracked_spec_is_told_though_the_checkout_is_clean(checkout: Checkout) -> None:
+def test_an_untracked_spec_is_reported_though_the_checkout_is_clean(checkout: Checkout) -> None:
     checkout.git("rm", "-q", "--cached", "one/experiment.yaml")
     checkout.git("commit", "-q", "-m", "forgotten")
     found = checkout.described()
@@ -79,7 +79,7 @@ def test_an_untracked_spec_is_told_though_the_checkout_is_clean(checkout: Checko
     assert found["files"]["../base.yaml"] == CLEAN
 
 
-def test_a_changed_base_that_git_was_told_not_to_look_at_is_found(checkout: Checkout) -> None:
+def test_a_changed_base_that_git_is_set_to_ignore_is_found(checkout: Checkout) -> None:
     checkout.git("update-index", "--assume-unchanged", "base.yaml")
     checkout.base.write_text("seed: 4\n")
     assert checkout.described()["files"]["../base.yaml"] == {"tracked": True, "clean": False}
@@ -148,7 +148,7 @@ def test_a_changed_file_whose_name_is_not_utf8_is_a_change(checkout: Checkout) -
     assert b"b/caf\\351.txt" in patch or b"b/caf\xe9.txt" in patch
 
 
-def test_dubious_ownership_is_told(checkout: Checkout, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dubious_ownership_is_reported(checkout: Checkout, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
     found = checkout.described()
     assert (found["commit"], found["is_dirty"]) == (None, None)
@@ -156,7 +156,7 @@ def test_dubious_ownership_is_told(checkout: Checkout, monkeypatch: pytest.Monke
     assert str(checkout.root) not in found["unknown"]
 
 
-def test_a_repository_without_a_commit_is_told(tmp_path: Path) -> None:
+def test_a_repository_without_a_commit_is_reported(tmp_path: Path) -> None:
     subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
     found = describe_git(tmp_path)
     assert found is not None

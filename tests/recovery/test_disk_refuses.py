@@ -48,7 +48,7 @@ def test_a_read_only_folder_can_be_looked_at_and_is_not_run(
 
 
 @pytest.mark.slow
-def test_a_folder_locked_during_a_run_ends_it_in_words(
+def test_a_folder_locked_during_a_run_ends_it_with_an_error(
     unbroken: Path, disk: SmallDisk, cli: Cli
 ) -> None:
     folder = prepare(unbroken, disk, "pretrain")
@@ -66,7 +66,7 @@ def test_a_folder_locked_during_a_run_ends_it_in_words(
 
 
 @pytest.mark.slow
-def test_a_run_folder_locked_before_it_begins_is_told(
+def test_a_run_folder_locked_before_the_start_is_reported(
     unbroken: Path, disk: SmallDisk, cli: Cli
 ) -> None:
     folder = prepare(unbroken, disk, "weights")

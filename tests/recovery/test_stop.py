@@ -90,7 +90,7 @@ def has_received(folder: Path) -> bool:
 
 
 @pytest.mark.parametrize("stop", STOPS)
-def test_a_stopped_download_goes_on_where_it_was(
+def test_a_stopped_download_is_resumed(
     stop: Stop, server: TextServer, tmp_path: Path, cli: Cli
 ) -> None:
     sources = [{"url": f"{server.url}/book.txt", "sha256": hashlib.sha256(BOOK).hexdigest()}]

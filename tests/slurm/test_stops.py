@@ -59,7 +59,7 @@ def test_a_signal_saves_and_the_same_job_again_ends_with_the_same_bytes(
 
 
 @pytest.mark.slow
-def test_a_requeued_job_goes_on(
+def test_a_requeued_job_resumes(
     slurm: Cluster, prepare: Callable[[str], Path], unbroken: bytes
 ) -> None:
     """By an administrator or a preemption: everything gets SIGTERM, and the run saves in time."""
