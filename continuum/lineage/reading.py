@@ -1,10 +1,8 @@
 """Build the ancestry graph from the records of an experiment folder."""
 
-import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 from continuum.errors import IntegrityError
@@ -20,7 +18,7 @@ from continuum.runs.artifacts import (
     best_of,
     best_step,
 )
-from continuum.runs.files import write_json
+from continuum.runs.files import json_text, write_text
 from continuum.runs.folder import ExperimentFolder, StageRun
 from continuum.runs.records import InputRecord, StageRecord
 
@@ -45,15 +43,9 @@ class CurrentStage(Protocol):
 def write_lineage(folder: ExperimentFolder, name: str, stages: Iterable[CurrentStage]) -> None:
     """Write `lineage.json` if the graph has changed; see `build_graph`."""
     document = {"schema": SCHEMA, **build_graph(folder, name, stages).model_dump(mode="json")}
-    if _read(folder.lineage_path) != document:
-        write_json(folder.lineage_path, document)
-
-
-def _read(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
+    text, path = json_text(document), folder.lineage_path
+    if not path.is_file() or path.read_bytes() != text.encode():
+        write_text(path, text)
 
 
 def build_graph(folder: ExperimentFolder, name: str, stages: Iterable[CurrentStage]) -> Graph:
@@ -86,7 +78,6 @@ class _Made:
     ids: Mapping[str, str]
     """The ID of the node of each artifact, by its digest, checkpoints oldest first."""
     is_model: bool
-    """Whether these artifacts are models."""
     sources: Sequence[str]
     inputs: Sequence[InputRecord]
 

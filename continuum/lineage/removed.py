@@ -16,7 +16,6 @@ class RemovedRun(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     run: str
-    """The name of its folder."""
     nodes: tuple[Node, ...]
     edges: tuple[Edge, ...]
     """From its nodes to others."""
@@ -49,5 +48,4 @@ def removed_runs(folder: ExperimentFolder) -> dict[str, RemovedRun]:
 
 
 def _run_of(node: Node) -> str:
-    """The name of the run folder that a node belongs to."""
     return (node.path or "").removeprefix("runs/").partition("/")[0]

@@ -62,7 +62,6 @@ class Verified:
     num_runs: int
     num_checkpoints: int
     num_bytes: int
-    """The recorded size of all files that were verified."""
     findings: tuple[Finding, ...]
     not_proved: tuple[str, ...]
     """Finished runs whose seal is recorded nowhere else: it may have been recomputed."""
@@ -100,7 +99,6 @@ class InspectionResult(NamedTuple):
     stamp: str | None = None
     """Of all its files, if nothing is wrong with it and it can be cached."""
     names: tuple[str, ...] = ()
-    """The paths of these files and their folders."""
     problems: Sequence[tuple[str, str]] = ()
     """The parts that are wrong, and how: `("artifact", "x.txt is missing")`."""
 
@@ -251,7 +249,6 @@ class _Inspection:
 
 
 def _names_below(folder: str) -> tuple[str, ...]:
-    """All folders and files of a tree, including itself."""
     found = []
     for top, _, files in os.walk(folder):
         found += [top[len(folder) :], *(f"{top[len(folder) :]}/{name}" for name in files)]

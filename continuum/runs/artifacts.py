@@ -164,7 +164,6 @@ class TokenizerFiles(Artifact):
     eos_id: int | None = None
     repo: str | None = None
     commit: str | None = None
-    """The Hub commit that was downloaded."""
     source: str | None = None
     """The folder it was imported from, as in the spec."""
     bos_token: str | None = None
@@ -212,7 +211,6 @@ class TokenizedDataset(Artifact):
     dtype: str
     """`uint16` where every id fits, else `int32`."""
     num_ids: int
-    """The largest id of the tokenizer plus one."""
     vocabulary_digest: str
     document: str
     """`bos`, `eos`, `both` or `none`: the special tokens around each document."""
@@ -283,7 +281,6 @@ COUNTS = (
     "skipped_steps",
     "skipped_tokens",
 )
-"""Fields of a checkpoint that count its training."""
 
 
 class Checkpoint(Artifact):
@@ -292,7 +289,6 @@ class Checkpoint(Artifact):
     noun: ClassVar[str] = "checkpoint"
 
     step: int = 0
-    """Optimizer steps of its stage."""
     tokens_seen: int = 0
     """Training tokens of the stage (a `resume` also counts those of its parent)."""
     tokens_total: int = 0
@@ -306,7 +302,6 @@ class Checkpoint(Artifact):
     vocabulary_digest: str | None = None
     """Of the tokenizer; None if the checkpoint came without one."""
     model_config_fields: dict[str, Any]
-    """LitGPT's `Config`, as in `model_config.yaml`."""
     data_read: dict[str, DataPosition] | None = None
     """The position in each dataset, by its digest; None if unknown, as for imported weights and
     earlier releases."""
@@ -350,7 +345,6 @@ class TrainingCheckpoint(Checkpoint):
     skipped_in_a_row: int = 0
     """Steps skipped since the last step that was taken."""
     world_size: int = 1
-    """Number of processes that trained it."""
     micro_batch_size: int = 1
     strategy: str = "single"
     parent: str | None = None

@@ -117,7 +117,6 @@ class Trained(Event):
     step: int
     num_steps: int
     row: Mapping[str, Any]
-    """The row in metrics.jsonl."""
 
     def __str__(self) -> str:
         row = self.row

@@ -106,10 +106,7 @@ class StageRun:
     @property
     def is_running(self) -> bool:
         """Whether a process runs the stage now; False if that is unknown."""
-        try:
-            return (self.path / ".lock").exists() and flock.is_locked(self.path / ".lock")
-        except flock.NoLocksError:
-            return False
+        return _is_locked(self.path / ".lock")
 
     def begun_at(self) -> str:
         """When the last attempt started, from its record: a copy's files have other times.
@@ -335,10 +332,7 @@ class ExperimentFolder:
 
     def is_locked(self) -> bool:
         """Whether a run holds the folder now; False if that is unknown."""
-        try:
-            return flock.is_locked(self.runs_dir / ".lock")
-        except flock.NoLocksError:
-            return False
+        return _is_locked(self.runs_dir / ".lock")
 
     def check_locks(self) -> None:
         """Check that the lock of the folder excludes all other writers.
@@ -425,6 +419,13 @@ class ExperimentFolder:
                 )
             files.write_json(self.owner_path, {"pid": os.getpid(), "host": os.uname().nodename})
             yield
+
+
+def _is_locked(path: Path) -> bool:
+    try:
+        return flock.is_locked(path)
+    except flock.NoLocksError:
+        return False
 
 
 def _names_in(folder: Path) -> list[str]:

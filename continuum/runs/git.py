@@ -4,14 +4,12 @@ Git sets variables such as GIT_DIR for the hooks it runs; they would select anot
 the folder's own. A failure is an error with its reason, never an empty answer.
 """
 
-import hashlib
 import os
 import re
 import subprocess
-import tempfile
 from functools import cache
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 TIMEOUT_S = 10.0
 OUTSIDE = "not a git repository (or any"
@@ -77,37 +75,13 @@ def commit_state(folder: Path) -> dict[str, Any]:
 
 def run_git(folder: Path, *arguments: str, timeout_s: float = TIMEOUT_S) -> bytes:
     """The output of a Git command in `folder`; raises GitError."""
-    return _run(folder, arguments, timeout_s, subprocess.PIPE).stdout
-
-
-def run_git_long(folder: Path, *arguments: str, keep_bytes: int) -> tuple[str, int, bytes | None]:
-    """SHA-256, size and text of a command's output; None for a text above `keep_bytes`.
-
-    Raises:
-        GitError: Git failed.
-    """
-    digest, size, kept = hashlib.sha256(), 0, b""
-    with tempfile.TemporaryFile() as printed:
-        _run(folder, arguments, TIMEOUT_S, printed)
-        printed.seek(0)
-        while part := printed.read(1 << 20):
-            digest.update(part)
-            size += len(part)
-            kept = kept + part if size <= keep_bytes else b""
-    return digest.hexdigest(), size, kept if size <= keep_bytes else None
-
-
-def _run(
-    folder: Path, arguments: tuple[str, ...], timeout_s: float, stdout: int | IO[bytes]
-) -> subprocess.CompletedProcess[bytes]:
     what = f"git {arguments[0]}"
     # A file system monitor would be a program that the repository names.
     options = ("--no-optional-locks", "--literal-pathspecs", "-c", "core.fsmonitor=false")
     try:
         done = subprocess.run(
             ["git", *options, "-C", str(folder), *arguments],
-            stdout=stdout,
-            stderr=subprocess.PIPE,
+            capture_output=True,
             timeout=timeout_s,
             check=False,
             env=git_environment(),
@@ -120,7 +94,7 @@ def _run(
         raise GitError(f"{what}: {error.strerror or type(error).__name__}") from None
     if done.returncode:
         raise _error(what, done.stderr, done.returncode)
-    return done
+    return done.stdout
 
 
 def git_environment() -> dict[str, str]:

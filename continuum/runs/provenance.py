@@ -21,7 +21,6 @@ from continuum.runs.git import (
     NoRepositoryError,
     commit_state,
     run_git,
-    run_git_long,
     work_tree,
 )
 from continuum.runs.installed import PACKAGES, installed_version, installed_versions, own_origin
@@ -107,15 +106,17 @@ def _patch(folder: ExperimentFolder) -> dict[str, Any]:
     options = ("--no-ext-diff", "--no-textconv", "--no-color", "--full-index", "HEAD", "--")
     try:
         root = work_tree(folder.path)
-        sha256, size, printed = run_git_long(root, "diff", *options, keep_bytes=MAX_PATCH_BYTES)
+        diff = run_git(root, "diff", *options)
     except NoRepositoryError:
         return {}
     except GitError as error:
         return {"unknown": str(error)}
-    facts: dict[str, Any] = {"sha256": sha256, "size_bytes": size} if size else {}
-    if not printed:
+    if not diff:
+        return {}
+    facts: dict[str, Any] = {"sha256": hashlib.sha256(diff).hexdigest(), "size_bytes": len(diff)}
+    if len(diff) > MAX_PATCH_BYTES:
         return facts
-    text, num_secrets = redacted(printed.decode("utf-8", "surrogateescape"))
+    text, num_secrets = redacted(diff.decode("utf-8", "surrogateescape"))
     if num_secrets:
         facts["num_redacted"] = num_secrets
     return {**facts, **_keep(folder, text.encode("utf-8", "surrogateescape"), "patch")}

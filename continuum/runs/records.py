@@ -46,7 +46,6 @@ class InputRecord(BaseModel):
     ref: str
     """The reference in the spec, `pretrain@step-500`."""
     run: str
-    """The name of its run folder."""
     fingerprint: str
     digest: str
     """Digest of the files used, or of the selected checkpoint."""
@@ -91,7 +90,6 @@ class StageRecord(BaseModel):
     made_at: str = ""
     """Time of writing, ISO 8601 in UTC."""
     provenance: dict[str, Any]
-    """Versions, Git commit, host, …"""
 
     def input(self, ref: str, fingerprint: str) -> InputRecord | None:
         """The record of an input, even if its stage was renamed since; None if there is none.

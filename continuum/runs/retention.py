@@ -12,7 +12,6 @@ class Retention:
 
     keep_last: int = 2
     keep_steps: frozenset[int] = frozenset()
-    """Steps that other stages select."""
     keep_every: int | None = None
     """Keep multiples of this step."""
     keep_best: str | None = None

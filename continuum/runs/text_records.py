@@ -14,7 +14,6 @@ class TextCounts(BaseModel):
     num_documents: int = 0
     """Documents, including empty ones, without skipped lines."""
     num_empty: int = 0
-    """Documents without any character."""
     num_skipped: int = 0
     """JSON lines without a text (`missing: skip`)."""
     num_chars: int = 0
@@ -109,11 +108,9 @@ class SourceCounts(BaseModel):
     num_documents: int
     num_chars: int
     size_bytes: int
-    """Size of the text in UTF-8."""
     num_tokens: int
     """Includes special tokens around documents."""
     num_unknown: int
-    """Ids for text outside the vocabulary."""
 
 
 class LeakedDocument(BaseModel):
@@ -174,7 +171,6 @@ class TextLoss(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     num_chars: int
-    """Characters of the corpus."""
     num_unknown: int | None = None
     """Unknown ids among the tokens, except those written in the text; None if the tokenizer has
     no such id."""

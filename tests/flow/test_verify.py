@@ -132,9 +132,7 @@ def test_a_forged_loss_is_found_in_the_metrics(copied: Path, cli: Cli) -> None:
     cli("verify", copied, "--fast", expect=8)
 
 
-def test_a_resealed_checkpoint_is_not_one_that_the_run_ended_with(
-    copied: Path, cli: Cli
-) -> None:
+def test_a_resealed_checkpoint_is_not_one_that_the_run_ended_with(copied: Path, cli: Cli) -> None:
     run = only(copied, "runs/pretrain-*")
     manifest = run / "checkpoints/step-00000010/manifest.json"
     kept = (run / "artifact.json").read_bytes()

@@ -11,7 +11,6 @@ from continuum.runs.folder import StageRun
 from continuum.runs.records import StageRecord
 
 LOG_LINES = 12
-"""How many lines of the log are shown."""
 NO_RESULT = " and no result"
 NOT_STARTED = Outcome("stopped", "not started: the run is stopping")
 

@@ -114,7 +114,6 @@ class LocalLauncher:
 
 
 def _join(process: Any) -> int | None:
-    """The exit code of a process that has ended."""
     with _start_or_join:
         process.join()
         exit_code: int | None = process.exitcode
