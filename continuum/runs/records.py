@@ -256,11 +256,6 @@ def is_checkpoint_name(name: str) -> bool:
     return len(name) >= 13 and name.startswith("step-") and name[5:].isdecimal()
 
 
-def spec_as_now(record: StageRecord) -> dict[str, Any]:
-    """The stage of a record, with the fields of this release."""
-    return with_sequences(record.spec, record.recipe)
-
-
 def with_sequences(
     fields: Mapping[str, Any], recipe: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from pydantic import ValidationError
 
 from continuum.errors import IntegrityError, PreflightError
 from continuum.experiment.stage import Stage
-from continuum.runs.records import StageRecord, spec_as_now
+from continuum.runs.records import StageRecord, with_sequences
 
 
 @cache
@@ -59,7 +59,7 @@ def rebuild_stage(record: StageRecord) -> Stage:
     if cls is None:
         raise IntegrityError(f"stage {record.name!r}: unknown stage kind {record.kind!r}")
     try:
-        return cls.model_validate_json(json.dumps(spec_as_now(record)))
+        return cls.model_validate_json(json.dumps(with_sequences(record.spec, record.recipe)))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"]))
