@@ -162,12 +162,12 @@ def test_diff_compares_fields_of_the_kinds(extended: Extended, tmp_path: Path) -
     ("checkpoints", "complaint"),
     [
         pytest.param(["pretrain"], "at least 2", id="one"),
-        pytest.param(["pretrain", "tokens"], "'tokens' makes a tokenized dataset", id="no model"),
+        pytest.param(["pretrain", "tokens"], "'tokens' outputs a tokenized dataset", id="no model"),
         pytest.param(["pretrain", "pretran"], "did you mean 'pretrain'", id="misspelt"),
         pytest.param(["pretrain", "pretrain@final"], "is listed twice", id="twice"),
     ],
 )
-def test_mistakes_are_found_with_their_line(
+def test_errors_are_found_with_their_line(
     extended: Extended, tmp_path: Path, checkpoints: list[str], complaint: str
 ) -> None:
     path = extended.write(tmp_path.name, checkpoints)
