@@ -5,6 +5,7 @@
 """
 
 import json
+import statistics
 import subprocess
 import time
 import zlib
@@ -13,8 +14,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 SECONDS_FILE = Path(__file__).with_name("seconds.json")
-"""How long each long test and quick benchmark took when everything was last run."""
-UNKNOWN_S = 10.0
+"""How long each long test and quick benchmark took when it was last stored."""
+UNKNOWN_S = 30.0
 SLACK = 0.1
 """By how much a share may be longer than the mean."""
 SECONDS_A_DAY = 86_400
@@ -36,7 +37,7 @@ def share(names: Iterable[str], one_in: int, turn: int, seconds: Mapping[str, fl
     Shares take about the same time, and a new test moves few others to another share: a name's
     checksum says where it goes, and where that share is full, it goes to the next.
     """
-    lengths = {name: seconds.get(name, UNKNOWN_S) for name in names}
+    lengths = {name: seconds.get(_function(name), UNKNOWN_S) for name in names}
     full = (1 + SLACK) * max(sum(lengths.values()) / one_in, max(lengths.values(), default=0.0))
     shares: list[set[str]] = [set() for _ in range(one_in)]
     totals = [0.0] * one_in
@@ -51,17 +52,24 @@ def share(names: Iterable[str], one_in: int, turn: int, seconds: Mapping[str, fl
 
 
 def stored_seconds(path: Path = SECONDS_FILE) -> dict[str, float]:
-    """What was stored, by a test's node id or a benchmark's name."""
+    """What was stored, by a benchmark's name or a test's, without its parameters."""
     stored: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))
     return stored
 
 
 def store_seconds(measured: Mapping[str, float], path: Path = SECONDS_FILE) -> None:
-    """Replace what was measured; tests whose file is gone are dropped."""
+    """Replace what was measured, the mean of a test's parameters; drop tests whose file is gone."""
+    by_function: dict[str, list[float]] = {}
+    for name, s in measured.items():
+        by_function.setdefault(_function(name), []).append(s)
     stored = stored_seconds(path) if path.exists() else {}
     kept = {name: s for name, s in stored.items() if _has_file(name)}
-    kept |= {name: float(f"{s:.2g}") for name, s in measured.items()}
+    kept |= {name: float(f"{statistics.mean(s):.2g}") for name, s in by_function.items()}
     path.write_text(json.dumps(kept, indent=0, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _function(name: str) -> str:
+    return name.partition("[")[0]
 
 
 def _has_file(name: str) -> bool:

@@ -51,7 +51,8 @@ def test_the_turn_is_the_number_of_commits(tmp_path: Path) -> None:
 def test_seconds_of_tests_that_are_gone_are_dropped(tmp_path: Path) -> None:
     path = tmp_path / "seconds.json"
     store_seconds({"tests/gone.py::test_a": 1.0, "tests/test_shares.py::test_b": 2.0}, path)
-    store_seconds({"tests/test_shares.py::test_c": 12.345, "hashing": 3.0}, path)
+    parameters = {"tests/test_shares.py::test_c[1]": 12.3, "tests/test_shares.py::test_c[2]": 11.8}
+    store_seconds({**parameters, "hashing": 3.0}, path)
     expected = {
         "hashing": 3.0,
         "tests/test_shares.py::test_b": 2.0,

@@ -111,8 +111,9 @@ def test_a_run_imports_what_is_installed(
     assert devices > 1 or weights(folder) == weights(expected)
 
 
-@pytest.mark.parametrize("path", [":", ".", "lib:.:/nowhere"])
-@pytest.mark.parametrize("is_module", [True, False])
+@pytest.mark.parametrize(
+    ("path", "is_module"), [(":", False), (".", False), ("lib:.:/nowhere", False), (".", True)]
+)
 def test_relative_entries_of_pythonpath_are_left_out(
     path: str, is_module: bool, script: list[str], tmp_path: Path
 ) -> None:

@@ -35,7 +35,6 @@ def test_two_processes_learn_what_one_does(
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
 @pytest.mark.parametrize("kind", ["ddp", "fsdp", "sharded"])
 def test_killed_processes_go_on_to_the_same_bytes(
     kind: str, prepare: Callable[..., Path], cli: Cli
@@ -49,7 +48,6 @@ def test_killed_processes_go_on_to_the_same_bytes(
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
 @pytest.mark.parametrize("place", [0, -1], ids=["the first's share", "the second's share"])
 def test_a_damaged_shard_is_found_by_whoever_reads_it(
     place: int, prepare: Callable[..., Path], cli: Cli

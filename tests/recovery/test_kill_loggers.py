@@ -17,8 +17,6 @@ from tests.recovery.test_kill import run_until
 from tests.training.mirrored import ALL, check_run
 
 STEPS = 60
-# TensorBoard's reader is protobuf of another day.
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:tensorboard")
 
 
 def spec(processes: int = 1) -> str:

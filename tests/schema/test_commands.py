@@ -15,7 +15,7 @@ from continuum.loading.load import load_experiment
 from continuum.runs.artifacts import ModelWeights
 from continuum.runs.folder import ExperimentFolder
 from tests.commands import Cli, only
-from tests.schema.documents import ROOT, document, is_accepted
+from tests.schema.documents import document, is_accepted
 
 TEMPLATES = ("quickstart", "scratch", "continue")
 COMMANDS = ("init", "validate", "plan", "run", "status", "explain", "schema")
@@ -59,8 +59,7 @@ def test_a_template_validates_plans_and_matches_the_schema(
 
 def test_the_default_is_the_quickstart_in_the_current_folder(cli: Cli, tmp_path: Path) -> None:
     os.chdir(tmp_path)
-    environment = {"PYTHONPATH": str(ROOT)}
-    Cli(environment)("init")
+    cli("init")
     assert load_experiment(tmp_path / "experiment.yaml").name == "quickstart"
 
 

@@ -6,6 +6,7 @@
 # set: stages.pretrian.optimizer.lr=1e-4
 """
 
+import functools
 import re
 import time
 from dataclasses import dataclass
@@ -69,6 +70,7 @@ def expectations(path: Path) -> list[Expectation]:
     return found
 
 
+@functools.cache
 def mistakes_in(path: Path) -> SpecError:
     lines = path.read_text(encoding="utf-8").splitlines()
     overrides = [line.removeprefix("# set: ") for line in lines if line.startswith("# set: ")]

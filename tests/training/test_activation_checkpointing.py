@@ -65,7 +65,6 @@ def test_loss_and_gradients_are_the_same_bits(
     assert 0 < again.kept_bytes < plain.kept_bytes
 
 
-@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", MODES)
 def test_a_compiled_model_gives_the_same_bits_from_as_many_graphs(mode: str) -> None:

@@ -22,8 +22,6 @@ from tests.training.samples import LENGTH, assert_equal_tensors, cpu_fabric, mak
 
 pytestmark = [
     pytest.mark.usefixtures("_nothing_compiled"),
-    # Of torch, which hides it while it looks at the loss.
-    pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor"),
 ]
 MICRO_BATCH, ROWS = 2, 3
 SEQUENCES = 2 * ROWS + 1

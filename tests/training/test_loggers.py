@@ -25,9 +25,6 @@ from tests.training.readers import (
 )
 from tests.training.samples import Trials
 
-# TensorBoard's reader is protobuf of another day.
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:tensorboard")
-
 
 @pytest.fixture(scope="module")
 def recovered(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Trials:

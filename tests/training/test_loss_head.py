@@ -140,7 +140,6 @@ def test_compiled_passes_give_the_same_from_one_graph(
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("_nothing_compiled")
-@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
 def test_the_head_of_a_compiled_model_is_compiled_too(generator: torch.Generator) -> None:
     """Under the bounds that a GPU's head has to keep: 1e-3 of the loss, 1 % of the gradients."""
     found = {}
@@ -310,8 +309,6 @@ def test_a_head_that_it_does_not_fit_stays_as_it_is(why: str) -> None:
     assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
 
 
-# Dynamo looks at it where the compiled code goes on after the head, and shows nobody the warning.
-@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
 def test_a_compiled_model_trains_alike(blocks: Blocks, recorder: Recorder) -> None:
     task = make_task(blocks, 2, num_steps=6, evaluate_every=3)
     plain = make_state(cpu_fabric())

@@ -455,8 +455,6 @@ def test_a_diverged_run_fails_with_advice(trials: Trials) -> None:
 
 
 @pytest.mark.slow
-# Dynamo looks at it where the compiled code goes on after the head, and shows nobody the warning.
-@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
 def test_a_compiled_run_makes_plain_weights(trials: Trials) -> None:
     trials.run(only=TRAIN, pretrain__runtime__compile="on", pretrain__max_steps=3)
     assert "lm_head.weight" in trials.weights("pretrain")
