@@ -1,10 +1,10 @@
-"""The processors that this process may use."""
+"""Number of CPUs."""
 
 import os
 
 
 def num_processors() -> int:
-    """As many as the system lets this process run on, where it says so, and else all there are."""
-    if hasattr(os, "sched_getaffinity"):  # Linux: containers and batch systems give a share
+    """Number of CPUs that this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # Linux: containers and batch systems limit it
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""Numbers for people: bytes, operations, seconds, digests."""
+"""Format bytes, FLOPs, seconds and digests for people."""
 
 from datetime import timedelta
 
@@ -15,7 +15,7 @@ def format_bytes(size: object) -> str:
 
 
 def format_flops(operations: float) -> str:
-    """`1.2 PFLOPs`: floating-point operations in all, not a second."""
+    """`1.2 PFLOPs`: a number of floating-point operations, not a rate."""
     value = float(operations)
     for prefix in ("", "k", "M", "G", "T", "P", "E"):
         if abs(value) < 1000:
@@ -25,7 +25,7 @@ def format_flops(operations: float) -> str:
 
 
 def short_digest(digest: object) -> str:
-    """The first letters of a digest or a commit, enough to tell two apart; `(none)` for None."""
+    """The first 12 letters of a digest or a commit; `(none)` for None."""
     return "(none)" if digest is None else str(digest)[:12]
 
 

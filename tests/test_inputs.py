@@ -10,24 +10,21 @@ import numpy as np
 import pytest
 
 from continuum.errors import ContinuumError, IntegrityError
-from continuum.execution.executor import run_experiment
-from continuum.execution.launchers.in_process import InProcessLauncher
 from continuum.execution.results import RunResult
 from continuum.execution.run_stage import run_stage
-from continuum.loading.load import load_experiment
 from continuum.planning.changes import Change
 from continuum.planning.plan import Plan
-from continuum.planning.planner import make_plan
 from continuum.runs.artifacts import Artifact
 from continuum.runs.events import Event, Trained
-from continuum.runs.files import DigestCache, hash_tree
-from continuum.runs.folder import ExperimentFolder, StageRun
+from continuum.runs.files import hash_tree
+from continuum.runs.folder import StageRun
 from continuum.runs.inputs import ProvedFiles
 from continuum.sources.token_chunks import read_chunk_folder
 from continuum.text.encoding import Encoded, check_ids
 from continuum.training.data import Blocks
 from tests.commands import Cli, only
 from tests.experiments import FIRST_STAGES, small_flow
+from tests.in_process import plan_folder, run_folder
 from tests.planning.conftest import Write, small  # noqa: F401  # a fixture
 from tests.planning.worlds import text_of
 from tests.training.samples import write_split
@@ -43,19 +40,11 @@ def flip(path: Path) -> None:
 
 def run(
     folder: Path,
-    approve: Callable[[Plan], None] | None = None,
+    approve: Callable[[Plan], None] = lambda _: None,
     observe: Callable[[str, Event], None] = lambda *_: None,
 ) -> RunResult:
     """Carry the experiment out in this process; `approve` acts between the plan and the work."""
-    experiment = load_experiment(folder / "experiment.yaml", ())
-    owner, launcher = ExperimentFolder(folder), InProcessLauncher()
-    return run_experiment(experiment, owner, lambda _: launcher, observe, approve=approve)
-
-
-def plan_of(folder: Path) -> Plan:
-    owner = ExperimentFolder(folder)
-    experiment = load_experiment(folder / "experiment.yaml", ())
-    return make_plan(experiment, owner, DigestCache(owner.digest_cache_path))
+    return run_folder(folder, observe, before_start=approve)
 
 
 def run_of(folder: Path, stage: str) -> StageRun:
@@ -211,11 +200,11 @@ def test_a_replaced_input_is_refused_by_the_worker(data: Path) -> None:
 
 def test_an_input_of_the_same_size_and_other_bytes_runs_the_stage_again(data: Path) -> None:
     run(data)
-    assert not plan_of(data).has_work
+    assert not plan_folder(data).has_work
     old = run_of(data, "tokenizer").artifact()
     new = republish(run_of(data, "tokenizer"))
     assert [f.size_bytes for f in new.files] == [f.size_bytes for f in old.files]
-    (reason,) = plan_of(data).stages["tokens"].reasons
+    (reason,) = plan_folder(data).stages["tokens"].reasons
     assert reason == Change("digest", "tokenizer", old.digest, new.digest)
 
 

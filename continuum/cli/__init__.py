@@ -5,23 +5,26 @@ import gc
 import importlib
 import io
 import os
+import platform
 import sys
+import tempfile
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
 import typer
 
+from continuum import __version__
 from continuum.cli.console import (
     Quiet,
+    Result,
     Verbose,
     Verbosity,
-    command,
     set_verbosity,
+    show,
     verbosity,
     wants_json,
 )
-from continuum.cli.crash_report import report_bug
 from continuum.cli.findings import Format, format_of_environment, show_findings
 from continuum.disk_errors import FULL, describe_disk_error
 from continuum.errors import ContinuumError, PreflightError
@@ -31,39 +34,41 @@ from continuum.runs.file_names import STREAM_ERRORS
 INTERRUPTED = 130
 BROKEN_PIPE = 141
 MISPLACED = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP})
-"""What the machine refuses, besides a disk that is full or forbidden: no bug of continuum's."""
+"""Errors of the file system that are not bugs, beside a full or read-only disk."""
 GC_THRESHOLD = 50_000
-"""Objects between two searches for garbage: a command keeps what it reads until it ends, and
-looking through it time and again took a fifth of a long plan."""
+"""Objects between two garbage collections: a command keeps what it reads until it ends, and
+collecting took a fifth of the time of a long plan."""
 
 
 COMMANDS = {
     "validate": "Report all errors and warnings of an experiment file, with line numbers.",
     "render": "Print the resolved spec: bases merged, overrides applied, variables substituted.",
-    "plan": "Show what a run would do: each stage's action, the reason, its cost. Runs nothing.",
+    "plan": "Show what a run would do: each stage's action, reasons and cost. Runs nothing.",
     "run": "Run an experiment. Reuses completed stages and resumes interrupted ones.",
-    "verify": "Verify the checksums of all run files; exit 8 when any differs.",
-    "diff": "Compare two experiments: fields, stages that run again, cost, pins and metrics.",
-    "lock": "Write continuum.lock from what the folder's runs used and made.",
-    "stop": "Ask the run that holds this folder to save at the next step boundary and end.",
-    "status": "Show every stage's state, progress and last losses, from the folder's files.",
-    "logs": "Print a stage's log, or its metrics; with -f from another terminal while it runs.",
-    "runs": "List every run of the folder: state, age, size, result, and what needs it.",
-    "prune": "Remove runs that neither the spec nor a lock needs, oldest first.",
-    "peek": "Print documents of a corpus or dataset as they will be trained on, token by token.",
-    "lineage": "Print the ancestry of what the experiment made, from the end to the sources.",
-    "memory": "Estimate the memory of each GPU that trains a model, by strategy and precision.",
-    "doctor": "Show the environment and what an experiment misses here; exit 4 when there is any.",
-    "init": "Write a commented experiment.yaml, with a schema beside it for the editor.",
+    "verify": "Verify the checksums of all run files; exit 8 if any differs.",
+    "diff": "Compare two experiments: fields, stages to run again, costs, pins and metrics.",
+    "lock": "Write continuum.lock from the records of the runs, check it, or upgrade its pins.",
+    "stop": "Ask the run in this folder to save at the next step and stop.",
+    "status": "Show each stage's state, progress and latest losses.",
+    "logs": "Print a stage's log or its metrics; -f follows a running stage.",
+    "runs": "List all runs of the folder: state, age, size, result, and what needs them.",
+    "prune": "Remove runs that neither the spec nor a lockfile needs, oldest first.",
+    "peek": "Print documents of a corpus or dataset, token by token, as they are trained on.",
+    "lineage": "Print the ancestry of the results, back to the sources.",
+    "memory": "Estimate the GPU memory to train a model, by strategy and precision.",
+    "doctor": "Show the environment; exit 4 if an experiment needs something that is missing.",
+    "init": "Create a commented experiment.yaml, and its JSON Schema for the editor.",
     "explain": "Explain a code, a field, a kind of stage or a topic; without NAME, list them all.",
     "schema": "Print the JSON Schema of experiment.yaml and its bases, for editors.",
 }
-"""Each a module of this package with a function of its name, and that function's first line."""
+"""The summary of each command, which is a function in a module of the same name. It repeats the
+first line of the docstring, so that `--help` imports no command."""
 
 
+SUMMARY = "Run pretraining and continued-pretraining experiments from one YAML file."
 app = typer.Typer(
     name="continuum",
-    help="Run (continued) pretraining experiments that are described in YAML.",
+    help=SUMMARY,
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
@@ -79,30 +84,36 @@ def _show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+def _finish(result: Result | None, **_: bool) -> None:
+    """Print what a command returned, then raise what it has to."""
+    if result is not None:
+        show(result)
+        result.finish()
+
+
+@app.callback(help=SUMMARY, result_callback=_finish)
 def options(
     _version: bool = typer.Option(
-        False, "--version", callback=_show_version, is_eager=True, help="Show the version."
+        False, "--version", callback=_show_version, is_eager=True, help="Print the version."
     ),
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Run (continued) pretraining experiments that are described in YAML."""
+    """Options that are given before the command."""
     set_verbosity(quiet=quiet, verbose=verbose)
 
 
 def register_commands(arguments: Sequence[str]) -> None:
-    """Give the app its commands; only the one that is asked for is imported.
+    """Add the commands to the app; only the one that is used is imported.
 
-    The others stand there with their name and help alone: half of the time of a short command
-    would go into what it does not use. Completion asks for all of them.
+    Importing all of them would take half the time of a short command. Completion needs them all.
     """
     wanted = next((word for word in arguments if word in COMMANDS), None)
     needs_all = "_CONTINUUM_COMPLETE" in os.environ
     for name, summary in COMMANDS.items():
         if needs_all or name == wanted:
             module = importlib.import_module(f"{__name__}.{name}")
-            app.command(name)(command(getattr(module, name)))
+            app.command(name)(getattr(module, name))
         else:
             app.command(name, help=summary)(_not_imported)
 
@@ -112,13 +123,13 @@ def _not_imported() -> None:
 
 
 def main() -> None:
-    """Entry of the `continuum` command; the one place where errors become exit codes."""
+    """Entry point of `continuum`; the only place that turns errors into exit codes."""
     code = ContinuumError.exit_code
     _prepare_streams()
     try:
         code = _run()
-        sys.stdout.flush()  # at its end, Python would tell of a failure in its own words
-    except BrokenPipeError:  # the reader has left (`| head`)
+        sys.stdout.flush()  # Python would report a failure at exit in its own words
+    except BrokenPipeError:  # the reader has closed the pipe (`| head`)
         code = BROKEN_PIPE
         _drop_output()
     except OSError as error:
@@ -128,10 +139,10 @@ def main() -> None:
 
 
 def _prepare_streams() -> None:
-    """Neither a stream that is closed nor a letter that one cannot take is a reason to die."""
+    """Replace closed streams, and characters that the encoding of a stream does not have."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
-            nowhere = os.open(os.devnull, os.O_RDWR)  # takes the closed one's number
+            nowhere = os.open(os.devnull, os.O_RDWR)  # takes the number of the closed one
             os.set_inheritable(nowhere, True)
             setattr(sys, name, os.fdopen(nowhere, mode, encoding="utf-8"))
     for stream in (sys.stdout, sys.stderr):
@@ -140,10 +151,10 @@ def _prepare_streams() -> None:
 
 
 def _run() -> int:
-    """Run the command and tell what went wrong; returns the exit code.
+    """Run the command and report its error; returns the exit code.
 
     Raises:
-        OSError: nothing can be printed.
+        OSError: the error cannot be printed.
     """
     try:
         gc.set_threshold(GC_THRESHOLD)
@@ -162,7 +173,11 @@ def _run() -> int:
 
 
 def _run_app() -> int:
-    """The app's exit code; of a pipe that its reader has closed, Typer and rich make 1, a bug's."""
+    """Run the app; returns its exit code.
+
+    Raises:
+        BrokenPipeError: the reader has closed the pipe, for which Typer and rich exit with 1.
+    """
     try:
         app(standalone_mode=True)
     except SystemExit as leaving:
@@ -173,7 +188,7 @@ def _run_app() -> int:
 
 
 def _drop_output() -> None:
-    """Let what is left to be printed go nowhere, where it cannot fail."""
+    """Discard what is left to print, so that it cannot fail."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in (sys.stdout, sys.stderr):
         os.dup2(nowhere, stream.fileno())
@@ -188,27 +203,51 @@ def _show_error(error: ContinuumError) -> None:
 
 
 def _show_unexpected(error: Exception) -> int:
-    """Say what the machine refused, or that this is a bug; returns the exit code."""
+    """Report an error of the machine, or a bug; returns the exit code."""
     words = _refusal(error)
     if words is not None:
         _show_traceback()
         print(f"error: {words}", file=sys.stderr)
         return PreflightError.exit_code
-    report_bug(error, shows_traceback=verbosity() is Verbosity.VERBOSE)
+    _report_bug(error)
     return ContinuumError.exit_code
 
 
 def _refusal(error: Exception) -> str | None:
-    """What the machine refused, in words; None for what is a bug."""
+    """Describe an error of the machine; None if it is a bug."""
     if isinstance(error, OSError) and error.filename is None and error.errno in FULL:
-        return error.strerror  # of a stream, such as stdout: on which disk is not known
+        return error.strerror  # of a stream such as stdout, whose disk is unknown
     if isinstance(error, OSError) and error.errno in MISPLACED:
         return f"{error.filename}: {error.strerror}"
     return describe_disk_error(error, Path.cwd())
 
 
+def _report_bug(error: Exception) -> None:
+    """Report a bug on stderr, with its traceback there or in a file."""
+    text = "".join(traceback.format_exception(error))
+    line = traceback.format_exception_only(error)[-1].strip()
+    path = None if verbosity() is Verbosity.VERBOSE else _save_traceback(text)
+    if path is None:
+        print(text, file=sys.stderr)
+    print(f"continuum has a bug: {line}", file=sys.stderr)
+    where = "the traceback above" if path is None else path
+    print(f"  please report it, with the command and {where}", file=sys.stderr)
+
+
+def _save_traceback(text: str) -> str | None:
+    """Write the traceback to a file; returns its path, or None if it cannot be written."""
+    about = f"continuum {__version__}, Python {platform.python_version()}, {platform.platform()}"
+    command = " ".join(sys.argv)
+    try:
+        handle, path = tempfile.mkstemp(prefix="continuum-bug-", suffix=".txt")
+        with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(f"{about}\n{command}\n\n{text}")
+    except OSError:
+        return None
+    return path
+
+
 def _show_traceback() -> None:
-    """Where an error came from, for who looks for a bug behind it."""
     if verbosity() is Verbosity.VERBOSE:
         traceback.print_exc()
 

@@ -1,22 +1,20 @@
-"""What a command says: the one place that prints results, in words or as JSON.
+"""Print the results of commands, as text or as JSON.
 
 A command returns a `Result`; `show` prints it. Results go to stdout, everything else to stderr.
-On a terminal rich draws the columns; a file or a pipe has no width and no colours, gets aligned
-text that is easier to search, and rich is not imported: drawing would cost more than planning.
+On a terminal, rich draws tables; a file or a pipe gets aligned text, which is easier to search,
+without importing rich: that would take longer than planning.
 """
 
 import codecs
-import inspect
 import json
 import os
 import re
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import IntEnum
-from functools import wraps
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple
 
 import typer
@@ -31,13 +29,13 @@ if TYPE_CHECKING:
 
 PIPE_WIDTH = 200
 MAX_DRAWN = 500
-"""A longer table is not drawn on a terminal either: nobody reads it there."""
+"""Rows above which a table is not drawn by rich on a terminal either."""
 GAP = "  "
 _NOT_ASCII = re.compile(r"[^\x00-\x7f]")
 
 
 class Verbosity(IntEnum):
-    """How much a command says."""
+    """How much a command prints."""
 
     QUIET = 0
     NORMAL = 1
@@ -48,29 +46,39 @@ _VERBOSITY: ContextVar[Verbosity] = ContextVar("verbosity", default=Verbosity.NO
 _WANTS_JSON: ContextVar[bool] = ContextVar("wants_json", default=False)
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only print results and errors.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show the traceback of an error.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the result as a JSON document.")]
+
+
+def _set_json(wanted: bool) -> bool:
+    _WANTS_JSON.set(wanted)
+    return wanted
+
+
+AsJson = Annotated[
+    bool, typer.Option("--json", callback=_set_json, help="Print the result as a JSON document.")
+]
+"""An option of every command that returns a `Result`; `show` looks at it."""
 
 
 def verbosity() -> Verbosity:
-    """What the user asked for."""
+    """How much to print."""
     return _VERBOSITY.get()
 
 
 def set_verbosity(*, quiet: bool, verbose: bool) -> None:
-    """Take what the options say; of both, the louder."""
+    """Set how much to print; `verbose` wins."""
     if verbose:
         _VERBOSITY.set(Verbosity.VERBOSE)
-    elif quiet and verbosity() is not Verbosity.VERBOSE:
+    elif quiet:
         _VERBOSITY.set(Verbosity.QUIET)
 
 
 def wants_json() -> bool:
-    """Whether the command was asked for JSON: then errors in the spec are a document too."""
+    """Whether to print JSON; errors in the spec are then a document too."""
     return _WANTS_JSON.get()
 
 
 class Styled(NamedTuple):
-    """A text with rich's name for how it looks: `bold red`."""
+    """A text with a style of rich's, such as `bold red`."""
 
     text: str
     style: str
@@ -87,7 +95,7 @@ class Columns:
     rows: Sequence[tuple[Cell, ...]]
 
     def drawn(self) -> "Table":
-        """For a terminal."""
+        """The table for a terminal."""
         from rich.table import Table
         from rich.text import Text
 
@@ -100,7 +108,7 @@ class Columns:
         return table
 
     def plain(self) -> str:
-        """The lines, each column as wide as its widest cell."""
+        """Aligned text, each column as wide as its widest cell."""
         lines = [list(self.headings)]
         for row in self.rows:
             cells = [_text(cell).split("\n") for cell in row]
@@ -111,10 +119,10 @@ class Columns:
 
 
 class Result(ABC):
-    """What a command found: a document for programs; lines, tables and trees for people."""
+    """Result of a command: a document for programs; lines, tables and trees for people."""
 
     schema: ClassVar[str]
-    """The document's name and version."""
+    """Name and version of the document."""
 
     @abstractmethod
     def as_json(self) -> dict[str, Any]:
@@ -122,10 +130,10 @@ class Result(ABC):
 
     @abstractmethod
     def parts(self) -> "Iterable[str | Styled | Columns | Text | Tree]":
-        """The same for people, from top to bottom."""
+        """The result for people, from top to bottom."""
 
-    def finish(self) -> None:  # noqa: B027  # most have nothing more to say
-        """Raise what the exit code is to tell, after the result was printed."""
+    def finish(self) -> None:  # noqa: B027  # most results have nothing to raise
+        """Raise an error that sets the exit code, after the result is printed."""
 
 
 def show(result: Result) -> None:
@@ -137,36 +145,8 @@ def show(result: Result) -> None:
         _print_part(part)
 
 
-def command(function: Callable[..., Result | None]) -> Callable[..., None]:
-    """A function as a command: with `-q` and `-v`, and with `--json` where it returns a result."""
-    own = inspect.signature(function)
-    shared: dict[str, Any] = {"quiet": Quiet, "verbose": Verbose}
-    if own.return_annotation is not None:
-        shared["as_json"] = AsJson
-
-    @wraps(function)
-    def wrapped(*arguments: Any, quiet: bool, verbose: bool, **options: Any) -> None:
-        set_verbosity(quiet=quiet, verbose=verbose)
-        _WANTS_JSON.set(bool(options.get("as_json")))
-        own_options = {it: value for it, value in options.items() if it in own.parameters}
-        result = function(*arguments, **own_options)
-        if result is not None:
-            show(result)
-            result.finish()
-
-    more = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=kind)
-        for name, kind in shared.items()
-    ]
-    wrapped.__signature__ = own.replace(  # type: ignore[attr-defined]  # read by `inspect`
-        parameters=[*own.parameters.values(), *more]
-    )
-    wrapped.__annotations__ = {**function.__annotations__, **shared}
-    return wrapped
-
-
 def results() -> "Console":
-    """Rich's console for results: as wide as the terminal, or wide enough for a file or a pipe."""
+    """Rich's console for results, with a fixed width for files and pipes."""
     from rich.console import Console  # slow to import
 
     console = Console()
@@ -176,14 +156,14 @@ def results() -> "Console":
 
 
 def print_json(document: dict[str, Any]) -> None:
-    """One document on stdout; it names its schema."""
-    assert "schema" in document, "readers need to know what they read"
+    """Print one document on stdout."""
+    assert "schema" in document, "every document names its schema"
     text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
     print_json_text(encodable_json(text))
 
 
 def print_json_text(text: str) -> None:
-    """JSON on stdout, the same document in any encoding: ASCII alone where that is not UTF-8."""
+    """Print JSON on stdout, as ASCII if the encoding is not UTF-8."""
     if codecs.lookup(sys.stdout.encoding).name != "utf-8":
         text = _NOT_ASCII.sub(lambda found: json.dumps(found[0])[1:-1], text)
     print(text)
@@ -210,7 +190,7 @@ def _print_part(part: "str | Styled | Columns | Text | Tree") -> None:
 
 
 def _is_for_people() -> bool:
-    """Whether stdout is a terminal, or is to be treated as one (https://force-color.org)."""
+    """Whether stdout is a terminal or FORCE_COLOR is set (https://force-color.org)."""
     return sys.stdout.isatty() or bool(os.environ.get("FORCE_COLOR"))
 
 

@@ -1,22 +1,39 @@
-"""`continuum diff`: what does a change of an experiment mean?"""
+"""`continuum diff`: compare two experiments, as a table or as Markdown for a pull request."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 import typer
 
-from continuum.cli.console import Columns, Result, Styled, wants_json
+from continuum.cli.console import AsJson, Columns, Result, Styled, wants_json
 from continuum.errors import UsageError
+from continuum.formatting import short_digest
 from continuum.lint import diagnose
 from continuum.loading.diagnostics import headline
+from continuum.loading.dump import in_one_line
+from continuum.planning.changes import Change
 from continuum.planning.costs import in_words
-from continuum.planning.diff import SCHEMA, SUMMED, Diff, StageDiff, compare
-from continuum.planning.diff_markdown import WORDS, as_markdown, lock_words, summary
-from continuum.planning.diff_sides import open_side
+from continuum.planning.diff import SCHEMA, SUMMED, Diff, StageDiff, compare, open_side
 
 DIFFERENCES = 10
 """Exit code of `--detailed-exitcode` when anything differs."""
+WORDS = {
+    "added": "new",
+    "removed": "removed",
+    "again": "runs again",
+    "renamed": "renamed",
+    "reused": "reused",
+    "same": "unchanged",
+}
+GRAPH_STYLES = {
+    "added": "fill:#d4f4dd,stroke:#1a7f37,color:#000",
+    "removed": "fill:#eeeeee,stroke:#888888,color:#000,stroke-dasharray:4",
+    "again": "fill:#ffe2d1,stroke:#bc4c00,color:#000",
+    "renamed": "fill:#ddf4ff,stroke:#0969da,color:#000",
+    "reused": "fill:#ddf4ff,stroke:#0969da,color:#000",
+    "same": "fill:#ffffff,stroke:#888888,color:#000",
+}
 STYLES = {
     "added": "bold green",
     "removed": "bold red",
@@ -34,23 +51,24 @@ ROLE_STYLES = {
 }
 SideArgument = Annotated[
     str,
-    typer.Argument(help="A spec, its folder, or REV:PATH of either in Git.", show_default=False),
+    typer.Argument(
+        help="experiment.yaml, its folder, or REV:PATH of either in Git.", show_default=False
+    ),
 ]
 
 
 def diff(
     before: SideArgument,
     after: SideArgument,
-    as_md: Annotated[
-        bool, typer.Option("--md", help="Print Markdown, for a comment on a pull request.")
-    ] = False,
+    as_md: Annotated[bool, typer.Option("--md", help="Print Markdown for a pull request.")] = False,
     detailed_exitcode: Annotated[
         bool, typer.Option("--detailed-exitcode", help="Exit 10 when anything differs.")
     ] = False,
+    as_json: AsJson = False,
 ) -> "Compared":
-    """Compare two experiments: fields, stages that run again, cost, pins and metrics."""
+    """Compare two experiments: fields, stages to run again, costs, pins and metrics."""
     if wants_json() and as_md:
-        raise UsageError("--json and --md print different things; choose one")
+        raise UsageError("--json and --md cannot be used together")
     with open_side(before, diagnose) as first, open_side(after, diagnose) as second:
         found = compare(first, second)
     return Compared(found, as_md, detailed_exitcode)
@@ -58,7 +76,7 @@ def diff(
 
 @dataclass(frozen=True)
 class Compared(Result):
-    """The differences of two experiments, as a table or as Markdown."""
+    """Differences between two experiments."""
 
     schema = SCHEMA
     found: Diff
@@ -75,9 +93,10 @@ class Compared(Result):
             return
         yield from (Styled(str(it), ROLE_STYLES[it.role]) for it in found.experiment)
         if any(stage.status != "same" for stage in found.stages):
-            headings = ("stage", "kind", "", "what changed", "cost")
+            headings = ("stage", "kind", "status", "changes", "cost")
             yield Columns(headings, [_row(found, stage) for stage in found.stages])
-        yield from (f"lock: {it.stage or 'versions'}: {lock_words(it.change)}" for it in found.lock)
+        for it in found.lock:
+            yield f"continuum.lock: {it.stage or 'versions'}: {lock_words(it.change)}"
         for problem in found.problems:
             yield Styled(headline(problem), "red" if problem.severity == "error" else "yellow")
         yield Styled(summary(found), "bold")
@@ -93,3 +112,135 @@ def _row(found: Diff, stage: StageDiff) -> tuple[str | Styled, ...]:
     cost = in_words(stage.after, SUMMED) if stage in found.work else ""
     status = Styled(WORDS[stage.status], STYLES[stage.status])
     return stage.name, stage.kind, status, "\n".join(lines), cost
+
+
+def as_markdown(diff: Diff) -> str:
+    """The differences as a comment on a pull request, with a graph of the affected stages."""
+    return "\n".join([f"### continuum diff `{diff.before}` → `{diff.after}`", "", *_body(diff), ""])
+
+
+def summary(diff: Diff) -> str:
+    """One sentence: the stages to run, their cost, and how many are reused."""
+    if diff.is_empty:
+        return "no differences"
+    work = [stage.name for stage in diff.work]
+    reused = sum(stage.status in ("renamed", "reused", "same") for stage in diff.stages)
+    words = f"{len(work)} stage(s) to run: {', '.join(work)}" if work else "no stage to run"
+    cost = in_words(diff.work_cost(), SUMMED)
+    change = in_words(diff.total_change(), SUMMED, signed=True)
+    return (
+        words
+        + (f" ({cost})" if cost else "")
+        + f"; {reused} reused"
+        + (f"; total cost changes by {change}" if change else "")
+    )
+
+
+def lock_words(change: Change) -> str:
+    """`val_loss 4.26 -> 4.1 (-0.16)`."""
+    if change.what in ("artifact", "pin"):
+        name = "artifact" if change.what == "artifact" else f"{change.name}:"
+        return f"{name} {short_digest(change.old)} -> {short_digest(change.new)}"
+    old, new = (("(none)" if value is None else value) for value in (change.old, change.new))
+    delta = ""
+    if isinstance(change.old, (int, float)) and isinstance(change.new, (int, float)):
+        delta = f" ({change.new - change.old:+.4g})"
+    return f"{change.name} {old} -> {new}{delta}"
+
+
+def _body(diff: Diff) -> Iterator[str]:
+    yield f"**{_sentence(summary(diff))}**"
+    if diff.is_empty and not diff.problems:
+        return
+    yield ""
+    yield from _problem_list(diff)
+    yield from _graph(diff)
+    yield from _stage_table(diff)
+    yield from _field_table(diff)
+    yield from _lock_table(diff)
+
+
+def _problem_list(diff: Diff) -> Iterator[str]:
+    for it in diff.problems:
+        yield f"- `{it.place}`: {it.severity} {it.code}: {_escape(it.message)}"
+    if diff.problems:
+        yield ""
+
+
+def _stage_table(diff: Diff) -> Iterator[str]:
+    rows = []
+    for stage in (stage for stage in diff.stages if stage.status != "same"):
+        why = [str(change) for change in stage.changes if change.role == "identity"]
+        why += [str(cause) for cause in stage.causes]
+        why += [f"renamed: {stage.was} -> {stage.name}"] if stage.was else []
+        cost = in_words(stage.after, SUMMED) if stage in diff.work else ""
+        reasons = "<br>".join(map(_escape, why))
+        rows.append((f"`{stage.name}`", WORDS[stage.status], reasons, cost))
+    return _rows(("stage", "status", "reasons", "cost"), rows)
+
+
+def _field_table(diff: Diff) -> Iterator[str]:
+    found = [("", change) for change in diff.experiment]
+    found += [(f"stages.{s.name}.", change) for s in diff.stages for change in s.changes]
+    rows = [(f"`{at}{it.name}`", _code(it.old), _code(it.new), it.role) for at, it in found]
+    return _rows(("field", "before", "after", "role"), rows)
+
+
+def _lock_table(diff: Diff) -> Iterator[str]:
+    rows = [
+        (it.stage or "versions", it.what, _escape(lock_words(it.change)))
+        for it in diff.lock
+        if it.what != "artifact"
+    ]
+    return _rows(("continuum.lock", "kind", "change"), rows)
+
+
+def _rows(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """A table; nothing if it has no rows."""
+    if rows:
+        for cells in (headings, ["---"] * len(headings), *rows):
+            yield f"| {' | '.join(cells)} |"
+        yield ""
+
+
+def _graph(diff: Diff) -> Iterator[str]:
+    """The affected stages and their direct inputs."""
+    by_name = {stage.name: stage for stage in diff.stages}
+    shown = {stage.name for stage in diff.stages if stage.status != "same"}
+    shown |= {parent for name in shown for parent in by_name[name].parents if parent in by_name}
+    if not shown:
+        return
+    ids = {stage.name: f"s{number}" for number, stage in enumerate(diff.stages)}
+    yield "```mermaid"
+    yield "graph LR"
+    for stage in diff.stages:
+        if stage.name in shown:
+            yield f'  {ids[stage.name]}["{stage.name}<br>{stage.kind}"]:::{stage.status}'
+    for stage in diff.stages:
+        for parent in _edges(stage, shown):
+            yield f"  {ids[parent]} --> {ids[stage.name]}"
+    for status in dict.fromkeys(stage.status for stage in diff.stages if stage.name in shown):
+        yield f"  classDef {status} {GRAPH_STYLES[status]}"
+    yield "```"
+    yield ""
+
+
+def _edges(stage: StageDiff, shown: set[str]) -> list[str]:
+    return [parent for parent in stage.parents if parent in shown] if stage.name in shown else []
+
+
+def _sentence(text: str) -> str:
+    return text[0].upper() + text[1:] + "."
+
+
+def _escape(text: str) -> str:
+    """Text for a table cell, without markup."""
+    for letter in ("\\", "|", "`", "*", "_", "<", ">"):
+        text = text.replace(letter, "\\" + letter)
+    return " ".join(text.split())
+
+
+def _code(value: object) -> str:
+    """A value as code in a table cell."""
+    text = " ".join(in_one_line(value).split()).replace("|", "\\|").replace("`", "'")
+    return f"`{text}`"

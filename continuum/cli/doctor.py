@@ -1,4 +1,4 @@
-"""`continuum doctor`: what is installed here, and what an experiment would miss."""
+"""`continuum doctor`: show what is installed, and what an experiment lacks on this machine."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from continuum.cli.arguments import Opened, Overrides, open_experiment
-from continuum.cli.console import Result
+from continuum.cli.console import AsJson, Result
 from continuum.errors import PreflightError
 from continuum.planning.doctor import Torch, ask_torch, find_missing, free_bytes
 from continuum.runs.installed import installed_versions
@@ -20,13 +20,14 @@ def doctor(
         Path | None,
         typer.Argument(
             metavar="[SPEC]",
-            help="experiment.yaml, or the folder that holds it.",
+            help="experiment.yaml, or its folder.",
             show_default=False,
         ),
     ] = None,
     overrides: Overrides = None,
+    as_json: AsJson = False,
 ) -> "Diagnosis":
-    """Show the environment and what an experiment misses here; exit 4 when there is any."""
+    """Show the environment; exit 4 if an experiment needs something that is missing."""
     opened = None if spec is None else open_experiment(spec, overrides)
     folder = Path.cwd() if opened is None else opened.folder.path
     torch = ask_torch()
@@ -36,7 +37,7 @@ def doctor(
 
 @dataclass(frozen=True)
 class Diagnosis(Result):
-    """The environment, and what is missing in it."""
+    """The environment, and what it lacks."""
 
     schema = "continuum.doctor/1"
     environment: dict[str, Any]
@@ -79,4 +80,4 @@ def _words(value: Any) -> str:
         return ", ".join(map(str, value)) or "none"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return "not known" if value is None else str(value)
+    return "unknown" if value is None else str(value)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from continuum.cli.console import Result
+from continuum.cli.console import AsJson, Result
 from continuum.errors import UsageError
 from continuum.lint import LINT_CODES
 from continuum.loading.aliases import our_names
@@ -56,6 +56,7 @@ def explain(
             "(amount).",
         ),
     ] = None,
+    as_json: AsJson = False,
 ) -> Answer:
     """Explain a code, a field, a kind of stage or a topic; without NAME, list them all."""
     if topic is None:

@@ -1,4 +1,4 @@
-"""`continuum init`: a commented experiment.yaml to start from, and the schema for the editor."""
+"""`continuum init`: create a commented experiment.yaml, and its JSON Schema for the editor."""
 
 from enum import StrEnum
 from importlib.resources import files
@@ -16,42 +16,41 @@ SCHEMA_NAME = "experiment.schema.json"
 
 
 class Template(StrEnum):
-    """Where an experiment starts from; each is a file in `continuum/templates`."""
+    """A file in `continuum/templates`."""
 
     quickstart = "quickstart"
     scratch = "scratch"
     continue_ = "continue"
 
     def text(self) -> str:
-        """The experiment.yaml."""
+        """The text of the experiment.yaml."""
         return (files("continuum") / "templates" / f"{self.value}.yaml").read_text(encoding="utf-8")
 
 
 def init(
     folder: Annotated[
-        Path, typer.Argument(metavar="DIR", help="The experiment's folder; made if it is missing.")
+        Path, typer.Argument(metavar="DIR", help="The experiment's folder; created if missing.")
     ] = Path(),
     template: Annotated[
         Template,
         typer.Option(
             help="quickstart runs offline in a minute; scratch pretrains on your own text files; "
-            "continue trains downloaded weights on."
+            "continue continues training from downloaded weights."
         ),
     ] = Template.quickstart,
 ) -> None:
-    """Write a commented experiment.yaml, with a schema beside it for the editor."""
+    """Create a commented experiment.yaml, and its JSON Schema for the editor."""
     spec = folder / SPEC_NAME
     if spec.exists():
-        raise UsageError(f"{spec} is already there and is not overwritten; name another folder")
+        raise UsageError(f"{spec} already exists; give another folder")
     if folder.exists() and not folder.is_dir():
-        raise UsageError(f"{folder} is a file; an experiment is a folder")
+        raise UsageError(f"{folder} is a file, not a folder")
     schema = folder / SCHEMA_NAME
     if not schema.exists():
         write_text(schema, schema_text())
     write_text(spec, template.text())
     typer.echo(f"{spec}")
     typer.echo(
-        f"read it, then: continuum validate {folder}, continuum plan {folder}, "
-        f"continuum run {folder}",
+        f"next: continuum validate {folder}, continuum plan {folder}, continuum run {folder}",
         err=True,
     )

@@ -1,4 +1,4 @@
-"""`continuum lineage`: where did this come from?"""
+"""`continuum lineage`: print where a result comes from."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from continuum.cli.arguments import Overrides, Spec, open_experiment
-from continuum.cli.console import Result
+from continuum.cli.console import AsJson, Result
 from continuum.errors import UsageError
 from continuum.formatting import short_digest
 from continuum.lineage.graph import Graph, Node
@@ -18,42 +18,43 @@ from continuum.lineage.reading import build_ancestry, build_graph
 from continuum.suggestions import did_you_mean
 
 MAX_SOURCES = 8
-"""More sources of one corpus than this are counted, not listed."""
+"""More sources of one corpus are counted, not listed."""
 MAX_GENERATIONS = 100
-"""Farther back than this is not drawn: it is asked for by the name that the tree ends with."""
+"""Depth of the tree; its last line names the node to ask for next."""
 
 
 def lineage(
     spec: Spec,
     node: Annotated[
         str | None,
-        typer.Argument(help="A stage, stage@step-N, a node's id, or the start of a SHA-256."),
+        typer.Argument(help="A stage, STAGE@step-N, a node's id, or the start of a SHA-256."),
     ] = None,
     overrides: Overrides = None,
+    as_json: AsJson = False,
 ) -> "Ancestry":
-    """Print the ancestry of what the experiment made, from the end to the sources."""
+    """Print the ancestry of the results, back to the sources."""
     opened = open_experiment(spec, overrides)
     plan = opened.plan()
-    # Only a checkpoint or a digest may be one of an earlier spec: then every run has to be read.
+    # A checkpoint or a digest may be of an earlier spec, so every run has to be read.
     is_of_now = node is None or node in plan.stages
     name, stages = plan.experiment.name, tuple(plan)
     build = build_ancestry if is_of_now else build_graph
     graph = build(opened.folder, name, stages)
     for damaged in (n for n in graph.nodes if "damage" in n.facts):
-        typer.echo(f"warning: {damaged.path} is left out: {damaged.facts['damage']}", err=True)
+        typer.echo(f"warning: skipped {damaged.path}: {damaged.facts['damage']}", err=True)
     return Ancestry(graph, tuple(_wanted(graph, node)))
 
 
 @dataclass(frozen=True)
 class Ancestry(Result):
-    """Nodes of the graph, with all that they came from."""
+    """Nodes of the graph, with all their ancestors."""
 
     schema = "continuum.ancestry/1"
     graph: Graph
     roots: tuple[Node, ...]
 
     def as_json(self) -> dict[str, Any]:
-        """The part of `lineage.json` that is above the roots; `roots` are nodes' identities."""
+        """The ancestors of the roots, as in `lineage.json`; `roots` are ids of nodes."""
         above = self.graph.ancestry(root.id for root in self.roots)
         return {"roots": [root.id for root in self.roots], **above.model_dump(mode="json")}
 
@@ -63,33 +64,33 @@ class Ancestry(Result):
 
 
 def draw(graph: Graph, node: Node) -> Tree:
-    """A node, and below it what it came from."""
+    """A node, and below it its ancestors."""
     tree = Tree(_drawn(_label(node)))
     _grow(tree, graph, node, {node.id}, MAX_GENERATIONS)
     return tree
 
 
 def _wanted(graph: Graph, name: str | None) -> list[Node]:
-    """The node asked for, or everything current that nothing else came from."""
+    """The node with this name, or every current node that nothing was made from."""
     if name is not None:
         found = graph.find(name)
         if not found:
             names = [n.stage for n in graph.nodes] + [n.id for n in graph.nodes]
-            raise UsageError(f"the lineage has no node {name!r}{did_you_mean(name, names)}")
+            raise UsageError(f"no node named {name!r} in the lineage{did_you_mean(name, names)}")
         return found
     used = {e.target for e in graph.edges if e.relation in ("used", "derived")}
     ends = [n for n in graph.nodes if n.type != "run" and n.is_current and n.id not in used]
     final = [n for n in ends if n.facts.get("is_final", True)]
     if not final:
-        raise UsageError("nothing was made yet; `continuum run` makes it")
+        raise UsageError("no results yet; run `continuum run` first")
     return final
 
 
 def _grow(tree: Tree, graph: Graph, node: Node, shown: set[str], generations: int) -> None:
-    """Add the node's parents, each with its own the first time it is met."""
+    """Add the node's parents, and theirs at their first occurrence."""
     parents = graph.parents(node.id)
     if parents and not generations:
-        tree.add(f"… and so on: `continuum lineage SPEC {_name(node)}`")
+        tree.add(f"… more with `continuum lineage SPEC {_name(node)}`")
         return
     sources = [parent for _, parent in parents if parent.type == "source"]
     for relation, parent in parents:
@@ -107,7 +108,7 @@ def _grow(tree: Tree, graph: Graph, node: Node, shown: set[str], generations: in
 
 
 def _drawn(markup: str) -> Text:
-    """A label as it looks; a file's name may have `:heart:` in it, and stays so."""
+    """A label with its styles; emoji codes in names, such as `:heart:`, are not replaced."""
     return Text.from_markup(markup, emoji=False)
 
 
@@ -143,7 +144,7 @@ def _tokens(facts: dict[str, Any]) -> str:
     total, skipped = facts["tokens_total"], facts.get("skipped_steps")
     in_all = f"at least {total['at_least']:,}" if isinstance(total, dict) else f"{total:,}"
     apart = f", {facts['skipped_tokens']:,} in {skipped:,} skipped steps" if skipped else ""
-    said = f"{facts['tokens_seen']:,} tokens, {in_all} in all{apart}"
+    text = f"{facts['tokens_seen']:,} tokens, {in_all} in total{apart}"
     epochs = (f"{number:g} x {name}" for name, number in facts.get("epochs", {}).items())
     read = ", ".join(epochs)
-    return f"{said} ({read})" if read else said
+    return f"{text} ({read})" if read else text

@@ -1,4 +1,4 @@
-"""`continuum lock`: write continuum.lock from the records, or ask the sources anew."""
+"""`continuum lock`: write continuum.lock from the records, check it, or upgrade its pins."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,57 +7,58 @@ from typing import Annotated, Any
 import typer
 
 from continuum.cli.arguments import Opened, Spec, UnsafeLocks, open_experiment, stage_of
-from continuum.cli.console import Result
+from continuum.cli.console import AsJson, Result
 from continuum.errors import DecisionNeededError, UsageError
 from continuum.formatting import short_digest
-from continuum.planning.locked_run import find_outdated, update_lock
-from continuum.planning.lockfile import read_lock, write_lock
-from continuum.planning.other_specs import refuse_second_spec
+from continuum.planning.approval import refuse_second_spec
+from continuum.planning.locked_run import find_outdated, update_lockfile
+from continuum.planning.lockfile import write_lockfile
 
 
 def lock(
     spec: Spec,
     stages: Annotated[
-        list[str] | None, typer.Argument(help="With --upgrade: only these.", show_default=False)
+        list[str] | None,
+        typer.Argument(help="With --upgrade: only these stages.", show_default=False),
     ] = None,
     upgrade: Annotated[
         bool,
-        typer.Option("--upgrade", help="Ask the sources what they are now; uses the network."),
+        typer.Option("--upgrade", help="Look up the sources again; uses the network."),
     ] = False,
     check: Annotated[
-        bool, typer.Option("--check", help="Write nothing; exit 6 if the lock is out of date.")
+        bool, typer.Option("--check", help="Only compare with the spec; exit 6 if out of date.")
     ] = False,
     unsafe_locks: UnsafeLocks = False,
+    as_json: AsJson = False,
 ) -> "Written | Checked":
-    """Write continuum.lock from what the folder's runs used and made."""
+    """Write continuum.lock from the records of the runs, check it, or upgrade its pins."""
     opened = open_experiment(spec, None)
     if stages and not upgrade:
-        raise UsageError("stages are named together with --upgrade")
+        raise UsageError("STAGES can only be given with --upgrade")
     if check and upgrade:
-        raise UsageError("--check and --upgrade exclude each other; use one of them")
+        raise UsageError("--check and --upgrade cannot be used together")
     if check:
         plan = opened.plan()
-        return Checked(plan.lock is not None, tuple(find_outdated(plan)))
+        return Checked(plan.lockfile is not None, tuple(find_outdated(plan)))
     with opened.folder.lock(unsafe=unsafe_locks):
         if upgrade:
             return _upgrade(opened, stages or list(opened.experiment.stages))
         plan = opened.plan()
         refuse_second_spec(plan, opened.files)
-        update_lock(plan, plan.reused, reseals=True)
-        written = read_lock(opened.folder.pins_path)
+        written = update_lockfile(plan, plan.reused, reseals=True)
     if written is None:
-        raise UsageError(f"{opened.folder.path}: nothing was made yet; `continuum run` makes it")
-    return Written(opened.folder.pins_path.name, len(written.stages))
+        raise UsageError(f"{opened.folder.path}: no results yet; run `continuum run` first")
+    return Written(opened.folder.lockfile_path.name, len(written.stages))
 
 
 @dataclass(frozen=True)
 class Checked(Result):
-    """Whether the lock fits the spec."""
+    """Whether the lockfile matches the spec."""
 
     schema = "continuum.lock-checked/1"
     exists: bool
     outdated: tuple[str, ...]
-    """What does not fit, by stage."""
+    """Differences, by stage."""
 
     def as_json(self) -> dict[str, Any]:
         return {"exists": self.exists, "outdated": list(self.outdated)}
@@ -72,19 +73,19 @@ class Checked(Result):
     def finish(self) -> None:
         if self.outdated:
             raise DecisionNeededError(
-                "continuum.lock does not fit the spec; `continuum run` brings it up to date"
+                "continuum.lock does not match the spec; run `continuum run` to update it"
             )
 
 
 @dataclass(frozen=True)
 class Written(Result):
-    """The lock that was written, and with --upgrade the pins of each stage that have changed."""
+    """The lockfile that was written, and the pins that --upgrade has changed."""
 
     schema = "continuum.lock-written/1"
     path: str
     num_stages: int
     upgraded: dict[str, dict[str, tuple[str | None, str]]] | None = None
-    """By stage and source, the pin before and now; None without --upgrade."""
+    """The old and new pin by stage and source; None without --upgrade."""
 
     def as_json(self) -> dict[str, Any]:
         return {"path": self.path, "num_stages": self.num_stages, "upgraded": self.upgraded}
@@ -101,20 +102,20 @@ class Written(Result):
 
 
 def _upgrade(opened: Opened, names: list[str]) -> Written:
-    path, plan = opened.folder.pins_path, opened.plan()
+    path, plan = opened.folder.lockfile_path, opened.plan()
     stages = {name: stage_of(plan, name).stage for name in names}
-    locked = plan.lock
+    locked = plan.lockfile
     if locked is None:
-        raise UsageError(f"{path}: there is no lock to upgrade; `continuum run` writes it")
+        raise UsageError(f"{path}: no lockfile to upgrade; run `continuum run` first")
     upgraded = {}
     for name, stage in stages.items():
         if name not in locked.stages:
-            typer.echo(f"{name}: is not in the lock; the next run pins it", err=True)
+            typer.echo(f"{name}: not in the lockfile; the next run pins it", err=True)
             continue
         before, now = locked.pins(name), stage.renew_pins()
         if now:
             changed = {it: pin for it, pin in now.items() if before.get(it) != pin}
             upgraded[name] = {it: (before.get(it), pin) for it, pin in changed.items()}
             locked = locked.with_pins(name, {**before, **changed}) if changed else locked
-    write_lock(path, locked)
+    write_lockfile(path, locked)
     return Written(path.name, len(locked.stages), upgraded)

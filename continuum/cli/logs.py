@@ -1,4 +1,4 @@
-"""`continuum logs`: what a stage's process has printed, and its metrics."""
+"""`continuum logs`: print the output of a stage's process, or its metrics."""
 
 import os
 import time
@@ -16,29 +16,29 @@ POLL_S = 0.2
 
 def logs(
     spec: Spec,
-    stage: Annotated[str, typer.Argument(help="The stage.")],
+    stage: Annotated[str, typer.Argument(help="The name of a stage.")],
     follow: Annotated[
         bool, typer.Option("-f", "--follow", help="Follow until the run ends.")
     ] = False,
     metrics: Annotated[
-        bool, typer.Option("--metrics", help="The rows of metrics.jsonl instead of the log.")
+        bool, typer.Option("--metrics", help="Print metrics.jsonl instead of the log.")
     ] = False,
     overrides: Overrides = None,
 ) -> None:
-    """Print a stage's log, or its metrics; with -f from another terminal while it runs."""
+    """Print a stage's log or its metrics; -f follows a running stage."""
     opened = open_experiment(spec, overrides)
     planned = stage_of(opened.plan(), stage)
     path = planned.run.metrics_path if metrics else planned.run.log_path
     if not follow:
         if not path.exists():
-            raise UsageError(f"{stage} has not printed anything yet ({path} does not exist)")
+            raise UsageError(f"no output of {stage} yet ({path} does not exist)")
         typer.echo(path.read_text(encoding="utf-8", errors="replace"), nl=False)
         return
     _follow(path, opened.folder)
 
 
 def _follow(path: Path, folder: ExperimentFolder) -> None:
-    """Print what is appended until nobody holds the folder any more."""
+    """Print what is appended until the run ends."""
     growing = GrowingFile(path)
     while True:
         has_ended = not folder.is_locked()
@@ -49,10 +49,10 @@ def _follow(path: Path, folder: ExperimentFolder) -> None:
 
 
 class GrowingFile:
-    """A text file that others append to, or write anew.
+    """A text file that another process appends to or rewrites.
 
-    A recovery writes metrics.jsonl anew without the rows of what is done again; the lines that
-    both begin with are no news then.
+    A recovery rewrites metrics.jsonl without the rows that it will repeat; lines that are in both
+    versions are not new.
     """
 
     def __init__(self, path: Path) -> None:
@@ -62,7 +62,7 @@ class GrowingFile:
         self._seen: list[str] = []
 
     def news(self) -> str:
-        """What has come since the last call; nothing while there is no file."""
+        """The text that is new since the last call; empty while there is no file."""
         try:
             file = self._path.open(encoding="utf-8", errors="replace", newline="")
         except FileNotFoundError:
@@ -81,7 +81,7 @@ class GrowingFile:
 
 
 def _num_in_common(before: str, after: str) -> int:
-    """The characters of the lines that both begin with."""
+    """The length of the lines at the start that are equal."""
     num = 0
     for old, new in zip(before.splitlines(True), after.splitlines(True), strict=False):
         if old != new:

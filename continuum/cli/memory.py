@@ -1,4 +1,4 @@
-"""`continuum memory`: what a process takes to train a model, by strategy, precision and mode."""
+"""`continuum memory`: estimate GPU memory by strategy, precision and checkpointing mode."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from continuum.cli.console import Columns, Result
+from continuum.cli.console import AsJson, Columns, Result
 from continuum.errors import UsageError
 from continuum.experiment.architecture import Architecture, architecture, suggest_model
 from continuum.formatting import format_bytes
@@ -25,35 +25,40 @@ GB = 1e9
 
 def memory(
     models: Annotated[
-        list[str], typer.Argument(metavar="MODEL...", help="Names of LitGPT's configs.")
+        list[str],
+        typer.Argument(metavar="MODEL...", help="Names of LitGPT configs, e.g. pythia-160m."),
     ],
-    devices: Annotated[
-        int, typer.Option(min=2, help="GPUs that ddp and fsdp share the work among.")
-    ] = 8,
+    devices: Annotated[int, typer.Option(min=2, help="Number of GPUs for ddp and fsdp.")] = 8,
     micro_batch_size: Annotated[
-        int, typer.Option(min=1, help="Sequences of one forward pass on one GPU.")
+        int, typer.Option(min=1, help="Sequences in a micro-batch on one GPU.")
     ] = 4,
     sequence_length: Annotated[
         int | None,
-        typer.Option(min=1, help="Tokens of a sequence; 2,048 or the model's block size if less."),
+        typer.Option(
+            min=1, help="Tokens in a sequence; default 2,048 or the model's block size if smaller."
+        ),
     ] = None,
     strategy: Annotated[
-        list[str] | None, typer.Option(help=f"Of {', '.join(STRATEGIES)}. Repeatable.")
+        list[str] | None, typer.Option(help=f"One of {', '.join(STRATEGIES)}. Repeatable.")
     ] = None,
     precision: Annotated[
-        list[str] | None, typer.Option(help=f"Of {', '.join(PRECISIONS)}. Repeatable.")
+        list[str] | None, typer.Option(help=f"One of {', '.join(PRECISIONS)}. Repeatable.")
     ] = None,
     gpu_memory: Annotated[
-        float | None, typer.Option(min=0, metavar="GB", help="Mark what does not fit into it.")
+        float | None,
+        typer.Option(
+            min=0, metavar="GB", help="Mark totals that do not fit into this much memory."
+        ),
     ] = None,
     accumulate: Annotated[
-        bool, typer.Option(help="Whether a step has several micro-batches.")
+        bool, typer.Option(help="Whether a step accumulates gradients over several micro-batches.")
     ] = True,
     accumulate_unsharded: Annotated[
-        bool, typer.Option("--accumulate-unsharded", help="As runtime.accumulate_unsharded.")
+        bool, typer.Option("--accumulate-unsharded", help="Like runtime.accumulate_unsharded.")
     ] = False,
+    as_json: AsJson = False,
 ) -> "Memory":
-    """Estimate the memory of each GPU that trains a model, by strategy and precision."""
+    """Estimate the GPU memory to train a model, by strategy and precision."""
     strategies = _chosen("--strategy", strategy, STRATEGIES)
     precisions = _chosen("--precision", precision, PRECISIONS)
     tables = []
@@ -74,14 +79,14 @@ def memory(
         )
         rows = list(memory_table(shape, workload, strategies=strategies, precisions=precisions))
         if not rows:
-            raise UsageError(f"{name}: the parameters of this shape of model are not counted")
+            raise UsageError(f"{name}: cannot count the parameters of this architecture")
         tables.append(Table(name, workload, rows))
     return Memory(tables, gpu_memory)
 
 
 @dataclass(frozen=True)
 class Table:
-    """What a model takes."""
+    """The memory of one model."""
 
     model: str
     workload: Workload
@@ -90,7 +95,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Memory(Result):
-    """What each model takes; `gpu_memory` is in GB."""
+    """The memory of each model; `gpu_memory` is in GB."""
 
     schema = "continuum.memory/1"
     tables: list[Table]
@@ -102,7 +107,7 @@ class Memory(Result):
     def parts(self) -> Iterator[str | Columns]:
         for it in self.tables:
             yield (
-                f"{it.model}: a GPU's memory, with micro-batches of {it.workload.micro_batch_size}"
+                f"{it.model}: memory of one GPU, micro-batches of {it.workload.micro_batch_size}"
                 f" x {it.workload.sequence_length:,} tokens; ddp and fsdp on "
                 f"{it.workload.devices} GPUs"
             )
@@ -114,10 +119,10 @@ class Memory(Result):
 
 
 def _shape(name: str) -> Architecture:
-    """The model of this name.
+    """The architecture of a LitGPT model.
 
     Raises:
-        UsageError: LitGPT has none.
+        UsageError: LitGPT has no such model.
     """
     try:
         return architecture(name)
@@ -130,12 +135,12 @@ def _shape(name: str) -> Architecture:
 def _chosen(option: str, given: list[str] | None, known: tuple[str, ...]) -> tuple[str, ...]:
     for value in given or ():
         if value not in known:
-            raise UsageError(f"{option} {value}: choose from {', '.join(known)}")
+            raise UsageError(f"{option} {value}: must be one of {', '.join(known)}")
     return tuple(value for value in known if not given or value in given)
 
 
 def _cells(rows: list[MemoryRow], gpu_memory: float | None) -> Iterator[tuple[str, ...]]:
-    """A line for each strategy and precision, with a total for each mode of checkpointing."""
+    """A row for each strategy and precision, with a total for each checkpointing mode."""
 
     def kind(row: MemoryRow) -> tuple[str, str]:
         return row.placement.strategy, row.placement.precision

@@ -1,7 +1,6 @@
-"""A file that the user names for a command to write: whole or absent, like all that is recorded.
+"""Write a file that the user names, atomically.
 
-A link stays one, and what it points at is written. What is no file (a device, a pipe) has no place
-that a rename could take; it is written to as it is.
+A link is followed. A device or a pipe cannot be replaced by a rename, so it is written to directly.
 """
 
 import stat
@@ -12,21 +11,21 @@ from continuum.runs.files import write_text
 
 
 def refuse_folder(path: Path) -> None:
-    """Stop before anything is done for a command that has nowhere to write.
+    """Refuse an output path that is a folder, before the command does its work.
 
     Raises:
         UsageError: it is a folder.
     """
     if path.is_dir():
-        raise UsageError(f"{path} is a folder; name the file to write in it")
+        raise UsageError(f"{path} is a folder; give a file")
 
 
 def write_output(path: Path, text: str) -> None:
-    """Write a text there.
+    """Write text to a file.
 
     Raises:
-        UsageError: it is a folder.
-        PreflightError: a device or a pipe does not take it.
+        UsageError: the path is a folder.
+        PreflightError: writing to a device or a pipe fails.
     """
     refuse_folder(path)
     if _is_replaceable(path):
@@ -40,7 +39,7 @@ def write_output(path: Path, text: str) -> None:
 
 
 def _is_replaceable(path: Path) -> bool:
-    """Whether a file is there, or nothing yet."""
+    """Whether the path is a regular file or does not exist."""
     try:
         return stat.S_ISREG(path.stat().st_mode)
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""`continuum peek`: what does the model get to read?"""
+"""`continuum peek`: print documents as the model reads them."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from continuum.cli.arguments import Overrides, Spec, open_experiment, stage_of
-from continuum.cli.console import Result
+from continuum.cli.console import AsJson, Result
 from continuum.errors import UsageError
 from continuum.planning.leaks import corpus_items
 from continuum.planning.plan import Plan, PlannedStage
@@ -26,7 +26,7 @@ MAX_MATCHES = 10
 BORDER = "\u2502"
 STYLES = {"border": "dim", "special": "bold reverse", "invisible": "dim cyan"}
 VISIBLE = {"\n": "\u21b5", "\t": "\u21e5", "\r": "\u240d", "\u00a0": "\u237d"}
-"""Shown in place of what cannot be seen; a line feed is followed by a new line too."""
+"""Signs for invisible characters; a line feed also starts a new line."""
 
 
 def peek(
@@ -40,29 +40,30 @@ def peek(
     ] = None,
     grep: Annotated[
         str | None,
-        typer.Option(metavar="RE", help="Show documents that match this regular expression."),
+        typer.Option(metavar="RE", help="Show documents that match a regular expression."),
     ] = None,
     split: Annotated[
-        str, typer.Option(help="Of a dataset: train or validation.", metavar="SPLIT")
+        str, typer.Option(help="Split of a dataset: train or validation.", metavar="SPLIT")
     ] = "train",
     length: Annotated[
         int,
         typer.Option(
-            min=1, metavar="N", help="Show at most N tokens (of a corpus, characters) of each."
+            min=1,
+            metavar="N",
+            help="Show at most N tokens of each document (characters for a corpus).",
         ),
     ] = DEFAULT_LENGTH,
-    seed: Annotated[
-        int | None, typer.Option(help="For --random: draw the same documents again.")
-    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed for --random.")] = None,
     overrides: Overrides = None,
+    as_json: AsJson = False,
 ) -> "Peek":
-    """Print documents of a corpus or dataset as they will be trained on, token by token."""
+    """Print documents of a corpus or dataset, token by token, as they are trained on."""
     choices = {"--document": document, "--random": random, "--grep": grep}
     asked = [name for name, value in choices.items() if value is not None]
     if len(asked) > 1:
-        raise UsageError(f"{' and '.join(asked)} exclude each other; use one of them")
+        raise UsageError(f"{' and '.join(asked)} cannot be used together")
     if seed is not None and random is None:
-        raise UsageError("--seed is only for --random")
+        raise UsageError("--seed can only be used with --random")
     if split not in SPLITS:
         raise UsageError(f"--split {split}: must be train or validation")
     plan = open_experiment(spec, overrides).plan()
@@ -112,17 +113,17 @@ class Peek(Result):
 
 
 def _open(plan: Plan, planned: PlannedStage, split: str) -> "Documents":
-    """The documents of what the stage has made."""
+    """The documents in the output of a stage."""
     from continuum.text.peek import CorpusDocuments, DatasetDocuments
 
     if not planned.run.is_complete:
-        raise UsageError(f"{planned.name} has not run yet; `continuum run` makes its output")
+        raise UsageError(f"{planned.name} has not run yet; run `continuum run` first")
     artifact = planned.run.artifact()
     if isinstance(artifact, Corpus):
         return CorpusDocuments(artifact)
     if not isinstance(artifact, TokenizedDataset):
         raise UsageError(
-            f"{planned.name} makes a {artifact.noun}; peek shows corpora and tokenized datasets"
+            f"{planned.name} makes a {artifact.noun}; peek shows corpora and datasets only"
         )
     found = DatasetDocuments(artifact, split, corpus_items(plan.stages, planned.name))
     if not found.has_index:
@@ -179,7 +180,7 @@ def _add(drawn: "Text", text: str) -> None:
 
 
 def visible(text: str) -> str:
-    """The text with a sign or an escape for each character that a terminal would not show."""
+    """The text with a sign or an escape for each invisible character."""
     return "".join(map(_visible_char, text))
 
 
@@ -207,7 +208,7 @@ def _as_json(shown: "Shown") -> dict[str, Any]:
 
 
 def _token_json(token: "Token") -> dict[str, Any]:
-    """A token; of part of a character, the bytes too, in hexadecimal."""
+    """A token; with its bytes in hexadecimal if it is part of a character."""
     found: dict[str, Any] = {"id": token.id, "text": _replaced(token.text)}
     if found["text"] != token.text:
         found["bytes"] = token.text.encode("utf-8", "surrogateescape").hex()

@@ -1,4 +1,4 @@
-"""`continuum plan`: what a run would do, and why."""
+"""`continuum plan`: show what a run would do, and why."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -16,13 +16,14 @@ from continuum.cli.arguments import (
     open_experiment,
     stage_of,
 )
-from continuum.cli.console import Columns, Result, Styled
+from continuum.cli.console import AsJson, Columns, Result, Styled
 from continuum.cli.output_file import refuse_folder, write_output
 from continuum.experiment.forecast import Facts
 from continuum.formatting import format_bytes, format_flops, format_seconds
 from continuum.lint import diagnose
 from continuum.loading.diagnostics import Diagnostic, headline
 from continuum.loading.diagnostics import as_document as as_findings
+from continuum.planning.approval import check_problems
 from continuum.planning.changes import Change
 from continuum.planning.costs import Cost, estimate_costs, in_words, total
 from continuum.planning.locked_run import check_locked
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 CHANGES_PENDING = 10
 """Exit code of `--detailed-exitcode` when a run would do something."""
 MAX_GENERATIONS = 100
-"""Farther back than this is not drawn: it is asked for by the name that the tree ends with."""
+"""Depth of the tree; its last line names the stage to ask for next."""
 STYLES = {
     Action.RUN: "bold green",
     Action.RECOVER: "bold yellow",
@@ -53,18 +54,23 @@ def plan(
     locked: Locked = False,
     why: Annotated[
         str | None,
-        typer.Option("--why", metavar="STAGE", help="Explain one stage, down to the first causes."),
+        typer.Option(
+            "--why",
+            metavar="STAGE",
+            help="Explain the action for one stage, back to the first causes.",
+        ),
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", help="Write that document here, for `run --plan`."),
+        typer.Option("--out", help="Save the plan as JSON, for `run --plan`."),
     ] = None,
     detailed_exitcode: Annotated[
         bool,
-        typer.Option("--detailed-exitcode", help="Exit 10 when there is something to do."),
+        typer.Option("--detailed-exitcode", help="Exit 10 if there is something to do."),
     ] = False,
+    as_json: AsJson = False,
 ) -> "Planned":
-    """Show what a run would do: each stage's action, the reason, its cost. Runs nothing."""
+    """Show what a run would do: each stage's action, reasons and cost. Runs nothing."""
     if out is not None:
         refuse_folder(out)
     opened = open_experiment(spec, overrides)
@@ -75,7 +81,7 @@ def plan(
 
 @dataclass(frozen=True)
 class Planned(Result):
-    """A plan, shown as a table or from one stage down to its causes."""
+    """A plan, as a table or as the tree of one stage's reasons."""
 
     schema = SCHEMA
     opened: Opened
@@ -86,28 +92,29 @@ class Planned(Result):
     detailed_exitcode: bool
 
     def as_json(self) -> dict[str, Any]:
-        """The plan, and what is wrong or unwise in it, in the form of `validate`."""
+        """The plan, with its errors and warnings in the form of `validate`."""
         return {**as_document(self.plan), "findings": as_findings(self.found)["diagnostics"]}
 
     def parts(self) -> "Iterable[str | Styled | Columns | Tree]":
         return _table(self.plan, self.found) if self.why is None else [_tree(self.plan, self.why)]
 
     def finish(self) -> None:
-        """Refuse what a run would refuse, write --out, exit 10 for --detailed-exitcode."""
+        """Refuse what a run would refuse, save --out, exit 10 for --detailed-exitcode."""
         made = self.plan
-        self.opened.refuse(made, "a run would be refused", on_this_machine=False)
+        loaded = self.opened.loaded
+        check_problems(made, loaded, "a run would be refused", on_this_machine=False)
         if made.request.locked:
             check_locked(made)
         if self.out is not None:
             write_output(self.out, json_text(self.as_json()))
         if self.detailed_exitcode and made.has_work:
             changing = [planned.name for planned in made if planned.action is not Action.REUSE]
-            typer.echo(f"not reused as they are: {', '.join(changing)}", err=True)
+            typer.echo(f"to do: {', '.join(changing)}", err=True)
             raise typer.Exit(CHANGES_PENDING)
 
 
 def plan_columns(made: Plan, costs: Mapping[str, Cost]) -> Columns:
-    """Stages with their actions, reasons and sizes."""
+    """A table of the stages with their actions, reasons and sizes."""
     rows = [
         (
             planned.name,
@@ -118,7 +125,7 @@ def plan_columns(made: Plan, costs: Mapping[str, Cost]) -> Columns:
         )
         for planned in made
     ]
-    return Columns(("stage", "kind", "action", "why", "size"), rows)
+    return Columns(("stage", "kind", "action", "reasons", "size"), rows)
 
 
 def _table(made: Plan, found: Iterable[Diagnostic]) -> Iterator[str | Styled | Columns]:
@@ -128,14 +135,14 @@ def _table(made: Plan, found: Iterable[Diagnostic]) -> Iterator[str | Styled | C
     sure, at_most = (in_words(it, ("tokens", "flops", "seconds")) for it in sums)
     if at_most:
         rest = f"; at most {at_most}" if at_most != sure else ""
-        yield f"to do: {sure or 'nothing that is sure'}{rest}"
+        yield f"to do: {sure or 'nothing for certain'}{rest}"
     for planned in made:
         yield from (f"{planned.name}: {note}" for note in planned.forecast.notes)
     yield from (Styled(headline(it), "yellow") for it in found if it.severity == "warning")
 
 
 def _tree(made: Plan, name: str) -> "Tree":
-    """A stage's reasons, and below each stage named in one, that stage's own.
+    """A stage's reasons; below each input stage among them, the reasons of that stage.
 
     Raises:
         UsageError: there is no such stage.
@@ -151,7 +158,7 @@ def _tree(made: Plan, name: str) -> "Tree":
 
     def grow(tree: Tree, planned: PlannedStage, generations: int) -> None:
         if not generations:
-            tree.add(f"… and so on: `continuum plan SPEC --why {planned.name}`")
+            tree.add(f"… more with `continuum plan SPEC --why {planned.name}`")
             return
         for reason in planned.reasons:
             branch = tree.add(Text(str(reason)))
@@ -168,7 +175,7 @@ def _tree(made: Plan, name: str) -> "Tree":
 
 
 def _stage_of(reason: Reason | Change) -> str:
-    """The stage that a reason points at; empty for none."""
+    """The input stage that a reason refers to; empty for none."""
     if isinstance(reason, Change):
         return reason.name.partition("@")[0] if reason.what == "input" else ""
     points = reason.cause in (Cause.UPSTREAM_RUNS_AGAIN, Cause.WAITS_FOR)
@@ -176,7 +183,7 @@ def _stage_of(reason: Reason | Change) -> str:
 
 
 def _size(facts: Facts, cost: Mapping[str, int | float]) -> str:
-    """What a stage will take, in words: only what is known."""
+    """Describe the size of a stage, as far as it is known."""
     words = []
     if "steps" in facts:
         words.append(f"{facts['steps']:,} steps")

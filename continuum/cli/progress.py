@@ -1,15 +1,18 @@
-"""What a run shows while it goes: plain lines here, a live display on a terminal in `live`."""
+"""Show the progress of a run: as plain lines, or live on a terminal."""
 
 import sys
 import threading
 import time
 from abc import ABC, abstractmethod
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
-from continuum.runs.events import Event, Progressed, Saved, Trained
+from continuum.runs.events import Event, Outcome, Progressed, Saved, Started, Trained
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
 
 PLAIN_INTERVAL_S = 5.0
-"""Seconds between two progress lines of a stage where there is no terminal."""
+"""Seconds between two progress lines of a stage."""
 
 
 class Progress(ABC):
@@ -27,14 +30,14 @@ class Progress(ABC):
 
 
 class SilentProgress(Progress):
-    """Shows nothing: what failed is told at the end."""
+    """Shows nothing; failures are reported at the end."""
 
     def observe(self, stage: str, event: Event) -> None:
         pass
 
 
 class PlainProgress(Progress):
-    """One line an event, progress at most every few seconds."""
+    """Prints a line for each event, and progress every few seconds."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream or sys.stderr
@@ -60,3 +63,47 @@ class PlainProgress(Progress):
             return False
         self._shown_at[stage] = now
         return True
+
+
+class LiveProgress(Progress):
+    """Shows a bar for each running stage, and other events above the bars."""
+
+    def __init__(self) -> None:
+        from rich.console import Console  # slow to import
+        from rich.progress import BarColumn, SpinnerColumn, TextColumn
+        from rich.progress import Progress as RichProgress
+
+        self._bars = RichProgress(
+            SpinnerColumn(),
+            TextColumn("[bold]{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[text]}"),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        self._tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> "LiveProgress":
+        self._bars.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._bars.stop()
+
+    def observe(self, stage: str, event: Event) -> None:
+        match event:
+            case Started():
+                self._tasks[stage] = self._bars.add_task(stage, total=None, text="")
+            case Trained(done, total) | Progressed(done, total):
+                if stage in self._tasks:
+                    task = self._tasks[stage]
+                    self._bars.update(task, completed=done, total=total, text=str(event))
+            case Saved():
+                pass
+            case _:
+                if isinstance(event, Outcome) and stage in self._tasks:
+                    self._bars.remove_task(self._tasks.pop(stage))
+                self._print(f"{stage}: {event}" if stage else str(event))
+
+    def _print(self, line: str) -> None:
+        self._bars.console.print(line, markup=False, highlight=False)

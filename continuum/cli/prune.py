@@ -12,16 +12,16 @@ import typer
 from pydantic_core import PydanticCustomError
 
 from continuum.cli.arguments import Opened, Overrides, Spec, UnsafeLocks, open_experiment
-from continuum.cli.console import Columns, Result, show, wants_json
+from continuum.cli.console import AsJson, Columns, Result, show, wants_json
 from continuum.cli.runs import HEADINGS, as_document, row_of
 from continuum.errors import UsageError
 from continuum.experiment.amounts import parse_duration
 from continuum.formatting import format_bytes
 from continuum.lineage.reading import build_graph, write_lineage
 from continuum.lineage.removed import remember_removed
+from continuum.planning.approval import refuse_second_spec
 from continuum.planning.inventory import PruneRule, RunInfo, choose_removable, list_runs
-from continuum.planning.lockfile import Lock, read_lock
-from continuum.planning.other_specs import refuse_second_spec
+from continuum.planning.lockfile import Lockfile, read_lockfile
 from continuum.planning.plan import Plan
 
 UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
@@ -32,34 +32,40 @@ def prune(
     spec: Spec,
     older_than: Annotated[
         str | None,
-        typer.Option(metavar="AGE", help="Only runs that began longer ago, as in 12h or 30d."),
+        typer.Option(metavar="AGE", help="Only remove runs older than this, e.g. 12h or 30d."),
     ] = None,
     keep_last: Annotated[
-        int, typer.Option(min=0, metavar="N", help="Keep the newest N of each stage's runs.")
+        int,
+        typer.Option(min=0, metavar="N", help="Keep the newest N of each stage's unneeded runs."),
     ] = 0,
     max_size: Annotated[
         str | None,
-        typer.Option(metavar="SIZE", help="Stop once all runs are no larger, as in 200GB."),
+        typer.Option(metavar="SIZE", help="Stop when all runs together are no larger, e.g. 200GB."),
     ] = None,
     keep: Annotated[
         list[str] | None,
-        typer.Option(metavar="RUN|STAGE", help="Keep this run, or all of a stage. Repeatable."),
+        typer.Option(
+            metavar="RUN|STAGE", help="Keep this run, or all runs of this stage. Repeatable."
+        ),
     ] = None,
     locks: Annotated[
         list[Path] | None,
-        typer.Option("--lock", metavar="FILE", help="Keep the runs of this lock too. Repeatable."),
+        typer.Option(
+            "--lock", metavar="FILE", help="Also keep the runs of this lockfile. Repeatable."
+        ),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show what would be removed; remove nothing.")
+        bool, typer.Option("--dry-run", help="Print what would be removed; remove nothing.")
     ] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before removing.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Remove without asking.")] = False,
     overrides: Overrides = None,
     unsafe_locks: UnsafeLocks = False,
+    as_json: AsJson = False,
 ) -> "Pruned":
-    """Remove runs that neither the spec nor a lock needs, oldest first."""
+    """Remove runs that neither the spec nor a lockfile needs, oldest first."""
     opened = open_experiment(spec, overrides)
     rule = PruneRule(_seconds(older_than), keep_last, _bytes(max_size))
-    kept, names = [_lock_at(path) for path in locks or ()], keep or ()
+    kept, names = [_lockfile_at(path) for path in locks or ()], keep or ()
     if dry_run:
         return Pruned(tuple(choose_removable(list_runs(opened.plan(), kept, names), rule)), True)
     with opened.folder.lock(unsafe=unsafe_locks):
@@ -74,7 +80,7 @@ def prune(
 
 @dataclass(frozen=True)
 class Pruned(Result):
-    """The runs that were removed, or would be."""
+    """The runs that were removed, or that would be."""
 
     schema = "continuum.pruned/1"
     runs: tuple[RunInfo, ...]
@@ -98,20 +104,20 @@ class Pruned(Result):
 
 
 def _ask(chosen: tuple[RunInfo, ...]) -> None:
-    """Show what is about to be removed, and let the user decide.
+    """Print what will be removed, and ask for confirmation.
 
     Raises:
-        UsageError: nobody can be asked.
+        UsageError: stdin is not a terminal.
         Abort: the answer is no.
     """
     if wants_json() or not sys.stdin.isatty():
-        raise UsageError("nobody can be asked here: give --yes to remove, or --dry-run to look")
+        raise UsageError("cannot ask for confirmation: use --yes to remove, or --dry-run")
     show(Pruned(chosen, True))
     typer.confirm("Remove them?", abort=True)
 
 
 def _remove(opened: Opened, plan: Plan, chosen: tuple[RunInfo, ...]) -> None:
-    """Remove the runs; the lineage keeps their nodes."""
+    """Remove the runs; their nodes stay in the lineage."""
     folder = opened.folder
     _clear(folder.runs_dir)
     if not chosen:
@@ -119,7 +125,7 @@ def _remove(opened: Opened, plan: Plan, chosen: tuple[RunInfo, ...]) -> None:
     graph = build_graph(folder, plan.experiment.name, plan)
     for it in chosen:
         remember_removed(folder, graph, [it.run.name])
-        # Renamed first: a removal that is cut short leaves no half of a run.
+        # Renamed first, so that an interrupted removal does not leave a partial run.
         doomed = folder.runs_dir / f".removing-{it.run.name}"
         it.run.path.replace(doomed)
         shutil.rmtree(doomed)
@@ -127,16 +133,16 @@ def _remove(opened: Opened, plan: Plan, chosen: tuple[RunInfo, ...]) -> None:
 
 
 def _clear(runs_dir: Path) -> None:
-    """Remove what a removal that was cut short has left."""
+    """Remove what an interrupted removal has left."""
     for left in runs_dir.glob(".removing-*"):
         shutil.rmtree(left)
 
 
-def _lock_at(path: Path) -> Lock:
-    lock = read_lock(path)
-    if lock is None:
+def _lockfile_at(path: Path) -> Lockfile:
+    lockfile = read_lockfile(path)
+    if lockfile is None:
         raise UsageError(f"--lock {path}: no such file")
-    return lock
+    return lockfile
 
 
 def _seconds(text: str | None) -> float | None:
@@ -145,19 +151,21 @@ def _seconds(text: str | None) -> float | None:
     try:
         seconds: float = parse_duration(text)
     except PydanticCustomError:
-        raise UsageError(f"--older-than {text!r}: write 90s, 30m, 12h or 30d") from None
+        raise UsageError(
+            f"--older-than {text!r}: not a valid duration; use e.g. 30m, 12h or 30d"
+        ) from None
     return seconds
 
 
 def _bytes(text: str | None) -> int | None:
-    """Bytes of `500MB` or `2TB`; a kB has 1,000 bytes.
+    """Convert `500MB` or `2TB` to bytes; a kB has 1,000 bytes.
 
     Raises:
-        UsageError: the text is no size.
+        UsageError: the text is not a size.
     """
     if text is None:
         return None
     match = _SIZE.fullmatch(text.strip())
     if match is None:
-        raise UsageError(f"--max-size {text!r}: write 500MB, 200GB or 2TB")
+        raise UsageError(f"--max-size {text!r}: not a valid size; use e.g. 500MB, 200GB or 2TB")
     return round(float(match[1]) * UNITS[match[2].lower()])

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from continuum.cli.arguments import Overrides, Spec, experiment_file
-from continuum.cli.console import Result
+from continuum.cli.console import AsJson, Result
 from continuum.loading.diagnostics import MAX_SHOWN_LINE, Place
 from continuum.loading.keys import KeyPath
 from continuum.loading.load import Document, load_document
@@ -30,6 +30,7 @@ def render(
     defaults: Annotated[
         bool, typer.Option("--defaults", help="Include the default of every field that is not set.")
     ] = False,
+    as_json: AsJson = False,
 ) -> "Rendered":
     """Print the resolved spec: bases merged, overrides applied, variables substituted.
 

@@ -1,4 +1,4 @@
-"""`continuum run`: carry the experiment out."""
+"""`continuum run`: run an experiment."""
 
 import signal
 import sys
@@ -14,18 +14,21 @@ import typer
 from pydantic_core import PydanticCustomError
 
 from continuum.cli.arguments import Locked, Overrides, Rerun, Spec, UnsafeLocks, open_experiment
-from continuum.cli.console import Columns, Result, Styled, Verbosity, verbosity
-from continuum.cli.progress import PlainProgress, Progress, SilentProgress
+from continuum.cli.console import AsJson, Columns, Result, Styled, Verbosity, verbosity
+from continuum.cli.progress import LiveProgress, PlainProgress, Progress, SilentProgress
 from continuum.errors import UsageError
-from continuum.execution.executor import StopRule, run_experiment
+from continuum.execution.executor import StopRule, execute, record_results
 from continuum.execution.launchers import Launcher
-from continuum.execution.results import RunResult
+from continuum.execution.results import Planned, RunResult
 from continuum.experiment.amounts import parse_duration as parse_seconds
-from continuum.planning.other_specs import refuse_second_spec
+from continuum.planning.approval import approve
+from continuum.planning.folder_state import read_folder
 from continuum.planning.plan import NOTHING_MORE, Action, Plan, PlannedStage, Request
-from continuum.planning.plan_file import AgreedPlan, read_document
+from continuum.planning.plan_file import SavedPlan, read_document
+from continuum.planning.planner import make_plan
 
-STYLES = {"done": "green", "reused": "dim", "not reached": "yellow"}
+SKIPPED = "skipped (input failed)"
+STYLES = {"done": "green", "reused": "dim", SKIPPED: "yellow"}
 
 
 def run(
@@ -35,55 +38,46 @@ def run(
     locked: Locked = False,
     plan_path: Annotated[
         Path | None,
-        typer.Option("--plan", help="Do exactly what this plan says, or exit 6."),
+        typer.Option("--plan", help="Run only if the plan equals this saved one; else exit 6."),
     ] = None,
     plain: Annotated[
-        bool, typer.Option("--plain", help="Plain lines instead of a live display.")
+        bool, typer.Option("--plain", help="Print plain lines instead of a live display.")
     ] = False,
     in_process: Annotated[
         bool, typer.Option("--in-process", help="Run stages in this process, for debugging.")
     ] = False,
     max_time: Annotated[
-        str | None, typer.Option("--max-time", help="Save and stop after this long: 90s, 30m, 2h.")
+        str | None,
+        typer.Option("--max-time", help="Save and stop after this time: 90s, 30m, 2h, 1d."),
     ] = None,
     grace: Annotated[
-        float, typer.Option("--grace", help="Seconds a stopping stage may take to save.")
+        float, typer.Option("--grace", help="Seconds to wait for stages to save when stopping.")
     ] = 120.0,
     unsafe_locks: UnsafeLocks = False,
+    as_json: AsJson = False,
 ) -> "Done":
     """Run an experiment. Reuses completed stages and resumes interrupted ones."""
     request = Request(tuple(overrides or ()), frozenset(rerun or ()), locked)
-    agreed = _agreed_plan(plan_path, request)
-    request = agreed.request if agreed is not None else request
-    opened = open_experiment(spec, list(request.overrides))
-
-    def approve(plan: Plan) -> None:
-        refuse_second_spec(plan, opened.files)
-        opened.refuse(plan, "nothing was started")
-        if agreed is not None:
-            agreed.check(plan)
-
-    progress = _progress(plain)
+    saved = _saved_plan(plan_path, request)
+    request = saved.request if saved is not None else request
+    opened = open_experiment(spec, request.overrides)
+    experiment, folder = opened.experiment, opened.folder
     stop = StopRule(_stop_on_signals(parse_duration(max_time)), grace_s=grace)
-    with progress:
-        result = run_experiment(
-            opened.experiment,
-            opened.folder,
-            _in_process if in_process else _in_processes,
-            progress.observe,
-            stop,
-            request,
-            approve,
-            opened.files,
-            unsafe_locks=unsafe_locks,
-        )
+    make_launcher = _in_process if in_process else _in_processes
+    with _progress(plain) as progress, folder.lock(unsafe=unsafe_locks):
+        state = read_folder(experiment, folder, is_writer=True)
+        plan = make_plan(experiment, state, request)
+        progress.observe("", Planned(plan))
+        approve(plan, opened.loaded, opened.files, saved)
+        result = execute(plan, make_launcher, progress.observe, stop, opened.files)
+        record_results(result)
     _ignore_signals()
     return Done(result)
 
 
 @dataclass(frozen=True)
 class Done(Result):
-    """What became of every stage."""
+    """The result of every stage."""
 
     schema = "continuum.run/1"
     result: RunResult
@@ -121,10 +115,10 @@ class Done(Result):
 
 
 def parse_duration(text: str | None) -> float | None:
-    """Seconds of `90`, `90s`, `30m`, `2h`, `1d`; None stays None.
+    """Convert `90`, `90s`, `30m`, `2h` or `1d` to seconds; None stays None.
 
     Raises:
-        UsageError: the text is none of these.
+        UsageError: the text is not a duration.
     """
     if text is None:
         return None
@@ -133,30 +127,29 @@ def parse_duration(text: str | None) -> float | None:
     except PydanticCustomError:
         seconds = 0
     if seconds <= 0:
-        raise UsageError(f"--max-time {text!r}: write 90s, 30m, 2h or 1d")
+        raise UsageError(f"--max-time {text!r}: not a valid duration; use e.g. 90s, 30m, 2h or 1d")
     return seconds
 
 
-def _agreed_plan(path: Path | None, request: Request) -> AgreedPlan | None:
-    """The plan to hold the run against; it says itself what was asked for.
+def _saved_plan(path: Path | None, request: Request) -> SavedPlan | None:
+    """The saved plan of `--plan`, which includes its request.
 
     Raises:
-        UsageError: the file is no plan, or the command line says something else besides.
+        UsageError: the file is not a valid plan, or other options conflict with it.
     """
     if path is None:
         return None
     if request != NOTHING_MORE:
         raise UsageError(
-            "--plan already holds what was asked for when it was made; leave out --set, --rerun "
-            "and --locked"
+            "--plan cannot be used with --set, --rerun or --locked: the saved plan includes them"
         )
     return read_document(path)
 
 
 def _stop_on_signals(max_time_s: float | None) -> Callable[[], bool]:
-    """Let SIGINT, SIGTERM and SIGUSR1 (Slurm's warning) or the time ask for a stop.
+    """Request a stop on SIGINT, SIGTERM, SIGUSR1 (Slurm's warning) or when the time is up.
 
-    The second SIGINT does not wait: it raises KeyboardInterrupt.
+    A second SIGINT raises KeyboardInterrupt.
     """
     asked = threading.Event()
     deadline = None if max_time_s is None else time.monotonic() + max_time_s
@@ -172,7 +165,7 @@ def _stop_on_signals(max_time_s: float | None) -> Callable[[], bool]:
 
 
 def _ignore_signals() -> None:
-    """The work has ended: a late request to stop must not cut off what is still to be said."""
+    """Ignore late requests to stop, so that the result is printed."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
 
@@ -195,12 +188,10 @@ def _progress(plain: bool) -> Progress:
         return SilentProgress()
     if plain or not (sys.stderr.isatty() and sys.stdout.isatty()):
         return PlainProgress()
-    from continuum.cli.live import LiveProgress  # draws with rich
-
     return LiveProgress()
 
 
 def _status(planned: PlannedStage, result: RunResult) -> str:
     outcome = result.outcomes.get(planned.name)
-    unreached = "reused" if planned.action is Action.REUSE else "not reached"
+    unreached = "reused" if planned.action is Action.REUSE else SKIPPED
     return outcome.status if outcome is not None else unreached

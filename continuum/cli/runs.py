@@ -1,4 +1,4 @@
-"""`continuum runs`: every run of the folder, and what needs it."""
+"""`continuum runs`: list all runs of the folder, and what needs them."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from continuum.cli.arguments import Overrides, Spec, open_experiment
-from continuum.cli.console import Cell, Columns, Result, Styled
+from continuum.cli.console import AsJson, Cell, Columns, Result, Styled
 from continuum.errors import UsageError
 from continuum.formatting import format_age, format_bytes
 from continuum.planning.inventory import RunInfo, list_runs
@@ -23,14 +23,15 @@ def runs(
         str | None, typer.Option("--stage", help="List only the runs of this stage.")
     ] = None,
     overrides: Overrides = None,
+    as_json: AsJson = False,
 ) -> "Runs":
-    """List every run of the folder: state, age, size, result, and what needs it."""
+    """List all runs of the folder: state, age, size, result, and what needs them."""
     opened = open_experiment(spec, overrides)
     found = list_runs(opened.plan())
     if stage is not None:
         known = sorted({it.stage for it in found})
         if stage not in known:
-            raise UsageError(f"--stage {stage}: it has no runs here{did_you_mean(stage, known)}")
+            raise UsageError(f"--stage {stage}: no runs of this stage{did_you_mean(stage, known)}")
         found = tuple(it for it in found if it.stage == stage)
     return Runs(found)
 
@@ -60,7 +61,7 @@ class Runs(Result):
 
 
 def as_document(it: RunInfo) -> dict[str, Any]:
-    """A run for programs."""
+    """A run in the JSON document."""
     return {
         "run": it.run.name,
         "stage": it.stage,
@@ -77,7 +78,7 @@ def as_document(it: RunInfo) -> dict[str, Any]:
 
 
 def row_of(it: RunInfo) -> tuple[Cell, ...]:
-    """A run as a row below `HEADINGS`."""
+    """A run as a row of the table."""
     losses = [f"{name} {value:.3f}" for name, value in it.metrics.items() if "loss" in name]
     return (
         f"runs/{it.run.name}",

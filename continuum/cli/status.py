@@ -1,4 +1,4 @@
-"""`continuum status`: how far is it?"""
+"""`continuum status`: show the state and progress of each stage."""
 
 import time
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from continuum.cli.arguments import Opened, Overrides, Spec, open_experiment
-from continuum.cli.console import Columns, Result, results, wants_json
+from continuum.cli.console import AsJson, Columns, Result, results, wants_json
 from continuum.errors import UsageError
 from continuum.planning.plan import Action, Cause, PlannedStage
 from continuum.runs.artifacts import TrainingCheckpoint
@@ -23,11 +23,12 @@ def status(
     spec: Spec,
     overrides: Overrides = None,
     watch: Annotated[bool, typer.Option("--watch", help="Refresh until the run ends.")] = False,
+    as_json: AsJson = False,
 ) -> "Status":
-    """Show every stage's state, progress and last losses, from the folder's files."""
+    """Show each stage's state, progress and latest losses."""
     opened = open_experiment(spec, overrides)
     if watch and wants_json():
-        raise UsageError("--watch and --json exclude each other; use one of them")
+        raise UsageError("--watch and --json cannot be used together")
     if watch:
         _watch(opened)
     return _status_of(opened)
@@ -35,22 +36,22 @@ def status(
 
 @dataclass(frozen=True)
 class StageStatus:
-    """How far a stage is."""
+    """State and progress of a stage."""
 
     name: str
     kind: str
     state: str
     progress: str
     metrics: dict[str, float]
-    """Of a complete stage, those of its artifact; else the newest of each in `metrics.jsonl`."""
+    """Metrics of the artifact if complete, else the latest of each in `metrics.jsonl`."""
     attempts: int
     run: str | None
-    """The name of its folder below `runs/`; None before it has begun."""
+    """Name of its folder below `runs/`; None if it has not begun."""
 
 
 @dataclass(frozen=True)
 class Status(Result):
-    """Every stage of an experiment."""
+    """State of every stage of an experiment."""
 
     schema = "continuum.status/1"
     experiment: str
@@ -61,7 +62,7 @@ class Status(Result):
         return asdict(self)
 
     def columns(self) -> Columns:
-        """A line for each stage."""
+        """A row for each stage."""
         rows = [
             (it.name, it.state, it.progress, str(it.attempts), f"runs/{it.run}" if it.run else "")
             for it in self.stages
@@ -86,7 +87,7 @@ def _status_of(opened: Opened) -> Status:
     stages = []
     for planned in opened.plan():
         run, metrics, progress = planned.run, dict[str, float](), ""
-        if planned.action is Action.REUSE:  # its rows, perhaps millions, are not read
+        if planned.action is Action.REUSE:  # do not read its rows, there may be millions
             artifact = run.artifact()
             progress = artifact.summary()
             if isinstance(artifact, TrainingCheckpoint):
@@ -135,7 +136,7 @@ def _progress(planned: PlannedStage, rows: dict[str, float]) -> str:
 
 
 def _last_rows(run: StageRun) -> dict[str, float]:
-    """The newest value of every column of metrics.jsonl."""
+    """The latest value of every column of metrics.jsonl."""
     merged: dict[str, float] = {}
     for row in read_json_lines(run.metrics_path, key="step"):
         merged.update(row)

@@ -1,4 +1,4 @@
-"""`continuum stop`: end a run that goes on elsewhere, safely."""
+"""`continuum stop`: stop a run in another process or on another machine, safely."""
 
 import time
 from typing import Annotated
@@ -16,14 +16,14 @@ POLL_S = 0.2
 def stop(
     spec: Spec,
     wait: Annotated[
-        float, typer.Option("--wait", help="Seconds to wait for the run to end; 0 does not wait.")
+        float, typer.Option("--wait", help="Seconds to wait for the run to end; 0 returns at once.")
     ] = 150.0,
 ) -> None:
-    """Ask the run that holds this folder to save at the next step boundary and end."""
+    """Ask the run in this folder to save at the next step and stop."""
     folder = open_folder(spec)
     if not folder.is_locked():
         _check_locks(folder)
-        typer.echo("nothing is running here")
+        typer.echo("no run in this folder")
         return
     owner = folder.describe_owner()
     write_text(folder.stop_request, "")
@@ -33,13 +33,15 @@ def stop(
         if wait == 0:
             return
         if time.monotonic() > end:
-            raise StageFailedError(f"{owner} has not ended after {wait:g} s; it may still save")
+            raise StageFailedError(
+                f"{owner} has not stopped after {wait:g} s; it may still be saving"
+            )
         time.sleep(POLL_S)
-    typer.echo("stopped; `continuum run` goes on from there")
+    typer.echo("stopped; `continuum run` resumes")
 
 
 def _check_locks(folder: ExperimentFolder) -> None:
-    """See that a run would be known of, wherever it goes on.
+    """Check that a run on another machine would be noticed.
 
     Raises:
         PreflightError: it would not.
@@ -48,6 +50,6 @@ def _check_locks(folder: ExperimentFolder) -> None:
         folder.check_locks()
     except PreflightError as error:
         raise PreflightError(
-            f"{error}\nwhether a run goes on elsewhere cannot be known here; "
+            f"{error}\ncannot tell whether a run is active on another machine; "
             f"{folder.describe_owner()} was the last: send it SIGTERM there"
         ) from None

@@ -1,4 +1,4 @@
-"""`continuum verify`: are the files still those that were recorded?"""
+"""`continuum verify`: compare files with their recorded checksums."""
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -7,32 +7,31 @@ from typing import Annotated, Any
 import typer
 
 from continuum.cli.arguments import Spec, open_folder
-from continuum.cli.console import Result, Styled
+from continuum.cli.console import AsJson, Result, Styled
 from continuum.errors import IntegrityError
 from continuum.formatting import format_bytes
 from continuum.lineage.verify import Verified, verify_folder
-from continuum.planning.lockfile import read_lock
+from continuum.planning.lockfile import read_lockfile
 
 MAX_NAMES = 3
-"""Runs that are named in one line; the JSON document names all."""
+"""Runs named in one line; the JSON document names all."""
 
 
 def verify(
     spec: Spec,
-    fast: Annotated[
-        bool, typer.Option("--fast", help="Compare presence and sizes; do not read the files.")
-    ] = False,
+    fast: Annotated[bool, typer.Option("--fast", help="Compare only presence and sizes.")] = False,
+    as_json: AsJson = False,
 ) -> "Verification":
-    """Verify the checksums of all run files; exit 8 when any differs."""
+    """Verify the checksums of all run files; exit 8 if any differs."""
     folder = open_folder(spec)
-    lock = read_lock(folder.pins_path)
+    lock = read_lockfile(folder.lockfile_path)
     locked = lock.stages.values() if lock is not None else ()
     return Verification(verify_folder(folder, locked, fast=fast), fast)
 
 
 @dataclass(frozen=True)
 class Verification(Result):
-    """What was compared, and what differs."""
+    """What was compared, and what failed."""
 
     schema = "continuum.verify/1"
     found: Verified
@@ -45,14 +44,14 @@ class Verification(Result):
         found = self.found
         for it in found.findings:
             yield Styled(f"runs/{it.run}: {it.what}: {it.problem}", "red")
-        how = "presence and sizes compared" if self.fast else "every byte read"
+        how = "presence and sizes verified" if self.fast else "checksums verified"
         yield (
             f"{found.num_runs:,} runs, {found.num_checkpoints:,} checkpoints, "
             f"{format_bytes(found.num_bytes)}: {how}"
         )
         yield from _runs(
             found.not_proved,
-            "consistent, not proved (neither continuum.lock nor a run made "
+            "consistent, but not proved (neither continuum.lock nor a run made "
             "from it has its seal; `continuum lock` records it)",
         )
         yield from _runs(found.not_sealed, "not sealed (made by an earlier release)")
@@ -66,7 +65,7 @@ class Verification(Result):
 
 
 def _runs(names: tuple[str, ...], what: str) -> Iterator[Styled]:
-    """Name the runs that something is true of, the first ones by name."""
+    """A line that names the first of these runs."""
     if names:
         more = f" and {len(names) - MAX_NAMES:,} more" if len(names) > MAX_NAMES else ""
         shown = ", ".join(f"runs/{name}" for name in names[:MAX_NAMES])

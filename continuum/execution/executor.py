@@ -15,20 +15,17 @@ from typing import Any
 from continuum.disk_errors import describe_or_raise
 from continuum.errors import ContinuumError, IntegrityError, PreflightError, StageFailedError
 from continuum.execution.launchers import Launcher
-from continuum.execution.results import Planned, RunResult
-from continuum.experiment.experiment import Experiment
+from continuum.execution.results import RunResult
 from continuum.experiment.selection import select
 from continuum.lineage.reading import write_lineage
 from continuum.planning.changes import changed_inputs
 from continuum.planning.leaks import LeakFinder
-from continuum.planning.locked_run import check_locked, update_lock
-from continuum.planning.plan import NOTHING_MORE, Action, Plan, PlannedStage, Request
-from continuum.planning.planner import make_plan
+from continuum.planning.locked_run import update_lockfile
+from continuum.planning.plan import Action, Plan, PlannedStage
 from continuum.preflight.disk import DiskBudget
 from continuum.runs.artifacts import Artifact, TrainingCheckpoint
 from continuum.runs.events import Event, Outcome, Started, Stopping, Warned
-from continuum.runs.files import DigestCache
-from continuum.runs.folder import ExperimentFolder, StageRun
+from continuum.runs.folder import StageRun
 from continuum.runs.provenance import capture_provenance
 from continuum.runs.records import InputRecord, StageRecord
 
@@ -52,68 +49,37 @@ class StopRule:
     """How long the stages may take to reach a step boundary and save before they are killed."""
 
 
-def run_experiment(
-    experiment: Experiment,
-    folder: ExperimentFolder,
+def execute(
+    plan: Plan,
     make_launcher: Callable[[Plan], Launcher],
     observe: Observer,
     stop: StopRule = StopRule(),  # a frozen value
-    request: Request = NOTHING_MORE,
-    approve: Callable[[Plan], None] | None = None,
     spec_files: Sequence[Path] = (),
-    *,
-    unsafe_locks: bool = False,
 ) -> RunResult:
-    """Plan and execute, as the only writer of the folder.
+    """Run what a plan decided, as the only writer of its folder.
 
     Args:
         make_launcher: Called only when there is something to do.
-        approve: Takes the plan before anything starts; raises to refuse it.
         spec_files: The spec and its bases; the record says whether Git tracks them.
-        unsafe_locks: See `ExperimentFolder.lock`.
-
-    Raises:
-        PreflightError: the plan has errors; nothing was started.
-        FolderInUseError: another process is writing the folder.
     """
-    with folder.lock(unsafe=unsafe_locks):
-        folder.stop_request.unlink(missing_ok=True)
-        digests = DigestCache(folder.digest_cache_path)
-        plan = make_plan(experiment, folder, digests, request)
-        digests.save()
-        observe("", Planned(plan))
-        _check_plan(plan, approve)
-        result = RunResult(plan)
-        if plan.has_work:
-            launcher = make_launcher(plan)
-            try:
-                provenance = capture_provenance(folder, spec_files)
-                _Execution(result, launcher, observe, stop, provenance).run()
-            finally:
-                launcher.close()
-        _write_results(result)
-        return result
+    result = RunResult(plan)
+    if plan.has_work:
+        launcher = make_launcher(plan)
+        try:
+            _Execution(result, launcher, observe, stop, spec_files).run()
+        finally:
+            launcher.close()
+    return result
 
 
-def _check_plan(plan: Plan, approve: Callable[[Plan], None] | None) -> None:
-    """Raise the reason not to start anything, if there is one."""
-    if approve is not None:
-        approve(plan)
-    if plan.problems:
-        listed = "\n".join(f"  - {problem.path[1]}: {problem}" for problem in plan.problems)
-        raise PreflightError(f"nothing was started:\n{listed}")
-    if plan.request.locked:
-        check_locked(plan)
-
-
-def _write_results(result: RunResult) -> None:
-    """Write `lineage.json` and `continuum.lock`."""
+def record_results(result: RunResult) -> None:
+    """Write `continuum.lock` and `lineage.json` from the records of the runs."""
     plan = result.plan
     try:
-        write_lineage(plan.folder, plan.experiment.name, plan)
         if not plan.request.overrides and not plan.request.locked:
-            # The lock belongs to the committed spec, not to a trial of other values.
-            update_lock(plan, result.up_to_date)
+            # The lockfile belongs to the committed spec, not to a trial of other values.
+            update_lockfile(plan, result.up_to_date)
+        write_lineage(plan.folder, plan.experiment.name, plan)
     except OSError as error:
         result.unrecorded = describe_or_raise(error, plan.folder.path)
 
@@ -127,7 +93,7 @@ class _Execution:
         launcher: Launcher,
         observe: Observer,
         stop: StopRule,
-        provenance: dict[str, Any],
+        spec_files: Sequence[Path],
     ) -> None:
         self._result = result
         self._plan = result.plan
@@ -139,12 +105,14 @@ class _Execution:
         self._has_killed = False
         self._accelerator = threading.Lock()
         self._disk = DiskBudget(at_work=True)
-        self._provenance = provenance
+        self._spec_files = spec_files
+        self._provenance: dict[str, Any] = {}
         self._leaks = LeakFinder(self._plan)
         self._fingerprints = {p.name: p.fingerprint for p in self._plan}
 
     def run(self) -> None:
         """Run all stages that need it; a failure keeps only its dependents from starting."""
+        self._provenance = capture_provenance(self._plan.folder, self._spec_files)
         graph = {p.name: {ref.stage for ref in p.refs} for p in self._plan}
         sorter = TopologicalSorter(graph)
         sorter.prepare()
@@ -200,7 +168,7 @@ class _Execution:
             inputs = self._find_inputs(planned)
             earlier = planned.existing.record if run is planned.existing.run else None
             changed = changed_inputs(earlier, planned.identity, inputs)
-            must_replace = planned.archive or bool(changed)
+            must_replace = planned.must_replace or bool(changed)
             if planned.action is Action.CHECK and not must_replace:
                 return Outcome("reused", "its inputs were rebuilt with identical content")
             with self._accelerator if planned.stage.trains else nullcontext():

@@ -11,14 +11,13 @@ from typing import Any
 
 from continuum.experiment.experiment import Experiment
 from continuum.experiment.fields import Ref, Spec
-from continuum.experiment.recipe import Recipe, evaluation_identity
+from continuum.experiment.recipe import Recipe, evaluation_identity, training_identity
 from continuum.experiment.stage import Stage
 from continuum.problems import Problem
 from continuum.runs.fingerprint import canonical_json, fingerprint
 
 PAYLOAD = 2
-"""The version of the payload. In the first, which is not marked, inputs are keyed by their
-names."""
+"""Version of the payload. The first version has no such field and keys inputs by their names."""
 _TAKEN_OUT = object()
 
 
@@ -77,9 +76,10 @@ def _identify(
     if recipe is not None:
         refs |= {str(ref): ref for ref in recipe.refs().values()}
     inputs: dict[str, Any] = {}
-    fields = _without_inputs(
-        stage.identity_with(recipe), "", inputs, lambda ref: input_identity(ref, above)
-    )
+    spelled = stage.identity()
+    canonical = training_identity(spelled, recipe) if isinstance(recipe, Recipe) else spelled
+    fields = _without_inputs(canonical, "", inputs, lambda ref: input_identity(ref, above))
+    earlier = _earlier_payload(stage, refs, above, files)
     version = stage.own_version
     payload = {"payload": PAYLOAD, "version": version, "stage": fields, "inputs": inputs, **files}
     return Identity(
@@ -89,7 +89,7 @@ def _identify(
         {name: above[ref.stage].known_by for name, ref in refs.items()},
         payload,
         fingerprint(payload),
-        _earlier_fingerprint(stage, refs, above, files),
+        fingerprint(earlier) if earlier is not None else None,
     )
 
 
@@ -139,13 +139,13 @@ def _without_inputs(
     return value
 
 
-def _earlier_fingerprint(
+def _earlier_payload(
     stage: Stage,
     refs: Mapping[str, Ref[Any]],
     above: Mapping[str, Identity],
     files: Mapping[str, Any],
-) -> str | None:
-    """The stage's fingerprint by the first version of the payload.
+) -> dict[str, Any] | None:
+    """The stage's payload in its first version.
 
     None if the result or the canonical form of the stage, or of an input, has changed since.
     """
@@ -154,7 +154,7 @@ def _earlier_fingerprint(
     inputs = {name: above[ref.stage].earlier for name, ref in refs.items()}
     if None in inputs.values():
         return None
-    return fingerprint({"version": 1, "stage": stage.identity(), "inputs": inputs, **files})
+    return {"version": 1, "stage": stage.identity(), "inputs": inputs, **files}
 
 
 def same_data_problems(recipe: Spec | None, above: Mapping[str, Identity]) -> Iterator[Problem]:

@@ -5,7 +5,7 @@ otherwise only observes, is part of the identity of a stage that selects `@best`
 the recorded evaluations and saved checkpoints; nothing is trained again for it.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pydantic import ValidationError
@@ -24,15 +24,6 @@ from continuum.runs.artifacts import Artifact, Checkpoint, TrainingCheckpoint, b
 from continuum.runs.folder import StageRun
 from continuum.runs.records import StageRecord
 from continuum.suggestions import did_you_mean
-
-
-def selecting(refs: Iterable[Ref[Any]]) -> dict[str, list[Ref[Any]]]:
-    """The references that select a checkpoint, by the selected stage."""
-    found: dict[str, list[Ref[Any]]] = {}
-    for ref in refs:
-        if ref.step is not None or ref.metric is not None:
-            found.setdefault(ref.stage, []).append(ref)
-    return found
 
 
 def as_recorded(

@@ -8,7 +8,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from continuum.errors import IntegrityError
 from continuum.experiment.architecture import Architecture
@@ -142,14 +142,6 @@ class Stage(Spec):
     def own_version(self) -> int:
         """The version of this stage: an earlier one if later changes do not affect it."""
         return self.version
-
-    def identity_with(self, recipe: Spec | None) -> dict[str, Any]:
-        """The canonical identity of the stage, besides its inputs.
-
-        Args:
-            recipe: The complete recipe, if the stage trains.
-        """
-        return self.identity()
 
     @abstractmethod
     def run(self, ctx: StageContext) -> Artifact:

@@ -5,7 +5,7 @@
 suppresses a code on its line.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,13 +14,11 @@ from continuum.lint.codes import PLAN_CODES
 from continuum.lint.rules import RULES, LintContext
 from continuum.lint.suppression import Allowance, read_allowances
 from continuum.loading.codes import Code
-from continuum.loading.compose import with_variable_places
-from continuum.loading.diagnostics import OVERRIDE, Diagnostic, in_order
+from continuum.loading.diagnostics import Diagnostic, in_order
 from continuum.loading.load import Loaded, load
+from continuum.planning.folder_state import read_folder
 from continuum.planning.plan import Plan
 from continuum.planning.planner import make_plan
-from continuum.problems import Problem
-from continuum.runs.files import DigestCache
 from continuum.runs.folder import ExperimentFolder
 
 LINT_CODES: dict[str, Code] = dict(
@@ -53,7 +51,7 @@ def check(path: Path, overrides: Sequence[str] = (), *, strict: bool = False) ->
     if loaded.sound is None:
         return Checked(loaded, None, tuple(loaded.problems))
     folder = ExperimentFolder(path.parent.resolve())
-    plan = make_plan(loaded.sound, folder, DigestCache(folder.digest_cache_path))
+    plan = make_plan(loaded.sound, read_folder(loaded.sound, folder))
     return Checked(loaded, plan, diagnose(loaded, plan, strict=strict))
 
 
@@ -74,12 +72,12 @@ def diagnose(
     softened = "machine" if to_run else "folder"
     problems = [
         replace(it, code=it.topic, severity="warning") if it.needs == softened else it
-        for it in foreseen(plan)
+        for it in (*plan.problems, *plan.warnings)
         if to_run or it.needs != "machine"
     ]
     first = str(loaded.problems[0].place.file) if loaded.problems else ""
     if loaded.problems:  # rules need all stages
-        return in_order([*loaded.problems, *place(loaded, problems)], first)
+        return in_order([*loaded.problems, *loaded.place(problems)], first)
     context = LintContext(loaded, plan)
     problems += [
         replace(it, code=rule.code, severity="warning")
@@ -88,31 +86,12 @@ def diagnose(
     ]
     assert loaded.composition is not None, "a planned experiment was composed"
     allowances = read_allowances(loaded.composition.files)
-    found = list(place(loaded, problems))
+    found = loaded.place(problems)
     suppressed = [it for it in found if any(a.covers(it) for a in allowances)]
     found = [it for it in found if it not in suppressed]
     found += _unused(allowances, suppressed, loaded.composition.files[0])
     severe = (replace(it, severity="error" if strict else it.severity) for it in found)
     return in_order(severe)
-
-
-def foreseen(plan: Plan) -> Iterator[Problem]:
-    """Yield the problems of the plan, with their paths in the experiment."""
-    for planned in plan:
-        for problem in (*planned.forecast.problems, *planned.forecast.warnings):
-            yield problem.below("stages", planned.name)
-
-
-def place(loaded: Loaded, problems: Iterable[Problem]) -> Iterator[Diagnostic]:
-    """Yield problems with their places; a secret in an override is masked."""
-    assert loaded.composition is not None, "an experiment with stages was composed"
-    for made in loaded.place(problems):
-        if not made.shows_source and made.place.is_override:
-            path = made.place.file.removeprefix(OVERRIDE).partition("=")[0]
-            yield replace(made, place=replace(made.place, file=f"{OVERRIDE}{path}=…"))
-        else:
-            is_error = made.severity == "error"
-            yield with_variable_places(made, loaded.composition) if is_error else made
 
 
 def _unused(

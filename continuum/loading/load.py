@@ -9,7 +9,7 @@ from continuum.experiment.experiment import Experiment, reference_graph
 from continuum.experiment.stage import Stage
 from continuum.loading.aliases import canonical_names
 from continuum.loading.compose import Composition, compose, merge, with_variable_places
-from continuum.loading.diagnostics import Diagnostic, Place, SpecError, in_order
+from continuum.loading.diagnostics import OVERRIDE, Diagnostic, Place, SpecError, in_order
 from continuum.loading.keys import KeyPath, suggest
 from continuum.loading.messages import format_value
 from continuum.loading.references import (
@@ -60,11 +60,22 @@ class Loaded:
         return None if self.problems else self.sound
 
     def place(self, problems: Iterable[Problem]) -> list[Diagnostic]:
-        """Return problems of the valid part with places, except those due to invalid fields."""
+        """Return problems of the valid part with places, except those due to invalid fields.
+
+        The value of a secret override is masked.
+        """
         assert self.tree is not None
         wrong = {(one.place, one.path) for one in self.problems}
         placed = (place_of(self.tree, it) for it in problems if not self._is_assumed(it))
-        return [one for one in placed if (one.place, one.path) not in wrong]
+        return [self._explained(it) for it in placed if (it.place, it.path) not in wrong]
+
+    def _explained(self, placed: Diagnostic) -> Diagnostic:
+        assert self.composition is not None
+        if not placed.shows_source and placed.place.is_override:
+            path = placed.place.file.removeprefix(OVERRIDE).partition("=")[0]
+            return replace(placed, place=replace(placed.place, file=f"{OVERRIDE}{path}=…"))
+        is_error = placed.severity == "error"
+        return with_variable_places(placed, self.composition) if is_error else placed
 
     def _is_assumed(self, problem: Problem) -> bool:
         head, name, *below = (*problem.path, "", "")

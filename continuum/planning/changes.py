@@ -1,8 +1,8 @@
-"""What differs between two states of a stage: one comparison for every question of that kind.
+"""Compare two states of a stage.
 
 A snapshot is a flat mapping of what is known of a stage as it is planned, recorded or locked. Why a
-stage runs again, `diff`, `run --plan`, `run --locked` and whether results were reproduced are each
-the changes between two snapshots.
+stage runs again, `diff`, `run --plan`, `run --locked` and whether results were reproduced: each
+answer is the changes between two snapshots.
 """
 
 from collections.abc import Iterator, Mapping
@@ -32,43 +32,43 @@ CODES = {
     "payload": ("field-changed", "path"),
     "pin": ("pin-changed", "source"),
 }
-"""The code of a change by what it is of, and the key of its name in JSON. `field` is one of the
-spec and `payload` one of the identity; `file` is a local file, `digest` the bytes of an input's
+"""The code of a change by its kind, and the key of its name in JSON. `field` is a field of the spec
+and `payload` one of the identity; `file` is a local file, `digest` the content of an input's
 artifact, `selected` how the best checkpoint of an input is found."""
 IDENTITY = ("version", "field", "input", "file", "selected")
 OF_FORM = frozenset({"selected", "payload"})
-"""Compared only where both identities are of one form."""
+"""Compared only if both identities have the same payload version."""
 MUTUAL = frozenset({"version", "input", "digest", "precision"})
-"""Told only where both sides know it."""
+"""Reported only if both sides have a value."""
 _FORM = ("form", "")
 
 
 class Entry(NamedTuple):
-    """A value of a snapshot, and of a field its role."""
+    """A value of a snapshot; for a field, its role too."""
 
     value: Any
     role: str = "identity"
 
 
 Key = tuple[str, str]
-"""What it is, and its name."""
+"""Its kind and its name."""
 Snapshot = Mapping[Key, Entry]
 
 
 @dataclass(frozen=True)
 class Change:
-    """One difference. `code` is stable; the words may change."""
+    """One difference. `code` is stable; the text may change."""
 
     what: str
     name: str
     old: Any
-    """Of a field, `ABSENT` if it was not there; else None."""
+    """`ABSENT` for a field that did not exist; None for anything else."""
     new: Any
     role: str = "identity"
-    """`identity`: another result; `runtime`: the same work done in another way; `spelling`: the
-    same said in another way."""
+    """`identity`: the result changes; `runtime`: the same work is done in another way; `spelling`:
+    the same value is written in another way."""
     news: tuple[str, ...] = ()
-    """What a new version of a kind makes otherwise."""
+    """What a new version of a kind does differently."""
 
     @property
     def code(self) -> str:
@@ -81,31 +81,31 @@ class Change:
                 how = "" if self.role == "identity" else f" ({self.role})"
                 return f"{self.name} changed: {in_one_line(old)} -> {in_one_line(new)}{how}"
             case "input-changed" if old is None or new is None:
-                return f"{self.name} {'is new' if old is None else 'is gone'}"
+                return f"{self.name} was {'added' if old is None else 'removed'}"
             case "input-changed":
                 digests = f"{short_digest(old)} -> {short_digest(new)}"
-                return f"{self.name} has other bytes: {digests} (SHA-256)"
+                return f"content of {self.name} changed: {digests} (SHA-256)"
             case "pin-changed":
                 pins = f"{short_digest(new)}, not {short_digest(old)}"
                 return f"continuum.lock pins {self.name} to {pins}"
             case "new-version" if old == new:
                 return "new version of continuum's records"
             case "new-version":
-                told = f": {'; '.join(self.news)}" if self.news else ""
-                return f"new version of the kind {self.name}{told}"
+                news = f": {'; '.join(self.news)}" if self.news else ""
+                return f"new version of kind {self.name}{news}"
         return f"{self.name} changed"
 
     def as_json(self) -> dict[str, Any]:
-        """The code, the words, and the values."""
+        """The code, the text, and the values."""
         code, key = CODES[self.what]
-        told = {"code": code, "text": str(self), key: self.name, "old": self.old, "new": self.new}
+        found = {"code": code, "text": str(self), key: self.name, "old": self.old, "new": self.new}
         if code == "field-changed":
-            told["role"] = self.role
-        return told | ({"news": self.news} if code == "new-version" else {})
+            found["role"] = self.role
+        return found | ({"news": self.news} if code == "new-version" else {})
 
 
 def changes(before: Snapshot, after: Snapshot, what: tuple[str, ...]) -> Iterator[Change]:
-    """The differences of these kinds, in their order and by name."""
+    """The differences of these kinds, in the order of the kinds, then by name."""
     is_comparable = before.get(_FORM) == after.get(_FORM)
     keys = (key for key in before.keys() | after.keys() if key[0] in what)
     for kind, name in sorted(keys, key=lambda key: (what.index(key[0]), key)):
@@ -123,14 +123,14 @@ def changes(before: Snapshot, after: Snapshot, what: tuple[str, ...]) -> Iterato
 
 
 def explain(record: StageRecord, it: Identity) -> tuple[Change, ...]:
-    """Why a stage's identity is another than that of an earlier run of it."""
+    """Why a stage's fingerprint differs from that of an earlier run."""
     before, after, stage = of_record(record, it), of_identity(it), it.stage
     found = [change for change in changes(before, after, IDENTITY) if change.role == "identity"]
     if not any(change.what == "field" for change in found):
         found += changes(before, after, ("payload",))
     if found and found[0].what == "version":
         since = range(found[0].old + 1, stage.own_version + 1)
-        news = tuple(told for version in since for told in stage.news.get(version, ()))
+        news = tuple(it for version in since for it in stage.news.get(version, ()))
         found[0] = replace(found[0], news=news)
     same = Change("version", stage.kind, stage.own_version, stage.own_version)
     return tuple(found) or (same,)
@@ -153,12 +153,12 @@ def changed_inputs(
 
 
 def of_fields(spec: Spec) -> Snapshot:
-    """The fields of a spec, whatever their role."""
+    """All fields of a spec."""
     return {("field", it.path): Entry(it.value, it.role) for it in field_values(spec)}
 
 
 def of_identity(it: Identity) -> Snapshot:
-    """A stage as it is planned: its fields, its inputs' identities, its local files."""
+    """A planned stage: its fields, its inputs' identities, its local files."""
     return {
         ("version", it.stage.kind): Entry(it.stage.own_version),
         **of_fields(it.stage),
@@ -168,11 +168,11 @@ def of_identity(it: Identity) -> Snapshot:
 
 
 def of_record(record: StageRecord, now: Identity) -> Snapshot:
-    """The same of a stage as it was recorded; no fields where this release cannot read them.
+    """A recorded stage; without fields if this release cannot read them.
 
     Args:
-        now: The stage it is compared with: an input that only its release knew by another
-            fingerprint is the same.
+        now: The stage to compare it with. An input whose fingerprint differs only by the payload
+            version is the same.
     """
     stage = stage_of(record)
     found = dict(of_values("version", {record.kind: record.identity.get("version")}))
@@ -186,12 +186,12 @@ def of_record(record: StageRecord, now: Identity) -> Snapshot:
 
 
 def of_values(what: str, values: Mapping[str, Any]) -> Snapshot:
-    """Values of one kind by their names; None is what is not known."""
+    """Values of one kind by their names, without those that are None."""
     return {(what, name): Entry(value) for name, value in values.items() if value is not None}
 
 
 def of_locked(locked: LockedStage) -> Snapshot:
-    """What `continuum.lock` says of a stage."""
+    """The entry of a stage in `continuum.lock`."""
     return {
         **of_values("fingerprint", {"": locked.fingerprint}),
         **of_values("pin", locked.pins),
@@ -202,7 +202,7 @@ def of_locked(locked: LockedStage) -> Snapshot:
 
 
 def stage_of(record: StageRecord) -> Stage | None:
-    """The stage as it was recorded; None when this release cannot read it."""
+    """The stage as it was recorded; None if this release cannot read it."""
     try:
         return rebuild_stage(record)
     except IntegrityError:
@@ -210,7 +210,7 @@ def stage_of(record: StageRecord) -> Stage | None:
 
 
 def _with_seeds(before: Stage, earlier: StageRecord, now: Stage) -> Stage:
-    """The stage of a release that had one seed for everything, with each that is used now."""
+    """A stage recorded when there was one seed for everything, with today's seeds."""
     own, used = getattr(before, "seeds", None), getattr(now, "seeds", None)
     if earlier.seed is None or not isinstance(own, Spec) or not isinstance(used, Spec):
         return before
@@ -219,7 +219,7 @@ def _with_seeds(before: Stage, earlier: StageRecord, now: Stage) -> Stage:
 
 
 def _of_payload(payload: Mapping[str, Any]) -> Snapshot:
-    """What an identity says beside the fields; of its first form, only the local files."""
+    """What a payload holds beside the fields; only the local files in its first version."""
     found = {("file", name): Entry(digest) for name, digest in payload.get("files", {}).items()}
     if payload.get("payload") != PAYLOAD:
         return found
@@ -239,7 +239,7 @@ def _of_payload(payload: Mapping[str, Any]) -> Snapshot:
 
 
 def _meaning(path: str) -> Key:
-    """The key of all that an identity says of a field; several fields say how long to train."""
+    """The key of a field's canonical value; several fields set the training budget."""
     field = path.partition(".")[0]
     return ("meaning", "budget" if field in BUDGET_FIELDS else field)
 

@@ -1,4 +1,4 @@
-"""What a planned stage will take: sizes from its forecast, time from how fast earlier runs were."""
+"""Cost of a planned stage: sizes from its forecast, time from the speed of earlier runs."""
 
 import json
 import statistics
@@ -12,7 +12,7 @@ from continuum.planning.plan import Action, Plan, PlannedStage
 from continuum.runs.folder import StageRun
 
 TAIL_BYTES = 1 << 14
-"""Of metrics.jsonl: enough for the last hundred rows or so."""
+"""Read from the end of metrics.jsonl: about a hundred rows."""
 KEPT = ("tokens", "steps", "flops", "checkpoint_bytes", "disk_bytes", "memory_bytes")
 _WORDS: Mapping[str, Callable[[float], str]] = {
     "tokens": lambda value: f"{value:,.0f} training tokens",
@@ -25,15 +25,15 @@ SUMMED = ("tokens", "steps", "flops", "disk_bytes", "seconds")
 
 @dataclass(frozen=True)
 class Cost:
-    """What is left to do of one stage; no figures for one that is reused."""
+    """Remaining work of a stage; empty if it is reused."""
 
     figures: Mapping[str, int | float]
-    """`tokens`, `steps`, `flops`, `checkpoint_bytes`, `disk_bytes`, `memory_bytes`, `seconds`:
-    what is known."""
+    """Those that are known of `tokens`, `steps`, `flops`, `checkpoint_bytes`, `disk_bytes`,
+    `memory_bytes` and `seconds`."""
     basis: str | None = None
-    """The run whose speed the seconds are reckoned from."""
+    """The run whose speed the seconds are estimated from."""
     is_certain: bool = True
-    """False for a stage that may be reused after all."""
+    """False for a stage that may be reused."""
 
     def as_json(self) -> dict[str, Any]:
         """The figures and their basis."""
@@ -41,7 +41,7 @@ class Cost:
 
 
 def estimate_costs(plan: Plan) -> dict[str, Cost]:
-    """The cost of every stage by its name."""
+    """The cost of every stage, by name."""
     if not plan.has_work:
         return {planned.name: Cost({}) for planned in plan}
     speeds, costs = dict[str, tuple[float, str]](), dict[str, Cost]()
@@ -49,7 +49,7 @@ def estimate_costs(plan: Plan) -> dict[str, Cost]:
         runs = plan.history.runs_of(planned.run.stage_name)
         own = ((pace, run.name) for run in runs if (pace := _tokens_per_s(run)))
         parents = (speeds[ref.stage] for ref in planned.refs if ref.stage in speeds)
-        # As fast as the stage's own runs, else as those of the models that it came from.
+        # As fast as the stage's own runs, or else as those of the models it starts from.
         speed = next(own, None) or next(parents, None)
         if speed is not None:
             speeds[planned.name] = speed
@@ -58,13 +58,13 @@ def estimate_costs(plan: Plan) -> dict[str, Cost]:
 
 
 def known_figures(planned: PlannedStage) -> dict[str, int | float]:
-    """What is known of a stage's size before it runs."""
+    """Size of a stage, as far as it is known before it runs."""
     facts = planned.forecast.facts
     return {k: v for k, v in facts.items() if k in KEPT and isinstance(v, (int, float))}
 
 
 def total(costs: Mapping[str, Cost], *, with_checked: bool = False) -> dict[str, int | float]:
-    """Sums of what is known, over the stages that run; or over those, too, that may have to."""
+    """Sums over the stages that run, and optionally over those that may have to."""
     counted = (cost.figures for cost in costs.values() if cost.is_certain or with_checked)
     return sum_figures(counted, SUMMED)
 
@@ -72,7 +72,7 @@ def total(costs: Mapping[str, Cost], *, with_checked: bool = False) -> dict[str,
 def sum_figures(
     figures: Iterable[Mapping[str, int | float]], names: Collection[str]
 ) -> dict[str, int | float]:
-    """The sums of these figures, of those that are known."""
+    """Sums of these figures, where they are known."""
     sums: dict[str, int | float] = {}
     for each in figures:
         for name in names:
@@ -84,7 +84,7 @@ def sum_figures(
 def in_words(
     figures: Mapping[str, int | float], names: Collection[str], *, signed: bool = False
 ) -> str:
-    """`1,000 training tokens, 1.2 PFLOPs`; with signs for a change, zeros left out."""
+    """`1,000 training tokens, 1.2 PFLOPs`, without zeros; with signs for a change."""
     known = [(name, figures[name]) for name in names if figures.get(name)]
     signs = ("+" if signed and value > 0 else "" for _, value in known)
     return ", ".join(
@@ -106,7 +106,7 @@ def _cost(planned: PlannedStage, speed: tuple[float, str] | None, runs: Sequence
 
 
 def _left_of(planned: PlannedStage, figures: dict[str, int | float]) -> dict[str, int | float]:
-    """The figures of a recovery: only the steps after its checkpoint."""
+    """The figures, scaled to the steps that are left if the stage resumes."""
     num_steps, steps = planned.forecast.num_steps, figures.get("steps")
     if planned.from_step is None or num_steps is None or not steps:
         return figures
@@ -132,14 +132,14 @@ def _tokens_per_s(run: StageRun) -> float | None:
         try:
             row = json.loads(line)
         except ValueError:
-            continue  # A line that is being written now.
+            continue  # a line that is being written
         if row.get("tokens_per_s"):
             speeds.append(float(row["tokens_per_s"]))
     return statistics.median(speeds) if speeds else None
 
 
 def _duration_s(run: StageRun) -> float | None:
-    """How long the attempt that ended well took."""
+    """Duration of the first attempt that succeeded."""
     started: dict[int, str] = {}
     for line in run.attempts():
         if line["event"] == "started":

@@ -1,10 +1,20 @@
-"""Compare two plans: which fields changed, what must run again for it, and what that takes."""
+"""Compare two experiments: which fields changed, which stages run again, and what that costs.
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+A side is a spec, its folder, or either of them as a Git revision has it.
+"""
+
+import os
+import tarfile
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
-from continuum.loading.diagnostics import Diagnostic
+from continuum.errors import UsageError
+from continuum.loading.diagnostics import Diagnostic, SpecError, renamed
+from continuum.loading.load import Loaded, load
 from continuum.planning.changes import (
     Change,
     Snapshot,
@@ -15,38 +25,98 @@ from continuum.planning.changes import (
     of_values,
 )
 from continuum.planning.costs import known_figures, sum_figures
-from continuum.planning.diff_sides import Side
+from continuum.planning.folder_state import read_folder
 from continuum.planning.plan import Plan
+from continuum.planning.planner import make_plan
+from continuum.runs.folder import ExperimentFolder
+from continuum.runs.git import GitError, run_git
 
 SCHEMA = "continuum.diff/1"
 Status = Literal["added", "removed", "again", "renamed", "reused", "same"]
-"""`again`: the same stage with another identity; `reused`: changed only in how it is done."""
+"""`again`: the fingerprint changed; `reused`: only fields that do not affect the result changed."""
 SUMMED = ("tokens", "flops", "disk_bytes")
 DOES_WORK = ("added", "again")
 CAUSES = ("input", "file", "selected")
 LOCKED = ("pin", "metric", "artifact", "precision")
+GIT_TIMEOUT_S = 60.0
+SPEC_NAME = "experiment.yaml"
+SAFELY: dict[str, Any] = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
+"""Python before 3.11.4 has no filters; the archive comes from the user's own repository."""
+Diagnose = Callable[[Loaded, Plan], tuple[Diagnostic, ...]]
+"""Finds what is wrong with a plan."""
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the two experiments, with its plan."""
+
+    label: str
+    """As the user named it."""
+    plan: Plan
+    found: tuple[Diagnostic, ...]
+    """Its errors and warnings."""
+
+
+@contextmanager
+def open_side(text: str, diagnose: Diagnose) -> Iterator[Side]:
+    """Load and plan one side.
+
+    Args:
+        text: A spec, its folder, or `REV:PATH` with either of them; PATH is relative to the
+            repository's root, or to the working directory if it begins with `./`.
+
+    Raises:
+        UsageError: there is no such file or revision.
+        SpecError: the spec has errors.
+    """
+    revision, colon, path = text.partition(":")
+    if Path(text).exists() or not colon or not revision:
+        yield _side(text, Path(text), diagnose)
+        return
+    with tempfile.TemporaryDirectory(prefix="continuum-") as folder:
+        tree = Path(folder).resolve() / "tree"
+        inside = _extract(revision, path, tree)
+        try:
+            side = _side(text, inside, diagnose, is_earlier=True)
+        except SpecError as error:
+            # Name the file by its revision, not by its temporary path.
+            raise error.renamed(f"{tree}/", f"{revision}:") from None
+        yield replace(side, found=tuple(renamed(side.found, f"{tree}/", f"{revision}:")))
+
+
+def _side(label: str, path: Path, diagnose: Diagnose, *, is_earlier: bool = False) -> Side:
+    spec = path / SPEC_NAME if path.is_dir() else path
+    if not spec.is_file():
+        raise UsageError(
+            f"{label}: no such experiment; give a spec, its folder, or REV:PATH of either"
+        )
+    loaded = load(spec, is_earlier=is_earlier)
+    experiment = loaded.document().experiment
+    folder = ExperimentFolder(spec.parent.resolve())
+    plan = make_plan(experiment, read_folder(experiment, folder))
+    return Side(label, plan, diagnose(loaded, plan))
 
 
 @dataclass(frozen=True)
 class StageDiff:
-    """One stage on both sides."""
+    """A stage on both sides."""
 
     name: str
     kind: str
     status: Status
     changes: tuple[Change, ...]
-    """Every field that differs, whatever its role."""
+    """Fields that differ, of any role."""
     causes: tuple[Change, ...]
-    """Local files and stages above it that differ."""
+    """Local files and input stages that differ."""
     before: Mapping[str, int | float]
-    """Tokens, steps, FLOPs, bytes: what is known."""
+    """Known tokens, steps, FLOPs and bytes."""
     after: Mapping[str, int | float]
     parents: tuple[str, ...]
     was: str | None = None
-    """Its name on the first side, where that was another one."""
+    """Its name on the first side, if it was renamed."""
 
     def as_json(self) -> dict[str, Any]:
-        """The stage's part of the document."""
+        """The stage in the document."""
         return {
             "name": self.name,
             "kind": self.kind,
@@ -60,10 +130,10 @@ class StageDiff:
 
 @dataclass(frozen=True)
 class LockChange:
-    """Something in `continuum.lock` that differs."""
+    """A difference between the lockfiles."""
 
     stage: str
-    """Empty for the versions of the whole experiment."""
+    """Empty for package versions of the experiment."""
     change: Change
 
     @property
@@ -72,7 +142,7 @@ class LockChange:
         return "version" if self.change.what == "package" else self.change.what
 
     def as_json(self) -> dict[str, Any]:
-        """The change's part of the document."""
+        """The change in the document."""
         it = self.change
         values = {"name": it.name, "old": it.old, "new": it.new}
         return {"stage": self.stage, "what": self.what, **values}
@@ -80,35 +150,35 @@ class LockChange:
 
 @dataclass(frozen=True)
 class Diff:
-    """All that differs between two experiments."""
+    """Differences between two experiments."""
 
     before: str
     after: str
-    """The sides, as the user named them."""
+    """The labels of the two sides."""
     experiment: tuple[Change, ...]
     """Fields outside the stages."""
     stages: tuple[StageDiff, ...]
-    """Those of the second side in their order, then those that are gone."""
+    """Stages of the second side in their order, then those that were removed."""
     lock: tuple[LockChange, ...]
     problems: tuple[Diagnostic, ...] = ()
-    """What is wrong with the second side, or unwise in it, and was not so with the first."""
+    """Errors and warnings of the second side that the first does not have."""
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing differs at all."""
+        """Whether nothing differs."""
         return not (self.experiment or self.lock or any(s.status != "same" for s in self.stages))
 
     @property
     def work(self) -> list[StageDiff]:
-        """The stages that must run for the second side when the first was run."""
+        """Stages that must run for the second side after the first has run."""
         return [stage for stage in self.stages if stage.status in DOES_WORK]
 
     def work_cost(self) -> dict[str, int | float]:
-        """Sums over those stages, of what is known."""
+        """Known costs of these stages, summed."""
         return sum_figures((stage.after for stage in self.work), SUMMED)
 
     def total_change(self) -> dict[str, int | float]:
-        """What the whole second experiment takes more than the first; negative for less."""
+        """How much more the second experiment costs in total; negative for less."""
         changed = [stage for stage in self.stages if stage.status != "same"]
         before = sum_figures((stage.before for stage in changed), SUMMED)
         after = sum_figures((stage.after for stage in changed), SUMMED)
@@ -133,7 +203,7 @@ class Diff:
 
 
 def compare(before: Side, after: Side) -> Diff:
-    """What changes from one side to the other."""
+    """Compare two sides."""
     old, new = before.plan, after.plan
     names = _former_names(old, new)
     stages = [_stage_diff(old, names.get(p.name), new, p.name) for p in new]
@@ -150,7 +220,7 @@ def compare(before: Side, after: Side) -> Diff:
 
 
 def _new_problems(before: Side, after: Side, former: Mapping[str, str]) -> Iterator[Diagnostic]:
-    """Those of the second side whose code the first does not have at the same field."""
+    """Problems of the second side with a code that the first does not have at the same field."""
     known = {(it.code, it.path) for it in before.found}
     for it in after.found:
         head, _, rest = it.path.removeprefix("stages.").partition(".")
@@ -160,10 +230,9 @@ def _new_problems(before: Side, after: Side, former: Mapping[str, str]) -> Itera
 
 
 def _former_names(before: Plan, after: Plan) -> dict[str, str]:
-    """What the stages of the second side are called on the first, by what they are called now.
+    """The names of the second side's stages on the first side, by their new names.
 
-    One that is there with another fingerprint is the same stage, changed, unless a stage of
-    another name is what it was.
+    A stage with the same name and another fingerprint counts as changed, unless it was renamed.
     """
     old = {p.name: p.fingerprint for p in before}
     found = {p.name: p.name for p in after if old.get(p.name) == p.fingerprint}
@@ -181,22 +250,22 @@ def _stage_diff(before: Plan, former: str | None, after: Plan, name: str | None)
     new = after.stages[name] if name is not None else None
     either = new or old
     assert either is not None, "a stage is on one side at least"
-    told: tuple[Change, ...] = ()
+    fields: tuple[Change, ...] = ()
     causes: tuple[Change, ...] = ()
     if old is None or new is None:
         status: Status = "removed" if new is None else "added"
     else:
         is_same = old.fingerprint == new.fingerprint
         sides = of_identity(old.identity), of_identity(new.identity)
-        told = tuple(changes(*sides, ("field",)))
+        fields = tuple(changes(*sides, ("field",)))
         causes = () if is_same else tuple(changes(*sides, CAUSES))
-        unchanged: Status = "reused" if told else "same"
+        unchanged: Status = "reused" if fields else "same"
         status = "again" if not is_same else "renamed" if former != name else unchanged
     return StageDiff(
         name=either.name,
         kind=either.stage.kind,
         status=status,
-        changes=told,
+        changes=fields,
         causes=causes,
         before=known_figures(old) if old is not None else {},
         after=known_figures(new) if new is not None else {},
@@ -206,13 +275,13 @@ def _stage_diff(before: Plan, former: str | None, after: Plan, name: str | None)
 
 
 def _lock_changes(before: Plan, after: Plan, today: Mapping[str, str]) -> Iterator[LockChange]:
-    """What the locks say otherwise, and what `precision` became by the runs or else by the lock.
+    """Differences between the lockfiles, and between the precisions that were used.
 
     Args:
         today: The names on the second side by those on the first.
     """
-    locks = (plan.lock.versions if plan.lock is not None else {} for plan in (before, after))
-    was, now = (of_values("package", versions) for versions in locks)
+    lockfiles = (before.lockfile, after.lockfile)
+    was, now = (of_values("package", it.versions if it is not None else {}) for it in lockfiles)
     yield from (LockChange("", change) for change in changes(was, now, ("package",)))
     old = {today.get(name, name): it for name, it in _locked(before).items()}
     new = _locked(after)
@@ -222,7 +291,38 @@ def _lock_changes(before: Plan, after: Plan, today: Mapping[str, str]) -> Iterat
 
 
 def _locked(plan: Plan) -> dict[str, Snapshot]:
-    locked = plan.lock.stages if plan.lock is not None else {}
+    locked = plan.lockfile.stages if plan.lockfile is not None else {}
     found = {name: of_locked(entry) for name, entry in locked.items()}
     became = {p.name: of_values("precision", {"precision": p.run.precision()}) for p in plan}
     return found | {name: {**found.get(name, {}), **it} for name, it in became.items()}
+
+
+def _extract(revision: str, path: str, tree: Path) -> Path:
+    """Extract a revision into a new folder; returns the place of `path` in it.
+
+    All files are needed: a spec may extend or read any of them.
+    """
+    here = Path.cwd()
+    root = Path(_name(_git(here, "rev-parse", "--show-toplevel")))
+    prefix = _name(_git(here, "rev-parse", "--show-prefix")) if path.startswith("./") else ""
+    _git(here, "rev-parse", "--verify", "--quiet", f"{revision}^{{tree}}", what=revision)
+    archive = tree.with_suffix(".tar")
+    _git(root, "archive", "--format=tar", f"--output={archive}", revision)
+    with tarfile.open(archive) as tar:
+        tar.extractall(tree, **SAFELY)
+    archive.unlink()
+    return tree / prefix / path
+
+
+def _name(printed: bytes) -> str:
+    return os.fsdecode(printed.removesuffix(b"\n"))
+
+
+def _git(folder: Path, *arguments: str, what: str = "") -> bytes:
+    try:
+        return run_git(folder, *arguments, timeout_s=GIT_TIMEOUT_S)
+    except GitError as error:
+        command, _, reason = str(error).partition(": ")
+        if reason.startswith("exit code"):  # from `rev-parse --quiet`
+            reason = "no such revision"
+        raise UsageError(f"{what or command}: {reason}") from None

@@ -1,6 +1,6 @@
-"""What an experiment needs of this machine, and what of it is missing; asking changes nothing.
+"""Find what an experiment needs and this machine lacks; nothing is changed.
 
-torch is asked in a process of its own: where it is broken, that is what there is to say.
+torch is imported in a process of its own, so that a broken installation can be reported.
 """
 
 import fcntl
@@ -48,14 +48,14 @@ print(json.dumps(found))
 
 @dataclass(frozen=True)
 class Torch:
-    """What torch says of itself and its devices, or why it says nothing."""
+    """What torch reports of itself and its devices, or why it cannot be used."""
 
     facts: dict[str, Any]
     fault: str | None = None
 
 
 def ask_torch() -> Torch:
-    """Import torch and what stands on it, in another process."""
+    """Import torch and the packages that need it, in another process."""
     command = [sys.executable, "-P", "-c", ASK_TORCH]
     try:
         done = subprocess.run(
@@ -63,33 +63,34 @@ def ask_torch() -> Torch:
             check=False,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
-        return Torch({}, f"torch was not imported within {TORCH_TIMEOUT_S:g} s")
+        return Torch({}, f"importing torch took longer than {TORCH_TIMEOUT_S:g} s")
     lines = done.stdout.strip().splitlines()
     if done.returncode or not lines:
-        said = done.stderr.strip().splitlines()
-        last = said[-1] if said else f"Python ended with exit code {done.returncode}"
-        return Torch({}, f"torch cannot be imported: {last}")
+        printed = done.stderr.strip().splitlines()
+        last = printed[-1] if printed else f"Python exited with code {done.returncode}"
+        return Torch({}, f"cannot import torch: {last}")
     facts: dict[str, Any] = json.loads(lines[-1])
     fault = facts.pop("unknown", None)
     return Torch(
-        facts, f"torch can be imported, what stands on it cannot: {fault}" if fault else None
+        facts,
+        f"torch can be imported, but not the packages that need it: {fault}" if fault else None,
     )
 
 
 def find_missing(torch: Torch, folder: Path, plan: Plan | None) -> Iterator[str]:
-    """What has to be there and is not, and what to do about it.
+    """Report what is missing, and how to fix it.
 
     Args:
-        plan: Of the experiment that is to run; without one, only what all of them need.
+        plan: The plan of the experiment to run; None checks what every experiment needs.
     """
     if torch.fault is not None:
-        yield f"{torch.fault}; install continuum anew, in a fresh environment"
+        yield f"{torch.fault}; reinstall continuum in a fresh environment"
     yield from missing_packages()
     yield from unpaired(installed_version("torch"), installed_version("torchvision"))
     try:
         run_git(folder, "--version")
     except GitError as error:
-        yield f"{error}; without it no record knows its commit, and `diff` no revisions"
+        yield f"{error}; without Git, records have no commit and `diff` has no revisions"
     yield from lock_problems(folder)
     if plan is not None:
         runtimes = {p.name: p.recipe.runtime for p in plan if hasattr(p.recipe, "runtime")}  # type: ignore[union-attr]  # what trains has one
@@ -99,28 +100,28 @@ def find_missing(torch: Torch, folder: Path, plan: Plan | None) -> Iterator[str]
 
 
 def missing_packages() -> Iterator[str]:
-    """Requirements of continuum that are not installed, or in another version than it takes."""
+    """Requirements of continuum that are missing or have an unsupported version."""
     from packaging.requirements import Requirement  # Lightning's requirement
 
     own = find_distribution("continuum")
     if own is None:
-        yield "continuum itself is not installed; `pip install -e .` in its folder installs it"
+        yield "continuum itself is not installed; run `pip install -e .` in its folder"
         return
     for requirement in map(Requirement, own.requires or []):
         if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
             continue
         version = installed_version(requirement.name)
         if version is None:
-            yield f"{requirement.name} is not installed; `pip install '{requirement}'` installs it"
+            yield f"{requirement.name} is not installed; run `pip install '{requirement}'`"
         elif not requirement.specifier.contains(version, prereleases=True):
             yield (
-                f"{requirement.name} is {version}, and continuum needs {requirement.specifier}; "
-                f"`pip install '{requirement}'` installs it"
+                f"{requirement.name} {version} is installed, but continuum needs "
+                f"{requirement.specifier}; run `pip install '{requirement}'`"
             )
 
 
 def unpaired(torch: str | None, torchvision: str | None) -> Iterator[str]:
-    """Why these two cannot work together: they come from different releases."""
+    """Report versions of torch and torchvision that are not of the same release."""
     if torch is None or torchvision is None:
         return
     try:
@@ -130,23 +131,23 @@ def unpaired(torch: str | None, torchvision: str | None) -> Iterator[str]:
         return
     if (major, other_major) == (2, 0) and other != minor + TORCHVISION_AHEAD:
         yield (
-            f"torchvision {torchvision} is not of the same release as torch {torch}; "
-            f"`pip install 'torchvision==0.{minor + TORCHVISION_AHEAD}.*'` installs its pair"
+            f"torchvision {torchvision} does not match torch {torch}; "
+            f"run `pip install 'torchvision==0.{minor + TORCHVISION_AHEAD}.*'`"
         )
 
 
 def lock_problems(folder: Path) -> Iterator[str]:
-    """Why a run could not be the only writer of the folder: the file system has no `flock`."""
+    """Report a folder in which files cannot be written and locked."""
     try:
         with tempfile.NamedTemporaryFile(dir=folder, prefix=".continuum-doctor-") as file:
             fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        told = describe_disk_error(error, folder) or f"{folder}: {error.strerror}"
-        yield f"no file can be written and locked in the experiment's folder: {told}"
+        reason = describe_disk_error(error, folder) or f"{folder}: {error.strerror}"
+        yield f"cannot write and lock files in the experiment's folder: {reason}"
 
 
 def free_bytes(folder: Path) -> int | None:
-    """What may still be written on the folder's disk."""
+    """Free space on the folder's disk; None if unknown."""
     try:
         return shutil.disk_usage(folder).free
     except OSError:
@@ -157,18 +158,20 @@ def _missing_for(runtime: Any, torch: Torch) -> Iterable[str]:
     devices = torch.facts.get("cuda_devices")
     if runtime.accelerator == "cuda" and devices is not None and len(devices) < runtime.devices:
         found = f"finds {len(devices)}" if devices else "finds none"
-        build = "" if torch.facts.get("cuda_build") else "; this build of torch is without CUDA"
+        build = (
+            "" if torch.facts.get("cuda_build") else " (this build of torch has no CUDA support)"
+        )
         yield (
-            f"runtime asks for {runtime.devices} CUDA device(s), and torch {found} here{build}; "
-            "check the driver with nvidia-smi, or use auto or cpu"
+            f"runtime needs {runtime.devices} CUDA device(s), but torch {found}{build}; "
+            "check the driver with nvidia-smi, or use accelerator: auto or cpu"
         )
     if runtime.num_nodes > 1:
         absent = [name for name in ("srun", "scontrol") if shutil.which(name) is None]
         if absent:
-            listed = " and no ".join(absent)
-            yield f"runtime.num_nodes is {runtime.num_nodes}, and there is no {listed}"
+            listed = " and ".join(absent)
+            yield f"runtime.num_nodes is {runtime.num_nodes}, but {listed} cannot be found"
         elif "SLURM_JOB_ID" not in os.environ:
             yield (
-                f"runtime.num_nodes is {runtime.num_nodes}, and this is no Slurm job; "
+                f"runtime.num_nodes is {runtime.num_nodes}, but this is not a Slurm job; "
                 "submit the run with sbatch"
             )

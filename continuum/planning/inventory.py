@@ -1,7 +1,7 @@
 """All runs of an experiment folder: their state, what needs them, and which may be removed.
 
-A run is needed by the spec as it stands, by a lock, or because a run that is needed was made from
-it. Removing a run leaves its part of the lineage behind; see `lineage/removed.py`.
+A run is needed by the current spec, by a lockfile, or because a needed run was made from it.
+Removing a run keeps its part of the lineage; see `lineage/removed.py`.
 """
 
 import os
@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 from continuum.errors import IntegrityError, UsageError
 from continuum.planning.changes import explain
-from continuum.planning.lockfile import Lock
+from continuum.planning.lockfile import Lockfile
 from continuum.planning.plan import Action, Plan, PlannedStage
 from continuum.runs.artifacts import TrainingCheckpoint
 from continuum.runs.folder import StageRun
@@ -22,25 +22,25 @@ from continuum.suggestions import did_you_mean
 
 @dataclass(frozen=True)
 class RunInfo:
-    """One run folder, and what is known of it."""
+    """A run folder and its state."""
 
     run: StageRun
     stage: str
-    """The stage's name in the spec if it has the run, else the name it ran under."""
+    """The stage's name in the spec, or else the name it ran under."""
     state: str
     """`complete`, `damaged`, `running`, `interrupted`, or how its last attempt ended."""
     made_at: str
-    """When its last attempt began, ISO 8601 in UTC; empty where its record cannot be read."""
+    """Start of its last attempt, ISO 8601 in UTC; empty if its record cannot be read."""
     size_bytes: int
-    """Of its files; one with several names counts once."""
+    """Size of its files; hard links count once."""
     metrics: Mapping[str, float]
-    """Of a complete training: the last losses."""
+    """Final losses of a complete training."""
     summary: str
-    """What a complete run made, in words."""
+    """Description of the output of a complete run."""
     is_current: bool
-    """Whether the spec as it stands has this run."""
+    """Whether the run belongs to the current spec."""
     differences: tuple[str, ...]
-    """What is otherwise in the spec's stage of that name, or that there is none."""
+    """Differences from the spec's stage with this name, or that there is none."""
     used_by: tuple[str, ...]
     """The runs that were made from it."""
     needed: str | None
@@ -49,7 +49,7 @@ class RunInfo:
 
     @property
     def age_s(self) -> float | None:
-        """Seconds since its last attempt began; None where that is not known."""
+        """Seconds since its last attempt began; None if unknown."""
         with suppress(ValueError):
             begun = datetime.fromisoformat(self.made_at)
             return (datetime.now(UTC) - begun).total_seconds()
@@ -57,22 +57,22 @@ class RunInfo:
 
 
 def list_runs(
-    plan: Plan, locks: Iterable[Lock] = (), keep: Collection[str] = ()
+    plan: Plan, lockfiles: Iterable[Lockfile] = (), keep: Collection[str] = ()
 ) -> tuple[RunInfo, ...]:
     """Every run of the plan's folder, by stage and then oldest first.
 
     Args:
-        locks: Whose runs are needed too, besides those of the folder's own lock.
-        keep: Names of runs, or of stages with all their runs, that are needed besides.
+        lockfiles: Further lockfiles whose runs are needed.
+        keep: Further runs that are needed, or stages with all their runs.
 
     Raises:
-        UsageError: `keep` names no run and no stage of the folder.
+        UsageError: `keep` has a name that is not a run or a stage of the folder.
     """
     runs = {run.name: run for run in plan.folder.runs()}
     records = {name: _record_of(run) for name, run in runs.items()}
     stages = {planned.run.name: planned for planned in plan}
-    own = () if plan.lock is None else (plan.lock,)
-    needed = _needed(plan, runs, records, (*own, *locks), keep)
+    own = () if plan.lockfile is None else (plan.lockfile,)
+    needed = _needed(plan, runs, records, (*own, *lockfiles), keep)
     used_by: dict[str, list[str]] = {}
     for name, record in records.items():
         for used in record.inputs if record is not None else ():
@@ -95,13 +95,13 @@ def list_runs(
 
 @dataclass(frozen=True)
 class PruneRule:
-    """Which of the runs that nothing needs are removed; with no limit, all of them."""
+    """Which of the unneeded runs to remove; all of them without a limit."""
 
     older_than_s: float | None = None
     keep_last: int = 0
-    """Of each stage: that many of its newest runs that nothing needs stay."""
+    """Number of unneeded runs to keep of each stage, the newest ones."""
     max_size_bytes: int | None = None
-    """Of all runs of the folder: none is removed once they are no larger."""
+    """Stop removing when all runs of the folder together are no larger."""
 
 
 def choose_removable(runs: Sequence[RunInfo], rule: PruneRule) -> list[RunInfo]:
@@ -130,18 +130,18 @@ def _needed(
     plan: Plan,
     runs: Mapping[str, StageRun],
     records: Mapping[str, StageRecord | None],
-    locks: Iterable[Lock],
+    lockfiles: Collection[Lockfile],
     keep: Collection[str],
 ) -> dict[str, str]:
-    """Why each run that must stay is needed, by its name."""
+    """Why each needed run is needed, by its name."""
     found = {planned.run.name: "spec" for planned in plan if planned.run.name in runs}
-    locked = {entry.fingerprint for lock in locks for entry in lock.stages.values()}
+    locked = {entry.fingerprint for it in lockfiles for entry in it.stages.values()}
     for name, record in records.items():
         if record is not None and record.fingerprint in locked:
             found.setdefault(name, "lock")
         if runs[name].is_running:
             found.setdefault(name, "running")
-        if record is None:  # perhaps not one of ours
+        if record is None:  # perhaps not ours
             found.setdefault(name, "unreadable")
     for word in keep:
         named = [name for name, run in runs.items() if word in (name, run.stage_name)]
@@ -151,8 +151,8 @@ def _needed(
         for name in named:
             found.setdefault(name, "--keep")
     _add_inputs(found, records, found)
-    # A seal that stands nowhere but in the run that was made from its owner is that one's proof.
-    sealed = {entry.seal for lock in locks for entry in lock.stages.values()}
+    # A run whose seal only a run made from it has is proved by that run alone.
+    sealed = {entry.seal for it in lockfiles for entry in it.stages.values()}
     proofs = _proofs(runs, records, found, sealed)
     found |= proofs
     _add_inputs(found, records, proofs)
@@ -162,7 +162,7 @@ def _needed(
 def _add_inputs(
     found: dict[str, str], records: Mapping[str, StageRecord | None], start: Iterable[str]
 ) -> None:
-    """Add the runs that these were made from, those that these were made from, and so on."""
+    """Add all ancestors of these runs."""
     waiting = list(start)
     while waiting:
         name = waiting.pop()
@@ -179,7 +179,7 @@ def _proofs(
     kept: Collection[str],
     sealed: Collection[str | None],
 ) -> dict[str, str]:
-    """The newest run that proves the seal of one that is kept, where nothing kept does."""
+    """The newest run that proves the seal of a kept run, if no kept run does."""
     found: dict[str, str] = {}
     for name in kept:
         seal = _seal_of(runs[name])
@@ -273,12 +273,12 @@ def _differences(run: StageRun, record: StageRecord | None, plan: Plan) -> Itera
 
 
 def size_of(run: StageRun) -> int:
-    """The bytes of a run's files; a file with several names counts once."""
+    """The size of a run's files; hard links count once."""
     seen: set[tuple[int, int]] = set()
     total = 0
     for folder, _, names in os.walk(run.path):
         for name in names:
-            with suppress(OSError):  # a run that is going on removes files
+            with suppress(OSError):  # an active run removes files
                 stat = os.lstat(f"{folder}/{name}")
                 if (stat.st_dev, stat.st_ino) not in seen:
                     seen.add((stat.st_dev, stat.st_ino))

@@ -1,7 +1,7 @@
-"""Validation text that a model is trained on, by this stage or by one that it descends from.
+"""Find validation text that a model is trained on, in this stage or in one it descends from.
 
-Before there are tokens, whole files are compared, as the plan knows them; then single documents, by
-the digests that each dataset lists.
+Before the datasets exist, the files that the plan knows are compared; then single documents, by the
+digests that each dataset lists.
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -23,15 +23,15 @@ WILDCARDS = "*?["
 
 @dataclass(frozen=True)
 class Leak:
-    """A dataset whose validation loss shows, in part, what was learned by heart."""
+    """A dataset whose validation loss partly measures memorization."""
 
     evaluated: str
-    """The stage that made it."""
+    """The stage that makes the dataset."""
     message: str
 
 
 class LeakFinder:
-    """Looks for the leaks of a plan's stages. Two datasets are compared once."""
+    """Finds the leaks in a plan. Two datasets are compared once."""
 
     def __init__(self, plan: Plan) -> None:
         self._stages = plan.stages
@@ -39,14 +39,14 @@ class LeakFinder:
         self._compared: dict[tuple[str, str], str | None] = {}
 
     def find(self, name: str, but: Collection[str] = ()) -> Iterator[Leak]:
-        """The leaks of a training stage that evaluates, one for each dataset at most.
+        """Find the leaks of a training stage that evaluates, at most one for each dataset.
 
-        The datasets that it reads, and those that its model was trained on before, are compared as
-        they are when they are first asked for.
+        The datasets it reads, and those its model was trained on before, are compared as they are
+        at the first call.
 
         Args:
-            name: The stage's.
-            but: Datasets that are not looked at.
+            name: The stage's name.
+            but: Datasets to skip.
         """
         recipe = self._stages[name].recipe
         if not isinstance(recipe, Recipe) or recipe.evaluate is None:
@@ -65,7 +65,7 @@ class LeakFinder:
 
 
 def _datasets_trained_on(plan: Plan) -> dict[str, frozenset[str]]:
-    """By the name of each stage, those that train its model, here or before."""
+    """The datasets that train each stage's model, in that stage or before."""
     found: dict[str, frozenset[str]] = {}
     for planned in plan:
         recipe = planned.recipe
@@ -83,37 +83,37 @@ def models_of(planned: PlannedStage) -> Iterator[Ref[Any]]:
 
 
 def dataset_of(planned: PlannedStage) -> TokenizedDataset | None:
-    """What the stage has made; None where it has not, or where that is damaged."""
+    """The dataset that the stage has made; None if there is none or it is damaged."""
     try:
         artifact = planned.run.artifact() if planned.run.is_complete else None
-    except IntegrityError:  # the plan says so
+    except IntegrityError:  # the plan reports it
         return None
     return artifact if isinstance(artifact, TokenizedDataset) else None
 
 
 def _leak(stages: Mapping[str, PlannedStage], trained: str, evaluated: str) -> str | None:
-    """What of a dataset's validation text another, or it, trains on, in words."""
+    """Describe the validation text of one dataset that the other, or the same, trains on."""
     training = stages[trained].stage.training_texts()
     validation = stages[evaluated].stage.validation_texts()
     source = _leaking_text(stages, training, validation) if training and validation else None
     if source is not None:
         return (
-            f"the validation text of {evaluated!r} is training text of {trained!r} too "
-            f"({source}): the loss on it shows what was learned by heart"
+            f"the validation text of {evaluated!r} is also training text of {trained!r} "
+            f"({source}): its loss measures memorization (train/validation overlap)"
         )
     documents = _leaked_documents(stages, trained, evaluated)
     if documents is None:
         return None
-    return f"in {evaluated!r}, {documents}: the loss on them shows what was learned by heart"
+    return (
+        f"in {evaluated!r}, {documents}: their loss measures memorization "
+        "(train/validation overlap)"
+    )
 
 
 def _leaking_text(
     stages: Mapping[str, PlannedStage], training: TextPart, validation: TextPart
 ) -> str | None:
-    """A text of which some is in both, each part on its own side; None if there is none.
-
-    A copy is named beside what it is a copy of.
-    """
+    """A text that is partly in both; None if there is none. A copy is named with its original."""
     by_digest: dict[str | None, list[Text]] = {}
     by_name: dict[str, list[Text]] = {}
     for text in _texts(stages, training):
@@ -152,11 +152,11 @@ def _matches(source: str, patterns: tuple[str, ...]) -> bool:
 def _leaked_documents(
     stages: Mapping[str, PlannedStage], trained: str, evaluated: str
 ) -> str | None:
-    """The documents among it, in words, once both datasets are made."""
+    """Describe the leaked documents, once both datasets exist."""
     training, validation = dataset_of(stages[trained]), dataset_of(stages[evaluated])
     if training is None or validation is None or validation.validation is None:
         return None
-    if training.digest == validation.digest:  # compared when it was made
+    if training.digest == validation.digest:  # compared when the dataset was made
         return validation.leaks()
     if not (_has_whole_list(training) and _has_whole_list(validation)):
         return None
@@ -172,13 +172,13 @@ def _leaked_documents(
 
 
 def _has_whole_list(dataset: TokenizedDataset) -> bool:
-    """False where a release before the lists made it, or where it is damaged, as the plan says."""
+    """False if the dataset is damaged, or was made by a release that lists no documents."""
     sizes = {it.path: it.size_bytes for it in dataset.files if it.path.startswith(f"{DOCUMENTS}/")}
     return bool(sizes) and not find_wrong_sizes(str(dataset.path), sizes.items())
 
 
 def corpus_items(stages: Mapping[str, PlannedStage], name: str) -> list[CorpusItem]:
-    """The items of a dataset's corpora, in order; none where a corpus is gone or has changed."""
+    """The items of a dataset's corpora, in order; none if a corpus is missing or has changed."""
     dataset = stages[name]
     found: list[CorpusItem] = []
     parts = (dataset.stage.training_texts(), dataset.stage.validation_texts())

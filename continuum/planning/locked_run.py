@@ -1,4 +1,4 @@
-"""Hold a plan and its results against `continuum.lock`, and write the lock anew."""
+"""Check a run against `continuum.lock` before and after, and update the file from its records."""
 
 from collections.abc import Container, Iterator
 
@@ -6,7 +6,7 @@ from continuum.errors import DecisionNeededError, NotReproducedError
 from continuum.experiment.recipe import Recipe
 from continuum.formatting import short_digest
 from continuum.planning.changes import changes, of_locked, of_values
-from continuum.planning.lockfile import METRIC_DIGITS, Lock, LockedStage, read_lock, write_lock
+from continuum.planning.lockfile import METRIC_DIGITS, LockedStage, Lockfile, write_lockfile
 from continuum.planning.plan import Plan, PlannedStage
 from continuum.preflight.host import host_now
 from continuum.preflight.placement import foreseen_placement
@@ -14,44 +14,40 @@ from continuum.runs.artifacts import TrainingCheckpoint
 from continuum.runs.provenance import package_versions
 
 
-def update_lock(plan: Plan, settled: Container[str], *, reseals: bool = False) -> None:
-    """Write `continuum.lock` from the stages that are settled; the others keep their entries.
+def update_lockfile(
+    plan: Plan, settled: Container[str], *, reseals: bool = False
+) -> Lockfile | None:
+    """Write `continuum.lock` from the records of stages that are complete and up to date.
+
+    The entries of other stages stay; those of stages that the spec no longer has go.
 
     Args:
-        settled: Names of the stages that are complete and up to date. An artifact that was to be
-            made again, and was not reached, is neither.
-        reseals: See `renew_lock`.
-    """
-    path = plan.folder.pins_path
-    before = read_lock(path)
-    if before is not None:
-        before = before.renamed({p.name: (p.fingerprint,) for p in plan})
-    lock = renew_lock(before, plan, settled, reseals=reseals)
-    if lock is not None:
-        write_lock(path, lock)
-
-
-def renew_lock(
-    old: Lock | None, plan: Plan, settled: Container[str], *, reseals: bool = False
-) -> Lock | None:
-    """The lock after a run: entries of what is finished, earlier ones of what is not.
-
-    Args:
-        settled: Names of the stages that are finished. Those that the spec has no more are dropped.
-        reseals: True takes the seals of these runs even where others came to the same results:
-            the file would else change with every machine that the experiment runs on.
+        settled: The names of these stages.
+        reseals: Whether to take the seals of these runs even if the lockfile has equal results
+            of others. Otherwise the file does not change with every machine that runs the
+            experiment.
 
     Returns:
-        None when there is nothing to lock.
+        The lockfile; None if there is nothing to write.
     """
-    before = old.stages if old is not None else {}
+    lockfile = renew_lockfile(plan.lockfile, plan, settled, reseals=reseals)
+    if lockfile is not None:
+        write_lockfile(plan.folder.lockfile_path, lockfile)
+    return lockfile
+
+
+def renew_lockfile(
+    old: Lockfile | None, plan: Plan, settled: Container[str], *, reseals: bool = False
+) -> Lockfile | None:
+    """The lockfile that `update_lockfile` writes."""
+    entries = old.stages if old is not None else {}
     earlier = old.versions if old is not None else {}
     records = {p.name: p.run.record() for p in plan if p.name in settled}
     newest = max(records.values(), key=lambda record: record.made_at, default=None)
     versions = dict(newest.provenance.get("versions", {})) if newest is not None else earlier
     stages = {}
     for planned in plan:
-        name, entry = planned.name, before.get(planned.name)
+        name, entry = planned.name, entries.get(planned.name)
         if name in records:
             made = _locked(planned, records[name].made_at)
             if entry is not None and entry.seal and not reseals and entry.has_results_of(made):
@@ -63,122 +59,119 @@ def renew_lock(
             continue
         differing = {k: v for k, v in own.items() if versions.get(k) != v}
         stages[name] = entry.model_copy(update={"versions": differing})
-    return (
-        Lock(experiment=plan.experiment.name, versions=versions, stages=stages) if stages else None
-    )
+    if not stages:
+        return None
+    return Lockfile(experiment=plan.experiment.name, versions=versions, stages=stages)
 
 
 def check_locked(plan: Plan) -> None:
-    """Refuse a plan that deviates from the lock.
+    """Refuse a plan that deviates from the lockfile.
 
     Raises:
         DecisionNeededError: with every deviation.
     """
-    lock = plan.lock
-    if lock is None:
+    path, lockfile = plan.folder.lockfile_path, plan.lockfile
+    if lockfile is None:
         raise DecisionNeededError(
-            f"{plan.folder.pins_path}: there is no lock to hold the run against; "
-            "make one by a `continuum run` without --locked"
+            f"{path}: no continuum.lock to compare with; "
+            "run `continuum run` without --locked to create it"
         )
-    deviations = [*_deviations(plan, lock)]
+    deviations = [*_deviations(plan, lockfile)]
     if deviations:
         listed = "\n".join(f"  - {deviation}" for deviation in deviations)
         raise DecisionNeededError(
-            f"nothing was started: the run deviates from {plan.folder.pins_path.name}\n{listed}\n"
-            "run without --locked to accept it and to write the lock anew"
+            f"nothing was started: the run deviates from {path.name}\n{listed}\n"
+            "run without --locked to accept this and update the lockfile"
         )
 
 
 def check_reproduced(plan: Plan) -> None:
-    """See that everything complete has the bytes that the lock says.
+    """Compare everything that is complete with the lockfile.
 
     Args:
-        plan: As it was before the run, with the lock of that time.
+        plan: The plan of the locked run.
 
     Raises:
-        NotReproducedError: with every stage that came out otherwise.
+        NotReproducedError: with every stage whose output differs.
     """
-    assert plan.lock is not None, "a locked run has a lock"
-    locked = plan.lock.stages
-    others = [told for p in plan for told in _deviations_of(p, locked[p.name], has_ended=True)]
+    assert plan.lockfile is not None, "a locked run has a lockfile"
+    locked = plan.lockfile.stages
+    others = [it for p in plan for it in _deviations_of(p, locked[p.name], has_ended=True)]
     if others:
         listed = "\n".join(f"  - {deviation}" for deviation in others)
         raise NotReproducedError(
-            f"the run has ended, but not with the bytes of continuum.lock:\n{listed}\n"
-            "`continuum diff` shows pins and metrics side by side; the lock was left as it is"
+            f"the run finished, but its output differs from continuum.lock:\n{listed}\n"
+            "`continuum diff` compares pins and metrics; the lockfile was not changed"
         )
 
 
 def find_outdated(plan: Plan) -> list[str]:
-    """What of the lock does not fit the spec as it stands, whatever machine reads it.
+    """The lockfile entries that do not match the spec, on any machine.
 
-    Empty where there is no lock: the first run writes it.
+    Empty if there is no lockfile: the first run writes it.
     """
-    lock = plan.lock
-    if lock is None:
+    lockfile = plan.lockfile
+    if lockfile is None:
         return []
-    found = [f"{name}: not in the spec" for name in sorted(lock.stages.keys() - plan.stages.keys())]
+    gone = sorted(lockfile.stages.keys() - plan.stages.keys())
+    found = [f"{name}: not in the spec" for name in gone]
     for planned in plan:
-        locked = lock.stages.get(planned.name)
+        locked = lockfile.stages.get(planned.name)
         if locked is None:
-            found.append(f"{planned.name}: not in the lock")
+            found.append(f"{planned.name}: not in the lockfile")
         elif locked.fingerprint not in planned.identity.known_by:
-            found.append(f"{planned.name}: the spec or a local file was changed")
+            found.append(f"{planned.name}: the spec or a local file has changed")
     return found
 
 
-def _deviations(plan: Plan, lock: Lock) -> Iterator[str]:
+def _deviations(plan: Plan, lockfile: Lockfile) -> Iterator[str]:
     for override in plan.request.overrides:
-        yield f"--set {override}: a locked run takes no overrides"
+        yield f"--set {override}: not allowed with --locked"
     for name in sorted(plan.request.rerun):
-        yield f"--rerun {name}: a locked run makes nothing again"
+        yield f"--rerun {name}: not allowed with --locked"
     for planned in plan:
-        locked = lock.stages.get(planned.name)
+        locked = lockfile.stages.get(planned.name)
         if locked is None:
-            yield f"{planned.name}: is not in the lock"
+            yield f"{planned.name}: not in the lockfile"
         elif locked.artifact is None:
-            yield f"{planned.name}: its pins were upgraded and it was not run since"
+            yield f"{planned.name}: has not run since its pins were upgraded"
         else:
             yield from _deviations_of(planned, locked)
-    for name in lock.stages.keys() - plan.stages.keys():
-        yield f"{name}: is in the lock and not in the spec"
-    known = {name: lock.versions[name] for name in package_versions() if name in lock.versions}
-    now = {name: version for name, version in package_versions().items() if name in known}
-    sides = of_values("package", known), of_values("package", now)
-    for change in changes(*sides, ("package",)):
-        yield f"{change.name} is of version {change.new}, not {change.old}"
+    for name in lockfile.stages.keys() - plan.stages.keys():
+        yield f"{name}: in the lockfile but not in the spec"
+    for name, version in package_versions().items():
+        locked_version = lockfile.versions.get(name, version)
+        if version != locked_version:
+            yield f"{name} is version {version}, not {locked_version}"
 
 
 def _deviations_of(
     planned: PlannedStage, locked: LockedStage, *, has_ended: bool = False
 ) -> Iterator[str]:
-    """What is not as it was locked: of the work to do, and after it of what was made."""
+    """How a stage deviates: by its plan, and after the run by its output too."""
     is_known = locked.fingerprint in planned.identity.known_by
-    now = {
-        **of_values("fingerprint", {"": locked.fingerprint if is_known else planned.fingerprint}),
-        **of_values("precision", {"precision": _precision(planned)}),
-    }
-    what: tuple[str, ...] = ("fingerprint", "precision")
+    fingerprint = locked.fingerprint if is_known else planned.fingerprint
+    now = dict(of_values("fingerprint", {"": fingerprint}))
     if has_ended and planned.run.is_complete:
         now |= of_values("artifact", {"sha256": planned.run.artifact().digest})
-        what += ("artifact",)
-    for change in changes(of_locked(locked), now, what):
+    for change in changes(of_locked(locked), now, tuple(dict.fromkeys(what for what, _ in now))):
         words = f"{short_digest(change.new)}, not {short_digest(change.old)}"
-        if change.what == "precision":
-            words = f"{change.new} here, not {change.old}"
-        elif change.what == "fingerprint":
+        if change.what == "fingerprint":
             news = (str(reason) for reason in planned.reasons if reason.code == "new-version")
-            words += f": {next(news, 'the spec or a local file was changed')}"
+            words += f": {next(news, 'the spec or a local file has changed')}"
         yield f"{planned.name}: its {change.what} is {words}"
+    precision = _precision(planned)
+    if precision is not None and locked.precision not in (None, precision):
+        yield f"{planned.name}: its precision is {precision} here, not {locked.precision}"
 
 
 def _precision(planned: PlannedStage) -> str | None:
-    """What `precision` became, or will become here as far as that is sure."""
-    became, host = planned.run.precision(), host_now()
-    if became is None and isinstance(planned.recipe, Recipe):
+    """The precision that was used, or that will be used here; None if that is not certain."""
+    used, host = planned.run.precision(), host_now()
+    if used is None and isinstance(planned.recipe, Recipe):
         placement = foreseen_placement(planned.recipe, host)
-        became = placement.precision if placement.on_cpu or host.device else None
-    return became
+        used = placement.precision if placement.on_cpu or host.device else None
+    return used
 
 
 def _locked(planned: PlannedStage, made_at: str) -> LockedStage:

@@ -1,8 +1,8 @@
-"""continuum.lock: what a finished experiment used and made, in a file small enough to review.
+"""continuum.lock: sources and results of a finished experiment, small enough to review.
 
-The spec says `revision: main`; the lock says which commit that was. Later runs use the pins, so a
-fresh clone makes the same bytes; `run --locked` refuses whatever deviates. The file is written
-from the records of the runs, sorted as the spec is, and changes only where something changed.
+The spec says `revision: main`; the lockfile says which commit that was. Later runs use the pins, so
+a fresh clone produces the same output; `run --locked` refuses any deviation. The file is written
+from the records of the runs in the order of the spec, and changes only where something changed.
 """
 
 import re
@@ -19,17 +19,17 @@ from continuum.runs.files import write_text
 
 LOCK_VERSION = 1
 MAX_VALUES = 2_000_000
-"""A hundred thousand stages have fewer."""
+"""More than a lockfile of 100,000 stages has."""
 METRIC_DIGITS = 6
-"""After the point: more would make noise in a review; the artifact's digest is exact."""
+"""Decimals; more would be noise in a review, and the artifact's digest is exact."""
 HEADER = """\
 # Written by `continuum run`, for review and for reproduction; commit it.
-# `continuum lock --upgrade [STAGE]` asks the sources anew.
+# `continuum lock --upgrade [STAGE]` looks up the sources again.
 """
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes also texts that are numbers in YAML 1.2 alone, as `1e10` is."""
+    """Also quotes strings that only YAML 1.2 reads as numbers, such as `1e10`."""
 
 
 _NUMBERS = re.compile(r"[-+]?(\.?[0-9][0-9.]*([eE][-+]?[0-9]+)?|0o[0-7]+)$")
@@ -37,60 +37,60 @@ _Dumper.add_implicit_resolver("tag:yaml.org,2002:float", _NUMBERS, list("-+.0123
 
 
 class LockedStage(BaseModel):
-    """What is known of one finished stage."""
+    """The entry of a finished stage."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     fingerprint: str
-    """Of its spec and everything above it."""
+    """Fingerprint of its spec and everything above it."""
     artifact: str | None = None
-    """SHA-256 over the files it made; absent after an upgrade, until it is made again."""
+    """SHA-256 of its output; absent after an upgrade, until the stage has run again."""
     seal: str | None = None
-    """Of the record of the run that made it; absent where an earlier release did."""
+    """Seal of the run's record; absent if an earlier release made it."""
     made_at: str | None = None
-    """When that very run began: the same results made elsewhere have another seal."""
+    """When that run began; equal results made elsewhere have another seal."""
     pins: dict[str, str] = {}
-    """What sources that may move turned out to be: a Hub revision's commit, a URL's SHA-256."""
+    """What movable sources were: the commit of a Hub revision, the SHA-256 of a URL."""
     metrics: dict[str, float] = {}
-    """The last losses, by name."""
+    """The final losses, by name."""
     precision: str | None = None
-    """What it was trained in: `auto` hangs on the machine. Absent in a lock of an earlier release
-    and for a stage that does not train."""
+    """The precision it was trained in, since `auto` depends on the machine. Absent if the stage
+    does not train, and in a lockfile of an earlier release."""
     versions: dict[str, str | None] = {}
-    """Where they differ from the experiment's."""
+    """Package versions that differ from the experiment's."""
 
     def disowns(self, fingerprint: str, made_at: str, seal: str | None) -> bool:
-        """True if a finished run is the one this was written of, and has another record now."""
+        """True if the entry is of this run, and the run's record has changed since."""
         is_this = (fingerprint, made_at) == (self.fingerprint, self.made_at)
         return is_this and self.seal is not None and seal != self.seal
 
     def has_results_of(self, other: "LockedStage") -> bool:
-        """True if both are of equal work with an equal end, whoever did it and when."""
+        """True if both are the same work with the same results, whenever it was done."""
         names = ("fingerprint", "artifact", "pins", "metrics")
         return all(getattr(self, name) == getattr(other, name) for name in names)
 
 
-class Lock(BaseModel):
-    """The whole file."""
+class Lockfile(BaseModel):
+    """The content of `continuum.lock`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     continuum_lock: int = LOCK_VERSION
     experiment: str
     versions: dict[str, str | None]
-    """Of the packages that affect results, as of the newest stage."""
+    """Versions of the packages that affect results, when the newest stage ran."""
     stages: dict[str, LockedStage]
 
     def pins(self, stage: str) -> dict[str, str]:
-        """The pins of a stage; none for one that is not locked."""
+        """The pins of a stage; none if it is not in the lockfile."""
         locked = self.stages.get(stage)
         return dict(locked.pins) if locked is not None else {}
 
-    def renamed(self, known_by: Mapping[str, Collection[str]]) -> "Lock":
-        """This lock with today's names: what is locked of a stage is found by its fingerprint.
+    def renamed(self, known_by: Mapping[str, Collection[str]]) -> "Lockfile":
+        """The lockfile with the stages' names of today; entries are found by their fingerprints.
 
         Args:
-            known_by: The fingerprints that each stage of the spec may have been locked with.
+            known_by: The fingerprints that each stage of the spec may be locked with.
         """
         stays = {n for n, it in self.stages.items() if it.fingerprint in known_by.get(n, ())}
         free = {it.fingerprint: name for name, it in self.stages.items() if name not in stays}
@@ -108,14 +108,14 @@ class Lock(BaseModel):
         }
         return self.model_copy(update={"stages": {**found, **rest}})
 
-    def with_pins(self, stage: str, pins: Mapping[str, str]) -> "Lock":
-        """This lock with other pins for a stage that is in it, whose result they disown."""
+    def with_pins(self, stage: str, pins: Mapping[str, str]) -> "Lockfile":
+        """The lockfile with other pins for a stage that is in it, and without its result."""
         disowned = dict.fromkeys(("artifact", "seal", "made_at"))
         entry = self.stages[stage].model_copy(update={"pins": dict(pins), **disowned})
         return self.model_copy(update={"stages": {**self.stages, stage: entry}})
 
     def as_yaml(self) -> str:
-        """The file's text, the same for the same content."""
+        """The file's text; the same for the same content."""
         document = self.model_dump(mode="json")
         for entry in document["stages"].values():
             optional = ("artifact", "seal", "made_at", "pins", "metrics", "precision", "versions")
@@ -126,28 +126,31 @@ class Lock(BaseModel):
         return f"{HEADER}{body}"
 
 
-def read_lock(path: Path) -> Lock | None:
-    """The lock; None when there is none.
+def read_lockfile(path: Path) -> Lockfile | None:
+    """Read `continuum.lock`; None if it does not exist.
 
     Raises:
-        IntegrityError: the file is no lock of this version.
+        IntegrityError: the file is not a valid lockfile of this version.
     """
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         return None
     except (OSError, UnicodeDecodeError) as error:
-        raise IntegrityError(f"{path}: cannot be read ({error})") from None
-    return parse_lock(text, str(path))
+        raise IntegrityError(f"{path}: cannot read the lockfile ({error})") from None
+    return parse_lockfile(text, str(path))
 
 
-def parse_lock(text: str, name: str) -> Lock:
-    """A lock from its text.
+def parse_lockfile(text: str, name: str) -> Lockfile:
+    """Parse the text of a lockfile.
+
+    Args:
+        name: The file's name, for errors.
 
     Raises:
-        IntegrityError: it is none, as a merge that went wrong leaves it; `name` is told.
+        IntegrityError: it is not valid, for example after a merge conflict.
     """
-    advice = "restore it from Git, or delete it and let `continuum lock` write it anew"
+    advice = "restore it from Git, or delete it and run `continuum lock`"
     faults: list[Diagnostic] = []
     try:
         root = read_text(text, Place(name, 1, 1, Path()), faults, MAX_VALUES)
@@ -156,26 +159,28 @@ def parse_lock(text: str, name: str) -> Lock:
     for fault in faults[:1]:
         if fault.code == "E004":
             advice = (
-                "take one side of the merge whole (`git checkout --ours` or `--theirs`) and let "
-                "`continuum lock` renew it"
+                "take one side of the merge (`git checkout --ours` or `--theirs`) and run "
+                "`continuum lock`"
             )
         raise IntegrityError(f"{name}, line {fault.place.line}: {fault.message}; {advice}")
     document = root.plain()
     version = document.get("continuum_lock") if isinstance(document, dict) else LOCK_VERSION
     if isinstance(version, int) and version != LOCK_VERSION:
-        advice = "use the release that wrote it"
-        raise IntegrityError(f"{name}: is of version {version}, not {LOCK_VERSION}; {advice}")
+        raise IntegrityError(
+            f"{name}: lockfile version {version} is not supported (expected {LOCK_VERSION}); "
+            "use the release that wrote it"
+        )
     try:
-        return Lock.model_validate(document)
+        return Lockfile.model_validate(document)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "the document"
         raise IntegrityError(f"{name}: {where}: {first['msg']}; {advice}") from None
 
 
-def write_lock(path: Path, lock: Lock) -> None:
-    """Write the lock if its text has changed."""
-    text = lock.as_yaml()
+def write_lockfile(path: Path, lockfile: Lockfile) -> None:
+    """Write the lockfile if its text has changed."""
+    text = lockfile.as_yaml()
     try:
         is_same = path.read_text(encoding="utf-8") == text
     except (OSError, UnicodeDecodeError):

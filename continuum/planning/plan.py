@@ -1,6 +1,6 @@
 """What a run would do, and why.
 
-The plan is decided in `planner`, printed by `continuum plan` and carried out by `executor`.
+`planner` makes it, `continuum plan` prints it, and `executor` carries it out.
 """
 
 from collections.abc import Iterator, Mapping
@@ -15,26 +15,27 @@ from continuum.experiment.identity import Identity
 from continuum.experiment.selection import step_problems
 from continuum.experiment.stage import PlanInput, Stage
 from continuum.planning.changes import Change
-from continuum.planning.existing import Existing, History
-from continuum.planning.lockfile import Lock
+from continuum.planning.folder_state import FolderState
+from continuum.planning.lockfile import Lockfile
 from continuum.problems import Problem
 from continuum.runs.artifacts import Artifact
 from continuum.runs.folder import ExperimentFolder, StageRun
+from continuum.runs.run_state import RunHistory, RunState
 
 
 class Action(StrEnum):
-    """What is done about a stage."""
+    """What a run does with a stage."""
 
     RUN = "run"
     RECOVER = "recover"
     CHECK = "check"
-    """Reuse it if its inputs, which are made again, come out with the same bytes; else run."""
+    """Reuse it if its inputs, which will be rebuilt, come out identical; else run it."""
     REUSE = "reuse"
     BLOCKED = "blocked"
 
 
 class Cause(StrEnum):
-    """Why a plan does what it does, where that is no difference; the values are codes in JSON."""
+    """Why a plan takes an action, other than a change; the values are codes in JSON."""
 
     COMPLETE = "complete"
     NEVER_RUN = "never-run"
@@ -52,20 +53,20 @@ _WORDS: Mapping[Cause, tuple[str, str]] = {
     Cause.NEVER_RUN: ("", "never run"),
     Cause.RENAMED: ("old", "renamed: it ran as {}"),
     Cause.UPSTREAM_RUNS_AGAIN: (
-        "ref", "{} is made again: kept if its bytes come out equal, else run anew"
+        "ref", "{} will be rebuilt; reused if the output is identical"
     ),
-    Cause.INTERRUPTED: ("step", "interrupted; goes on from step {:,}"),
-    Cause.DAMAGED: ("what", "its artifact is damaged: {}"),
-    Cause.FORCED: ("", "asked for by --rerun"),
+    Cause.INTERRUPTED: ("step", "interrupted; resumes from step {:,}"),
+    Cause.DAMAGED: ("what", "damaged: {}"),
+    Cause.FORCED: ("", "requested by --rerun"),
     Cause.PROBLEM: ("problem", "{}"),
     Cause.WAITS_FOR: ("stage", "waits for {}"),
 }  # fmt: skip
-"""The key of the detail in JSON, and the words around it."""
+"""The key of the detail in JSON, and the text around it."""
 
 
 @dataclass(frozen=True)
 class Reason:
-    """One reason that is no difference."""
+    """A reason other than a change."""
 
     cause: Cause
     detail: str | int | None = None
@@ -77,53 +78,53 @@ class Reason:
 
     def __str__(self) -> str:
         if self == Reason(Cause.INTERRUPTED):
-            return "interrupted before anything was saved"
+            return "interrupted before the first checkpoint"
         return _WORDS[self.cause][1].format(self.detail)
 
     def as_json(self) -> dict[str, Any]:
-        """The code, the words, and the detail."""
+        """The code, the text, and the detail."""
         key = _WORDS[self.cause][0]
         return {"code": self.code, "text": str(self), **({key: self.detail} if key else {})}
 
 
 @dataclass(frozen=True)
 class Request:
-    """What the user asks for besides the spec."""
+    """What the user asks for beside the spec."""
 
     overrides: tuple[str, ...] = ()
-    """`PATH=VALUE` texts that were applied to the spec."""
+    """`PATH=VALUE` texts, already applied to the spec."""
     rerun: frozenset[str] = frozenset()
-    """Stages to make again though nothing has changed."""
+    """Stages to run again though nothing has changed."""
     locked: bool = False
-    """Whether any deviation from `continuum.lock` is refused."""
+    """Whether to refuse any deviation from `continuum.lock`."""
 
 
 NOTHING_MORE = Request()
-"""What is asked for when only a spec is given."""
+"""The request of a command that is given only a spec."""
 
 
 @dataclass(frozen=True)
 class PlannedStage:
-    """One stage with its identity, its run folder, and what is to be done."""
+    """A stage with its identity, its run folder, and the action to take."""
 
     name: str
     identity: Identity
-    existing: Existing
+    existing: RunState
     run: StageRun
-    """Where it is made: the folder that exists, or a new one."""
+    """The folder it runs in, existing or new."""
     forecast: Forecast
     pins: Mapping[str, str]
-    """What the lock says its sources are."""
+    """The pins of its sources in `continuum.lock`."""
     save_steps: tuple[int, ...]
-    """Steps of it that other stages select."""
+    """Steps that other stages select."""
     best_metrics: tuple[str, ...]
     """Metrics by which other stages select its best checkpoint."""
     action: Action = Action.RUN
     reasons: tuple[Reason | Change, ...] = ()
-    archive: bool = False
-    """Whether what lies in the run folder must give way first."""
+    must_replace: bool = False
+    """Whether to archive the existing run first."""
     from_step: int | None = None
-    """Of a recovery: the optimizer step it goes on from."""
+    """The optimizer step that a recovery resumes from."""
 
     @property
     def stage(self) -> Stage:
@@ -142,72 +143,88 @@ class PlannedStage:
         return self.identity.fingerprint
 
     def does(
-        self, action: Action, *reasons: Reason | Change, archive: bool = False
+        self, action: Action, *reasons: Reason | Change, replaces: bool = False
     ) -> "PlannedStage":
-        """The stage with what is done about it, and why."""
-        return replace(self, action=action, reasons=reasons, archive=archive, from_step=None)
+        """The stage with an action and the reasons for it."""
+        return replace(self, action=action, reasons=reasons, must_replace=replaces, from_step=None)
 
     @property
-    def is_made_again(self) -> bool:
-        """Whether its artifact may come out with other bytes than those that are there."""
+    def will_rerun(self) -> bool:
+        """Whether the content of its artifact may change."""
         return self.action in (Action.RUN, Action.RECOVER, Action.CHECK)
 
     def as_input(self, ref: Ref[Any], artifact: Artifact | None) -> PlanInput:
-        """It as the input of a stage that refers to it.
+        """The stage as the input of another.
 
         Args:
-            artifact: What the reference means, if that is there.
+            artifact: The artifact that the reference means, if it exists.
         """
         view = artifact.view(ref.expects) if artifact is not None else None
         return PlanInput(self.stage, self.forecast, view, self.recipe)
 
     def step_problems(self, ref: Ref[Any]) -> Iterator[Problem]:
-        """Why a step of it that is still to be taken, and that `ref` selects, will not be there."""
+        """Why the step that `ref` selects will not be saved, if the stage still has to run."""
         if ref.step is None or self.action in (Action.REUSE, Action.CHECK):
             return
         last_step = self.forecast.num_steps
         if last_step is not None:
             first_step = last_step - self.forecast.facts.get("steps", last_step) + 1
-            if told := [*step_problems(ref, range(first_step, last_step + 1))]:
-                yield from told
+            if found := [*step_problems(ref, range(first_step, last_step + 1))]:
+                yield from found
                 return
         saved = self.existing.saved_steps
         if self.from_step is not None and ref.step <= self.from_step and ref.step not in saved:
             yield Problem(
                 (),
-                f"{ref!r}: {self.name} goes on from step {self.from_step:,} and kept no checkpoint "
-                f"of step {ref.step:,}; there are {', '.join(map(str, saved))}",
+                f"{ref!r}: {self.name} resumes from step {self.from_step:,} and has no checkpoint "
+                f"of step {ref.step:,}; it has {', '.join(map(str, saved))}",
                 needs="folder",
             )
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The stages in an order they can run in."""
+    """The stages in an order in which they can run."""
 
     experiment: Experiment
-    folder: ExperimentFolder
+    state: FolderState
+    """The folder when the plan was made."""
     stages: Mapping[str, PlannedStage]
-    history: History
-    """All runs of the folder."""
     request: Request = NOTHING_MORE
-    lock: Lock | None = None
-    """As it was read, under today's names; None when there is none."""
 
     def __iter__(self) -> Iterator[PlannedStage]:
         return iter(self.stages.values())
 
     @property
+    def folder(self) -> ExperimentFolder:
+        return self.state.folder
+
+    @property
+    def history(self) -> RunHistory:
+        return self.state.history
+
+    @property
+    def lockfile(self) -> Lockfile | None:
+        return self.state.lockfile
+
+    @property
     def problems(self) -> list[Problem]:
-        """Why the run is refused, by paths of the experiment; empty when it can start."""
+        """Errors for which a run is refused, by paths of the experiment."""
         found = ((planned.name, it) for planned in self for it in planned.forecast.problems)
         return [problem.below("stages", name) for name, problem in found]
 
     @property
+    def warnings(self) -> list[Problem]:
+        """What will probably go wrong, by paths of the experiment."""
+        found = ((planned.name, it) for planned in self for it in planned.forecast.warnings)
+        return [problem.below("stages", name) for name, problem in found]
+
+    @property
     def reused(self) -> set[str]:
-        """The stages whose artifact is there and up to date."""
+        """The stages that are complete and up to date."""
         return {planned.name for planned in self if planned.action is Action.REUSE}
 
     @property
     def has_work(self) -> bool:
+        """Whether a run would do anything."""
         return any(planned.action is not Action.REUSE for planned in self)

@@ -1,4 +1,4 @@
-"""A plan as one versioned JSON document: to review, to keep, and to hold a later run against."""
+"""A plan as a versioned JSON document, to review and for `run --plan`."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -16,7 +16,7 @@ SCHEMA = "continuum.plan/1"
 
 
 def as_document(plan: Plan) -> dict[str, Any]:
-    """The document; the same for the same plan, the estimated seconds aside."""
+    """The plan's document; the same for the same plan, except for the estimated seconds."""
     costs = estimate_costs(plan)
     return {
         "schema": SCHEMA,
@@ -32,30 +32,30 @@ def as_document(plan: Plan) -> dict[str, Any]:
     }
 
 
-def read_document(path: Path) -> "AgreedPlan":
-    """A plan that was written earlier.
+def read_document(path: Path) -> "SavedPlan":
+    """Read a saved plan.
 
     Raises:
-        UsageError: the file is no plan of this version.
+        UsageError: the file is not a valid plan of this version.
     """
-    advice = f"`continuum plan --out {path}` writes one"
+    advice = f"create one with `continuum plan --out {path}`"
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}; {advice}") from None
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"{path}: is not JSON ({error}); {advice}") from None
+        raise UsageError(f"{path}: not valid JSON ({error}); {advice}") from None
     schema = document.get("schema") if isinstance(document, dict) else None
     if schema != SCHEMA:
-        raise UsageError(f"{path}: is {schema or 'no plan'}, not {SCHEMA}; {advice}")
+        raise UsageError(f"{path}: expected {SCHEMA}, found {schema or 'no schema'}; {advice}")
     try:
-        return AgreedPlan(path=path, **document)
+        return SavedPlan(path=path, **document)
     except (ValidationError, TypeError):
-        raise UsageError(f"{path}: is not a whole {SCHEMA} document; {advice}") from None
+        raise UsageError(f"{path}: not a valid {SCHEMA} document; {advice}") from None
 
 
 class BoundStage(BaseModel):
-    """What a run must agree with; costs, reasons and warnings may differ."""
+    """The part of a plan that a run must match; costs, reasons and warnings may differ."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -68,8 +68,8 @@ class BoundStage(BaseModel):
     pins: dict[str, str]
 
 
-class AgreedPlan(BaseModel):
-    """A plan that someone has looked at."""
+class SavedPlan(BaseModel):
+    """A plan that was saved for `run --plan`."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -81,11 +81,11 @@ class AgreedPlan(BaseModel):
 
     @property
     def request(self) -> Request:
-        """What was asked for when it was made."""
+        """What was requested when it was made."""
         return Request(self.overrides, self.rerun, self.locked)
 
     def check(self, plan: Plan) -> None:
-        """Refuse another plan than this.
+        """Refuse a plan that differs from this one.
 
         Raises:
             DecisionNeededError: with every difference.
@@ -94,22 +94,22 @@ class AgreedPlan(BaseModel):
         if differences:
             listed = "\n".join(f"  - {difference}" for difference in differences)
             raise DecisionNeededError(
-                f"nothing was started: what would be done is not what {self.path} says\n{listed}\n"
-                f"look at it again with `continuum plan --out {self.path}`"
+                f"nothing was started: the plan has changed since {self.path} was saved\n{listed}\n"
+                f"review it again with `continuum plan --out {self.path}`"
             )
 
 
 def _differences(plan: Plan, agreed: Mapping[str, BoundStage]) -> Iterator[str]:
     for planned in plan:
         if planned.name not in agreed:
-            yield f"{planned.name}: is not in the plan"
+            yield f"{planned.name}: not in the saved plan"
             continue
         sides = (agreed[planned.name], _binding(planned))
         then, now = (of_values("binding", side.model_dump()) for side in sides)
         for change in changes(then, now, ("binding",)):
-            yield f"{planned.name}: {change.name} was {change.old} and is {change.new}"
+            yield f"{planned.name}: {change.name} changed: {change.old} -> {change.new}"
     for name in agreed.keys() - plan.stages.keys():
-        yield f"{name}: is in the plan and no longer in the spec"
+        yield f"{name}: in the saved plan but not in the spec"
 
 
 def _binding(planned: PlannedStage) -> BoundStage:

@@ -1,7 +1,6 @@
-"""Decide what to do about every stage.
+"""Decide what to do about every stage, from the experiment and the state of its folder.
 
-First the identities of all stages, then one look into the folder, then a decision from these values
-alone. Nothing is written, no torch imported, no network asked. `run` acts on the very plan that
+Nothing is written, torch is not imported and the network is not used. `run` acts on the plan that
 `plan` prints.
 """
 
@@ -12,8 +11,9 @@ from typing import Any
 from continuum.errors import UsageError
 from continuum.experiment.experiment import Experiment
 from continuum.experiment.fields import Ref
-from continuum.experiment.identity import Identity, identify_stages, same_data_problems
-from continuum.experiment.selection import as_recorded, best_problems_of, selecting
+from continuum.experiment.forecast import Forecast
+from continuum.experiment.identity import Identity, same_data_problems
+from continuum.experiment.selection import as_recorded, best_problems_of
 from continuum.experiment.stage import PlanInput
 from continuum.planning.changes import (
     Change,
@@ -24,90 +24,81 @@ from continuum.planning.changes import (
     of_values,
     stage_of,
 )
-from continuum.planning.existing import History, read_existing
-from continuum.planning.lockfile import read_lock
+from continuum.planning.folder_state import FolderState
 from continuum.planning.plan import NOTHING_MORE, Action, Cause, Plan, PlannedStage, Reason, Request
 from continuum.preflight.disk import DiskBudget
 from continuum.problems import Problem
 from continuum.runs.artifacts import Artifact
-from continuum.runs.files import DigestCache
-from continuum.runs.folder import ExperimentFolder
 from continuum.suggestions import did_you_mean
 
 
-def make_plan(
-    experiment: Experiment,
-    folder: ExperimentFolder,
-    digests: DigestCache,
-    request: Request = NOTHING_MORE,
-) -> Plan:
+def make_plan(experiment: Experiment, state: FolderState, request: Request = NOTHING_MORE) -> Plan:
     """Decide what to do about every stage.
 
     Args:
-        digests: Remembers the hashes of local files; the plan reads it and does not save it.
+        state: What `read_folder` found for this experiment.
 
     Raises:
-        UsageError: the request names a stage that does not exist.
-        IntegrityError: the lock cannot be read.
+        UsageError: a stage to rerun does not exist.
     """
-    for name in sorted(request.rerun - experiment.stages.keys()):
-        hint = did_you_mean(name, experiment.stages)
-        raise UsageError(f"--rerun {name}: there is no stage of this name{hint}")
-    planner = _Planner(experiment, folder, digests, request)
-    for name in planner.identities:
-        planner.add(name)
-    return Plan(experiment, folder, planner.planned, planner.history, request, planner.lock)
+    planner = _Planner(state, request)
+    for name, identity in state.identities.items():
+        planner.add(name, identity)
+    for name in sorted(request.rerun - planner.planned.keys()):
+        hint = did_you_mean(name, planner.planned)
+        raise UsageError(f"--rerun {name}: no stage with this name{hint}")
+    return Plan(experiment, state, planner.planned, request)
 
 
 class _Planner:
-    def __init__(
-        self,
-        experiment: Experiment,
-        folder: ExperimentFolder,
-        digests: DigestCache,
-        request: Request,
-    ) -> None:
+    def __init__(self, state: FolderState, request: Request) -> None:
         self.planned: dict[str, PlannedStage] = {}
-        self.history = History(folder)
-        self.identities = identify_stages(experiment, folder.path, digests.sha256)
-        lock, known = read_lock(folder.pins_path), self.identities.items()
-        self.lock = lock and lock.renamed({name: it.known_by for name, it in known})
-        self._selecting = selecting(ref for _, it in known for ref in it.refs)
-        locked = self.lock.stages if self.lock is not None else {}
-        self._existing = read_existing(self.history, self.identities, locked, self._selecting)
-        self._fingerprints = {name: it.fingerprint for name, it in known}
-        self._folder, self._request, self._disk = folder, request, DiskBudget()
+        self._state, self._request, self._disk = state, request, DiskBudget()
+        self._fingerprints = {name: it.fingerprint for name, it in state.identities.items()}
 
-    def add(self, name: str) -> None:
-        it, there = self.identities[name], self._existing[name]
-        pins = self.lock.pins(name) if self.lock is not None else {}
-        forecast = it.stage.forecast({str(r): self._input(r) for r in it.refs}, self._folder.path)
-        forecast = forecast.with_problems(same_data_problems(it.recipe, self.identities))
-        forecast = forecast.with_problems(self._selection_problems(it))
-        asked = self._selecting.get(name, ())
-        save_steps = tuple(sorted({ref.step for ref in asked if ref.step is not None}))
-        best_metrics = tuple(sorted({ref.metric for ref in asked if ref.metric is not None}))
-        forecast = self._disk.claim(forecast, there.run, save_steps)
-        texts = it.stage.texts(it.payload.get("files", {}), pins)
+    def add(self, name: str, identity: Identity) -> None:
+        """Plan a stage whose inputs are planned."""
+        existing, lockfile = self._state.runs[name], self._state.lockfile
+        refs = self._state.selections.get(name, ())
+        planned = PlannedStage(
+            name,
+            identity,
+            existing,
+            existing.run,
+            Forecast(),
+            pins=lockfile.pins(name) if lockfile is not None else {},
+            save_steps=tuple(sorted({ref.step for ref in refs if ref.step is not None})),
+            best_metrics=tuple(sorted({ref.metric for ref in refs if ref.metric is not None})),
+        )
+        planned = self._decide(replace(planned, forecast=self._foresee(planned)))
+        is_earlier = existing.record is not None and existing.record.fingerprint == identity.earlier
+        if is_earlier and planned.action not in (Action.REUSE, Action.BLOCKED):
+            # Keep the run of an earlier release, and make the stage again beside it.
+            run = self._state.folder.run(name, identity.fingerprint)
+            planned = replace(planned.does(Action.RUN, *planned.reasons), run=run)
+        elif existing.is_begun and existing.run.stage_name != name:
+            renamed = Reason(Cause.RENAMED, existing.run.stage_name)
+            planned = replace(planned, reasons=(*planned.reasons, renamed))
+        if planned.action is Action.REUSE:
+            forecast = replace(planned.forecast, problems=(), warnings=(), notes=())
+            planned = replace(planned, forecast=forecast)
+        self.planned[name] = planned
+
+    def _foresee(self, it: PlannedStage) -> Forecast:
+        """Forecast the stage from its inputs, with every problem that is known before it runs."""
+        inputs = {str(ref): self._input(ref) for ref in it.refs}
+        same_data = same_data_problems(it.recipe, self._state.identities)
+        problems = (*same_data, *self._selection_problems(it.identity))
+        forecast = it.stage.forecast(inputs, self._state.folder.path).with_problems(problems)
+        forecast = self._disk.claim(forecast, it.run, it.save_steps)
+        texts = it.stage.texts(it.identity.payload.get("files", {}), it.pins)
         forecast = replace(forecast, texts=texts)
-        forecast = replace(forecast, texts=PlanInput(it.stage, forecast, there.artifact).texts)
-        found = PlannedStage(name, it, there, there.run, forecast, pins, save_steps, best_metrics)
-        found = self._decide(found)
-        is_earlier = there.record is not None and there.record.fingerprint == it.earlier
-        if is_earlier and found.action not in (Action.REUSE, Action.BLOCKED):
-            # A run of an earlier release is left alone, and made anew beside it.
-            run = self._folder.run(name, it.fingerprint)
-            found = replace(found.does(Action.RUN, *found.reasons), run=run)
-        elif there.is_begun and there.run.stage_name != name:
-            renamed = Reason(Cause.RENAMED, there.run.stage_name)
-            found = replace(found, reasons=(*found.reasons, renamed))
-        if found.action is Action.REUSE:  # there is nothing left to doubt
-            found = replace(found, forecast=replace(forecast, problems=(), warnings=(), notes=()))
-        self.planned[name] = found
+        known = PlanInput(it.stage, forecast, it.existing.artifact)
+        return replace(forecast, texts=known.texts)
 
     def _input(self, ref: Ref[Any]) -> PlanInput:
         parent = self.planned[ref.stage]
-        return parent.as_input(ref, parent.existing.artifact_of(ref))
+        return parent.as_input(ref, self._state.artifact_of(ref))
 
     def _selection_problems(self, it: Identity) -> Iterator[Problem]:
         paths = {str(ref): path for path, ref in it.stage.refs().items()}
@@ -117,10 +108,9 @@ class _Planner:
 
     def _selection_problems_of(self, ref: Ref[Any]) -> Iterator[Problem]:
         parent = self.planned[ref.stage]
-        # What is made anew has no past: what it will be asked for is known when it begins.
-        is_kept = parent.action is not Action.RUN
+        is_kept = parent.action is not Action.RUN  # else what is there does not count
         record = parent.existing.record if is_kept else None
-        run, found = parent.run.name, parent.existing.selected.get(str(ref))
+        run, found = parent.run.name, self._state.selected.get(str(ref))
         yield from best_problems_of(ref, parent.recipe, parent.forecast, run, record)
         if is_kept and isinstance(found, str):
             yield Problem((), found, needs="folder")
@@ -129,7 +119,7 @@ class _Planner:
         yield from parent.step_problems(ref)
 
     def _renamed_problems(self, ref: Ref[Any], parent: PlannedStage) -> Iterator[Problem]:
-        """Half of the losses under one name and half under another have no best."""
+        """An interrupted run whose losses would go by two names has no best among them."""
         recorded = as_recorded(ref, parent.existing.record, self._fingerprints)
         if recorded != ref:
             yield Problem(
@@ -150,9 +140,9 @@ class _Planner:
             problems = (Reason(Cause.PROBLEM, str(problem)) for problem in refused)
             return it.does(Action.BLOCKED, *problems, *waits)
         if is_forced:
-            return it.does(Action.RUN, Reason(Cause.FORCED), archive=there.is_begun)
+            return it.does(Action.RUN, Reason(Cause.FORCED), replaces=there.is_begun)
         if there.damage:
-            return it.does(Action.RUN, Reason(Cause.DAMAGED, there.damage[0]), archive=True)
+            return it.does(Action.RUN, Reason(Cause.DAMAGED, there.damage[0]), replaces=True)
         if there.is_begun:
             return self._decide_begun(it)
         if there.latest is None:
@@ -168,8 +158,8 @@ class _Planner:
             *changes(of_values("pin", used), of_values("pin", pins), ("pin",)),
         )
         if changed:
-            return it.does(Action.RUN, *changed, archive=True)
-        again = self._made_again(it)
+            return it.does(Action.RUN, *changed, replaces=True)
+        again = self._rerun_inputs(it)
         if again:
             return it.does(Action.CHECK, *again)
         return it.does(Action.REUSE, Reason(Cause.COMPLETE))
@@ -179,24 +169,24 @@ class _Planner:
             return it.does(Action.RUN, Reason(Cause.INTERRUPTED))
         changed = self._changed_inputs(it)
         if changed:
-            return it.does(Action.RUN, *changed, archive=True)
+            return it.does(Action.RUN, *changed, replaces=True)
         step = it.existing.saved_steps[-1]
-        again, runtime = self._made_again(it), _changed_runtime(it)
+        again, runtime = self._rerun_inputs(it), _changed_runtime(it)
         recovered = it.does(Action.RECOVER, Reason(Cause.INTERRUPTED, step), *again, *runtime)
         return replace(recovered, from_step=step)
 
-    def _made_again(self, it: PlannedStage) -> list[Reason]:
-        again = (ref for ref in it.identity.made_from if self.planned[ref.stage].is_made_again)
+    def _rerun_inputs(self, it: PlannedStage) -> list[Reason]:
+        again = (ref for ref in it.identity.made_from if self.planned[ref.stage].will_rerun)
         return [Reason(Cause.UPSTREAM_RUNS_AGAIN, str(ref)) for ref in again]
 
     def _changed_inputs(self, it: PlannedStage) -> list[Change]:
-        """Inputs that were made again, with other bytes, since the stage used them."""
+        """Inputs whose content changed since the stage used them."""
         now = {str(ref): self._input(ref).artifact for ref in it.identity.made_from}
         return changed_inputs(it.existing.record, it.identity, now)
 
 
 def _changed_runtime(it: PlannedStage) -> Iterator[Change]:
-    """How the work is done now, where that differs from the attempt before."""
+    """The `runtime` fields that differ from those of the last attempt."""
     before = stage_of(it.existing.record) if it.existing.record is not None else None
     if before is not None:
         found = changes(of_fields(before), of_fields(it.stage), ("field",))

@@ -308,8 +308,8 @@ class ExperimentFolder:
         return self.path / "lineage.json"
 
     @property
-    def pins_path(self) -> Path:
-        """The pinned inputs and results; not the lock of the folder's writer."""
+    def lockfile_path(self) -> Path:
+        """`continuum.lock`: the pinned inputs and results; not the lock of the folder's writer."""
         return self.path / "continuum.lock"
 
     @property
@@ -417,6 +417,7 @@ class ExperimentFolder:
                     f"{self.path}: in use by {self.describe_owner()}; "
                     "wait until it ends, or stop it"
                 )
+            self.stop_request.unlink(missing_ok=True)  # of an earlier run
             files.write_json(self.owner_path, {"pid": os.getpid(), "host": os.uname().nodename})
             yield
 

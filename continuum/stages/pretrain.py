@@ -13,7 +13,7 @@ from continuum.experiment.architecture import (
     architecture,
     model_identity,
 )
-from continuum.experiment.fields import Spec, canonicalize
+from continuum.experiment.fields import canonicalize
 from continuum.experiment.forecast import Forecast
 from continuum.experiment.model_fields import LitGPTModel, ModelFields
 from continuum.experiment.recipe import Origin
@@ -49,8 +49,8 @@ class Pretrain(NewTraining):
         yield from super().problems(stages)
         yield from _model_problems(self.model)
 
-    def identity_with(self, recipe: Spec | None) -> dict[str, Any]:
-        return {**super().identity_with(recipe), "model": canonicalize(self._model_identity())}
+    def identity(self) -> dict[str, Any]:
+        return {**super().identity(), "model": canonicalize(self._model_identity())}
 
     def architecture(self) -> Architecture:
         """The model's shape.

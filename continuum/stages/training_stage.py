@@ -19,7 +19,6 @@ from continuum.experiment.recipe import (
     Schedule,
     as_mixture,
     evaluated_datasets,
-    training_identity,
     validation_metrics,
 )
 from continuum.experiment.runtime import Runtime
@@ -70,10 +69,6 @@ class TrainingStage(Budget, Stage):
             yield Problem(
                 (name,), f"{name} and {given[0]} both set the training length; keep one of them"
             )
-
-    def identity_with(self, recipe: Spec | None) -> dict[str, Any]:
-        assert isinstance(recipe, Recipe), "it trains"
-        return training_identity(self.identity(), recipe)
 
     @abstractmethod
     def origin(self, ctx: StageContext) -> Origin:

@@ -6,12 +6,9 @@ All that `continuum run` does, in this process.
 import sys
 from pathlib import Path
 
-from continuum.execution.executor import run_experiment
-from continuum.execution.launchers.in_process import InProcessLauncher
-from continuum.loading.load import load_experiment
 from continuum.runs.events import Evaluated, Event, Trained
-from continuum.runs.folder import ExperimentFolder
 from tests.benchmarks.pacing import Pace
+from tests.in_process import run_folder
 
 
 def main() -> None:
@@ -23,9 +20,7 @@ def main() -> None:
         if isinstance(event, Trained | Evaluated):
             pace.end_turn("train" if isinstance(event, Trained) else "evaluate")
 
-    experiment = load_experiment(folder / "experiment.yaml")
-    launcher = InProcessLauncher()
-    run_experiment(experiment, ExperimentFolder(folder), lambda _: launcher, observe)
+    run_folder(folder, observe)
 
 
 if __name__ == "__main__":

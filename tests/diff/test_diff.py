@@ -129,7 +129,7 @@ def test_what_is_only_done_in_another_way_is_reused(repository: Repository) -> N
     repository.commit()
     found = by_status(repository.document())
     assert found == {"same": [name for name in ALL if name != "pretrain"], "reused": ["pretrain"]}
-    assert "no stage runs again; 6 reused" in repository.diff()
+    assert "no stage to run; 6 reused" in repository.diff()
 
 
 def test_values_are_spelled_as_in_yaml(repository: Repository) -> None:
@@ -160,7 +160,7 @@ def test_the_cause_of_each_stage_is_named(repository: Repository) -> None:
     assert causes["books"] == ["input-changed"]
     assert causes["longer"] == ["upstream-changed", "upstream-changed"]  # its parent, its data
     told = repository.diff()
-    assert re.search(r"0/a\.txt has other bytes: [0-9a-f]{12} -> [0-9a-f]{12}", told)
+    assert re.search(r"content of 0/a\.txt changed: [0-9a-f]{12} -> [0-9a-f]{12}", told)
 
 
 def test_added_and_removed_stages(repository: Repository) -> None:
@@ -186,7 +186,7 @@ def test_a_rename_is_told_as_one(repository: Repository) -> None:
     assert ("max_steps", 20, "(absent)", "spelling") in changes(document, "pretrain")
     told = repository.diff()
     assert "renamed: tokens -> words" in told
-    assert "no stage runs again; 6 reused" in told
+    assert "no stage to run; 6 reused" in told
     assert "renamed: tokens" in repository.diff("--md").replace("\\", "")
 
 
@@ -250,10 +250,10 @@ def test_the_exit_code_tells_when_it_is_asked_for(repository: Repository) -> Non
 
 def test_folders_specs_and_relative_paths_name_the_same(repository: Repository) -> None:
     cli = repository.cli
-    assert "nothing differs" in cli("diff", "studies/one", "HEAD:./studies/one").stdout
+    assert "no differences" in cli("diff", "studies/one", "HEAD:./studies/one").stdout
     copy = repository.path / "copy"
     shutil.copytree(repository.folder, copy)
-    assert "nothing differs" in cli("diff", copy, repository.spec).stdout
+    assert "no differences" in cli("diff", copy, repository.spec).stdout
 
 
 @pytest.mark.parametrize(

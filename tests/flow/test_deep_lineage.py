@@ -26,4 +26,4 @@ def test_a_long_ancestry_ends_with_where_to_look_further() -> None:
     oldest = f"s{NUM_NODES - 1 - MAX_GENERATIONS}"
     assert lines[0].startswith(f"s{NUM_NODES - 1}  weights")
     assert f"derived {oldest}  weights" in lines[-2]
-    assert lines[-1].endswith(f"… and so on: `continuum lineage SPEC {oldest}`")
+    assert lines[-1].endswith(f"… more with `continuum lineage SPEC {oldest}`")

@@ -160,9 +160,9 @@ def test_each_book_is_fetched_once_and_named_by_its_address(finished: Shipped) -
 
 def test_the_lineage_counts_tokens_through_the_ancestry(finished: Shipped) -> None:
     tree = finished.say("lineage")
-    assert "retrain@step-8  training checkpoint  4,096 tokens, 20,480 in all" in tree
-    assert "longer@step-32  training checkpoint  16,384 tokens, 16,384 in all" in tree
-    assert "pretrain@step-16  training checkpoint  8,192 tokens, 8,192 in all" in tree
+    assert "retrain@step-8  training checkpoint  4,096 tokens, 20,480 in total" in tree
+    assert "longer@step-32  training checkpoint  16,384 tokens, 16,384 in total" in tree
+    assert "pretrain@step-16  training checkpoint  8,192 tokens, 8,192 in total" in tree
 
 
 def test_a_second_run_reuses_everything_and_asks_no_server(finished: Shipped) -> None:

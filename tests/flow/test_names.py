@@ -68,7 +68,7 @@ def test_every_command_reads_records_and_shows_them(folder: Path, cli: Cli) -> N
     assert json.loads(cli("verify", folder, "--json").stdout)["schema"]
     cli("lock", folder)
     cli("run", folder, "--locked", "--plain")
-    assert "nothing differs" in cli("diff", folder, folder).stdout
+    assert "no differences" in cli("diff", folder, folder).stdout
     for command in ("doctor", "render"):
         assert json.loads(cli(command, folder, "--json").stdout)
     cli("logs", folder, "books")

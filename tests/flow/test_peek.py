@@ -95,12 +95,15 @@ def test_a_dataset_from_elsewhere_is_shown_as_one_document(
     ("arguments", "message"),
     [
         (["token"], "did you mean 'tokens'?"),
-        (["tokenizer"], "makes a tokenizer; peek shows corpora and tokenized datasets"),
+        (["tokenizer"], "makes a tokenizer; peek shows corpora and datasets only"),
         (["tokens", "--document", "4"], "no document 4: the train split has 3"),
-        (["tokens", "--document", "1", "--grep", "x"], "--document and --grep exclude each other"),
+        (
+            ["tokens", "--document", "1", "--grep", "x"],
+            "--document and --grep cannot be used together",
+        ),
         (["tokens", "--grep", "("], "not a regular expression"),
         (["tokens", "--split", "test"], "must be train or validation"),
-        (["tokens", "--seed", "1"], "--seed is only for --random"),
+        (["tokens", "--seed", "1"], "--seed can only be used with --random"),
     ],
 )
 def test_what_cannot_be_shown_is_an_error(

@@ -26,7 +26,7 @@ def broken(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def plan(root: Path, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "continuum", "plan", "toy", *options],
+        [sys.executable, "-m", "continuum", *options, "plan", "toy"],
         cwd=root,
         env={**os.environ, "PYTHONPATH": str(root / "site"), "TMPDIR": str(root), **environment},
         capture_output=True,

@@ -14,10 +14,8 @@ import pytest
 from continuum.lint import LINT_CODES, check, diagnose
 from continuum.loading.diagnostics import Diagnostic
 from continuum.loading.load import load
-from continuum.planning.lockfile import Lock, LockedStage
-from continuum.planning.planner import make_plan
-from continuum.runs.files import DigestCache
-from continuum.runs.folder import ExperimentFolder
+from continuum.planning.lockfile import LockedStage, Lockfile
+from tests.in_process import plan_experiment
 
 SPECS = Path(__file__).parent / "specs"
 FILES = sorted(SPECS.glob("*.yaml"))
@@ -83,9 +81,9 @@ def test_hundreds_of_stages_are_linted_in_a_moment(tmp_path: Path) -> None:
     path = tmp_path / "spec.yaml"
     right = (SPECS / "W002-steps.right.yaml").read_text(encoding="utf-8")
     path.write_text(right + stages, encoding="utf-8")
-    loaded, folder = load(path), ExperimentFolder(tmp_path)
+    loaded = load(path)
     assert loaded.experiment is not None
-    plan = make_plan(loaded.experiment, folder, DigestCache(folder.digest_cache_path))
+    plan = plan_experiment(loaded.experiment, tmp_path)
     started = time.process_time()
     found = diagnose(loaded, plan)
     assert time.process_time() - started < MAX_SECONDS
@@ -123,7 +121,7 @@ def test_what_the_lock_pins_is_pinned(tmp_path: Path) -> None:
     assert [warning.code for warning in warnings_of(path)] == ["W003"]
     pins = {"https://example.org/1.txt": "a" * 64}
     locked = LockedStage(fingerprint="0" * 64, pins=pins)
-    lock = Lock(experiment="lint", versions={}, stages={"books": locked})
+    lock = Lockfile(experiment="lint", versions={}, stages={"books": locked})
     (tmp_path / "continuum.lock").write_text(lock.as_yaml(), encoding="utf-8")
     assert warnings_of(path) == ()
 
@@ -180,10 +178,10 @@ def test_a_copy_of_what_an_ancestor_trained_on_is_seen_by_its_bytes(tmp_path: Pa
         (tmp_path / f"{name}.txt").write_text(f"the {name} book\n" * 99, encoding="utf-8")
     copy.write_bytes((tmp_path / "old.txt").read_bytes())
     (told,) = [w.message for w in warnings_of(path) if w.code == "W006"]
-    assert "validation text of 'second' is training text of 'first' too" in told
+    assert "validation text of 'second' is also training text of 'first'" in told
     assert "(copy.txt, a copy of old.txt)" in told
     copy.write_text("text of its own", encoding="utf-8")
     assert [w for w in warnings_of(path) if w.code == "W006"] == []
     copy.write_bytes((tmp_path / "new.txt").read_bytes())
     (told,) = [w.message for w in warnings_of(path) if w.code == "W006"]
-    assert "is training text of 'second' too (copy.txt, a copy of new.txt)" in told
+    assert "is also training text of 'second' (copy.txt, a copy of new.txt)" in told

@@ -96,8 +96,9 @@ def test_the_environment_chooses_the_format_of_other_commands(wrong: Path, cli: 
     assert "error E103" in cli("validate", wrong, "--format", "human", expect=3).stderr
 
 
-@pytest.mark.parametrize("arguments", [("-q", "validate"), ("validate", "--quiet")])
-def test_quiet_leaves_results_and_errors(arguments: tuple[str, ...], wrong: Path, cli: Cli) -> None:
+@pytest.mark.parametrize("option", ["-q", "--quiet"])
+def test_quiet_leaves_results_and_errors(option: str, wrong: Path, cli: Cli) -> None:
+    arguments = (option, "validate")
     done = cli(*arguments, WARNED)
     assert (done.stdout, done.stderr) == ("lint: valid, 4 stages\n", "")
     assert "error E103" in cli(*arguments, wrong, expect=3).stderr
@@ -105,9 +106,9 @@ def test_quiet_leaves_results_and_errors(arguments: tuple[str, ...], wrong: Path
     assert cli(*arguments, WARNED, "--format", "json").stdout.count('"W002"') == 1
 
 
-@pytest.mark.parametrize("arguments", [("-v", "plan"), ("plan", "--verbose")])
-def test_verbose_shows_where_an_error_was_raised(arguments: tuple[str, ...]) -> None:
-    command = [sys.executable, "-m", "continuum", *arguments, "nowhere.yaml"]
+@pytest.mark.parametrize("option", ["-v", "--verbose"])
+def test_verbose_shows_where_an_error_was_raised(option: str) -> None:
+    command = [sys.executable, "-m", "continuum", option, "plan", "nowhere.yaml"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "Traceback" in done.stderr

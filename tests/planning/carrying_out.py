@@ -7,17 +7,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from continuum.errors import PreflightError
-from continuum.execution.executor import StopRule, run_experiment
-from continuum.execution.launchers.in_process import InProcessLauncher
+from continuum.execution.executor import StopRule
 from continuum.execution.results import RunResult
 from continuum.experiment.selection import select_from
-from continuum.loading.load import load_experiment
 from continuum.planning.plan import NOTHING_MORE, Plan, Request
 from continuum.planning.plan_file import as_document
-from continuum.planning.planner import make_plan
 from continuum.runs.events import Event, Outcome, Recovered, Started
-from continuum.runs.files import DigestCache
-from continuum.runs.folder import ExperimentFolder, StageRun
+from continuum.runs.folder import StageRun
+from tests.in_process import plan_folder, run_folder
 
 
 class CrashError(Exception):
@@ -70,9 +67,7 @@ class Events:
 
 def plan_of(folder: Path, request: Request = NOTHING_MORE) -> Plan:
     """What a run would do now, as `continuum plan` decides it."""
-    experiment = load_experiment(folder / "experiment.yaml", request.overrides)
-    owner = ExperimentFolder(folder)
-    return make_plan(experiment, owner, DigestCache(owner.digest_cache_path), request)
+    return plan_folder(folder, request)
 
 
 def document_of(folder: Path, request: Request = NOTHING_MORE) -> dict[str, Any]:
@@ -88,12 +83,7 @@ def actions_of(folder: Path, request: Request = NOTHING_MORE) -> dict[str, str]:
 def run(folder: Path, request: Request = NOTHING_MORE, events: Events | None = None) -> RunResult:
     """Carry the experiment out in this process."""
     events = events or Events()
-    experiment = load_experiment(folder / "experiment.yaml", request.overrides)
-    stop = StopRule(events.should_stop)
-    owner = ExperimentFolder(folder)
-    return run_experiment(
-        experiment, owner, lambda _: InProcessLauncher(), events.observe, stop, request
-    )
+    return run_folder(folder, events.observe, StopRule(events.should_stop), request)
 
 
 def artifacts_of(plan: Plan) -> dict[str, str]:

@@ -19,11 +19,9 @@ from continuum.experiment.fields import Spec
 from continuum.experiment.model_fields import ModelFields
 from continuum.loading.load import load_experiment
 from continuum.planning.plan import Plan, PlannedStage
-from continuum.planning.planner import make_plan
-from continuum.runs.files import DigestCache
 from continuum.runs.fingerprint import fingerprint
-from continuum.runs.folder import ExperimentFolder
 from continuum.stages.fetch import Fetch
+from tests.in_process import plan_experiment
 from tests.shipped import copy_shipped
 
 HERE = Path(__file__).parent
@@ -58,9 +56,7 @@ def prepare(folder: Path) -> Path:
 
 def plan_with(spec: Path, *overrides: str) -> Plan:
     """The plan of a spec; it may have problems, the fingerprints are there all the same."""
-    folder = ExperimentFolder(spec.parent)
-    experiment = load_experiment(spec, overrides)
-    return make_plan(experiment, folder, DigestCache(folder.digest_cache_path))
+    return plan_experiment(load_experiment(spec, overrides), spec.parent)
 
 
 def current_fingerprints() -> dict[str, dict[str, str]]:

@@ -75,7 +75,7 @@ def test_a_kept_plan_is_carried_out_once(small: Write, cli: Cli) -> None:
     assert {stage["status"] for stage in done["stages"]} == {"done"}
     told = cli(*RUN, folder, "--plan", path, expect=6).stderr
     assert "nothing was started" in told
-    assert "book: action was run and is reuse" in told
+    assert "book: action changed: run -> reuse" in told
     assert f"continuum plan --out {path}" in told
 
 
@@ -101,12 +101,12 @@ def damage_an_artifact(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "difference"),
     [
-        (edit("vocab_size: 270", "vocab_size: 271"), "tokenizer: fingerprint was "),
-        (other_book, "book: fingerprint was "),
-        (add_a_stage, "more: is not in the plan"),
-        (remove_a_stage, "tokenizer: is in the plan and no longer in the spec"),
-        (lose_a_run, "notes: action was reuse and is run"),
-        (damage_an_artifact, "notes: action was reuse and is run"),
+        (edit("vocab_size: 270", "vocab_size: 271"), "tokenizer: fingerprint changed: "),
+        (other_book, "book: fingerprint changed: "),
+        (add_a_stage, "more: not in the saved plan"),
+        (remove_a_stage, "tokenizer: in the saved plan but not in the spec"),
+        (lose_a_run, "notes: action changed: reuse -> run"),
+        (damage_an_artifact, "notes: action changed: reuse -> run"),
     ],
 )
 def test_what_has_changed_since_is_named_and_nothing_started(
@@ -147,7 +147,7 @@ def test_a_file_that_is_no_plan_is_a_usage_error(
     if content is not None:
         path.write_bytes(content)
     told = cli(*RUN, small(), "--plan", path, expect=2).stderr
-    assert f"`continuum plan --out {path}` writes one" in told
+    assert f"create one with `continuum plan --out {path}`" in told
 
 
 def test_a_plan_with_a_part_missing_is_a_usage_error(small: Write, cli: Cli) -> None:
@@ -156,7 +156,7 @@ def test_a_plan_with_a_part_missing_is_a_usage_error(small: Write, cli: Cli) -> 
     document = json.loads(path.read_text())
     del document["stages"][1]["pins"]
     path.write_text(json.dumps(document))
-    assert "not a whole continuum.plan/1" in cli(*RUN, folder, "--plan", path, expect=2).stderr
+    assert "not a valid continuum.plan/1" in cli(*RUN, folder, "--plan", path, expect=2).stderr
 
 
 @pytest.mark.parametrize("options", [("--set", "seed=2"), ("--rerun", "book"), ("--locked",)])
@@ -166,13 +166,13 @@ def test_a_kept_plan_takes_nothing_besides(
     folder = small()
     path = kept_plan(cli, folder)
     told = cli(*RUN, folder, "--plan", path, *options, expect=2).stderr
-    assert "--plan already holds what was asked for" in told
+    assert "--plan cannot be used with --set, --rerun or --locked" in told
 
 
 def test_the_detailed_exit_code_tells_of_changes(small: Write, cli: Cli) -> None:
     folder = small()
     told = cli("plan", folder, "--detailed-exitcode", expect=10).stderr
-    assert "not reused as they are: book, notes, tokenizer" in told
+    assert "to do: book, notes, tokenizer" in told
     run(folder)
     cli("plan", folder, "--detailed-exitcode", expect=0)
     (folder / "book.txt").unlink()
@@ -207,7 +207,7 @@ def test_why_goes_down_to_the_first_cause(small: Write, cli: Cli) -> None:
         "tokenizer (train_tokenizer): run",
         "book changed",
         "book (fetch): run",
-        "0/book.txt has other bytes",
+        "content of 0/book.txt changed",
     ):
         number = next((n for n, line in enumerate(told) if word in line), None)
         assert number is not None, f"{word!r} does not follow: {told}"

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
-from continuum.planning.locked_run import renew_lock
-from continuum.planning.lockfile import HEADER, parse_lock
+from continuum.planning.locked_run import renew_lockfile
+from continuum.planning.lockfile import HEADER, parse_lockfile
 from continuum.planning.plan import Request
 from continuum.runs.provenance import package_versions
 from continuum.runs.records import STAGE_SCHEMA
@@ -131,12 +131,12 @@ def test_a_trial_of_other_values_does_not_touch_the_lock(small: Write) -> None:
 def test_a_lock_reads_as_it_was_written(small: Write) -> None:
     folder = small()
     run(folder)
-    lock = parse_lock(lock_text(folder), "it")
+    lock = parse_lockfile(lock_text(folder), "it")
     assert lock.as_yaml() == lock_text(folder)
     numbers = lock.with_pins(
         "book", {"http://x/1e5": "12345678", "y": "1e10", "z": "089", "on": "0x1f"}
     )
-    assert parse_lock(numbers.as_yaml(), "it") == numbers
+    assert parse_lockfile(numbers.as_yaml(), "it") == numbers
 
 
 def record_versions(folder: Path, stage: str, **versions: str) -> None:
@@ -153,14 +153,14 @@ def test_versions_are_told_once_and_per_stage_where_they_differ(small: Write) ->
     folder = small()
     run(folder)
     record_versions(folder, "book", torch="1.0")
-    lock = renew_lock(None, plan_of(folder), ("book", "notes", "tokenizer"))
+    lock = renew_lockfile(None, plan_of(folder), ("book", "notes", "tokenizer"))
     assert lock is not None
     assert {n: s.versions for n, s in lock.stages.items() if s.versions} == {
         "book": {"torch": "1.0"}
     }
     for name in ("notes", "tokenizer"):
         record_versions(folder, name, torch="1.0")
-    renewed = renew_lock(lock, plan_of(folder), ("tokenizer",))
+    renewed = renew_lockfile(lock, plan_of(folder), ("tokenizer",))
     assert renewed is not None
     assert renewed.versions["torch"] == "1.0"
     assert not renewed.stages["book"].versions, "kept, and now of the experiment's version"
@@ -197,7 +197,7 @@ ENTRY = "    fingerprint: aa\n    artifact: bb\n"
         ("\x00", "line 1: "),
         ("", "line 1: "),
         ("- a\n", "the document: Input should be a valid dictionary"),
-        ("continuum_lock: 2\nnew_field: 1\n", "is of version 2, not 1; use the release that wrote"),
+        ("continuum_lock: 2\nnew_field: 1\n", "version 2 is not supported (expected 1); use the"),
         (f"{WHOLE}  book: {{fingerprint: aa, size: 1}}\n", "stages.book.size: Extra inputs"),
         (f"{WHOLE}  book: {{fingerprint: 2024}}\n", "fingerprint: Input should be a valid string"),
         ("a: " + "[" * 5000, "line 1: "),
@@ -220,4 +220,4 @@ def test_a_lock_that_is_none_says_where_and_what_to_do(
 def test_a_lock_that_is_no_text_is_refused(small: Write, cli: Cli) -> None:
     folder = small()
     (folder / "continuum.lock").write_bytes(b"\xff\xfe\x00")
-    assert "continuum.lock: cannot be read" in cli("plan", folder, expect=8).stderr
+    assert "continuum.lock: cannot read the lockfile" in cli("plan", folder, expect=8).stderr

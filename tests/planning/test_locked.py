@@ -101,15 +101,15 @@ def test_a_lock_that_is_met_is_run(folder: Path, cli: Cli) -> None:
     [
         (edit("vocab_size: 270", "vocab_size: 280"), "tokenizer: its fingerprint is "),
         (other_book, "book: its fingerprint is "),
-        (add_a_stage, "more: is not in the lock"),
-        (remove_a_stage, "tokenizer: is in the lock and not in the spec"),
-        (edit_lock("stages", "book", to=None), "book: is not in the lock"),
-        (edit_lock("versions", "torch", to="1.0"), "torch is of version "),
+        (add_a_stage, "more: not in the lockfile"),
+        (remove_a_stage, "tokenizer: in the lockfile but not in the spec"),
+        (edit_lock("stages", "book", to=None), "book: not in the lockfile"),
+        (edit_lock("versions", "torch", to="1.0"), "torch is version "),
         (
             edit_lock("stages", "book", "artifact", to=None),
-            "book: its pins were upgraded and it was not run since",
+            "book: has not run since its pins were upgraded",
         ),
-        (lambda folder: (folder / "continuum.lock").unlink(), "there is no lock to hold the run"),
+        (lambda folder: (folder / "continuum.lock").unlink(), "no continuum.lock to compare with"),
     ],
     ids=lambda value: value[:20] if isinstance(value, str) else "",
 )
@@ -130,7 +130,7 @@ def test_every_deviation_is_listed(folder: Path, cli: Cli) -> None:
     told = cli(*RUN, folder, "--set", "seed=5", "--rerun", "notes", expect=6).stderr
     listed = [line.split()[1] for line in told.splitlines() if line[:4] == "  - "]
     assert listed == ["--set", "--rerun", "tokenizer:", "more:", "litgpt"]
-    assert "run without --locked to accept it and to write the lock anew" in told
+    assert "run without --locked to accept this and update the lockfile" in told
 
 
 def test_other_bytes_at_the_end_are_not_reproduced(folder: Path, cli: Cli) -> None:
@@ -148,4 +148,4 @@ def test_a_kept_plan_stays_locked(folder: Path, cli: Cli, tmp_path: Path) -> Non
     cli("plan", folder, "--locked", "--out", path)
     edit_lock("versions", "torch", to="1.0")(folder)
     told = cli("run", "--in-process", folder, "--plan", path, expect=6).stderr
-    assert "torch is of version" in told
+    assert "torch is version" in told

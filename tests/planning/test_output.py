@@ -81,7 +81,7 @@ def test_a_folder_is_a_usage_error_before_anything_is_printed(
     for out in (".", "", tmp_path, link):
         done = cli("plan", small(), "--out", out, expect=2)
         assert done.stdout == ""
-        assert "is a folder; name the file to write in it" in done.stderr
+        assert "is a folder; give a file" in done.stderr
 
 
 def test_a_place_that_cannot_be_is_an_ordinary_error(

@@ -122,7 +122,7 @@ def test_a_kept_plan_is_not_carried_out_with_other_pins(
     texts.files["/a.txt"] = text_of("a", 1)
     cli("lock", finished, "--upgrade")
     told = cli("run", "--in-process", finished, "--plan", path, expect=6).stderr
-    assert "web: action was reuse and is run" in told
+    assert "web: action changed: reuse -> run" in told
     assert f"web: pins was {{'{texts.url}/a.txt': " in told
 
 

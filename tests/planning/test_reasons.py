@@ -71,7 +71,7 @@ CASES = [
         edit("path: book.txt", "path: book.txt\n      format: txt"),
     ),
     Case(
-        "book", "run", "input-changed", "0/book.txt has other bytes: ",
+        "book", "run", "input-changed", "content of 0/book.txt changed: ",
         {"name": "0/book.txt"}, other_book,
     ),
     Case(
@@ -79,15 +79,15 @@ CASES = [
         other_book,
     ),
     Case(
-        "tokenizer", "check", "upstream-runs-again", "book is made again: kept",
+        "tokenizer", "check", "upstream-runs-again", "book will be rebuilt; reused if",
         {"ref": "book"}, request=Request(rerun=frozenset({"book"})),
     ),
     Case(
-        "book", "run", "interrupted", "interrupted before anything was saved",
+        "book", "run", "interrupted", "interrupted before the first checkpoint",
         {"step": None}, lose_artifact,
     ),
     Case(
-        "book", "run", "artifact-damaged", "its artifact is damaged: 00000-book",
+        "book", "run", "artifact-damaged", "damaged: 00000-book",
         {"what": "00000-book.txt has 0 bytes, not "}, cut_output,
     ),
     Case(
@@ -95,7 +95,7 @@ CASES = [
         {}, lose_record,
     ),
     Case(
-        "book", "run", "forced", "asked for by --rerun", {},
+        "book", "run", "forced", "requested by --rerun", {},
         request=Request(rerun=frozenset({"book"})),
     ),
     Case(
@@ -143,7 +143,7 @@ def test_all_changes_are_told_at_once(small: Write) -> None:
     assert [str(reason).split(":")[0] for reason in plan.stages["book"].reasons] == [
         "sources.0.encoding changed",
         "sources.0.format changed",
-        "0/book.txt has other bytes",
+        "content of 0/book.txt changed",
     ]
     assert [str(reason).split(":")[0] for reason in plan.stages["tokenizer"].reasons] == [
         "min_frequency changed",
@@ -158,8 +158,8 @@ def test_a_file_that_comes_or_goes_is_named(small: Write) -> None:
     (folder / "notes.txt").rename(folder / "words.txt")
     plan = plan_of(folder)
     assert [str(reason) for reason in plan.stages["book"].reasons] == [
-        "0/notes.txt is gone",
-        "0/words.txt is new",
+        "0/notes.txt was removed",
+        "0/words.txt was added",
     ]
 
 
@@ -188,7 +188,7 @@ def test_an_interrupted_training_says_from_where_it_goes_on(crashed: Path) -> No
     assert planned.reasons == (Reason(Cause.INTERRUPTED, 4),)
     assert planned.reasons[0].as_json() == {
         "code": "interrupted",
-        "text": "interrupted; goes on from step 4",
+        "text": "interrupted; resumes from step 4",
         "step": 4,
     }
 

@@ -60,8 +60,8 @@ def test_a_forged_record_is_found_and_is_not_reused(
     assert found[0] == "book"
     assert f"{file} was changed after " in found[1]
     planned = plan_of(finished).stages["book"]
-    assert (planned.action.value, planned.archive) == ("run", True)
-    assert "its artifact is damaged" in str(planned.reasons[0])
+    assert (planned.action.value, planned.must_replace) == ("run", True)
+    assert "damaged" in str(planned.reasons[0])
     assert " damaged " in cli("status", finished).stdout
 
 
@@ -125,7 +125,7 @@ def test_what_nothing_else_has_recorded_is_consistent_and_not_proved(
     reseal(notes)
     tokenizer = only(finished, "runs/tokenizer-*").name
     told = cli("verify", finished).stdout
-    assert "consistent, not proved (neither continuum.lock nor a run made from it" in told
+    assert "consistent, but not proved (neither continuum.lock nor a run made from it" in told
     assert f": runs/{notes.name}, runs/{tokenizer}" in told
     document = json.loads(cli("verify", finished, "--json").stdout)
     assert (document["ok"], document["not_proved"]) == (True, [notes.name, tokenizer])
@@ -157,7 +157,7 @@ def test_a_copy_under_another_fingerprint_is_damage(finished: Path, cli: Cli) ->
     shutil.copytree(only(finished, "runs/tokenizer-*"), wanted)
     assert "was copied or renamed" in findings(cli, finished)[0][1]
     told = cli("plan", finished, "--set", other).stdout
-    assert f"its artifact is damaged: {wanted} was copied or renamed" in told.replace("\n", "")
+    assert f"damaged: {wanted} was copied or renamed" in told.replace("\n", "")
     run(finished, Request(overrides=(other,)))
     assert findings(cli, finished) == []
 

@@ -8,10 +8,8 @@ import pytest
 from continuum.lint import check
 from continuum.loading.load import load_experiment
 from continuum.planning.plan import NOTHING_MORE, Request
-from continuum.planning.planner import make_plan
-from continuum.runs.files import DigestCache
-from continuum.runs.folder import ExperimentFolder
 from continuum.stages.convert import Convert
+from tests.in_process import plan_experiment
 from tests.planning.carrying_out import carry_out_and_compare, document_of, run
 
 
@@ -53,18 +51,13 @@ def test_the_plan_of_an_experiment_that_a_program_made_refuses_it_too(
 ) -> None:
     experiment = load_experiment(folder / "experiment.yaml")
     stages = {**experiment.stages, "picked": Convert.model_validate({"from": reference})}
-    place = ExperimentFolder(folder)
-    plan = make_plan(
-        experiment.model_copy(update={"stages": stages}),
-        place,
-        DigestCache(place.digest_cache_path),
-    )
+    plan = plan_experiment(experiment.model_copy(update={"stages": stages}), folder)
     assert list(map(str, plan.problems)) == [words]
 
 
 def test_a_step_that_a_recovery_skips_is_refused(folder: Path) -> None:
     select(folder, "pretrain@step-3")
-    assert "pretrain goes on from step 4 and kept no checkpoint of step 3; there" in problem(folder)
+    assert "pretrain resumes from step 4 and has no checkpoint of step 3; it has" in problem(folder)
     document, is_settled = carry_out_and_compare(folder)
     assert not document["ok"]
     assert not is_settled

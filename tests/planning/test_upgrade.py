@@ -45,7 +45,7 @@ def test_an_upgrade_is_called_one(old: Path, cli: Cli) -> None:
     assert planned.action is Action.RUN
     first = planned.reasons[0]
     assert first == Change("version", "pretrain", 1, 2, news=Pretrain.news[2])
-    assert str(first).startswith("new version of the kind pretrain: ")
+    assert str(first).startswith("new version of kind pretrain: ")
     assert {reason.code for reason in planned.reasons} <= {"new-version", "upstream-changed"}
     (told,) = [s for s in document_of(old)["stages"] if s["name"] == "pretrain"]
     assert told["reasons"][0]["code"] == "new-version"
@@ -54,21 +54,21 @@ def test_an_upgrade_is_called_one(old: Path, cli: Cli) -> None:
         assert not any("never run" in reason for reason in reasons(old, stage))
         assert not any("inputs" in reason or "payload" in reason for reason in reasons(old, stage))
     shown = cli("plan", old, "--why", "weights").stdout
-    assert "new version of the kind pretrain" in shown
+    assert "new version of kind pretrain" in shown
 
 
 def test_what_else_was_changed_is_told_beside_the_new_version(old: Path) -> None:
     edit("lr: 1e-2", "lr: 1e-3")(old)
     first, *others = reasons(old, "pretrain")
-    assert first.startswith("new version of the kind pretrain")
+    assert first.startswith("new version of kind pretrain")
     assert "optimizer.lr changed: 0.01 -> 0.001" in others
 
 
 def test_a_locked_run_says_that_it_is_the_version(old: Path, cli: Cli) -> None:
     told = cli("run", old, "--locked", "--plain", expect=6).stderr
     assert "pretrain: its fingerprint is" in told
-    assert "new version of the kind pretrain" in told
-    assert "new version of the kind fetch" in told
+    assert "new version of kind pretrain" in told
+    assert "new version of kind fetch" in told
 
 
 def test_an_old_folder_can_be_verified_and_shown(old: Path, cli: Cli) -> None:
@@ -100,7 +100,7 @@ def test_an_old_run_stays_where_it_is_when_its_stage_is_made_again(old: Path) ->
     record = json.loads((before / "stage.json").read_text(encoding="utf-8"))
     planned = plan_of(old, Request(rerun=frozenset({"book"}))).stages["book"]
     assert planned.action is Action.RUN
-    assert not planned.archive
+    assert not planned.must_replace
     assert planned.run.name != before.name
     kept: dict[str, Any] = json.loads((before / "stage.json").read_text(encoding="utf-8"))
     assert kept == record

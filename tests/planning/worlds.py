@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from continuum.planning.lockfile import read_lock
+from continuum.planning.lockfile import read_lockfile
 from continuum.planning.plan import Plan, PlannedStage
 from tests.planning.carrying_out import Interruption, plan_of
 from tests.servers.texts import TextServer
@@ -90,7 +90,7 @@ class World:
 
     def serve_what_is_locked(self) -> None:
         """While the lock pins a text, the web has it still: other bytes would be an error."""
-        lock = read_lock(self.folder / "continuum.lock")
+        lock = read_lockfile(self.folder / "continuum.lock")
         pinned = set(lock.pins("web").values()) if lock is not None else set()
         for version in range(NUM_TEXTS):
             text = text_of("web", version)

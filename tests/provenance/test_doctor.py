@@ -42,8 +42,8 @@ def test_what_a_spec_needs_and_this_machine_lacks_is_reported(
     spec = experiment(only=FIRST_STAGES, pretrain__runtime=runtime, pretrain__global_batch_size=198)
     missing = asked(Cli({"PATH": str(hidden)}), spec, expect=4)["missing"]
     assert any("git is not installed" in line for line in missing)
-    assert any(line.startswith("pretrain: runtime asks for 99 CUDA device(s)") for line in missing)
-    assert any("num_nodes is 2, and there is no srun and no scontrol" in line for line in missing)
+    assert any(line.startswith("pretrain: runtime needs 99 CUDA device(s)") for line in missing)
+    assert any("num_nodes is 2, but srun and scontrol cannot be found" in line for line in missing)
 
 
 def test_a_broken_torch_is_an_error_and_not_a_bug(tmp_path: Path) -> None:
@@ -51,12 +51,12 @@ def test_a_broken_torch_is_an_error_and_not_a_bug(tmp_path: Path) -> None:
     broken.mkdir(parents=True)
     (broken / "__init__.py").write_text("raise OSError('libcudart.so.13: cannot open')\n")
     done = Cli({"PYTHONPATH": str(broken.parent)})("doctor", expect=4)
-    assert "torch cannot be imported: OSError: libcudart.so.13: cannot open" in done.stdout
+    assert "cannot import torch: OSError: libcudart.so.13: cannot open" in done.stdout
 
 
 def test_a_read_only_folder_is_reported() -> None:
     (told,) = lock_problems(Path("/proc/sys"))
-    assert told.startswith("no file can be written and locked in the experiment's folder: ")
+    assert told.startswith("cannot write and lock files in the experiment's folder: ")
 
 
 @pytest.mark.parametrize(

@@ -13,11 +13,9 @@ import yaml
 from continuum.experiment.experiment import Experiment
 from continuum.loading.load import Document, load_document, load_experiment
 from continuum.loading.render import rendered_lines, resolve
-from continuum.planning.planner import make_plan
-from continuum.runs.files import DigestCache
-from continuum.runs.folder import ExperimentFolder
 from tests.commands import Cli
 from tests.experiments import small_stages
+from tests.in_process import plan_experiment
 from tests.shipped import NAMES
 from tests.spec.documents import HEAD, TRAINING, write
 
@@ -37,8 +35,7 @@ def rendered(document: Document, *, defaults: bool = False) -> str:
 
 
 def fingerprints(experiment: Experiment, folder: Path) -> dict[str, str]:
-    opened = ExperimentFolder(folder.resolve())
-    plan = make_plan(experiment, opened, DigestCache(opened.digest_cache_path))
+    plan = plan_experiment(experiment, folder.resolve())
     return {planned.name: planned.fingerprint for planned in plan}
 
 

@@ -14,14 +14,12 @@ from pydantic import ValidationError
 from tokenizers import Tokenizer
 
 from continuum.errors import ContinuumError, PreflightError
-from continuum.loading.load import load_experiment
-from continuum.planning.planner import make_plan
 from continuum.runs.events import Event, Progressed
-from continuum.runs.files import DigestCache, hash_tree
-from continuum.runs.folder import ExperimentFolder
+from continuum.runs.files import hash_tree
 from continuum.stages.tokenize import Tokenize
 from continuum.text.inspection import inspect_tokenizer
 from tests.experiments import small_flow
+from tests.in_process import plan_folder
 from tests.support import make_stage, run_stage, warnings_in
 from tests.text.samples import json_lines, messy_text, prose, write_corpus
 from tests.text.tokenizations import encode_whole, forecast_of, make, read_back, tokenize
@@ -291,8 +289,7 @@ def test_a_vocabulary_beyond_the_models_is_told_before_the_tokens_exist(
 ) -> None:
     path = tmp_path / "experiment.yaml"
     path.write_text(small_flow(tokenizer__vocab_size=vocab_size), encoding="utf-8")
-    folder = ExperimentFolder(tmp_path)
-    plan = make_plan(load_experiment(path), folder, DigestCache(folder.digest_cache_path))
+    plan = plan_folder(tmp_path)
     told = "dataset 'tokens' may have token ids up to 2,047, but pythia-14m has 512 embeddings"
     for stage in ("pretrain", "retrain"):  # what resumes does not repeat it
         found = plan.stages[stage].forecast.warnings

@@ -10,18 +10,14 @@ import numpy as np
 import torch
 from lightning import Fabric
 
-from continuum.execution.executor import run_experiment
 from continuum.execution.launchers.in_process import InProcessLauncher
 from continuum.execution.results import RunResult
 from continuum.experiment.architecture import architecture
 from continuum.experiment.recipe import Recipe, Schedule
-from continuum.loading.load import load_experiment
 from continuum.planning.plan import Plan
-from continuum.planning.planner import make_plan
 from continuum.runs.artifacts import TokenizedDataset, TrainingCheckpoint
 from continuum.runs.events import Event, Trained
-from continuum.runs.files import DigestCache
-from continuum.runs.folder import ExperimentFolder, StageRun
+from continuum.runs.folder import StageRun
 from continuum.text.bpe import train_bpe
 from continuum.text.dataset import SplitWriter
 from continuum.training.checkpoint import Companions
@@ -30,6 +26,7 @@ from continuum.training.litgpt import build_model, initialize_weights
 from continuum.training.model import compiled
 from continuum.training.state import TrainingState
 from tests.experiments import TOY_MODEL, small_flow
+from tests.in_process import plan_folder, run_folder
 
 VOCABULARY = 64
 LENGTH = 8
@@ -209,15 +206,11 @@ class Trials:
             if isinstance(event, Trained) and event.step == stop_at:
                 launcher.stop()
 
-        experiment = load_experiment(self.folder / "experiment.yaml")
-        folder = ExperimentFolder(self.folder)
-        return run_experiment(experiment, folder, lambda _: launcher, observe)
+        return run_folder(self.folder, observe, launcher=launcher)
 
     def plan(self) -> Plan:
         """What carrying `experiment.yaml` out would do."""
-        experiment = load_experiment(self.folder / "experiment.yaml")
-        folder = ExperimentFolder(self.folder)
-        return make_plan(experiment, folder, DigestCache(folder.digest_cache_path))
+        return plan_folder(self.folder)
 
     def run(self, *, only: tuple[str, ...], **changes: Any) -> None:
         """Write and run an experiment; every stage must end well."""

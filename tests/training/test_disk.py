@@ -10,16 +10,14 @@ import pytest
 
 from continuum.experiment.forecast import DiskNeed, Forecast
 from continuum.experiment.recipe import intervals_of
-from continuum.loading.load import load_experiment
 from continuum.planning.plan import Plan
-from continuum.planning.planner import make_plan
 from continuum.preflight.disk import DiskBudget, checkpoints_need, free_bytes, held
 from continuum.runs.artifacts import TrainingCheckpoint
-from continuum.runs.files import DigestCache
 from continuum.runs.folder import ExperimentFolder
 from continuum.runs.retention import Retention
 from tests.commands import Cli
 from tests.experiments import FIRST_STAGES, small_flow
+from tests.in_process import plan_folder
 from tests.training.samples import Trials, Write, make_recipe
 
 POLICIES: list[dict[str, Any]] = [
@@ -86,9 +84,7 @@ def test_a_checkpoint_is_as_large_as_the_plan_says(trials: Trials) -> None:
 
 
 def plan_of(folder: Path) -> Plan:
-    experiment = load_experiment(folder / "experiment.yaml")
-    digests = DigestCache(folder / "runs" / ".digests.json")
-    return make_plan(experiment, ExperimentFolder(folder), digests)
+    return plan_folder(folder)
 
 
 @pytest.fixture

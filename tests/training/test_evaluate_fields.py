@@ -11,7 +11,7 @@ from continuum.experiment.evaluation import Evaluate
 from continuum.experiment.recipe import Recipe
 from continuum.lint import check, diagnose
 from continuum.loading.diagnostics import Diagnostic
-from continuum.planning.diff_sides import open_side
+from continuum.planning.diff import open_side
 from continuum.runs.records import StageRecord
 from continuum.stages import rebuild_stage
 from continuum.stages.pretrain import Pretrain

@@ -71,7 +71,7 @@ def test_what_weights_from_elsewhere_were_trained_on_is_not_known(trials: Trials
     }
     assert facts(trials, "found")["tokens_total"] == {"at_least": 0}
     assert facts(trials, "again")["tokens_total"] == {"at_least": 1024}
-    assert "1,024 tokens, at least 1,024 in all" in drawn(trials, "again")
+    assert "1,024 tokens, at least 1,024 in total" in drawn(trials, "again")
     assert {row["tokens_total"] for row in trials.rows("again") if "lr" in row} == {None}
 
 

@@ -24,9 +24,9 @@ def test_a_second_spec_in_a_folder_is_refused(
     records = [folder / "continuum.lock", folder / "lineage.json"]
     before = [path.read_bytes() for path in records]
     refused = cli(*command, second(folder, "other"), expect=4).stderr
-    assert "are of the experiment 'small'" in refused
+    assert "belong to experiment 'small'" in refused
     assert "experiment.yaml" in refused
-    assert "a folder of its own" in refused
+    assert "to its own folder" in refused
     assert [path.read_bytes() for path in records] == before
     cli("run", folder, "--locked")
 
@@ -34,7 +34,9 @@ def test_a_second_spec_in_a_folder_is_refused(
 def test_two_specs_of_one_name_are_refused(small: Write, cli: Cli) -> None:
     folder = small()
     path = second(folder, "small")
-    assert f"{folder / 'experiment.yaml'} is named 'small' too" in cli("run", path, expect=4).stderr
+    assert (
+        f"{folder / 'experiment.yaml'} is also named 'small'" in cli("run", path, expect=4).stderr
+    )
 
 
 def test_a_renamed_experiment_runs_on_beside_its_base(small: Write, cli: Cli) -> None:
