@@ -82,7 +82,7 @@ def _wanted(graph: Graph, name: str | None) -> list[Node]:
     ends = [n for n in graph.nodes if n.type != "run" and n.is_current and n.id not in used]
     final = [n for n in ends if n.facts.get("is_final", True)]
     if not final:
-        raise UsageError("no results yet; run `continuum run` first")
+        raise UsageError("no final results yet; run `continuum run` first")
     return final
 
 

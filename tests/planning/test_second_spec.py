@@ -34,9 +34,8 @@ def test_a_second_spec_in_a_folder_is_refused(
 def test_two_specs_of_one_name_are_refused(small: Write, cli: Cli) -> None:
     folder = small()
     path = second(folder, "small")
-    assert (
-        f"{folder / 'experiment.yaml'} is also named 'small'" in cli("run", path, expect=4).stderr
-    )
+    refused = cli("run", path, expect=4).stderr
+    assert f"{folder / 'experiment.yaml'} is also named 'small'" in refused
 
 
 def test_a_renamed_experiment_runs_on_beside_its_base(small: Write, cli: Cli) -> None:
