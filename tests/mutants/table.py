@@ -149,7 +149,7 @@ MUTANTS = (
     ),
     Mutant(
         "a recovery looks at the sizes of a checkpoint's files alone",
-        "continuum/training/checkpoint.py",
+        "continuum/training/recovery.py",
         "return find_damage(folder, files, read=True)",
         "return find_damage(folder, files, read=False)",
         (CHECKPOINT, "-k", "damaged"),
