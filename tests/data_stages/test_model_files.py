@@ -63,7 +63,7 @@ def check(folder: Path, name: str, data: bytes) -> None:
     ],
     ids=["lfs", "page", "refused", "empty", "gzip"],
 )
-def test_what_stands_in_the_place_of_a_file_is_called_so(
+def test_a_placeholder_of_a_file_is_recognized(
     tmp_path: Path, name: str, data: bytes, message: str
 ) -> None:
     with pytest.raises(PreflightError, match=f"{name}: .*({message})"):

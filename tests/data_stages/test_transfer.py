@@ -214,9 +214,7 @@ download(sys.argv[1], Path(sys.argv[2]), on_progress=lambda *_: None)
 """
 
 
-def test_a_killed_download_goes_on_from_the_bytes_that_arrived(
-    texts: TextServer, tmp_path: Path
-) -> None:
+def test_a_killed_download_resumes(texts: TextServer, tmp_path: Path) -> None:
     texts.pause_s = 0.05
     part = tmp_path / "book.part"
     command = [sys.executable, "-c", CHILD, f"{texts.url}/book.txt", str(tmp_path / "book")]

@@ -75,7 +75,7 @@ def test_no_grapheme_is_cut(grapheme: str) -> None:
         assert nearest_border(text, exact, 0, 16) in (4, len(text) - 4)
 
 
-def test_flags_are_told_apart() -> None:
+def test_flags_are_separated() -> None:
     assert [is_grapheme_border("🇩🇪🇫🇷🇮🇹", place) for place in range(1, 6)] == [
         *(False, True, False, True, False)
     ]

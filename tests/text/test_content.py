@@ -138,7 +138,7 @@ NO_TEXTS: dict[str, tuple[bytes, str]] = {
 
 @pytest.mark.parametrize("suffix", ["txt", "md", "py", "jsonl"])
 @pytest.mark.parametrize("kind", NO_TEXTS)
-def test_what_is_no_text_is_refused_by_its_name(tmp_path: Path, kind: str, suffix: str) -> None:
+def test_files_that_are_not_text_are_recognized(tmp_path: Path, kind: str, suffix: str) -> None:
     data, message = NO_TEXTS[kind]
     with pytest.raises(PreflightError, match=f"(?s)a\\.{suffix}\\): .*{message}") as error:
         taken(tmp_path, f"a.{suffix}", data)
@@ -152,7 +152,7 @@ def test_an_sqlite_database_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("pack", [gz, zstd], ids=["gz", "zst"])
 @pytest.mark.parametrize("kind", ["tar", "zip", "warc", "parquet-cut", "html", "utf-16", "xz"])
-def test_what_is_no_text_is_found_inside_a_compressed_file(
+def test_compressed_files_that_are_not_text_are_recognized(
     tmp_path: Path, kind: str, pack: Callable[[bytes], bytes]
 ) -> None:
     data, message = NO_TEXTS[kind]
@@ -162,7 +162,7 @@ def test_what_is_no_text_is_found_inside_a_compressed_file(
         taken(tmp_path, name, pack(data))
 
 
-def test_a_packed_archive_without_the_suffix_is_called_both(tmp_path: Path) -> None:
+def test_a_compressed_archive_without_the_suffix_is_recognized(tmp_path: Path) -> None:
     for pack in (gz, zstd):
         with pytest.raises(PreflightError, match=r"a tar archive in .* data; unpack it"):
             taken(tmp_path, "a.txt", pack(tar()))

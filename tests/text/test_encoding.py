@@ -75,7 +75,7 @@ def test_a_tokenizer_without_a_provable_place_is_not_cut(
     assert encode_with(method, text) == encode_whole(tmp_path, text)
 
 
-def test_a_long_text_without_a_place_is_told(trained_tokenizer: Path) -> None:
+def test_a_long_text_without_a_safe_place_is_a_warning(trained_tokenizer: Path) -> None:
     method = choose_method(trained_tokenizer, ["text"])
     assert method.chunker is not None
     assert method.late_remarks() == ()

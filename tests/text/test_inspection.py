@@ -66,7 +66,7 @@ def test_a_generation_config_that_is_not_needed_may_be_broken(copy: Path) -> Non
     assert inspect_tokenizer(copy).eos_id == 0
 
 
-def test_a_tokenizer_without_a_config_has_no_marks(copy: Path) -> None:
+def test_a_tokenizer_without_a_config_has_no_special_tokens(copy: Path) -> None:
     (copy / "tokenizer_config.json").unlink()
     found = inspect_tokenizer(copy)
     assert (found.bos_id, found.eos_id) == (None, None)
@@ -219,7 +219,7 @@ def test_tokens_that_only_transformers_adds_are_named(file: str, folder: Path) -
 
 
 @pytest.mark.parametrize("value", [5, ["<s>"], {"content": 3}])
-def test_what_is_no_token_is_refused(value: Any, folder: Path) -> None:
+def test_a_token_must_be_a_string(value: Any, folder: Path) -> None:
     with pytest.raises(PreflightError, match="must be a string"):
         config(folder, bos_token=value)
 
@@ -261,7 +261,7 @@ OTHERS += ["<|im_patch|>", "<｜begin▁of▁sentence｜>", "<|end_of_text|>", "
 
 
 @pytest.mark.parametrize("token", OTHERS)
-def test_other_marks_are_not(token: str) -> None:
+def test_other_tokens_are_not_chat_markers(token: str) -> None:
     assert not is_chat_marker(token)
 
 

@@ -25,9 +25,9 @@ def refusal(folder: Path, data: bytes, name: str = "a.jsonl", **fields: Any) -> 
 
 @pytest.mark.parametrize("bad", [b'{"text": null}\n', b'{"other": 1}\n', b"{}\n"])
 def test_a_missing_text_is_an_error_or_skipped_and_counted(tmp_path: Path, bad: bytes) -> None:
-    told = refusal(tmp_path, GOOD + bad + GOOD)
-    assert f"byte {len(GOOD)}, line 2: " in told
-    assert "`missing: skip`" in told
+    reported = refusal(tmp_path, GOOD + bad + GOOD)
+    assert f"byte {len(GOOD)}, line 2: " in reported
+    assert "`missing: skip`" in reported
     corpus = taken(tmp_path, "a.jsonl", GOOD + bad + GOOD, missing="skip")
     assert texts(corpus) == ["a good line"] * 2
     assert corpus.items[0].missing == "skip"
@@ -42,9 +42,9 @@ def test_what_is_no_text_is_never_skipped(tmp_path: Path, value: str) -> None:
 
 
 def test_to_skip_every_line_is_a_wrong_key(tmp_path: Path) -> None:
-    told = refusal(tmp_path, b'{"txt": "a"}\n' * 4, missing="skip")
-    assert "all 4 lines were skipped" in told
-    assert "text_field" in told
+    reported = refusal(tmp_path, b'{"txt": "a"}\n' * 4, missing="skip")
+    assert "all 4 lines were skipped" in reported
+    assert "text_field" in reported
 
 
 def test_empty_texts_are_counted(tmp_path: Path) -> None:
@@ -64,8 +64,8 @@ def test_empty_texts_are_counted(tmp_path: Path) -> None:
     ],
 )
 def test_two_equal_keys_are_an_error(tmp_path: Path, line: str) -> None:
-    told = refusal(tmp_path, GOOD + line.encode())
-    assert re.search(r"line 2: duplicate key '(text|id|x)'", told)
+    reported = refusal(tmp_path, GOOD + line.encode())
+    assert re.search(r"line 2: duplicate key '(text|id|x)'", reported)
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_paths_go_through_objects_dotted_keys_and_lists(
         ({"message": {"content": ["x"]}}, False, "must be a string, not list"),
     ],
 )
-def test_what_a_path_does_not_lead_to_is_said(
+def test_errors_of_paths_of_keys(
     tmp_path: Path, line: dict[str, Any], is_missing: bool, message: str
 ) -> None:
     good = {"message": {"content": "good"}}
@@ -150,7 +150,7 @@ WRONG_FORMATS = {
 
 @pytest.mark.parametrize("name", WRONG_FORMATS)
 @pytest.mark.parametrize("suffix", ["jsonl", "jsonl.gz"])
-def test_what_is_not_json_lines_is_called_what_it_is(
+def test_files_that_are_not_json_lines_are_recognized(
     tmp_path: Path, name: str, suffix: str
 ) -> None:
     text, message = WRONG_FORMATS[name]
@@ -159,34 +159,34 @@ def test_what_is_not_json_lines_is_called_what_it_is(
     assert re.search(message, refusal(tmp_path, packed, f"a.{suffix}"))
 
 
-def test_a_large_pretty_printed_file_is_called_so_before_its_end(tmp_path: Path) -> None:
+def test_a_large_pretty_printed_file_is_recognized_before_its_end(tmp_path: Path) -> None:
     data = json.dumps([{"text": "a"}] * MAX_KEPT_LINES, indent=0).encode()
     assert "a JSON array over several lines" in refusal(tmp_path, data[:-9] + b"\xff")
 
 
-def test_up_to_ten_bad_lines_are_told_at_once(tmp_path: Path) -> None:
+def test_up_to_ten_invalid_lines_are_reported(tmp_path: Path) -> None:
     lines = ['{"text": "Größe"}', "", *(f'{{"text": {n}}}' for n in range(22)), '{"text": "a"}']
     data = "\n".join(lines).encode()
-    told = refusal(tmp_path, data)
-    assert "22 of 24 lines are invalid" in told
-    places = re.findall(r"byte (\d+), line (\d+): 'text' must be a string, not int", told)
+    reported = refusal(tmp_path, data)
+    assert "22 of 24 lines are invalid" in reported
+    places = re.findall(r"byte (\d+), line (\d+): 'text' must be a string, not int", reported)
     assert len(places) == 10
     for byte, number in places:
         line = lines[int(number) - 1].encode()
         assert data[int(byte) :].startswith(line)
-    assert told.endswith("and 12 more")
+    assert reported.endswith("and 12 more")
 
 
-def test_a_few_bad_lines_are_all_told(tmp_path: Path) -> None:
-    told = refusal(tmp_path, GOOD + b'{"text": 1}\n{"text": null}\n{"text": \n')
-    assert "3 of 4 lines" in told
-    assert "more" not in told
+def test_a_few_invalid_lines_are_all_reported(tmp_path: Path) -> None:
+    reported = refusal(tmp_path, GOOD + b'{"text": 1}\n{"text": null}\n{"text": \n')
+    assert "3 of 4 lines" in reported
+    assert "more" not in reported
     for part in (
         "line 2: 'text' must be a string, not int",
         "line 3: 'text' is null",
         "line 4: invalid JSON",
     ):
-        assert part in told
+        assert part in reported
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "gb18030", "utf-32-be"])
@@ -197,8 +197,8 @@ def test_places_are_bytes_of_the_unpacked_file(tmp_path: Path, encoding: str, ne
     lines[41], lines[90] = '{"text": 汉}', '{"text": 7}'
     data = newline.join(lines).encode(encoding)
     assert len(data) > BLOCK_BYTES
-    told = refusal(tmp_path, gzip.compress(data), "a.jsonl.gz", encoding=encoding)
-    places = re.findall(r"byte ([\d,]+), line (\d+): ", told)
+    reported = refusal(tmp_path, gzip.compress(data), "a.jsonl.gz", encoding=encoding)
+    places = re.findall(r"byte ([\d,]+), line (\d+): ", reported)
     assert [int(number) for _, number in places] == [42, 91]
     for byte, number in places:
         rest = data[int(byte.replace(",", "")) :]

@@ -74,7 +74,7 @@ def test_copies_of_a_divided_text_are_no_leak(trained_tokenizer: Path, tmp_path:
     assert made.overlap == Overlap(num_documents=0)
 
 
-def test_without_validation_nothing_is_said(trained_tokenizer: Path, tmp_path: Path) -> None:
+def test_without_validation_there_is_no_warning(trained_tokenizer: Path, tmp_path: Path) -> None:
     corpora = {"books": write_corpus(tmp_path / "c", {"a.txt": "one", "b.txt": "one"})}
     assert tokenize(tmp_path, trained_tokenizer, corpora).overlap is None
 
@@ -89,9 +89,9 @@ def test_a_leak_is_a_warning_of_the_run(trained_tokenizer: Path, tmp_path: Path)
         events=events,
     )
     assert isinstance(made, TokenizedDataset)
-    (told,) = [told for told in warnings_in(events) if "word for word" in told]
-    assert told.startswith("1 of 1 validation document(s) are training documents too")
-    assert "b.txt (in training: a.txt)" in told
+    (reported,) = [reported for reported in warnings_in(events) if "word for word" in reported]
+    assert reported.startswith("1 of 1 validation document(s) are training documents too")
+    assert "b.txt (in training: a.txt)" in reported
 
 
 def test_a_record_of_an_earlier_release_says_nothing_of_leaks(
@@ -119,9 +119,9 @@ def test_documents_of_two_datasets_are_compared(trained_tokenizer: Path, tmp_pat
         made = tokenize(folder, trained_tokenizer, corpora, validation=validation)
         used = list(corpora.values())[: 2 if number == 0 else 1]
         lists.append(Listed(made.documents_dir, [it for corpus in used for it in corpus.items]))
-    told = find_overlap(lists[1], lists[0])
+    reported = find_overlap(lists[1], lists[0])
     examples = (leaked("h.jsonl, document 2", "t.jsonl, document 3"),)
-    assert told == Overlap(num_documents=1, examples=examples)
+    assert reported == Overlap(num_documents=1, examples=examples)
     examples = (leaked("d.txt", "t.jsonl, document 2"),)  # its end validates, all of it trains
     assert find_overlap(lists[1], lists[2]) == Overlap(num_documents=1, examples=examples)
     assert find_overlap(lists[0], lists[1]) == Overlap(num_documents=0)

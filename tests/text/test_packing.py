@@ -78,7 +78,7 @@ def test_equal_tokens_make_equal_files_without_time_or_place(tmp_path: Path) -> 
     assert str(tmp_path) not in (tmp_path / "a" / "index.json").read_text(encoding="utf-8")
 
 
-def test_the_index_tells_other_tokens_apart(tmp_path: Path) -> None:
+def test_the_index_depends_on_the_tokens(tmp_path: Path) -> None:
     stamps = set()
     for name, ids in (("a", [1, 2]), ("b", [1, 3])):
         write(tmp_path / name, ids, dtype="uint16")

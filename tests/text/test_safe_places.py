@@ -169,7 +169,7 @@ def test_a_bpe_without_pre_tokenizer_is_cut_where_no_token_is() -> None:
     assert_cuts_change_nothing(tokenizer, text)
 
 
-def test_unigram_is_cut_only_where_its_pre_tokenizer_ends_a_piece() -> None:
+def test_unigram_is_cut_only_where_its_pre_tokenizer_ends_a_word() -> None:
     tokens = [("▁a", -2.0), ("ab", -3.0)]
     assert len(cut(unigram(tokens), "ab ab, ab" * 9)) == 1
     chunks = cut(unigram(tokens, pre_tokenizer=PRE_TOKENIZERS["metaspace"]()), "ab ab, ab" * 9)
@@ -189,7 +189,7 @@ def test_unigram_is_cut_only_where_its_pre_tokenizer_ends_a_piece() -> None:
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_what_cannot_be_proved_is_said(tokenizer: Tokenizer, reason: str) -> None:
+def test_the_reason_of_a_missing_proof_is_reported(tokenizer: Tokenizer, reason: str) -> None:
     with pytest.raises(UncuttableError, match=reason):
         SafePlaces(tokenizer)
 
@@ -242,11 +242,11 @@ def test_scripts_without_spaces_are_cut_at_punctuation() -> None:
     assert max(map(len, chunks)) < 20
 
 
-def test_text_without_a_safe_place_is_one_piece_and_counted() -> None:
+def test_text_without_a_safe_place_is_one_chunk_and_counted() -> None:
     chunker = TextChunker(PLACES, chunk_chars=10, long_chunk_chars=100)
     assert [len(chunk) for chunk in chunker.cut(("=" * 250,))] == [250]
     assert chunker.num_long == 1
 
 
-def test_no_text_has_no_pieces() -> None:
+def test_empty_text_has_no_chunks() -> None:
     assert list(TextChunker(PLACES).cut(("", ""))) == []

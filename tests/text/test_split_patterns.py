@@ -66,7 +66,7 @@ def test_characters_at_which_a_match_surely_begins(pattern: str, char: str, matc
         r"(?x)a",
     ],
 )
-def test_what_cannot_be_read_is_refused(pattern: str) -> None:
+def test_unsupported_patterns_are_errors(pattern: str) -> None:
     with pytest.raises(UnsupportedPatternError):
         SplitPattern(pattern)
 

@@ -132,7 +132,7 @@ def test_ends_of_short_documents_are_compared_beyond_the_sample(tmp_path: Path) 
     assert "document 1,078" in losing(warnings)[0]
 
 
-def test_text_in_another_canonical_form_is_not_lost_but_said(tmp_path: Path) -> None:
+def test_text_in_another_canonical_form_is_not_lost_but_a_warning(tmp_path: Path) -> None:
     text = unicodedata.normalize("NFD", "naïve café à Zürich 한국어\n" * 50)
     loss, warnings = tokenized(tmp_path, byte_level_bpe(normalizers.NFC()), {"book.txt": text})
     assert (loss.lost, losing(warnings)) == ({}, [])
@@ -163,7 +163,7 @@ def test_the_place_of_a_loss_in_a_divided_document_is_that_of_the_document(tmp_p
         ("e\u0301", "é", {}),
     ],
 )
-def test_losses_are_told_by_kind(text: str, decoded: str, lost: dict[str, int]) -> None:
+def test_losses_are_counted_by_kind(text: str, decoded: str, lost: dict[str, int]) -> None:
     assert compare(TextChunk(text), decoded, "<unk>").lost == lost
 
 

@@ -25,7 +25,7 @@ from tests.text.samples import json_lines, messy_text, prose, write_corpus
 from tests.text.tokenizations import encode_whole, forecast_of, make, read_back, tokenize
 
 
-def test_documents_are_marked_and_packed_one_after_another(
+def test_documents_get_special_tokens_and_are_packed(
     tokenizer_folder: Path, tmp_path: Path
 ) -> None:
     texts = [prose()[:20_000], messy_text(500), "x"]
@@ -62,7 +62,9 @@ def marked_tokenizer(source: Path, folder: Path, **tokens: str) -> Path:
     return folder
 
 
-def test_a_mark_that_the_text_bears_is_not_doubled(trained_tokenizer: Path, tmp_path: Path) -> None:
+def test_a_special_token_in_the_text_is_not_repeated(
+    trained_tokenizer: Path, tmp_path: Path
+) -> None:
     corpus = write_corpus(tmp_path / "c", {"a.txt": "<|endoftext|>one<|endoftext|>"})
     made = tokenize(tmp_path, trained_tokenizer, {"books": corpus}, document="both")
     assert read_back(made) == [0, *encode_whole(trained_tokenizer, "one"), 0]
@@ -261,7 +263,7 @@ def test_other_forms_of_validation_are_no_spec(tmp_path: Path, validation: Any) 
         make(tmp_path, validation=validation)
 
 
-def test_validation_must_be_said(tmp_path: Path) -> None:
+def test_validation_is_required(tmp_path: Path) -> None:
     with pytest.raises(ValidationError, match="validation"):
         make_stage(Tokenize, tmp_path, corpus="a", tokenizer="b")
 
@@ -284,16 +286,16 @@ def test_the_plan_needs_no_heavy_library() -> None:
 
 
 @pytest.mark.parametrize(("vocab_size", "is_doubted"), [(512, False), (2048, True)])
-def test_a_vocabulary_beyond_the_models_is_told_before_the_tokens_exist(
+def test_a_vocabulary_beyond_the_models_is_reported_before_the_tokens_exist(
     vocab_size: int, is_doubted: bool, tmp_path: Path
 ) -> None:
     path = tmp_path / "experiment.yaml"
     path.write_text(small_flow(tokenizer__vocab_size=vocab_size), encoding="utf-8")
     plan = plan_folder(tmp_path)
-    told = "dataset 'tokens' may have token ids up to 2,047, but pythia-14m has 512 embeddings"
+    reported = "dataset 'tokens' may have token ids up to 2,047, but pythia-14m has 512 embeddings"
     for stage in ("pretrain", "retrain"):  # what resumes does not repeat it
         found = plan.stages[stage].forecast.warnings
-        assert any(str(warning).startswith(told) for warning in found) == is_doubted
+        assert any(str(warning).startswith(reported) for warning in found) == is_doubted
 
 
 MEASURE = """

@@ -110,10 +110,12 @@ def test_that_documents_are_divided_is_stated(
     made, events = run(
         tmp_path, trained_tokenizer, corpus, validation={"fraction": 0.1}, document=policy
     )
-    (told,) = warnings_in(events) if event == "warning" else notes_in(events)
-    assert told.startswith("the end of each document is used for validation")
-    assert "`files` or `corpus`" in told
-    assert ("each EOS in training follows a cut inside a document" in told) == (event == "warning")
+    (reported,) = warnings_in(events) if event == "warning" else notes_in(events)
+    assert reported.startswith("the end of each document is used for validation")
+    assert "`files` or `corpus`" in reported
+    assert ("each EOS in training follows a cut inside a document" in reported) == (
+        event == "warning"
+    )
     assert made.summary().endswith("% of tokens: the end of each document)")
 
 
@@ -126,10 +128,10 @@ def test_a_share_that_documents_cannot_give_is_refused_with_the_figures(
     stage = make(tmp_path, validation={"fraction": 0.1})
     with pytest.raises(PreflightError) as error:
         run_stage(stage, tmp_path, inputs=inputs, events=events)
-    told = str(error.value)
-    assert "asks for 1 of 14 characters (1 to 2 are accepted)" in told
-    assert "validation got 1 in 1 document(s) (7.14%) and training 13 in 1" in told
-    assert "set another fraction, name the validation text with `files` or `corpus`" in told
+    reported = str(error.value)
+    assert "asks for 1 of 14 characters (1 to 2 are accepted)" in reported
+    assert "validation got 1 in 1 document(s) (7.14%) and training 13 in 1" in reported
+    assert "set another fraction, name the validation text with `files` or `corpus`" in reported
     assert not list((tmp_path / "runs").glob("*/output/train/*.bin"))
 
 
@@ -197,8 +199,8 @@ def test_a_user_sees_the_shares(cli: Cli, tmp_path: Path) -> None:
         "validation: {fraction: 0.1}}\n",
         encoding="utf-8",
     )
-    told = cli("run", tmp_path)
-    assert "tokens: the end of each document is used for validation" in told.stderr
+    reported = cli("run", tmp_path)
+    assert "tokens: the end of each document is used for validation" in reported.stderr
     assert "of characters" in " ".join(cli("status", tmp_path).stdout.split())
     record = json.loads(only(tmp_path, "runs/tokens-*/artifact.json").read_text(encoding="utf-8"))
     shares = record["artifact"]["shares"]

@@ -74,7 +74,7 @@ SENTENCEPIECE = piece("<unk>", kind=b"\x18\x02") + piece("▁the") + piece("é")
         ),
     ],
 )
-def test_what_lies_there_is_called_what_it_is(
+def test_unsupported_tokenizers_are_recognized(
     look: Any, files: dict[str, bytes], words: list[str], tmp_path: Path
 ) -> None:
     for name, content in files.items():
@@ -108,7 +108,7 @@ def test_what_lies_there_is_called_what_it_is(
         ),
     ],
 )
-def test_a_tokenizer_json_that_is_none_is_called_what_it_is(
+def test_an_invalid_tokenizer_json_is_recognized(
     content: bytes, words: list[str], tmp_path: Path
 ) -> None:
     (tmp_path / "tokenizer.json").write_bytes(content)
@@ -129,7 +129,7 @@ def test_a_sentencepiece_model_is_known_by_its_content(tmp_path: Path) -> None:
         inspect_tokenizer(tmp_path)
 
 
-def test_a_folder_is_called_as_the_spec_calls_it(tmp_path: Path) -> None:
+def test_errors_name_the_folder_as_the_spec_does(tmp_path: Path) -> None:
     folder = tmp_path / "models" / "llama"
     folder.mkdir(parents=True)
     stage = make_stage(Import, tmp_path, path="models/llama", **{"as": "tokenizer"})
