@@ -19,6 +19,7 @@ import sys
 import tempfile
 import termios
 import time
+from codecs import getincrementaldecoder
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import groupby
@@ -45,10 +46,11 @@ class Screen:
         self._row = self._column = 0
         self._style = ""
         self._rest = ""
+        self._decoder = getincrementaldecoder("utf-8")(errors="replace")
 
-    def feed(self, written: str) -> None:
-        """Take what a program writes."""
-        text = self._rest + written
+    def feed(self, written: bytes) -> None:
+        """Take what a program writes; a character or a sequence may come in two pieces."""
+        text = self._rest + self._decoder.decode(written)
         unfinished = _UNFINISHED.search(text)
         self._rest = unfinished[0] if unfinished else ""
         text = text.removesuffix(self._rest)
@@ -164,7 +166,7 @@ class Terminal:
         while not condition():
             assert time.monotonic() < end, f"waited in vain:\n{self.screen.text()}"
             if select.select([self._master], [], [], 0.05)[0]:
-                self.screen.feed(os.read(self._master, 1 << 16).decode(errors="replace"))
+                self.screen.feed(os.read(self._master, 1 << 16))
 
     def is_prompting(self) -> bool:
         """True if the shell waits for a command."""
