@@ -130,14 +130,14 @@ def rows_at_once(num_rows: int, vocabulary: int, *, on_cpu: bool) -> int:
 def activation_bytes(
     recipe: Recipe, architecture: Architecture, size: StateSize, placement: Placement
 ) -> int:
-    """Bytes at the peak of one micro-batch, beside the state."""
+    """Bytes at the peak of one micro-batch, besides the state."""
     c, tokens = architecture.fields, micro_batch_tokens(recipe)
-    whole, kept = _block_bytes(c, placement), _kept_bytes(c, placement)
+    full, kept = _block_bytes(c, placement), _kept_bytes(c, placement)
     head = _head_bytes(recipe, c, placement) + _weight_copy_bytes(architecture, size, placement)
     if placement.activation_checkpointing == "off":
         again = 0
     else:
-        again = tokens * whole + _gathered_gradient_bytes(architecture, size, placement)
+        again = tokens * full + _gathered_gradient_bytes(architecture, size, placement)
     return int(tokens * c["n_layer"] * kept + max(head, again))
 
 

@@ -109,7 +109,7 @@ def _mean_loss(
             block = slice(start, start + size)
             part = rows[block].to(dtype), targets[block], block, gradients
             if buffer is None:
-                losses.append(_fused_block_loss(head, *part, is_whole=start + size <= len(rows)))
+                losses.append(_fused_block_loss(head, *part, is_full=start + size <= len(rows)))
             else:
                 losses.append(_block_loss(head, *part, buffer))
     return torch.stack(losses).sum() / len(rows)
@@ -210,12 +210,12 @@ def _fused_block_loss(
     block: slice,
     gradients: _Gradients | None,
     *,
-    is_whole: bool,
+    is_full: bool,
 ) -> torch.Tensor:
     """Like `_block_loss`, but the logits stay in the compute type."""
     logits = functional.linear(rows, head.weight, head.bias)
     passes = _loss_of if gradients is None else _loss_with_gradient
-    loss = (_compiled(passes) if is_whole else passes)(logits, targets)
+    loss = (_compiled(passes) if is_full else passes)(logits, targets)
     if gradients is not None:
         gradients.add_product(block, head, rows, logits)
     return loss

@@ -156,8 +156,10 @@ def host_by_torch(runtime: Runtime) -> Host:
         PreflightError: there is a driver that this torch cannot use, which `auto` must not ignore.
     """
     memory = host_memory()
+    if runtime.accelerator == "cpu":  # querying a GPU would claim memory on it
+        return Host(memory, has_cuda_device=False)
     if not torch.cuda.is_available():
-        if runtime.accelerator != "cpu" and (problem := _driver_problem()):
+        if problem := _driver_problem():
             raise PreflightError(problem)
         return Host(memory, has_cuda_device=False)
     count = torch.cuda.device_count()

@@ -166,8 +166,8 @@ def copy_if_live(live: set[int]) -> HostCopy:
 
     def copy(tensor: torch.Tensor) -> torch.Tensor:
         storage = tensor.untyped_storage()
-        is_whole = tensor.is_contiguous() and storage.nbytes() == tensor.nbytes
+        is_full = tensor.is_contiguous() and storage.nbytes() == tensor.nbytes
         is_separate = tensor.device.type == "cpu" and storage.data_ptr() not in live
-        return tensor.detach() if is_whole and is_separate else cloned(tensor)
+        return tensor.detach() if is_full and is_separate else cloned(tensor)
 
     return copy

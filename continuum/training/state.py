@@ -110,7 +110,7 @@ class TrainingState:
                 memory of its own. What fsdp gathers is already in host memory and is not copied.
         """
         if is_sharded(self.model):
-            tensors = self.whole_tensors()
+            tensors = self.gathered_tensors()
         else:
             tensors = self._own_tensors() if is_writer else {"model": {}, "optimizer": {}}
         tensors["optimizer"] = sorted_state(tensors["optimizer"])
@@ -175,7 +175,7 @@ class TrainingState:
         if rank < len(snapshot["rng"]):
             _restore_rng(snapshot["rng"][rank])
 
-    def whole_tensors(self) -> dict[str, Any]:
+    def gathered_tensors(self) -> dict[str, Any]:
         """Gather the model and optimizer of a sharded run on rank 0."""
         options = StateDictOptions(full_state_dict=True, cpu_offload=True)
         core, optimizer = unwrap(self.model), unwrap_optimizer(self.optimizer)

@@ -52,7 +52,7 @@ def main(name: str, precision: str, weights: Path | None) -> None:
     if weights is not None:
         load_model(state.model, load_weights(weights))
     taken = peak_bytes() - before
-    gathered = state.whole_tensors() if is_sharded(state.model) else state.snapshot()
+    gathered = state.gathered_tensors() if is_sharded(state.model) else state.snapshot()
     told = {"rank": fabric.global_rank, "taken_bytes": taken, "digest": digest(gathered["model"])}
     print(json.dumps(told) + "\n", end="", flush=True)
     leave_group(together=True)

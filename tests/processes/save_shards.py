@@ -38,7 +38,7 @@ def main(folder: Path, tokenizer_dir: Path, name: str) -> None:
     fabric.backward(state.model(tokens).square().mean())
     state.optimizer.step()
     state.step = 1
-    before = digest(state.whole_tensors()["model"])
+    before = digest(state.gathered_tensors()["model"])
 
     run = StageRun(folder)
     ctx = saving_context(run)
