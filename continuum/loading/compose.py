@@ -9,7 +9,7 @@ from continuum.loading.diagnostics import Diagnostic, Place, SpecError
 from continuum.loading.keys import clear_typos, suggest
 from continuum.loading.overrides import HEAD, as_index, override
 from continuum.loading.variables import fill_variables, variables_in
-from continuum.loading.yaml import Node, read_file
+from continuum.loading.yaml import Node, Removal, read_file
 from continuum.runs.file_names import unescape_name
 from continuum.suggestions import nearest
 
@@ -145,8 +145,8 @@ def _renamed(root: Node, recoverable: list[Diagnostic]) -> Node:
 def merge(base: Node, over: Node) -> Node:
     """Merge mappings deeply; anything else in `over` replaces the value of `base`."""
     if not (isinstance(base.value, dict) and isinstance(over.value, dict)):
-        is_null = over.value is None
-        return replace(over, removes=base.value is not None) if is_null else over
+        removes = over.value is None and base.value is not None
+        return Removal(None, over.place, over.key_place) if removes else over
     merged = dict(base.value)
     for key, node in over.value.items():
         merged[key] = merge(merged[key], node) if key in merged else node

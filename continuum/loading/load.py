@@ -20,7 +20,7 @@ from continuum.loading.references import (
     sound_stages,
 )
 from continuum.loading.validate import Checked, Validator, is_about, place_of, unknown_key, without
-from continuum.loading.yaml import Node
+from continuum.loading.yaml import Node, is_removal
 from continuum.problems import Problem
 from continuum.runs.records import with_sequences
 from continuum.stages import stage_kinds
@@ -215,7 +215,7 @@ class _Loading:
             return
         stages = self._joined(node.value)
         for name, below in stages.items():
-            if below.value is None and (below.removes or below.place.is_override):
+            if is_removal(below):
                 continue
             if not STAGE_NAME.fullmatch(name):
                 message = (

@@ -11,7 +11,7 @@ from continuum.loading.diagnostics import OVERRIDE, Diagnostic, Place, SpecError
 from continuum.loading.keys import suggest
 from continuum.loading.scalars import read_scalar
 from continuum.loading.syntax_errors import unprintable_in
-from continuum.loading.yaml import Node, read_text
+from continuum.loading.yaml import Node, Removal, read_text
 from continuum.suggestions import nearest
 
 HEAD = ("continuum", "name", "description", "seed", "seeds", "vars", "stages", "extends")
@@ -74,8 +74,8 @@ def _put(node: Node, keys: list[str], above: tuple[str, ...], value: Node) -> No
             raise _error(path, place, f"stage {key!r} not found", suggest(key, known))
     if rest:
         value = _put(below or Node({}, place, place), rest, (*above, key), value)
-    elif value.value is None and isinstance(known, dict):
-        value = replace(value, removes=below is not None)
+    elif value.value is None and isinstance(known, dict) and below is not None:
+        value = Removal(None, value.place, value.key_place)
     # The override is the place of a new value; what is around it keeps its place in the file.
     return replace(node, value=known).put((index,), value)
 

@@ -38,7 +38,7 @@ from continuum.loading.messages import (
     owner_of,
     quotes_hint,
 )
-from continuum.loading.yaml import Node
+from continuum.loading.yaml import Node, Removal, is_removal
 from continuum.problems import Problem
 from continuum.stages import stage_kinds
 from continuum.suggestions import nearest
@@ -274,8 +274,8 @@ def _is_taken_away(cls: type[Spec], node: Node, path: KeyPath) -> bool:
     if below is None or below.value is not None:
         return False
     if known is None:
-        return below.removes
-    return not known.info.is_required() and (below.removes or below.place.is_override)
+        return isinstance(below, Removal)
+    return not known.info.is_required() and is_removal(below)
 
 
 def _repaired(node: Node, it: Found) -> Node:

@@ -49,8 +49,6 @@ class Node:
     place: Place
     key_place: Place | None = None
     """The place of the key, for a value in a mapping."""
-    removes: bool = False
-    """True if it is a null that removes the value of an earlier file, or of the file itself."""
 
     def child(self, key: str | int) -> "Node | None":
         """Return the value at a key or an index; None if there is none."""
@@ -113,6 +111,16 @@ class Node:
             text.said_in = self.place.folder
             return text
         return self.value
+
+
+@dataclass(frozen=True)
+class Removal(Node):
+    """A null that removes the value of an earlier file, or of the file itself."""
+
+
+def is_removal(node: Node) -> bool:
+    """Return True for a null that removes a value, or that an override sets."""
+    return node.value is None and (isinstance(node, Removal) or node.place.is_override)
 
 
 def read_file(path: Path, recoverable: list[Diagnostic]) -> Node:
