@@ -5,18 +5,19 @@ torch is imported in a process of its own, so that a broken installation can be 
 
 import fcntl
 import json
-import os
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from continuum.disk_errors import describe_disk_error
+from continuum.experiment.recipe import Recipe
 from continuum.planning.plan import Plan
+from continuum.preflight.host import host_now
 from continuum.runs.git import GitError, run_git
 from continuum.runs.installed import find_distribution, installed_version
 
@@ -93,9 +94,7 @@ def find_missing(torch: Torch, folder: Path, plan: Plan | None) -> Iterator[str]
         yield f"{error}; without Git, records have no commit and `diff` has no revisions"
     yield from lock_problems(folder)
     if plan is not None:
-        runtimes = {p.name: p.recipe.runtime for p in plan if hasattr(p.recipe, "runtime")}  # type: ignore[union-attr]  # what trains has one
-        for name, runtime in runtimes.items():
-            yield from (f"{name}: {problem}" for problem in _missing_for(runtime, torch))
+        yield from _missing_devices(plan, torch)
         yield from (f"{problem.path[1]}: {problem}" for problem in plan.problems)
 
 
@@ -154,24 +153,18 @@ def free_bytes(folder: Path) -> int | None:
         return None
 
 
-def _missing_for(runtime: Any, torch: Torch) -> Iterable[str]:
+def _missing_devices(plan: Plan, torch: Torch) -> Iterator[str]:
+    """Stages that ask for CUDA devices which the driver has and torch does not find."""
     devices = torch.facts.get("cuda_devices")
-    if runtime.accelerator == "cuda" and devices is not None and len(devices) < runtime.devices:
-        found = f"finds {len(devices)}" if devices else "finds none"
-        build = (
-            "" if torch.facts.get("cuda_build") else " (this build of torch has no CUDA support)"
-        )
-        yield (
-            f"runtime needs {runtime.devices} CUDA device(s), but torch {found}{build}; "
-            "check the driver with nvidia-smi, or use accelerator: auto or cpu"
-        )
-    if runtime.num_nodes > 1:
-        absent = [name for name in ("srun", "scontrol") if shutil.which(name) is None]
-        if absent:
-            listed = " and ".join(absent)
-            yield f"runtime.num_nodes is {runtime.num_nodes}, but {listed} cannot be found"
-        elif "SLURM_JOB_ID" not in os.environ:
+    if devices is None or not host_now().has_cuda_device:  # the plan reports a missing driver
+        return
+    build = "" if torch.facts.get("cuda_build") else " (this build of torch has no CUDA support)"
+    for planned in plan:
+        recipe = planned.recipe
+        runtime = recipe.runtime if isinstance(recipe, Recipe) else None
+        if runtime and runtime.accelerator == "cuda" and len(devices) < runtime.devices:
             yield (
-                f"runtime.num_nodes is {runtime.num_nodes}, but this is not a Slurm job; "
-                "submit the run with sbatch"
+                f"{planned.name}: runtime needs {runtime.devices} CUDA device(s), but torch finds "
+                f"{len(devices)}{build}; check the driver with nvidia-smi, or use accelerator: "
+                "auto or cpu"
             )

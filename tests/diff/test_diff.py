@@ -261,7 +261,7 @@ def test_folders_specs_and_relative_paths_name_the_same(repository: Repository) 
     [
         ("nowhere", "nowhere: no such experiment"),
         ("HEAD:nowhere", "HEAD:nowhere: no such experiment"),
-        ("v9.9:studies/one", "v9.9: there is no such revision"),
+        ("v9.9:studies/one", "v9.9: no such revision"),
     ],
 )
 def test_a_side_that_is_not_there_is_told(repository: Repository, before: str, told: str) -> None:

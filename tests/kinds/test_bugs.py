@@ -24,9 +24,11 @@ def broken(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def plan(root: Path, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def plan(
+    root: Path, *options: str, first: tuple[str, ...] = (), **environment: str
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "continuum", *options, "plan", "toy"],
+        [sys.executable, "-m", "continuum", *first, "plan", "toy", *options],
         cwd=root,
         env={**os.environ, "PYTHONPATH": str(root / "site"), "TMPDIR": str(root), **environment},
         capture_output=True,
@@ -51,7 +53,7 @@ def test_a_bug_is_short_and_its_traceback_is_in_a_file(broken: Path) -> None:
 
 
 def test_verbose_shows_the_traceback_itself(broken: Path) -> None:
-    done = plan(broken, "-v")
+    done = plan(broken, first=("-v",))
     assert done.returncode == 1
     assert "Traceback" in done.stderr
     assert "site/broken_kind.py" in done.stderr

@@ -42,8 +42,9 @@ def test_what_a_spec_needs_and_this_machine_lacks_is_reported(
     spec = experiment(only=FIRST_STAGES, pretrain__runtime=runtime, pretrain__global_batch_size=198)
     missing = asked(Cli({"PATH": str(hidden)}), spec, expect=4)["missing"]
     assert any("git is not installed" in line for line in missing)
-    assert any(line.startswith("pretrain: runtime needs 99 CUDA device(s)") for line in missing)
-    assert any("num_nodes is 2, but srun and scontrol cannot be found" in line for line in missing)
+    assert any(line.startswith("pretrain: runtime.num_nodes is 2, which needs") for line in missing)
+    lacks = ("pretrain: runtime.accelerator is cuda, but", "pretrain: runtime.devices is 99, but")
+    assert any(line.startswith(lacks) for line in missing)
 
 
 def test_a_broken_torch_is_an_error_and_not_a_bug(tmp_path: Path) -> None:
