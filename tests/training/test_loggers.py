@@ -202,12 +202,11 @@ class _Events(list[Event]):
             self._look(event)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("logger", "environment"),
-    [
-        pytest.param("mlflow", MLFLOW_AT_NOBODY, id="mlflow"),
-        pytest.param("wandb", WANDB_AT_NOBODY, id="wandb", marks=pytest.mark.slow),
-    ],
+    [("mlflow", MLFLOW_AT_NOBODY), ("wandb", WANDB_AT_NOBODY)],
+    ids=["mlflow", "wandb"],
 )
 def test_a_server_that_does_not_answer_does_not_hold_up_a_run(
     trials: Trials, logger: str, environment: dict[str, str]

@@ -265,7 +265,7 @@ def test_mixtures_of_experts_are_not_counted() -> None:
     assert architecture("Mixtral-8x7B-v0.1").num_parameters() is None
 
 
-@pytest.mark.parametrize("sequence_length", [64, 512])
+@pytest.mark.parametrize("sequence_length", [64, pytest.param(512, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", ["pythia-14m", "Llama-3.2-1B", "Gemma-2-2b", "Qwen3-0.6B"])
 def test_operations_are_those_that_lightning_measures(name: str, sequence_length: int) -> None:
     fields = architecture(name).fields
