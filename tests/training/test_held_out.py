@@ -179,8 +179,8 @@ def test_a_checkpoint_is_chosen_by_what_is_held_out(trials: Trials) -> None:
     ("changes", "where", "told"),
     [
         ({"pretrain__evaluate": {"on": ["tokens"]}}, "pretrain.evaluate.on.0", "'tokens' is in"),
-        ({"pretrain__evaluate": {"on": ["code_tokens", "code_tokens"]}}, "on.1", "named twice"),
-        ({"pretrain__evaluate": {"on": ["prose"]}}, "on.0", "needs a tokenized dataset"),
+        ({"pretrain__evaluate": {"on": ["code_tokens", "code_tokens"]}}, "on.1", "listed twice"),
+        ({"pretrain__evaluate": {"on": ["prose"]}}, "on.0", "must refer to a tokenized dataset"),
         ({"pretrain__evaluate": {"on": ["code_token"]}}, "on.0", "stage 'code_token' not found"),
         ({"pretrain__evaluate": {"on": "code_tokens"}}, "evaluate.on", "on must be a list"),
     ],
