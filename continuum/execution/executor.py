@@ -20,7 +20,8 @@ from continuum.experiment.selection import select
 from continuum.lineage.reading import write_lineage
 from continuum.planning.changes import changed_inputs
 from continuum.planning.leaks import LeakFinder
-from continuum.planning.locked_run import update_lockfile
+from continuum.planning.locked_run import renew_lockfile
+from continuum.planning.lockfile import write_lockfile
 from continuum.planning.plan import Action, Plan, PlannedStage
 from continuum.preflight.disk import DiskBudget
 from continuum.runs.artifacts import Artifact, TrainingCheckpoint
@@ -76,10 +77,13 @@ def record_results(result: RunResult) -> None:
     """Write `continuum.lock` and `lineage.json` from the records of the runs."""
     plan = result.plan
     try:
+        lockfile = None
         if not plan.request.overrides and not plan.request.locked:
             # The lockfile belongs to the committed spec, not to a trial of other values.
-            update_lockfile(plan, result.up_to_date)
+            lockfile = renew_lockfile(plan.lockfile, plan, result.up_to_date)
         write_lineage(plan.folder, plan.experiment.name, plan)
+        if lockfile is not None:
+            write_lockfile(plan.folder.lockfile_path, lockfile)
     except OSError as error:
         result.unrecorded = describe_or_raise(error, plan.folder.path)
 
