@@ -71,7 +71,8 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
     is_default = is_whole and option.markexpr in config.getini("addopts")
     is_free = option.numprocesses is None and option.capture != "no"
     if is_default and is_free and not hasattr(config, "workerinput"):
-        option.numprocesses = min(MAX_WORKERS, num_processors())
+        # One more than processors: tests wait for processes half of the time.
+        option.numprocesses = min(MAX_WORKERS, num_processors() + 1)
         option.dist, option.loadscopereorder = "loadfile", False
 
 

@@ -88,7 +88,9 @@ def all_fields() -> tuple[Field, ...]:
         found += _fields_of(cls, (kind,))
     merged: dict[str, Field] = {}
     for field in found:
-        key = repr(replace(field, kinds=(), is_required=bool(field.kinds) and field.is_required))
+        is_of_stage = bool(field.kinds)
+        alike = replace(field, kinds=(), is_required=is_of_stage and field.is_required)
+        key = f"{is_of_stage} {alike!r}"
         if key in merged and field.kinds:
             field = replace(field, kinds=(*merged[key].kinds, *field.kinds))
         merged[key] = field

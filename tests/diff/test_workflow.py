@@ -253,6 +253,6 @@ def test_the_hooks_validate_and_check_the_lock(
     (repository.path / FIRST).parent.joinpath("data", "a.txt").write_text("other")
     assert hook("continuum-lock") == 1
     told = cli("lock", "--check", repository.path / FIRST, expect=6)
-    assert "books: the spec or a local file was changed" in told.stdout
+    assert "books: the spec or a local file has changed" in told.stdout
     write(repository, FIRST, spec.replace("kind: fetch", "kind: fetsch"))
     assert hook("continuum-validate") == 1

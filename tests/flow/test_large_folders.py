@@ -15,7 +15,7 @@ from tests.benchmarks.bench_folders import CHECKPOINTS_EACH, fill, identity_of
 from tests.benchmarks.chains import write_chain
 from tests.commands import Cli, only
 
-NUM_RUNS = 200
+NUM_RUNS = 600
 CACHE = "runs/.verified.json"
 
 

@@ -123,7 +123,7 @@ def test_a_kept_plan_is_not_carried_out_with_other_pins(
     cli("lock", finished, "--upgrade")
     told = cli("run", "--in-process", finished, "--plan", path, expect=6).stderr
     assert "web: action changed: reuse -> run" in told
-    assert f"web: pins was {{'{texts.url}/a.txt': " in told
+    assert f"web: pins changed: {{'{texts.url}/a.txt': " in told
 
 
 def test_bytes_the_spec_states_are_not_pinned(finished: Path, texts: TextServer) -> None:

@@ -88,7 +88,7 @@ CASES = [
     ),
     Case(
         "book", "run", "artifact-damaged", "damaged: 00000-book",
-        {"what": "00000-book.txt has 0 bytes, not "}, cut_output,
+        {"what": "00000-book.txt has 0 bytes, expected "}, cut_output,
     ),
     Case(
         "book", "run", "artifact-damaged", "stage.json is not valid JSON",

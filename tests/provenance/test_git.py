@@ -104,6 +104,7 @@ def test_a_damaged_index_leaves_unknown_what_it_knew(checkout: Checkout) -> None
     assert found["files"]["experiment.yaml"]["tracked"] is None
 
 
+@pytest.mark.slow
 def test_a_status_that_takes_too_long_is_unknown(
     checkout: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

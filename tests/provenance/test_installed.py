@@ -1,12 +1,14 @@
 """Where continuum was installed from, and the version that `--version` prints."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from continuum import __version__
+from continuum.runs import installed
 from continuum.runs.installed import (
     OWN_DISTRIBUTION,
     code_origins,
@@ -18,6 +20,14 @@ from tests.commands import Cli
 from tests.provenance.test_git import Checkout
 
 URL = "https://me:secret@example.org:8443/continuum.git?token=x#egg"
+
+
+@pytest.fixture(autouse=True)
+def _nothing_remembered() -> Iterator[None]:
+    """A process asks once where a package comes from; here the answer changes."""
+    installed._code_origin.cache_clear()
+    yield
+    installed._code_origin.cache_clear()
 
 
 def pretend(site: Path, direct_url: str, name: str = OWN_DISTRIBUTION, version: str = "7") -> None:

@@ -67,7 +67,7 @@ def test_what_is_there_is_never_overwritten(cli: Cli, tmp_path: Path) -> None:
     spec, schema = tmp_path / "experiment.yaml", tmp_path / "experiment.schema.json"
     spec.write_text("mine", encoding="utf-8")
     done = cli("init", tmp_path, expect=2)
-    assert f"{spec} is already there" in done.stderr
+    assert f"{spec} already exists" in done.stderr
     assert spec.read_text(encoding="utf-8") == "mine"
     assert not schema.exists()
     spec.unlink()

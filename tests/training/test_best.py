@@ -203,11 +203,11 @@ def test_the_same_bytes_of_the_best_are_used_again(copied: Trials) -> None:
         ({"pretrain__evaluate": None}, "does not evaluate during training"),
         (
             {"pretrain__evaluate": {"every": 30, "final": False}},
-            "takes 20 steps and evaluates every 30: never",
+            "has 20 steps and evaluates every 30, so it never evaluates",
         ),
         (
             {"weights__from": "pretrain@best:val_loss/code"},
-            r"no 'val_loss/code'; did you mean 'val_loss/code_tokens'\?",
+            r"unknown metric 'val_loss/code'; .*did you mean 'val_loss/code_tokens'\?",
         ),
     ],
     ids=["only at the end", "not at all", "too seldom", "unknown metric"],
