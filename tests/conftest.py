@@ -71,8 +71,7 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
     is_default = is_whole and option.markexpr in config.getini("addopts")
     is_free = option.numprocesses is None and option.capture != "no"
     if is_default and is_free and not hasattr(config, "workerinput"):
-        # One more than processors: tests wait for processes half of the time.
-        option.numprocesses = min(MAX_WORKERS, num_processors() + 1)
+        option.numprocesses = min(MAX_WORKERS, num_processors())
         option.dist, option.loadscopereorder = "loadfile", False
 
 

@@ -77,6 +77,7 @@ def test_a_status_has_the_metrics_of_artifacts_and_of_rows(stored: Path, cli: Cl
     assert metrics["book"] == {}
 
 
+@pytest.mark.slow
 def test_the_saved_plan_is_carried_out(stored: Path, cli: Cli) -> None:
     reused = sorted((stored / "runs").glob("*/artifact.json"))
     before = [path.read_bytes() for path in reused]

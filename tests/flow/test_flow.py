@@ -115,9 +115,8 @@ def test_a_damaged_artifact_is_made_again(copied: Path, cli: Cli) -> None:
     assert list(copied.glob("runs/.archive/weights-*"))
 
 
-@pytest.mark.parametrize(
-    "place", [pytest.param(0.0, marks=pytest.mark.slow), 0.5], ids=["its head", "a tensor"]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("place", [0.0, 0.5], ids=["its head", "a tensor"])
 def test_weights_are_not_made_of_a_damaged_checkpoint(place: float, copied: Path, cli: Cli) -> None:
     shutil.rmtree(only(copied, "runs/weights-*"))
     checkpoint = only(copied, "runs/longer-*/output/lit_model.pth")

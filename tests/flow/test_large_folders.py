@@ -15,6 +15,8 @@ from tests.benchmarks.bench_folders import CHECKPOINTS_EACH, fill, identity_of
 from tests.benchmarks.chains import write_chain
 from tests.commands import Cli, only
 
+pytestmark = pytest.mark.slow
+
 NUM_RUNS = 600
 CACHE = "runs/.verified.json"
 

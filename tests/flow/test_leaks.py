@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.commands import Cli, only
 
 SPEC = """
@@ -40,6 +42,7 @@ TOLD = (
 )
 
 
+@pytest.mark.slow
 def test_a_document_that_an_ancestor_trained_on_is_recorded_and_told(
     tmp_path: Path, cli: Cli
 ) -> None:

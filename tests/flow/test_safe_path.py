@@ -80,14 +80,11 @@ def script(tmp_path: Path) -> list[str]:
     return [sys.executable, str(path)]
 
 
-@pytest.mark.parametrize("is_module", [pytest.param(True, marks=pytest.mark.slow), False])
+@pytest.mark.slow
+@pytest.mark.parametrize("is_module", [True, False])
 @pytest.mark.parametrize(
     ("options", "devices"),
-    [
-        ((), 1),
-        pytest.param(("--in-process",), 1, marks=pytest.mark.slow),
-        pytest.param((), 2, marks=pytest.mark.slow),
-    ],
+    [((), 1), (("--in-process",), 1), ((), 2)],
     ids=["fork server", "in process", "torchrun"],
 )
 def test_a_run_imports_what_is_installed(

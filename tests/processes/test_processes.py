@@ -23,7 +23,8 @@ def kill_at(folder: Path, step: int) -> None:
     wait_until(lambda: not ranks_of(folder), timeout_s=10)
 
 
-@pytest.mark.parametrize("kind", [pytest.param("ddp", marks=pytest.mark.slow), "fsdp"])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["ddp", "fsdp"])
 def test_two_processes_learn_what_one_does(
     kind: str, alone: Path, prepare: Callable[..., Path], cli: Cli
 ) -> None:

@@ -51,6 +51,7 @@ def place(run_and_calls: tuple[Path, list[Call]]) -> Place:
     return find
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [5, 10])
 def test_a_checkpoint_is_on_the_disk_before_it_counts(
     folder: Path, place: Place, step: int

@@ -105,6 +105,7 @@ def test_a_worker_that_dies_is_reported_and_publishes_nothing(prepared: Path) ->
     assert not list(prepared.glob("runs/pretrain-*/artifact.json"))
 
 
+@pytest.mark.slow
 def test_a_worker_does_not_outlive_its_run(prepared: Path) -> None:
     process = run_until(prepared, lambda: has_checkpoint(prepared, 1))
     (worker,) = workers_of(process.pid)

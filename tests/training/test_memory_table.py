@@ -141,6 +141,7 @@ def test_one_gpu_takes_what_the_table_says(model: str, precision: str, mode: str
     check(model, "single", precision, mode, counted)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("group")
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(("model", "precision", "mode"), list(cases()))
