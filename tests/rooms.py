@@ -66,8 +66,8 @@ def depth_of(room: str) -> int:
 
 
 def loose_modules() -> list[str]:
-    """The modules at the package's root, but for its `__init__`."""
-    return sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
+    """The modules at the package's root."""
+    return sorted(path.stem for path in PACKAGE.glob("*.py"))
 
 
 def main() -> None:

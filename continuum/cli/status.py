@@ -117,11 +117,7 @@ def _state(planned: PlannedStage, is_running: bool) -> str:
         return "damaged"
     if not planned.run.is_begun:
         return "not begun"
-    attempts = planned.run.attempts()
-    last = attempts[-1] if attempts else {}
-    if last.get("event") == "ended":
-        return str(last["status"])
-    return "running" if is_running else "interrupted"
+    return planned.run.attempt_state(is_locked=is_running)
 
 
 def _progress(planned: PlannedStage, rows: dict[str, float]) -> str:

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypedDict
 
+from continuum.errors import Problem
 from continuum.experiment.architecture import Architecture
 from continuum.experiment.fields import Ref
-from continuum.problems import Problem
 from continuum.runs.artifacts import Corpus
 from continuum.runs.retention import Retention
 

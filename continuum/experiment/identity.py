@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from continuum.errors import Problem
 from continuum.experiment.experiment import Experiment
 from continuum.experiment.fields import Ref, Spec
 from continuum.experiment.recipe import Recipe, evaluation_identity, training_identity
 from continuum.experiment.stage import Stage
-from continuum.problems import Problem
 from continuum.runs.fingerprint import canonical_json, fingerprint
 
 PAYLOAD = 2
@@ -158,9 +158,14 @@ def _earlier_payload(
 
 
 def same_data_problems(recipe: Spec | None, above: Mapping[str, Identity]) -> Iterator[Problem]:
-    """Errors of datasets that occur twice in a mixture under different names."""
+    """Errors of datasets that occur twice in a mixture under different names.
+
+    Args:
+        above: The datasets to compare; others of the mixture are not known yet.
+    """
     seen: dict[str, str] = {}
-    for ref in recipe.data if isinstance(recipe, Recipe) else ():
+    data = recipe.data if isinstance(recipe, Recipe) else ()
+    for ref in (it for it in data if it.stage in above):
         first = seen.setdefault(above[ref.stage].fingerprint, str(ref))
         if first != ref:
             yield Problem(

@@ -7,9 +7,9 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, Field, create_model
 from pydantic_core import PydanticCustomError
 
+from continuum.errors import Problem
 from continuum.experiment.fields import canonicalize
 from continuum.experiment.one_of import OneOf
-from continuum.problems import Problem
 
 _COMMON = ("eps", "weight_decay", "foreach", "maximize", "differentiable", "capturable")
 OPTIMIZER_ARGUMENTS: dict[str, tuple[str, ...]] = {

@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from continuum.errors import Problem
 from continuum.experiment.fields import Ref, Spec
 from continuum.experiment.forecast import Forecast
 from continuum.experiment.recipe import (
@@ -19,7 +20,6 @@ from continuum.experiment.recipe import (
     intervals_of,
     validation_metrics,
 )
-from continuum.problems import Problem
 from continuum.runs.artifacts import Artifact, Checkpoint, TrainingCheckpoint, best_of, best_step
 from continuum.runs.folder import StageRun
 from continuum.runs.records import StageRecord

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from continuum.errors import IntegrityError
+from continuum.errors import IntegrityError, Problem
 from continuum.experiment.architecture import Architecture
 from continuum.experiment.fields import (
     Ref,
@@ -19,7 +19,6 @@ from continuum.experiment.fields import (
 )
 from continuum.experiment.forecast import Forecast, Text, TextPart
 from continuum.experiment.seeds import complete_seeds
-from continuum.problems import Problem
 from continuum.runs.artifacts import Artifact, ArtifactT, Checkpoint, Corpus
 from continuum.runs.events import Report, Warned
 from continuum.runs.folder import StageRun

@@ -3,12 +3,12 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from continuum.errors import Problem
 from continuum.experiment.recipe import ResumeSchedule
 from continuum.lint.rules import LintContext, Training, rule
 from continuum.loading.keys import KeyPath
 from continuum.planning.leaks import LeakFinder, dataset_of
 from continuum.planning.plan import PlannedStage
-from continuum.problems import Problem
 
 ROUNDING = 1.001
 """More passes than this are more than one."""

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
+from continuum.errors import Problem
 from continuum.lint.rules import LintContext, rule
-from continuum.problems import Problem
 from continuum.runs.artifacts import Checkpoint
 
 

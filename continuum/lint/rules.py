@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
+from continuum.errors import Needs, Problem
 from continuum.experiment.fields import Ref
 from continuum.experiment.recipe import Recipe
 from continuum.lint.codes import code_of_docstring
@@ -16,7 +17,6 @@ from continuum.loading.keys import KeyPath
 from continuum.loading.load import Loaded
 from continuum.planning.leaks import models_of
 from continuum.planning.plan import Plan, PlannedStage
-from continuum.problems import Needs, Problem
 from continuum.runs.artifacts import Checkpoint
 
 

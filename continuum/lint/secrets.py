@@ -4,10 +4,10 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from continuum.errors import Problem
 from continuum.lint.rules import LintContext, rule
 from continuum.loading.keys import KeyPath
 from continuum.loading.yaml import Node
-from continuum.problems import Problem
 from continuum.runs.redaction import KNOWN_SECRETS
 
 _SECRET_KEY = re.compile(

@@ -3,9 +3,9 @@
 import math
 from collections.abc import Iterator
 
+from continuum.errors import Problem
 from continuum.experiment.recipe import ResumeSchedule, intervals_of
 from continuum.lint.rules import LintContext, Training, rule
-from continuum.problems import Problem
 
 MAX_WARMUP_PERCENT = 10
 LONG_RUN_FLOPS = 1e16

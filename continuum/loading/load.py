@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from continuum.errors import Problem
 from continuum.experiment.experiment import Experiment, reference_graph
 from continuum.experiment.stage import Stage
 from continuum.loading.aliases import canonical_names
@@ -21,7 +22,6 @@ from continuum.loading.references import (
 )
 from continuum.loading.validate import Checked, Validator, is_about, place_of, unknown_key, without
 from continuum.loading.yaml import Node, is_removal
-from continuum.problems import Problem
 from continuum.runs.records import with_sequences
 from continuum.stages import stage_kinds
 from continuum.suggestions import nearest

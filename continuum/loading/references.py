@@ -5,12 +5,12 @@ from contextlib import suppress
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
+from continuum.errors import Problem
 from continuum.experiment.experiment import References
 from continuum.experiment.fields import Ref
 from continuum.experiment.stage import Stage
 from continuum.loading.keys import KeyPath, suggest
 from continuum.loading.messages import format_value
-from continuum.problems import Problem
 from continuum.runs.artifacts import Artifact, TrainingCheckpoint
 from continuum.suggestions import nearest
 

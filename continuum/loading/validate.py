@@ -14,6 +14,7 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from continuum.errors import Problem
 from continuum.experiment.amounts import Amount
 from continuum.experiment.fields import BY_FORM, Ref, Spec
 from continuum.experiment.one_of import OneOf
@@ -39,7 +40,6 @@ from continuum.loading.messages import (
     quotes_hint,
 )
 from continuum.loading.yaml import Node, Removal, is_removal
-from continuum.problems import Problem
 from continuum.stages import stage_kinds
 from continuum.suggestions import nearest
 

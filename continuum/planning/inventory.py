@@ -245,20 +245,13 @@ def _info(
 def _state_of(run: StageRun, record: StageRecord | None, *, is_locked: bool) -> str:
     if record is None:
         return "damaged"
-    if run.is_complete:
-        try:
-            run.artifact()
-        except IntegrityError:
-            return "damaged"
-        return "complete"
-    if is_locked and run.is_running:
-        return "running"
     try:
-        attempts = run.attempts()
+        if not run.is_complete:
+            return run.attempt_state(is_locked=is_locked)
+        run.artifact()
     except IntegrityError:
         return "damaged"
-    last = attempts[-1] if attempts else {}
-    return str(last["status"]) if last.get("event") == "ended" else "interrupted"
+    return "complete"
 
 
 def _differences(run: StageRun, record: StageRecord | None, plan: Plan) -> Iterator[str]:

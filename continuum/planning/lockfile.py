@@ -16,6 +16,7 @@ from continuum.errors import IntegrityError
 from continuum.loading.diagnostics import Diagnostic, Place, SpecError
 from continuum.loading.yaml import read_text
 from continuum.runs.files import write_text
+from continuum.runs.records import first_error
 
 LOCK_VERSION = 1
 MAX_VALUES = 2_000_000
@@ -173,9 +174,7 @@ def parse_lockfile(text: str, name: str) -> Lockfile:
     try:
         return Lockfile.model_validate(document)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the document"
-        raise IntegrityError(f"{name}: {where}: {first['msg']}; {advice}") from None
+        raise IntegrityError(f"{name}: {first_error(error)}; {advice}") from None
 
 
 def write_lockfile(path: Path, lockfile: Lockfile) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
+from continuum.errors import Problem
 from continuum.experiment.experiment import Experiment
 from continuum.experiment.fields import Ref, Spec
 from continuum.experiment.forecast import Forecast
@@ -17,7 +18,6 @@ from continuum.experiment.stage import PlanInput, Stage
 from continuum.planning.changes import Change
 from continuum.planning.folder_state import FolderState
 from continuum.planning.lockfile import Lockfile
-from continuum.problems import Problem
 from continuum.runs.artifacts import Artifact
 from continuum.runs.folder import ExperimentFolder, StageRun
 from continuum.runs.run_state import RunHistory, RunState

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from continuum.errors import UsageError
+from continuum.errors import Problem, UsageError
 from continuum.experiment.experiment import Experiment
 from continuum.experiment.fields import Ref
 from continuum.experiment.forecast import Forecast
@@ -27,7 +27,6 @@ from continuum.planning.changes import (
 from continuum.planning.folder_state import FolderState
 from continuum.planning.plan import NOTHING_MORE, Action, Cause, Plan, PlannedStage, Reason, Request
 from continuum.preflight.disk import DiskBudget
-from continuum.problems import Problem
 from continuum.runs.artifacts import Artifact
 from continuum.suggestions import did_you_mean
 
@@ -87,7 +86,13 @@ class _Planner:
     def _foresee(self, it: PlannedStage) -> Forecast:
         """Forecast the stage from its inputs, with every problem that is known before it runs."""
         inputs = {str(ref): self._input(ref) for ref in it.refs}
-        same_data = same_data_problems(it.recipe, self._state.identities)
+        # Data that is missing has no identity yet: two such datasets may turn out to differ.
+        comparable = {
+            name: self._state.identities[name]
+            for name, above in self.planned.items()
+            if above.action is not Action.BLOCKED
+        }
+        same_data = same_data_problems(it.recipe, comparable)
         problems = (*same_data, *self._selection_problems(it.identity))
         forecast = it.stage.forecast(inputs, self._state.folder.path).with_problems(problems)
         forecast = self._disk.claim(forecast, it.run, it.save_steps)

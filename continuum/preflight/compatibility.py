@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from continuum.errors import Needs, Problem
 from continuum.experiment.architecture import Architecture
 from continuum.experiment.recipe import Recipe, Schedule, intervals_of
 from continuum.experiment.stage import PlanInput
-from continuum.problems import Needs, Problem
 from continuum.runs.artifacts import TokenizedDataset
 
 

@@ -13,11 +13,11 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from continuum.errors import Problem
 from continuum.experiment.forecast import DiskNeed, Facts, Forecast
 from continuum.experiment.recipe import Recipe, intervals_of, retention_of
 from continuum.experiment.stage import PlanInput
 from continuum.formatting import format_bytes
-from continuum.problems import Problem
 from continuum.runs.artifacts import Corpus, TokenizerFiles
 from continuum.runs.folder import StageRun
 from continuum.runs.retention import Retention

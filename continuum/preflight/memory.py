@@ -27,6 +27,7 @@ from dataclasses import dataclass, replace
 from itertools import product
 from typing import Protocol
 
+from continuum.errors import Problem
 from continuum.experiment.architecture import Architecture
 from continuum.experiment.precision import is_half
 from continuum.experiment.recipe import Recipe
@@ -41,7 +42,6 @@ from continuum.preflight.model_size import (
     state_size,
 )
 from continuum.preflight.placement import Placement, world_size
-from continuum.problems import Problem
 
 PROCESS_BYTES = 500_000_000
 """Resident memory of a process that has imported torch, Fabric and LitGPT."""

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from continuum.errors import Needs, Problem
 from continuum.experiment.precision import BF16, automatic_precision
 from continuum.experiment.recipe import Recipe
 from continuum.preflight.compatibility import scaler_problems
 from continuum.preflight.host import Host
-from continuum.problems import Needs, Problem
 
 BYTES_PER_PARAMETER_IN_TRAINING = 16
 """fp32 weights, gradients and Adam's two moments."""

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from importlib.util import find_spec
 
+from continuum.errors import Problem
 from continuum.experiment.architecture import Architecture
 from continuum.experiment.forecast import Facts, Forecast
 from continuum.experiment.recipe import Recipe, ResumeSchedule, intervals_of
@@ -27,7 +28,6 @@ from continuum.preflight.memory import (
 )
 from continuum.preflight.model_size import state_size
 from continuum.preflight.placement import foreseen_placement, machine_problems
-from continuum.problems import Problem
 from continuum.runs.tied_embeddings import TIED_NAMES
 
 HERE = "this machine (or the control group that holds this process)"

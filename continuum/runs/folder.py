@@ -176,6 +176,23 @@ class StageRun:
         """The lines of `attempts.jsonl`, oldest first; raises IntegrityError."""
         return files.read_json_lines(self.path / "attempts.jsonl", key="event")
 
+    def attempt_state(self, *, is_locked: bool) -> str:
+        """How the last attempt of an unfinished run ended, or `running` or `interrupted`.
+
+        Args:
+            is_locked: Whether a run holds the experiment's folder.
+
+        Raises:
+            IntegrityError: `attempts.jsonl` cannot be read.
+        """
+        attempts = self.attempts()
+        last = attempts[-1] if attempts else None
+        if last is not None and last["event"] == "ended":
+            return str(last["status"])
+        # A worker that has not said that it started has not locked its run yet either.
+        is_active = is_locked and (last is None or self.is_running)
+        return "running" if is_active else "interrupted"
+
     def metrics(self) -> list[dict[str, Any]]:
         """The rows of `metrics.jsonl`, oldest first; raises IntegrityError."""
         return files.read_json_lines(self.metrics_path, key="step")

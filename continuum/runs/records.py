@@ -316,6 +316,11 @@ def parsed(model: type[ModelT], value: Any, path: Path) -> ModelT:
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the document"
-        raise IntegrityError(f"{path} is not a valid record ({where}: {first['msg']})") from None
+        raise IntegrityError(f"{path} is not a valid record ({first_error(error)})") from None
+
+
+def first_error(error: ValidationError) -> str:
+    """The first error of a document, with its place in it."""
+    first = error.errors(include_url=False)[0]
+    where = ".".join(str(part) for part in first["loc"]) or "the document"
+    return f"{where}: {first['msg']}"

@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-from continuum.errors import PreflightError
-from continuum.problems import Problem
+from continuum.errors import PreflightError, Problem
 from continuum.runs.artifacts import CorpusItem
 from continuum.runs.files import sha256_file
 from continuum.sources.file_kinds import (

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from continuum.errors import PreflightError
+from continuum.errors import PreflightError, Problem
 from continuum.experiment.architecture import (
     Architecture,
     architecture,
@@ -19,7 +19,6 @@ from continuum.experiment.architecture import (
 from continuum.experiment.forecast import Forecast
 from continuum.experiment.model_fields import ModelName
 from continuum.experiment.stage import PlanInput, Stage, StageContext
-from continuum.problems import Problem
 from continuum.runs.artifacts import (
     VOCABULARY_FILES,
     Artifact,

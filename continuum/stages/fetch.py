@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from continuum.errors import PreflightError
+from continuum.errors import PreflightError, Problem
 from continuum.experiment.fields import LocalPath, Spec
 from continuum.experiment.forecast import Forecast, Text
 from continuum.experiment.stage import PlanInput, Stage, StageContext
-from continuum.problems import Problem
 from continuum.runs.artifacts import Artifact, Corpus, CorpusItem
 from continuum.runs.events import ByteProgress
 from continuum.runs.files import link_or_copy, sha256_file

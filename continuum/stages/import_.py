@@ -7,12 +7,11 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 from yaml import YAMLError
 
-from continuum.errors import PreflightError
+from continuum.errors import PreflightError, Problem
 from continuum.experiment.architecture import Architecture, read_architecture
 from continuum.experiment.fields import LocalPath, Ref, runtime_field
 from continuum.experiment.forecast import Forecast, Text
 from continuum.experiment.stage import PlanInput, Stage, StageContext
-from continuum.problems import Problem
 from continuum.runs.artifacts import (
     TOKENIZER_FILES,
     VOCABULARY_FILES,
@@ -306,10 +305,10 @@ def _import_weights(ctx: StageContext, source: str, tied: bool | None) -> ModelW
     from continuum.training.weights import check_tied
 
     folder = ctx.output_dir
-    check_weights(folder, source)
+    check_weights(folder)
     shape = _architecture(folder / "model_config.yaml", tied)
     if shape.tied:
-        check_tied(folder, source)
+        check_tied(folder)
     has_tokenizer = any((folder / name).is_file() for name in VOCABULARY_FILES)
     tokenizer = accept_tokenizer(folder, ctx.report, source=source) if has_tokenizer else None
     return ModelWeights.from_elsewhere(folder, shape.fields, tokenizer, tied=shape.tied)

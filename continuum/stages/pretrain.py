@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
+from continuum.errors import Problem
 from continuum.experiment.architecture import (
     Architecture,
     IncompatibleFieldsError,
@@ -21,7 +22,6 @@ from continuum.experiment.seeds import TrainingSeeds
 from continuum.experiment.stage import PlanInput, Stage, StageContext
 from continuum.preflight import forecast_training
 from continuum.preflight.reading import begin_reading
-from continuum.problems import Problem
 from continuum.stages.training_stage import NEW_SCHEDULE_NEWS, TRAINING_NEWS, NewTraining
 
 

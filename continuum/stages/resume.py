@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
+from continuum.errors import Problem
 from continuum.experiment.evaluation import Evaluate
 from continuum.experiment.fields import Ref, Spec, runtime_field
 from continuum.experiment.forecast import Forecast
@@ -21,7 +22,6 @@ from continuum.experiment.runtime import Runtime
 from continuum.experiment.stage import PlanInput, Stage, StageContext
 from continuum.preflight import forecast_training
 from continuum.preflight.reading import extend_reading, read_by
-from continuum.problems import Problem
 from continuum.runs.artifacts import TrainingCheckpoint
 from continuum.stages.training_stage import (
     TRAINING_NEWS,

@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
+from continuum.errors import Problem
 from continuum.experiment.fields import Ref, Spec
 from continuum.experiment.forecast import Forecast
 from continuum.experiment.recipe import Origin, Recipe
@@ -14,7 +15,6 @@ from continuum.experiment.seeds import OrderSeeds
 from continuum.experiment.stage import PlanInput, StageContext
 from continuum.preflight import forecast_training
 from continuum.preflight.reading import begin_reading, read_by, reading_notes
-from continuum.problems import Problem
 from continuum.runs.artifacts import Checkpoint, TokenizedDataset
 from continuum.stages.training_stage import NEW_SCHEDULE_NEWS, TRAINING_NEWS, NewTraining
 

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from continuum.errors import PreflightError
+from continuum.errors import PreflightError, Problem
 from continuum.experiment.fields import Ref, runtime_field
 from continuum.experiment.forecast import Forecast, TextPart
 from continuum.experiment.seeds import SplitSeeds
 from continuum.experiment.stage import PlanInput, Stage, StageContext
 from continuum.preflight.disk import dataset_need, dataset_warnings
-from continuum.problems import Problem
 from continuum.runs.artifacts import (
     DOCUMENTS,
     Artifact,

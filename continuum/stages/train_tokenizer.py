@@ -6,11 +6,10 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from continuum.errors import PreflightError
+from continuum.errors import PreflightError, Problem
 from continuum.experiment.fields import UNIT, Ref
 from continuum.experiment.forecast import Forecast
 from continuum.experiment.stage import PlanInput, Stage, StageContext
-from continuum.problems import Problem
 from continuum.runs.artifacts import Artifact, Corpus, TokenizerFiles
 from continuum.runs.events import ByteProgress
 from continuum.text.chunks import LONG_CHUNK_CHARS, TextChunker

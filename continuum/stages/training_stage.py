@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
+from continuum.errors import Problem
 from continuum.experiment.evaluation import Evaluate
 from continuum.experiment.fields import VALIDATION_LOSS, Spec
 from continuum.experiment.optimizers import optimizer_problems
@@ -23,7 +24,6 @@ from continuum.experiment.recipe import (
 )
 from continuum.experiment.runtime import Runtime
 from continuum.experiment.stage import Stage, StageContext
-from continuum.problems import Problem
 from continuum.runs.artifacts import Artifact, TrainingCheckpoint
 from continuum.suggestions import closest
 

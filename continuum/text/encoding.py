@@ -154,7 +154,7 @@ class GigatokenEncoder:
 
 
 def choose_method(folder: Path, sample: Sequence[str], *, name: str | None = None) -> Method:
-    """The fastest method that gives the reference's ids on `sample` (see `sample_texts`).
+    """The fastest method that gives the reference's ids on `sample` (see `sample_windows`).
 
     Args:
         name: The tokenizer's name in remarks.

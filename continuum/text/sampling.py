@@ -17,13 +17,8 @@ tokenizes them in a fifth of a second."""
 SAMPLE_BYTES = NUM_WINDOWS * WINDOW_CHARS
 
 
-def sample_texts(corpus: Corpus) -> tuple[str, ...]:
-    """Deterministic texts of the corpus, each at most `WINDOW_CHARS` long."""
-    return tuple(sampled.text for sampled in sample_windows(corpus))
-
-
 def sample_windows(corpus: Corpus) -> tuple[TextChunk, ...]:
-    """Distinct parts of the corpus' documents."""
+    """Distinct parts of the corpus' documents, each at most `WINDOW_CHARS` long; deterministic."""
     items = _spread(corpus.items)
     num_windows = max(MIN_WINDOWS, NUM_WINDOWS // max(1, len(items)))
     windows: dict[str, TextChunk] = {}

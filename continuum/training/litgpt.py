@@ -79,31 +79,26 @@ def loss_of_logits(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     return loss
 
 
-def check_weights(folder: Path, source: Path | str | None = None) -> None:
+def check_weights(folder: Path) -> None:
     """Compare a folder of weights with its `model_config.yaml`, without allocating the model.
-
-    Args:
-        source: The user's name of the folder, for messages.
 
     Raises:
         PreflightError: files are missing, keys or shapes differ, or it is a training checkpoint.
     """
-    path, shown = folder / WEIGHTS_FILE, f"{source or folder}/{WEIGHTS_FILE}"
+    path = folder / WEIGHTS_FILE
     if not (folder / CONFIG_FILE).is_file():
-        raise PreflightError(
-            f"{source or folder}/{CONFIG_FILE} not found; a LitGPT checkpoint folder has it"
-        )
-    load_weights(folder, source)
+        raise PreflightError(f"{folder / CONFIG_FILE} not found; a LitGPT checkpoint folder has it")
+    load_weights(folder)
     if "model" in torch.load(path, mmap=True, map_location="cpu", weights_only=True):
         raise PreflightError(
-            f"{shown} is a training checkpoint (weights and optimizer state); convert it with "
+            f"{path} is a training checkpoint (weights and optimizer state); convert it with "
             "`litgpt convert_pretrained_checkpoint`, or use kind: convert"
         )
     with torch.device("meta"):
         model = GPT(Config.from_file(folder / CONFIG_FILE))
     result = validate_checkpoint(path, model, verbose=False)
     if not result.is_valid:
-        raise PreflightError(f"{shown} does not match {CONFIG_FILE}: {_first_errors(result)}")
+        raise PreflightError(f"{path} does not match {CONFIG_FILE}: {_first_errors(result)}")
 
 
 def convert_hf_weights(folder: Path, model_name: str) -> None:

@@ -48,29 +48,26 @@ def copy_config_files(source: Path, target: Path) -> None:
             shutil.copy(source / name, target)
 
 
-def load_weights(folder: Path, source: Path | str | None = None) -> dict[str, torch.Tensor]:
+def load_weights(folder: Path) -> dict[str, torch.Tensor]:
     """The memory-mapped state dict in `folder`, which has a training checkpoint or weights.
-
-    Args:
-        source: The user's name of the folder, for messages.
 
     Raises:
         PreflightError: the file is not a LitGPT checkpoint.
     """
-    shown = f"{source or folder}/{WEIGHTS_FILE}"
+    path = folder / WEIGHTS_FILE
     if (folder / SHARDS_DIR).is_dir():
         weights: dict[str, torch.Tensor] = read_sharded(folder, with_optimizer=False)["model"]
         return weights
     try:
-        loaded = torch.load(folder / WEIGHTS_FILE, mmap=True, map_location="cpu", weights_only=True)
+        loaded = torch.load(path, mmap=True, map_location="cpu", weights_only=True)
     except FileNotFoundError:
-        raise PreflightError(f"{shown} not found; a LitGPT checkpoint folder has it") from None
+        raise PreflightError(f"{path} not found; a LitGPT checkpoint folder has it") from None
     except Exception as error:
-        raise PreflightError(f"{shown} is not a LitGPT checkpoint: {_why_refused(error)}") from None
+        raise PreflightError(f"{path} is not a LitGPT checkpoint: {_why_refused(error)}") from None
     if isinstance(loaded, dict) and isinstance(loaded.get("model"), dict):
         loaded = loaded["model"]
     if not isinstance(loaded, dict) or not all(torch.is_tensor(v) for v in loaded.values()):
-        raise PreflightError(f"{shown} is not a LitGPT checkpoint: it is not a dict of tensors")
+        raise PreflightError(f"{path} is not a LitGPT checkpoint: it is not a dict of tensors")
     return {strip_wrapping(name): tensor for name, tensor in loaded.items()}
 
 
@@ -163,25 +160,19 @@ def without_head(weights: Mapping[str, Any]) -> dict[str, Any]:
     return {name: tensor for name, tensor in weights.items() if name != HEAD}
 
 
-def check_tied(
-    folder: Path,
-    source: Path | str | None = None,
-    *,
-    weights: Mapping[str, torch.Tensor] | None = None,
-) -> None:
+def check_tied(folder: Path, *, weights: Mapping[str, torch.Tensor] | None = None) -> None:
     """Check that embedding and output layer in a folder of weights are equal and can be tied.
 
     Args:
-        source: The user's name of the folder, for messages.
         weights: Those in the folder, if they are loaded already.
 
     Raises:
         PreflightError: they differ, so that one of them would be lost.
     """
-    weights = load_weights(folder, source) if weights is None else weights
+    weights = load_weights(folder) if weights is None else weights
     if not _are_equal(weights[EMBEDDING], weights[HEAD]):
         raise PreflightError(
-            f"{source or folder}/{WEIGHTS_FILE}: cannot tie embeddings (by `tied`, by config.json "
+            f"{folder / WEIGHTS_FILE}: cannot tie embeddings (by `tied`, by config.json "
             f"or by the model's name): {EMBEDDING} and {HEAD} differ, so the model was trained "
             "untied; set `tied: false` on the stage that imports the weights, to train both"
         )

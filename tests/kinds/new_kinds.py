@@ -7,13 +7,13 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
+from continuum.errors import Problem
 from continuum.experiment.fields import Ref
 from continuum.experiment.forecast import Forecast
 from continuum.experiment.recipe import Origin
 from continuum.experiment.seeds import OrderSeeds
 from continuum.experiment.stage import PlanInput, Stage, StageContext
 from continuum.preflight import forecast_training
-from continuum.problems import Problem
 from continuum.runs.artifacts import Artifact, Checkpoint, Corpus, CorpusItem, ModelWeights
 from continuum.runs.files import sha256_file
 from continuum.stages.training_stage import NewTraining

@@ -227,3 +227,14 @@ def test_lineage_says_that_a_folder_is_missing(edited: Path, cli: Cli) -> None:
         for name in {tokenizer, "tokenizer"} if is_current else {tokenizer}:
             tree = cli("lineage", edited, name).stdout
             assert f"missing: runs/{book} is not there" in tree
+
+
+def test_a_run_that_was_interrupted_is_not_running_because_another_one_is(tmp_path: Path) -> None:
+    run = StageRun(tmp_path)
+    assert run.attempt_state(is_locked=True) == "running"  # its worker has not started yet
+    run.log_attempt("started")
+    assert run.attempt_state(is_locked=True) == "interrupted"
+    with run.worker_lock():
+        assert run.attempt_state(is_locked=True) == "running"
+    run.log_attempt("ended", status="stopped")
+    assert run.attempt_state(is_locked=True) == "stopped"

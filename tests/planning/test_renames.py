@@ -181,6 +181,13 @@ def test_what_is_the_same_comes_out_with_the_same_bytes(
     assert "tokens:" not in beside.read_text(encoding="utf-8")
 
 
+def test_datasets_without_files_are_not_the_same(tmp_path: Path, cli: Cli) -> None:
+    cli("init", "--template", "continue", tmp_path)
+    shown = cli("validate", tmp_path).stderr
+    assert "no file matches" in shown
+    assert "under two names" not in shown
+
+
 def test_a_dataset_under_two_names_is_no_mixture(trained: Path, tmp_path: Path) -> None:
     twice = {"book_tokens": 0.5, "copy": 0.5}
     pretrain = {**TRAINING["pretrain"], "data": twice}

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from continuum.errors import Problem
 from continuum.loading.diagnostics import SpecError
 from continuum.loading.load import load, load_experiment
-from continuum.problems import Problem
 from tests.spec.documents import HEAD, TRAINING, write
 
 HEAVY = ("torch", "lightning", "litgpt", "litdata", "numpy", "tokenizers", "huggingface_hub")

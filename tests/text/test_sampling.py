@@ -1,7 +1,12 @@
 from pathlib import Path
 
-from continuum.text.sampling import SAMPLE_BYTES, WINDOW_CHARS, sample_texts
+from continuum.runs.artifacts import Corpus
+from continuum.text.sampling import SAMPLE_BYTES, WINDOW_CHARS, sample_windows
 from tests.text.samples import json_lines, write_corpus
+
+
+def sample_texts(corpus: Corpus) -> tuple[str, ...]:
+    return tuple(sampled.text for sampled in sample_windows(corpus))
 
 
 def numbers(count: int) -> str:

@@ -308,12 +308,12 @@ from continuum.text.documents import DocumentLog
 from continuum.text.loss_watch import LossWatch
 from continuum.text.special_tokens import DocumentTokens
 from continuum.text.reading import read_documents
-from continuum.text.sampling import sample_texts
+from continuum.text.sampling import sample_windows
 from continuum.text.splits import by_draw, draw, survey
 folder, tokenizer = Path(sys.argv[1]), Path(sys.argv[2])
 corpus = Corpus.model_validate_json((folder / "corpus.json").read_bytes())
 names = ("train", "validation")
-method = choose_method(tokenizer, sample_texts(corpus))
+method = choose_method(tokenizer, tuple(it.text for it in sample_windows(corpus)))
 with DocumentLog(folder, names, corpus.items) as log:
     splits = write_splits(
         by_draw(corpus, draw(survey(read_documents(corpus), 1), 0.1)),

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from continuum.errors import PreflightError
+from continuum.errors import PreflightError, Problem
 from continuum.experiment.architecture import Architecture, architecture
 from continuum.experiment.forecast import Forecast
 from continuum.experiment.recipe import Recipe
@@ -20,7 +20,6 @@ from continuum.preflight import forecast_training
 from continuum.preflight.host import Host, HostMemory, has_cuda_device, host_memory
 from continuum.preflight.memory import MemoryEstimate, estimate_memory, memory_problems
 from continuum.preflight.placement import Placement
-from continuum.problems import Problem
 from continuum.stages.convert import Convert
 from continuum.training.fabric import make_fabric
 from continuum.training.memory import memory_warnings
