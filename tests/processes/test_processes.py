@@ -114,4 +114,4 @@ def test_several_nodes_without_a_slurm_job_are_refused(
         spec().replace("micro_batch_size: 2", "micro_batch_size: 2\n      num_nodes: 2")
     )
     told = cli("run", folder, expect=4).stderr
-    assert "runtime.num_nodes is 2, which needs a Slurm job (SLURM_JOB_ID and srun)" in told
+    assert "runtime.num_nodes is 2, which needs a Slurm job around the run" in told
