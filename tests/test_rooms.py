@@ -2,8 +2,8 @@
 
 from tests.rooms import depth_of, loose_modules, room_imports
 
-MAX_ROOMS = 14
-MAX_IMPORTS = 65
+MAX_ROOMS = 16
+MAX_IMPORTS = 74
 MAX_DEPTH = 10
 MAX_LOOSE = 7
 
