@@ -16,16 +16,19 @@ from pydantic_core import PydanticCustomError
 from continuum.cli.arguments import Locked, Overrides, Rerun, Spec, UnsafeLocks, open_experiment
 from continuum.cli.console import AsJson, Columns, Result, Styled, Verbosity, verbosity
 from continuum.cli.progress import LiveProgress, PlainProgress, Progress, SilentProgress
-from continuum.errors import UsageError
+from continuum.errors import PreflightError, UsageError
 from continuum.execution.executor import StopRule, execute, record_results
 from continuum.execution.launchers import Launcher
 from continuum.execution.results import Planned, RunResult
 from continuum.experiment.amounts import parse_duration as parse_seconds
+from continuum.lint import diagnose
+from continuum.loading.diagnostics import Diagnostic, as_document, has_errors, headline, render
 from continuum.planning.approval import approve
 from continuum.planning.folder_state import read_folder
 from continuum.planning.plan import NOTHING_MORE, Action, Plan, PlannedStage, Request
 from continuum.planning.plan_file import SavedPlan, read_document
 from continuum.planning.planner import make_plan
+from continuum.runs.events import Noted
 
 SKIPPED = "skipped (input failed)"
 STYLES = {"done": "green", "reused": "dim", SKIPPED: "yellow"}
@@ -53,6 +56,12 @@ def run(
     grace: Annotated[
         float, typer.Option("--grace", help="Seconds to wait for stages to save when stopping.")
     ] = 120.0,
+    no_warnings: Annotated[
+        bool, typer.Option("--no-warnings", help="Do not print the warnings of the plan.")
+    ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Treat the plan's warnings as errors: start nothing.")
+    ] = False,
     unsafe_locks: UnsafeLocks = False,
     as_json: AsJson = False,
 ) -> "Done":
@@ -69,10 +78,15 @@ def run(
         plan = make_plan(experiment, state, request)
         progress.observe("", Planned(plan))
         approve(plan, opened.loaded, opened.files, saved)
+        found = diagnose(opened.loaded, plan, strict=strict, to_run=True)
+        if has_errors(found):
+            raise PreflightError(f"--strict: nothing was started\n{render(found)}")
+        for warning in () if no_warnings else found:
+            progress.observe("", Noted(headline(warning)))
         result = execute(plan, make_launcher, progress.observe, stop, opened.files)
         record_results(result)
     _ignore_signals()
-    return Done(result)
+    return Done(result, found)
 
 
 @dataclass(frozen=True)
@@ -81,6 +95,8 @@ class Done(Result):
 
     schema = "continuum.run/1"
     result: RunResult
+    found: tuple[Diagnostic, ...]
+    """The warnings of the plan."""
 
     def as_json(self) -> dict[str, Any]:
         stages = []
@@ -98,7 +114,9 @@ class Done(Result):
                     "metrics": getattr(artifact, "metrics", {}),
                 }
             )
-        return {"experiment": self.result.plan.experiment.name, "stages": stages}
+        findings = as_document(self.found)["diagnostics"]
+        name = self.result.plan.experiment.name
+        return {"experiment": name, "stages": stages, "findings": findings}
 
     def parts(self) -> Iterator[Columns]:
         rows = []

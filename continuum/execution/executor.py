@@ -103,7 +103,7 @@ class _Execution:
         self._plan = result.plan
         self._launcher = launcher
         self._observer = observe
-        self._warned: set[tuple[str, str]] = set()
+        self._warned = {(p.name, str(it)) for p in self._plan for it in p.forecast.warnings}
         self._stop = stop
         self._stopping_since: float | None = None
         self._has_killed = False
@@ -139,7 +139,7 @@ class _Execution:
                 raise
 
     def _observe(self, stage: str, event: Event) -> None:
-        """Pass an event on, but each warning only once: plan and stage may give the same one."""
+        """Pass an event on, but each warning once: a stage may repeat one of the plan."""
         if isinstance(event, Warned):
             if (stage, event.message) in self._warned:
                 return
@@ -236,7 +236,7 @@ class _Execution:
         forecast = self._disk.claim(forecast, planned.run, planned.save_steps, again=must_replace)
         if forecast.problems:
             raise PreflightError("; ".join(map(str, forecast.problems)))
-        for warning in set(forecast.warnings) - set(planned.forecast.warnings):
+        for warning in forecast.warnings:
             self._observe(planned.name, Warned(str(warning)))
 
     def _replaced_seals(self, planned: PlannedStage, *, must_replace: bool) -> tuple[str, ...]:
