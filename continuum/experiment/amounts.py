@@ -17,7 +17,7 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, PydanticKnownError
 
-from continuum.experiment.fields import UNIT, Spec
+from continuum.experiment.fields import UNIT, WHOLE, Spec, whole_number
 
 _COUNT = re.compile(r"([0-9][0-9_]*(?:\.[0-9]+)?)([kKMBT]?)")
 _PERCENT = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*%")
@@ -38,10 +38,8 @@ def parse_count(value: Any) -> Any:
     Raises:
         PydanticCustomError: the text is not a whole number.
     """
-    if isinstance(value, float) and value.is_integer() and value < MAX_COUNT:
-        return int(value)
     if not isinstance(value, str):
-        return value
+        return whole_number(value)
     match = _COUNT.fullmatch(value.strip())
     if match is None:
         raise PydanticCustomError(
@@ -142,7 +140,9 @@ class Amount(Spec):
 
     is_scalar = True
 
-    steps: int | None = Field(None, ge=0, json_schema_extra={UNIT: "optimizer steps"})
+    steps: Annotated[int, Field(ge=0), WHOLE] | None = Field(
+        None, json_schema_extra={UNIT: "optimizer steps"}
+    )
     """Optimizer steps, also as a plain number."""
     percent: float | None = Field(None, ge=0, le=100, json_schema_extra={UNIT: "% of the run"})
     """Share of the run's steps, also as `5%`."""

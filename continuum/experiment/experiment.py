@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field
 from pydantic_core import PydanticKnownError
 
 from continuum.experiment.fields import Ref, Spec, cosmetic_field
-from continuum.experiment.seeds import Seeds
+from continuum.experiment.seeds import Seed, Seeds
 
 References = Mapping[tuple[str | int, ...], Ref[Any]]
 """The references of one stage by path."""
@@ -30,7 +30,7 @@ class Experiment(Spec):
     """Letters, digits, dots, dashes and underscores."""
     description: str | None = cosmetic_field(None)
     """A sentence for readers; it has no effect."""
-    seed: int = Field(42, ge=0, lt=2**32)
+    seed: Seed = 42
     """Sets `seeds.init` and `seeds.data`: a model's first weights and the order of its samples."""
     seeds: Seeds = Seeds()
     """Individual seeds, which override `seed`."""

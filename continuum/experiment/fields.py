@@ -16,10 +16,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Literal, get_args
+from typing import Annotated, Any, ClassVar, Generic, Literal, get_args
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Discriminator,
     Field,
@@ -55,6 +56,15 @@ def cosmetic_field(default: Any, **kwargs: Any) -> Any:
     return Field(default, json_schema_extra={ROLE: "cosmetic"}, **kwargs)
 
 
+def whole_number(value: Any) -> Any:
+    """Convert a float without a fraction, as YAML reads `1e3`; leave others to the type check."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+WHOLE = BeforeValidator(whole_number)
+"""In the type of an integer, after its bounds."""
+Integer = Annotated[int, WHOLE]
+"""A whole number: `1000` or `1e3`."""
 Precision = Literal["auto", "32-true", "bf16-mixed", "bf16-true", "16-mixed"]
 
 

@@ -12,7 +12,7 @@ from pydantic import Field, GetJsonSchemaHandler, PlainValidator, Tag, create_mo
 from pydantic_core import CoreSchema, PydanticCustomError
 
 from continuum.experiment.architecture import accepted_model_names, config_fields, suggest_model
-from continuum.experiment.fields import BY_FORM, DEFINITION, MAPPING, VALUE
+from continuum.experiment.fields import BY_FORM, DEFINITION, MAPPING, VALUE, WHOLE, Integer
 from continuum.experiment.one_of import OneOf
 
 _MEANINGS = {
@@ -89,7 +89,7 @@ class ModelFields(OneOf):
     def forms(cls) -> Mapping[str, type["ModelFields"]]:
         """The only form; LitGPT's config is read when a spec first overrides its fields."""
         made: dict[str, Any] = {
-            name: (_strict(annotation), Field(None, description=_meaning(name), **_limits(name)))
+            name: (_strict(name, annotation), Field(None, description=_meaning(name)))
             for name, annotation in config_fields().items()
         }
         return {"LitGPT": create_model("LitGPTConfig", __base__=cls, __module__=__name__, **made)}
@@ -110,12 +110,14 @@ def _meaning(name: str) -> str:
     return _MEANINGS.get(name, f"LitGPT's `Config.{name}`.")
 
 
-def _limits(name: str) -> dict[str, Any]:
-    return _LIMITS.get(name, {})
-
-
-def _strict(annotation: Any) -> Any:
-    """The type for a strict model, where YAML lists are tuples."""
+def _strict(name: str, annotation: Any) -> Any:
+    """The type for a strict model with the field's limits; YAML lists are tuples there."""
     if annotation == list[int] | None:
-        return tuple[int, ...] | None
-    return dict[str, Any] | None if annotation == dict | None else annotation
+        return tuple[Integer, ...] | None
+    if annotation == dict | None:
+        return dict[str, Any] | None
+    limits = Field(**_LIMITS.get(name, {}))
+    if annotation in (int, int | None):
+        number = Annotated[int, limits, WHOLE]
+        return number if annotation is int else number | None
+    return Annotated[annotation, limits]

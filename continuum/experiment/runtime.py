@@ -2,10 +2,10 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, WithJsonSchema
+from pydantic import Discriminator, Field, Tag, WithJsonSchema
 
 from continuum.experiment.amounts import Amount, Duration, Period
-from continuum.experiment.fields import UNIT, Spec
+from continuum.experiment.fields import UNIT, WHOLE, Integer, Spec
 
 
 class CheckpointPolicy(Spec):
@@ -17,7 +17,7 @@ class CheckpointPolicy(Spec):
         None, gt=0, allow_inf_nan=False, json_schema_extra={UNIT: "minutes"}, examples=[30]
     )
     """Also save when this much time has passed since the last checkpoint."""
-    keep_last: int = Field(2, ge=2, json_schema_extra={UNIT: "checkpoints"})
+    keep_last: Integer = Field(2, ge=2, json_schema_extra={UNIT: "checkpoints"})
     """Number of newest checkpoints to keep: at least two, because the last may be corrupt."""
     keep_every: Period | None = None
     """Keep checkpoints at multiples of this permanently."""
@@ -29,7 +29,8 @@ class CheckpointPolicy(Spec):
 
 
 MicroBatchSize = Annotated[
-    Annotated[int, Field(ge=1)] | Literal["auto"],
+    Annotated[int, Field(ge=1), WHOLE, Tag("[count]")] | Annotated[Literal["auto"], Tag("[auto]")],
+    Discriminator(lambda it: "[auto]" if isinstance(it, str) and it.isalpha() else "[count]"),
     WithJsonSchema({"type": ["integer", "string"], "minimum": 1, "pattern": "^auto$"}),
 ]
 """A count of sequences, or `auto`."""
@@ -43,9 +44,9 @@ class Runtime(Spec):
 
     accelerator: Literal["auto", "cpu", "cuda"] = "auto"
     """`auto` uses CUDA if available."""
-    devices: int = Field(1, ge=1, json_schema_extra={UNIT: "processes a node"})
+    devices: Integer = Field(1, ge=1, json_schema_extra={UNIT: "processes a node"})
     """Processes per node, one per device."""
-    num_nodes: int = Field(1, ge=1, json_schema_extra={UNIT: "nodes"})
+    num_nodes: Integer = Field(1, ge=1, json_schema_extra={UNIT: "nodes"})
     """Number of nodes; more than one requires a Slurm job."""
     strategy: Literal["auto", "ddp", "fsdp"] = "auto"
     """For several processes: `ddp` replicates the model, `fsdp` shards it (FSDP2)."""
@@ -67,7 +68,7 @@ class Runtime(Spec):
     deterministic: bool = False
     """Use deterministic algorithms of torch and cuBLAS; otherwise GPU runs are not
     bit-reproducible."""
-    log_every: int = Field(1, ge=1, json_schema_extra={UNIT: "optimizer steps"})
+    log_every: Integer = Field(1, ge=1, json_schema_extra={UNIT: "optimizer steps"})
     """Optimizer steps between rows in metrics.jsonl."""
     collective_timeout: Duration = Field(600.0, examples=["10m", "1h"])
     """Timeout of collective operations, after which the run fails."""

@@ -7,41 +7,42 @@ contains exactly the seeds it uses.
 """
 
 from collections.abc import Mapping
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 from pydantic import Field
 
-from continuum.experiment.fields import Spec
+from continuum.experiment.fields import WHOLE, Spec
 
 SET_BY_SEED = ("init", "data")
 """The seeds that `seed` sets."""
+Seed = Annotated[int, Field(ge=0, lt=2**32), WHOLE]
 
 
 class SplitSeeds(Spec):
     """The seed of a random split."""
 
-    split: int | None = Field(None, ge=0, lt=2**32)
+    split: Seed | None = None
     """Draws the validation documents of a `fraction`."""
 
 
 class OrderSeeds(Spec):
     """The seed of a training that starts from weights."""
 
-    data: int | None = Field(None, ge=0, lt=2**32)
+    data: Seed | None = None
     """Draws the order of the samples; default: `seed`."""
 
 
 class TrainingSeeds(OrderSeeds):
     """The seeds of a training from scratch."""
 
-    init: int | None = Field(None, ge=0, lt=2**32)
+    init: Seed | None = None
     """Draws the initial weights of a new model; default: `seed`."""
 
 
 class Seeds(TrainingSeeds):
     """The seeds of an experiment."""
 
-    split: int = Field(0, ge=0, lt=2**32)
+    split: Seed = 0
     """Draws the validation documents; `seed` does not set it, so that the tokens stay the same."""
 
     def with_seed(self, seed: int) -> dict[str, int]:

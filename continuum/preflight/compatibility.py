@@ -187,22 +187,29 @@ def data_problems(
         validation = blocks_of(recipe, item, "validation")
         is_known = item.artifact is not None or item.forecast.has_validation is False
         if recipe.evaluate is not None and (is_known or validation is not None):
-            yield from evaluation_problems(recipe, ref, validation.blocks if validation else 0)
+            yield from evaluation_problems(recipe, ref, validation and validation.blocks)
 
 
-def evaluation_problems(recipe: Recipe, name: str, num_blocks: int) -> Iterator[Problem]:
-    """A validation split without a block, which cannot be evaluated.
+def evaluation_problems(recipe: Recipe, name: str, num_blocks: int | None) -> Iterator[Problem]:
+    """A dataset without a validation split, or with one without a block: it cannot be evaluated.
 
     Args:
-        num_blocks: Validation blocks of `recipe.sequence_length`, or an upper bound.
+        num_blocks: Validation blocks of `recipe.sequence_length`, or an upper bound; None without
+            a split.
     """
-    if not num_blocks:
-        yield Problem(
-            data_path(recipe, name),
-            f"dataset {name!r} has no validation block of sequence_length "
-            f"{recipe.sequence_length:,}; enlarge its validation split, or set `evaluate: null`",
-            needs="folder",
+    message = None
+    if num_blocks is None:
+        message = (
+            f"dataset {name!r} has no validation split; give its stage one (to tokenize: "
+            "`validation: {fraction: 0.05}`), or set `evaluate: null`"
         )
+    elif not num_blocks:
+        message = (
+            f"dataset {name!r} has no validation block of sequence_length "
+            f"{recipe.sequence_length:,}; enlarge its validation split, or set `evaluate: null`"
+        )
+    if message is not None:
+        yield Problem(data_path(recipe, name), message, needs="folder")
 
 
 def data_path(recipe: Recipe, ref: str) -> tuple[str | int, ...]:

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from continuum.errors import PreflightError, Problem
-from continuum.experiment.fields import UNIT, Ref
+from continuum.experiment.fields import UNIT, Integer, Ref
 from continuum.experiment.forecast import Forecast
 from continuum.experiment.stage import PlanInput, Stage, StageContext
 from continuum.runs.artifacts import Artifact, Corpus, TokenizerFiles
@@ -25,12 +25,12 @@ class TrainTokenizer(Stage):
     kind: Literal["train_tokenizer"] = "train_tokenizer"
     corpus: Ref[Corpus]
     """The texts to train on."""
-    vocab_size: int = Field(
+    vocab_size: Integer = Field(
         ge=NUM_BYTES + 4, le=1 << 24, json_schema_extra={UNIT: "token ids"}, examples=[2048, 32768]
     )
     """Number of ids, with special tokens. Up to 65,536, a token takes two bytes on disk, else
     four."""
-    min_frequency: int = Field(2, ge=1, json_schema_extra={UNIT: "occurrences"})
+    min_frequency: Integer = Field(2, ge=1, json_schema_extra={UNIT: "occurrences"})
     """Minimum occurrences of a pair of tokens to merge it; below 2, typos become tokens."""
     bos_token: str = Field("<|endoftext|>", min_length=1)
     """Starts documents. The same token as the end, as in GPT-2 and Pythia."""

@@ -5,8 +5,6 @@ from abc import abstractmethod
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, ClassVar
 
-from pydantic import Field
-
 from continuum.errors import Problem
 from continuum.experiment.evaluation import Evaluate
 from continuum.experiment.fields import VALIDATION_LOSS, Spec
@@ -23,6 +21,7 @@ from continuum.experiment.recipe import (
     validation_metrics,
 )
 from continuum.experiment.runtime import Runtime
+from continuum.experiment.seeds import Seed
 from continuum.experiment.stage import Stage, StageContext
 from continuum.runs.artifacts import Artifact, TrainingCheckpoint
 from continuum.suggestions import closest
@@ -89,7 +88,7 @@ class NewTraining(Hyperparameters, TrainingStage):
 
     schedule: Schedule = Schedule()
     """The learning-rate schedule; a `retrain` warms up again."""
-    seed: int | None = Field(None, ge=0, lt=2**32)
+    seed: Seed | None = None
     """Sets all `seeds` of the stage."""
 
     def problems(self, stages: Mapping[str, Stage]) -> Iterator[Problem]:

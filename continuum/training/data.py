@@ -309,14 +309,14 @@ def validation_data(
         rows: Sequences in a batch.
 
     Raises:
-        PreflightError: a dataset has no validation block.
+        PreflightError: a dataset has no validation split, or no block in it.
     """
     if recipe.evaluate is None:
         return {}
     found, length = {}, recipe.sequence_length
     for name, dataset in datasets.items():
         split = dataset.validation
-        num_blocks = split.num_blocks(length) if split is not None else 0
+        num_blocks = split.num_blocks(length) if split is not None else None
         for problem in evaluation_problems(recipe, name, num_blocks):
             raise PreflightError(str(problem))
         source = open_split(dataset, "validation", length, name)

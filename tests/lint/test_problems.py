@@ -64,7 +64,7 @@ CASES: dict[str, tuple[list[tuple[str, str]], str, str, str]] = {
         [("{fraction: 0.05}", "none")],
         "data: tokens",
         "E402",
-        "dataset 'tokens' has no validation block of sequence_length 32",
+        "dataset 'tokens' has no validation split; give its stage one",
     ),
     "a step that will not exist": (
         [("from: pretrain}", "from: pretrain@step-21}")],

@@ -51,7 +51,7 @@ def test_a_dataset_without_a_validation_block_is_refused_at_run_time(
     dataset: TokenizedDataset,
 ) -> None:
     bare = dataset.model_copy(update={"validation": None})
-    with pytest.raises(PreflightError, match="has no validation block of sequence_length 8"):
+    with pytest.raises(PreflightError, match="'tokens' has no validation split"):
         validation_data(make_recipe(evaluate={}), {"tokens": bare}, Share(0, 4, 2), rows=1)
 
 

@@ -103,11 +103,16 @@ def test_data_that_cannot_become_a_block_is_refused_before_it_is_made() -> None:
     assert "too few tokens" in problem({"tokens": expected(train=8, validation=9)})
 
 
-@pytest.mark.parametrize("tokens", [None, 8], ids=["no split", "a short split"])
-def test_evaluation_without_a_validation_block_is_refused(tokens: int | None) -> None:
+@pytest.mark.parametrize(
+    ("tokens", "said"),
+    [(None, "has no validation split; give"), (8, "has no validation block of sequence_length 8;")],
+    ids=["no split", "a short split"],
+)
+def test_evaluation_without_a_validation_block_is_refused(tokens: int | None, said: str) -> None:
     inputs = {"tokens": made(validation=tokens)}
     told = problem(inputs, evaluate={})
-    assert told.startswith("dataset 'tokens' has no validation block of sequence_length 8")
+    assert told.startswith(f"dataset 'tokens' {said}")
+    assert ("enlarge" in told) == (tokens is not None)
     assert "`evaluate: null`" in told
     assert forecast(inputs, evaluate=None).problems == ()
 
