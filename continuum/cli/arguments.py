@@ -16,6 +16,7 @@ from continuum.planning.planner import make_plan
 from continuum.runs.folder import ExperimentFolder
 from continuum.suggestions import did_you_mean
 
+SPEC_NAME = "experiment.yaml"
 Spec = Annotated[Path, typer.Argument(metavar="SPEC", help="experiment.yaml, or its folder.")]
 Overrides = Annotated[
     list[str] | None,
@@ -95,13 +96,36 @@ def stage_of(plan: Plan, name: str) -> PlannedStage:
     return plan.stages[name]
 
 
+def check_choice(option: str, value: str, known: Iterable[str]) -> None:
+    """Check the value of an option.
+
+    Raises:
+        UsageError: it is not one of the known values.
+    """
+    choices = tuple(map(str, known))
+    if value not in choices:
+        listed = ", ".join(choices)
+        hint = did_you_mean(value, choices)
+        raise UsageError(f"{option} {value}: must be one of {listed}{hint}")
+
+
 def experiment_file(spec: Path) -> Path:
     """The spec that an argument names, or that is in the folder it names.
 
     Raises:
         UsageError: there is no such file.
     """
-    path = spec / "experiment.yaml" if spec.is_dir() else spec
+    path = spec / SPEC_NAME if spec.is_dir() else spec
     if not path.is_file():
-        raise UsageError(f"{path}: no such file; give an experiment.yaml or its folder")
+        raise UsageError(f"{_why_no_spec(spec, path)}; give an {SPEC_NAME} or its folder")
     return path
+
+
+def _why_no_spec(spec: Path, path: Path) -> str:
+    if str(spec) == "-":
+        return "a spec is not read from standard input, because its folder holds its runs"
+    if path != spec:
+        others = sorted(it.name for it in spec.iterdir() if it.suffix in (".yaml", ".yml"))[:3]
+        found = f"; found {', '.join(others)}" if others else ""
+        return f"{path}: no such file{found}"
+    return f"{path}: not a regular file" if path.exists() else f"{path}: no such file"

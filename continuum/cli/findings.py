@@ -9,6 +9,7 @@ from typing import Annotated, Any, TextIO
 
 import typer
 
+from continuum.cli.arguments import check_choice
 from continuum.cli.console import print_json
 from continuum.loading.diagnostics import (
     Diagnostic,
@@ -39,11 +40,24 @@ class Format(StrEnum):
     JSON = "json"
     GITHUB = "github"
 
+    @classmethod
+    def parse(cls, name: str) -> "Format":
+        """Return the format that `--format` names.
+
+        Raises:
+            UsageError: there is none.
+        """
+        check_choice("--format", name, cls)
+        return cls(name)
+
 
 FormatOption = Annotated[
     Format,
     typer.Option(
         "--format",
+        parser=Format.parse,
+        metavar="|".join(Format),
+        autocompletion=lambda: list(Format),
         envvar=VARIABLE,
         help="Output for people, one JSON document on stdout, or GitHub annotations.",
     ),

@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
+from continuum.cli.arguments import SPEC_NAME, check_choice
 from continuum.errors import UsageError
 from continuum.loading.json_schema import schema_text
 from continuum.runs.files import write_text
 
-SPEC_NAME = "experiment.yaml"
 SCHEMA_NAME = "experiment.schema.json"
 
 
@@ -21,6 +21,16 @@ class Template(StrEnum):
     quickstart = "quickstart"
     scratch = "scratch"
     continue_ = "continue"
+
+    @classmethod
+    def parse(cls, name: str) -> "Template":
+        """Return the template that `--template` names.
+
+        Raises:
+            UsageError: there is none.
+        """
+        check_choice("--template", name, cls)
+        return cls(name)
 
     def text(self) -> str:
         """The text of the experiment.yaml."""
@@ -34,8 +44,11 @@ def init(
     template: Annotated[
         Template,
         typer.Option(
+            parser=Template.parse,
+            metavar="|".join(Template),
+            autocompletion=lambda: list(Template),
             help="quickstart runs offline in a minute; scratch pretrains on your own text files; "
-            "continue continues training from downloaded weights."
+            "continue continues training from downloaded weights.",
         ),
     ] = Template.quickstart,
 ) -> None:

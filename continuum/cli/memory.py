@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from continuum.cli.arguments import check_choice
 from continuum.cli.console import AsJson, Columns, Result
 from continuum.errors import UsageError
 from continuum.experiment.architecture import Architecture, architecture, suggest_model
@@ -134,8 +135,7 @@ def _shape(name: str) -> Architecture:
 
 def _chosen(option: str, given: list[str] | None, known: tuple[str, ...]) -> tuple[str, ...]:
     for value in given or ():
-        if value not in known:
-            raise UsageError(f"{option} {value}: must be one of {', '.join(known)}")
+        check_choice(option, value, known)
     return tuple(value for value in known if not given or value in given)
 
 

@@ -4,6 +4,7 @@ The tree is built from the events of PyYAML's parser without recursion, so that 
 duplicate keys are under control for any input.
 """
 
+import codecs
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,6 +32,7 @@ _MERGE = "\0<<"
 """The key of a merged mapping, after its error is reported."""
 MAX_UNQUOTED = 20
 """Maximum number of unquoted variables between brackets that are read as intended."""
+BINARY = "binary file; give a YAML file in UTF-8"
 MAX_NODES = 70_000
 """Maximum number of values with aliases expanded: 10,000 stages are below, an alias bomb above."""
 
@@ -144,6 +146,11 @@ def read_file(path: Path, recoverable: list[Diagnostic]) -> Node:
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
+        if b"\0" in raw:
+            is_utf16 = raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+            message = "the file is in UTF-16; save it as UTF-8" if is_utf16 else BINARY
+            binary = Diagnostic("E001", message, start, shows_source=False)
+            raise SpecError([binary]) from None
         line = raw[: error.start].count(b"\n") + 1
         place = replace(start, line=line)
         message = f"invalid UTF-8 at byte {error.start:,}; save the file as UTF-8"

@@ -96,6 +96,32 @@ def test_the_environment_chooses_the_format_of_other_commands(wrong: Path, cli: 
     assert "error E103" in cli("validate", wrong, "--format", "human", expect=3).stderr
 
 
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ("/dev/null", "/dev/null: not a regular file"),
+        ("-", "a spec is not read from standard input, because its folder holds its runs"),
+        ("missing.yaml", "missing.yaml: no such file"),
+        ("bare", "bare/experiment.yaml: no such file"),
+        ("other", "other/experiment.yaml: no such file; found train.yaml"),
+    ],
+)
+def test_what_is_not_a_spec_is_named(
+    spec: str, said: str, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("bare").mkdir()
+    write(Path("other/train.yaml"), TRAINING)
+    done = cli("validate", spec, expect=2)
+    assert done.stderr == f"error: {said}; give an experiment.yaml or its folder\n"
+
+
+def test_an_unknown_format_is_an_error_that_lists_them(wrong: Path, cli: Cli) -> None:
+    done = cli("validate", wrong, "--format", "jsn", expect=2)
+    said = "error: --format jsn: must be one of human, json, github; did you mean 'json'?\n"
+    assert done.stderr == said
+
+
 @pytest.mark.parametrize("option", ["-q", "--quiet"])
 def test_quiet_leaves_results_and_errors(option: str, wrong: Path, cli: Cli) -> None:
     arguments = (option, "validate")

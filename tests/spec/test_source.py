@@ -147,6 +147,24 @@ def test_bytes_that_are_no_spec_are_refused(
     assert "\0" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        (b"\x89PNG\r\n\x1a\n\0\0\0", "binary file; give a YAML file in UTF-8"),
+        ("continuum: 1\n".encode("utf-16"), "the file is in UTF-16; save it as UTF-8"),
+    ],
+    ids=["PNG", "UTF-16"],
+)
+def test_a_binary_file_is_named_as_such_and_not_printed(
+    raw: bytes, message: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "spec.yaml"
+    path.write_bytes(raw)
+    with pytest.raises(SpecError) as caught:
+        load_experiment(path)
+    assert str(caught.value) == f"{path}:1:1: error E001: {message}"
+
+
 @pytest.mark.parametrize("newline", ["\n", "\r\n"])
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
 def test_line_ends_and_byte_order_marks_make_no_difference(
