@@ -40,7 +40,7 @@ _SIZES = (
     "n_layer", "n_head", "n_embd", "n_query_groups", "head_size", "intermediate_size",
     "block_size", "vocab_size", "padded_vocab_size",
 )  # fmt: skip
-_LIMITS: dict[str, dict[str, int]] = {
+_LIMITS: dict[str, dict[str, Any]] = {
     **{name: {"ge": 1} for name in _SIZES},
     "norm_eps": {"gt": 0},
     "rope_base": {"gt": 0},

@@ -187,7 +187,7 @@ def data_problems(
         validation = blocks_of(recipe, item, "validation")
         is_known = item.artifact is not None or item.forecast.has_validation is False
         if recipe.evaluate is not None and (is_known or validation is not None):
-            yield from evaluation_problems(recipe, ref, validation and validation.blocks)
+            yield from evaluation_problems(recipe, ref, validation.blocks if validation else None)
 
 
 def evaluation_problems(recipe: Recipe, name: str, num_blocks: int | None) -> Iterator[Problem]:
