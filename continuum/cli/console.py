@@ -6,10 +6,12 @@ without importing rich: that would take longer than planning.
 """
 
 import codecs
+import errno
 import json
 import os
 import re
 import sys
+import termios
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from contextvars import ContextVar
@@ -143,6 +145,18 @@ def show(result: Result) -> None:
         return
     for part in result.parts():
         _print_part(part)
+
+
+def drop_closed_terminal() -> None:
+    """Discard what is printed to a terminal that was closed: each write would fail with EIO."""
+    for descriptor in (1, 2):
+        try:
+            termios.tcgetattr(descriptor)
+        except termios.error as error:  # ENOTTY for a file or a pipe
+            if error.args[0] == errno.EIO:
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, descriptor)
+                os.close(nowhere)
 
 
 def results() -> "Console":

@@ -1,11 +1,13 @@
 """Show the progress of a run: as plain lines, or live on a terminal."""
 
+import errno
 import sys
 import threading
 import time
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, TextIO
 
+from continuum.cli.console import drop_closed_terminal
 from continuum.runs.events import Event, Outcome, Progressed, Saved, Started, Trained
 
 if TYPE_CHECKING:
@@ -18,9 +20,22 @@ PLAIN_INTERVAL_S = 5.0
 class Progress(ABC):
     """Shows events; `observe` may be called from several threads."""
 
-    @abstractmethod
     def observe(self, stage: str, event: Event) -> None:
-        """Show an event of a stage."""
+        """Show an event of a stage; the run continues when its terminal is closed."""
+        try:
+            self._show(stage, event)
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            drop_closed_terminal()
+
+    @abstractmethod
+    def _show(self, stage: str, event: Event) -> None:
+        """Print an event of a stage.
+
+        Raises:
+            OSError: it cannot be printed.
+        """
 
     def __enter__(self) -> "Progress":
         return self
@@ -32,7 +47,7 @@ class Progress(ABC):
 class SilentProgress(Progress):
     """Shows nothing; failures are reported at the end."""
 
-    def observe(self, stage: str, event: Event) -> None:
+    def _show(self, stage: str, event: Event) -> None:
         pass
 
 
@@ -44,7 +59,7 @@ class PlainProgress(Progress):
         self._shown_at: dict[str, float] = {}
         self._lock = threading.Lock()
 
-    def observe(self, stage: str, event: Event) -> None:
+    def _show(self, stage: str, event: Event) -> None:
         with self._lock:
             line = self._line(stage, event)
             if line is not None:
@@ -90,7 +105,7 @@ class LiveProgress(Progress):
     def __exit__(self, *exc: object) -> None:
         self._bars.stop()
 
-    def observe(self, stage: str, event: Event) -> None:
+    def _show(self, stage: str, event: Event) -> None:
         match event:
             case Started():
                 self._tasks[stage] = self._bars.add_task(stage, total=None, text="")

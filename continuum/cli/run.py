@@ -14,12 +14,21 @@ import typer
 from pydantic_core import PydanticCustomError
 
 from continuum.cli.arguments import Locked, Overrides, Rerun, Spec, UnsafeLocks, open_experiment
-from continuum.cli.console import AsJson, Columns, Result, Styled, Verbosity, verbosity
+from continuum.cli.console import (
+    AsJson,
+    Columns,
+    Result,
+    Styled,
+    Verbosity,
+    drop_closed_terminal,
+    verbosity,
+)
 from continuum.cli.progress import LiveProgress, PlainProgress, Progress, SilentProgress
 from continuum.errors import PreflightError, UsageError
 from continuum.execution.executor import StopRule, execute, record_results
 from continuum.execution.launchers import Launcher
 from continuum.execution.results import Planned, RunResult
+from continuum.execution.signals import stop_signals
 from continuum.experiment.amounts import parse_duration as parse_seconds
 from continuum.lint import diagnose
 from continuum.loading.diagnostics import Diagnostic, as_document, has_errors, headline, render
@@ -165,7 +174,7 @@ def _saved_plan(path: Path | None, request: Request) -> SavedPlan | None:
 
 
 def _stop_on_signals(max_time_s: float | None) -> Callable[[], bool]:
-    """Request a stop on SIGINT, SIGTERM, SIGUSR1 (Slurm's warning) or when the time is up.
+    """Request a stop on SIGINT, on any of `stop_signals`, or when the time is up.
 
     A second SIGINT raises KeyboardInterrupt.
     """
@@ -175,16 +184,18 @@ def _stop_on_signals(max_time_s: float | None) -> Callable[[], bool]:
     def ask(number: int, _frame: FrameType | None) -> None:
         if asked.is_set() and number == signal.SIGINT:
             raise KeyboardInterrupt
+        if number == signal.SIGHUP:
+            drop_closed_terminal()
         asked.set()
 
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+    for number in (signal.SIGINT, *stop_signals()):
         signal.signal(number, ask)
     return lambda: asked.is_set() or (deadline is not None and time.monotonic() > deadline)
 
 
 def _ignore_signals() -> None:
     """Ignore late requests to stop, so that the result is printed."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+    for number in (signal.SIGINT, *stop_signals()):
         signal.signal(number, signal.SIG_IGN)
 
 

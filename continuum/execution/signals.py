@@ -1,9 +1,10 @@
 """How a process that runs a stage is asked to stop.
 
 By a signal: from the run, or from whatever signals all of its processes at once, as `timeout`,
-systemd and Slurm do. Or by a file, which also reaches ranks on other machines. The processes
-between the run and its stages (fork server, torchrun) must outlive such a signal, or nothing is
-saved.
+systemd, Slurm, submitit (SIGUSR2) and a closed terminal (SIGHUP) do, or from the kernel when the
+CPU time is used up (SIGXCPU). Or by a file, which also reaches ranks on other machines. The
+processes between the run and its stages (fork server, torchrun) must outlive such a signal, or
+nothing is saved.
 
 A stage that trains checks its `StopRequest` between two steps. Any other stage has nothing to save
 and exits by an exception, wherever it is.
@@ -19,7 +20,7 @@ from types import FrameType
 
 from continuum.errors import StoppedError
 
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP, signal.SIGXCPU)
 POLL_S = 0.2
 STOPPED = "stopped; it starts over with the next run"
 
@@ -46,15 +47,25 @@ class StopRequest:
         return _requested.is_set()
 
 
+def stop_signals() -> tuple[signal.Signals, ...]:
+    """The signals that request a stop: all but those that were ignored when the process started.
+
+    `nohup` ignores SIGHUP. SIGTERM always counts: a run stops its workers with it.
+    """
+    ignored = {number for number in SIGNALS if signal.getsignal(number) is signal.SIG_IGN}
+    return tuple(it for it in SIGNALS if it is signal.SIGTERM or it not in ignored)
+
+
 def install_signal_handlers() -> None:
     """Let the signals request a stop, including those that arrived while they were blocked.
 
     SIGINT is left to the run: the terminal sends it to every process.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    for number in SIGNALS:
+    handled = stop_signals()
+    for number in handled:
         signal.signal(number, _request_stop)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, handled)
 
 
 def block_signals() -> None:
@@ -82,7 +93,8 @@ def exit_on_signal() -> Iterator[None]:
     Raises:
         StoppedError: from wherever the work is when a signal arrives, or at once if one has.
     """
-    for number in SIGNALS:
+    handled = stop_signals()
+    for number in handled:
         signal.signal(number, _exit)
     try:
         if _requested.is_set():
@@ -91,7 +103,7 @@ def exit_on_signal() -> Iterator[None]:
     except _Exit:
         raise StoppedError(STOPPED) from None
     finally:
-        for number in SIGNALS:
+        for number in handled:
             signal.signal(number, _request_stop)
 
 
@@ -100,6 +112,6 @@ def _request_stop(_number: int, _frame: FrameType | None) -> None:
 
 
 def _exit(*_: object) -> None:
-    for number in SIGNALS:
+    for number in stop_signals():
         signal.signal(number, _request_stop)  # Slurm and the run may each send theirs.
     raise _Exit

@@ -193,6 +193,20 @@ class StageRun:
         is_active = is_locked and (last is None or self.is_running)
         return "running" if is_active else "interrupted"
 
+    def record_lost_attempt(self, *, at: str) -> None:
+        """Record that the last attempt was killed, if its run could not record how it ended.
+
+        Only for the holder of the folder's lock.
+        """
+        try:
+            attempts = [] if self.is_complete else self.attempts()
+        except IntegrityError:  # reported when the stage runs
+            return
+        if attempts and attempts[-1]["event"] != "ended" and not self.is_running:
+            number = sum(line["event"] == "started" for line in attempts)
+            message = "the run was killed, or its machine stopped; recorded by the next run"
+            self.log_attempt("ended", attempt=number, at=at, status="killed", message=message)
+
     def metrics(self) -> list[dict[str, Any]]:
         """The rows of `metrics.jsonl`, oldest first; raises IntegrityError."""
         return files.read_json_lines(self.metrics_path, key="step")

@@ -8,6 +8,7 @@ import random
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -65,7 +66,24 @@ def interrupt_everything(process: subprocess.Popen[str], folder: Path) -> None:
     os.killpg(process.pid, signal.SIGINT)
 
 
-STOPS = [stop_run, ask_to_stop, stop_everything, interrupt_everything]
+def close_terminal(process: subprocess.Popen[str], folder: Path) -> None:
+    os.killpg(process.pid, signal.SIGHUP)
+
+
+def preempt(process: subprocess.Popen[str], folder: Path) -> None:
+    """As submitit does; the agents' signals must not end the ranks."""
+    for rank in ranks_of(folder):
+        os.kill(rank, signal.SIGUSR2)
+    os.killpg(process.pid, signal.SIGUSR2)
+
+
+def use_up_time(process: subprocess.Popen[str], folder: Path) -> None:
+    """One rank reaches `ulimit -t` first."""
+    os.kill(ranks_of(folder)[-1], signal.SIGXCPU)
+
+
+SIGNALS = [close_terminal, preempt, use_up_time]
+STOPS = [stop_run, ask_to_stop, stop_everything, interrupt_everything, *SIGNALS]
 DEATHS = [kill_first_rank, kill_last_rank, kill_agent, kill_run, kill_everything]
 
 
@@ -148,6 +166,22 @@ def test_a_stop_of_two_processes_loses_no_step(
     cli("run", folder)
     assert final_state(folder) == final_state(long_pair)
     assert losses(folder) == losses(long_pair)
+
+
+@pytest.mark.slow
+def test_nohup_is_respected_by_two_processes(alone: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "kept"
+    renew(alone, folder)
+    command = ["nohup", sys.executable, "-m", "continuum", "run", str(folder)]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    wait_until(lambda: has_checkpoint(folder))
+    for pid in [*ranks_of(folder), *agents_of(folder)]:
+        os.kill(pid, signal.SIGHUP)
+    close_terminal(process, folder)
+    _, told = process.communicate(timeout=120)
+    assert process.returncode == 0, told
 
 
 def check_nothing_lost(folder: Path) -> None:

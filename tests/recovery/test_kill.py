@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from continuum.runs.folder import StageRun
 from tests.commands import Cli, kill_group, only, wait_until
 from tests.experiments import FIRST_STAGES, small_flow
 
@@ -67,6 +68,9 @@ def test_a_killed_pretraining_ends_with_the_same_bytes(
     assert "recover" in cli("plan", prepared).stdout
     told = cli("run", prepared).stderr
     assert "pretrain: resuming from step" in told
+    ends = [it for it in StageRun(only(prepared, "runs/pretrain-*")).attempts() if "status" in it]
+    assert [(end["attempt"], end["status"]) for end in ends] == [(1, "killed"), (2, "done")]
+    assert "recorded by the next run" in ends[0]["message"]
     assert final_weights(prepared) == final_weights(unbroken)
     assert losses(prepared) == losses(unbroken)
 

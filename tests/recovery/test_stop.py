@@ -1,11 +1,15 @@
 """Stops of every kind of stage: prompt, exit 75, and the next run goes on or starts over."""
 
+import fcntl
 import hashlib
 import os
+import pty
 import random
 import signal
 import socket
 import subprocess
+import sys
+import termios
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -15,6 +19,7 @@ from threading import Event, Thread
 import pytest
 import yaml
 
+from continuum.runs.folder import StageRun
 from tests.commands import Cli, kill_group, only, wait_until
 from tests.recovery.test_kill import final_weights, has_checkpoint, losses, prepared, unbroken
 from tests.servers.texts import TextServer, serve_texts
@@ -104,7 +109,29 @@ def test_a_stopped_download_is_resumed(
     assert only(folder, "runs/book-*/output/*book.txt").read_bytes() == BOOK
 
 
-def test_a_download_from_a_silent_server_is_stopped(tmp_path: Path) -> None:
+def close_terminal(process: subprocess.Popen[str], folder: Path) -> None:
+    """The shell's SIGHUP to all processes of the job."""
+    os.killpg(process.pid, signal.SIGHUP)
+
+
+def use_up_time(process: subprocess.Popen[str], folder: Path) -> None:
+    """The kernel's SIGXCPU when `ulimit -t` is reached, to one of the processes."""
+    process.send_signal(signal.SIGXCPU)
+
+
+def preempt(process: subprocess.Popen[str], folder: Path) -> None:
+    """submitit's signal, from Slurm to all processes of the job."""
+    os.killpg(process.pid, signal.SIGUSR2)
+
+
+SIGNALS = [
+    close_terminal,
+    *(pytest.param(stop, marks=pytest.mark.slow) for stop in (signal_run, use_up_time, preempt)),
+]
+
+
+@pytest.mark.parametrize("stop", SIGNALS)
+def test_a_download_from_a_silent_server_is_stopped(stop: Stop, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         asked, done = Event(), Event()
 
@@ -119,7 +146,7 @@ def test_a_download_from_a_silent_server_is_stopped(tmp_path: Path) -> None:
         sources = [{"url": f"http://127.0.0.1:{silent.getsockname()[1]}/book.txt"}]
         folder = write_spec(tmp_path / "toy", book={"kind": "fetch", "sources": sources})
         try:
-            assert "book: stopped" in stop_when(asked.is_set, folder, signal_run)
+            assert "book: stopped" in stop_when(asked.is_set, folder, stop)
         finally:
             done.set()
             thread.join()
@@ -174,6 +201,56 @@ def test_a_stopped_training_loses_no_step(
     cli("run", prepared)
     assert final_weights(prepared) == final_weights(unbroken)
     assert losses(prepared) == losses(unbroken)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stop", [close_terminal, use_up_time, preempt])
+def test_any_signal_that_can_be_caught_saves_the_training(
+    stop: Stop, unbroken: Path, prepared: Path, cli: Cli
+) -> None:
+    stop_when(partial(has_checkpoint, prepared, 1), prepared, stop)
+    ended = StageRun(only(prepared, "runs/pretrain-*")).attempts()[-1]
+    assert (ended["event"], ended["status"]) == ("ended", "stopped")
+    cli("run", prepared)
+    assert final_weights(prepared) == final_weights(unbroken)
+    assert losses(prepared) == losses(unbroken)
+
+
+def test_a_run_whose_terminal_closes_stops_with_exit_75(server: TextServer, tmp_path: Path) -> None:
+    """A real terminal, in which every later write fails."""
+    sources = [{"url": f"{server.url}/book.txt", "sha256": hashlib.sha256(BOOK).hexdigest()}]
+    folder = write_spec(tmp_path / "toy", book={"kind": "fetch", "sources": sources})
+    server.pause_s = 0.2
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "continuum", "run", str(folder)],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(theirs, termios.TIOCSCTTY, 0),
+    )
+    os.close(theirs)
+    wait_until(lambda: has_received(folder))
+    os.close(ours)  # which hangs up
+    assert process.wait(timeout=60) == 75
+    ended = StageRun(only(folder, "runs/book-*")).attempts()[-1]
+    assert (ended["event"], ended["status"]) == ("ended", "stopped")
+
+
+def test_nohup_is_respected(server: TextServer, tmp_path: Path) -> None:
+    sources = [{"url": f"{server.url}/book.txt", "sha256": hashlib.sha256(BOOK).hexdigest()}]
+    folder = write_spec(tmp_path / "toy", book={"kind": "fetch", "sources": sources})
+    server.pause_s = 0.005
+    command = ["nohup", sys.executable, "-m", "continuum", "run", str(folder)]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    wait_until(lambda: has_received(folder))
+    close_terminal(process, folder)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 0, told
+    assert only(folder, "runs/book-*/output/*book.txt").read_bytes() == BOOK
 
 
 @pytest.mark.slow

@@ -1,8 +1,9 @@
 """torchrun's agent on one node: it dies with its parent, interrupts no rank, and reports lost ones.
 
-Slurm sends its signals to every process of a step. The agent would die of a SIGUSR1, and give its
-ranks only seconds after a SIGTERM. Here both request a stop, by the file that the ranks look for.
-They are blocked, which the ranks inherit, and waited for in a thread, so none arrives too early.
+Slurm sends its signals to every process of a step, a terminal its SIGHUP to every process of a job.
+The agent would die of most, and give its ranks only seconds after a SIGTERM or SIGHUP. Here all
+request a stop, by the file that the ranks look for, unless they were ignored at the start. They are
+blocked, which the ranks inherit, and waited for in a thread, so none arrives too early.
 """
 
 import os
@@ -14,7 +15,7 @@ from pathlib import Path
 from continuum.cpus import num_processors
 from continuum.execution.launchers import describe_exit_status
 from continuum.execution.launchers.parent_death import PARENT_VARIABLE, die_with_parent
-from continuum.execution.signals import SIGNALS, block_signals
+from continuum.execution.signals import block_signals, stop_signals
 from continuum.execution.worker import append_event
 from continuum.runs.events import Lost
 from continuum.runs.folder import StageRun
@@ -59,7 +60,7 @@ def _launch(run: Path, events: Path, num_nodes: int, num_devices: int, meeting: 
         rdzv_configs={"rank": int(os.environ["SLURM_NODEID"])} if meeting else {},
         max_restarts=0,
         monitor_interval=POLL_S,
-        signals_to_handle="SIGHUP,SIGQUIT",
+        signals_to_handle="SIGQUIT",  # the others are forwarded, or stay ignored
         shutdown_timeout=SHUTDOWN_TIMEOUT_S,
     )
     # `shutdown_timeout` is for signals to the agent. After the death of a rank torch closes the
@@ -78,7 +79,7 @@ def _launch(run: Path, events: Path, num_nodes: int, num_devices: int, meeting: 
 
 def _forward_signals(run: StageRun) -> None:
     while True:
-        signal.sigwait(SIGNALS)
+        signal.sigwait(stop_signals())
         run.stop_request.touch()
 
 
