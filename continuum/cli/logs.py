@@ -8,8 +8,11 @@ from typing import Annotated
 import typer
 
 from continuum.cli.arguments import Overrides, Spec, open_experiment, stage_of
+from continuum.cli.console import Verbosity, verbosity
 from continuum.errors import UsageError
-from continuum.runs.folder import ExperimentFolder
+from continuum.planning.in_progress import find_earlier_runs
+from continuum.planning.plan import Plan
+from continuum.runs.folder import ExperimentFolder, StageRun
 
 POLL_S = 0.2
 
@@ -27,14 +30,34 @@ def logs(
 ) -> None:
     """Print a stage's log or its metrics; -f follows a running stage."""
     opened = open_experiment(spec, overrides)
-    planned = stage_of(opened.plan(), stage)
-    path = planned.run.metrics_path if metrics else planned.run.log_path
-    if not follow:
-        if not path.exists():
-            raise UsageError(f"no output of {stage} yet ({path} does not exist)")
-        typer.echo(path.read_text(encoding="utf-8", errors="replace"), nl=False)
+    run, note = _find_run(opened.plan(), stage)
+    path = run.metrics_path if metrics else run.log_path
+    if verbosity() is Verbosity.QUIET:
+        note = ""
+    if follow:
+        _say(note)
+        _follow(path, opened.folder)
         return
-    _follow(path, opened.folder)
+    if not path.exists():
+        raise UsageError(f"no output of {stage} yet ({path} does not exist)")
+    typer.echo(path.read_text(encoding="utf-8", errors="replace"), nl=False)
+    _say(note)
+
+
+def _find_run(plan: Plan, stage: str) -> tuple[StageRun, str]:
+    """The run of a stage whose output to print, and its state if it is not complete."""
+    earlier = find_earlier_runs(plan).get(stage)
+    if earlier is not None and not (stage in plan.stages and plan.stages[stage].existing.is_begun):
+        return earlier.run, f"{stage}: {earlier.attempt} (runs/{earlier.run.name}); {earlier.note}"
+    planned = stage_of(plan, stage)
+    attempt = planned.existing.attempt
+    return planned.run, "" if attempt is None else f"{stage}: {attempt}"
+
+
+def _say(note: str) -> None:
+    """Print on stderr what is not part of the log."""
+    if note:
+        typer.echo(note, err=True)
 
 
 def _follow(path: Path, folder: ExperimentFolder) -> None:

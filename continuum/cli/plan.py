@@ -26,6 +26,7 @@ from continuum.loading.diagnostics import as_document as as_findings
 from continuum.planning.approval import check_problems
 from continuum.planning.changes import Change
 from continuum.planning.costs import Cost, estimate_costs, in_words, total
+from continuum.planning.in_progress import find_earlier_runs
 from continuum.planning.locked_run import check_locked
 from continuum.planning.plan import Action, Cause, Plan, PlannedStage, Reason, Request
 from continuum.planning.plan_file import SCHEMA, as_document
@@ -136,6 +137,10 @@ def _table(made: Plan, found: Iterable[Diagnostic]) -> Iterator[str | Styled | C
     if at_most:
         rest = f"; at most {at_most}" if at_most != sure else ""
         yield f"to do: {sure or 'nothing for certain'}{rest}"
+    if made.state.owner is not None:
+        yield f"in use by {made.state.owner}: a run is refused until it ends"
+    for name, it in find_earlier_runs(made).items():
+        yield f"{name}: {it.attempt} (runs/{it.run.name}); {it.note}"
     for planned in made:
         yield from (f"{planned.name}: {note}" for note in planned.forecast.notes)
     yield from (Styled(headline(it), "yellow") for it in found if it.severity == "warning")

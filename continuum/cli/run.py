@@ -37,9 +37,10 @@ from continuum.planning.folder_state import read_folder
 from continuum.planning.plan import NOTHING_MORE, Action, Plan, PlannedStage, Request
 from continuum.planning.plan_file import SavedPlan, read_document
 from continuum.planning.planner import make_plan
+from continuum.runs.attempts import first_line
 from continuum.runs.events import Noted
 
-SKIPPED = "skipped (input failed)"
+SKIPPED = "skipped"
 STYLES = {"done": "green", "reused": "dim", SKIPPED: "yellow"}
 
 
@@ -131,9 +132,9 @@ class Done(Result):
         rows = []
         for planned in self.result.plan:
             status = _status(planned, self.result)
-            output = planned.run.artifact().summary() if planned.run.is_complete else ""
+            output = _output(planned, self.result)
             folder = f"runs/{planned.run.name}" if planned.run.is_begun else ""
-            styled = Styled(status, STYLES.get(status, "red"))
+            styled = Styled(status, STYLES.get(status.partition(" ")[0], "red"))
             rows.append((planned.name, planned.stage.kind, styled, output, folder))
         yield Columns(("stage", "kind", "result", "output", "folder"), rows)
 
@@ -222,5 +223,25 @@ def _progress(plain: bool) -> Progress:
 
 def _status(planned: PlannedStage, result: RunResult) -> str:
     outcome = result.outcomes.get(planned.name)
-    unreached = "reused" if planned.action is Action.REUSE else SKIPPED
-    return outcome.status if outcome is not None else unreached
+    if outcome is not None:
+        return outcome.status
+    return "reused" if planned.action is Action.REUSE else _why_skipped(planned, result)
+
+
+def _why_skipped(planned: PlannedStage, result: RunResult) -> str:
+    """`skipped (pretrain stopped)`: the input that it lacks, and how that ended."""
+    for ref in planned.refs:
+        outcome = result.outcomes.get(ref.stage)
+        if outcome is not None and not outcome.has_succeeded:
+            return f"{SKIPPED} ({ref.stage} {outcome.status})"
+        if outcome is None and ref.stage not in result.up_to_date:
+            return f"{SKIPPED} ({ref.stage} skipped)"
+    return SKIPPED
+
+
+def _output(planned: PlannedStage, result: RunResult) -> str:
+    """What the stage made, or the first line of why it did not."""
+    outcome = result.outcomes.get(planned.name)
+    if outcome is not None and not outcome.has_succeeded:
+        return first_line(outcome.message)
+    return planned.run.artifact().summary() if planned.run.is_complete else ""

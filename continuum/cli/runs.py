@@ -66,6 +66,7 @@ def as_document(it: RunInfo) -> dict[str, Any]:
         "run": it.run.name,
         "stage": it.stage,
         "state": it.state,
+        "how": it.how,
         "made_at": it.made_at or None,
         "size_bytes": it.size_bytes,
         "metrics": dict(it.metrics),
@@ -85,7 +86,7 @@ def row_of(it: RunInfo) -> tuple[Cell, ...]:
         Styled(it.state, STYLES.get(it.state, "yellow")),
         format_age(it.age_s),
         format_bytes(it.size_bytes),
-        ", ".join(losses) or it.summary,
+        ", ".join(losses) or it.summary or it.how,
         it.needed or Styled("nothing", "yellow"),
         "\n".join(it.differences),
     )

@@ -11,8 +11,10 @@ import typer
 from continuum.cli.arguments import Opened, Overrides, Spec, open_experiment
 from continuum.cli.console import AsJson, Columns, Result, results, wants_json
 from continuum.errors import UsageError
-from continuum.planning.plan import Action, Cause, PlannedStage
+from continuum.planning.in_progress import EarlierRun, find_earlier_runs
+from continuum.planning.plan import Action, PlannedStage
 from continuum.runs.artifacts import TrainingCheckpoint
+from continuum.runs.attempts import AttemptState, Owner
 from continuum.runs.files import read_json_lines
 from continuum.runs.folder import StageRun
 
@@ -41,6 +43,10 @@ class StageStatus:
     name: str
     kind: str
     state: str
+    how: str
+    """The process that runs it, or the first line of the error that ended its last attempt."""
+    note: str
+    """For a run in progress: how the spec has changed since it started."""
     progress: str
     metrics: dict[str, float]
     """Metrics of the artifact if complete, else the latest of each in `metrics.jsonl`."""
@@ -56,6 +62,9 @@ class Status(Result):
     schema = "continuum.status/1"
     experiment: str
     is_running: bool
+    """Whether a process holds the folder."""
+    owner: Owner | None
+    """That process."""
     stages: tuple[StageStatus, ...]
 
     def as_json(self) -> dict[str, Any]:
@@ -64,13 +73,21 @@ class Status(Result):
     def columns(self) -> Columns:
         """A row for each stage."""
         rows = [
-            (it.name, it.state, it.progress, str(it.attempts), f"runs/{it.run}" if it.run else "")
+            (
+                it.name,
+                it.state,
+                "\n".join(filter(None, (it.progress, it.how, it.note))),
+                str(it.attempts),
+                f"runs/{it.run}" if it.run else "",
+            )
             for it in self.stages
         ]
         return Columns(("stage", "state", "progress", "attempts", "folder"), rows)
 
-    def parts(self) -> Iterator[Columns]:
+    def parts(self) -> Iterator[str | Columns]:
         yield self.columns()
+        if self.owner is not None:
+            yield f"in use by {self.owner}"
 
 
 def _watch(opened: Opened) -> None:
@@ -83,45 +100,70 @@ def _watch(opened: Opened) -> None:
 
 
 def _status_of(opened: Opened) -> Status:
-    is_running = opened.folder.is_locked()
-    stages = []
-    for planned in opened.plan():
-        run, metrics, progress = planned.run, dict[str, float](), ""
-        if planned.action is Action.REUSE:  # do not read its rows, there may be millions
-            artifact = run.artifact()
-            progress = artifact.summary()
-            if isinstance(artifact, TrainingCheckpoint):
-                metrics = dict(artifact.metrics)
-        elif metrics := _last_rows(run):
-            progress = _progress(planned, metrics)
-        stages.append(
-            StageStatus(
-                planned.name,
-                planned.stage.kind,
-                _state(planned, is_running),
-                progress,
-                metrics,
-                run.num_attempts,
-                run.name if run.is_begun else None,
-            )
-        )
-    return Status(opened.experiment.name, is_running, tuple(stages))
+    plan = opened.plan()
+    earlier = find_earlier_runs(plan)
+    stages = [_of_stage(planned, earlier.pop(planned.name, None)) for planned in plan]
+    stages += [_of_earlier(name, it) for name, it in earlier.items()]
+    owner = plan.state.owner
+    return Status(opened.experiment.name, owner is not None, owner, tuple(stages))
 
 
-def _state(planned: PlannedStage, is_running: bool) -> str:
-    if planned.action is Action.REUSE:
-        return "complete"
+def _of_stage(planned: PlannedStage, earlier: EarlierRun | None) -> StageStatus:
+    if earlier is not None and not planned.existing.is_begun:
+        return _of_earlier(planned.name, earlier)
+    run, state, artifact = planned.run, _state(planned), planned.existing.artifact
+    metrics, progress = dict[str, float](), ""
+    if artifact is not None:  # do not read its rows, there may be millions
+        progress = artifact.summary()
+        if isinstance(artifact, TrainingCheckpoint):
+            metrics = dict(artifact.metrics)
+    elif metrics := _last_rows(run):
+        progress = _progress(metrics, planned.forecast.num_steps)
+    return StageStatus(
+        planned.name,
+        planned.stage.kind,
+        state.state,
+        state.how,
+        "",
+        progress,
+        metrics,
+        run.num_attempts,
+        run.name if run.is_begun else None,
+    )
+
+
+def _of_earlier(name: str, it: EarlierRun) -> StageStatus:
+    """The status of a run in progress that the spec does not lead to any more."""
+    run, metrics = it.run, _last_rows(it.run)
+    return StageStatus(
+        name,
+        it.record.kind,
+        it.attempt.state,
+        it.attempt.how,
+        it.note,
+        _progress(metrics, None) if metrics else "",
+        metrics,
+        run.num_attempts,
+        run.name,
+    )
+
+
+def _state(planned: PlannedStage) -> AttemptState:
+    existing = planned.existing
+    if existing.attempt is not None and existing.attempt.is_running:
+        return existing.attempt
     if planned.action is Action.BLOCKED:
-        return "blocked"
-    if any(reason.code == Cause.DAMAGED for reason in planned.reasons):
-        return "damaged"
-    if not planned.run.is_begun:
-        return "not begun"
-    return planned.run.attempt_state(is_locked=is_running)
+        return AttemptState("blocked")
+    if existing.damage:
+        return AttemptState("damaged", existing.damage[0])
+    if existing.artifact is not None:
+        return AttemptState("complete")
+    if not existing.is_begun:
+        return AttemptState("not begun")
+    return existing.attempt or AttemptState("interrupted")
 
 
-def _progress(planned: PlannedStage, rows: dict[str, float]) -> str:
-    total = planned.forecast.num_steps
+def _progress(rows: dict[str, float], total: int | None) -> str:
     step = rows["step"]
     of = f"/{total:,}" if total else ""
     losses = "".join(f", {k} {rows[k]:.3f}" for k in ("loss", "val_loss") if rows.get(k))

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -25,6 +24,7 @@ from continuum.planning.lockfile import write_lockfile
 from continuum.planning.plan import Action, Plan, PlannedStage
 from continuum.preflight.disk import DiskBudget
 from continuum.runs.artifacts import Artifact, TrainingCheckpoint
+from continuum.runs.attempts import now
 from continuum.runs.events import Event, Outcome, Started, Stopping, Warned
 from continuum.runs.folder import StageRun
 from continuum.runs.provenance import capture_provenance
@@ -198,7 +198,7 @@ class _Execution:
         run, host = planned.run, self._provenance["host"]
         number = run.num_attempts + 1
         git = self._provenance["git"]
-        run.log_attempt("started", attempt=number, at=_now(), host=host, git=git)
+        run.log_attempt("started", attempt=number, at=now(), host=host, git=git)
         self._observe(planned.name, Started(number))
         outcome = self._launcher.launch(run, record, partial(self._observe, planned.name))
         if outcome.status == "killed" and self._has_killed:
@@ -209,7 +209,7 @@ class _Execution:
             )
         try:
             run.log_attempt(
-                "ended", attempt=number, at=_now(), status=outcome.status, message=outcome.message
+                "ended", attempt=number, at=now(), status=outcome.status, message=outcome.message
             )
         except OSError as error:  # The outcome matters more than its record.
             message = f"its end is not recorded: {describe_or_raise(error, run.path)}"
@@ -284,7 +284,7 @@ class _Execution:
             overrides=self._plan.request.overrides,
             leaks=tuple(leak.message for leak in self._leaks.find(planned.name)),
             replaces=replaces,
-            made_at=_now(),
+            made_at=now(),
             provenance=self._provenance,
         )
 
@@ -295,7 +295,3 @@ def _readable_record(run: StageRun) -> StageRecord | None:
         return run.record() if run.is_begun else None
     except IntegrityError:
         return None
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")

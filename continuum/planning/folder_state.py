@@ -10,6 +10,7 @@ from continuum.experiment.identity import Identity, identify_stages
 from continuum.experiment.selection import select
 from continuum.planning.lockfile import Lockfile, read_lockfile
 from continuum.runs.artifacts import Artifact
+from continuum.runs.attempts import Owner
 from continuum.runs.files import DigestCache
 from continuum.runs.folder import ExperimentFolder
 from continuum.runs.records import RESEALED
@@ -31,6 +32,8 @@ class FolderState:
     """The references that select a checkpoint, by the stage that they select it from."""
     selected: Mapping[str, Artifact | str] = field(default_factory=dict)
     """The checkpoint that a reference selects, by reference, or why there is none."""
+    owner: Owner | None = None
+    """The process that holds the folder's lock, if it is not the reader."""
 
     def artifact_of(self, ref: Ref[Any]) -> Artifact | None:
         """The artifact that a reference means; None while it does not exist."""
@@ -57,13 +60,14 @@ def read_folder(
         digests.save()
     known_by = {name: it.known_by for name, it in identities.items()}
     history = RunHistory(folder)
-    runs = read_states(folder, history, known_by)
+    owner = None if is_writer else folder.owner()
+    runs = read_states(folder, history, known_by, owner)
     if lockfile is not None:
         lockfile = lockfile.renamed(known_by)
         runs = {name: _trusted(run, lockfile, name) for name, run in runs.items()}
     selections = _selections(identities)
     selected = _select(selections, runs, identities)
-    return FolderState(folder, identities, runs, history, lockfile, selections, selected)
+    return FolderState(folder, identities, runs, history, lockfile, selections, selected, owner)
 
 
 def _selections(identities: Mapping[str, Identity]) -> dict[str, list[Ref[Any]]]:

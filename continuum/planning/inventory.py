@@ -15,6 +15,7 @@ from continuum.planning.changes import explain
 from continuum.planning.lockfile import Lockfile
 from continuum.planning.plan import Action, Plan, PlannedStage
 from continuum.runs.artifacts import TrainingCheckpoint
+from continuum.runs.attempts import AttemptState, Owner
 from continuum.runs.folder import StageRun
 from continuum.runs.records import StageRecord
 from continuum.suggestions import did_you_mean
@@ -29,6 +30,8 @@ class RunInfo:
     """The stage's name in the spec, or else the name it ran under."""
     state: str
     """`complete`, `damaged`, `running`, `interrupted`, or how its last attempt ended."""
+    how: str
+    """The process that runs it, or the first line of the error; else empty."""
     made_at: str
     """Start of its last attempt, ISO 8601 in UTC; empty if its record cannot be read."""
     size_bytes: int
@@ -77,14 +80,12 @@ def list_runs(
     for name, record in records.items():
         for used in record.inputs if record is not None else ():
             used_by.setdefault(used.run, []).append(name)
-    is_locked = plan.folder.is_locked()
     found = [
         _info(
             run,
             records[name],
             stages.get(name),
             plan,
-            is_locked=is_locked,
             used_by=tuple(sorted(used_by.get(name, ()))),
             needed=needed.get(name),
         )
@@ -216,21 +217,21 @@ def _info(
     planned: PlannedStage | None,
     plan: Plan,
     *,
-    is_locked: bool,
     used_by: tuple[str, ...],
     needed: str | None,
 ) -> RunInfo:
     metrics: Mapping[str, float] = {}
     summary = ""
-    state = _state_of(run, record, is_locked=is_locked)
-    if state == "complete":
+    attempt = _state_of(run, record, plan.state.owner)
+    if attempt.state == "complete":
         artifact = run.artifact()
         summary = artifact.summary()
         metrics = artifact.metrics if isinstance(artifact, TrainingCheckpoint) else {}
     return RunInfo(
         run=run,
         stage=planned.name if planned is not None else run.stage_name,
-        state=state,
+        state=attempt.state,
+        how=attempt.how,
         made_at=record.made_at if record is not None else "",
         size_bytes=size_of(run),
         metrics=metrics,
@@ -242,16 +243,16 @@ def _info(
     )
 
 
-def _state_of(run: StageRun, record: StageRecord | None, *, is_locked: bool) -> str:
+def _state_of(run: StageRun, record: StageRecord | None, owner: Owner | None) -> AttemptState:
     if record is None:
-        return "damaged"
+        return AttemptState("damaged")
     try:
         if not run.is_complete:
-            return run.attempt_state(is_locked=is_locked)
+            return run.attempt_state(owner)
         run.artifact()
     except IntegrityError:
-        return "damaged"
-    return "complete"
+        return AttemptState("damaged")
+    return AttemptState("complete")
 
 
 def _differences(run: StageRun, record: StageRecord | None, plan: Plan) -> Iterator[str]:

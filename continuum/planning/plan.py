@@ -42,6 +42,15 @@ class Cause(StrEnum):
     RENAMED = "renamed"
     UPSTREAM_RUNS_AGAIN = "upstream-runs-again"
     INTERRUPTED = "interrupted"
+    """Its `continuum run` was killed."""
+    RUNNING = "running"
+    STOPPED = "stopped"
+    FAILED = "failed"
+    CRASHED = "crashed"
+    KILLED = "killed"
+    REFUSED = "refused"
+    FOUND_DAMAGE = "damaged"
+    """Its last attempt did."""
     DAMAGED = "artifact-damaged"
     FORCED = "forced"
     PROBLEM = "problem"
@@ -55,13 +64,14 @@ _WORDS: Mapping[Cause, tuple[str, str]] = {
     Cause.UPSTREAM_RUNS_AGAIN: (
         "ref", "{} will be rebuilt; reused if the output is identical"
     ),
-    Cause.INTERRUPTED: ("step", "interrupted; resumes from step {:,}"),
     Cause.DAMAGED: ("what", "damaged: {}"),
     Cause.FORCED: ("", "requested by --rerun"),
     Cause.PROBLEM: ("problem", "{}"),
     Cause.WAITS_FOR: ("stage", "waits for {}"),
 }  # fmt: skip
 """The key of the detail in JSON, and the text around it."""
+UNFINISHED = frozenset(Cause) - _WORDS.keys()
+"""How the last attempt of a run ended that is not complete, or that it runs now."""
 
 
 @dataclass(frozen=True)
@@ -69,22 +79,30 @@ class Reason:
     """A reason other than a change."""
 
     cause: Cause
-    detail: str | int | None = None
-    """The earlier name, the reference, the step, the damage, the problem, or the stage."""
+    detail: str | None = None
+    """The earlier name, the reference, the damage, the problem, the stage, or how the last attempt
+    ended."""
+    step: int | None = None
+    """The step that an unfinished run resumes from."""
 
     @property
     def code(self) -> str:
         return self.cause.value
 
     def __str__(self) -> str:
-        if self == Reason(Cause.INTERRUPTED):
-            return "interrupted before the first checkpoint"
+        if self.cause in UNFINISHED:
+            how = f": {self.detail}" if self.detail else ""
+            start = "starts over" if self.step is None else f"resumes from step {self.step:,}"
+            return f"{self.cause.value}{how}; {start}"
         return _WORDS[self.cause][1].format(self.detail)
 
     def as_json(self) -> dict[str, Any]:
         """The code, the text, and the detail."""
+        document = {"code": self.code, "text": str(self)}
+        if self.cause in UNFINISHED:
+            return {**document, "step": self.step, **({"how": self.detail} if self.detail else {})}
         key = _WORDS[self.cause][0]
-        return {"code": self.code, "text": str(self), **({key: self.detail} if key else {})}
+        return {**document, **({key: self.detail} if key else {})}
 
 
 @dataclass(frozen=True)

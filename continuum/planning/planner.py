@@ -25,10 +25,23 @@ from continuum.planning.changes import (
     stage_of,
 )
 from continuum.planning.folder_state import FolderState
-from continuum.planning.plan import NOTHING_MORE, Action, Cause, Plan, PlannedStage, Reason, Request
+from continuum.planning.plan import (
+    NOTHING_MORE,
+    UNFINISHED,
+    Action,
+    Cause,
+    Plan,
+    PlannedStage,
+    Reason,
+    Request,
+)
 from continuum.preflight.disk import DiskBudget
 from continuum.runs.artifacts import Artifact
+from continuum.runs.attempts import AttemptState
 from continuum.suggestions import did_you_mean
+
+ENDINGS = {cause.value: cause for cause in UNFINISHED}
+"""By the state of a run's last attempt."""
 
 
 def make_plan(experiment: Experiment, state: FolderState, request: Request = NOTHING_MORE) -> Plan:
@@ -170,14 +183,16 @@ class _Planner:
         return it.does(Action.REUSE, Reason(Cause.COMPLETE))
 
     def _decide_begun(self, it: PlannedStage) -> PlannedStage:
+        attempt = it.existing.attempt or AttemptState(Cause.INTERRUPTED.value)
+        cause, how = ENDINGS.get(attempt.state, Cause.INTERRUPTED), attempt.how or None
         if not it.existing.saved_steps:
-            return it.does(Action.RUN, Reason(Cause.INTERRUPTED))
+            return it.does(Action.RUN, Reason(cause, how))
         changed = self._changed_inputs(it)
         if changed:
             return it.does(Action.RUN, *changed, replaces=True)
         step = it.existing.saved_steps[-1]
         again, runtime = self._rerun_inputs(it), _changed_runtime(it)
-        recovered = it.does(Action.RECOVER, Reason(Cause.INTERRUPTED, step), *again, *runtime)
+        recovered = it.does(Action.RECOVER, Reason(cause, how, step), *again, *runtime)
         return replace(recovered, from_step=step)
 
     def _rerun_inputs(self, it: PlannedStage) -> list[Reason]:

@@ -17,6 +17,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from continuum.errors import FolderInUseError, IntegrityError, PreflightError
 from continuum.formatting import short_digest
 from continuum.runs import files, flock
 from continuum.runs.artifacts import Artifact, TrainingCheckpoint
+from continuum.runs.attempts import UNKNOWN_OWNER, AttemptState, Owner, state_of
 from continuum.runs.fingerprint import fingerprint_of_json
 from continuum.runs.placing import restore_replaced
 from continuum.runs.records import (
@@ -176,22 +178,16 @@ class StageRun:
         """The lines of `attempts.jsonl`, oldest first; raises IntegrityError."""
         return files.read_json_lines(self.path / "attempts.jsonl", key="event")
 
-    def attempt_state(self, *, is_locked: bool) -> str:
-        """How the last attempt of an unfinished run ended, or `running` or `interrupted`.
+    def attempt_state(self, owner: Owner | None) -> AttemptState:
+        """How the last attempt of an unfinished run ended, or that it runs now.
 
         Args:
-            is_locked: Whether a run holds the experiment's folder.
+            owner: The process that holds the experiment's folder, if any.
 
         Raises:
             IntegrityError: `attempts.jsonl` cannot be read.
         """
-        attempts = self.attempts()
-        last = attempts[-1] if attempts else None
-        if last is not None and last["event"] == "ended":
-            return str(last["status"])
-        # A worker that has not said that it started has not locked its run yet either.
-        is_active = is_locked and (last is None or self.is_running)
-        return "running" if is_active else "interrupted"
+        return state_of(self.attempts(), owner, is_running=self.is_running)
 
     def record_lost_attempt(self, *, at: str) -> None:
         """Record that the last attempt was killed, if its run could not record how it ended.
@@ -350,16 +346,23 @@ class ExperimentFolder:
 
     @property
     def owner_path(self) -> Path:
-        """The owner of the folder's lock: `{"pid": …, "host": …}`."""
+        """The owner of the folder's lock: `{"pid": …, "host": …, "since": …}`."""
         return self.runs_dir / ".owner.json"
 
-    def describe_owner(self) -> str:
-        """The process that holds the lock of the folder, or held it last."""
+    def last_owner(self) -> Owner | None:
+        """The process that holds the lock of the folder, or held it last; None if unknown."""
         try:
-            owner = json.loads(self.owner_path.read_text(encoding="utf-8"))
-            return f"process {owner['pid']} on {owner['host']}"
-        except (OSError, ValueError, KeyError):
-            return "another process"
+            return Owner(**json.loads(self.owner_path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError):
+            return None
+
+    def describe_owner(self) -> str:
+        """That process in words."""
+        return str(self.last_owner() or "another process")
+
+    def owner(self) -> Owner | None:
+        """The process that holds the lock of the folder now; None if none does, or unknown."""
+        return (self.last_owner() or UNKNOWN_OWNER) if self.is_locked() else None
 
     def is_locked(self) -> bool:
         """Whether a run holds the folder now; False if that is unknown."""
@@ -449,7 +452,7 @@ class ExperimentFolder:
                     "wait until it ends, or stop it"
                 )
             self.stop_request.unlink(missing_ok=True)  # of an earlier run
-            files.write_json(self.owner_path, {"pid": os.getpid(), "host": os.uname().nodename})
+            files.write_json(self.owner_path, asdict(Owner.this_process()))
             yield
 
 

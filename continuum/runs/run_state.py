@@ -7,6 +7,7 @@ from functools import cached_property
 
 from continuum.errors import IntegrityError
 from continuum.runs.artifacts import Artifact
+from continuum.runs.attempts import AttemptState, Owner
 from continuum.runs.files import find_damage
 from continuum.runs.folder import FINGERPRINT_LETTERS, ExperimentFolder, StageRun
 from continuum.runs.records import StageRecord
@@ -25,6 +26,8 @@ class RunState:
     damage: tuple[str, ...] = ()
     saved_steps: tuple[int, ...] = ()
     """Steps of the checkpoints of an unfinished run."""
+    attempt: AttemptState | None = None
+    """How the last attempt of an unfinished run ended, or that it runs; None if unknown."""
     latest: StageRecord | None = None
     """For a stage that has not begun: record of its newest run with another fingerprint."""
 
@@ -56,17 +59,21 @@ class RunHistory:
 
 
 def read_states(
-    folder: ExperimentFolder, history: RunHistory, stages: Mapping[str, Sequence[str]]
+    folder: ExperimentFolder,
+    history: RunHistory,
+    stages: Mapping[str, Sequence[str]],
+    owner: Owner | None = None,
 ) -> dict[str, RunState]:
     """Read the run folder of every stage.
 
     Args:
         stages: The fingerprints that each stage may have run with, today's first.
+        owner: The process that holds the folder, if it is another one.
     """
     states: dict[str, RunState] = {}
     for name, run in find_runs(folder, stages).items():
         if run.is_begun or run.is_complete:
-            states[name] = _read_state(run)
+            states[name] = _read_state(run, owner)
         else:
             states[name] = RunState(run, latest=history.latest(name))
     return states
@@ -109,13 +116,14 @@ def _has_run(run: StageRun, fingerprints: Iterable[str]) -> bool:
     return fingerprint == today or (fingerprint in earlier and run.is_complete)
 
 
-def _read_state(run: StageRun) -> RunState:
+def _read_state(run: StageRun, owner: Owner | None) -> RunState:
     is_begun = run.is_begun
     try:
         record = run.record()
         if not run.is_complete:
             steps = tuple(saved.step for saved in run.checkpoints())
-            return RunState(run, is_begun, record, saved_steps=steps)
+            attempt = _read_attempt(run, owner)
+            return RunState(run, is_begun, record, saved_steps=steps, attempt=attempt)
         artifact = run.artifact()
         damage = find_damage(artifact.path, artifact.files, read=False)
         damage += [f"{name} {how}" for name, how in run.changed_records()]
@@ -124,3 +132,9 @@ def _read_state(run: StageRun) -> RunState:
     if damage:
         return RunState(run, is_begun, record, damage=tuple(damage))
     return RunState(run, is_begun, record, artifact)
+
+
+def _read_attempt(run: StageRun, owner: Owner | None) -> AttemptState | None:
+    with suppress(IntegrityError):  # its checkpoints can be resumed from nevertheless
+        return run.attempt_state(owner)
+    return None

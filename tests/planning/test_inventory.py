@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from continuum.planning.inventory import PruneRule, RunInfo, choose_removable
+from continuum.runs.attempts import Owner
 from continuum.runs.folder import ExperimentFolder, StageRun
 from tests.commands import Cli
 from tests.planning.conftest import Write
@@ -172,7 +173,7 @@ def test_the_oldest_go_first_until_the_rest_is_small_enough(tmp_path: Path) -> N
     def info(name: str, size: int, needed: str | None = None) -> RunInfo:
         made_at = f"2026-01-0{name[-1]}T00:00:00+00:00"
         run = StageRun(tmp_path / name)
-        return RunInfo(run, "s", "complete", made_at, size, {}, "", False, (), (), needed)
+        return RunInfo(run, "s", "complete", "", made_at, size, {}, "", False, (), (), needed)
 
     runs = [info("s-3", 5), info("s-1", 5, "spec"), info("s-2", 5), info("s-4", 5)]
 
@@ -230,11 +231,16 @@ def test_lineage_says_that_a_folder_is_missing(edited: Path, cli: Cli) -> None:
 
 
 def test_a_run_that_was_interrupted_is_not_running_because_another_one_is(tmp_path: Path) -> None:
-    run = StageRun(tmp_path)
-    assert run.attempt_state(is_locked=True) == "running"  # its worker has not started yet
-    run.log_attempt("started")
-    assert run.attempt_state(is_locked=True) == "interrupted"
+    run, earlier, later = StageRun(tmp_path), Owner(1, "here", "2026"), Owner(2, "here", "2028")
+
+    def state(owner: Owner | None) -> str:
+        return run.attempt_state(owner).state
+
+    assert state(later) == "running"  # it has not logged its start yet
+    run.log_attempt("started", at="2027")
+    assert state(None) == state(later) == "interrupted"
+    assert state(earlier) == "running"  # before its worker has the lock
     with run.worker_lock():
-        assert run.attempt_state(is_locked=True) == "running"
+        assert state(None) == state(later) == "running"
     run.log_attempt("ended", status="stopped")
-    assert run.attempt_state(is_locked=True) == "stopped"
+    assert state(earlier) == "stopped"

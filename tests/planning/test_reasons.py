@@ -11,6 +11,7 @@ import pytest
 
 from continuum.planning.changes import ABSENT, CODES, Change
 from continuum.planning.plan import NOTHING_MORE, Cause, Reason, Request
+from continuum.runs.folder import StageRun
 from tests.commands import only
 from tests.planning.carrying_out import plan_of, run
 from tests.planning.conftest import Write
@@ -49,7 +50,31 @@ def lose_artifact(folder: Path) -> None:
     only(folder, "runs/book-*/artifact.json").unlink()
 
 
+def ends(status: str) -> Callable[[Path], None]:
+    """The last attempt of the book's run ended so; `interrupted` has no end."""
+
+    def prepare(folder: Path) -> None:
+        lose_artifact(folder)
+        run = StageRun(only(folder, "runs/book-*"))
+        run.log_attempt("started", attempt=2, at="2026-01-01")
+        if status != "interrupted":
+            message = "why; last lines of log.txt:\n    a line"
+            run.log_attempt("ended", attempt=2, status=status, message=message)
+
+    return prepare
+
+
+ENDINGS = [
+    Case("book", "run", status, f"{status}: why; starts over", {"step": None, "how": "why"},
+         ends(status))
+    for status in ("stopped", "failed", "crashed", "killed", "refused")
+]  # fmt: skip
 CASES = [
+    *ENDINGS,
+    Case(
+        "book", "run", "interrupted", "interrupted; starts over", {"step": None},
+        ends("interrupted"),
+    ),
     Case(
         "book", "run", "never-run", "never run", {}, is_run=False),
     Case(
@@ -83,8 +108,8 @@ CASES = [
         {"ref": "book"}, request=Request(rerun=frozenset({"book"})),
     ),
     Case(
-        "book", "run", "interrupted", "interrupted before the first checkpoint",
-        {"step": None}, lose_artifact,
+        "book", "run", "damaged", "damaged: artifact.json is missing; starts over",
+        {"step": None, "how": "artifact.json is missing"}, lose_artifact,
     ),
     Case(
         "book", "run", "artifact-damaged", "damaged: 00000-book",
@@ -107,8 +132,8 @@ CASES = [
         no_book,
     ),
 ]  # fmt: skip
-TOLD_ELSEWHERE = {"pin-changed", "new-version", "renamed"}
-"""In a test of its own below, in `test_upgrade` and in `test_renames`."""
+TOLD_ELSEWHERE = {"pin-changed", "new-version", "renamed", "running"}
+"""In a test of its own below, in `test_upgrade`, `test_renames` and `flow/test_states.py`."""
 
 
 def test_every_reason_has_a_case() -> None:
@@ -185,7 +210,7 @@ def test_a_pin_of_the_lock_that_was_not_used_is_named(small: Write) -> None:
 def test_an_interrupted_training_says_from_where_it_goes_on(crashed: Path) -> None:
     planned = plan_of(crashed).stages["pretrain"]
     assert (planned.action.value, planned.from_step) == ("recover", 4)
-    assert planned.reasons == (Reason(Cause.INTERRUPTED, 4),)
+    assert planned.reasons == (Reason(Cause.INTERRUPTED, step=4),)
     assert planned.reasons[0].as_json() == {
         "code": "interrupted",
         "text": "interrupted; resumes from step 4",
@@ -198,7 +223,7 @@ def test_a_recovery_tells_how_the_work_is_done_otherwise(crashed: Path, tmp_path
     shutil.copytree(crashed, folder)
     edit("micro_batch_size: 2", "micro_batch_size: 1")(folder)
     interrupted, runtime = plan_of(folder).stages["pretrain"].reasons
-    assert interrupted == Reason(Cause.INTERRUPTED, 4)
+    assert interrupted == Reason(Cause.INTERRUPTED, step=4)
     assert runtime == Change("field", "runtime.micro_batch_size", 2, 1, "runtime")
     assert str(runtime) == "runtime.micro_batch_size changed: 2 -> 1 (runtime)"
 
@@ -209,6 +234,6 @@ def test_a_recovery_whose_data_is_made_again_says_so(crashed: Path, tmp_path: Pa
     request = Request(rerun=frozenset({"book_tokens"}))
     planned = plan_of(folder, request).stages["pretrain"]
     assert planned.reasons == (
-        Reason(Cause.INTERRUPTED, 4),
+        Reason(Cause.INTERRUPTED, step=4),
         Reason(Cause.UPSTREAM_RUNS_AGAIN, "book_tokens"),
     )

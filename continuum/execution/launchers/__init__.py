@@ -6,6 +6,7 @@ from typing import Protocol
 
 from continuum.disk_errors import is_nearly_full
 from continuum.preflight.device_errors import fault_in_log
+from continuum.runs.attempts import LAST_LINES
 from continuum.runs.events import Outcome, Report
 from continuum.runs.folder import StageRun
 from continuum.runs.records import StageRecord
@@ -68,4 +69,4 @@ class CrashOutput:
         tail = "\n".join(f"    {line}" for line in text.splitlines()[-LOG_LINES:])
         if not tail:
             return f"{cause}; {self._log} is empty"
-        return f"{cause}; last lines of {self._log}:\n{tail}"
+        return f"{cause}{LAST_LINES}{self._log}:\n{tail}"
