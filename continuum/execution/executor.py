@@ -118,7 +118,7 @@ class _Execution:
         """Run all stages that need it; a failure keeps only its dependents from starting."""
         self._provenance = capture_provenance(self._plan.folder, self._spec_files)
         for planned in self._plan:
-            planned.run.record_lost_attempt(at=_now())
+            planned.run.record_lost_attempt(at=now())
         graph = {p.name: {ref.stage for ref in p.refs} for p in self._plan}
         sorter = TopologicalSorter(graph)
         sorter.prepare()
