@@ -128,6 +128,8 @@ class Forecast:
     max_ids: int | None = None
     """For a tokenizer or a dataset: upper bound of the token ids."""
     architecture: Architecture | None = None
+    has_tokenizer: bool | None = None
+    """For weights that a stage may name as a tokenizer too: whether one comes with them."""
     num_steps: int | None = None
     """For a training stage: its last optimizer step."""
     peak_lr: float | None = None

@@ -36,7 +36,7 @@ from continuum.planning.plan import (
     Request,
 )
 from continuum.preflight.disk import DiskBudget
-from continuum.runs.artifacts import Artifact
+from continuum.runs.artifacts import Artifact, TokenizerFiles
 from continuum.runs.attempts import AttemptState
 from continuum.suggestions import did_you_mean
 
@@ -129,6 +129,12 @@ class _Planner:
         is_kept = parent.action is not Action.RUN  # else what is there does not count
         record = parent.existing.record if is_kept else None
         run, found = parent.run.name, self._state.selected.get(str(ref))
+        if ref.expects is TokenizerFiles and _lacks_tokenizer(self._input(ref)):
+            message = (
+                f"{ref.stage!r} has no tokenizer: its folder holds none beside the weights; name a "
+                "stage that has one, or copy the tokenizer's files there"
+            )
+            yield Problem((), message, needs="folder")
         yield from best_problems_of(ref, parent.recipe, parent.forecast, run, record)
         if is_kept and isinstance(found, str):
             yield Problem((), found, needs="folder")
@@ -203,6 +209,12 @@ class _Planner:
         """Inputs whose content changed since the stage used them."""
         now = {str(ref): self._input(ref).artifact for ref in it.identity.made_from}
         return changed_inputs(it.existing.record, it.identity, now)
+
+
+def _lacks_tokenizer(it: PlanInput) -> bool:
+    if it.artifact is not None:
+        return it.artifact.view(TokenizerFiles) is None
+    return it.forecast.has_tokenizer is False
 
 
 def _changed_runtime(it: PlannedStage) -> Iterator[Change]:

@@ -53,9 +53,9 @@ FIELDS_OF_ONE = {
 SPLIT_FOLDERS = {"train": ("train",), "validation": ("validation", "val")}
 TYPES: dict[str, tuple[type[Artifact], ...]] = {
     "tokenizer": (TokenizerFiles,),
-    # A tokenizer beside the weights is unknown before the folder is read; the same folder can be
-    # imported `as: tokenizer` too.
-    "weights": (ModelWeights,),
+    # Whether a tokenizer is beside the weights is known once the folder is read: the plan checks
+    # the stages that name it.
+    "weights": (ModelWeights, TokenizerFiles),
     "dataset": (TokenizedDataset,),
     "corpus": (Corpus,),
 }
@@ -71,7 +71,8 @@ class Import(Stage):
     are skipped, and the rest must have one format; a pattern such as `data/**/*.jsonl` selects
     files."""
     as_: Literal["tokenizer", "weights", "dataset", "corpus"] = Field(alias="as")
-    """What to import: a tokenizer, LitGPT weights, litdata token chunks, or texts."""
+    """What to import: a tokenizer, LitGPT weights, litdata token chunks, or texts. A tokenizer
+    beside the weights comes with them: other stages can name the import as either."""
     tokenizer: Ref[TokenizerFiles] | None = None
     """For `dataset`, required: the tokenizer that produced the tokens."""
     format: Literal["txt", "md", "py", "jsonl"] | None = None
@@ -224,7 +225,10 @@ class Import(Stage):
             check_model_files(file.path for file in found.files)
         if self.as_ == "weights":
             (config,) = (file for file in found.files if file.name == "model_config.yaml")
-            return Forecast(architecture=_architecture(config.path, self.tied))
+            return Forecast(
+                architecture=_architecture(config.path, self.tied),
+                has_tokenizer=any(file.name in VOCABULARY_FILES for file in found.files),
+            )
         if self.as_ == "dataset":
             splits = _splits(self.path.resolve(experiment_folder))
             return Forecast(

@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from textwrap import dedent
 from typing import Any, TypeVar
 
 import pytest
@@ -12,6 +13,7 @@ from litdata.streaming import Cache, TokensLoader
 
 from continuum.errors import IntegrityError, PreflightError
 from continuum.experiment.stage import Stage
+from continuum.planning.plan import Action, Request
 from continuum.runs.artifacts import (
     Artifact,
     Corpus,
@@ -21,6 +23,8 @@ from continuum.runs.artifacts import (
 )
 from continuum.stages.import_ import TYPES, Import
 from continuum.text.reading import read_documents
+from tests.commands import Cli
+from tests.in_process import plan_folder, run_folder
 from tests.support import make_stage, run_stage
 
 ArtifactT = TypeVar("ArtifactT", bound=Artifact)
@@ -104,6 +108,55 @@ def test_weights_come_with_their_config_and_tokenizer(
     assert weights.tokenizer is not None
     assert weights.vocabulary_digest == weights.tokenizer.vocabulary_digest
     assert "notes.txt" not in {file.path for file in weights.files}
+
+
+def write_both(folder: Path) -> None:
+    """An experiment that imports `model` and names it as weights and as a tokenizer."""
+    spec = """\
+        continuum: 1
+        name: both
+        stages:
+          own: {kind: import, path: model, as: weights}
+          texts: {kind: fetch, sources: [{python: argparse.py}]}
+          tokens: {kind: tokenize, corpus: texts, tokenizer: own, document: none, validation: none}
+          more:
+            kind: retrain
+            from: own
+            data: tokens
+            max_steps: 1
+            sequence_length: 8
+            global_batch_size: 4
+            optimizer: {lr: 1e-4}
+            evaluate: null
+        """
+    (folder / "experiment.yaml").write_text(dedent(spec), encoding="utf-8")
+
+
+def test_a_folder_with_weights_and_a_tokenizer_is_imported_as_both(
+    tokenizer_dir: Path, model: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(tokenizer_dir, model, dirs_exist_ok=True)
+    write_both(tmp_path)
+    run_folder(tmp_path, request=Request(("stages.more=null",))).raise_for_failure()
+    plan = plan_folder(tmp_path)
+    assert {name: it.action for name, it in plan.stages.items() if name != "more"} == dict.fromkeys(
+        ("own", "texts", "tokens"), Action.REUSE
+    )
+    dataset, weights = (plan.stages[it].existing.artifact for it in ("tokens", "own"))
+    assert isinstance(dataset, TokenizedDataset)
+    assert isinstance(weights, ModelWeights)
+    assert dataset.vocabulary_digest == weights.vocabulary_digest
+
+
+def test_weights_without_a_tokenizer_cannot_be_named_as_one(
+    model: Path, tmp_path: Path, cli: Cli
+) -> None:
+    write_both(tmp_path)
+    said = "'own' has no tokenizer: its folder holds none beside the weights"
+    assert f":6:54: warning E402: {said}" in cli("validate", tmp_path).stderr
+    assert said in cli("run", tmp_path, expect=4).stderr
+    assert model.is_dir()
+    assert not list(tmp_path.glob("runs/*/output"))
 
 
 def write_hub_config(folder: Path, *, tied: bool) -> None:
@@ -358,7 +411,7 @@ def test_fields_that_do_not_go_together_are_problems(
 def test_the_result_s_type_follows_from_as(tmp_path: Path) -> None:
     assert {what: importing(tmp_path, what, path="x").output_types() for what in TYPES} == {
         "tokenizer": (TokenizerFiles,),
-        "weights": (ModelWeights,),
+        "weights": (ModelWeights, TokenizerFiles),
         "dataset": (TokenizedDataset,),
         "corpus": (Corpus,),
     }
