@@ -47,8 +47,8 @@ def read_folder(
     """Identify the stages of an experiment and read what its folder holds of them.
 
     Args:
-        is_writer: Whether the caller holds the folder's lock. If so, hashes of local files are
-            kept for the next time.
+        is_writer: Whether the caller holds the folder's lock. If so, files of complete runs that
+            were written after their record are read, and hashes are kept for the next time.
 
     Raises:
         IntegrityError: `continuum.lock` cannot be read.
@@ -56,12 +56,12 @@ def read_folder(
     lockfile = read_lockfile(folder.lockfile_path)
     digests = DigestCache(folder.digest_cache_path)
     identities = identify_stages(experiment, folder.path, digests.sha256)
-    if is_writer:
-        digests.save()
     known_by = {name: it.known_by for name, it in identities.items()}
     history = RunHistory(folder)
     owner = None if is_writer else folder.owner()
-    runs = read_states(folder, history, known_by, owner)
+    runs = read_states(folder, history, known_by, owner, digests if is_writer else None)
+    if is_writer:
+        digests.save()
     if lockfile is not None:
         lockfile = lockfile.renamed(known_by)
         runs = {name: _trusted(run, lockfile, name) for name, run in runs.items()}

@@ -67,6 +67,15 @@ def is_settled(status: os.stat_result) -> bool:
     return time.time() - max(status.st_mtime, status.st_ctime) > SETTLED_S
 
 
+def _stamp_if_settled(path: Path) -> str:
+    """The stamp by which a file's hash can be cached; empty if it cannot be yet."""
+    try:
+        status = path.stat()
+    except OSError:
+        return ""
+    return stamp(status) if is_settled(status) else ""
+
+
 class DigestCache:
     """Caches the SHA-256 of local files by their stamp, as Git's index does; holds no paths."""
 
@@ -95,6 +104,20 @@ class DigestCache:
             self._known[key] = digest
             self._is_changed = True
         return digest
+
+    def find_damage(self, folder: Path, files: Iterable[FileDigest]) -> list[str]:
+        """Compare the content of files with their record, as `find_damage` does.
+
+        Reads those that it does not know by their stamp.
+        """
+        stamps = {file: _stamp_if_settled(folder / file.path) for file in files}
+        unknown = [file for file, key in stamps.items() if self._known.get(key) != file.sha256]
+        wrong = _find_wrong(folder, unknown, read=True)
+        for file in unknown:
+            if (key := stamps[file]) and file.path not in wrong:
+                self._known[key] = file.sha256
+                self._is_changed = True
+        return list(wrong.values())
 
     def save(self) -> None:
         """Write the cache; only the holder of the folder's lock may."""
@@ -134,7 +157,19 @@ def find_damage(folder: Path, files: Iterable[FileDigest], *, read: bool) -> lis
     With `read=False` only presence and sizes are compared. Files are read in parallel, since one
     processor hashes less than a disk reads.
     """
-    listed = tuple(files)
+    return list(_find_wrong(folder, tuple(files), read=read).values())
+
+
+def find_rewritten(folder: Path, files: Iterable[FileDigest], record: Path) -> Iterator[FileDigest]:
+    """The files that were written after their record; a copy of a file often is."""
+    recorded_at = record.stat().st_mtime_ns
+    for file in files:
+        with suppress(OSError):
+            if os.stat(f"{folder}/{file.path}").st_mtime_ns > recorded_at:  # noqa: PTH116
+                yield file
+
+
+def _find_wrong(folder: Path, listed: Sequence[FileDigest], *, read: bool) -> dict[str, str]:
     wrong = find_wrong_sizes(str(folder), ((file.path, file.size_bytes) for file in listed))
     if read:
         of_right_size = [file for file in listed if file.path not in wrong]
@@ -145,7 +180,7 @@ def find_damage(folder: Path, files: Iterable[FileDigest], *, read: bool) -> lis
                 wrong[file.path] = f"{file.path} cannot be read: {sha256.strerror}"
             elif sha256 != file.sha256:
                 wrong[file.path] = f"{file.path} does not match its recorded checksum"
-    return [wrong[file.path] for file in listed if file.path in wrong]
+    return {file.path: wrong[file.path] for file in listed if file.path in wrong}
 
 
 def _hash_all(paths: Sequence[Path], num_bytes: int) -> list[str | OSError]:
