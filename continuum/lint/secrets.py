@@ -8,12 +8,8 @@ from continuum.errors import Problem
 from continuum.lint.rules import LintContext, rule
 from continuum.loading.keys import KeyPath
 from continuum.loading.yaml import Node
-from continuum.runs.redaction import KNOWN_SECRETS
+from continuum.runs.redaction import kind_of_secret, names_secret
 
-_SECRET_KEY = re.compile(
-    r"(?:^|[_-])(?:password|passwd|pwd|secret|token|credentials?|(?:api|access|private)[_-]?key)$",
-    re.IGNORECASE,
-)
 _VARIABLE = re.compile(r"\$\{[^${}]*\}")
 
 
@@ -23,12 +19,12 @@ def literal_secrets(context: LintContext) -> Iterator[Problem]:
 
     Everybody who can read the file, its Git history or the records of a run can read the secret.
     Remove it, revoke it, and pass a new one in the environment: HF_TOKEN for the Hub, HTTPS_PROXY
-    for a proxy. The message does not print it.
+    for a proxy, and any variable by its name in a URL. The message does not print it.
 
     Wrong:
-        sources: [{url: https://user:secret@example.org/book.txt}]
+        sources: [{url: "https://example.org/book.txt?token=0a1b2c3d"}]
     Right:
-        sources: [{url: https://example.org/book.txt}]
+        sources: [{url: "https://example.org/book.txt?token=${env.BOOKS_TOKEN}"}]
     """
     composition = context.loaded.composition
     assert composition is not None, "a planned experiment was composed"
@@ -39,17 +35,16 @@ def literal_secrets(context: LintContext) -> Iterator[Problem]:
                 path,
                 f"this looks like {kind}; others can read the file and its Git history",
                 "remove it, revoke it, and pass a new one in the environment (HF_TOKEN for the "
-                "Hub)",
+                "Hub, `${env.NAME}` in a URL)",
                 is_secret=True,
             )
 
 
 def _kind_of(path: KeyPath, text: str) -> str | None:
-    for kind, pattern in KNOWN_SECRETS.items():
-        if re.search(pattern, text):
-            return kind
+    if (kind := kind_of_secret(text)) is not None:
+        return kind
     is_written_out = text and not _VARIABLE.search(text)
-    is_named = _SECRET_KEY.search(str(path[-1])) and path[0] == "vars"
+    is_named = path[0] == "vars" and names_secret(str(path[-1]))
     return f"a secret, since it is named {str(path[-1])!r}" if is_named and is_written_out else None
 
 

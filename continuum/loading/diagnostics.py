@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from continuum.errors import ContinuumError
 from continuum.runs.file_names import encodable
+from continuum.runs.redaction import masked, without_secrets
 
 OVERRIDE = "--set "
 """Prefix of the `file` of a place on the command line."""
@@ -63,6 +64,12 @@ class Diagnostic:
     shows_source: bool = True
     """True if the line may be printed; False if it contains a secret."""
 
+    def __post_init__(self) -> None:
+        """Remove secrets that the texts repeat from the document."""
+        object.__setattr__(self, "message", without_secrets(self.message))
+        if self.suggestion is not None:
+            object.__setattr__(self, "suggestion", without_secrets(self.suggestion))
+
     def as_json(self) -> dict[str, Any]:
         """Return the diagnostic as a JSON object."""
         return {
@@ -72,7 +79,7 @@ class Diagnostic:
             "file": self.place.file,
             "line": self.place.line,
             "column": self.place.column,
-            "path": self.path,
+            "path": without_secrets(self.path),
             "suggestion": self.suggestion,
         }
 
@@ -249,7 +256,7 @@ def _caret_length(rest: str) -> int:
 
 
 def source_lines(diagnostics: Sequence[Diagnostic]) -> dict[tuple[str, int], str]:
-    """Return the source lines of the diagnostics, safe to print."""
+    """Return the source lines of the diagnostics, safe to print: secrets are masked."""
     wanted: dict[str, set[int]] = {}
     for diagnostic in diagnostics:
         if not diagnostic.place.is_override:
@@ -257,11 +264,12 @@ def source_lines(diagnostics: Sequence[Diagnostic]) -> dict[tuple[str, int], str
     found: dict[tuple[str, int], str] = {}
     for name, numbers in wanted.items():
         try:
-            lines = read_bytes(Path(name)).decode("utf-8-sig", errors="replace").split("\n")
+            text = read_bytes(Path(name)).decode("utf-8-sig", errors="replace")
         except (OSError, ValueError):
             continue  # print the message without its line
+        lines = (masked(text) if "PRIVATE KEY" in text else text).split("\n")
         found |= {
-            (name, number): _printable(lines[number - 1].rstrip("\r"))
+            (name, number): _printable(masked(lines[number - 1].rstrip("\r")))
             for number in numbers
             if number <= len(lines)
         }

@@ -6,6 +6,7 @@ from typing import Any
 
 from continuum.experiment.amounts import Amount
 from continuum.loading.keys import KeyPath
+from continuum.runs.redaction import without_secrets
 
 MAX_SHOWN = 60
 """Characters of a value that are printed in a message."""
@@ -34,7 +35,7 @@ def format_value(value: Any) -> str:
     if isinstance(value, int):
         text = str(value)
         return text if len(text) <= MAX_SHOWN else f"an integer of {len(text)} digits"
-    text = repr(str(value)) if isinstance(value, str) else _number(value)
+    text = repr(without_secrets(value)) if isinstance(value, str) else _number(value)
     return text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 1] + "…"
 
 

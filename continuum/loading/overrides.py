@@ -12,6 +12,7 @@ from continuum.loading.keys import suggest
 from continuum.loading.scalars import read_scalar
 from continuum.loading.syntax_errors import unprintable_in
 from continuum.loading.yaml import Node, Removal, read_text
+from continuum.runs.redaction import masked
 from continuum.suggestions import nearest
 
 HEAD = ("continuum", "name", "description", "seed", "seeds", "vars", "stages", "extends")
@@ -27,7 +28,7 @@ def override(root: Node, text: str) -> Node:
     Raises:
         SpecError: the override is not valid for this document.
     """
-    place = Place(f"{OVERRIDE}{text}", 1, 1, Path.cwd())
+    place = Place(f"{OVERRIDE}{masked(text)}", 1, 1, Path.cwd())
     path, separator, raw = text.partition("=")
     keys = [key.strip() for key in path.split(".")]
     if not separator or not all(keys) or len(keys) > MAX_KEYS:
