@@ -30,6 +30,7 @@ from continuum.disk_errors import FULL, describe_disk_error
 from continuum.errors import ContinuumError, PreflightError
 from continuum.loading.diagnostics import SpecError
 from continuum.runs.file_names import STREAM_ERRORS
+from continuum.runs.redaction import masked, without_secrets
 
 INTERRUPTED = 130
 BROKEN_PIPE = 141
@@ -199,7 +200,7 @@ def _show_error(error: ContinuumError) -> None:
         wanted = Format.JSON if wants_json() else format_of_environment()
         show_findings(error.diagnostics, wanted, error.lines)
     else:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {without_secrets(str(error))}", file=sys.stderr)
 
 
 def _show_unexpected(error: Exception) -> int:
@@ -207,7 +208,7 @@ def _show_unexpected(error: Exception) -> int:
     words = _refusal(error)
     if words is not None:
         _show_traceback()
-        print(f"error: {words}", file=sys.stderr)
+        print(f"error: {without_secrets(words)}", file=sys.stderr)
         return PreflightError.exit_code
     _report_bug(error)
     return ContinuumError.exit_code
@@ -224,8 +225,8 @@ def _refusal(error: Exception) -> str | None:
 
 def _report_bug(error: Exception) -> None:
     """Report a bug on stderr, with its traceback there or in a file."""
-    text = "".join(traceback.format_exception(error))
-    line = traceback.format_exception_only(error)[-1].strip()
+    text = without_secrets("".join(traceback.format_exception(error)))
+    line = without_secrets(traceback.format_exception_only(error)[-1].strip())
     path = None if verbosity() is Verbosity.VERBOSE else _save_traceback(text)
     if path is None:
         print(text, file=sys.stderr)
@@ -237,7 +238,7 @@ def _report_bug(error: Exception) -> None:
 def _save_traceback(text: str) -> str | None:
     """Write the traceback to a file; returns its path, or None if it cannot be written."""
     about = f"continuum {__version__}, Python {platform.python_version()}, {platform.platform()}"
-    command = " ".join(sys.argv)
+    command = " ".join(map(masked, sys.argv))
     try:
         handle, path = tempfile.mkstemp(prefix="continuum-bug-", suffix=".txt")
         with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
@@ -249,7 +250,7 @@ def _save_traceback(text: str) -> str | None:
 
 def _show_traceback() -> None:
     if verbosity() is Verbosity.VERBOSE:
-        traceback.print_exc()
+        print(without_secrets(traceback.format_exc()), file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ from continuum.planning.costs import Cost, estimate_costs, in_words, total
 from continuum.planning.in_progress import find_earlier_runs
 from continuum.planning.locked_run import check_locked
 from continuum.planning.plan import Action, Cause, Plan, PlannedStage, Reason, Request
-from continuum.planning.plan_file import SCHEMA, as_document
+from continuum.planning.plan_file import SCHEMA, as_document, refuse_secrets
 from continuum.runs.files import json_text
 
 if TYPE_CHECKING:
@@ -107,6 +107,7 @@ class Planned(Result):
         if made.request.locked:
             check_locked(made)
         if self.out is not None:
+            refuse_secrets(made.request)
             write_output(self.out, json_text(self.as_json()))
         if self.detailed_exitcode and made.has_work:
             changing = [planned.name for planned in made if planned.action is not Action.REUSE]

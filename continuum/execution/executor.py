@@ -1,5 +1,6 @@
 """Execute a plan: run every stage as soon as its inputs exist, one at a time on the accelerator."""
 
+import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -29,6 +30,7 @@ from continuum.runs.events import Event, Outcome, Started, Stopping, Warned
 from continuum.runs.folder import StageRun
 from continuum.runs.provenance import capture_provenance
 from continuum.runs.records import InputRecord, StageRecord
+from continuum.runs.redaction import masked
 
 MAX_PARALLEL = 4
 """Stages at once; at most one of them trains."""
@@ -65,6 +67,9 @@ def execute(
     """
     result = RunResult(plan)
     if plan.has_work:
+        for planned in plan:
+            for url in planned.stage.urls():
+                os.environ |= url.for_worker(planned.fingerprint)
         launcher = make_launcher(plan)
         try:
             _Execution(result, launcher, observe, stop, spec_files).run()
@@ -281,7 +286,7 @@ class _Execution:
             save_steps=planned.save_steps,
             best_metrics=planned.best_metrics,
             pins=dict(planned.pins),
-            overrides=self._plan.request.overrides,
+            overrides=tuple(map(masked, self._plan.request.overrides)),
             leaks=tuple(leak.message for leak in self._leaks.find(planned.name)),
             replaces=replaces,
             made_at=now(),

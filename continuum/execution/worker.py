@@ -19,6 +19,7 @@ from continuum.execution.signals import StopRequest, exit_on_signal, install_sig
 from continuum.preflight.device_errors import describe_device_fault
 from continuum.runs.events import Event, Outcome, Report
 from continuum.runs.folder import StageRun
+from continuum.runs.redaction import without_secrets
 
 CRASH_DELAY_S = 2.0
 """How long a crashed rank waits before it exits: it may only have lost a peer, whose exit status
@@ -97,7 +98,7 @@ def _run(run: StageRun, report: Report, should_stop: Callable[[], bool], *, rank
     except BaseException as error:
         status, message = _describe_failure(error, run, trains=trains)
         with suppress(OSError):
-            traceback.print_exc()
+            print(without_secrets(traceback.format_exc()), file=sys.stderr)
     if rank:
         message = f"rank {rank}: {message}"
     _flush_log()

@@ -30,6 +30,7 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
+from continuum.experiment.url import Url
 from continuum.runs.artifacts import Artifact, ArtifactT
 from continuum.runs.file_names import encodable, unescape_name
 from continuum.suggestions import closest
@@ -84,6 +85,7 @@ class Spec(BaseModel):
         """The fields that determine the result, with defaults and without None.
 
         References stay `Ref`s: their names are not identity, see `continuum.experiment.identity`.
+        URLs stay `Url`s: a credential that is written out is identity, but not recorded.
         """
         payload = {}
         for name, info in type(self).model_fields.items():
@@ -95,6 +97,10 @@ class Spec(BaseModel):
     def refs(self) -> dict[tuple[str | int, ...], "Ref[Any]"]:
         """All references in the fields, by their place in YAML."""
         return self._refs
+
+    def urls(self) -> Iterator[Url]:
+        """All URLs in the fields."""
+        return _find_urls(self)
 
     def observed_refs(self) -> frozenset[str]:
         """The references that occur only in runtime fields: inputs that do not change the
@@ -307,7 +313,7 @@ def _identity_of(value: Any) -> Any:
     if isinstance(value, LocalPath):
         return None
     if isinstance(value, str):
-        return value if isinstance(value, Ref) else str(value)
+        return value if isinstance(value, (Ref, Url)) else str(value)
     if isinstance(value, (tuple, list)):
         return [_identity_of(item) for item in value]
     if isinstance(value, dict):
@@ -317,10 +323,21 @@ def _identity_of(value: Any) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """A value of an identity with references as strings."""
+    """A value of an identity with references and URLs as strings."""
     if isinstance(value, list):
         return [_plain(item) for item in value]
-    return str(value) if isinstance(value, Ref) else value
+    return str(value) if isinstance(value, (Ref, Url)) else value
+
+
+def _find_urls(value: Any) -> Iterator[Url]:
+    if isinstance(value, Url):
+        yield value
+    elif isinstance(value, Spec):
+        for name in type(value).model_fields:
+            yield from _find_urls(getattr(value, name))
+    elif isinstance(value, (tuple, list, dict)):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _find_urls(item)
 
 
 def _find_refs(

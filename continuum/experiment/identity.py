@@ -14,6 +14,7 @@ from continuum.experiment.experiment import Experiment
 from continuum.experiment.fields import Ref, Spec
 from continuum.experiment.recipe import Recipe, evaluation_identity, training_identity
 from continuum.experiment.stage import Stage
+from continuum.experiment.url import Url
 from continuum.runs.fingerprint import canonical_json, fingerprint
 
 PAYLOAD = 2
@@ -34,6 +35,7 @@ class Identity:
     inputs: Mapping[str, tuple[str, ...]]
     """The possible fingerprints of each input's stage, by reference."""
     payload: dict[str, Any]
+    """As it is recorded: URLs without credentials."""
     fingerprint: str
     earlier: str | None = None
     """The fingerprint by the first version of the payload, if that is equivalent."""
@@ -88,9 +90,18 @@ def _identify(
         tuple(refs.values()),
         {name: above[ref.stage].known_by for name, ref in refs.items()},
         payload,
-        fingerprint(payload),
-        fingerprint(earlier) if earlier is not None else None,
+        fingerprint(_as_written(payload)),
+        fingerprint(_as_written(earlier)) if earlier is not None else None,
     )
+
+
+def _as_written(value: Any) -> Any:
+    """The value with URLs as they are written: a credential may select the file."""
+    if isinstance(value, dict):
+        return {key: _as_written(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_as_written(item) for item in value]
+    return value.written if isinstance(value, Url) else value
 
 
 def input_identity(ref: Ref[Any], above: Mapping[str, Identity]) -> Any:

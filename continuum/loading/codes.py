@@ -119,9 +119,10 @@ CODES = {
     ),
     "E301": Code(
         "Undefined variable.",
-        "`${name}` is replaced by a value of `vars`, in this file or a base; environment variables "
-        "are not read. Define the variable, correct its name, close its brace, or write `$${` for "
-        "a literal `${`.",
+        "`${name}` is replaced by a value of `vars`, in this file or a base. Define the variable, "
+        "correct its name, close its brace, or write `$${` for a literal `${`. `${env.NAME}` is an "
+        "environment variable, and may only stand in a URL: its value is a secret that is read "
+        "when the file is requested and never recorded.",
     ),
     "E302": Code(
         "Invalid file in `extends`.",

@@ -31,6 +31,8 @@ class Composition:
     """All files that were read, the experiment's own first."""
     unused_variables: tuple[str, ...]
     """Names in `vars` that nothing uses."""
+    environment: frozenset[str]
+    """Dotted paths of the values with environment variables."""
 
 
 def compose(path: Path, overrides: Sequence[str] = ()) -> Composition:
@@ -51,7 +53,8 @@ def compose(path: Path, overrides: Sequence[str] = ()) -> Composition:
     filled = fill_variables(root, recoverable)
     unused = tuple(name for name in _variables(root) if name not in filled.used)
     recoverable += _useless_overrides(root, declared.keys(), unused)
-    return Composition(filled.root, root, recoverable, tuple(files.paths), unused)
+    paths = tuple(files.paths)
+    return Composition(filled.root, root, recoverable, paths, unused, filled.environment)
 
 
 def with_variable_places(error: Diagnostic, composition: Composition) -> Diagnostic:

@@ -26,7 +26,8 @@ TOPICS = {
     "reference": "The name of another stage. For a stage that trains, `name@step-500` selects a "
     "checkpoint, and `name@final` (or the name alone) the last one.",
     "variable": "`${name}` is replaced by a value of `vars`, wherever a single value is allowed; "
-    "write `$${` for a literal `${`.",
+    "write `$${` for a literal `${`. In a URL, `${env.NAME}` is an environment variable: its value "
+    "is read when the file is requested; it is neither recorded nor part of the identity.",
     "base": "A file named in `extends`. Its values apply unless this file sets them. It may omit "
     "anything, including `continuum` and `name`.",
 }

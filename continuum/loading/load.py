@@ -4,15 +4,18 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import get_args
 
 from continuum.errors import Problem
 from continuum.experiment.experiment import Experiment, reference_graph
 from continuum.experiment.stage import Stage
+from continuum.experiment.url import Url
 from continuum.loading.aliases import canonical_names
 from continuum.loading.compose import Composition, compose, merge, with_variable_places
 from continuum.loading.diagnostics import OVERRIDE, Diagnostic, Place, SpecError, in_order
-from continuum.loading.keys import KeyPath, suggest
+from continuum.loading.keys import KeyPath, field_at, suggest
 from continuum.loading.messages import format_value
+from continuum.loading.overrides import as_index
 from continuum.loading.references import (
     circle_problems,
     is_key,
@@ -168,6 +171,7 @@ class _Loading:
 
     def load(self) -> Loaded:
         self._check_stages()
+        self._check_environment()
         experiment = self._check_head()
         stages = {name: it.spec for name, it in self._checked.items()}
         lost = {name for name, spec in stages.items() if spec and self._follow_refs(name, stages)}
@@ -232,6 +236,23 @@ class _Loading:
         repaired = {name: it.node for name, it in self._checked.items()}
         whole = replace(node, value={**stages, **repaired})
         self._tree = self._tree.put(("stages",), whole)
+
+    def _check_environment(self) -> None:
+        """Refuse environment variables in anything but a URL."""
+        for dotted in sorted(self._composition.environment):
+            path = tuple(map(as_index, dotted.split(".")))
+            if path[0] == "vars" or self._tree.at(path) is None:
+                continue
+            node = self._tree.at(path[:2]) if path[0] == "stages" else None
+            kind = node.child("kind") if node is not None else None
+            cls = stage_kinds().get(str(kind.value)) if kind is not None else Experiment
+            found = field_at(cls, path[2:] if kind is not None else path) if cls else None
+            if found is None or Url not in get_args(found.info.annotation):
+                message = (
+                    "an environment variable may only stand in a URL, such as `url` of `fetch`"
+                )
+                hint = "its value is read when the file is requested, and is never recorded"
+                self._add("E301", path, f"{message}: {hint}")
 
     def _joined(self, stages: Mapping[str, Node]) -> Mapping[str, Node]:
         """The stages, with those of bases merged into stages that misspell their names."""

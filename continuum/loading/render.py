@@ -11,6 +11,7 @@ from typing import Any
 
 from continuum.experiment.amounts import Amount
 from continuum.experiment.fields import LocalPath, Spec
+from continuum.experiment.url import Url
 from continuum.loading.diagnostics import Place
 from continuum.loading.dump import dump
 from continuum.loading.keys import KeyPath
@@ -69,6 +70,8 @@ def _escaped(value: Any) -> Any:
         return {key: _escaped(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return tuple(map(_escaped, value))
+    if isinstance(value, Url):
+        return str(value)
     return escape(value) if isinstance(value, str) else value
 
 
@@ -98,6 +101,8 @@ def _complete(written: Any, value: Any, *, defaults: bool) -> Any:
     """A plain value of the document with what loading has made of it."""
     if isinstance(value, LocalPath):
         return str(value)
+    if isinstance(value, Url):
+        return value
     if isinstance(value, Spec) and isinstance(written, dict):
         fields = _fields(value)
         known = {

@@ -1,4 +1,7 @@
-"""Substitution of `${name}` in a document from its `vars`; `$${` is a literal `${`."""
+"""Substitution of `${name}` in a document from its `vars`; `$${` is a literal `${`.
+
+`${env.NAME}` stays as it is: a URL has its value when it is requested, and nothing else may use it.
+"""
 
 import re
 from dataclasses import dataclass, replace
@@ -9,6 +12,9 @@ from continuum.loading.keys import suggest
 from continuum.loading.yaml import Node
 
 _PART = re.compile(r"\$\$\{|\$\{(?P<name>[^${}]*)\}|(?P<open>\$\{)")
+_ENVIRONMENT = "env."
+"""Prefix of the name of an environment variable; see `Url`."""
+_ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 MAX_LENGTH = 1 << 16
 """Maximum length of a value after substitution, for variables that multiply each other."""
 MAX_COMPARED = 30_000
@@ -22,6 +28,8 @@ class Filled:
     root: Node
     used: frozenset[str]
     """Names of the variables that values use."""
+    environment: frozenset[str]
+    """Dotted paths of the values with environment variables, which stay as they are written."""
 
 
 def fill_variables(root: Node, errors: list[Diagnostic]) -> Filled:
@@ -31,14 +39,14 @@ def fill_variables(root: Node, errors: list[Diagnostic]) -> Filled:
     variables = declared.value if declared is not None else None
     if declared is None or not isinstance(variables, dict):
         filler = _Filler({}, errors)
-        return Filled(filler.fill(root, ""), frozenset())
+        return Filled(filler.fill(root, ""), frozenset(), frozenset(filler.environment))
     filler = _Filler(variables, errors)
     resolved = {name: filler.resolve(name) for name in variables}
     others = {key: node for key, node in root.value.items() if key != "vars"}
     filled = filler.fill(replace(root, value=others), "")
     assert isinstance(filled.value, dict)
     whole = replace(root, value={**filled.value, "vars": replace(declared, value=resolved)})
-    return Filled(whole, frozenset(filler.used))
+    return Filled(whole, frozenset(filler.used), frozenset(filler.environment))
 
 
 def variables_in(text: str) -> list[str]:
@@ -57,6 +65,7 @@ class _Filler:
         self._errors = errors
         self._resolved: dict[str, Node] = {}
         self.used: set[str] = set()
+        self.environment: set[str] = set()
         self._waiting: list[str] = []
         """Variables that are being resolved, each used by the one before it."""
 
@@ -115,6 +124,13 @@ class _Filler:
         return match[0] if found is None else _as_text(found.value)
 
     def _find(self, name: str, node: Node, path: str) -> Node | None:
+        """The value of a variable; None for an environment variable, or after an error."""
+        if name.startswith(_ENVIRONMENT):
+            self.environment.add(path)
+            if not _ENVIRONMENT_NAME.fullmatch(name.removeprefix(_ENVIRONMENT)):
+                message = f"invalid name of an environment variable: {name!r}"
+                self._report("E301", message, node, path)
+            return None
         if name in self._waiting:
             circle = " -> ".join([*self._waiting[self._waiting.index(name) :], name])
             self._report("E301", f"circular reference between variables: {circle}", node, path)
@@ -126,7 +142,10 @@ class _Filler:
             self._report("E301", message, node, path, suggestion)
             return None
         self.used.add(name)
-        return self.resolve(name)
+        found = self.resolve(name)
+        if f"vars.{name}" in self.environment:
+            self.environment.add(path)
+        return found
 
     def _report(
         self, code: str, message: str, node: Node, path: str, suggestion: str | None = None

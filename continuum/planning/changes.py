@@ -19,6 +19,7 @@ from continuum.loading.dump import in_one_line
 from continuum.planning.lockfile import LockedStage
 from continuum.runs.artifacts import Artifact
 from continuum.runs.records import StageRecord
+from continuum.runs.redaction import REDACTED
 from continuum.stages import rebuild_stage
 
 ABSENT = "(absent)"
@@ -77,6 +78,8 @@ class Change:
     def __str__(self) -> str:
         old, new = self.old, self.new
         match self.code:
+            case "field-changed" if old == new:
+                return f"{self.name} changed: a credential in it, which is not recorded"
             case "field-changed":
                 how = "" if self.role == "identity" else f" ({self.role})"
                 return f"{self.name} changed: {in_one_line(old)} -> {in_one_line(new)}{how}"
@@ -132,7 +135,10 @@ def explain(record: StageRecord, it: Identity) -> tuple[Change, ...]:
         since = range(found[0].old + 1, stage.own_version + 1)
         news = tuple(it for version in since for it in stage.news.get(version, ()))
         found[0] = replace(found[0], news=news)
+    hidden = [it for it in field_values(stage) if REDACTED in str(it.value)]
     same = Change("version", stage.kind, stage.own_version, stage.own_version)
+    if not found and hidden:  # A credential that is not recorded is all that can differ.
+        found = [Change("field", it.path, it.value, it.value) for it in hidden]
     return tuple(found) or (same,)
 
 

@@ -12,6 +12,7 @@ from continuum.preflight.host import host_now
 from continuum.preflight.placement import foreseen_placement
 from continuum.runs.artifacts import TrainingCheckpoint
 from continuum.runs.provenance import package_versions
+from continuum.runs.redaction import masked
 
 
 def update_lockfile(
@@ -126,7 +127,7 @@ def find_outdated(plan: Plan) -> list[str]:
 
 def _deviations(plan: Plan, lockfile: Lockfile) -> Iterator[str]:
     for override in plan.request.overrides:
-        yield f"--set {override}: not allowed with --locked"
+        yield f"--set {masked(override)}: not allowed with --locked"
     for name in sorted(plan.request.rerun):
         yield f"--rerun {name}: not allowed with --locked"
     for planned in plan:

@@ -8,15 +8,17 @@ from the records of the runs in the order of the spec, and changes only where so
 import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Annotated
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from continuum.errors import IntegrityError
 from continuum.loading.diagnostics import Diagnostic, Place, SpecError
 from continuum.loading.yaml import read_text
 from continuum.runs.files import write_text
 from continuum.runs.records import first_error
+from continuum.runs.redaction import without_credentials
 
 LOCK_VERSION = 1
 MAX_VALUES = 2_000_000
@@ -50,7 +52,7 @@ class LockedStage(BaseModel):
     """Seal of the run's record; absent if an earlier release made it."""
     made_at: str | None = None
     """When that run began; equal results made elsewhere have another seal."""
-    pins: dict[str, str] = {}
+    pins: dict[Annotated[str, AfterValidator(without_credentials)], str] = {}
     """What movable sources were: the commit of a Hub revision, the SHA-256 of a URL."""
     metrics: dict[str, float] = {}
     """The final losses, by name."""

@@ -11,6 +11,7 @@ from continuum.errors import DecisionNeededError, UsageError
 from continuum.planning.changes import changes, of_values
 from continuum.planning.costs import Cost, estimate_costs, total
 from continuum.planning.plan import Plan, PlannedStage, Request
+from continuum.runs.redaction import masked
 
 SCHEMA = "continuum.plan/1"
 
@@ -23,13 +24,27 @@ def as_document(plan: Plan) -> dict[str, Any]:
         "experiment": plan.experiment.name,
         "ok": not plan.problems,
         "has_work": plan.has_work,
-        "overrides": list(plan.request.overrides),
+        "overrides": list(map(masked, plan.request.overrides)),
         "rerun": sorted(plan.request.rerun),
         "locked": plan.request.locked,
         "stages": [_stage(planned, costs[planned.name]) for planned in plan],
         "total": total(costs),
         "total_at_most": total(costs, with_checked=True),
     }
+
+
+def refuse_secrets(request: Request) -> None:
+    """Refuse to save a request that `run --plan` could not repeat, since secrets are masked.
+
+    Raises:
+        UsageError: an override holds a secret.
+    """
+    for override in request.overrides:
+        if (shown := masked(override)) != override:
+            raise UsageError(
+                f"--set {shown}: a saved plan would hold this secret; write it as ${{env.NAME}} in "
+                "the URL"
+            )
 
 
 def read_document(path: Path) -> "SavedPlan":

@@ -11,11 +11,12 @@ import shutil
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from continuum.runs.files import FileDigest
+from continuum.runs.redaction import without_credentials
 from continuum.runs.text_records import Overlap, Shares, SourceCounts, Split, TextCounts, TextLoss
 from continuum.runs.tied_embeddings import tied_on_hub
 
@@ -80,8 +81,9 @@ class CorpusItem(BaseModel):
 
     file: str
     """Path relative to the folder of the corpus."""
-    source: str
-    """The source in the spec: the URL, the name of the file, or the Python file."""
+    source: Annotated[str, AfterValidator(without_credentials)]
+    """The source in the spec: the URL without credentials, the name of the file, or the Python
+    file."""
     size_bytes: int
     sha256: str
     format: str

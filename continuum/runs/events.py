@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import Any
 
 from continuum.errors import ContinuumError, Status
+from continuum.runs.redaction import without_secrets
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,10 @@ class Outcome(Event):
     message: str = ""
     rank: int = 0
 
+    def __post_init__(self) -> None:
+        """Remove secrets that an error of a library repeats."""
+        object.__setattr__(self, "message", without_secrets(self.message))
+
     @staticmethod
     def of(error: ContinuumError) -> "Outcome":
         """The outcome of a stage that raised this error."""
@@ -85,6 +90,10 @@ class Lost(Event):
 @dataclass(frozen=True)
 class Warned(Event):
     message: str
+
+    def __post_init__(self) -> None:
+        """Remove secrets that a library repeats."""
+        object.__setattr__(self, "message", without_secrets(self.message))
 
     def __str__(self) -> str:
         return f"warning: {self.message}"

@@ -109,8 +109,10 @@ def masked(line: str) -> str:
 def without_credentials(url: str) -> str:
     """Return a URL as it is recorded: the values of credentials in it are `<redacted>`.
 
-    A signed URL is the same after it is signed again.
+    A signed URL is the same after it is signed again. Other names are returned unchanged.
     """
+    if "://" not in url:
+        return url
     patterns = (*FORMATS.values(), *([_SIGNED_PARAMETER] if _SIGNED.search(url) else ()))
     return _replaced(url, _joined(it for p in patterns for it in _matches(p, url, REDACTED)))
 

@@ -22,6 +22,7 @@ from huggingface_hub.utils.tqdm import tqdm
 
 from continuum.errors import IntegrityError, PreflightError, StageFailedError
 from continuum.runs.files import sha256_file
+from continuum.runs.redaction import without_credentials, without_secrets
 from continuum.sources.local_files import copy_file
 from continuum.sources.transfer import (
     PAUSES_S,
@@ -98,7 +99,7 @@ def resolve(repo: str, revision: str, *, pauses_s: Sequence[float] = PAUSES_S) -
                 repo, revision=revision, files_metadata=True, timeout=API_TIMEOUT_S
             )
 
-    what = f"{repo} at revision {revision}, from {endpoint()}"
+    what = f"{repo} at revision {revision}, from {_shown_endpoint()}"
     info = with_retries(ask, what=what, pauses_s=pauses_s)
     listed = (
         HubFile(
@@ -168,6 +169,10 @@ def endpoint() -> str:
     return (os.environ.get("HF_ENDPOINT") or DEFAULT_ENDPOINT).rstrip("/")
 
 
+def _shown_endpoint() -> str:
+    return without_credentials(endpoint())
+
+
 def is_offline() -> bool:
     """True if the environment forbids access to the Hub."""
     stated = os.environ.get("HF_HUB_OFFLINE") or os.environ.get("TRANSFORMERS_OFFLINE") or ""
@@ -202,22 +207,29 @@ def _translated_errors(repo: str, revision: str, target: Path | None = None) -> 
         if isinstance(error, errors.LocalEntryNotFoundError) and error.__cause__ is not None:
             cause = error.__cause__
         if isinstance(cause, errors.HfHubHTTPError):
-            raise _refusal(cause, repo, revision) from error
+            raise _refusal(cause, repo, revision) from None  # it repeats the server's answer
         if isinstance(cause, OSError) and cause.errno is not None and target is not None:
             raise disk_error(target, cause) from error
         if isinstance(cause, OSError) and "Consistency check failed" in str(cause):
             raise _WrongBytesError("the size is not the one the Hub states") from error
+        reason = without_secrets(reason_of(cause))
         raise TransientError(
-            f"cannot reach the Hub ({reason_of(cause)}); check HF_ENDPOINT, or set "
-            "HF_HUB_OFFLINE=1 to use cached files"
+            f"cannot reach the Hub ({reason}); check HF_ENDPOINT, or set HF_HUB_OFFLINE=1 to use "
+            "cached files"
         ) from error
 
 
 def _refusal(error: errors.HfHubHTTPError, repo: str, revision: str) -> Exception:
     what, status = f"{repo} at revision {revision}", error.response.status_code
-    where = f"{what}, from {endpoint()}"
+    where = f"{what}, from {_shown_endpoint()}"
+    host = error.response.url.host
+    if host != httpx.URL(endpoint()).host and status in {401, 403, 404}:
+        return StageFailedError(
+            f"{where}: redirected to {host}, which answers with HTTP status {status}; the token is "
+            "not sent on to another host: set HF_ENDPOINT to a mirror that serves the files itself"
+        )
     if isinstance(error, errors.GatedRepoError):
-        page = f"{endpoint()}/{repo}"
+        page = f"{_shown_endpoint()}/{repo}"
         return PreflightError(f"{what}: access is gated; ask for it at {page}, then {LOGIN}")
     if isinstance(error, errors.RevisionNotFoundError):
         return PreflightError(f"{where}: branch, tag or commit not found")

@@ -8,20 +8,22 @@ Otherwise every attempt starts at zero, so that bytes of two versions are never 
 import shutil
 import ssl
 import time
-from collections.abc import Callable, Sequence
-from itertools import pairwise
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
 import httpx
 
 from continuum.errors import IntegrityError, StageFailedError
+from continuum.runs.address import Address
 from continuum.runs.files import sha256_file
 
 TIMEOUT_S = 60.0
 """Read timeout."""
 TRANSIENT_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
 MAX_RETRY_AFTER_S = 60.0
+MAX_REDIRECTS = 20
 SPARE_BYTES = 1 << 20
 PAUSES_S = (0.5, 1.0, 2.0)
 """Delays before each retry, counted without new bytes in between."""
@@ -69,7 +71,7 @@ def with_retries(
 
 
 def download(
-    url: str,
+    address: Address,
     target: Path,
     *,
     on_progress: OnProgress,
@@ -77,7 +79,7 @@ def download(
     advice: str = "",
     pauses_s: Sequence[float] = PAUSES_S,
 ) -> None:
-    """Download `url` to `target`.
+    """Download a file to `target`.
 
     Args:
         sha256: Of the file, if known: then the bytes of an earlier attempt are reused.
@@ -97,8 +99,8 @@ def download(
     is_joined = True
     while is_joined:
         is_joined = with_retries(
-            lambda: _attempt(url, part, on_progress, resume=sha256 is not None),
-            what=url,
+            lambda: _attempt(address, part, on_progress, resume=sha256 is not None),
+            what=str(address),
             pauses_s=pauses_s,
             num_arrived=lambda: _size_bytes(part),
         )
@@ -107,7 +109,7 @@ def download(
             part.replace(target)
             return
         part.unlink()
-    raise IntegrityError(f"{url}: SHA-256 mismatch: got {found}, expected {sha256}{advice}")
+    raise IntegrityError(f"{address}: SHA-256 mismatch: got {found}, expected {sha256}{advice}")
 
 
 def reason_of(error: BaseException) -> str:
@@ -124,7 +126,7 @@ def disk_error(path: Path, error: OSError) -> StageFailedError:
     )
 
 
-def _attempt(url: str, part: Path, on_progress: OnProgress, *, resume: bool) -> bool:
+def _attempt(address: Address, part: Path, on_progress: OnProgress, *, resume: bool) -> bool:
     """Download the missing bytes; return True if they were joined to earlier ones."""
     offset = _size_bytes(part) if resume else 0
     headers = {
@@ -132,13 +134,10 @@ def _attempt(url: str, part: Path, on_progress: OnProgress, *, resume: bool) -> 
         "Accept-Encoding": "identity",  # lengths and ranges are of the file's own bytes
         **({"Range": f"bytes={offset}-"} if offset else {}),
     }
-    # The system's certificates and SSL_CERT_FILE, not those of a package.
-    trust = ssl.create_default_context()
+    # The text of an error of the library may hold the URL, so no error is raised `from` it.
     try:
-        with httpx.stream(
-            "GET", url, headers=headers, follow_redirects=True, timeout=TIMEOUT_S, verify=trust
-        ) as response:
-            _check_answer(url, response)
+        with _response(address, headers) as response:
+            _check_answer(address, response)
             place = response.headers.get("Content-Range", "")
             if response.status_code == 416 or (offset and response.status_code == 200):
                 part.unlink(missing_ok=True)
@@ -148,55 +147,114 @@ def _attempt(url: str, part: Path, on_progress: OnProgress, *, resume: bool) -> 
             if response.status_code == 206 and not place.startswith(f"bytes {offset}-"):
                 part.unlink(missing_ok=True)
                 raise TransientError("the server sent another range than requested")
-            _receive(url, response, part, offset, on_progress)
-    except (httpx.TransportError, httpx.TooManyRedirects, httpx.InvalidURL) as error:
-        raise _unreachable(url, error) from error
+            _receive(address, response, part, offset, on_progress)
+    except (httpx.TransportError, httpx.InvalidURL) as error:
+        raise _unreachable(address, error) from None
     except (ImportError, ValueError) as error:  # an invalid proxy address
         raise StageFailedError(
-            f"{url}: cannot use the proxy of the environment ({error}); correct HTTPS_PROXY, "
-            "HTTP_PROXY and ALL_PROXY"
-        ) from error
+            f"{address}: cannot use the proxy of the environment ({address.hide(str(error))}); "
+            "correct HTTPS_PROXY, HTTP_PROXY and ALL_PROXY"
+        ) from None
     return offset > 0
 
 
-def _check_answer(url: str, response: httpx.Response) -> None:
-    for before, after in pairwise(it.url for it in (*response.history, response)):
-        if (before.scheme, after.scheme) == ("https", "http"):
-            raise StageFailedError(
-                f"{url}: redirected to an unencrypted address ({after}); if that is intended, use "
-                "that address with its sha256"
-            )
-    status = response.status_code
+@contextmanager
+def _response(address: Address, headers: Mapping[str, str]) -> Iterator[httpx.Response]:
+    """The answer to a request, after redirects; its body is not read yet.
+
+    Raises:
+        StageFailedError: a redirect is not followed.
+    """
+    # The system's certificates and SSL_CERT_FILE, not those of a package.
+    trust = ssl.create_default_context()
+    with httpx.Client(timeout=TIMEOUT_S, verify=trust) as client:
+        request = client.build_request("GET", address.url, headers=headers)
+        history: list[httpx.Response] = []
+        while True:
+            response = client.send(request, stream=True)
+            try:
+                if response.next_request is None:
+                    response.history = history
+                    yield response
+                    return
+            finally:
+                response.close()
+            history.append(response)
+            request = response.next_request
+            _check_redirect(address, history, request.url)
+
+
+def _check_redirect(address: Address, history: Sequence[httpx.Response], url: httpx.URL) -> None:
+    """Refuse a redirect that is never followed.
+
+    Args:
+        history: The redirects, the last one to `url`.
+    """
+    location, seen = history[-1].headers["Location"], [it.url for it in history]
+    to = address.hide(location if "://" in location else str(url))
+    if url.scheme not in {"http", "https"}:
+        problem, advice = f"{to}, which is not an http or https URL", ""
+    elif (seen[-1].scheme, url.scheme) == ("https", "http"):
+        problem = f"an unencrypted address ({to})"
+        advice = "; if that is intended, use that address with its sha256"
+    elif len(seen) > MAX_REDIRECTS:
+        is_loop = len(set(seen)) < len(seen)
+        problem = f"{to}, the last of {len(seen)} redirects{' in a loop' if is_loop else ''}"
+        advice = "; open the address in a browser to see what it asks for"
+    else:
+        return
+    raise StageFailedError(f"{address}: redirected to {problem}{advice}")
+
+
+def _check_answer(address: Address, response: httpx.Response) -> None:
+    status, where = response.status_code, ""
+    if response.history:
+        where = f" from {address.hide(str(response.url))}, where it redirects"
     if status in TRANSIENT_STATUS:
         after_s = response.headers.get("Retry-After", "")
         delay_s = min(float(after_s), MAX_RETRY_AFTER_S) if after_s.isdecimal() else 0.0
-        raise TransientError(f"HTTP status {status}", retry_after_s=delay_s)
+        raise TransientError(f"HTTP status {status}{where}", retry_after_s=delay_s)
     if status in {401, 403, 407}:
         advice = "access denied; download it by other means and use `path`"
+        if lost := _left_behind(address, response):
+            advice = f"{lost}; use the address that needs none, or that of the file itself"
+        elif address.has_credentials:
+            advice = "access denied; check the credentials in the URL"
     elif status in {404, 410}:
         advice = "not found; check the address in a browser"
     else:
         advice = "open the address in a browser to see why"
     if status not in {200, 206, 416}:
-        raise StageFailedError(f"{url}: HTTP status {status}; {advice}")
+        raise StageFailedError(f"{address}: HTTP status {status}{where}; {advice}")
     encoding = response.headers.get("Content-Encoding", "identity").lower()
-    is_the_files_own = httpx.URL(url).path.endswith((".gz", ".zst"))
+    is_the_files_own = httpx.URL(address.url).path.endswith((".gz", ".zst"))
     if encoding not in {"identity", ""} and not is_the_files_own:
         raise StageFailedError(
-            f"{url}: the server ignores Accept-Encoding and compresses the file ({encoding}); "
+            f"{address}: the server ignores Accept-Encoding and compresses the file ({encoding}); "
             "download it by other means and use `path`"
         )
 
 
+def _left_behind(address: Address, response: httpx.Response) -> str:
+    """The credentials that a redirect to another host dropped; empty if there are none."""
+    last = response.url
+    is_elsewhere = bool(response.history) and response.history[0].url.netloc != last.netloc
+    # A server may repeat the query; httpx never sends a user and password to another host.
+    is_repeated = address.hide(str(last)) != str(last)
+    if not (is_elsewhere and address.has_credentials) or is_repeated:
+        return ""
+    return f"access denied; the credentials in the URL were not sent on to {last.netloc.decode()}"
+
+
 def _receive(
-    url: str, response: httpx.Response, part: Path, offset: int, on_progress: OnProgress
+    address: Address, response: httpx.Response, part: Path, offset: int, on_progress: OnProgress
 ) -> None:
     stated = response.headers.get("Content-Length", "")
     length = int(stated) if stated.isdecimal() else None
     free = shutil.disk_usage(part.parent).free
     if length is not None and length + SPARE_BYTES > free:
         raise StageFailedError(
-            f"{url}: not enough disk space: {length:,} bytes needed, {free:,} free in "
+            f"{address}: not enough disk space: {length:,} bytes needed, {free:,} free in "
             f"{part.parent}; free some space, then run again"
         )
     done = offset
@@ -211,15 +269,17 @@ def _receive(
         raise disk_error(part, error) from error
 
 
-def _unreachable(url: str, error: Exception) -> Exception:
-    reason = reason_of(error)
+def _unreachable(address: Address, error: Exception) -> Exception:
+    reason = address.hide(reason_of(error))
     if "CERTIFICATE_VERIFY_FAILED" in reason:
         return StageFailedError(
-            f"{url}: certificate verification failed ({reason}); set SSL_CERT_FILE to the "
+            f"{address}: certificate verification failed ({reason}); set SSL_CERT_FILE to the "
             "certificates of your network, or check the system clock"
         )
-    if isinstance(error, (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.TooManyRedirects)):
-        return StageFailedError(f"{url}: invalid address ({reason})")
+    if "location header" in reason:
+        return StageFailedError(f"{address}: redirected to an invalid address ({reason})")
+    if isinstance(error, (httpx.InvalidURL, httpx.UnsupportedProtocol)):
+        return StageFailedError(f"{address}: invalid address ({reason})")
     return TransientError(f"the connection failed ({reason})")
 
 

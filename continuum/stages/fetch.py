@@ -15,10 +15,13 @@ from continuum.errors import PreflightError, Problem
 from continuum.experiment.fields import LocalPath, Spec
 from continuum.experiment.forecast import Forecast, Text
 from continuum.experiment.stage import PlanInput, Stage, StageContext
+from continuum.experiment.url import Url
 from continuum.runs.artifacts import Artifact, Corpus, CorpusItem
 from continuum.runs.events import ByteProgress
 from continuum.runs.files import link_or_copy, sha256_file
 from continuum.runs.folder import ExperimentFolder
+from continuum.runs.records import StageRecord
+from continuum.runs.redaction import ENVIRONMENT_VARIABLE, REDACTED
 from continuum.sources.globs import FoundFiles
 from continuum.sources.local_files import (
     copy_file,
@@ -47,10 +50,11 @@ PARTIAL_DIR = "partial"
 class Source(Spec):
     """The source of one or more texts: exactly one of `url`, `path` and `python`."""
 
-    url: str | None = Field(
+    url: Url | None = Field(
         None, examples=["https://www.gutenberg.org/cache/epub/24440/pg24440.txt"]
     )
-    """The http or https URL of one file."""
+    """The http or https URL of one file. `${env.NAME}` in it is the value of an environment
+    variable, read when the file is requested and never recorded."""
     path: LocalPath | None = Field(None, examples=["books/*.txt", "data/**/*.jsonl.zst"])
     """A local file or a glob (`*`, `?`, `[…]`, `**`); only the content matters, not the
     location."""
@@ -133,9 +137,18 @@ class Fetch(Stage):
     checks_local_inputs: ClassVar[bool] = True
 
     def problems(self, stages: Mapping[str, Stage]) -> Iterator[Problem]:
+        first: dict[str, Url] = {}
         for index, source in enumerate(self.sources):
             for problem in source.problems():
                 yield problem.below("sources", index)
+            if source.url is not None and first.setdefault(source.url, source.url).written != (
+                source.url.written
+            ):
+                message = (
+                    "two URLs that differ only in a credential cannot be told apart in records"
+                )
+                advice = "pass each in a variable of its own: `${env.NAME}`"
+                yield Problem(("sources", index, "url"), message, advice)
 
     def local_inputs(self, experiment_folder: Path) -> dict[str, Path]:
         inputs: dict[str, Path] = {}
@@ -154,6 +167,11 @@ class Fetch(Stage):
             except PreflightError as error:
                 place = ("sources", index, source.place)
                 problems.append(Problem(place, str(error), needs="folder"))
+            for name in source.url.unset_variables if source.url is not None else ():
+                problem = f"environment variable {name} is not set; this URL needs its value"
+                advice = f"export {name}=… before the run"
+                place = ("sources", index, "url")
+                problems.append(Problem(place, problem, advice, needs="machine"))
         num_urls = sum(source.url is not None for source in self.sources)
         is_bounded = not problems and num_urls == 0
         found = texts.values()
@@ -202,12 +220,12 @@ class Fetch(Stage):
         with tempfile.TemporaryDirectory() as folder:
             for url in self._urls_that_may_change():
                 arrived = Path(folder) / "file"
-                download(url, arrived, on_progress=lambda *_: None)
-                pins[url] = sha256_file(arrived)
+                download(url.address(), arrived, on_progress=lambda *_: None)
+                pins[str(url)] = sha256_file(arrived)
                 arrived.unlink()
         return pins
 
-    def _urls_that_may_change(self) -> list[str]:
+    def _urls_that_may_change(self) -> list[Url]:
         urls = (s.url for s in self.sources if s.url is not None and s.sha256 is None)
         return list(dict.fromkeys(urls))
 
@@ -231,7 +249,7 @@ class Fetch(Stage):
                     copy_file(path, kept, progress.update)
                 else:
                     arrived = partial_dir / f"{index:05d}"
-                    _download(source, arrived, progress.update, ctx.record.pins)
+                    _download(source, arrived, progress.update, ctx.record)
                     link_or_copy(arrived, kept)
                 item = source.reading.item(kept, source=source.url or name, name=name)
                 if path is not None:
@@ -258,7 +276,7 @@ def _input_name(index: int, name: str) -> str:
 
 
 def _download(
-    source: Source, arrived: Path, on_progress: "OnProgress", pins: Mapping[str, str]
+    source: Source, arrived: Path, on_progress: "OnProgress", record: StageRecord
 ) -> None:
     """Download a url and verify the SHA-256 of the spec or else of the lock."""
     assert source.url is not None, "it has no path"
@@ -270,8 +288,9 @@ def _download(
         if stated is not None
         else " (from continuum.lock); to accept the new file, run `continuum lock --upgrade`"
     )
-    sha256 = stated or pins.get(source.url)
-    download(source.url, arrived, on_progress=on_progress, sha256=sha256, advice=advice)
+    sha256 = stated or record.pins.get(source.url)
+    address = source.url.address(record.fingerprint)
+    download(address, arrived, on_progress=on_progress, sha256=sha256, advice=advice)
 
 
 def _url_name(url: str) -> str:
@@ -279,19 +298,29 @@ def _url_name(url: str) -> str:
     return PurePosixPath(path).name or "download"
 
 
-def _url_problems(url: str, format_: str | None) -> Iterator[Problem]:
+def _url_problems(url: Url, format_: str | None) -> Iterator[Problem]:
+    written = url.written
     try:
-        parts = urllib.parse.urlsplit(url)
+        parts = urllib.parse.urlsplit(written)
         is_usable = parts.scheme in {"http", "https"} and bool(parts.hostname)
         _ = parts.port
     except ValueError:
         is_usable = False
-    if not is_usable or not url.isascii() or any(char <= " " for char in url):
+    if not is_usable or not written.isascii() or any(char <= " " for char in written):
         message = "must be an http or https URL (write non-ASCII characters as %XX)"
         yield Problem(("url",), message)
-    elif parts.username is not None or parts.password is not None:
-        message = "a URL with a password would be recorded; use a local file and `path`"
+    elif "@" in parts.netloc and not _has_password_of_environment(parts.netloc):
+        message = "a URL with a password would be recorded; write the password as `${env.NAME}`"
+        yield Problem(("url",), message)
+    elif REDACTED in written:
+        message = "the credential of this URL was not recorded; write it as `${env.NAME}`"
         yield Problem(("url",), message)
     elif format_ is None and format_of(_url_name(url)) is None:
         problem, advice = no_format(_url_name(url), " beside it")
         yield Problem(("url",), problem.replace("its suffix", "the suffix of the URL"), advice)
+
+
+def _has_password_of_environment(netloc: str) -> bool:
+    """True if the password before the host, or the token instead of one, is `${env.NAME}`."""
+    name, colon, password = netloc.rpartition("@")[0].partition(":")
+    return ENVIRONMENT_VARIABLE.fullmatch(password if colon else name) is not None

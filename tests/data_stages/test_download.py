@@ -95,6 +95,22 @@ def test_the_token_does_not_follow_a_redirect_to_another_host(
     assert ["authorization" in request.headers for request in storage.requests] == [False]
 
 
+def test_a_storage_that_refuses_access_is_named_with_the_token_that_it_never_got(
+    hub: HubServer, repo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.tokens[REPO] = "hf_secret"
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    with serve_texts({}) as storage:
+        storage.status = 403
+        hub.storage_url = f"{storage.url.replace('127.0.0.1', 'localhost')}/blob?Signature=canary"
+        message = (
+            "redirected to localhost, which answers with HTTP status 403; the token is not sent"
+        )
+        with pytest.raises(StageFailedError, match=message) as caught:
+            bring(tmp_path / "x", "tokenizer.json")
+    assert "canary" not in str(caught.value)
+
+
 @pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json"], ids=["lfs", "git"])
 def test_a_hash_mismatch_is_an_error(name: str, hub: HubServer, repo: Path, tmp_path: Path) -> None:
     hub.corrupt = {name}

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from continuum.errors import IntegrityError, StageFailedError
+from continuum.runs.address import address_of
 from continuum.sources.transfer import download
 from tests.servers.texts import TextServer, serve_texts
 
@@ -34,7 +35,7 @@ def fetch(texts: TextServer, folder: Path, *, sha256: str | None = SHA256) -> by
 
 
 def get(url: str, target: Path, sha256: str | None = None) -> None:
-    download(url, target, on_progress=lambda *_: None, sha256=sha256, pauses_s=QUICK)
+    download(address_of(url), target, on_progress=lambda *_: None, sha256=sha256, pauses_s=QUICK)
 
 
 def test_a_dropped_connection_is_resumed_where_it_broke(texts: TextServer, tmp_path: Path) -> None:
@@ -159,7 +160,9 @@ def test_a_redirect_is_followed(texts: TextServer, tmp_path: Path) -> None:
 
 def test_redirects_without_an_end_are_an_error(texts: TextServer, tmp_path: Path) -> None:
     texts.redirects["/here"] = f"{texts.url}/here"
-    with pytest.raises(StageFailedError, match=r"invalid address.*redirects"):
+    with pytest.raises(
+        StageFailedError, match=r"redirected to .*, the last of 21 redirects in a loop"
+    ):
         get(f"{texts.url}/here", tmp_path / "b")
 
 
@@ -202,6 +205,7 @@ def test_encryption_is_by_trusted_certificates_and_is_not_left(
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
         assert fetch(secure, tmp_path) == BODY
         secure.redirects["/away"] = f"{texts.url}/book.txt"
+        texts.requests.clear()
         with pytest.raises(StageFailedError, match=r"redirected to an unencrypted address"):
             get(f"{secure.url}/away", tmp_path / "b")
 
@@ -209,8 +213,9 @@ def test_encryption_is_by_trusted_certificates_and_is_not_left(
 CHILD = """
 import sys
 from pathlib import Path
+from continuum.runs.address import address_of
 from continuum.sources.transfer import download
-download(sys.argv[1], Path(sys.argv[2]), on_progress=lambda *_: None)
+download(address_of(sys.argv[1]), Path(sys.argv[2]), on_progress=lambda *_: None)
 """
 
 
@@ -234,10 +239,11 @@ LIMITED = """
 import resource, sys
 from pathlib import Path
 from continuum.errors import StageFailedError
+from continuum.runs.address import address_of
 from continuum.sources.transfer import download
 resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
 try:
-    download(sys.argv[1], Path(sys.argv[2]), on_progress=lambda *_: None)
+    download(address_of(sys.argv[1]), Path(sys.argv[2]), on_progress=lambda *_: None)
 except StageFailedError as error:
     print(error)
 """
@@ -249,3 +255,63 @@ def test_a_disk_that_takes_no_more_is_an_error_with_advice(
     command = [sys.executable, "-c", LIMITED, f"{texts.url}/book.txt", str(tmp_path / "book")]
     printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert "book.part: cannot write (File too large); check free disk space" in printed
+
+
+@pytest.fixture
+def elsewhere() -> Iterator[TextServer]:
+    """Another host: the same address by another name."""
+    with serve_texts({"/book.txt": BODY}) as server:
+        server.url = server.url.replace("127.0.0.1", "localhost")
+        yield server
+
+
+@pytest.mark.parametrize(
+    ("location", "message"),
+    [
+        ("file:///etc/passwd", r"redirected to file:///etc/passwd, which is not an http or"),
+        ("ftp://h/b.txt?token=canary", r"redirected to ftp://h/b.txt\?token=<redacted>, which is"),
+        ("http://host:port/", r"redirected to an invalid address \("),
+    ],
+)
+def test_a_redirect_that_is_not_followed_says_where_to(
+    location: str, message: str, texts: TextServer, tmp_path: Path
+) -> None:
+    texts.redirects["/here"] = location
+    with pytest.raises(StageFailedError, match=message):
+        get(f"{texts.url}/here", tmp_path / "b")
+    assert len(texts.requests) == 1
+
+
+def test_an_error_after_a_redirect_says_where_it_comes_from(
+    texts: TextServer, elsewhere: TextServer, tmp_path: Path
+) -> None:
+    texts.redirects["/here"] = f"{elsewhere.url}/gone.txt?sig=canary"
+    message = rf"HTTP status 404 from {elsewhere.url}/gone.txt\?sig=<redacted>, where it redirects"
+    with pytest.raises(StageFailedError, match=message) as caught:
+        get(f"{texts.url}/here", tmp_path / "b")
+    assert "canary" not in str(caught.value)
+
+
+@pytest.mark.parametrize("status", [401, 403])
+@pytest.mark.parametrize(
+    "address", ["{}/here?token=${{env.BOOKS}}", "http://me:${{env.BOOKS}}@{}/here"]
+)
+def test_credentials_that_a_redirect_drops_are_named(
+    address: str,
+    status: int,
+    texts: TextServer,
+    elsewhere: TextServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("BOOKS", "canary")
+    is_user = "@" in address
+    url = address.format(texts.url.removeprefix("http://") if is_user else texts.url)
+    texts.redirects["/here" if is_user else "/here?token=canary"] = f"{elsewhere.url}/book.txt"
+    elsewhere.status = status
+    host = elsewhere.url.removeprefix("http://")
+    with pytest.raises(StageFailedError, match=f"were not sent on to {host}") as caught:
+        get(url, tmp_path / "b")
+    assert "canary" not in str(caught.value)
+    assert [request.headers.get("authorization") for request in elsewhere.requests] == [None]
+    assert ("Authorization" in texts.requests[0].headers) is is_user
