@@ -118,7 +118,8 @@ class LiveProgress(Progress):
             case _:
                 if isinstance(event, Outcome) and stage in self._tasks:
                     self._bars.remove_task(self._tasks.pop(stage))
-                self._print(f"{stage}: {event}" if stage else str(event))
+                if text := str(event):
+                    self._print(f"{stage}: {text}" if stage else text)
 
     def _print(self, line: str) -> None:
         self._bars.console.print(line, markup=False, highlight=False)

@@ -111,7 +111,7 @@ class _Execution:
         self._warned = {(p.name, str(it)) for p in self._plan for it in p.forecast.warnings}
         self._stop = stop
         self._stopping_since: float | None = None
-        self._has_killed = False
+        self._killed_because = ""
         self._accelerator = threading.Lock()
         self._disk = DiskBudget(at_work=True)
         self._spec_files = spec_files
@@ -141,7 +141,9 @@ class _Execution:
                         if future.result():
                             sorter.done(name)
                     self._check_stop()
-            except BaseException:
+            except BaseException as error:
+                if isinstance(error, KeyboardInterrupt):
+                    self._killed_because = "was interrupted a second time"
                 self._launcher.close()
                 raise
 
@@ -161,7 +163,7 @@ class _Execution:
                 self._observe("", Stopping())
                 self._launcher.stop()
         elif time.monotonic() - self._stopping_since > self._stop.grace_s:
-            self._has_killed = True
+            self._killed_because = f"did not stop within {self._stop.grace_s:g} s"
             self._launcher.close()
 
     def _stage(self, planned: PlannedStage) -> bool:
@@ -206,10 +208,10 @@ class _Execution:
         run.log_attempt("started", attempt=number, at=now(), host=host, git=git)
         self._observe(planned.name, Started(number))
         outcome = self._launcher.launch(run, record, partial(self._observe, planned.name))
-        if outcome.status == "killed" and self._has_killed:
+        if outcome.status == "killed" and self._killed_because:
             outcome = Outcome(
                 "killed",
-                f"did not stop within {self._stop.grace_s:g} s and was killed; "
+                f"{self._killed_because} and was killed; "
                 "the next run resumes from its last checkpoint",
             )
         try:

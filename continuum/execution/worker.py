@@ -28,6 +28,7 @@ must be reported before this rank's own exit makes Slurm kill them all."""
 
 def main(run_path: str, events: Connection) -> None:
     """Entry point of a forked worker: sends events through the pipe, prints to the log."""
+    die_with_parent()  # with the fork server, which dies with the run
     install_signal_handlers()
     run = StageRun(Path(run_path))
     _print_to_log(run)

@@ -53,6 +53,11 @@ class Started(Event):
 
 
 @dataclass(frozen=True)
+class Ready(Event):
+    """A stage that trains is set up; from now on it has something to save."""
+
+
+@dataclass(frozen=True)
 class Outcome(Event):
     """How a stage ended, or one of its processes."""
 

@@ -24,6 +24,7 @@ from continuum.runs.artifacts import (
     best_step,
     record_best,
 )
+from continuum.runs.events import Ready
 from continuum.runs.files import link_or_copy
 from continuum.runs.records import checkpoint_name
 from continuum.runs.retention import last_good
@@ -291,6 +292,7 @@ def _fit(training: _Training, state: TrainingState, task: Task, saver: Saver) ->
     with training.metrics_log() as log:
         log.continue_from(state.step, evaluation_pending=state.evaluation_pending)
         _record_earlier_best(fabric, ctx, state, task)
+        ctx.report(Ready())
         try:
             with named_device_faults(fabric, state):
                 fit(

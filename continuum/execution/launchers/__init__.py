@@ -14,6 +14,9 @@ from continuum.runs.records import StageRecord
 LOG_LINES = 12
 NO_RESULT = " and no result"
 NOT_STARTED = Outcome("stopped", "not started: the run is stopping")
+KILLED_IN_STARTUP = Outcome("stopped", "killed before its first step, with nothing to save")
+PATIENCE_S = 5.0
+"""How long a stage that has nothing to save may take to stop."""
 
 
 class Launcher(Protocol):

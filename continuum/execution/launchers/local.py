@@ -9,31 +9,45 @@ import os
 import signal
 import threading
 from collections.abc import Iterable
-from dataclasses import replace
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from multiprocessing import connection, forkserver, resource_tracker
 from typing import Any
 
 from continuum.execution import worker
 from continuum.execution.launchers import (
+    KILLED_IN_STARTUP,
     NOT_STARTED,
+    PATIENCE_S,
     CrashOutput,
     describe_exit_status,
     describe_late_exit,
 )
+from continuum.execution.launchers.parent_death import PARENT_VARIABLE
 from continuum.execution.run_stage import is_stateful
 from continuum.execution.signals import blocked_signals
-from continuum.runs.events import Outcome, Report
+from continuum.runs.events import Event, Outcome, Ready, Report
 from continuum.runs.folder import StageRun
 from continuum.runs.records import StageRecord
 
 PRELOAD = "continuum.execution.launchers.preload"
 PRELOAD_VARIABLE = "CONTINUUM_PRELOAD"
 """Environment variable that names further modules for `preload`, separated by commas."""
-PATIENCE_S = 5.0
-"""How long a stage that has nothing to save may take to stop."""
 _start_or_join = threading.Lock()
 """When a process starts, Python polls the others that its parent started. The fork server reports
 an exit code once: of two threads that read it at the same time, one would get 255."""
+
+
+@dataclass
+class _Worker:
+    is_stateful: bool
+    is_ready: bool = False
+    """Whether the stage has begun what it was started for."""
+
+    @property
+    def has_state(self) -> bool:
+        """Whether there may be something to save."""
+        return self.is_stateful and self.is_ready
 
 
 class LocalLauncher:
@@ -44,16 +58,19 @@ class LocalLauncher:
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload([PRELOAD])
         os.environ[PRELOAD_VARIABLE] = ",".join(sorted(preloads))
+        os.environ[PARENT_VARIABLE] = str(os.getpid())
         # Slurm may signal every process of a job. Python's two servers start with the signals
         # blocked, and so do the workers, which unblock them when they can act.
         with blocked_signals():
             resource_tracker.ensure_running()
             with blocked_signals():  # Python has unblocked SIGTERM.
                 forkserver.ensure_running()
-        del os.environ[PRELOAD_VARIABLE]
-        self._running: dict[Any, StageRecord] = {}
+        del os.environ[PRELOAD_VARIABLE], os.environ[PARENT_VARIABLE]
+        self._running: dict[Any, _Worker] = {}
+        self._num_starting = 0
+        """Calls that wait for the server, which may still import its modules."""
         self._guard = threading.Lock()
-        self._is_stopping = False
+        self._is_stopping = self._is_closed = False
 
     def launch(self, run: StageRun, record: StageRecord, on_event: Report) -> Outcome:
         run.log_path.touch()  # A disk error is reported here rather than by the worker.
@@ -62,19 +79,19 @@ class LocalLauncher:
         process = self._context.Process(
             target=worker.main, args=(str(run.path), sender), name=run.name
         )
-        with self._guard:
-            if self._is_stopping:
-                return NOT_STARTED
-            try:
-                with _start_or_join:
-                    process.start()
-            except (EOFError, ConnectionError):
-                return Outcome("killed", "the process that starts stages has died; run again")
-            finally:
-                sender.close()
-            self._running[process] = record
+        worker_state = _Worker(is_stateful(record))
+        not_started = self._start(process, worker_state)
+        sender.close()
+        if not_started is not None:
+            receiver.close()
+            return not_started
+
+        def take(event: Event) -> None:
+            worker_state.is_ready |= isinstance(event, Ready)
+            on_event(event)
+
         try:
-            outcome = _receive(receiver, process, on_event)
+            outcome = _receive(receiver, process, take)
             connection.wait([process.sentinel])
         finally:
             with self._guard:
@@ -87,9 +104,35 @@ class LocalLauncher:
         if outcome is not None:
             is_late = exit_code != 0 and outcome.status in ("done", "stopped")
             return replace(outcome, message=describe_late_exit(cause)) if is_late else outcome
-        if self._is_stopping and exit_code == -signal.SIGKILL and not is_stateful(record):
+        if self._is_stopping and exit_code == -signal.SIGKILL and not worker_state.has_state:
+            if worker_state.is_stateful:
+                return KILLED_IN_STARTUP
             return Outcome("stopped", "did not stop in time and was killed; it starts over")
         return Outcome("killed", output.describe(cause))
+
+    def _start(self, process: Any, state: _Worker) -> Outcome | None:
+        """Start a worker; return the outcome if it cannot start."""
+        with self._guard:
+            if self._is_stopping:
+                return NOT_STARTED
+            self._num_starting += 1
+        try:
+            with _start_or_join:
+                process.start()
+        except (EOFError, ConnectionError):
+            if self._is_stopping:
+                return NOT_STARTED
+            return Outcome("killed", "the process that starts stages has died; run again")
+        finally:
+            with self._guard:
+                self._num_starting -= 1
+        with self._guard:
+            self._running[process] = state
+            if self._is_stopping:  # while the server was busy
+                process.terminate()
+            if self._is_closed:
+                process.kill()
+        return None
 
     def stop(self) -> None:
         with self._guard:
@@ -102,15 +145,25 @@ class LocalLauncher:
 
     def close(self) -> None:
         with self._guard:
+            self._is_stopping = self._is_closed = True
             for process in self._running:
                 process.kill()
+            self._kill_hanging_server()
 
     def _kill_stateless(self) -> None:
-        """Kill what waits for a name server or runs native code; it has nothing to save."""
+        """Kill what waits for a name server, imports or runs native code, with nothing to save."""
         with self._guard:
-            for process, record in self._running.items():
-                if not is_stateful(record):
+            for process, state in self._running.items():
+                if not state.has_state:
                     process.kill()
+            self._kill_hanging_server()
+
+    def _kill_hanging_server(self) -> None:
+        """Kill a server that starts nothing: it still imports its modules and has no children."""
+        pid = forkserver._forkserver._forkserver_pid
+        if self._num_starting and pid is not None:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
 
 def _join(process: Any) -> int | None:

@@ -32,7 +32,7 @@ def die_with_parent(number: signal.Signals = signal.SIGKILL) -> None:
 def watch_parent() -> None:
     """Exit a forked worker when its run dies: nothing would publish its result.
 
-    Its kernel parent is the fork server, so the process that asked for it is watched instead.
+    Its kernel parent is the fork server, which macOS does not end with the run.
     """
     parent = parent_process()
     assert parent is not None, "a worker has a parent"

@@ -9,10 +9,12 @@ import warnings
 from importlib import import_module
 
 from continuum.execution.launchers.local import PRELOAD_VARIABLE
+from continuum.execution.launchers.parent_death import die_with_parent
 from continuum.execution.signals import install_signal_handlers
 from continuum.runs.installed import code_origins
 from continuum.stages import stage_kinds
 
+die_with_parent()
 # A signal to the whole process group must not end the server: workers would be lost with it.
 install_signal_handlers()
 stage_kinds()

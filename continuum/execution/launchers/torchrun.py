@@ -12,13 +12,15 @@ import sys
 import threading
 import time
 from contextlib import ExitStack, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
 from continuum.errors import PreflightError
 from continuum.execution.launchers import (
+    KILLED_IN_STARTUP,
     NOT_STARTED,
+    PATIENCE_S,
     CrashOutput,
     describe_exit_status,
     describe_late_exit,
@@ -27,19 +29,29 @@ from continuum.execution.launchers import (
 from continuum.execution.launchers.parent_death import PARENT_VARIABLE
 from continuum.execution.signals import blocked_signals
 from continuum.preflight.device_errors import is_timeout, waiting_ranks
-from continuum.runs.events import Event, Lost, Outcome, Report, Trained
+from continuum.runs.events import Event, Lost, Outcome, Ready, Report, Trained
 from continuum.runs.folder import StageRun
 from continuum.runs.records import StageRecord
 
 POLL_S = 0.1
 
 
+@dataclass
+class _Agent:
+    process: subprocess.Popen[bytes]
+    deadly: signal.Signals
+    """Ends all ranks: they die with a killed agent, but not with srun."""
+    is_ready: bool = False
+    """Whether the ranks have anything to save."""
+    was_killed: bool = False
+    """While they had nothing to save."""
+
+
 class TorchrunLauncher:
     """Runs each stage with one torchrun agent a node."""
 
     def __init__(self) -> None:
-        self._running: dict[StageRun, tuple[subprocess.Popen[bytes], signal.Signals]] = {}
-        """With the signal that ends all ranks: they die with a killed agent, but not with srun."""
+        self._running: dict[StageRun, _Agent] = {}
         self._guard = threading.Lock()
         self._is_stopping = False
 
@@ -54,6 +66,7 @@ class TorchrunLauncher:
 
         def take(event: Event) -> None:
             nonlocal last_step
+            running.is_ready |= isinstance(event, Ready)
             if isinstance(event, Outcome | Lost):
                 ends.append(event)
                 return
@@ -76,7 +89,7 @@ class TorchrunLauncher:
                 run.stop_request.unlink(missing_ok=True)
                 events.touch()
                 process = _start(command, run.log_path, is_step=num_nodes > 1)
-                self._running[run] = (process, deadly)
+                running = self._running[run] = _Agent(process, deadly)
             try:
                 _follow(process, events, take)
             finally:
@@ -86,6 +99,8 @@ class TorchrunLauncher:
                 events.unlink(missing_ok=True)
                 run.stop_request.unlink(missing_ok=True)
         outcome = _outcome(ends, process.returncode, run, output, was_asked=was_asked)
+        if running.was_killed and outcome.status == "killed":
+            return KILLED_IN_STARTUP
         if not is_timeout(outcome.message):
             return outcome
         known = waiting_ranks(output.text()) | {it.rank for it in ends if isinstance(it, Outcome)}
@@ -97,11 +112,22 @@ class TorchrunLauncher:
             self._is_stopping = True
             for run in self._running:
                 run.stop_request.touch()
+        patience = threading.Timer(PATIENCE_S, self._kill_in_startup)
+        patience.daemon = True
+        patience.start()
 
     def close(self) -> None:
         with self._guard:
-            for process, deadly in self._running.values():
-                process.send_signal(deadly)
+            for agent in self._running.values():
+                agent.process.send_signal(agent.deadly)
+
+    def _kill_in_startup(self) -> None:
+        """Kill the ranks that do not look for the request: they have not begun to train."""
+        with self._guard:
+            for agent in self._running.values():
+                if not agent.is_ready:
+                    agent.was_killed = True
+                    agent.process.send_signal(agent.deadly)
 
 
 def num_processes(record: StageRecord) -> tuple[int, int]:
