@@ -24,6 +24,15 @@ def format_flops(operations: float) -> str:
     return f"{value:.3g} ZFLOPs"
 
 
+def plural(number: int, noun: str, nouns: str = "") -> str:
+    """`1 stage`, `2,000 stages`.
+
+    Args:
+        nouns: The plural, if it is not the noun with an s.
+    """
+    return f"{number:,} {noun if number == 1 else nouns or f'{noun}s'}"
+
+
 def short_digest(digest: object) -> str:
     """The first 12 letters of a digest or a commit; `(none)` for None."""
     return "(none)" if digest is None else str(digest)[:12]

@@ -6,15 +6,25 @@ from typing import Annotated, Any
 
 import typer
 
-from continuum.cli.console import AsJson, Columns, Result, Styled, wants_json
+from continuum.cli.console import (
+    AsJson,
+    Columns,
+    Result,
+    Styled,
+    Verbosity,
+    verbosity,
+    wants_json,
+)
 from continuum.errors import UsageError
-from continuum.formatting import short_digest
+from continuum.formatting import plural, short_digest
 from continuum.lint import diagnose
 from continuum.loading.diagnostics import headline
 from continuum.loading.dump import in_one_line
 from continuum.planning.changes import Change
 from continuum.planning.costs import in_words
 from continuum.planning.diff import SCHEMA, SUMMED, Diff, StageDiff, compare, open_side
+from continuum.planning.highlights import field_changes
+from continuum.planning.highlights import headline as highlights
 
 DIFFERENCES = 10
 """Exit code of `--detailed-exitcode` when anything differs."""
@@ -23,9 +33,10 @@ WORDS = {
     "removed": "removed",
     "again": "runs again",
     "renamed": "renamed",
-    "reused": "reused",
+    "reused": "same result",
     "same": "unchanged",
 }
+"""By status; a stage of the same result whose run is there is `reused`."""
 GRAPH_STYLES = {
     "added": "fill:#d4f4dd,stroke:#1a7f37,color:#000",
     "removed": "fill:#eeeeee,stroke:#888888,color:#000,stroke-dasharray:4",
@@ -64,6 +75,9 @@ def diff(
     detailed_exitcode: Annotated[
         bool, typer.Option("--detailed-exitcode", help="Exit 10 when anything differs.")
     ] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Print nothing; exit 10 when anything differs.")
+    ] = False,
     as_json: AsJson = False,
 ) -> "Compared":
     """Compare two experiments: fields, stages to run again, costs, pins and metrics."""
@@ -71,7 +85,8 @@ def diff(
         raise UsageError("--json and --md cannot be used together")
     with open_side(before, diagnose) as first, open_side(after, diagnose) as second:
         found = compare(first, second)
-    return Compared(found, as_md, detailed_exitcode)
+    is_quiet = quiet or verbosity() is Verbosity.QUIET
+    return Compared(found, as_md, is_quiet, detailed_exitcode or is_quiet)
 
 
 @dataclass(frozen=True)
@@ -81,6 +96,7 @@ class Compared(Result):
     schema = SCHEMA
     found: Diff
     as_md: bool
+    is_quiet: bool
     detailed_exitcode: bool
 
     def as_json(self) -> dict[str, Any]:
@@ -91,15 +107,17 @@ class Compared(Result):
         if self.as_md:
             yield as_markdown(found)
             return
-        yield from (Styled(str(it), ROLE_STYLES[it.role]) for it in found.experiment)
+        if self.is_quiet:
+            return
+        yield Styled(summary(found), "bold")
+        yield from (Styled(str(it), ROLE_STYLES[it.change.role]) for it in field_changes(found))
         if any(stage.status != "same" for stage in found.stages):
-            headings = ("stage", "kind", "status", "changes", "cost")
+            headings = ("stage", "kind", "status", "because of", "cost")
             yield Columns(headings, [_row(found, stage) for stage in found.stages])
         for it in found.lock:
             yield f"continuum.lock: {it.stage or 'versions'}: {lock_words(it.change)}"
         for problem in found.problems:
             yield Styled(headline(problem), "red" if problem.severity == "error" else "yellow")
-        yield Styled(summary(found), "bold")
 
     def finish(self) -> None:
         if self.detailed_exitcode and not self.found.is_empty:
@@ -107,11 +125,20 @@ class Compared(Result):
 
 
 def _row(found: Diff, stage: StageDiff) -> tuple[str | Styled, ...]:
-    lines = [f"renamed: {stage.was} -> {stage.name}"] if stage.was else []
-    lines += map(str, (*stage.changes, *stage.causes))
     cost = in_words(stage.after, SUMMED) if stage in found.work else ""
-    status = Styled(WORDS[stage.status], STYLES[stage.status])
-    return stage.name, stage.kind, status, "\n".join(lines), cost
+    status = Styled(_status(stage), STYLES[stage.status])
+    return stage.name, stage.kind, status, "\n".join(_causes(stage)), cost
+
+
+def _status(stage: StageDiff) -> str:
+    return "reused" if stage.status == "reused" and stage.has_run else WORDS[stage.status]
+
+
+def _causes(stage: StageDiff) -> list[str]:
+    """Why a stage differs; of its fields, which are listed with their values, only the names."""
+    lines = [f"renamed: {stage.was} -> {stage.name}"] if stage.was else []
+    fields = ", ".join(change.name for change in stage.changes)
+    return [*lines, *([fields] if fields else []), *map(str, stage.causes)]
 
 
 def as_markdown(diff: Diff) -> str:
@@ -120,20 +147,36 @@ def as_markdown(diff: Diff) -> str:
 
 
 def summary(diff: Diff) -> str:
-    """One sentence: the stages to run, their cost, and how many are reused."""
+    """One sentence: what changed, the stages to run, their cost, and how many are reused."""
     if diff.is_empty:
         return "no differences"
-    work = [stage.name for stage in diff.work]
-    reused = sum(stage.status in ("renamed", "reused", "same") for stage in diff.stages)
-    words = f"{len(work)} stage(s) to run: {', '.join(work)}" if work else "no stage to run"
     cost = in_words(diff.work_cost(), SUMMED)
     change = in_words(diff.total_change(), SUMMED, signed=True)
-    return (
-        words
-        + (f" ({cost})" if cost else "")
-        + f"; {reused} reused"
-        + (f"; total cost changes by {change}" if change else "")
-    )
+    rest = [stage for stage in diff.stages if stage.status in ("renamed", "reused", "same")]
+    reused = sum(stage.has_run for stage in rest)
+    parts = [
+        highlights(diff),
+        _work(diff) + (f" ({cost})" if cost else ""),
+        f"{reused} reused" if reused else "",
+        f"{len(rest) - reused} unchanged" if len(rest) > reused else "",
+        f"total cost changes by {change}" if change else "",
+    ]
+    return "; ".join(filter(None, parts))
+
+
+def _work(diff: Diff) -> str:
+    """`3 stages run again: a, b, c`; those that ran already are counted."""
+    again = [stage.name for stage in diff.work if stage.status == "again"]
+    new = [stage.name for stage in diff.work if stage.status == "added"]
+    parts = []
+    if again:
+        verb = "runs" if len(again) == 1 else "run"
+        parts.append(f"{plural(len(again), 'stage')} {verb} again: {', '.join(again)}")
+    if new:
+        parts.append(f"{plural(len(new), 'new stage')} to run: {', '.join(new)}")
+    done = sum(stage.has_run for stage in diff.work)
+    counted = f", {done} of which ran already" if done else ""
+    return (" and ".join(parts) or "no stage to run") + counted
 
 
 def lock_words(change: Change) -> str:
@@ -170,19 +213,17 @@ def _problem_list(diff: Diff) -> Iterator[str]:
 def _stage_table(diff: Diff) -> Iterator[str]:
     rows = []
     for stage in (stage for stage in diff.stages if stage.status != "same"):
-        why = [str(change) for change in stage.changes if change.role == "identity"]
-        why += [str(cause) for cause in stage.causes]
-        why += [f"renamed: {stage.was} -> {stage.name}"] if stage.was else []
         cost = in_words(stage.after, SUMMED) if stage in diff.work else ""
-        reasons = "<br>".join(map(_escape, why))
-        rows.append((f"`{stage.name}`", WORDS[stage.status], reasons, cost))
-    return _rows(("stage", "status", "reasons", "cost"), rows)
+        reasons = "<br>".join(map(_escape, _causes(stage)))
+        rows.append((f"`{stage.name}`", _status(stage), reasons, cost))
+    return _rows(("stage", "status", "because of", "cost"), rows)
 
 
 def _field_table(diff: Diff) -> Iterator[str]:
-    found = [("", change) for change in diff.experiment]
-    found += [(f"stages.{s.name}.", change) for s in diff.stages for change in s.changes]
-    rows = [(f"`{at}{it.name}`", _code(it.old), _code(it.new), it.role) for at, it in found]
+    rows = [
+        (f"`{it.path}`", _code(it.change.old), _code(it.change.new), it.change.role)
+        for it in field_changes(diff)
+    ]
     return _rows(("field", "before", "after", "role"), rows)
 
 

@@ -26,7 +26,7 @@ from continuum.planning.changes import (
 )
 from continuum.planning.costs import known_figures, sum_figures
 from continuum.planning.folder_state import read_folder
-from continuum.planning.plan import Plan
+from continuum.planning.plan import Action, Plan
 from continuum.planning.planner import make_plan
 from continuum.runs.folder import ExperimentFolder
 from continuum.runs.git import GitError, run_git
@@ -114,6 +114,8 @@ class StageDiff:
     parents: tuple[str, ...]
     was: str | None = None
     """Its name on the first side, if it was renamed."""
+    has_run: bool = False
+    """Whether the second side's folder has its complete run."""
 
     def as_json(self) -> dict[str, Any]:
         """The stage in the document."""
@@ -122,6 +124,7 @@ class StageDiff:
             "kind": self.kind,
             "status": self.status,
             "was": self.was,
+            "has_run": self.has_run,
             "changes": [change.as_json() for change in self.changes],
             "causes": [cause.as_json() for cause in self.causes],
             "cost": {"before": dict(self.before), "after": dict(self.after)},
@@ -271,6 +274,7 @@ def _stage_diff(before: Plan, former: str | None, after: Plan, name: str | None)
         after=known_figures(new) if new is not None else {},
         parents=tuple(dict.fromkeys(ref.stage for ref in either.refs)),
         was=former if status == "renamed" else None,
+        has_run=new is not None and new.action is Action.REUSE,
     )
 
 

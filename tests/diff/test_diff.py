@@ -11,6 +11,7 @@ import pytest
 
 from tests.commands import Cli
 from tests.diff.repository import Repository
+from tests.experiments import small_flow
 
 ALL = ["books", "tokenizer", "tokens", "pretrain", "longer", "weights"]
 TOKENS_PER_STEP = 32 * 8
@@ -129,7 +130,7 @@ def test_what_is_only_done_in_another_way_is_reused(repository: Repository) -> N
     repository.commit()
     found = by_status(repository.document())
     assert found == {"same": [name for name in ALL if name != "pretrain"], "reused": ["pretrain"]}
-    assert "no stage to run; 6 reused" in repository.diff()
+    assert "no stage to run; 6 unchanged" in repository.diff()
 
 
 def test_values_are_spelled_as_in_yaml(repository: Repository) -> None:
@@ -151,6 +152,84 @@ def test_values_are_spelled_as_in_yaml(repository: Repository) -> None:
     table = repository.diff("--md")
     assert "| `stages.pretrain.runtime.deterministic` | `false` | `true` | runtime |" in table
     assert '| `description` | `(absent)` | `"null"` | cosmetic |' in table
+
+
+def test_a_stage_is_reused_only_where_its_run_is(tmp_path: Path) -> None:
+    folder, cli = tmp_path / "toy", Cli()
+    folder.mkdir()
+    spec = folder / "experiment.yaml"
+    spec.write_text(small_flow(only=("prose",)), encoding="utf-8")
+    same = tmp_path / "same.yaml"
+    same.write_text(small_flow(only=("prose",)).replace("name: toy", "name: other"), "utf-8")
+    assert "; 1 unchanged" in cli("diff", same, spec).stdout
+    cli("run", folder)
+    assert "; 1 reused" in cli("diff", same, spec).stdout
+    spec.write_text(
+        spec.read_text().replace("pydoc_data/topics.py", "keyword.py"), encoding="utf-8"
+    )
+    cli("run", folder)
+    assert "1 stage runs again: prose, 1 of which ran already" in cli("diff", same, spec).stdout
+
+
+def replaced_data(repository: Repository) -> None:
+    repository.edit(
+        "  pretrain:\n",
+        "  other: {kind: tokenize, corpus: books, tokenizer: tokenizer, "
+        "validation: {fraction: 0.2}}\n"
+        "  pretrain:\n",
+    )
+    repository.edit("    data: tokens", "    data: other")
+
+
+def another_rate(repository: Repository) -> None:
+    repository.edit("vars: {rate: 1e-3}", "vars: {rate: 3e-4}")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (through_a_variable, "learning rate of pretrain doubled; 3 stages run again"),
+        (another_rate, "learning rate of pretrain changed from 0.001 to 0.0003; 3 stages"),
+        (corpus_bytes, "files of books changed; 6 stages run again: books, tokenizer"),
+        (replaced_data, "data of pretrain replaced; "),
+        (reshape, "longer trains 7,680 tokens instead of 2,560; 2 stages run again"),
+        (other_seed, "seed changed; 3 stages run again: pretrain, longer, weights (7,680 training"),
+        (stage_added, "1 new stage to run: early"),
+        (stage_removed, "1 stage removed; no stage to run; 5 unchanged"),
+        (through_a_base, "schedule.kind of pretrain changed; 3 stages run again"),
+    ],
+)
+def test_the_first_line_says_what_matters(
+    repository: Repository, change: Callable[[Repository], None], words: str
+) -> None:
+    change(repository)
+    repository.commit()
+    first = repository.diff().splitlines()[0]
+    assert first.startswith(words)
+    bold = repository.diff("--md").splitlines()[2]
+    assert bold.startswith(f"**{words[0].upper()}{words[1:]}")
+
+
+def test_a_field_that_several_stages_have_is_listed_once(repository: Repository) -> None:
+    early = repository.spec.read_text().partition("  pretrain:\n")[2].partition("  longer:")[0]
+    repository.edit("  longer:", f"  second:\n{early}  longer:")
+    repository.commit()
+    repository.edit("vars: {rate: 1e-3}", "vars: {rate: 2e-3}")
+    repository.edit("seed: 1", "seed: 2")
+    repository.commit()
+    for text in (repository.diff(), repository.diff("--md")):
+        assert text.count("stages.{pretrain,second}.optimizer.lr") == 1
+        assert len(re.findall(r"0\.001`? (?:->|\|) `?0\.002", text)) == 2  # and the variable
+        assert text.count("seeds.init") == 2  # as a reason of either stage
+
+
+def test_quiet_prints_nothing_and_exits_as_it_must(repository: Repository) -> None:
+    reshape(repository)
+    sides = ("HEAD:studies/one", "studies/one")
+    for words in (("diff", "-q", *sides), ("--quiet", "diff", *sides)):
+        done = repository.cli(*words, expect=10)
+        assert (done.stdout, done.stderr) == ("", "")
+    assert repository.cli("diff", "-q", "HEAD:studies/one", "HEAD:studies/one").stdout == ""
 
 
 def test_the_cause_of_each_stage_is_named(repository: Repository) -> None:
@@ -186,7 +265,7 @@ def test_a_rename_is_told_as_one(repository: Repository) -> None:
     assert ("max_steps", 20, "(absent)", "spelling") in changes(document, "pretrain")
     told = repository.diff()
     assert "renamed: tokens -> words" in told
-    assert "no stage to run; 6 reused" in told
+    assert "no stage to run; 6 unchanged" in told
     assert "renamed: tokens" in repository.diff("--md").replace("\\", "")
 
 
