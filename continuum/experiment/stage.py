@@ -126,6 +126,8 @@ class Stage(Spec):
     """Names of this kind in other programs, for suggestions."""
     refused: ClassVar[Mapping[str, str]] = {}
     """Fields of other kinds that this kind does not have, with the reason."""
+    instead: ClassVar[Mapping[tuple[str, type[Artifact]], str]] = {}
+    """What to do instead of naming a stage with such an output in this field."""
     trains: ClassVar[bool] = False
     """Whether it uses the accelerator (or, without one, all processors)."""
     preload: ClassVar[str] = ""

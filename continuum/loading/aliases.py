@@ -142,13 +142,14 @@ SAME, RELATED = _reversed(_SAME), _reversed(_RELATED)
 
 def canonical_names(key: str) -> Sequence[str]:
     """Return our names for the same thing; `learning-rate` is `learning_rate`."""
-    return SAME.get(_plain(key), ())
+    return SAME.get(plain(key), ())
 
 
 def our_names(key: str) -> Sequence[str]:
     """Return our names for the same or a related thing."""
-    return (*canonical_names(key), *RELATED.get(_plain(key), ()))
+    return (*canonical_names(key), *RELATED.get(plain(key), ()))
 
 
-def _plain(key: str) -> str:
+def plain(key: str) -> str:
+    """Return a word without case, with one sign between its parts."""
     return key.casefold().replace("-", "_")

@@ -13,7 +13,8 @@ from continuum.experiment.url import Url
 from continuum.loading.aliases import canonical_names
 from continuum.loading.compose import Composition, compose, merge, with_variable_places
 from continuum.loading.diagnostics import OVERRIDE, Diagnostic, Place, SpecError, in_order
-from continuum.loading.keys import KeyPath, field_at, suggest
+from continuum.loading.keys import KeyPath, field_at
+from continuum.loading.kinds import meant_kind
 from continuum.loading.messages import format_value
 from continuum.loading.overrides import as_index
 from continuum.loading.references import (
@@ -291,13 +292,13 @@ class _Loading:
         elif kind.value in kinds:
             return self._validator.check(kinds[kind.value], node, where)
         else:
-            aliases = {alias: name for name, cls in kinds.items() for alias in cls.aliases}
-            suggestion = aliases.get(kind.value.lower()) or suggest(kind.value, kinds)
+            assert isinstance(node.value, dict)
+            meant = meant_kind(kind.value, node.value.keys())
             message = f"unknown kind {format_value(kind.value)}; known kinds: {known}"
-            self._add("E105", (*where, "kind"), message, suggestion)
-            if suggestion and nearest(kind.value, [suggestion]):
-                node = node.put(("kind",), replace(kind, value=suggestion))
-                return self._validator.check(kinds[suggestion], node, where)
+            self._add("E105", (*where, "kind"), message, meant and meant.name)
+            if meant is not None and meant.is_typo:
+                node = node.put(("kind",), replace(kind, value=meant.name))
+                return self._validator.check(kinds[meant.name], node, where)
         return Checked(None, node, node)
 
     def _with_kind(self, node: Node, where: KeyPath) -> Node:

@@ -50,9 +50,9 @@ def reference_problem(
         fitting = [it for it, made in others.items() if made and _makes(made, ref.expects)]
         meant = fitting[0] if len(fitting) == 1 else suggest(ref.stage, fitting)
         wanted = describe_noun(ref.expects)
-        message = (
-            f"{_field(path, ref)} must refer to {wanted}, but stage {ref.stage!r} outputs {made}"
-        )
+        field = _field(path, ref)
+        message = f"{field} must refer to {wanted}, but stage {ref.stage!r} outputs {made}"
+        message += _remedy(type(stage), field, target)
         return Problem(path, message, meant, "E202", at_key=is_key(path, ref))
     if "@" in ref and not (_makes(target, TrainingCheckpoint) and target.trains):
         message = f"cannot select a checkpoint of stage {ref.stage!r}, which outputs {made}"
@@ -130,11 +130,29 @@ def sound_stages(stages: Mapping[str, Stage], graph: Mapping[str, set[str]]) -> 
 def _others(
     name: str, stages: Mapping[str, Stage | None], can_compare: Callable[[int], bool]
 ) -> Mapping[str, Stage | None]:
-    return (
-        {other: it for other, it in stages.items() if other != name}
-        if can_compare(len(stages))
-        else {}
+    """The stages that `name` may refer to: those that do not depend on it."""
+    if not can_compare(len(stages)):
+        return {}
+    users: dict[str, list[str]] = {}
+    for other, stage in stages.items():
+        for ref in stage.refs().values() if stage is not None else ():
+            users.setdefault(ref.stage, []).append(other)
+    dependent, waiting = {name}, [name]
+    while waiting:
+        found = [it for it in users.get(waiting.pop(), ()) if it not in dependent]
+        dependent.update(found)
+        waiting += found
+    return {other: it for other, it in stages.items() if other not in dependent}
+
+
+def _remedy(cls: type[Stage], field: str, target: Stage) -> str:
+    """What to do instead of naming this stage in a field; empty if nothing is known."""
+    fitting = (
+        advice
+        for (name, made), advice in cls.instead.items()
+        if name == field and any(issubclass(it, made) for it in target.output_types())
     )
+    return "".join(f"; {advice}" for advice in [*fitting][:1])
 
 
 def _field(path: KeyPath, ref: Ref[Any]) -> str:

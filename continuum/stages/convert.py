@@ -12,7 +12,13 @@ from continuum.experiment.recipe import Recipe
 from continuum.experiment.stage import PlanInput, Stage, StageContext
 from continuum.preflight.model_size import bytes_per_parameter
 from continuum.preflight.reading import read_by
-from continuum.runs.artifacts import COUNTS, Artifact, ModelWeights, TrainingCheckpoint
+from continuum.runs.artifacts import (
+    COUNTS,
+    Artifact,
+    ModelWeights,
+    TokenizedDataset,
+    TrainingCheckpoint,
+)
 
 
 class Convert(Stage):
@@ -23,6 +29,14 @@ class Convert(Stage):
     """LitGPT's layout: `lit_model.pth`, `model_config.yaml` and the tokenizer's files."""
 
     produces: ClassVar[type[Artifact]] = ModelWeights
+    aliases: ClassVar[tuple[str, ...]] = (
+        "export", "extract", "extract_weights", "convert_pretrained_checkpoint",
+        "convert_checkpoint", "convert_from_litgpt", "convert_to_litgpt",
+    )  # fmt: skip
+    instead: ClassVar[Mapping[tuple[str, type[Artifact]], str]] = {
+        ("from", TokenizedDataset): "name a stage that trains",
+        ("from", ModelWeights): "they need no conversion: name them where they are used",
+    }
     preload: ClassVar[str] = "continuum.training.weights"
     verify_concurrently: ClassVar[bool] = True
 

@@ -5,7 +5,7 @@ import re
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
@@ -67,6 +67,15 @@ class Download(Stage):
     tied: bool | None = None
     """For weights: whether the embedding and the output layer share one tensor. Default: as in the
     repository's `config.json`."""
+
+    aliases: ClassVar[tuple[str, ...]] = (
+        "hf", "huggingface", "hub", "from_hub", "hf_hub", "from_pretrained", "pretrained", "pull",
+    )  # fmt: skip
+    refused: ClassVar[Mapping[str, str]] = {
+        "path": "use `kind: import` for a folder of this machine",
+        "url": "use `kind: fetch` for texts, and `repo` for a model of the Hub",
+        "as": "`files` says what to download",
+    }
 
     @property
     def wants_weights(self) -> bool:

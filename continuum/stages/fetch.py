@@ -130,6 +130,17 @@ class Fetch(Stage):
     """The files of the corpus, in this order; a file named twice is included twice."""
 
     produces: ClassVar[type[Artifact]] = Corpus
+    aliases: ClassVar[tuple[str, ...]] = (
+        "text", "texts", "textfiles", "text_files", "corpus", "source", "sources", "files", "url",
+        "read", "collect", "raw", "documents",
+    )  # fmt: skip
+    refused: ClassVar[Mapping[str, str]] = {
+        **{
+            name: f"it belongs in an item of `sources`: `sources: [{{{name}: …}}]`"
+            for name in Source.model_fields
+        },
+        "repo": "use `kind: download` for a model of the Hub, and a URL for its texts",
+    }
     version: ClassVar[int] = 2
     news: ClassVar[Mapping[int, tuple[str, ...]]] = {
         2: (UNIX_NEWLINES, "a `*` skips generated files, such as __pycache__")

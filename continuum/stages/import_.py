@@ -95,6 +95,13 @@ class Import(Stage):
     """Hard-link the files instead of copying them, if the file system can. Saves disk space, but
     editing the original in place then corrupts the artifact."""
 
+    aliases: ClassVar[tuple[str, ...]] = ("local", "load", "from_path", "checkpoint", "copy")
+    refused: ClassVar[Mapping[str, str]] = {
+        **dict.fromkeys(("repo", "revision"), "use `kind: download` for a repository of the Hub"),
+        "files": "`as` says what to import",
+        "url": "use `kind: fetch` for texts of a URL",
+        "sources": "use `kind: fetch` for texts of several places, and `path` for one folder",
+    }
     checks_local_inputs: ClassVar[bool] = True
     version: ClassVar[int] = 2
     news: ClassVar[Mapping[int, tuple[str, ...]]] = {

@@ -22,7 +22,13 @@ from continuum.experiment.seeds import TrainingSeeds
 from continuum.experiment.stage import PlanInput, Stage, StageContext
 from continuum.preflight import forecast_training
 from continuum.preflight.reading import begin_reading
-from continuum.stages.training_stage import NEW_SCHEDULE_NEWS, TRAINING_NEWS, NewTraining
+from continuum.runs.artifacts import Artifact
+from continuum.stages.training_stage import (
+    DATA_INSTEAD,
+    NEW_SCHEDULE_NEWS,
+    TRAINING_NEWS,
+    NewTraining,
+)
 
 
 class Pretrain(NewTraining):
@@ -34,7 +40,14 @@ class Pretrain(NewTraining):
     seeds: TrainingSeeds = TrainingSeeds()
     """Individual seeds; default: `seed`, then the seeds of the experiment."""
 
-    aliases: ClassVar[tuple[str, ...]] = ("train", "training")
+    aliases: ClassVar[tuple[str, ...]] = (
+        "train", "training", "pretraining", "scratch", "from_scratch", "trainer",
+    )  # fmt: skip
+    refused: ClassVar[Mapping[str, str]] = {
+        "from": "a pretrain starts with new weights; use `kind: retrain` to start with others",
+        "data_position": "only a retrain has a position in its data",
+    }
+    instead: ClassVar[Mapping[tuple[str, type[Artifact]], str]] = DATA_INSTEAD
     version: ClassVar[int] = 2
     news: ClassVar[Mapping[int, tuple[str, ...]]] = {
         2: (

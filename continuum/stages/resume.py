@@ -22,7 +22,12 @@ from continuum.experiment.runtime import Runtime
 from continuum.experiment.stage import PlanInput, Stage, StageContext
 from continuum.preflight import forecast_training
 from continuum.preflight.reading import extend_reading, read_by
-from continuum.runs.artifacts import TrainingCheckpoint
+from continuum.runs.artifacts import (
+    Artifact,
+    ModelWeights,
+    TokenizedDataset,
+    TrainingCheckpoint,
+)
 from continuum.stages.training_stage import (
     TRAINING_NEWS,
     TrainingStage,
@@ -62,10 +67,26 @@ class Resume(TrainingStage):
             *TRAINING_NEWS,
         )
     }
-    refused: ClassVar[Mapping[str, str]] = dict.fromkeys(
-        ("seed", "seeds"),
-        "a resume continues its parent's order of the samples, so it inherits the seed",
-    )
+    aliases: ClassVar[tuple[str, ...]] = (
+        "resume_training", "resume_from_checkpoint", "extend", "longer", "continue_training",
+    )  # fmt: skip
+    refused: ClassVar[Mapping[str, str]] = {
+        **dict.fromkeys(
+            (
+                "model", "data", "sequence_length", "global_batch_size", "precision", "optimizer",
+                "max_norm", "on_nonfinite", "data_position", "tokenizer",
+            ),
+            "a resume inherits it from its parent; use `kind: retrain` to change it",
+        ),
+        **dict.fromkeys(
+            ("seed", "seeds"),
+            "a resume continues its parent's order of the samples, so it inherits the seed",
+        ),
+    }  # fmt: skip
+    instead: ClassVar[Mapping[tuple[str, type[Artifact]], str]] = {
+        ("from", ModelWeights): "use `kind: retrain` to continue training from weights",
+        ("from", TokenizedDataset): "name the stage that trained; its data is inherited",
+    }
 
     def problems(self, stages: Mapping[str, Stage]) -> Iterator[Problem]:
         yield from super().problems(stages)

@@ -15,8 +15,19 @@ from continuum.experiment.seeds import OrderSeeds
 from continuum.experiment.stage import PlanInput, StageContext
 from continuum.preflight import forecast_training
 from continuum.preflight.reading import begin_reading, read_by, reading_notes
-from continuum.runs.artifacts import Checkpoint, TokenizedDataset
-from continuum.stages.training_stage import NEW_SCHEDULE_NEWS, TRAINING_NEWS, NewTraining
+from continuum.runs.artifacts import (
+    Artifact,
+    Checkpoint,
+    Corpus,
+    TokenizedDataset,
+    TokenizerFiles,
+)
+from continuum.stages.training_stage import (
+    DATA_INSTEAD,
+    NEW_SCHEDULE_NEWS,
+    TRAINING_NEWS,
+    NewTraining,
+)
 
 
 class Retrain(NewTraining):
@@ -28,6 +39,21 @@ class Retrain(NewTraining):
     has read, if `seeds.data` and `sequence_length` are the same, or `restart` at the beginning."""
     seeds: OrderSeeds = OrderSeeds()
     """Individual seeds; default: `seed`, then the seeds of the experiment."""
+
+    aliases: ClassVar[tuple[str, ...]] = (
+        "finetune", "fine_tune", "finetune_full", "finetuning", "fine_tuning", "full_finetune",
+        "continue", "continued_pretraining", "continual_pretraining", "continue_pretraining", "cpt",
+    )  # fmt: skip
+    refused: ClassVar[Mapping[str, str]] = {
+        "model": "a retrain keeps the model of its weights, which `from` names",
+        "tokenizer": "`data` is tokenized by its own stage",
+    }
+    instead: ClassVar[Mapping[tuple[str, type[Artifact]], str]] = {
+        **DATA_INSTEAD,
+        ("from", TokenizedDataset): "name the weights in `from`, and the dataset in `data`",
+        ("from", Corpus): "name the weights in `from`, and tokenized texts in `data`",
+        ("from", TokenizerFiles): "name the weights in `from`; the tokenizer comes with the data",
+    }
 
     version: ClassVar[int] = 2
     news: ClassVar[Mapping[int, tuple[str, ...]]] = {

@@ -16,6 +16,7 @@ from continuum.preflight.disk import dataset_need, dataset_warnings
 from continuum.runs.artifacts import (
     DOCUMENTS,
     Artifact,
+    Checkpoint,
     Corpus,
     CorpusItem,
     TokenizedDataset,
@@ -84,7 +85,23 @@ class Tokenize(Stage):
             "long documents are cut only where no token can change",
         ),
     }
-    refused: ClassVar[Mapping[str, str]] = {"seed": "use `seeds.split` for the random split"}
+    aliases: ClassVar[tuple[str, ...]] = (
+        "dataset", "data", "tokens", "prepare", "prepare_data", "prepare_dataset", "preprocess",
+        "encode", "tokenization", "litdata", "pretokenize",
+    )  # fmt: skip
+    refused: ClassVar[Mapping[str, str]] = {
+        "seed": "use `seeds.split` for the random split",
+        "sources": "texts are a stage of `kind: fetch`, which `corpus` names",
+        "vocab_size": "a tokenizer is a stage of `kind: train_tokenizer`, which `tokenizer` names",
+        **dict.fromkeys(
+            ("sequence_length", "global_batch_size"), "it belongs in the stage that trains"
+        ),
+    }
+    instead: ClassVar[Mapping[tuple[str, type[Artifact]], str]] = {
+        ("corpus", TokenizedDataset): "it is tokenized already: name it in the `data` of a stage "
+        "that trains",
+        ("tokenizer", Checkpoint): "name the stage that its tokenizer is from",
+    }
 
     def seeded(self, defaults: Mapping[str, int]) -> Stage:
         if isinstance(self.validation, ByFraction):

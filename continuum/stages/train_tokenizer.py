@@ -40,6 +40,11 @@ class TrainTokenizer(Stage):
     """Additional texts that are one token each, such as `<|pad|>`."""
 
     produces: ClassVar[type[Artifact]] = TokenizerFiles
+    aliases: ClassVar[tuple[str, ...]] = ("bpe", "vocabulary", "tokenizer_training")
+    refused: ClassVar[Mapping[str, str]] = {
+        "sources": "texts are a stage of `kind: fetch`, which `corpus` names",
+        "tokenizer": "it trains a new one; use `kind: tokenize` to apply one",
+    }
 
     def problems(self, stages: Mapping[str, Stage]) -> Iterator[Problem]:
         if len(set(self.special_tokens)) < len(self.special_tokens) or "" in self.special_tokens:

@@ -23,7 +23,13 @@ from continuum.experiment.recipe import (
 from continuum.experiment.runtime import Runtime
 from continuum.experiment.seeds import Seed
 from continuum.experiment.stage import Stage, StageContext
-from continuum.runs.artifacts import Artifact, TrainingCheckpoint
+from continuum.runs.artifacts import (
+    Artifact,
+    Checkpoint,
+    Corpus,
+    TokenizerFiles,
+    TrainingCheckpoint,
+)
 from continuum.suggestions import closest
 
 LEAST_LIKELY_SHARE = 1
@@ -32,6 +38,13 @@ sign."""
 MIN_SHARE = 1e-4
 """The smallest share in a mixture: one sample of `training.order.PERIOD`."""
 
+DATA_INSTEAD: Mapping[tuple[str, type[Artifact]], str] = {
+    ("data", Corpus): "tokenize it first, by a stage of `kind: tokenize`",
+    ("data", TokenizerFiles): "name a stage of `kind: tokenize`",
+    ("data", Checkpoint): "name a stage of `kind: tokenize`; `retrain` has `from` for weights",
+    ("on", Corpus): "tokenize it first, by a stage of `kind: tokenize`",
+}
+"""For a kind's `instead`: what is not data for training."""
 TRAINING_NEWS = (
     "the validation loss is computed on sequences spread over the entire split",
     "hyperparameters.yaml is canonical and names datasets by their digests",
