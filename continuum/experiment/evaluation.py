@@ -44,7 +44,9 @@ class Evaluate(Spec):
     """Whether to evaluate before the first step too, as the first row of metrics.jsonl, which is
     never the best; null does so only in a `retrain`."""
     # Not strict: below a model validator, a record's list is not a tuple.
-    on: tuple[Ref[TokenizedDataset], ...] = runtime_field((), strict=False)
+    on: tuple[Ref[TokenizedDataset], ...] = runtime_field(
+        (), strict=False, examples=[["old_tokens"]]
+    )
     """Additional datasets whose validation splits are evaluated, as `val_loss/NAME`; they are not
     trained on, and changing them does not rerun training."""
 

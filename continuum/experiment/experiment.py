@@ -34,7 +34,7 @@ class Experiment(Spec):
     """Sets `seeds.init` and `seeds.data`: a model's first weights and the order of its samples."""
     seeds: Seeds = Seeds()
     """Individual seeds, which override `seed`."""
-    vars: dict[str, str | int | float | bool | None] = cosmetic_field({})
+    vars: dict[str, str | int | float | bool | None] = cosmetic_field({}, examples=[{"lr": 3e-4}])
     """Values for `${name}` anywhere in `stages`."""
     stages: dict[str, Any] = Field(min_length=1)
     """The stages by name, each with its `kind`."""

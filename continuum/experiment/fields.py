@@ -81,6 +81,14 @@ class Spec(BaseModel):
     is_scalar: ClassVar[bool] = False
     """True if it is written and shown as one word, which `str()` returns."""
 
+    @classmethod
+    def meant_by(cls, value: Any) -> Mapping[str, Any] | None:  # noqa: ARG003  # for subclasses
+        """The mapping that a value in its place most likely means, for error messages.
+
+        None if it is one of the fields: `cosine` is a `kind`.
+        """
+        return None
+
     def identity(self) -> dict[str, Any]:
         """The fields that determine the result, with defaults and without None.
 

@@ -52,7 +52,7 @@ class Schedule(Spec):
     min_lr: Rate = Field("10%", examples=[3e-5, "10%"])
     """The final value of `cosine`, `linear` and `wsd`, the minimum of `inverse_sqrt`: a learning
     rate or a share of the peak."""
-    decay: Amount | None = None
+    decay: Amount | None = Field(None, examples=["20%"])
     """`wsd` only: the length of the final decay."""
 
     @model_validator(mode="after")

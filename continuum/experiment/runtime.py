@@ -74,6 +74,8 @@ class Runtime(Spec):
     """Timeout of collective operations, after which the run fails."""
     checkpoint: CheckpointPolicy = CheckpointPolicy()
     """When to save the training state, and how long to keep it."""
-    loggers: tuple[Literal["csv", "tensorboard", "wandb", "mlflow"], ...] = ()
+    loggers: tuple[Literal["csv", "tensorboard", "wandb", "mlflow"], ...] = Field(
+        (), examples=[["csv", "wandb"]]
+    )
     """Lightning loggers for the content of metrics.jsonl. `wandb` and `mlflow` are optional extras,
     and write below the run folder unless WANDB_MODE or MLFLOW_TRACKING_URI is set."""

@@ -7,7 +7,7 @@ contains exactly the seeds it uses.
 """
 
 from collections.abc import Mapping
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from pydantic import Field
 
@@ -18,14 +18,24 @@ SET_BY_SEED = ("init", "data")
 Seed = Annotated[int, Field(ge=0, lt=2**32), WHOLE]
 
 
-class SplitSeeds(Spec):
+class _AnySeeds(Spec):
+    """Seeds by name."""
+
+    @classmethod
+    def meant_by(cls, value: Any) -> dict[str, Any]:
+        """The value for those that `seed` sets, or for all."""
+        names = [name for name in cls.model_fields if name in SET_BY_SEED]
+        return dict.fromkeys(names or cls.model_fields, value)
+
+
+class SplitSeeds(_AnySeeds):
     """The seed of a random split."""
 
     split: Seed | None = None
     """Draws the validation documents of a `fraction`."""
 
 
-class OrderSeeds(Spec):
+class OrderSeeds(_AnySeeds):
     """The seed of a training that starts from weights."""
 
     data: Seed | None = None

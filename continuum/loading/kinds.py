@@ -8,7 +8,6 @@ from continuum.loading.keys import names_at
 from continuum.stages import stage_kinds
 from continuum.suggestions import closest, nearest
 
-
 MIN_KEYS = 3
 """Keys, with `kind`, that say which kind is meant if its word does not."""
 

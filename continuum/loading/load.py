@@ -4,7 +4,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 from continuum.errors import Problem
 from continuum.experiment.experiment import Experiment, reference_graph
@@ -216,6 +216,7 @@ class _Loading:
             return
         if not isinstance(node.value, dict) or not node.value:
             message = "`stages` must be a mapping of names to stages, with at least one stage"
+            message += _stages_example(node.plain())
             self._validator.add(self._tree, Problem(("stages",), message, code="E008"))
             return
         stages = self._joined(node.value)
@@ -276,9 +277,9 @@ class _Loading:
     def _check_stage(self, name: str, node: Node) -> Checked:
         where = ("stages", name)
         if not isinstance(node.value, dict):
-            message = (
-                f"stage {name!r} must be a mapping with a `kind`, not {format_value(node.value)}"
-            )
+            meant = meant_kind(str(node.value), ()) if isinstance(node.value, str) else None
+            example = f" such as {{kind: {meant.name}, …}}" if meant else " with a `kind`"
+            message = f"stage {name!r} must be a mapping{example}, not {format_value(node.value)}"
             self._add("E008", where, message)
             return Checked(None, node, node)
         node = self._with_kind(node, where)
@@ -384,6 +385,14 @@ def _is_elsewhere(node: Node, root: Node) -> bool:
 def _is_only_in_base(node: Node, root: Node) -> bool:
     """True if it is a part of a stage of a base that no other file completes."""
     return _is_elsewhere(node, root) and isinstance(node.value, dict) and "kind" not in node.value
+
+
+def _stages_example(stages: Any) -> str:
+    """The first stage of a list as a mapping of its name; empty if it has none."""
+    first = stages[0] if isinstance(stages, (tuple, list)) and stages else None
+    if not isinstance(first, dict) or not first.keys() >= {"name", "kind"}:
+        return ""
+    return f", such as {{{first['name']}: {{kind: {first['kind']}, …}}}}"
 
 
 def _as_name(name: str) -> str | None:

@@ -9,19 +9,19 @@ import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, get_args
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from continuum.errors import Problem
 from continuum.experiment.amounts import Amount
-from continuum.experiment.fields import BY_FORM, Ref, Spec
+from continuum.experiment.fields import BY_FORM, Spec
 from continuum.experiment.one_of import OneOf
 from continuum.experiment.stage import Stage
 from continuum.loading.aliases import SYNONYMS
 from continuum.loading.diagnostics import MAX_ERRORS, Diagnostic, SpecError
-from continuum.loading.dump import in_one_line
+from continuum.loading.examples import any_example, own_example, written
 from continuum.loading.keys import (
     KeyPath,
     clear_typos,
@@ -299,7 +299,9 @@ def without(
         return node, frozenset()
     example = None
     if known.info.is_required():
-        value = known.info.examples[0] if known.info.examples else _example(known.info.annotation)
+        value = (
+            known.info.examples[0] if known.info.examples else any_example(known.info.annotation)
+        )
         example = Node.of(value, node.place)
     return node.put(path, example), frozenset([path])
 
@@ -315,22 +317,6 @@ def _without_unknown(node: Node, found: list[Found]) -> tuple[Node, list[Found]]
         less = replace(mapping, value=kept)
         node = node.put(above, less) if above else less
     return node, [it for it in found if it.diagnostic.code != "E101"]
-
-
-def _example(annotation: Any) -> Any:
-    """A valid value of a simple type."""
-    origin, arguments = get_origin(annotation), get_args(annotation)
-    for _, model in models_in(annotation):
-        own = [(info.alias or name, info) for name, info in model.model_fields.items()]
-        needed = [(name, info) for name, info in own if info.is_required()]
-        return {n: i.examples[0] if i.examples else _example(i.annotation) for n, i in needed}
-    if origin is Literal:
-        return arguments[0]
-    if origin in (tuple, list):
-        return (_example(arguments[0]),)
-    if arguments and origin is not Ref:
-        return _example(arguments[0])
-    return "unknown" if issubclass(origin or annotation, str) else 1
 
 
 @dataclass(frozen=True)
@@ -377,6 +363,10 @@ class _Described:
             return self._found("E104", (*path, context["key"]), error["msg"], suggestion)
         if kind == "model_name":
             return self._found("E104", path, error["msg"], context["suggestion"])
+        if kind == "validation_form":
+            return self._found(
+                "E104", path, self._describe_value(path, error), self._as_mapping(path)
+            )
         value = self._value(path)
         if kind == "too_short" and isinstance(value, list) and len(value) >= context["min_length"]:
             return None  # Pydantic counts valid items only; the others have their own errors
@@ -428,18 +418,10 @@ class _Described:
         value, wanted = self._value(path), WRONG_TYPE[kind]
         found = field_at(self.cls, path)
         is_item = bool(path) and isinstance(path[-1], int)
-        keys, example = names_at(self.cls, path), None
-        if found is not None and not is_item:
-            wanted += " or a mapping" if BY_FORM in found.info.metadata else ""
-            listed = [
-                *(found.info.examples or ()),
-                _example(found.info.annotation) if keys else None,
-            ]
-            example = next((it for it in listed if isinstance(it, dict)), None)
-        if example:
-            wanted = wanted.replace("a mapping", f"a mapping such as {in_one_line(example)}")
-        elif keys:
-            wanted = wanted.replace("a mapping", f"a mapping with {', '.join(keys)}")
+        if found is not None and not is_item and BY_FORM in found.info.metadata:
+            wanted += " or a mapping"
+        if "a mapping" in wanted or "a list" in wanted:
+            wanted = self._with_example(path, wanted)
         hint, suggestion, meant = quotes_hint(value, (kind,)), None, None
         if kind == "bool_type" and (suggestion := _YES_AND_NO.get(str(value).lower())):
             hint, meant = _YES_AND_NO_ARE_TEXT, suggestion == "true"
@@ -447,6 +429,31 @@ class _Described:
             f"{name_of((*self.where, *path))} must be {wanted}, not {format_value(value)}{hint}"
         )
         return replace(self._found("E103", path, message, suggestion), replacement=meant)
+
+    def _with_example(self, path: KeyPath, wanted: str) -> str:
+        """The words for a mapping or a list, with an example that holds the user's value."""
+        found, keys = field_at(self.cls, path), names_at(self.cls, path)
+        example = self._own_example(path)
+        if example is None and found is not None and not isinstance(path[-1], int):
+            listed = [*(found.info.examples or ()), keys and any_example(found.info.annotation)]
+            is_of_kind = dict if "a mapping" in wanted else (tuple, list)
+            example = next((it for it in listed if it and isinstance(it, is_of_kind)), None)
+        if self._value(path) is False and found and type(None) in get_args(found.info.annotation):
+            wanted += ", or null for none"
+        if example is None:
+            listing = f"a mapping with {', '.join(keys)}"
+            return wanted.replace("a mapping", listing) if keys else wanted
+        noun = "a mapping" if isinstance(example, dict) else "a list"
+        shown = f"such as {written(example)}"
+        return wanted.replace(noun, f"{noun} {shown}") if noun in wanted else f"{wanted}, {shown}"
+
+    def _own_example(self, path: KeyPath) -> Any:
+        """A valid value that holds what the user wrote; None if none is found."""
+        node, found = self.node.at(path), field_at(self.cls, path)
+        if node is None or found is None or not self.validator.can_compare():
+            return None
+        is_item = isinstance(path[-1], int)
+        return own_example(found, node.plain(), self.validator.folder, is_item=is_item)
 
     def _not_among(self, path: KeyPath, said: str) -> Found:
         allowed = [text.strip("'") for text in re.findall(r"'[^']*'|\d+", said)]
@@ -461,9 +468,16 @@ class _Described:
         is_number = isinstance(value, int) and not isinstance(value, bool)
         is_word = isinstance(value, str) or (is_number and len(allowed) > 1)
         similar = suggest(str(value), allowed) if is_word else None
+        if similar is None and synonym not in allowed and keys:
+            similar = self._as_mapping(path)
         if synonym in allowed:
             return replace(self._found("E104", path, message, synonym), replacement=synonym)
         return self._found("E104", path, message, similar)
+
+    def _as_mapping(self, path: KeyPath) -> str | None:
+        """The field with a mapping that holds what the user wrote; None if none is found."""
+        example = self._own_example(path)
+        return f"{name_of(path)}: {written(example)}" if isinstance(example, dict) else None
 
     def _describe_value(self, path: KeyPath, error: ErrorDetails) -> str:
         name, value, kind = name_of((*self.where, *path)), self._value(path), error["type"]

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -75,6 +75,16 @@ class Source(Spec):
     """`unix` converts CRLF and lone CR to newlines, as Python and LitGPT do; `keep` keeps them in
     the text. The stored file is not changed."""
 
+    @classmethod
+    def meant_by(cls, value: Any) -> dict[str, Any] | None:
+        """A URL, a file or glob, or a folder of text files."""
+        if not isinstance(value, str):
+            return None
+        if "://" in value:
+            return {"url": value}
+        is_folder = not PurePosixPath(value).suffix and "*" not in value
+        return {"path": f"{value.rstrip('/')}/*.txt" if is_folder else value}
+
     @property
     def place(self) -> str:
         """The field that is set: `url`, `path` or `python`."""
@@ -126,7 +136,7 @@ class Fetch(Stage):
     """Collect texts: copy each file into the run folder, check it and hash it."""
 
     kind: Literal["fetch"] = "fetch"
-    sources: tuple[Source, ...] = Field(min_length=1)
+    sources: tuple[Source, ...] = Field(min_length=1, examples=[[{"path": "texts/*.txt"}]])
     """The files of the corpus, in this order; a file named twice is included twice."""
 
     produces: ClassVar[type[Artifact]] = Corpus

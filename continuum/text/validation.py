@@ -1,5 +1,6 @@
 """The forms of the field `validation`: where validation text comes from."""
 
+import re
 from collections.abc import Callable, Iterator
 from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
@@ -23,12 +24,25 @@ class ByFraction(Spec):
     one side. If documents are too few or too long, the end of each validates, cut after a
     paragraph, line, sentence or word."""
 
+    @classmethod
+    def meant_by(cls, value: Any) -> dict[str, Any] | None:
+        """`5%` is a fraction of 0.05."""
+        share = re.fullmatch(r"\s*([0-9.]+)\s*%\s*", value) if isinstance(value, str) else None
+        return {"fraction": float(share[1]) / 100} if share else None
+
 
 class ByFiles(Spec):
     """Whole files of the corpus."""
 
     files: tuple[str, ...] = Field(min_length=1, examples=[["book2.txt"], ["*.md"]])
     """Names or globs of sources in the corpus, as full paths or file names: `book2.txt`, `*.md`."""
+
+    @classmethod
+    def meant_by(cls, value: Any) -> dict[str, Any] | None:
+        """A path or a glob, or a list of them, are files; a plain word is a stage."""
+        names = value if isinstance(value, (tuple, list)) else (value,)
+        is_files = all(isinstance(it, str) and re.search(r"[./*?]", it) for it in names)
+        return {"files": tuple(names)} if is_files else None
 
 
 class ByCorpus(Spec):
