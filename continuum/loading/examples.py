@@ -196,4 +196,6 @@ def _probe(model: type[Spec], name: str) -> type[Spec]:
     own_name, info = next(
         (own, info) for own, info in model.model_fields.items() if name in (own, info.alias)
     )
-    return create_model("Probe", __base__=Spec, **{own_name: (info.annotation, info)})  # type: ignore[call-overload]  # fields by name
+    fields: dict[str, Any] = {own_name: (info.annotation, info)}
+    made: type[Spec] = create_model("Probe", __base__=Spec, **fields)
+    return made

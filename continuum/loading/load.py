@@ -296,7 +296,7 @@ class _Loading:
             assert isinstance(node.value, dict)
             meant = meant_kind(kind.value, node.value.keys())
             message = f"unknown kind {format_value(kind.value)}; known kinds: {known}"
-            self._add("E105", (*where, "kind"), message, meant and meant.name)
+            self._add("E105", (*where, "kind"), message, meant.name if meant else None)
             if meant is not None and meant.is_typo:
                 node = node.put(("kind",), replace(kind, value=meant.name))
                 return self._validator.check(kinds[meant.name], node, where)
