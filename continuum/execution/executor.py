@@ -205,6 +205,7 @@ class _Execution:
         run, host = planned.run, self._provenance["host"]
         number = run.num_attempts + 1
         git = self._provenance["git"]
+        self._result.started.add(planned.name)
         run.log_attempt("started", attempt=number, at=now(), host=host, git=git)
         self._observe(planned.name, Started(number))
         outcome = self._launcher.launch(run, record, partial(self._observe, planned.name))

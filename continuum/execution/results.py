@@ -17,7 +17,10 @@ from continuum.runs.events import Event, Outcome
 ERRORS: dict[str, type[ContinuumError]] = {
     error.stage_status: error for error in (StoppedError, PreflightError, IntegrityError)
 }
-"""The error of a run by the status of its stage; any other status is a StageFailedError."""
+"""The error of a run by the status of its stage; any other status is a StageFailedError.
+
+A PreflightError says that nothing was started.
+"""
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,8 @@ class RunResult:
     plan: Plan
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     """Of the stages that ran; the others were reused or skipped."""
+    started: set[str] = field(default_factory=set)
+    """The stages of which an attempt was started."""
     unrecorded: str = ""
     """Why `lineage.json` or `continuum.lock` could not be written; the records are complete."""
 
@@ -57,6 +62,8 @@ class RunResult:
             others = ", ".join(other for other, _ in bad if other != name)
             also = f" (also not finished: {others})" if others else ""
             error = ERRORS.get(outcome.status, StageFailedError)
+            if error is PreflightError and self.started:
+                error = StageFailedError
             raise error(f"{name}: {outcome.message}{also}")
         if self.unrecorded:
             raise StageFailedError(self.unrecorded)

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
-from continuum.errors import IntegrityError
+from continuum.errors import ContinuumError, IntegrityError
 from continuum.experiment.fields import Ref
 from continuum.experiment.selection import select_from
 from continuum.experiment.stage import Stage, StageContext
@@ -55,16 +55,17 @@ def run_stage(
             should_stop=should_stop,
             prove_inputs=proof.again,
         )
-        with _verification(proof, concurrent=stage.verify_concurrently):
-            artifact = stage.run(ctx)
-        if rank != 0:
-            return artifact
-        if not stage.trains:  # Training verified its inputs again after their last use.
-            proof.again()
-        if not stage.checks_local_inputs:
-            local = stage.local_inputs(ctx.experiment_folder)
-            ctx.check_files({name: sha256_file(path) for name, path in local.items()})
-        return run.complete(artifact)
+        with nullcontext() if stage.trains else _discarding_on_error(run):
+            with _verification(proof, concurrent=stage.verify_concurrently):
+                artifact = stage.run(ctx)
+            if rank != 0:
+                return artifact
+            if not stage.trains:  # Training verified its inputs again after their last use.
+                proof.again()
+            if not stage.checks_local_inputs:
+                local = stage.local_inputs(ctx.experiment_folder)
+                ctx.check_files({name: sha256_file(path) for name, path in local.items()})
+            return run.complete(artifact)
 
 
 def is_stateful(record: StageRecord) -> bool:
@@ -93,6 +94,16 @@ def _find_input(run: StageRun, item: InputRecord, ref: Any) -> Artifact:
     if selected.digest != item.digest or is_resealed:
         raise IntegrityError(f"{item.ref}: {source.path} was replaced since the plan was made")
     return selected
+
+
+@contextmanager
+def _discarding_on_error(run: StageRun) -> Iterator[None]:
+    """Remove the output of a stage that fails: no later attempt uses it."""
+    try:
+        yield
+    except ContinuumError:
+        run.discard_unfinished()
+        raise
 
 
 @contextmanager

@@ -7,7 +7,10 @@ loaded here. Training uses the real `litgpt.Config`.
 """
 
 import importlib.util
+import math
+import re
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -16,6 +19,8 @@ from typing import Any
 
 from continuum.runs.tied_embeddings import tied_on_hub
 from continuum.suggestions import closest
+
+_LAYER = re.compile(r"transformer\.h\.(\d+)\.")
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,26 @@ class Architecture:
         if not _is_counted(self.fields):
             return None
         return _count_parameters(self.fields) - self.tied * self.embedding_size
+
+    def mismatch(self, shapes: Mapping[str, tuple[int, ...]]) -> str | None:
+        """How stored weights differ from this model in embedding, layers or parameters, if they do.
+
+        Args:
+            shapes: Of the tensors by LitGPT's names.
+        """
+        embedding = next((it for name, it in shapes.items() if name.endswith("wte.weight")), ())
+        layers = {found[1] for name in shapes if (found := _LAYER.search(name))}
+        number = sum(map(math.prod, shapes.values()))
+        shape = (self.padded_vocab_size, int(self.fields["n_embd"]))
+        for words, there, stated in (
+            ("an embedding of {}", embedding, shape),
+            ("{} layers", (len(layers),), (int(self.fields["n_layer"]),)),
+            ("{} parameters", (number,), (Architecture(self.fields).num_parameters(),)),
+        ):
+            if None not in stated and there != stated:
+                own, other = (" x ".join(f"{it:,}" for it in size) for size in (there, stated))
+                return f"it has {words.format(own)}, but {self.name} has {other}"
+        return None
 
     @property
     def embedding_size(self) -> int:

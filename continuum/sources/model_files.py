@@ -4,13 +4,14 @@ A clone without Git LFS or a saved login page leaves a small text under the name
 and the error of the library that loads it does not say so.
 """
 
+import pickle
 import pickletools
 import re
 import zipfile
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from continuum.errors import PreflightError
 from continuum.sources.file_kinds import (
@@ -34,6 +35,8 @@ _TENSOR_OBJECTS = re.compile(
 """What `torch.load(weights_only=True)` accepts in a pickle, or reports itself."""
 EARLY_PICKLES = 4
 """An early file of torch.save is a magic number, a version, the system's types and the object."""
+Shapes = dict[str, tuple[int, ...]]
+"""The shapes of tensors by name."""
 
 
 def check_model_files(paths: Iterable[Path]) -> None:
@@ -50,6 +53,93 @@ def check_model_files(paths: Iterable[Path]) -> None:
             continue  # reported by the reader
         if problem is not None:
             raise PreflightError(f"{path}: {problem}")
+
+
+def refuse_training_checkpoint(weights: Path) -> None:
+    """Refuse LitGPT's file of weights if it has an optimizer's state beside them.
+
+    Raises:
+        PreflightError: with the command that extracts the weights.
+    """
+    if "model" in (_outline(weights) or {}):
+        raise PreflightError(
+            f"{weights} is a training checkpoint (weights and optimizer state); convert it with "
+            f"`litgpt convert_pretrained_checkpoint {weights.parent} NEW`, and import NEW"
+        )
+
+
+def tensor_shapes(weights: Path) -> Shapes | None:
+    """The shapes of the tensors in a file of weights; None if they cannot be read in advance."""
+    content = _outline(weights)
+    if content is None or not all(isinstance(it, _Shape) for it in content.values()):
+        return None
+    return {str(name): tuple(shape) for name, shape in content.items()}
+
+
+class _Shape(tuple[int, ...]):
+    """A tensor in an outline."""
+
+
+class _Opaque(dict[Any, Any]):
+    """Any other object in an outline: it ignores what a pickle does with it."""
+
+    def __init__(self, *_: Any) -> None: ...
+
+    def __setstate__(self, _: Any) -> None: ...
+
+
+class _Items(dict[Any, Any]):
+    """An OrderedDict in an outline; it may have attributes, such as a model's `_metadata`."""
+
+
+def _shape(_storage: Any, _offset: int, size: Iterable[int], *_: Any) -> _Shape:
+    return _Shape(size)
+
+
+def _first(parameter: Any, *_: Any) -> Any:
+    return parameter
+
+
+_OUTLINED = {
+    ("collections", "OrderedDict"): _Items,
+    ("torch._utils", "_rebuild_tensor_v2"): _shape,
+    ("torch._utils", "_rebuild_parameter"): _first,
+}
+
+
+class _OutlineReader(pickle.Unpickler):
+    """Reads a pickle of torch.save with shapes for tensors; it calls nothing that a file names."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        return _OUTLINED.get((module, name), _Opaque)
+
+    def persistent_load(self, _: Any) -> None:
+        return None
+
+
+def _outline(path: Path) -> dict[Any, Any] | None:
+    """The dictionary in a file of torch.save, without its numbers; None if it cannot be read."""
+    try:
+        with _opened_pickles(path) as (file, num_pickles):
+            reader = _OutlineReader(file)
+            *_, content = (reader.load() for _ in range(num_pickles))
+    except Exception:  # of any kind: the file may hold anything
+        return None
+    return content if isinstance(content, dict) else None
+
+
+@contextmanager
+def _opened_pickles(path: Path) -> Iterator[tuple[IO[bytes], int]]:
+    """The pickles of a file of torch.save, and their number; the last one is the object."""
+    with ExitStack() as stack:
+        file: IO[bytes] = stack.enter_context(path.open("rb"))
+        if not zipfile.is_zipfile(file):
+            file.seek(0)
+            yield file, EARLY_PICKLES
+            return
+        archive = stack.enter_context(zipfile.ZipFile(file))
+        (name,) = (it for it in archive.namelist() if it.endswith("/data.pkl"))
+        yield stack.enter_context(archive.open(name)), 1
 
 
 def stand_in(look: Look) -> str | None:
@@ -114,15 +204,8 @@ def _torch_problem(look: Look, kind: FileKind | None, noun: str) -> str | None:
 
 def _unsafe_pickle(path: Path) -> str | None:
     """The error of a pickle that would call other code than torch's, found without loading it."""
-    with ExitStack() as stack:
-        file: IO[bytes] = stack.enter_context(path.open("rb"))
-        num_pickles = EARLY_PICKLES
-        if zipfile.is_zipfile(file):
-            archive = stack.enter_context(zipfile.ZipFile(file))
-            (name,) = (it for it in archive.namelist() if it.endswith("/data.pkl"))
-            file, num_pickles = stack.enter_context(archive.open(name)), 1
-        file.seek(0)
-        try:
+    try:
+        with _opened_pickles(path) as (file, num_pickles):
             for _ in range(num_pickles):
                 for found in _objects_in(file):
                     if not _TENSOR_OBJECTS.fullmatch(found):
@@ -130,8 +213,8 @@ def _unsafe_pickle(path: Path) -> str | None:
                             f"contains objects other than tensors ({found.replace(' ', '.')}), so "
                             "loading it may execute code; do not load it, get a safetensors file"
                         )
-        except (ValueError, EOFError, zipfile.BadZipFile):
-            return f"the file is truncated or corrupt; {GET_AGAIN}"
+    except (ValueError, EOFError, zipfile.BadZipFile):
+        return f"the file is truncated or corrupt; {GET_AGAIN}"
     return None
 
 

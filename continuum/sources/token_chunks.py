@@ -64,19 +64,32 @@ class ChunkFolder:
             IntegrityError: a file is missing, or its length differs from the index.
             PreflightError: an id is not below `num_ids`.
         """
+        self.check_sizes()
         for chunk in self.chunks:
-            self._check_chunk(chunk, num_ids)
+            self._check_ids(chunk, num_ids)
 
-    def _check_chunk(self, chunk: Chunk, num_ids: int) -> None:
+    def check_sizes(self) -> None:
+        """Compare the sizes of the files with the index.
+
+        Raises:
+            IntegrityError: a file is missing, or has another size.
+        """
+        for chunk in self.chunks:
+            path = self.path / chunk.name
+            size = path.stat().st_size if path.is_file() else None
+            expected = self._start(chunk) + chunk.num_tokens * ITEM_BYTES[self.dtype]
+            if size != expected:
+                there = "not found" if size is None else f"has {size:,} bytes"
+                raise IntegrityError(f"{path}: {there}, expected {expected:,}; copy it again")
+
+    def _start(self, chunk: Chunk) -> int:
+        """Where the tokens start in its file."""
+        return (chunk.num_items + 2) * HEADER_NUMBER_BYTES
+
+    def _check_ids(self, chunk: Chunk, num_ids: int) -> None:
         import numpy as np
 
-        path, item_bytes = self.path / chunk.name, ITEM_BYTES[self.dtype]
-        start = (chunk.num_items + 2) * HEADER_NUMBER_BYTES
-        expected = start + chunk.num_tokens * item_bytes
-        size = path.stat().st_size if path.is_file() else None
-        if size != expected:
-            found = "not found" if size is None else f"has {size:,} bytes, expected {expected:,}"
-            raise IntegrityError(f"{path}: {found}; copy the dataset again")
+        path, item_bytes, start = self.path / chunk.name, ITEM_BYTES[self.dtype], self._start(chunk)
         for first in range(0, chunk.num_tokens, SCANNED_TOKENS):
             offset = start + first * item_bytes
             tokens = np.fromfile(path, dtype=self.dtype, count=SCANNED_TOKENS, offset=offset)

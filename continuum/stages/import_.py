@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 from yaml import YAMLError
 
-from continuum.errors import PreflightError, Problem
+from continuum.errors import IntegrityError, PreflightError, Problem
 from continuum.experiment.architecture import Architecture, read_architecture
 from continuum.experiment.fields import LocalPath, Ref, runtime_field
 from continuum.experiment.forecast import Forecast, Text
@@ -27,7 +27,11 @@ from continuum.runs.files import FileDigest, hash_file, hash_tree, link_or_copy
 from continuum.runs.folder import ExperimentFolder
 from continuum.sources.globs import FoundFiles, LocalFile
 from continuum.sources.local_files import copy_file, find_files, naming_originals
-from continuum.sources.model_files import check_model_files
+from continuum.sources.model_files import (
+    check_model_files,
+    refuse_training_checkpoint,
+    tensor_shapes,
+)
 from continuum.sources.source_files import (
     UNIX_NEWLINES,
     Reading,
@@ -38,7 +42,10 @@ from continuum.sources.source_files import (
 from continuum.sources.token_chunks import ChunkFolder, read_chunk_folder
 from continuum.text.unsupported_tokenizers import folder_problem, vocabulary_problem
 
-WEIGHT_NAMES = ("lit_model.pth", "model_config.yaml")
+WEIGHTS = "lit_model.pth"
+WEIGHT_NAMES = (WEIGHTS, "model_config.yaml")
+SHARDS = "shards"
+"""Has the tensors of a sharded training checkpoint."""
 HUB_CONFIG = "config.json"
 """Imported with weights if it exists: LitGPT's config does not say whether they are tied."""
 FIELDS_OF_ONE = {
@@ -138,7 +145,7 @@ class Import(Stage):
     def local_inputs(self, experiment_folder: Path) -> dict[str, Path]:
         try:
             return {file.name: file.path for file in self._files(experiment_folder).files}
-        except PreflightError:  # reported by the forecast
+        except (IntegrityError, PreflightError):  # reported by the forecast
             return {}
 
     def texts(self, files: Mapping[str, str | None], pins: Mapping[str, str]) -> tuple[Text, ...]:
@@ -150,8 +157,9 @@ class Import(Stage):
 
     def forecast(self, inputs: Mapping[str, PlanInput], experiment_folder: Path) -> Forecast:
         try:
-            return self._forecast(experiment_folder)
-        except PreflightError as error:
+            with naming_originals({str(self.path.resolve(experiment_folder)): str(self.path)}):
+                return self._forecast(experiment_folder)
+        except (IntegrityError, PreflightError) as error:
             return Forecast(problems=(Problem(("path",), str(error), needs="folder"),))
 
     def run(self, ctx: StageContext) -> Artifact:
@@ -218,8 +226,12 @@ class Import(Stage):
             if root.is_dir():
                 return choose_texts(str(self.path), root, self.format, excluded=runs)
             return find_files(str(self.path), experiment_folder, excluded=runs)
+        if root.is_file():
+            above = self.path.rpartition("/")[0] or "."
+            its = f"its folder, {above}" if self.as_ != "dataset" else "the folder that has `train`"
+            raise PreflightError(f"{self.path} is a file; name {its}")
         if not root.is_dir():
-            raise PreflightError(f"{self.path} is not a folder (resolved to {root})")
+            raise PreflightError(f"{self.path}: no such folder (resolved to {root})")
         if self.as_ == "dataset":
             return FoundFiles(tuple(_dataset_files(root)))
         needed = WEIGHT_NAMES if self.as_ == "weights" else ()
@@ -228,12 +240,13 @@ class Import(Stage):
 
     def _forecast(self, experiment_folder: Path) -> Forecast:
         found = self._files(experiment_folder)
+        if self.as_ == "weights":
+            refuse_training_checkpoint(self.path.resolve(experiment_folder) / WEIGHTS)
         if self.as_ in ("tokenizer", "weights"):
             check_model_files(file.path for file in found.files)
         if self.as_ == "weights":
-            (config,) = (file for file in found.files if file.name == "model_config.yaml")
             return Forecast(
-                architecture=_architecture(config.path, self.tied),
+                architecture=self._stored_architecture(experiment_folder),
                 has_tokenizer=any(file.name in VOCABULARY_FILES for file in found.files),
             )
         if self.as_ == "dataset":
@@ -254,6 +267,22 @@ class Import(Stage):
             )
         return Forecast()
 
+    def _stored_architecture(self, experiment_folder: Path) -> Architecture:
+        """The model of a folder of weights.
+
+        Raises:
+            PreflightError: they are of another model than their config.
+        """
+        weights, config = (self.path.resolve(experiment_folder) / name for name in WEIGHT_NAMES)
+        shape, stored = _architecture(config, self.tied), tensor_shapes(weights)
+        problem = shape.mismatch(stored) if stored is not None else None
+        if problem is not None:
+            raise PreflightError(
+                f"{weights} does not match {config.name}: {problem}; use the {config.name} that "
+                "belongs to these weights"
+            )
+        return shape
+
 
 def _architecture(model_config: Path, tied: bool | None) -> Architecture:
     try:
@@ -269,18 +298,29 @@ def _present(
     root: Path, source: str, names: tuple[str, ...], needed: tuple[str, ...]
 ) -> list[LocalFile]:
     found = [LocalFile(name, root / name) for name in names if (root / name).is_file()]
+    vocabularies = [file for file in found if file.name in VOCABULARY_FILES]
     missing = [name for name in needed if not (root / name).is_file()]
     if missing:
-        raise PreflightError(
-            f"{source}/{missing[0]} not found; a LitGPT checkpoint folder contains "
-            f"{' and '.join(needed)}"
-        )
-    if not found:
+        raise PreflightError(f"{source}/{missing[0]} not found; {_where_weights_are(root, source)}")
+    if not needed and not vocabularies:
         raise PreflightError(f"{source}: {folder_problem(root).replace(str(root), source)}")
-    for file in [file for file in found if file.name in VOCABULARY_FILES][:1]:
+    for file in vocabularies[:1]:
         if problem := vocabulary_problem(file.path):
             raise PreflightError(f"{source}/{file.name} {problem}")
     return found
+
+
+def _where_weights_are(root: Path, source: str) -> str:
+    """What to do about a folder that has no complete weights."""
+    if (root / SHARDS).is_dir():
+        return (
+            "this is a sharded training checkpoint; extract its weights with `kind: convert` in "
+            "the experiment that made it, and import the output of that stage"
+        )
+    below = sorted(path.parent.name for path in root.glob(f"*/{WEIGHTS}"))
+    if below:
+        return f"name a folder below it that has one, for example {source}/{below[-1]}"
+    return f"a LitGPT checkpoint folder contains {' and '.join(WEIGHT_NAMES)}"
 
 
 def _splits(root: Path) -> dict[str, ChunkFolder]:
@@ -299,15 +339,14 @@ def _splits(root: Path) -> dict[str, ChunkFolder]:
 
 
 def _dataset_files(root: Path) -> list[LocalFile]:
-    found = [
+    splits = _splits(root)
+    for split in splits.values():
+        split.check_sizes()
+    return [
         LocalFile(f"{name}/{file}", split.path / file)
-        for name, split in _splits(root).items()
+        for name, split in splits.items()
         for file in ("index.json", *(chunk.name for chunk in split.chunks))
     ]
-    for file in found:
-        if not file.path.is_file():
-            raise PreflightError(f"{file.path} not found; copy the dataset again")
-    return found
 
 
 def _import_weights(ctx: StageContext, source: str, tied: bool | None) -> ModelWeights:

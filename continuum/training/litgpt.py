@@ -21,6 +21,7 @@ from torch import nn
 
 from continuum.errors import PreflightError, StageFailedError
 from continuum.preflight.model_size import has_fused_loss
+from continuum.sources.model_files import refuse_training_checkpoint
 from continuum.training.loss_head import LossHead
 from continuum.training.weights import CONFIG_FILE, WEIGHTS_FILE, load_weights
 
@@ -89,11 +90,7 @@ def check_weights(folder: Path) -> None:
     if not (folder / CONFIG_FILE).is_file():
         raise PreflightError(f"{folder / CONFIG_FILE} not found; a LitGPT checkpoint folder has it")
     load_weights(folder)
-    if "model" in torch.load(path, mmap=True, map_location="cpu", weights_only=True):
-        raise PreflightError(
-            f"{path} is a training checkpoint (weights and optimizer state); convert it with "
-            "`litgpt convert_pretrained_checkpoint`, or use kind: convert"
-        )
+    refuse_training_checkpoint(path)
     with torch.device("meta"):
         model = GPT(Config.from_file(folder / CONFIG_FILE))
     result = validate_checkpoint(path, model, verbose=False)

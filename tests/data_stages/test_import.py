@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import pytest
 import torch
 from litdata.streaming import Cache, TokensLoader
+from torch.utils.data import DataLoader, TensorDataset
 
 from continuum.errors import IntegrityError, PreflightError
 from continuum.experiment.stage import Stage
@@ -218,6 +219,87 @@ def test_weights_that_are_none_are_refused(
         take_weights(tmp_path)
 
 
+def _of_another_config(state: dict[str, Any]) -> dict[str, Any]:
+    return {name: tensor for name, tensor in state.items() if ".h.0." not in name}
+
+
+def _with_other_numbers(state: dict[str, Any]) -> dict[str, Any]:
+    return {**state, "transformer.ln_f.bias": torch.zeros(1)}
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (
+            _in_training,
+            "model/lit_model.pth is a training checkpoint (weights and optimizer state); convert "
+            "it with `litgpt convert_pretrained_checkpoint model NEW`, and import NEW",
+        ),
+        (_of_another_config, "it has 0 layers, but pythia-14m has 1; use the model_config.yaml"),
+        (
+            lambda state: {**state, "transformer.wte.weight": torch.zeros(500, 16)},
+            "model/lit_model.pth does not match model_config.yaml: it has an embedding of "
+            "500 x 16, but pythia-14m has 512 x 16",
+        ),
+        (_with_other_numbers, "parameters, but pythia-14m has"),
+    ],
+    ids=["training", "layers", "embedding", "parameters"],
+)
+@pytest.mark.parametrize("as_zip", [True, False], ids=["zip", "early"])
+def test_weights_of_another_model_are_known_to_the_plan(
+    edit: Callable[[dict[str, Any]], dict[str, Any]],
+    message: str,
+    model: Path,
+    tmp_path: Path,
+    *,
+    as_zip: bool,
+) -> None:
+    path = model / "lit_model.pth"
+    state = edit(torch.load(path, weights_only=True))
+    torch.save(state, path, _use_new_zipfile_serialization=as_zip)
+    assert message in refusal(tmp_path, "weights", path="model")
+
+
+def test_a_training_checkpoint_with_other_objects_is_still_called_one(
+    model: Path, tmp_path: Path
+) -> None:
+    path = model / "lit_model.pth"
+    state = torch.load(path, weights_only=True)
+    torch.save({"model": state, "train_dataloader": DataLoader(TensorDataset(torch.ones(2)))}, path)
+    assert "is a training checkpoint" in refusal(tmp_path, "weights", path="model")
+
+
+def test_a_folder_above_the_weights_is_known_to_the_plan(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    model.rename(tmp_path / "out" / "final")
+    said = refusal(tmp_path, "weights", path="out")
+    assert said.endswith("name a folder below it that has one, for example out/final")
+    (tmp_path / "sharded" / "shards").mkdir(parents=True)
+    assert "sharded training checkpoint" in refusal(tmp_path, "weights", path="sharded")
+
+
+@pytest.mark.parametrize(
+    ("what", "advice"),
+    [
+        ("weights", "name its folder, model"),
+        ("tokenizer", "name its folder, model"),
+        ("dataset", "name the folder that has `train`"),
+    ],
+)
+def test_a_file_in_place_of_a_folder_is_known_to_the_plan(
+    what: str, advice: str, model: Path, tmp_path: Path
+) -> None:
+    said = refusal(tmp_path, what, path="model/lit_model.pth")
+    assert said == f"model/lit_model.pth is a file; {advice}"
+
+
+def test_a_tokenizer_without_a_vocabulary_is_known_to_the_plan(tmp_path: Path) -> None:
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "tokenizer_config.json").write_text("{}")
+    said = refusal(tmp_path, "tokenizer", path="own")
+    assert said.startswith("own: tokenizer.json (or tokenizer.model) not found: tokenizer_config")
+
+
 def test_errors_of_a_run_name_the_imported_file(model: Path, tmp_path: Path) -> None:
     path = model / "lit_model.pth"
     torch.save(_in_training(torch.load(path, weights_only=True)), path)
@@ -297,7 +379,11 @@ def _edit(**config: Any) -> Callable[[Path], None]:
     ("damage", "message"),
     [
         (_without_chunk, "not found"),
-        (_edit(compression="zstd"), "chunks with compression are not supported"),
+        (
+            lambda folder: (folder / "chunk-0-0.bin").write_bytes(b""),
+            "data/train/chunk-0-0.bin: has 0 bytes, expected",
+        ),
+        (_edit(compression="zstd"), "data/train/index.json: chunks with compression are not"),
         (_edit(data_format=["jpeg"]), "unsupported data format"),
         (_edit(data_format=None), "not a valid litdata index"),
         (lambda folder: (folder / "index.json").write_text("{"), "not a valid litdata index"),
