@@ -185,3 +185,9 @@ def test_a_package_that_was_edited_where_it_is_installed_is_named(
     told = Cli({"PYTHONPATH": f"{library}:{PACKAGE.parent}"})("run", folder).stderr
     words = f"litgpt {original.version} was changed after it was installed: litgpt/constants.py"
     assert f"prose: warning: {words}" in told
+
+
+def test_a_variable_of_python_changes_no_exit_code(tmp_path: Path) -> None:
+    plain = call(MODULE, "explain", "W002", folder=tmp_path)
+    other = call(MODULE, "explain", "W002", folder=tmp_path, PYTHONINSPECT="1", PYTHONOPTIMIZE="2")
+    assert (other.stdout, other.stderr) == (plain.stdout, plain.stderr)

@@ -1,8 +1,11 @@
-"""Kinds `hanging` and `hanging_import`: stages that hang before there is anything to save."""
+"""Kinds `hanging` and `busy`, which have nothing to save, and `printing` of the environment."""
 
+import json
 import os
 import re
+import sys
 import time
+import warnings
 from typing import Literal
 
 from continuum.experiment.stage import StageContext
@@ -35,4 +38,15 @@ class Busy(Fetch):
     def run(self, ctx: StageContext) -> Corpus:
         print("hanging", flush=True)
         re.match(r"(a|a)*b", "a" * 60)
+        return super().run(ctx)
+
+
+class Printing(Fetch):
+    """Prints the environment that it runs in, and how Python treats warnings."""
+
+    kind: Literal["printing"] = "printing"  # type: ignore[assignment]
+
+    def run(self, ctx: StageContext) -> Corpus:
+        print(json.dumps([dict(os.environ), sys.warnoptions]), flush=True)
+        warnings.warn("as a library does", FutureWarning, stacklevel=1)
         return super().run(ctx)

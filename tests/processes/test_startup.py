@@ -1,5 +1,6 @@
 """Processes that hang before they have anything to save, and those whose run is killed."""
 
+import json
 import os
 import shutil
 import signal
@@ -26,19 +27,48 @@ AT_ONCE_S = 3.0
 BUSY = {"kind": "busy", "sources": [{"python": "keyword.py"}]}
 
 
+OF_FABRIC_RUN = {
+    "LT_CLI_USED": "1",
+    "LT_ACCELERATOR": "cuda",
+    "LT_DEVICES": "4",
+    "LT_NUM_NODES": "2",
+    "LT_PRECISION": "bf16-true",
+    "LT_STRATEGY": "fsdp",
+    "PL_GLOBAL_SEED": "3",
+}
+OF_TORCHRUN = {
+    "RANK": "1",
+    "LOCAL_RANK": "1",
+    "WORLD_SIZE": "2",
+    "LOCAL_WORLD_SIZE": "2",
+    "GROUP_RANK": "0",
+    "NODE_RANK": "1",
+    "MASTER_ADDR": "10.255.255.1",
+    "MASTER_PORT": "1",
+    "TORCHELASTIC_RUN_ID": "other",
+    "TORCHELASTIC_USE_AGENT_STORE": "True",
+    "TORCHELASTIC_ERROR_FILE": "/nowhere/error.json",
+}
+
+
 @pytest.fixture(scope="module")
 def kinds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The environment in which the kinds of `hanging_kind.py` are installed."""
     module = Path(hanging_kind.__file__)
-    return offer(tmp_path_factory.mktemp("site"), module, hanging="Hanging", busy="Busy")
+    classes = {"hanging": "Hanging", "busy": "Busy", "printing": "Printing"}
+    return offer(tmp_path_factory.mktemp("site"), module, **classes)
 
 
-def hanging_training(folder: Path, alone: Path, **runtime: Any) -> Path:
+def hanging_training(folder: Path, alone: Path, kind: str = "hanging", **runtime: Any) -> Path:
     """An experiment with its data made and a training that hangs before its first step."""
     shutil.copytree(alone, folder)
     shutil.rmtree(only(folder, "runs/pretrain-*"))
     stages = {name: small_stages()[name] for name in FIRST_STAGES}
-    stages["pretrain"] |= {"kind": "hanging", "runtime": {"micro_batch_size": 2, **runtime}}
+    stages["pretrain"] |= {
+        "kind": kind,
+        "max_steps": 4,
+        "runtime": {"micro_batch_size": 2, **runtime},
+    }
     return write(folder, **stages)
 
 
@@ -51,6 +81,30 @@ def write(folder: Path, **stages: Any) -> Path:
 
 def hangs(folder: Path, stage: str) -> bool:
     return any("hanging" in log.read_text() for log in folder.glob(f"runs/{stage}-*/log.txt"))
+
+
+def test_variables_of_other_launchers_do_not_reach_a_worker(
+    kinds: dict[str, str], tmp_path: Path
+) -> None:
+    folder = write(tmp_path / "toy", prose={**BUSY, "kind": "printing"})
+    own = {"PYTHONWARNINGS": "error,ignore::DeprecationWarning", "PYTHONOPTIMIZE": "2"}
+    cli = Cli({**kinds, **OF_FABRIC_RUN, **OF_TORCHRUN, **own, "HF_TOKEN": "kept"})
+    told = cli("run", folder).stderr
+    assert told.startswith("warning: PYTHONWARNINGS: skipping 'error'\n")
+    printed = only(folder, "runs/prose-*/log.txt").read_text().splitlines()[0]
+    environment, warn_options = json.loads(printed)
+    assert environment["HF_TOKEN"] == "kept"
+    assert not {*OF_FABRIC_RUN, *OF_TORCHRUN, "PYTHONOPTIMIZE"} & environment.keys()
+    assert warn_options == ["ignore::DeprecationWarning"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("devices", [1, 2])
+def test_a_training_starts_with_the_variables_of_other_launchers(
+    devices: int, alone: Path, tmp_path: Path
+) -> None:
+    folder = hanging_training(tmp_path / "toy", alone, kind="pretrain", devices=devices)
+    Cli({**OF_FABRIC_RUN, **OF_TORCHRUN, "PYTHONWARNINGS": "error"})("run", folder)
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """How a stage gets its processes: one protocol, and how their exit status is described."""
 
+import os
 import signal
 from pathlib import Path
 from typing import Protocol
@@ -17,6 +18,14 @@ NOT_STARTED = Outcome("stopped", "not started: the run is stopping")
 KILLED_IN_STARTUP = Outcome("stopped", "killed before its first step, with nothing to save")
 PATIENCE_S = 5.0
 """How long a stage that has nothing to save may take to stop."""
+OF_OTHER_LAUNCHERS = frozenset(
+    {
+        *("RANK", "LOCAL_RANK", "GLOBAL_RANK", "GROUP_RANK", "NODE_RANK", "ROLE_RANK", "ROLE_NAME"),
+        *("WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_WORLD_SIZE", "ROLE_WORLD_SIZE", "NNODES"),
+        *("MASTER_ADDR", "MASTER_PORT"),
+    }
+)
+PREFIXES_OF_OTHER_LAUNCHERS = ("LT_", "PL_", "TORCHELASTIC_")
 
 
 class Launcher(Protocol):
@@ -30,6 +39,16 @@ class Launcher(Protocol):
 
     def close(self) -> None:
         """Kill all running stages and release resources."""
+
+
+def forget_other_launchers() -> None:
+    """Remove the variables by which `fabric run`, Lightning or torchrun describe other processes.
+
+    Fabric would take its device, precision and number of processes from them, and wait for peers.
+    """
+    for name in list(os.environ):
+        if name in OF_OTHER_LAUNCHERS or name.startswith(PREFIXES_OF_OTHER_LAUNCHERS):
+            del os.environ[name]
 
 
 def describe_exit_status(exit_code: int | None) -> str:

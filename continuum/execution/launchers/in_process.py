@@ -3,7 +3,7 @@
 import threading
 
 from continuum.errors import ContinuumError, StoppedError
-from continuum.execution.launchers import NOT_STARTED
+from continuum.execution.launchers import NOT_STARTED, forget_other_launchers
 from continuum.execution.run_stage import is_stateful, run_stage
 from continuum.execution.signals import STOPPED
 from continuum.runs.events import Event, Outcome, Report
@@ -15,6 +15,7 @@ class InProcessLauncher:
     """Runs stages in this process."""
 
     def __init__(self) -> None:
+        forget_other_launchers()
         self._stop = threading.Event()
         self._one_at_a_time = threading.Lock()
 

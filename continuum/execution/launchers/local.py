@@ -160,7 +160,7 @@ class LocalLauncher:
 
     def _kill_hanging_server(self) -> None:
         """Kill a server that starts nothing: it still imports its modules and has no children."""
-        pid = forkserver._forkserver._forkserver_pid
+        pid = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
         if self._num_starting and pid is not None:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)

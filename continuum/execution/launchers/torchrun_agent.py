@@ -13,7 +13,7 @@ import threading
 from pathlib import Path
 
 from continuum.cpus import num_processors
-from continuum.execution.launchers import describe_exit_status
+from continuum.execution.launchers import describe_exit_status, forget_other_launchers
 from continuum.execution.launchers.parent_death import PARENT_VARIABLE, die_with_parent
 from continuum.execution.signals import block_signals, stop_signals
 from continuum.execution.worker import append_event
@@ -34,6 +34,7 @@ def main() -> None:
     """
     block_signals()
     die_with_parent()
+    forget_other_launchers()
     os.environ[PARENT_VARIABLE] = str(os.getpid())  # for the ranks
     run, events, num_nodes, num_devices, meeting = sys.argv[1:]
     threading.Thread(target=_forward_signals, args=(StageRun(Path(run)),), daemon=True).start()
