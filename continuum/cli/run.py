@@ -23,6 +23,7 @@ from continuum.cli.console import (
     drop_closed_terminal,
     verbosity,
 )
+from continuum.cli.next_steps import next_steps
 from continuum.cli.progress import LiveProgress, PlainProgress, Progress, SilentProgress
 from continuum.errors import PreflightError, UsageError
 from continuum.execution.executor import StopRule, execute, record_results
@@ -96,7 +97,7 @@ def run(
         result = execute(plan, make_launcher, progress.observe, stop, opened.files)
         record_results(result)
     _ignore_signals()
-    return Done(result, found)
+    return Done(result, found, spec)
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,8 @@ class Done(Result):
     result: RunResult
     found: tuple[Diagnostic, ...]
     """The warnings of the plan."""
+    spec: Path
+    """As the user named it."""
 
     def as_json(self) -> dict[str, Any]:
         stages = []
@@ -128,7 +131,7 @@ class Done(Result):
         name = self.result.plan.experiment.name
         return {"experiment": name, "stages": stages, "findings": findings}
 
-    def parts(self) -> Iterator[Columns]:
+    def parts(self) -> Iterator[str | Columns]:
         rows = []
         for planned in self.result.plan:
             status = _status(planned, self.result)
@@ -137,6 +140,9 @@ class Done(Result):
             styled = Styled(status, STYLES.get(status.partition(" ")[0], "red"))
             rows.append((planned.name, planned.stage.kind, styled, output, folder))
         yield Columns(("stage", "kind", "result", "output", "folder"), rows)
+        plan = self.result.plan
+        if verbosity() is not Verbosity.QUIET and len(self.result.up_to_date) == len(plan.stages):
+            yield from next_steps(self.spec, plan)
 
     def finish(self) -> None:
         self.result.raise_for_failure()
