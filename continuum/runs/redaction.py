@@ -56,7 +56,7 @@ _SECRET_WORDS = r"(?:password|passwd|pwd|secret|token|credentials?|(?:api|access
 _NAMED = re.compile(rf"(?:^|[_-]){_SECRET_WORDS}$", re.IGNORECASE)
 _ASSIGNED = re.compile(
     rf"""\b[\w-]{{0,40}}{_SECRET_WORDS}["']?[ \t]*[:=][ \t]*
-        (?P<secret>"[^"\n]{{6,}}"|'[^'\n]{{6,}}'|(?![<$])[^\s"'(){{}}\[\],.$]{{8,}}(?=\s|$))""",
+        (?P<secret>"[^"\n]{{6,}}"|'[^'\n]{{6,}}'|(?![<$])[^\s"'(){{}}\[\],.$]{{8,}}(?=[\s,}}\]]|$))""",
     re.IGNORECASE | re.VERBOSE,
 )
 """A value assigned to a key that names a secret: quoted, or a bare word of YAML or a shell."""

@@ -44,6 +44,8 @@ class HubServer:
     understands_range: bool = True
     storage_url: str | None = None
     """Where large files are got, as from the Hub's storage."""
+    explanation: str = ""
+    """What the body of a refusal says; its code unless given."""
     corrupt: set[str] = field(default_factory=set)
     """Files whose first byte is changed on its way."""
 
@@ -81,7 +83,8 @@ class _Handler(Handler):
                 raise _RefusedError(404)
         except _RefusedError as refused:
             headers = {"X-Error-Code": refused.code}
-            self.answer(refused.status, headers, json.dumps({"error": refused.code}).encode())
+            body = {"error": hub.explanation or refused.code}
+            self.answer(refused.status, headers, json.dumps(body).encode())
 
     do_GET = do_HEAD = _answer  # noqa: N815  # the base class' names
 
