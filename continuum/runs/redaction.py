@@ -15,9 +15,12 @@ _CREDENTIAL = (
     r"api[_-]?key|access[_-]?key(?:[_-]?id)?|private[_-]?key)|(?:[\w.-]{0,40}[_.-])?"
     r"(?:sig|auth|pwd|jwt))"
 )
-_VALUE = r"(?P<secret>(?!\$\{|<)[^&#\s\"'<>]*[^&#\s\"'<>,;.:)\]}])"
+_FREE = r"(?!\$\{|[<*])"
+"""Not the name of a variable, nor what an earlier redaction left."""
+_VALUE = rf"(?P<secret>{_FREE}[^&#\s\"'<>]*[^&#\s\"'<>,;.:)\]}}])"
 _USERINFO = re.compile(
-    r"\b[a-z][a-z0-9+.-]{0,20}://(?P<secret>[^/\s:@]*:(?!\$\{|<)[^/\s@]+|(?!\$\{|<)[^/\s:@]{20,})@",
+    rf"\b[a-z][a-z0-9+.-]{{0,20}}://(?P<secret>[^/\s:@]*:{_FREE}[^/\s@]+|"
+    rf"(?:(?<=https://)|(?<=http://)){_FREE}[^/\s:@]+)@",
     re.IGNORECASE,
 )
 _PARAMETER = re.compile(rf"(?<=[?&#;]){_CREDENTIAL}={_VALUE}", re.IGNORECASE)
@@ -56,7 +59,7 @@ _SECRET_WORDS = r"(?:password|passwd|pwd|secret|token|credentials?|(?:api|access
 _NAMED = re.compile(rf"(?:^|[_-]){_SECRET_WORDS}$", re.IGNORECASE)
 _ASSIGNED = re.compile(
     rf"""\b[\w-]{{0,40}}{_SECRET_WORDS}["']?[ \t]*[:=][ \t]*
-        (?P<secret>"[^"\n]{{6,}}"|'[^'\n]{{6,}}'|(?![<$])[^\s"'(){{}}\[\],.$]{{8,}}(?=[\s,}}\]]|$))""",
+        (?P<secret>"[^"\n]{{6,}}"|'[^'\n]{{6,}}'|(?![<$*])[^\s"'(){{}}\[\],.$]{{8,}}(?=[\s,}}\]]|$))""",
     re.IGNORECASE | re.VERBOSE,
 )
 """A value assigned to a key that names a secret: quoted, or a bare word of YAML or a shell."""
