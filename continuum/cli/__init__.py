@@ -56,6 +56,7 @@ COMMANDS = {
     "prune": "Remove runs that neither the spec nor a lockfile needs, oldest first.",
     "peek": "Print documents of a corpus or dataset, token by token, as they are trained on.",
     "lineage": "Print the ancestry of the results, back to the sources.",
+    "report": "Write a page with stages, lineage, curves, evaluations and environment.",
     "memory": "Estimate the GPU memory to train a model, by strategy and precision.",
     "doctor": "Show the environment; exit 4 if an experiment needs something that is missing.",
     "init": "Create a commented experiment.yaml, and its JSON Schema for the editor.",

@@ -12,9 +12,9 @@ from continuum.cli.arguments import Opened, Overrides, Spec, open_experiment
 from continuum.cli.console import AsJson, Columns, Result, results, wants_json
 from continuum.errors import UsageError
 from continuum.planning.in_progress import EarlierRun, find_earlier_runs
-from continuum.planning.plan import Action, PlannedStage
+from continuum.planning.plan import PlannedStage
 from continuum.runs.artifacts import TrainingCheckpoint
-from continuum.runs.attempts import AttemptState, Owner
+from continuum.runs.attempts import Owner
 from continuum.runs.files import read_json_lines
 from continuum.runs.folder import StageRun
 
@@ -111,7 +111,7 @@ def _status_of(opened: Opened) -> Status:
 def _of_stage(planned: PlannedStage, earlier: EarlierRun | None) -> StageStatus:
     if earlier is not None and not planned.existing.is_begun:
         return _of_earlier(planned.name, earlier)
-    run, state, artifact = planned.run, _state(planned), planned.existing.artifact
+    run, state, artifact = planned.run, planned.state, planned.existing.artifact
     metrics, progress = dict[str, float](), ""
     if artifact is not None:  # do not read its rows, there may be millions
         progress = artifact.summary()
@@ -146,21 +146,6 @@ def _of_earlier(name: str, it: EarlierRun) -> StageStatus:
         run.num_attempts,
         run.name,
     )
-
-
-def _state(planned: PlannedStage) -> AttemptState:
-    existing = planned.existing
-    if existing.attempt is not None and existing.attempt.is_running:
-        return existing.attempt
-    if planned.action is Action.BLOCKED:
-        return AttemptState("blocked")
-    if existing.damage:
-        return AttemptState("damaged", existing.damage[0])
-    if existing.artifact is not None:
-        return AttemptState("complete")
-    if not existing.is_begun:
-        return AttemptState("not begun")
-    return existing.attempt or AttemptState("interrupted")
 
 
 def _progress(rows: dict[str, float], total: int | None) -> str:

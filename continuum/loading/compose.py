@@ -57,6 +57,25 @@ def compose(path: Path, overrides: Sequence[str] = ()) -> Composition:
     return Composition(filled.root, root, recoverable, paths, unused, filled.environment)
 
 
+def read_bases(path: Path) -> Node | None:
+    """Return the bases of an experiment merged, with variables as they are written.
+
+    Returns:
+        None if it extends no file.
+
+    Raises:
+        SpecError: a base cannot be read.
+    """
+    root = read_file(path, [])
+    named = root.value.get("extends") if isinstance(root.value, dict) else None
+    if named is None or named.value == []:
+        return None
+    *bases, merged = _Files([]).bases(named, (_real_path(path),))
+    for base in reversed(bases):
+        merged = merge(base, merged)
+    return merged
+
+
 def with_variable_places(error: Diagnostic, composition: Composition) -> Diagnostic:
     """Return the error with the places of the variables in the value that it is about."""
     node: Node | None = composition.written
@@ -120,18 +139,22 @@ class _Files:
         assert isinstance(root.value, dict)
         named = root.value.get("extends")
         own = replace(root, value={k: v for k, v in root.value.items() if k != "extends"})
+        for base_root in reversed(self.bases(named, chain) if named is not None else []):
+            own = merge(base_root, own)
+        return own
+
+    def bases(self, named: Node, chain: tuple[Path, ...]) -> list[Node]:
+        """Return the files that `extends` names, each with its own bases merged."""
         errors: list[Diagnostic] = []
         bases = []
-        for base, place in _base_files(named, self._recoverable) if named is not None else ():
+        for base, place in _base_files(named, self._recoverable):
             try:
                 bases.append(self.read(base, chain, place))
             except SpecError as error:
                 errors += error.diagnostics
         if errors:
             raise SpecError([*self._recoverable, *errors])
-        for base_root in reversed(bases):
-            own = merge(base_root, own)
-        return own
+        return bases
 
 
 def _renamed(root: Node, recoverable: list[Diagnostic]) -> Node:

@@ -19,6 +19,7 @@ from continuum.planning.changes import Change
 from continuum.planning.folder_state import FolderState
 from continuum.planning.lockfile import Lockfile
 from continuum.runs.artifacts import Artifact
+from continuum.runs.attempts import AttemptState
 from continuum.runs.folder import ExperimentFolder, StageRun
 from continuum.runs.run_state import RunHistory, RunState
 
@@ -165,6 +166,22 @@ class PlannedStage:
     ) -> "PlannedStage":
         """The stage with an action and the reasons for it."""
         return replace(self, action=action, reasons=reasons, must_replace=replaces, from_step=None)
+
+    @property
+    def state(self) -> AttemptState:
+        """`complete`, `damaged`, `blocked`, `not begun`, or that of its unfinished run."""
+        existing = self.existing
+        if existing.attempt is not None and existing.attempt.is_running:
+            return existing.attempt
+        if self.action is Action.BLOCKED:
+            return AttemptState("blocked")
+        if existing.damage:
+            return AttemptState("damaged", existing.damage[0])
+        if existing.artifact is not None:
+            return AttemptState("complete")
+        if not existing.is_begun:
+            return AttemptState("not begun")
+        return existing.attempt or AttemptState("interrupted")
 
     @property
     def will_rerun(self) -> bool:

@@ -45,6 +45,7 @@ def test_commands_that_only_look_are_light(experiment: Callable[..., Path]) -> N
         *([command, path] for command in ("validate", "render", "plan", "status", "stop")),
         ["diff", path, finished],
         ["lineage", finished],
+        ["report", finished],
         ["memory", "pythia-160m"],
         ["schema"],
         ["explain"],
