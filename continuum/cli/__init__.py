@@ -52,6 +52,7 @@ COMMANDS = {
     "stop": "Ask the run in this folder to save at the next step and stop.",
     "status": "Show each stage's state, progress and latest losses.",
     "logs": "Print a stage's log or its metrics; -f follows a running stage.",
+    "compare": "Compare training runs: fields that differ, losses, tokens, time and speed.",
     "runs": "List all runs of the folder: state, age, size, result, and what needs them.",
     "prune": "Remove runs that neither the spec nor a lockfile needs, oldest first.",
     "peek": "Print documents of a corpus or dataset, token by token, as they are trained on.",

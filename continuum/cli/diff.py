@@ -25,6 +25,7 @@ from continuum.planning.costs import in_words
 from continuum.planning.diff import SCHEMA, SUMMED, Diff, StageDiff, compare, open_side
 from continuum.planning.highlights import field_changes
 from continuum.planning.highlights import headline as highlights
+from continuum.reporting.tables import escape_markdown, markdown_rows
 
 DIFFERENCES = 10
 """Exit code of `--detailed-exitcode` when anything differs."""
@@ -205,7 +206,7 @@ def _body(diff: Diff) -> Iterator[str]:
 
 def _problem_list(diff: Diff) -> Iterator[str]:
     for it in diff.problems:
-        yield f"- `{it.place}`: {it.severity} {it.code}: {_escape(it.message)}"
+        yield f"- `{it.place}`: {it.severity} {it.code}: {escape_markdown(it.message)}"
     if diff.problems:
         yield ""
 
@@ -214,7 +215,7 @@ def _stage_table(diff: Diff) -> Iterator[str]:
     rows = []
     for stage in (stage for stage in diff.stages if stage.status != "same"):
         cost = in_words(stage.after, SUMMED) if stage in diff.work else ""
-        reasons = "<br>".join(map(_escape, _causes(stage)))
+        reasons = "<br>".join(map(escape_markdown, _causes(stage)))
         rows.append((f"`{stage.name}`", _status(stage), reasons, cost))
     return _rows(("stage", "status", "because of", "cost"), rows)
 
@@ -229,7 +230,7 @@ def _field_table(diff: Diff) -> Iterator[str]:
 
 def _lock_table(diff: Diff) -> Iterator[str]:
     rows = [
-        (it.stage or "versions", it.what, _escape(lock_words(it.change)))
+        (it.stage or "versions", it.what, escape_markdown(lock_words(it.change)))
         for it in diff.lock
         if it.what != "artifact"
     ]
@@ -239,8 +240,7 @@ def _lock_table(diff: Diff) -> Iterator[str]:
 def _rows(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
     """A table; nothing if it has no rows."""
     if rows:
-        for cells in (headings, ["---"] * len(headings), *rows):
-            yield f"| {' | '.join(cells)} |"
+        yield from markdown_rows(headings, rows)
         yield ""
 
 
@@ -272,13 +272,6 @@ def _edges(stage: StageDiff, shown: set[str]) -> list[str]:
 
 def _sentence(text: str) -> str:
     return text[0].upper() + text[1:] + "."
-
-
-def _escape(text: str) -> str:
-    """Text for a table cell, without markup."""
-    for letter in ("\\", "|", "`", "*", "_", "<", ">"):
-        text = text.replace(letter, "\\" + letter)
-    return " ".join(text.split())
 
 
 def _code(value: object) -> str:

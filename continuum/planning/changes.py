@@ -181,14 +181,18 @@ def of_record(record: StageRecord, now: Identity) -> Snapshot:
             version is the same.
     """
     stage = stage_of(record)
-    found = dict(of_values("version", {record.kind: record.identity.get("version")}))
-    if stage is not None:
-        found |= of_fields(_with_seeds(stage, record, now.stage))
+    found = {} if stage is None else dict(of_fields(_with_seeds(stage, record, now.stage)))
     for used in record.inputs:
         known = now.inputs.get(used.ref, ())
         is_known = used.fingerprint in known
         found["input", used.ref] = Entry(known[0] if is_known else used.fingerprint)
-    return {**found, **_of_payload(record.identity)}
+    return of_run(record, found)
+
+
+def of_run(record: StageRecord, fields: Snapshot) -> Snapshot:
+    """A recorded stage whose fields are known: its version and its canonical identity too."""
+    version = of_values("version", {record.kind: record.identity.get("version")})
+    return {**version, **fields, **_of_payload(record.identity)}
 
 
 def of_values(what: str, values: Mapping[str, Any]) -> Snapshot:

@@ -47,7 +47,7 @@ def estimate_costs(plan: Plan) -> dict[str, Cost]:
     speeds, costs = dict[str, tuple[float, str]](), dict[str, Cost]()
     for planned in plan:
         runs = plan.history.runs_of(planned.run.stage_name)
-        own = ((pace, run.name) for run in runs if (pace := _tokens_per_s(run)))
+        own = ((pace, run.name) for run in runs if (pace := tokens_per_s_of(run)))
         parents = (speeds[ref.stage] for ref in planned.refs if ref.stage in speeds)
         # As fast as the stage's own runs, or else as those of the models it starts from.
         speed = next(own, None) or next(parents, None)
@@ -117,7 +117,7 @@ def _left_of(planned: PlannedStage, figures: dict[str, int | float]) -> dict[str
     return {**figures, **scaled, "steps": left}
 
 
-def _tokens_per_s(run: StageRun) -> float | None:
+def tokens_per_s_of(run: StageRun) -> float | None:
     """The median over the last rows of metrics.jsonl."""
     try:
         with run.metrics_path.open("rb") as file:

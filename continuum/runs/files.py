@@ -269,11 +269,12 @@ def append_json_line(path: Path, value: Any) -> None:
         os.fsync(file.fileno())
 
 
-def read_json_lines(path: Path, *, key: str) -> list[dict[str, Any]]:
+def read_json_lines(path: Path, *, key: str, having: str = "") -> list[dict[str, Any]]:
     """Read the complete lines of a JSON-lines file; a missing file has none.
 
     Args:
         key: A key that every line must have.
+        having: Only lines with this text.
 
     Raises:
         IntegrityError: a line is not valid.
@@ -281,9 +282,9 @@ def read_json_lines(path: Path, *, key: str) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     finished, _, _ = path.read_bytes().rpartition(b"\n")
-    rows = []
+    wanted, rows = having.encode(), []
     for number, line in enumerate(finished.split(b"\n"), start=1):
-        if not line.strip():
+        if not line.strip() or wanted not in line:
             continue
         try:
             row = json.loads(line)

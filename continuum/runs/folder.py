@@ -206,9 +206,13 @@ class StageRun:
             message = "the run was killed, or its machine stopped; recorded by the next run"
             self.log_attempt("ended", attempt=number, at=at, status="killed", message=message)
 
-    def metrics(self) -> list[dict[str, Any]]:
-        """The rows of `metrics.jsonl`, oldest first; raises IntegrityError."""
-        return files.read_json_lines(self.metrics_path, key="step")
+    def metrics(self, having: str = "") -> list[dict[str, Any]]:
+        """The rows of `metrics.jsonl`, oldest first; raises IntegrityError.
+
+        Args:
+            having: Only rows with this text, such as the name of a column: others are not parsed.
+        """
+        return files.read_json_lines(self.metrics_path, key="step", having=having)
 
     @property
     def num_attempts(self) -> int:

@@ -76,7 +76,7 @@ def read_states(
     states: dict[str, RunState] = {}
     for name, run in find_runs(folder, stages).items():
         if run.is_begun or run.is_complete:
-            states[name] = _read_state(run, owner, digests)
+            states[name] = read_state(run, owner, digests)
         else:
             states[name] = RunState(run, latest=history.latest(name))
     return states
@@ -119,7 +119,20 @@ def _has_run(run: StageRun, fingerprints: Iterable[str]) -> bool:
     return fingerprint == today or (fingerprint in earlier and run.is_complete)
 
 
-def _read_state(run: StageRun, owner: Owner | None, digests: DigestCache | None) -> RunState:
+def read_state(
+    run: StageRun,
+    owner: Owner | None,
+    digests: DigestCache | None = None,
+    *,
+    read_metrics: bool = False,
+) -> RunState:
+    """Read the folder of a run that has begun: its record, and its result if it is undamaged.
+
+    Args:
+        owner: The process that holds the experiment's folder, if it is another one.
+        digests: As in `read_states`.
+        read_metrics: Whether to read `metrics.jsonl`, of which only the size is compared otherwise.
+    """
     is_begun = run.is_begun
     try:
         record = run.record()
@@ -129,7 +142,7 @@ def _read_state(run: StageRun, owner: Owner | None, digests: DigestCache | None)
             return RunState(run, is_begun, record, saved_steps=steps, attempt=attempt)
         artifact = run.artifact()
         damage = find_damage(artifact.path, artifact.files, read=False)
-        damage += [f"{name} {how}" for name, how in run.changed_records()]
+        damage += [f"{name} {how}" for name, how in run.changed_records(read=read_metrics)]
         if digests is not None and not damage:
             damage = _find_rewritten_damage(run, artifact, digests)
     except IntegrityError as error:

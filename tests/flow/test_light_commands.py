@@ -44,6 +44,7 @@ def test_commands_that_only_look_are_light(experiment: Callable[..., Path]) -> N
         ["--help"],
         *([command, path] for command in ("validate", "render", "plan", "status", "stop")),
         ["diff", path, finished],
+        ["compare", path, finished, "--all"],
         ["lineage", finished],
         ["report", finished],
         ["memory", "pythia-160m"],
