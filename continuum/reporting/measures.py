@@ -108,8 +108,8 @@ def _num_sequences(
     num_blocks = split.num_blocks(length)
     if sequences == "all":
         return num_blocks
-    asked: int = sequences if tokens is None else -(-tokens // length)
-    return min(num_blocks, asked)
+    asked = sequences if tokens is None else -(-tokens // length)
+    return min(num_blocks, int(asked or 0))
 
 
 def read_measures(

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -291,9 +292,11 @@ def _training_seeds(record: StageRecord) -> Iterable[tuple[str, int]]:
 
 
 def _chosen_precision(run: StageRun) -> Snapshot:
-    """The precision that `auto` became."""
-    precision = run.precision()
-    return {} if precision is None else {("field", "precision"): Entry(precision)}
+    """The precision that `auto` became, if it is known."""
+    with suppress(IntegrityError):
+        precision = run.precision()
+        return {} if precision is None else {("field", "precision"): Entry(precision)}
+    return {}
 
 
 def _planned(it: Identity) -> Snapshot:

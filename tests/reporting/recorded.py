@@ -11,6 +11,7 @@ import yaml
 from continuum.execution.launchers.in_process import InProcessLauncher
 from continuum.experiment.recipe import validation_metrics
 from continuum.runs.artifacts import TokenizedDataset, TrainingCheckpoint, record_best
+from continuum.runs.attempts import now
 from continuum.runs.events import Outcome, Report
 from continuum.runs.files import append_json_line
 from continuum.runs.folder import StageRun
@@ -122,7 +123,7 @@ def write_metrics(
     begun = max(used.step or 0 for used in record.inputs) if record.kind == "resume" else 0
     for step in range(begun + 1, num_steps + 1):
         tokens = step * TOKENS_PER_STEP
-        common = {"attempt": 1, "step": step, "at": f"2026-01-01T00:00:{step % 60:02d}.000+00:00"}
+        common = {"attempt": 1, "step": step, "at": now()}
         loss = losses(record, "loss", step)
         row = {"tokens": tokens, "tokens_total": tokens, "loss": loss, "lr": 1e-3}
         append_json_line(run.metrics_path, {**common, **row, "tokens_per_s": 1000.0 + step})

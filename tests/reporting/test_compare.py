@@ -186,6 +186,17 @@ def test_what_is_not_complete_is_never_called_so(root: Path, pretrained: Path, c
     assert f"{name}: damaged: metrics.jsonl was changed after the run was finished" in text
 
 
+def test_the_days_until_a_killed_run_was_noticed_are_not_its_time(root: Path, cli: Cli) -> None:
+    folder = experiment(root, "noticed", pretrain=training("pretrain"))
+    record(folder, ends={"pretrain": ("killed", 5)})
+    attempts = only(folder, "runs/pretrain-*/attempts.jsonl")
+    started, ended = attempts.read_text().splitlines()
+    later = json.loads(ended) | {"at": "2099-01-01T00:00:00.000+00:00"}
+    attempts.write_text(f"{started}\n{json.dumps(later)}\n")
+    (elapsed_s,) = cells(document(cli, folder), "elapsed_s")
+    assert 0 <= elapsed_s < 600
+
+
 def test_a_run_without_a_value_at_its_last_step_says_so(root: Path, cli: Cli) -> None:
     unevaluated = training("pretrain", max_steps=10, evaluate={"every": 4, "final": False})
     folder = record(experiment(root, "unevaluated", pretrain=unevaluated | {"max_steps": 10}))
