@@ -1,20 +1,30 @@
 """Recognize errors of a full, broken or read-only disk, and say what to do.
 
 Any write may fail: of a record, a log, a library's own file. Such an error is recognized wherever
-it surfaces, even wrapped by a library, so that it is not reported as a bug.
+it surfaces, even wrapped by a library, so that it is not reported as a bug. Libraries in Rust
+give its number in their text; torch's writer gives no reason, so one is looked for.
 """
 
 import errno
 import os
+import re
+import resource
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""There is no room: on the disk, in the user's quota, or below a limit on the size of a file."""
 BROKEN = frozenset({errno.EIO, errno.ESTALE})
 REFUSED = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 NEARLY_FULL_BYTES = 4 * 4096
 """With less than a few blocks free, an error that names no cause is probably the disk's."""
+PROBE_BYTES = 1 << 20
+_RUST_ERROR = re.compile(r"\(os error (\d+)\)|\bOs \{ code: (\d+)")
+_TORCH_WRITE_FAILED = re.compile(
+    r"PytorchStreamWriter failed|unexpected pos \d+ vs \d+|iostream error|file write failed"
+)
 
 
 def describe_disk_error(error: BaseException, place: Path) -> str | None:
@@ -26,17 +36,32 @@ def describe_disk_error(error: BaseException, place: Path) -> str | None:
     cause = find_disk_error(error, place)
     if cause is None:
         return None
-    named = cause.filename2 or cause.filename
-    path = Path(os.fsdecode(named)) if isinstance(named, (str, bytes)) else place
-    existing = _existing(path).resolve()
+    path = _path_of(cause, place)
+    how = f"{path}: {cause.strerror}; {disk_remedy(cause, place)} and run again"
+    return how if cause.errno in REFUSED else f"{how}; completed results are intact"
+
+
+def disk_remedy(error: OSError, place: Path) -> str:
+    """What to do about an error of the disk before running again.
+
+    Args:
+        place: As for `describe_disk_error`.
+    """
+    existing = _existing(_path_of(error, place)).resolve()
     disk = next(p for p in (existing, *existing.parents) if p.is_mount())
-    if cause.errno in FULL:
-        remedy = f"free some space on the disk at {disk} and run again"
-    elif cause.errno in REFUSED:
-        return f"{path}: {cause.strerror}; make it writable (disk at {disk}) and run again"
-    else:
-        remedy = f"check the disk at {disk} and run again"
-    return f"{path}: {cause.strerror}; {remedy}; completed results are intact"
+    if error.errno == errno.EDQUOT:
+        return f"free some space on the disk at {disk}, or have your quota there raised,"
+    if error.errno == errno.EFBIG:
+        limit = _file_size_limit()
+        what = f"of {limit:,} bytes (`ulimit -f`)" if limit else f"of the disk at {disk}"
+        return f"raise the limit {what} on the size of a file"
+    if error.errno in FULL:
+        if _has_no_inodes(existing):
+            return f"remove some files from the disk at {disk}, which has no inodes left (`df -i`),"
+        return f"free some space on the disk at {disk}"
+    if error.errno in REFUSED:
+        return f"make it writable (disk at {disk})"
+    return f"check the disk at {disk}"
 
 
 def describe_or_raise(error: OSError, place: Path) -> str:
@@ -50,12 +75,56 @@ def describe_or_raise(error: OSError, place: Path) -> str:
 def find_disk_error(error: BaseException, place: Path) -> OSError | None:
     """The disk's own error behind `error`, if there is one."""
     for cause in causes_of(error):
-        if isinstance(cause, OSError) and _is_disk_error(cause):
-            return cause
-    if not isinstance(error, OSError) and is_nearly_full(place):
-        # torch's own file writer reports a failed write without its cause.
-        return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(place))
+        if isinstance(cause, OSError):
+            if _is_disk_error(cause):
+                return cause
+        elif number := _RUST_ERROR.search(str(cause)):
+            known = _error_at(place, int(number[1] or number[2]))
+            if _is_disk_error(known):
+                return known
+    if isinstance(error, OSError):
+        return None
+    if is_nearly_full(place):
+        return _error_at(place, errno.ENOSPC)
+    if any(_TORCH_WRITE_FAILED.search(str(cause)) for cause in causes_of(error)):
+        return _reason_of_failed_write(place)
     return None
+
+
+def _reason_of_failed_write(place: Path) -> OSError:
+    """Why a library could not write to a place, from trying to and from the limits."""
+    try:
+        folder = next(p for p in (place, *place.absolute().parents) if p.is_dir())
+        with tempfile.TemporaryFile(dir=folder, buffering=0) as probe:
+            probe.write(bytes(PROBE_BYTES))
+            os.fsync(probe.fileno())
+    except OSError as error:
+        if _is_disk_error(error):
+            return _error_at(place, error.errno or errno.EIO)
+    if _file_size_limit() is not None:
+        return _error_at(place, errno.EFBIG)
+    return OSError(errno.EIO, "a write failed without a reason", str(place))
+
+
+def _error_at(place: Path, number: int) -> OSError:
+    return OSError(number, os.strerror(number), str(place))
+
+
+def _path_of(error: OSError, place: Path) -> Path:
+    """The file that an error names, or the place."""
+    named = error.filename2 or error.filename
+    return Path(os.fsdecode(named)) if isinstance(named, (str, bytes)) else place
+
+
+def _file_size_limit() -> int | None:
+    """The bytes that a file may have in this process (`ulimit -f`); None if there is no limit."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+    return None if limit == resource.RLIM_INFINITY else limit
+
+
+def _has_no_inodes(path: Path) -> bool:
+    found = os.statvfs(path)
+    return found.f_files > 0 and found.f_favail == 0
 
 
 def is_nearly_full(place: Path) -> bool:

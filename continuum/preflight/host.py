@@ -117,6 +117,24 @@ def host_memory(
     return HostMemory(total, max(0, available))
 
 
+def count_oom_kills(
+    proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/cgroup")
+) -> dict[str, int]:
+    """How many processes the kernel has killed because memory ran out, so far; empty if unknown.
+
+    By control group from this process's own upwards (`memory.events` of version 2,
+    `memory.oom_control` of version 1), and for the machine, under an empty name.
+    """
+    found = {}
+    for group in _memory_groups(proc, cgroups):
+        for name in ("memory.events", "memory.oom_control"):
+            count = _field(group / name, "oom_kill")
+            if count is not None:
+                found[str(group)] = count
+    of_machine = _field(proc / "vmstat", "oom_kill")
+    return found if of_machine is None else {**found, "": of_machine}
+
+
 def has_cuda_device(dev: Path = Path("/dev")) -> bool:
     """Whether torch may find a CUDA device, without importing it."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -153,12 +171,17 @@ def _number(group: Path, *names: str) -> int | None:
 
 def _reclaimable(group: Path) -> int:
     """Bytes of the page cache that the group could release."""
+    return _field(group / "memory.stat", "total_inactive_file", "inactive_file") or 0
+
+
+def _field(path: Path, *names: str) -> int | None:
+    """The first of these fields in a file of lines `name number`; None if there is none."""
     try:
-        lines = (group / "memory.stat").read_text(encoding="ascii").splitlines()
+        lines = path.read_text(encoding="ascii").splitlines()
     except OSError:
-        return 0
-    values = dict(line.split(" ", 1) for line in lines)
-    return int(values.get("total_inactive_file", values.get("inactive_file", 0)))
+        return None
+    values = dict(line.partition(" ")[::2] for line in lines)
+    return next((int(values[name]) for name in names if name in values), None)
 
 
 class _Memory(ctypes.Structure):

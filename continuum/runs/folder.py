@@ -201,8 +201,9 @@ class StageRun:
             attempts = [] if self.is_complete else self.attempts()
         except IntegrityError:  # reported when the stage runs
             return
-        if attempts and attempts[-1]["event"] != "ended" and not self.is_running:
-            number = sum(line["event"] == "started" for line in attempts)
+        events = [line["event"] for line in attempts if line["event"] in ("started", "ended")]
+        if events and events[-1] == "started" and not self.is_running:
+            number = events.count("started")
             message = "the run was killed, or its machine stopped; recorded by the next run"
             self.log_attempt("ended", attempt=number, at=at, status="killed", message=message)
 

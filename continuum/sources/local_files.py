@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
+from continuum.disk_errors import FULL, disk_remedy
 from continuum.errors import IntegrityError, PreflightError, StageFailedError
 from continuum.runs.file_names import escape_name, on_one_line, unescape_name
 from continuum.runs.files import BUFFER_BYTES
@@ -71,9 +72,11 @@ def copy_file(source: Path, target: Path, on_progress: Callable[[int, int | None
                 done += writer.write(chunk)
                 on_progress(done, total)
     except OSError as error:
+        is_full = error.errno in FULL
+        remedy = disk_remedy(error, target) if is_full else "check permissions and the disk"
         raise StageFailedError(
             f"{_shown(source)}: cannot copy to {_shown(target)} "
-            f"({error.strerror or error}); check permissions and free disk space"
+            f"({error.strerror or error}); {remedy} and run again"
         ) from error
 
 

@@ -15,6 +15,7 @@ from typing import TypeVar
 
 import httpx
 
+from continuum.disk_errors import FULL, disk_remedy
 from continuum.errors import IntegrityError, StageFailedError
 from continuum.runs.address import Address
 from continuum.runs.files import sha256_file
@@ -119,11 +120,8 @@ def reason_of(error: BaseException) -> str:
 
 def disk_error(path: Path, error: OSError) -> StageFailedError:
     """The error of a file that cannot be written."""
-    return StageFailedError(
-        f"{path}: cannot write ({reason_of(error)}); check free disk space and permissions, "
-        "then run "
-        "again"
-    )
+    remedy = disk_remedy(error, path) if error.errno in FULL else "check permissions and the disk"
+    return StageFailedError(f"{path}: cannot write ({reason_of(error)}); {remedy} and run again")
 
 
 def _attempt(address: Address, part: Path, on_progress: OnProgress, *, resume: bool) -> bool:

@@ -21,7 +21,7 @@ import torch
 import yaml
 from torch.distributed.checkpoint.api import CheckpointException
 
-from continuum.disk_errors import FULL, find_disk_error
+from continuum.disk_errors import REFUSED, disk_remedy, find_disk_error
 from continuum.errors import IntegrityError, StageFailedError
 from continuum.runs.artifacts import DataPosition, TrainingCheckpoint
 from continuum.runs.files import (
@@ -132,9 +132,9 @@ def cleaned_up(temporary: Path, final: Path) -> Iterator[None]:
         shutil.rmtree(temporary, ignore_errors=True)
         if cause is None:
             raise
-        is_full = cause.errno in FULL
         step = int(final.name.removeprefix("step-"))
-        remedy = "free some space" if is_full else "make the folder writable"
+        is_refused = cause.errno in REFUSED
+        remedy = "make the folder writable" if is_refused else disk_remedy(cause, final.parent)
         raise StageFailedError(
             f"the checkpoint of step {step:,} cannot be written in {final.parent}: "
             f"{cause.strerror}; earlier checkpoints are intact: {remedy} and run again"

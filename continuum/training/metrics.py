@@ -18,6 +18,7 @@ from typing import Any, Self
 import torch
 from lightning import Fabric
 
+from continuum.disk_errors import disk_remedy
 from continuum.errors import StageFailedError, StoppedError
 from continuum.runs.events import Report, Trained
 from continuum.runs.files import append_json_line, write_text
@@ -110,7 +111,7 @@ class MetricsLog:
         except OSError as error:
             raise StageFailedError(
                 f"cannot write the metrics of step {step:,} to {self._path}: {error.strerror}; "
-                "checkpoints are intact: free some space and run again"
+                f"checkpoints are intact: {disk_remedy(error, self._path)} and run again"
             ) from error
         for mirror in self._mirrors:
             mirror.notify()

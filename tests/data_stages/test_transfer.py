@@ -254,7 +254,7 @@ def test_a_disk_that_takes_no_more_is_an_error_with_advice(
 ) -> None:
     command = [sys.executable, "-c", LIMITED, f"{texts.url}/book.txt", str(tmp_path / "book")]
     printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert "book.part: cannot write (File too large); check free disk space" in printed
+    assert "book.part: cannot write (File too large); raise the limit of 50,000 bytes" in printed
 
 
 @pytest.fixture

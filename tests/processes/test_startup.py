@@ -17,7 +17,7 @@ import yaml
 from continuum.runs.folder import StageRun
 from tests.commands import Cli, kill_group, only, wait_until
 from tests.experiments import FIRST_STAGES, small_stages
-from tests.kinds import hanging_kind
+from tests.kinds import ill_kind
 from tests.kinds.offering import offer
 from tests.processes.pairs import agents_of, ranks_of
 
@@ -53,8 +53,8 @@ OF_TORCHRUN = {
 
 @pytest.fixture(scope="module")
 def kinds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The environment in which the kinds of `hanging_kind.py` are installed."""
-    module = Path(hanging_kind.__file__)
+    """The environment in which the kinds of `ill_kind.py` are installed."""
+    module = Path(ill_kind.__file__)
     classes = {"hanging": "Hanging", "busy": "Busy", "printing": "Printing"}
     return offer(tmp_path_factory.mktemp("site"), module, **classes)
 

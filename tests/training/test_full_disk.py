@@ -1,3 +1,4 @@
+import resource
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,7 +45,7 @@ def test_a_full_disk_is_told_and_leaves_the_earlier_checkpoints(
     written, error = fill(write, small_disk)
     assert f"the checkpoint of step {len(written) + 1} cannot be written" in str(error)
     assert "No space left on device" in str(error)
-    assert "earlier checkpoints are intact: free some space and run again" in str(error)
+    assert "earlier checkpoints are intact: free some space on the disk at " in str(error)
     assert len(written) >= 1
     assert not any(find_damage(it.path, it.files, read=True) for it in written)
     left = sorted(path.name for path in small_disk.checkpoints_dir.iterdir())
@@ -64,3 +65,17 @@ def test_a_disk_filled_to_any_degree_is_told_the_same_way(
         with pytest.raises(StageFailedError, match="No space left"):
             write(2, into=small_disk)
         assert [p.name for p in small_disk.checkpoints_dir.iterdir()] == ["step-00000001"]
+
+
+def test_a_limit_on_the_size_of_a_file_leaves_the_earlier_checkpoints(
+    write: Write, run: StageRun
+) -> None:
+    written = write(1, into=run)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (written.files[0].size_bytes // 2, hard))
+    try:
+        with pytest.raises(StageFailedError, match=r"step 2 cannot .*File too large; .*ulimit -f"):
+            write(2, into=run)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert [path.name for path in run.checkpoints_dir.iterdir()] == ["step-00000001"]

@@ -1,12 +1,16 @@
 """How a stage gets its processes: one protocol, and how their exit status is described."""
 
 import os
+import re
 import signal
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
 
 from continuum.disk_errors import is_nearly_full
 from continuum.preflight.device_errors import fault_in_log
+from continuum.preflight.host import count_oom_kills
+from continuum.preflight.memory import MEMORY_REMEDY
 from continuum.runs.attempts import LAST_LINES
 from continuum.runs.events import Outcome, Report
 from continuum.runs.folder import StageRun
@@ -26,6 +30,20 @@ OF_OTHER_LAUNCHERS = frozenset(
     }
 )
 PREFIXES_OF_OTHER_LAUNCHERS = ("LT_", "PL_", "TORCHELASTIC_")
+USUAL_CAUSES = {
+    signal.SIGSEGV: "a fault in native code, of a library or of the memory",
+    signal.SIGBUS: "usually a full /dev/shm, or a file cut off while it was mapped",
+    signal.SIGILL: "usually a library built for another processor",
+    signal.SIGABRT: "by a library, which usually says why in the log",
+    signal.SIGXCPU: "the limit on CPU time: `ulimit -t`",
+    signal.SIGXFSZ: "the limit on the size of a file: `ulimit -f`",
+}
+PYTHON_WARNING = re.compile(r":\d+: \w*Warning: ")
+NOTICE = re.compile(
+    r"\d+%\|.*\||\d(?:it|s)/(?:s|it)\b"  # progress bars
+    r"|NCCL INFO|\[[WI]\d{3,4} \d|^[WI]\d{4} \d"  # NCCL, and records of torch
+    r"|\b(?:DEBUG|INFO|WARNING)[:\]]|^Seed set to "
+)
 
 
 class Launcher(Protocol):
@@ -52,13 +70,10 @@ def forget_other_launchers() -> None:
 
 
 def describe_exit_status(exit_code: int | None) -> str:
-    """The signal or exit code of a process, and what usually causes it."""
+    """The signal or exit code of a process."""
     if exit_code is None or exit_code >= 0:
         return f"ended with exit code {exit_code}{NO_RESULT}"
-    name = signal.Signals(-exit_code).name
-    if name == "SIGKILL":
-        return f"was killed by {name} (by hand, or by the system when memory ran out)"
-    return f"was killed by {name}"
+    return f"was killed by {signal.Signals(-exit_code).name}"
 
 
 def describe_late_exit(cause: str) -> str:
@@ -67,10 +82,11 @@ def describe_late_exit(cause: str) -> str:
 
 
 class CrashOutput:
-    """The text appended to a log from now on, to explain a crash."""
+    """What explains a crash from now on: the text appended to a log, and the kernel's counters."""
 
     def __init__(self, log: Path) -> None:
         self._log = log
+        self._oom_kills = count_oom_kills()
         self._start = log.stat().st_size if log.exists() else 0
 
     def text(self) -> str:
@@ -81,6 +97,27 @@ class CrashOutput:
             file.seek(self._start)
             return file.read().decode("utf-8", errors="replace")
 
+    def likely_cause(self, exit_code: int | None) -> str:
+        """What usually causes such an end, in parentheses; empty if it says that itself."""
+        if exit_code == -signal.SIGKILL:
+            return f" ({self._cause_of_kill()})"
+        cause = USUAL_CAUSES.get(-exit_code) if exit_code is not None else None
+        return f" ({cause})" if cause else ""
+
+    def _cause_of_kill(self) -> str:
+        now = count_oom_kills()
+        grown = [name for name, count in now.items() if count > self._oom_kills.get(name, count)]
+        if any(grown):  # a control group has a name, the machine has none
+            return (
+                "by the kernel: the processes reached the memory limit of their container or job, "
+                f"{max(grown, key=len)}; raise it, or {MEMORY_REMEDY}"
+            )
+        if grown:
+            return f"probably by the kernel: the machine ran out of memory; {MEMORY_REMEDY}"
+        if now:
+            return "by hand or by a batch system; the kernel has killed nothing for lack of memory"
+        return "by hand, or by the system when memory ran out"
+
     def describe(self, cause: str) -> str:
         """The cause, a known GPU error if the log has one, and the last lines of the log."""
         if is_nearly_full(self._log):
@@ -88,7 +125,26 @@ class CrashOutput:
         text = self.text()
         if fault := fault_in_log(text):
             cause += f": {fault.message}"
-        tail = "\n".join(f"    {line}" for line in text.splitlines()[-LOG_LINES:])
-        if not tail:
+        if not text.strip():
             return f"{cause}; {self._log} is empty"
-        return f"{cause}{LAST_LINES}{self._log}:\n{tail}"
+        tail = without_notices(text.splitlines())[-LOG_LINES:]
+        if not tail:
+            return f"{cause}; {self._log} has only warnings and progress of libraries"
+        listed = "\n".join(f"    {line}" for line in tail)
+        return f"{cause}{LAST_LINES}{self._log}:\n{listed}"
+
+
+def without_notices(lines: Iterable[str]) -> list[str]:
+    """The lines of a log without what libraries print in a run that succeeds.
+
+    These are warnings of Python, with the line of code that follows, log records below the level of
+    errors, and progress bars.
+    """
+    kept, is_quoted = [], False
+    for line in lines:
+        is_warning = PYTHON_WARNING.search(line) is not None
+        is_code = is_quoted and line.startswith("  ")
+        is_quoted = is_warning
+        if line.strip() and not (is_warning or is_code or NOTICE.search(line)):
+            kept.append(line)
+    return kept

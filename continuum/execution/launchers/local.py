@@ -108,7 +108,7 @@ class LocalLauncher:
             if worker_state.is_stateful:
                 return KILLED_IN_STARTUP
             return Outcome("stopped", "did not stop in time and was killed; it starts over")
-        return Outcome("killed", output.describe(cause))
+        return Outcome("killed", output.describe(cause + output.likely_cause(exit_code)))
 
     def _start(self, process: Any, state: _Worker) -> Outcome | None:
         """Start a worker; return the outcome if it cannot start."""

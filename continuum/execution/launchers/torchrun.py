@@ -200,7 +200,8 @@ def _outcome(
     lost = [end for end in ends if isinstance(end, Lost)]
     dead = [end for end in lost if end.exit_code < 0 or end.rank not in has_reported]
     dead.sort(key=lambda end: end.exit_code == -signal.SIGTERM)
-    cause = dead[0].message if dead else f"the worker {describe_exit_status(exit_code)}"
+    own = f"the worker {describe_exit_status(exit_code)}{output.likely_cause(exit_code)}"
+    cause = dead[0].message if dead else own
     final = ("done", "stopped") if was_asked else ("done",)
     good = [outcome for outcome in outcomes if outcome.status in final]
     if good or run.is_complete:

@@ -13,7 +13,11 @@ import threading
 from pathlib import Path
 
 from continuum.cpus import num_processors
-from continuum.execution.launchers import describe_exit_status, forget_other_launchers
+from continuum.execution.launchers import (
+    CrashOutput,
+    describe_exit_status,
+    forget_other_launchers,
+)
 from continuum.execution.launchers.parent_death import PARENT_VARIABLE, die_with_parent
 from continuum.execution.signals import block_signals, stop_signals
 from continuum.execution.worker import append_event
@@ -67,13 +71,15 @@ def _launch(run: Path, events: Path, num_nodes: int, num_devices: int, meeting: 
     # `shutdown_timeout` is for signals to the agent. After the death of a rank torch closes the
     # others with the default of this method, 30 s, of which a frozen rank uses all.
     PContext.close.__defaults__ = (None, SHUTDOWN_TIMEOUT_S)
+    output = CrashOutput(StageRun(run).log_path)
     worker = ("-u", "-m", "continuum.execution.worker", str(run), str(events))
     try:
         elastic_launch(config, sys.executable)(*worker)
     except ChildFailedError as error:
         node = os.environ.get("SLURMD_NODENAME") or os.uname().nodename
         for rank, failure in error.failures.items():
-            message = f"rank {rank} on {node} {describe_exit_status(failure.exitcode)}"
+            how = describe_exit_status(failure.exitcode) + output.likely_cause(failure.exitcode)
+            message = f"rank {rank} on {node} {how}"
             append_event(events, Lost(rank, failure.exitcode, message))
         sys.exit(1)
 

@@ -1,8 +1,9 @@
-"""Kinds `hanging` and `busy`, which have nothing to save, and `printing` of the environment."""
+"""Kinds of stages that hang, die, or print the environment they run in."""
 
 import json
 import os
 import re
+import signal
 import sys
 import time
 import warnings
@@ -50,3 +51,29 @@ class Printing(Fetch):
         print(json.dumps([dict(os.environ), sys.warnoptions]), flush=True)
         warnings.warn("as a library does", FutureWarning, stacklevel=1)
         return super().run(ctx)
+
+
+class Dying(Fetch):
+    """Prints a warning and dies of a signal."""
+
+    kind: Literal["dying"] = "dying"  # type: ignore[assignment]
+    signal: int
+
+    def run(self, ctx: StageContext) -> Corpus:
+        warnings.warn("as a library does", FutureWarning, stacklevel=1)
+        if self.signal != signal.SIGKILL:
+            signal.signal(self.signal, signal.SIG_DFL)
+        os.kill(os.getpid(), self.signal)
+        time.sleep(SECONDS)
+        return super().run(ctx)
+
+
+class Hungry(Fetch):
+    """Takes all memory that there is."""
+
+    kind: Literal["hungry"] = "hungry"  # type: ignore[assignment]
+
+    def run(self, ctx: StageContext) -> Corpus:
+        taken = []
+        while True:
+            taken.append(b"x" * 50_000_000)
