@@ -11,10 +11,11 @@ import typer
 from continuum.cli.console import AsJson, Result
 from continuum.errors import UsageError
 from continuum.lint import LINT_CODES
-from continuum.loading.aliases import our_names
+from continuum.loading.aliases import note_on, our_names, plain
 from continuum.loading.codes import CODES, Code
 from continuum.loading.dump import in_one_line
 from continuum.loading.explain import TOPICS, Field, Kind, all_fields, all_kinds, find_fields
+from continuum.stages import stage_kinds
 from continuum.suggestions import closest
 
 WIDTH = 96
@@ -33,6 +34,8 @@ class Answer(Result):
     kinds: tuple[Kind, ...]
     fields: tuple[Field, ...]
     topics: Mapping[str, str]
+    other_name: str | None = None
+    """The meaning of a name of another program."""
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -41,6 +44,7 @@ class Answer(Result):
             "kinds": [asdict(kind) for kind in self.kinds],
             "fields": [asdict(field) for field in self.fields],
             "concepts": [{"name": name, "text": text} for name, text in self.topics.items()],
+            "other_name": self.other_name,
         }
 
     def parts(self) -> Iterator[str]:
@@ -70,10 +74,38 @@ def explain(
         {topic: TOPICS[topic]} if topic in TOPICS else {},
     )
     if not any((answer.codes, answer.kinds, answer.fields, answer.topics)):
-        meant = next(iter(our_names(topic)), None) or closest(topic, _names())
+        if (translated := _of_another_program(topic)) is not None:
+            return translated
+        meant = closest(topic, _names())
         hint = f"did you mean {meant!r}?" if meant else "`continuum explain` lists all names"
         raise UsageError(f"no code, kind, field or topic {topic!r}; {hint}")
     return answer
+
+
+def _of_another_program(topic: str) -> Answer | None:
+    """What a name of LitGPT, Hugging Face, Axolotl, … is here; None if it is not known.
+
+    `--train.max_seq_length` is known by its last part.
+    """
+    word = plain(topic.lstrip("-"))
+    names = (word, word.rpartition(".")[2])
+    known = [kind.name for kind in all_kinds() if word in stage_kinds()[kind.name].aliases]
+    fields = next(filter(None, (our_names(name) for name in names)), ())
+    note = next(filter(None, map(note_on, names)), None)
+    section = word.partition(".")[0]
+    if not fields and note is None and (note_on(section) or our_names(section)):
+        fields = names[1:] if find_fields(names[1]) else ()
+    if not (known or fields or note):
+        return None
+    text = note or f"see {', '.join([*(f'kind: {kind}' for kind in known), *fields])}"
+    return Answer(
+        topic,
+        {},
+        tuple(kind for kind in all_kinds() if kind.name in known),
+        tuple(field for ours in fields for field in find_fields(ours)),
+        {},
+        f"{topic}, of other programs: {text}",
+    )
 
 
 def _names() -> Iterator[str]:
@@ -104,7 +136,8 @@ def _row(name: str, text: str) -> str:
 
 
 def _pages(answer: Answer) -> Iterator[str]:
-    pages: list[Iterable[str]] = [_code_page(code, it) for code, it in answer.codes.items()]
+    pages: list[Iterable[str]] = [_wrapped(answer.other_name)] if answer.other_name else []
+    pages += [_code_page(code, it) for code, it in answer.codes.items()]
     pages += [_wrapped(f"{name}: {text}") for name, text in answer.topics.items()]
     pages += [_kind_page(kind) for kind in answer.kinds]
     pages += [_field_page(field) for field in answer.fields]

@@ -9,6 +9,7 @@ from continuum.errors import Problem
 from continuum.experiment.experiment import References
 from continuum.experiment.fields import Ref
 from continuum.experiment.stage import Stage
+from continuum.loading.aliases import note_on
 from continuum.loading.keys import KeyPath, suggest
 from continuum.loading.messages import format_value
 from continuum.runs.artifacts import Artifact, TrainingCheckpoint
@@ -39,6 +40,7 @@ def reference_problem(
         others = _others(name, stages, can_compare)
         fitting = [it for it, made in others.items() if made is None or _makes(made, ref.expects)]
         message = f"stage {format_value(ref.stage)} not found"
+        message += f"; {note}" if (note := note_on(ref.stage)) else ""
         meant = suggest(ref.stage, fitting or others)
         return Problem(path, message, meant, "E201", at_key=is_key(path, ref))
     target = stages[ref.stage]

@@ -16,10 +16,11 @@ from pydantic_core import ErrorDetails
 
 from continuum.errors import Problem
 from continuum.experiment.amounts import Amount
+from continuum.experiment.experiment import Experiment
 from continuum.experiment.fields import BY_FORM, Spec
 from continuum.experiment.one_of import OneOf
 from continuum.experiment.stage import Stage
-from continuum.loading.aliases import SYNONYMS
+from continuum.loading.aliases import SYNONYMS, note_on, our_names
 from continuum.loading.diagnostics import MAX_ERRORS, Diagnostic, SpecError
 from continuum.loading.examples import any_example, own_example, written
 from continuum.loading.keys import (
@@ -29,6 +30,7 @@ from continuum.loading.keys import (
     meant_key,
     models_in,
     names_at,
+    right_place,
     suggest,
 )
 from continuum.loading.messages import (
@@ -72,6 +74,7 @@ _AMOUNT_FORMS = ("amount_format", "count_format")
 _AMOUNT = "must be a number of steps, 5%, or {tokens: 300k}"
 _YES_AND_NO = {"yes": "true", "on": "true", "no": "false", "off": "false"}
 _YES_AND_NO_ARE_TEXT = "; yes, no, on and off are strings in YAML 1.2"
+HEAD_HINT = "; it belongs at the top level of the file, next to `stages`"
 ONLY_HEAD = ("continuum", "seed", "seeds", "vars", "extends")
 """Keys that are only valid at the top level of a file."""
 MAX_COMPARED = 30_000
@@ -406,13 +409,21 @@ class _Described:
             if issubclass(other.model, OneOf):
                 message = f"{owner} has no {name!r}; {other.model.__name__} does"
         elif typo is None:
-            hint = home_of(self.cls, str(name)) or comma_hint(str(name))
-            if not hint and self.validator.can_compare():
-                suggestion = meant_key(self.cls, self.where, tuple(above), str(name), tuple(known))
-            hint = hint or ("" if suggestion else f"; known keys: {', '.join(known)}")
-            message += hint
+            hint, suggestion = self._home_of(tuple(above), str(name), tuple(known))
+            message += hint or ("" if suggestion else f"; known keys: {', '.join(known)}")
         problem = Problem(path, message, suggestion, "E101", at_key=True)
         return Found(path, place_of(self.node, problem, self.where), rename=typo)
+
+    def _home_of(self, above: KeyPath, name: str, known: tuple[str, ...]) -> tuple[str, str | None]:
+        """A hint for an unknown key, or the right key; neither if it means nothing here."""
+        note = note_on(name)
+        hint = refusal_of(self.cls, name) or comma_hint(name) or (f"; {note}" if note else "")
+        if hint or not self.validator.can_compare():
+            return hint, None
+        if not issubclass(self.cls, Stage) and (hint := stage_with(name)):
+            return hint, None
+        suggestion = meant_key(self.cls, self.where, above, name, known)
+        return ("", suggestion) if suggestion else (_home_elsewhere(self.cls, name), None)
 
     def _wrong_type(self, path: KeyPath, kind: str) -> Found:
         value, wanted = self._value(path), WRONG_TYPE[kind]
@@ -423,6 +434,8 @@ class _Described:
         if "a mapping" in wanted or "a list" in wanted:
             wanted = self._with_example(path, wanted)
         hint, suggestion, meant = quotes_hint(value, (kind,)), None, None
+        if found is None and (note := note_on(str(path[-1]))):  # a free key
+            hint = f"; {note}"
         if kind == "bool_type" and (suggestion := _YES_AND_NO.get(str(value).lower())):
             hint, meant = _YES_AND_NO_ARE_TEXT, suggestion == "true"
         message = (
@@ -514,18 +527,41 @@ def unknown_key(key: str | int, owner: KeyPath) -> str:
     return f"unknown key {key!r} in {owner_of(owner)}"
 
 
-def home_of(cls: type[Spec], name: str) -> str:
-    """Return a hint for a key that belongs in a stage or at the top level instead; else empty."""
-    if issubclass(cls, Stage):
-        if name in cls.refused:
-            return f"; {cls.refused[name]}"
-        return (
-            "; it belongs at the top level of the file, next to `stages`"
-            if name in ONLY_HEAD
-            else ""
-        )
-    homes = [kind for kind, model in stage_kinds().items() if name in names_at(model, ())]
-    return f"; it belongs in a stage of kind {' or '.join(homes)}" if homes else ""
+def refusal_of(cls: type[Spec], name: str) -> str:
+    """Return why a stage does not have a field of another place; empty if there is no reason."""
+    if not issubclass(cls, Stage):
+        return ""
+    if name in cls.refused:
+        return f"; {cls.refused[name]}"
+    return HEAD_HINT if name in ONLY_HEAD and name not in names_at(cls, ()) else ""
+
+
+def stage_with(name: str) -> str:
+    """Return a hint for a key at the top level that belongs in stages; empty if none has it."""
+    for ours in (name, *our_names(name)):
+        if ours.partition(".")[0] in names_at(Experiment, ()):
+            return ""
+        if homes := _homes_of(ours):
+            place = min(homes.values(), key=len)
+            kinds = " or ".join(kind for kind, there in homes.items() if there == place)
+            return f"; it belongs in a stage of kind {kinds}{f', as {place}' * (place != name)}"
+    return ""
+
+
+def _homes_of(name: str) -> Mapping[str, str]:
+    """The path of a field in the stages that have it, by their kinds."""
+    first, _, rest = name.partition(".")
+    found = {kind: right_place(model, (), (), first) for kind, model in stage_kinds().items()}
+    return {kind: f"{it}.{rest}" if rest else it for kind, it in found.items() if it is not None}
+
+
+def _home_elsewhere(cls: type[Spec], name: str) -> str:
+    """A hint for a key of a stage that belongs in others; empty if nothing is known."""
+    for ours in (name, *our_names(name)):
+        for place in dict.fromkeys((ours, *_homes_of(ours).values())):
+            if refusal := refusal_of(cls, place.partition(".")[0]):
+                return refusal
+    return stage_with(name)
 
 
 def _length_words(kind: str, context: dict[str, Any]) -> str:

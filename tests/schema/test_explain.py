@@ -12,6 +12,7 @@ import pytest
 
 from continuum.cli.explain import explain
 from continuum.errors import UsageError
+from continuum.loading.aliases import NOTES, RELATED, SAME
 from continuum.loading.codes import CODES
 from continuum.loading.explain import all_fields
 from continuum.stages import stage_kinds
@@ -143,7 +144,6 @@ def test_a_topic_and_a_field_of_one_name_are_both_explained(say: Say) -> None:
         ("sequence_lenght", "sequence_length"),
         ("amuont", "amount"),
         ("sead", "seed"),
-        ("learning_rate", "lr"),
     ],
 )
 def test_an_unknown_name_gets_the_right_suggestion(wrong: str, meant: str) -> None:
@@ -165,3 +165,36 @@ def test_without_an_argument_everything_is_listed(say: Say) -> None:
     assert {code["code"] for code in document["codes"]} >= CODES.keys()
     assert len(document["fields"]) == len(all_fields())
     assert len(document["kinds"]) == len(stage_kinds())
+
+
+@pytest.mark.parametrize("word", [*SAME, *RELATED, *NOTES])
+def test_every_name_of_another_program_leads_to_ours(word: str) -> None:
+    answer = explain(word)
+    assert answer.fields or answer.kinds or answer.topics or answer.other_name
+
+
+@pytest.mark.parametrize(
+    ("word", "path"),
+    [
+        ("learning_rate", "optimizer.lr"),
+        ("checkpoint_dir", "from"),
+        ("per_device_train_batch_size", "runtime.micro_batch_size"),
+        ("--train.max_seq_length", "sequence_length"),
+        ("train.global_batch_size", "global_batch_size"),
+        ("save_steps", "runtime.checkpoint.every"),
+        ("bf16", "precision"),
+        ("num_hidden_layers", "model.n_layer"),
+    ],
+)
+def test_a_name_of_another_program_shows_our_field(word: str, path: str, say: Say) -> None:
+    head, _, first, *_ = say(word).splitlines()
+    assert head.startswith(f"{word}, of other programs: see ")
+    assert first.startswith(f"{path} (of ")
+    assert json.loads(say(word, as_document=True))["fields"][0]["path"] == path
+
+
+def test_a_name_of_another_program_may_be_a_kind_or_need_none(say: Say) -> None:
+    assert "\nfetch (a kind of stage): " in say("TextFiles")
+    assert say("finetune").startswith("finetune, of other programs: see kind: retrain\n")
+    written = "everything is written below `runs/` in the experiment's folder"
+    assert say("out_dir") == f"out_dir, of other programs: {written}\n"

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from continuum.errors import Problem
+from continuum.experiment.architecture import config_fields
 from continuum.loading.diagnostics import SpecError
 from continuum.loading.load import load, load_experiment
 from tests.spec.documents import HEAD, TRAINING, write
@@ -119,3 +120,11 @@ def test_a_spec_with_errors_is_loaded_as_its_valid_stages(tmp_path: Path) -> Non
         ]
     )
     assert [(one.place.line, one.path) for one in found] == [(6, "stages.tokens.validation")]
+
+
+def test_every_field_of_the_architecture_beside_the_model_belongs_in_it(tmp_path: Path) -> None:
+    fields = [name for name in config_fields() if name not in ("name", "block_size")]
+    beside = "".join(f"    {name}: 4\n" for name in fields)
+    text = TRAINING.replace("    data: tokens\n", f"    data: tokens\n{beside}")
+    found = load(write(tmp_path / "spec.yaml", text)).problems
+    assert [it.suggestion for it in found if it.code == "E101"] == [f"model.{it}" for it in fields]

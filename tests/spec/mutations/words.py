@@ -21,17 +21,24 @@ FOREIGN = {
     "schedule": ("lr_scheduler",),
     "schedule.kind": ("lr_scheduler_type",),
     "runtime.checkpoint.every": ("save_steps", "save_interval"),
-    "runtime.checkpoint.keep_last": ("save_total_limit",),
-    "runtime.micro_batch_size": ("per_device_train_batch_size", "micro_train_batch_size"),
+    "runtime.checkpoint.keep_last": ("save_total_limit", "keep_latest_k"),
+    "runtime.micro_batch_size": (
+        "per_device_train_batch_size",
+        "micro_train_batch_size",
+        "local_batch_size",
+    ),
     "runtime.log_every": ("logging_steps", "log_interval", "log_every_n_steps"),
     "runtime.devices": ("num_gpus", "num_devices", "n_gpus"),
     "runtime.compile": ("torch_compile",),
     "runtime.loggers": ("report_to", "logger_name"),
     "evaluate.every": ("eval_steps", "eval_interval"),
     "evaluate.sequences": ("eval_iters",),
-    "precision": ("dtype", "torch_dtype", "mixed_precision"),
+    "precision": ("dtype", "torch_dtype", "mixed_precision", "bf16"),
+    "runtime.strategy": ("fsdp", "deepspeed", "data_parallel_shard_degree"),
+    "runtime.activation_checkpointing": ("gradient_checkpointing",),
+    "runtime.attention": ("attn_implementation", "flash_attention"),
 }
-"""What LitGPT, Axolotl, LLaMA-Factory, Hugging Face's Trainer and nanoGPT call our fields."""
+"""Our fields in LitGPT, Axolotl, LLaMA-Factory, HF's Trainer, torchtitan and nanoGPT."""
 FOREIGN_ARGUMENTS = {
     "lr": ("learning_rate",),
     "weight_decay": ("wd",),
