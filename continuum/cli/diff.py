@@ -25,7 +25,8 @@ from continuum.planning.costs import in_words
 from continuum.planning.diff import SCHEMA, SUMMED, Diff, StageDiff, compare, open_side
 from continuum.planning.highlights import field_changes
 from continuum.planning.highlights import headline as highlights
-from continuum.reporting.tables import escape_markdown, markdown_rows
+from continuum.reporting.escaping import escape_markdown
+from continuum.reporting.tables import markdown_rows
 
 DIFFERENCES = 10
 """Exit code of `--detailed-exitcode` when anything differs."""

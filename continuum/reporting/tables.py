@@ -1,31 +1,11 @@
-"""Write a table as CSV, Markdown or LaTeX; each escapes what has a meaning there."""
+"""Write a table as CSV, Markdown or LaTeX."""
 
 import csv
 import io
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-_MARKDOWN = re.compile(r"[\\|`*_<>\[\]]")
-_LATEX = {
-    "\\": r"\textbackslash{}",
-    "{": r"\{",
-    "}": r"\}",
-    "&": r"\&",
-    "%": r"\%",
-    "$": r"\$",
-    "#": r"\#",
-    "_": r"\_",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    "±": r"$\pm$",
-    "…": r"\ldots{}",
-    "--": r"-{}-",
-}
-_SPECIAL = re.compile("|".join(map(re.escape, sorted(_LATEX, key=len, reverse=True))))
+from continuum.reporting.escaping import escape_latex, escape_markdown
 
 
 @dataclass(frozen=True)
@@ -67,11 +47,11 @@ def as_markdown(table: Table) -> str:
 
 
 def as_latex(table: Table) -> str:
-    """A `tabular` with the rules of the package booktabs."""
+    """A `tabular` with the rules of the package booktabs, for the font encoding T1."""
     width = len(table.headings)
     letters = "".join("r" if heading.is_number else "l" for heading in table.headings)
     lines = [
-        "% needs \\usepackage{booktabs}",
+        "% needs \\usepackage{booktabs} and \\usepackage[T1]{fontenc}",
         f"\\begin{{tabular}}{{{letters}}}",
         "\\toprule",
         _latex_row(heading.text for heading in table.headings),
@@ -94,17 +74,6 @@ def markdown_rows(
     """
     for cells in (headings, rules or ["---"] * len(headings), *rows):
         yield f"| {' | '.join(cells)} |"
-
-
-def escape_markdown(text: str) -> str:
-    """Text for a cell, without markup."""
-    return " ".join(_MARKDOWN.sub(lambda found: "\\" + found[0], text).split())
-
-
-def escape_latex(text: str) -> str:
-    """Text for a cell in one line, without commands."""
-    shown = "".join(letter for letter in " ".join(text.split()) if letter.isprintable())
-    return _SPECIAL.sub(lambda found: _LATEX[found[0]], shown)
 
 
 def _latex_row(cells: Iterable[str]) -> str:
