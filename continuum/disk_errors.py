@@ -48,7 +48,7 @@ def disk_remedy(error: OSError, place: Path) -> str:
         place: As for `describe_disk_error`.
     """
     existing = _existing(_path_of(error, place)).resolve()
-    disk = next(p for p in (existing, *existing.parents) if p.is_mount())
+    disk = next(p for p in (existing, *existing.parents) if os.path.ismount(p))
     if error.errno == errno.EDQUOT:
         return f"free some space on the disk at {disk}, or have your quota there raised,"
     if error.errno == errno.EFBIG:
@@ -59,6 +59,8 @@ def disk_remedy(error: OSError, place: Path) -> str:
         if _has_no_inodes(existing):
             return f"remove some files from the disk at {disk}, which has no inodes left (`df -i`),"
         return f"free some space on the disk at {disk}"
+    if error.errno == errno.EACCES:
+        return "change its permissions or its owner,"
     if error.errno in REFUSED:
         return f"make it writable (disk at {disk})"
     return f"check the disk at {disk}"
@@ -160,4 +162,5 @@ def _is_disk_error(error: OSError) -> bool:
 
 
 def _existing(path: Path) -> Path:
-    return next(p for p in (path, *path.absolute().parents) if p.exists())
+    # `Path.exists` would raise where a folder cannot be searched.
+    return next(p for p in (path, *path.absolute().parents) if os.path.exists(p))  # noqa: PTH110

@@ -207,7 +207,8 @@ class LocalPath(str):
     def resolve(self, experiment_folder: Path) -> Path:
         """The path on this machine; a name that YAML cannot hold is escaped as in records."""
         spelled = experiment_folder / unescape_name(self)
-        return spelled if spelled.exists() else experiment_folder / self
+        is_there = os.path.exists(spelled)  # noqa: PTH110  # which never raises
+        return spelled if is_there else experiment_folder / self
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:

@@ -22,6 +22,8 @@ MAX_LINKS = 500
 """Maximum number of folder links followed below other folder links: more are most likely links that
 lead to each other in ever new orders."""
 HIDDEN, CIRCLE = "hidden", "circular links"
+NOT_FOUND, NO_FOLDER = "file not found", "does not exist"
+UNREADABLE = "cannot be read (permission denied); `chmod +rx` the folder, or name others"
 _BARE = re.compile(r"[*?]+")
 _GENERATED_FOLDERS = re.compile(r"(__pycache__|node_modules|__MACOSX|.*\.(egg|dist)-info)")
 _GENERATED_FILES = re.compile(
@@ -72,20 +74,48 @@ def check_readable(file: LocalFile) -> LocalFile:
     Raises:
         PreflightError: permission denied.
     """
-    if not os.access(file.path, os.R_OK, effective_ids=os.access in os.supports_effective_ids):
+    if not _may(file.path, os.R_OK):
         raise PreflightError(
             f"{on_one_line(str(file.path))}: permission denied; `chmod +r` the file, or name others"
         )
     return file
 
 
+def mode_of(path: Path) -> int:
+    """The `st_mode` of what a path leads to; 0 if there is nothing or it may not be known."""
+    try:
+        return path.stat().st_mode
+    except OSError:
+        return 0
+
+
 def why_no_file(path: Path) -> str:
     """Why a path is not a file."""
-    if path.exists():
-        return "not a regular file"
-    if path.is_symlink():
-        return f"broken link to {on_one_line(str(path.readlink()))}"
-    return "file not found"
+    try:
+        path.stat()
+    except PermissionError:
+        return "permission denied; `chmod +rx` its folders, or name others"
+    except OSError:
+        is_link = path.is_symlink()
+        return f"broken link to {on_one_line(str(path.readlink()))}" if is_link else NOT_FOUND
+    return "not a regular file"
+
+
+def why_no_folder(path: Path) -> str | None:
+    """Why a path is not a folder whose files can be read; None if it is."""
+    try:
+        mode = path.stat().st_mode
+    except PermissionError:
+        return UNREADABLE
+    except OSError:
+        return NO_FOLDER
+    if not stat.S_ISDIR(mode):
+        return "is not a folder"
+    return None if _may(path, os.R_OK | os.X_OK) else UNREADABLE
+
+
+def _may(path: Path, access: int) -> bool:
+    return os.access(path, access, effective_ids=os.access in os.supports_effective_ids)
 
 
 def label_of(name: str) -> str:

@@ -7,10 +7,13 @@ experiment means the same on every machine. Names are escaped as in `continuum.r
 import glob
 import importlib.util
 import os
+import re
 import stat
 import sysconfig
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
@@ -18,7 +21,22 @@ from continuum.disk_errors import FULL, disk_remedy
 from continuum.errors import IntegrityError, PreflightError, StageFailedError
 from continuum.runs.file_names import escape_name, on_one_line, unescape_name
 from continuum.runs.files import BUFFER_BYTES
-from continuum.sources.globs import FoundFiles, LocalFile, check_readable, expand, why_no_file
+from continuum.sources.globs import (
+    NO_FOLDER,
+    NOT_FOUND,
+    FoundFiles,
+    LocalFile,
+    check_readable,
+    expand,
+    label_of,
+    mode_of,
+    why_no_file,
+    why_no_folder,
+)
+from continuum.suggestions import closest
+
+MAX_COMPARED = 1000
+"""Names of a folder with which a misspelled one is compared."""
 
 
 def find_files(pattern: str, folder: Path, *, excluded: Path | None = None) -> FoundFiles:
@@ -31,9 +49,10 @@ def find_files(pattern: str, folder: Path, *, excluded: Path | None = None) -> F
         PreflightError: no file matches, a folder matches, or a file cannot be read.
     """
     for literal in (folder / unescape_name(pattern), folder / pattern):
-        if literal.is_file():
+        mode = mode_of(literal)
+        if stat.S_ISREG(mode):
             return FoundFiles((check_readable(LocalFile(escape_name(literal.name), literal)),))
-        if literal.is_dir():
+        if stat.S_ISDIR(mode):
             raise PreflightError(
                 f"{pattern} is a folder; name its files, for example {pattern}/**/*.txt"
             )
@@ -42,14 +61,59 @@ def find_files(pattern: str, folder: Path, *, excluded: Path | None = None) -> F
     fixed = next((n for n, part in enumerate(parts) if glob.has_magic(part)), len(parts))
     root, rest = folder.joinpath(*parts[:fixed]), "/".join(map(unescape_name, parts[fixed:]))
     if not rest:
-        raise PreflightError(f"{pattern}: {why_no_file(literal)} (resolved to {_shown(literal)})")
-    if not root.is_dir():
+        why = why_no_file(literal)
+        advice = _advice(pattern, folder) if why == NOT_FOUND else ""
+        raise PreflightError(f"{pattern}: {why} (resolved to {_shown(literal)}){advice}")
+    if not stat.S_ISDIR(mode_of(root)):
         root = Path(unescape_name(str(root)))
+    if problem := why_no_folder(root):
+        advice = _advice(pattern, folder) if problem == NO_FOLDER else ""
+        raise PreflightError(f"{pattern}: no file matches: {_shown(root)} {problem}{advice}")
     found = expand(rest, root, excluded=excluded)
     if not found.files:
         left = f"; skipped: {describe_files(found.left)}" if found.left else ""
-        raise PreflightError(f"{pattern}: no file matches (searched {_shown(root)}){left}")
+        advice = left or _slashes(pattern) or _others(root, rest, excluded)
+        raise PreflightError(f"{pattern}: no file matches (searched {_shown(root)}){advice}")
     return found
+
+
+def _slashes(pattern: str) -> str:
+    return "; write paths with `/`, not `\\`" if "\\" in unescape_name(pattern) else ""
+
+
+def _advice(pattern: str, folder: Path) -> str:
+    r"""What a path that leads to nothing may have meant: `\`, a shell's variable, a typo."""
+    if advice := _slashes(pattern):
+        return advice
+    if variable := re.search(r"\$(\w+)", pattern):
+        return f"; an environment variable is written ${{env.{variable[1]}}}"
+    parts = PurePosixPath(pattern).parts
+    known = folder
+    for number, part in enumerate(parts):
+        if not mode_of(known / part):
+            with suppress(OSError):
+                if meant := closest(part, _names_in(known)):
+                    named = PurePosixPath(*parts[:number], escape_name(meant), *parts[number + 1 :])
+                    return f"; did you mean '{named}'?"
+            break
+        known = known / part
+    is_relative = not PurePosixPath(pattern).is_absolute()
+    return "; relative paths start at the folder of the spec" if is_relative else ""
+
+
+def _names_in(folder: Path) -> list[str]:
+    with os.scandir(folder) as entries:
+        return [entry.name for entry in islice(entries, MAX_COMPARED)]
+
+
+def _others(root: Path, rest: str, excluded: Path | None) -> str:
+    """The kinds of files that the last part of a pattern does not match."""
+    before = rest.rpartition("/")[0]
+    kinds: Counter[str] = Counter()
+    with suppress(PreflightError):  # of a file that nobody asked for
+        beside = expand(f"{before}/*" if before else "*", root, excluded=excluded).files
+        kinds.update(label_of(file.name) for file in beside)
+    return f"; found {describe_files(kinds)}" if kinds else ""
 
 
 def describe_files(counts: Mapping[str, int], limit: int = 8) -> str:

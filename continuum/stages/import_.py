@@ -1,5 +1,6 @@
 """kind: import - add a tokenizer, weights, a dataset or texts from this machine."""
 
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -25,7 +26,7 @@ from continuum.runs.artifacts import (
 from continuum.runs.events import ByteProgress
 from continuum.runs.files import FileDigest, hash_file, hash_tree, link_or_copy
 from continuum.runs.folder import ExperimentFolder
-from continuum.sources.globs import FoundFiles, LocalFile
+from continuum.sources.globs import NO_FOLDER, FoundFiles, LocalFile, mode_of, why_no_folder
 from continuum.sources.local_files import copy_file, find_files, naming_originals
 from continuum.sources.model_files import (
     check_model_files,
@@ -223,15 +224,16 @@ class Import(Stage):
         root = self.path.resolve(experiment_folder)
         if self.as_ == "corpus":
             runs = ExperimentFolder(experiment_folder).runs_dir
-            if root.is_dir():
+            if stat.S_ISDIR(mode_of(root)):
                 return choose_texts(str(self.path), root, self.format, excluded=runs)
             return find_files(str(self.path), experiment_folder, excluded=runs)
-        if root.is_file():
+        if stat.S_ISREG(mode_of(root)):
             above = self.path.rpartition("/")[0] or "."
             its = f"its folder, {above}" if self.as_ != "dataset" else "the folder that has `train`"
             raise PreflightError(f"{self.path} is a file; name {its}")
-        if not root.is_dir():
-            raise PreflightError(f"{self.path}: no such folder (resolved to {root})")
+        if problem := why_no_folder(root):
+            why = ": no such folder" if problem == NO_FOLDER else f" {problem}"
+            raise PreflightError(f"{self.path}{why} (resolved to {root})")
         if self.as_ == "dataset":
             return FoundFiles(tuple(_dataset_files(root)))
         needed = WEIGHT_NAMES if self.as_ == "weights" else ()

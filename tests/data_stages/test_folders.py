@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from continuum.disk_errors import describe_disk_error
 from continuum.errors import PreflightError
 from continuum.experiment.forecast import Forecast
 from continuum.experiment.stage import Stage
@@ -234,6 +235,17 @@ def test_what_may_not_be_read_is_named(tmp_path: Path) -> None:
         (tmp_path / "data" / "closed").chmod(0)
         os.seteuid(65534)
         assert "closed: cannot read the folder" in problem(tmp_path).replace("closed/:", "closed:")
+        for path in ("data/closed/b.txt", "data/closed/*.txt"):
+            assert "permission denied" in problem(tmp_path, path)
+            assert "`chmod +rx`" in problem(tmp_path, path)
+        assert "cannot read the folder" in problem(tmp_path, "data/closed")
+        refused = problem(tmp_path, "data/closed", **{"as": "tokenizer"})
+        assert "closed cannot be read (permission denied); `chmod +rx` the folder" in refused
+        with pytest.raises(PermissionError) as raised:
+            (tmp_path / "data" / "closed" / "b.txt").open()
+        described = describe_disk_error(raised.value, tmp_path)
+        assert described is not None
+        assert "b.txt: Permission denied; change its permissions" in described
     finally:
         os.seteuid(0)
         (tmp_path / "data" / "closed").chmod(0o755)
