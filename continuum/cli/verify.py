@@ -1,6 +1,6 @@
 """`continuum verify`: compare files with their recorded checksums."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
@@ -14,7 +14,7 @@ from continuum.lineage.verify import Verified, verify_folder
 from continuum.planning.lockfile import read_lockfile
 
 MAX_NAMES = 3
-"""Runs named in one line; the JSON document names all."""
+"""Runs or stages named in one line; the JSON document names all."""
 
 
 def verify(
@@ -25,7 +25,7 @@ def verify(
     """Verify the checksums of all run files; exit 8 if any differs."""
     folder = open_folder(spec)
     lock = read_lockfile(folder.lockfile_path)
-    locked = lock.stages.values() if lock is not None else ()
+    locked = lock.stages if lock is not None else {}
     return Verification(verify_folder(folder, locked, fast=fast), fast)
 
 
@@ -49,12 +49,18 @@ class Verification(Result):
             f"{found.num_runs:,} runs, {found.num_checkpoints:,} checkpoints, "
             f"{format_bytes(found.num_bytes)}: {how}"
         )
-        yield from _runs(
-            found.not_proved,
+        yield from _named(
+            map("runs/{}".format, found.not_proved),
             "consistent, but not proved (neither continuum.lock nor a run made "
             "from it has its seal; `continuum lock` records it)",
         )
-        yield from _runs(found.not_sealed, "not sealed (made by an earlier release)")
+        yield from _named(
+            map("runs/{}".format, found.not_sealed), "not sealed (made by an earlier release)"
+        )
+        yield from _named(
+            found.not_here,
+            "not verified: continuum.lock records them, but their runs are not in this folder",
+        )
 
     def finish(self) -> None:
         if self.found.findings:
@@ -64,9 +70,9 @@ class Verification(Result):
             )
 
 
-def _runs(names: tuple[str, ...], what: str) -> Iterator[Styled]:
-    """A line that names the first of these runs."""
-    if names:
-        more = f" and {len(names) - MAX_NAMES:,} more" if len(names) > MAX_NAMES else ""
-        shown = ", ".join(f"runs/{name}" for name in names[:MAX_NAMES])
-        yield Styled(f"{what}: {shown}{more}", "yellow")
+def _named(names: Iterable[str], what: str) -> Iterator[Styled]:
+    """A line that names the first of these."""
+    first = list(names)
+    if first:
+        more = f" and {len(first) - MAX_NAMES:,} more" if len(first) > MAX_NAMES else ""
+        yield Styled(f"{what}: {', '.join(first[:MAX_NAMES])}{more}", "yellow")

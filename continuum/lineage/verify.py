@@ -25,7 +25,7 @@ from continuum.cpus import num_processors
 from continuum.errors import IntegrityError
 from continuum.runs.artifacts import Artifact
 from continuum.runs.files import SETTLED_S, find_damage, sha256_file, tree_digest, write_text
-from continuum.runs.folder import ExperimentFolder, StageRun
+from continuum.runs.folder import FINGERPRINT_LETTERS, ExperimentFolder, StageRun
 from continuum.runs.records import CHANGED, RESEALED, StageRecord, find_other_seals, read_artifact
 
 MANY = 500
@@ -38,6 +38,8 @@ class LockedRun(Protocol):
 
     @property
     def fingerprint(self) -> str: ...
+    @property
+    def artifact(self) -> str | None: ...
     @property
     def seal(self) -> str | None: ...
     def disowns(self, fingerprint: str, made_at: str, seal: str | None) -> bool:
@@ -67,6 +69,8 @@ class Verified:
     """Finished runs whose seal is recorded nowhere else: it may have been recomputed."""
     not_sealed: tuple[str, ...]
     """Finished runs of earlier releases: their files are compared with unsealed records."""
+    not_here: tuple[str, ...]
+    """Stages of `continuum.lock` whose runs are not in the folder, as in a fresh clone."""
 
 
 class UsedInput(NamedTuple):
@@ -104,12 +108,12 @@ class InspectionResult(NamedTuple):
 
 
 def verify_folder(
-    folder: ExperimentFolder, locked: Iterable[LockedRun] = (), *, fast: bool
+    folder: ExperimentFolder, locked: Mapping[str, LockedRun], *, fast: bool
 ) -> Verified:
     """Verify all runs of a folder, finished or not, current or not.
 
     Args:
-        locked: The stages of `continuum.lock`.
+        locked: The stages of `continuum.lock`, by name.
         fast: Only compare the presence and sizes of files.
     """
     runs = folder.runs()
@@ -122,7 +126,7 @@ def verify_folder(
     done = {name: it.finished for name, it in results.items() if it.finished is not None}
     findings = [Finding(name, *it) for name, result in results.items() for it in result.problems]
     proved: set[str] = set()
-    findings += _compare_with_lock(done, locked, proved)
+    findings += _compare_with_lock(done, locked.values(), proved)
     for name, it in done.items():
         for used in it.inputs:
             findings += _compare_with_input(folder, results, name, used, proved)
@@ -135,6 +139,20 @@ def verify_folder(
         findings=(*findings, *_environment_findings(folder)),
         not_proved=tuple(n for n, it in sound.items() if it.seal and n not in proved),
         not_sealed=tuple(n for n, it in sound.items() if not it.seal),
+        not_here=_absent(folder.run_names(), done, locked),
+    )
+
+
+def _absent(
+    names: Iterable[str], done: Mapping[str, Finished], locked: Mapping[str, LockedRun]
+) -> tuple[str, ...]:
+    """The locked stages without a run folder and without an equal result in another one."""
+    endings = {name[-FINGERPRINT_LETTERS:] for name in names}
+    digests = {it.digest for it in done.values()}
+    return tuple(
+        stage
+        for stage, it in locked.items()
+        if it.fingerprint[:FINGERPRINT_LETTERS] not in endings and it.artifact not in digests
     )
 
 

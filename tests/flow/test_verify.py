@@ -46,6 +46,21 @@ def test_an_untouched_folder_passes_verification(finished: Path, cli: Cli) -> No
     assert document["num_bytes"] > sum(sizes) > 0
 
 
+def test_locked_runs_that_are_not_in_the_folder_are_not_called_verified(
+    copied: Path, cli: Cli
+) -> None:
+    assert "not verified" not in cli("verify", copied).stdout
+    shutil.rmtree(only(copied, "runs/pretrain-*"))
+    told = cli("verify", copied).stdout
+    assert "not verified: continuum.lock records them, but their runs are not in this" in told
+    assert told.endswith("folder: pretrain\n")
+    shutil.rmtree(copied / "runs")
+    done = cli("verify", copied)
+    assert done.stdout.splitlines()[-1].endswith(": prose, tokenizer, tokens and 1 more")
+    document = json.loads(cli("verify", copied, "--json").stdout)
+    assert document["not_here"] == ["prose", "tokenizer", "tokens", "pretrain"]
+
+
 @pytest.mark.parametrize(
     ("pattern", "damage", "told", "is_seen_fast"),
     [
