@@ -17,6 +17,8 @@ from pathlib import Path
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """There is no room: on the disk, in the user's quota, or below a limit on the size of a file."""
 BROKEN = frozenset({errno.EIO, errno.ESTALE})
+DETACHED = frozenset({errno.ENOTCONN, errno.EHOSTDOWN, errno.ENODEV, errno.ENXIO})
+"""The server or device of a mount is gone. Sockets know some of these, too."""
 REFUSED = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 NEARLY_FULL_BYTES = 4 * 4096
 """With less than a few blocks free, an error that names no cause is probably the disk's."""
@@ -158,9 +160,9 @@ def _is_disk_error(error: OSError) -> bool:
     if error.errno in FULL | BROKEN | {errno.EROFS}:
         return True
     # Sockets and signals are refused too; only a file has a name.
-    return error.errno in REFUSED and error.filename is not None
+    return error.errno in REFUSED | DETACHED and error.filename is not None
 
 
 def _existing(path: Path) -> Path:
-    # `Path.exists` would raise where a folder cannot be searched.
+    # `Path.exists` would raise where a folder cannot be searched or a mount is detached.
     return next(p for p in (path, *path.absolute().parents) if os.path.exists(p))  # noqa: PTH110

@@ -13,6 +13,7 @@ from continuum.loading.load import Loaded, load
 from continuum.planning.folder_state import read_folder
 from continuum.planning.plan import NOTHING_MORE, Plan, PlannedStage, Request
 from continuum.planning.planner import make_plan
+from continuum.runs.files import check_folder
 from continuum.runs.folder import ExperimentFolder
 from continuum.suggestions import did_you_mean
 
@@ -68,11 +69,12 @@ def open_experiment(spec: Path, overrides: Iterable[str] | None) -> Opened:
     Raises:
         UsageError: there is no such file.
         SpecError: the file has errors.
+        PreflightError: `runs` is not a folder.
     """
     path = experiment_file(spec)
     loaded = load(path, tuple(overrides or ()))
     document = loaded.document()
-    folder = ExperimentFolder(path.parent.resolve())
+    folder = _open(path)
     return Opened(loaded, document.experiment, document.composition.files, folder)
 
 
@@ -81,8 +83,15 @@ def open_folder(spec: Path) -> ExperimentFolder:
 
     Raises:
         UsageError: there is no such file.
+        PreflightError: `runs` is not a folder.
     """
-    return ExperimentFolder(experiment_file(spec).parent.resolve())
+    return _open(experiment_file(spec))
+
+
+def _open(spec: Path) -> ExperimentFolder:
+    folder = ExperimentFolder(spec.parent.resolve())
+    check_folder(folder.runs_dir)  # else it would be read as one without runs
+    return folder
 
 
 def stage_of(plan: Plan, name: str) -> PlannedStage:

@@ -21,7 +21,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from continuum.cpus import num_processors
-from continuum.errors import IntegrityError
+from continuum.errors import IntegrityError, PreflightError
 from continuum.runs.file_names import encodable, encodable_json
 
 BUFFER_BYTES = 1 << 20
@@ -302,6 +302,22 @@ def remove_tree(path: Path) -> None:
         path.unlink()
     elif path.exists():
         shutil.rmtree(path)
+
+
+def check_folder(path: Path) -> None:
+    """Check that a path may hold files: it is a folder, or nothing yet.
+
+    Raises:
+        PreflightError: it is a file, or a link to what does not exist.
+    """
+    if path.is_dir() or not os.path.lexists(path):
+        return
+    if path.is_symlink() and not path.exists():
+        raise PreflightError(
+            f"{path}: a link to {path.readlink()}, which does not exist; mount its disk or restore "
+            "the folder, or remove the link to start without earlier runs"
+        )
+    raise PreflightError(f"{path}: not a folder; move it away, so that runs can be kept there")
 
 
 def fsync_folder(folder: Path) -> None:

@@ -8,7 +8,7 @@ from functools import cached_property
 from continuum.errors import IntegrityError
 from continuum.runs.artifacts import Artifact
 from continuum.runs.attempts import AttemptState, Owner
-from continuum.runs.files import DigestCache, find_damage, find_rewritten
+from continuum.runs.files import DigestCache, check_folder, find_damage, find_rewritten
 from continuum.runs.folder import FINGERPRINT_LETTERS, ExperimentFolder, StageRun
 from continuum.runs.records import METRICS, StageRecord
 
@@ -78,6 +78,7 @@ def read_states(
         if run.is_begun or run.is_complete:
             states[name] = read_state(run, owner, digests)
         else:
+            check_folder(run.path)
             states[name] = RunState(run, latest=history.latest(name))
     return states
 

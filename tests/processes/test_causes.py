@@ -5,13 +5,15 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from continuum.execution.launchers import CrashOutput, without_notices
 from continuum.preflight.host import count_oom_kills
-from tests.commands import Cli, only
+from tests.commands import Cli, only, wait_until
 from tests.kinds import ill_kind
 from tests.kinds.offering import offer
 from tests.processes.test_startup import BUSY, write
@@ -77,9 +79,16 @@ def control_group() -> Iterator[Path]:
                 group.rmdir()
             continue
         yield group
-        group.rmdir()
+        wait_until(partial(is_removed, group), timeout_s=20)
         return
     pytest.skip("this user may not make a control group")
+
+
+def is_removed(group: Path) -> bool:
+    """Remove a control group; False while a process in it has not ended."""
+    with suppress(OSError):
+        group.rmdir()
+    return not group.exists()
 
 
 def test_memory_that_ran_out_is_named(control_group: Path, extended: Cli, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 import os
 import re
 import signal
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -30,7 +30,7 @@ OF_OTHER_LAUNCHERS = frozenset(
     }
 )
 PREFIXES_OF_OTHER_LAUNCHERS = ("LT_", "PL_", "TORCHELASTIC_")
-USUAL_CAUSES = {
+USUAL_CAUSES: Mapping[int, str] = {
     signal.SIGSEGV: "a fault in native code, of a library or of the memory",
     signal.SIGBUS: "usually a full /dev/shm, or a file cut off while it was mapped",
     signal.SIGILL: "usually a library built for another processor",
