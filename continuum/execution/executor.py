@@ -184,7 +184,7 @@ class _Execution:
             must_replace = planned.must_replace or bool(changed)
             if planned.action is Action.CHECK and not must_replace:
                 return Outcome("reused", "its inputs were rebuilt with identical content")
-            with self._accelerator if planned.stage.trains else nullcontext():
+            with self._accelerator if planned.stage.uses_accelerator else nullcontext():
                 if self._stopping_since is not None:
                     return Outcome("stopped", "not started: the run was stopped")
                 self._check(planned, inputs, must_replace=must_replace)

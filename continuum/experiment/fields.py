@@ -25,6 +25,7 @@ from pydantic import (
     Discriminator,
     Field,
     GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
     ValidationInfo,
 )
 from pydantic.fields import FieldInfo
@@ -293,6 +294,27 @@ class Ref(str, Generic[ArtifactT]):
                 pattern=rf"^[a-z][a-z0-9_-]*(@({_SELECTOR.pattern}))?$"
             ),
         )
+
+
+class OneOrMore:
+    """Annotates a tuple: a single word is a list of one."""
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_before_validator_function(cls._listed, handler(source))
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        listed = handler(schema)
+        return {"anyOf": [listed["items"], listed]}
+
+    @staticmethod
+    def _listed(value: Any) -> Any:
+        if isinstance(value, str):
+            return (value,)
+        return tuple(value) if isinstance(value, list) else value  # as a record has it
 
 
 def canonicalize(value: Any) -> Any:

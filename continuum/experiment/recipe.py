@@ -211,7 +211,7 @@ class Recipe(Hyperparameters):
         stated = self.runtime.micro_batch_size
         if isinstance(stated, int):
             return [stated]
-        world_size = self.runtime.devices * self.runtime.num_nodes
+        world_size = self.runtime.world_size
         share = max(1, self.global_batch_size // world_size)
         largest = share if most is None else min(share, most)
         return [size for size in range(largest, 0, -1) if share % size == 0]

@@ -39,8 +39,8 @@ LARGEST_UNASKED = 4
 114 ms per sequence of 256 tokens, 3 take 111 ms), and if the memory is unknown."""
 
 
-class Runtime(Spec):
-    """How the work is done; no field changes what is learned."""
+class Devices(Spec):
+    """Where the work is done."""
 
     accelerator: Literal["auto", "cpu", "cuda"] = "auto"
     """`auto` uses CUDA if available."""
@@ -48,6 +48,16 @@ class Runtime(Spec):
     """Processes per node, one per device."""
     num_nodes: Integer = Field(1, ge=1, json_schema_extra={UNIT: "nodes"})
     """Number of nodes; more than one requires a Slurm job."""
+
+    @property
+    def world_size(self) -> int:
+        """Processes on all nodes."""
+        return self.devices * self.num_nodes
+
+
+class Runtime(Devices):
+    """How the work is done; no field changes what is learned."""
+
     strategy: Literal["auto", "ddp", "fsdp"] = "auto"
     """For several processes: `ddp` replicates the model, `fsdp` shards it (FSDP2)."""
     accumulate_unsharded: bool = False

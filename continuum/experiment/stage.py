@@ -129,6 +129,8 @@ class Stage(Spec):
     instead: ClassVar[Mapping[tuple[str, type[Artifact]], str]] = {}
     """What to do instead of naming a stage with such an output in this field."""
     trains: ClassVar[bool] = False
+    """Whether it trains a model: its state is saved when it is stopped."""
+    uses_accelerator: ClassVar[bool] = False
     """Whether it uses the accelerator (or, without one, all processors)."""
     preload: ClassVar[str] = ""
     """A module that takes seconds to import: imported once for all workers of the run."""

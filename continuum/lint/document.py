@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from continuum.errors import Problem
 from continuum.lint.rules import LintContext, rule
-from continuum.runs.artifacts import Checkpoint
+from continuum.runs.artifacts import Texts, TokenizerFiles
 
 
 @rule("W003", needs="folder")
@@ -50,8 +50,8 @@ def unused_results(context: LintContext) -> Iterator[Problem]:
         return
     used = {ref.stage for planned in context.plan for ref in planned.refs}
     for name, stage in context.plan.experiment.stages.items():
-        is_model = any(issubclass(made, Checkpoint) for made in stage.output_types())
-        if name not in used and not is_model:
+        is_input = any(issubclass(it, (Texts, TokenizerFiles)) for it in stage.output_types())
+        if name not in used and is_input:
             noun = stage.output_types()[0].noun
             message = f"no stage uses the {noun} of {name!r}"
             yield Problem(("stages", name), message, at_key=True)

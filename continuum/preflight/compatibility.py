@@ -30,7 +30,7 @@ def blocks_of(recipe: Recipe, item: PlanInput, split: str) -> Bound | None:
 def batch_problems(recipe: Recipe) -> Iterator[Problem]:
     """A global batch that is not divisible over the processes."""
     runtime = recipe.runtime
-    world_size = runtime.devices * runtime.num_nodes
+    world_size = runtime.world_size
     where = ("global_batch_size",)
     if recipe.global_batch_size % world_size:
         yield Problem(
@@ -53,7 +53,7 @@ def batch_problems(recipe: Recipe) -> Iterator[Problem]:
 def precision_problems(recipe: Recipe) -> Iterator[Problem]:
     """Combinations that Fabric, torch's optimizers or kernels do not support."""
     runtime = recipe.runtime
-    is_alone = runtime.devices * runtime.num_nodes == 1
+    is_alone = runtime.world_size == 1
     if runtime.checkpoint.format == "sharded" and (is_alone or runtime.strategy == "ddp"):
         yield Problem(
             ("runtime", "checkpoint", "format"),
@@ -92,7 +92,7 @@ def scaler_problems(recipe: Recipe, strategy: str) -> Iterator[Problem]:
 def unused_settings(recipe: Recipe) -> Iterator[Problem]:
     """Settings of the runtime that have no effect with the others."""
     runtime = recipe.runtime
-    is_alone = runtime.devices * runtime.num_nodes == 1
+    is_alone = runtime.world_size == 1
     if runtime.accumulate_unsharded and (is_alone or runtime.strategy != "fsdp"):
         yield Problem(
             ("runtime", "accumulate_unsharded"),
@@ -104,7 +104,7 @@ def unused_settings(recipe: Recipe) -> Iterator[Problem]:
 
 
 def _largest_fit(recipe: Recipe) -> int:
-    world_size = recipe.runtime.devices * recipe.runtime.num_nodes
+    world_size = recipe.runtime.world_size
     per_device = max(1, recipe.global_batch_size // world_size)
     sizes = range(min(recipe.micro_batch_size, per_device), 0, -1)
     return next((size for size in sizes if per_device % size == 0), 1)

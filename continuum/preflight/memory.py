@@ -41,7 +41,7 @@ from continuum.preflight.model_size import (
     outer_and_block,
     state_size,
 )
-from continuum.preflight.placement import Placement, world_size
+from continuum.preflight.placement import Placement
 
 PROCESS_BYTES = 500_000_000
 """Resident memory of a process that has imported torch, Fabric and LitGPT."""
@@ -169,7 +169,7 @@ def estimate_memory(
     on_cpu = placement.on_cpu
     activations = activation_bytes(recipe, architecture, size, placement)
     is_sharded = recipe.runtime.checkpoint.format == "sharded"
-    snapshot = size.checkpoint_bytes // (world_size(recipe) if is_sharded else 1)
+    snapshot = size.checkpoint_bytes // (recipe.runtime.world_size if is_sharded else 1)
     return MemoryEstimate(
         base_bytes=PROCESS_BYTES if on_cpu else CUDA_CONTEXT_BYTES,
         state_bytes=_state_bytes(recipe, architecture, size, placement),
@@ -213,7 +213,7 @@ def fit_to_memory(
 
 def _holds_gradients(recipe: Recipe, placement: Placement) -> bool:
     """Whether gradients exist during a forward pass: of earlier micro-batches, or as buckets."""
-    at_once = world_size(recipe) * recipe.micro_batch_size
+    at_once = recipe.runtime.world_size * recipe.micro_batch_size
     return placement.strategy == "ddp" or recipe.global_batch_size > at_once
 
 
@@ -224,7 +224,7 @@ def _late_bytes(
 
     FSDP2 holds those of embedding and head unsharded until the backward pass ends.
     """
-    shares = world_size(recipe) if placement.strategy == "fsdp" else 1
+    shares = recipe.runtime.world_size if placement.strategy == "fsdp" else 1
     own = 0 if _holds_gradients(recipe, placement) else size.gradients_bytes // shares
     return own + _outer_gradient_bytes(architecture, size, placement)
 
@@ -238,7 +238,7 @@ def _state_bytes(
     outer, block = outer_and_block(architecture, size.num_parameters)
     width = 2 if is_half(placement.precision) else BYTES_OF_FP32
     gathered = (outer + GATHERED_BLOCKS * block) * width
-    share = full // world_size(recipe) + gathered
+    share = full // recipe.runtime.world_size + gathered
     share += _outer_gradient_bytes(architecture, size, placement)
     if placement.accumulates_unsharded and _holds_gradients(recipe, placement):
         return share + BYTES_OF_FP32 * size.num_parameters
@@ -302,7 +302,7 @@ def saving_need(
         return None
     runtime, full = recipe.runtime, size.checkpoint_bytes
     is_sharded = runtime.checkpoint.format == "sharded"
-    part = full // world_size(recipe)
+    part = full // recipe.runtime.world_size
     is_gathered = placement.strategy == "fsdp" and not is_sharded
     resident = part if placement.strategy == "fsdp" else full
     copied = runtime.devices * part if is_sharded else full

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from continuum.errors import Needs, Problem
+from continuum.experiment.fields import Precision
 from continuum.experiment.precision import BF16, automatic_precision
 from continuum.experiment.recipe import Recipe
+from continuum.experiment.runtime import Devices
 from continuum.preflight.compatibility import scaler_problems
 from continuum.preflight.host import Host
 
@@ -42,7 +44,7 @@ def foreseen_placement(recipe: Recipe, host: Host, num_parameters: int | None = 
     Args:
         num_parameters: Of the model; decides `strategy: auto` on a known GPU.
     """
-    on_cpu = _is_on_cpu(recipe, host)
+    on_cpu = is_on_cpu(recipe.runtime, host)
     strategy = strategy_of(recipe)
     if recipe.runtime.strategy == "auto" and strategy == "ddp" and not on_cpu and host.device:
         strategy = automatic_strategy(num_parameters, host.device.memory_bytes)
@@ -60,28 +62,35 @@ def foreseen_placement(recipe: Recipe, host: Host, num_parameters: int | None = 
 
 
 def machine_problems(recipe: Recipe, host: Host) -> Iterator[Problem]:
-    """What a stage asks for that this machine lacks, or that no CPU supports."""
+    """What a training stage asks for that this machine lacks, or that no CPU supports."""
     runtime = recipe.runtime
-    if runtime.num_nodes > 1 and host.in_slurm_job is False:
+    yield from device_problems(runtime, host)
+    if is_on_cpu(runtime, host):
+        yield from _cpu_problems(recipe, "spec" if runtime.accelerator == "cpu" else "machine")
+
+
+def device_problems(devices: Devices, host: Host) -> Iterator[Problem]:
+    """Devices and nodes that a stage asks for and this machine lacks."""
+    if devices.num_nodes > 1 and host.in_slurm_job is False:
         yield Problem(
             ("runtime", "num_nodes"),
-            f"runtime.num_nodes is {runtime.num_nodes}, which needs a Slurm job around the run "
+            f"runtime.num_nodes is {devices.num_nodes}, which needs a Slurm job around the run "
             "(SLURM_JOB_ID and srun); submit it with sbatch, or set num_nodes to 1",
             needs="machine",
         )
-    if _is_on_cpu(recipe, host):
-        yield from _cpu_problems(recipe, "spec" if runtime.accelerator == "cpu" else "machine")
-    elif not host.has_cuda_device:
+    if is_on_cpu(devices, host):
+        return
+    if not host.has_cuda_device:
         yield Problem(
             ("runtime", "accelerator"),
             "runtime.accelerator is cuda, but no CUDA device was found; use auto or cpu, or check "
             "the driver with nvidia-smi",
             needs="machine",
         )
-    elif host.num_devices is not None and runtime.devices > host.num_devices:
+    elif host.num_devices is not None and devices.devices > host.num_devices:
         yield Problem(
             ("runtime", "devices"),
-            f"runtime.devices is {runtime.devices}, but this machine has {host.num_devices} CUDA "
+            f"runtime.devices is {devices.devices}, but this machine has {host.num_devices} CUDA "
             "device(s)",
             needs="machine",
         )
@@ -96,13 +105,7 @@ def _cpu_problems(recipe: Recipe, needs: Needs) -> Iterator[Problem]:
             "use auto",
             needs=needs,
         )
-    if recipe.precision == "16-mixed":  # Fabric would use bf16-mixed instead
-        yield Problem(
-            ("precision",),
-            "precision 16-mixed needs a CUDA device, and this stage runs on the CPU; use "
-            "bf16-mixed or 32-true",
-            needs=needs,
-        )
+    yield from half_problems(recipe.precision, on_cpu=True, needs=needs)
     if recipe.optimizer.arguments.get("capturable"):
         yield Problem(
             ("optimizer", "capturable"),
@@ -111,9 +114,23 @@ def _cpu_problems(recipe: Recipe, needs: Needs) -> Iterator[Problem]:
         )
 
 
-def _is_on_cpu(recipe: Recipe, host: Host) -> bool:
-    accelerator = recipe.runtime.accelerator
-    return accelerator == "cpu" or (accelerator == "auto" and not host.has_cuda_device)
+def half_problems(
+    precision: Precision, *, on_cpu: bool, needs: Needs = "machine"
+) -> Iterator[Problem]:
+    """A precision that no CPU supports: Fabric would use bf16-mixed instead."""
+    if on_cpu and precision == "16-mixed":
+        yield Problem(
+            ("precision",),
+            "precision 16-mixed needs a CUDA device, and this stage runs on the CPU; use "
+            "bf16-mixed or 32-true",
+            needs=needs,
+        )
+
+
+def is_on_cpu(devices: Devices, host: Host) -> bool:
+    """Whether a stage computes on the CPU of this machine."""
+    wanted = devices.accelerator
+    return wanted == "cpu" or (wanted == "auto" and not host.has_cuda_device)
 
 
 def automatic_strategy(num_parameters: int | None, memory_bytes: int) -> Literal["ddp", "fsdp"]:
@@ -125,9 +142,4 @@ def automatic_strategy(num_parameters: int | None, memory_bytes: int) -> Literal
 def strategy_of(recipe: Recipe) -> str:
     """`single`, `ddp` or `fsdp`; for `auto`, the one that needs less memory to save."""
     written = recipe.runtime.strategy
-    return "single" if world_size(recipe) == 1 else "ddp" if written == "auto" else written
-
-
-def world_size(recipe: Recipe) -> int:
-    """Processes on all nodes."""
-    return recipe.runtime.devices * recipe.runtime.num_nodes
+    return "single" if recipe.runtime.world_size == 1 else "ddp" if written == "auto" else written

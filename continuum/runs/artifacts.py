@@ -100,8 +100,14 @@ class CorpusItem(BaseModel):
     """None in records of earlier releases."""
 
 
+class Texts(Artifact):
+    """Texts, tokenized or not."""
+
+    noun: ClassVar[str] = "corpus or tokenized dataset"
+
+
 @artifact_type
-class Corpus(Artifact):
+class Corpus(Texts):
     """Texts that are not tokenized."""
 
     noun: ClassVar[str] = "corpus"
@@ -200,7 +206,7 @@ DOCUMENTS = "documents"
 
 
 @artifact_type
-class TokenizedDataset(Artifact):
+class TokenizedDataset(Texts):
     """Token chunks in litdata's `TokensLoader` format: `path/train`, `path/validation`.
 
     `path/tokenizer` holds the tokenizer that made them.
@@ -413,6 +419,82 @@ class ModelWeights(Checkpoint):
 
     def summary(self) -> str:
         return f"{self.total_text} in its ancestry"
+
+
+class Score(BaseModel):
+    """How well one model predicts one text."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str
+    """The model's reference in the spec."""
+    model_digest: str
+    tokens_total: int
+    """Training tokens of the model, as far as known."""
+    text: str
+    """The reference of the dataset or corpus."""
+    text_digest: str
+    split: str
+    """`train` or `validation`; `all` for a corpus."""
+    vocabulary_digest: str
+    """Of the tokenizer: losses per token of different tokenizers cannot be compared."""
+    sequence_length: int
+    num_sequences: int
+    num_tokens: int
+    """Predicted tokens."""
+    num_bytes: int
+    """UTF-8 bytes of text behind them; special tokens have none."""
+    loss: float
+    """Mean cross-entropy in nats per predicted token."""
+    standard_error: float | None
+    """Of the loss over sequences; None for a single one."""
+    accuracy: float
+    """Share of tokens that were the most likely one."""
+
+    @property
+    def perplexity(self) -> float:
+        return math.exp(self.loss) if self.loss < MAX_EXPONENT else math.inf
+
+    @property
+    def bits_per_byte(self) -> float | None:
+        """Comparable across tokenizers; None if no predicted token has text."""
+        bits = self.loss * self.num_tokens / math.log(2)
+        return bits / self.num_bytes if self.num_bytes else None
+
+    def __str__(self) -> str:
+        bits = "" if self.bits_per_byte is None else f", {self.bits_per_byte:.4f} bits per byte"
+        error = "" if self.standard_error is None else f" ± {self.standard_error:.4f}"
+        return (
+            f"{self.model} on {self.text}: loss {self.loss:.4f}{error}, perplexity "
+            f"{self.perplexity:,.2f}{bits}, accuracy {self.accuracy:.1%} "
+            f"({self.num_tokens:,} tokens)"
+        )
+
+
+MAX_EXPONENT = 700.0
+"""`math.exp` of more overflows."""
+
+
+@artifact_type
+class Evaluation(Artifact):
+    """Scores of models on texts."""
+
+    noun: ClassVar[str] = "evaluation"
+
+    scores: tuple[Score, ...]
+    """For each model, in the order of the spec, each text."""
+    precision: str
+    """In which the models computed, as named by Lightning Fabric."""
+
+    def summary(self) -> str:
+        models = {score.model for score in self.scores}
+        texts = {score.text for score in self.scores}
+        found = f"{len(models):,} model(s) on {len(texts):,} text(s)"
+        rated = [(it.bits_per_byte, it) for it in self.scores if it.bits_per_byte is not None]
+        if len(texts) > 1 or not rated:
+            return found
+        bits, best = min(rated, key=lambda pair: pair[0])
+        return f"{found}, best {best.model}: {bits:.3f} bits per byte, loss {best.loss:.3f}"
 
 
 _VALUE, _STEP = "best/", "best_step/"

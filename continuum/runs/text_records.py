@@ -58,6 +58,22 @@ class Split(BaseModel):
         """Blocks of `sequence_length + 1` tokens (LitGPT's: inputs and shifted targets)."""
         return sum(tokens // (sequence_length + 1) for tokens in self.chunk_tokens)
 
+    def block_start(self, number: int, sequence_length: int) -> int:
+        """The first token of a block, in the tokens of all chunks."""
+        width, start = sequence_length + 1, 0
+        for tokens in self.chunk_tokens:
+            if number < tokens // width:
+                return start + number * width
+            number -= tokens // width
+            start += tokens
+        raise IndexError(f"block {number} is beyond the split")
+
+
+def spread(num_blocks: int, num_sequences: int) -> list[int]:
+    """The blocks in the middle of `num_sequences` equal parts of a split, in order."""
+    parts = 2 * num_sequences
+    return [(2 * part + 1) * num_blocks // parts for part in range(num_sequences)]
+
 
 SplitMode = Literal["documents", "ends"]
 """The validation part of a corpus: entire documents, or the end of each."""

@@ -63,6 +63,7 @@ class TrainingStage(Budget, Stage):
 
     produces: ClassVar[type[Artifact]] = TrainingCheckpoint
     trains: ClassVar[bool] = True
+    uses_accelerator: ClassVar[bool] = True
     preload: ClassVar[str] = "continuum.training.train"
 
     @classmethod

@@ -24,6 +24,7 @@ from continuum.preflight.compatibility import evaluation_problems
 from continuum.preflight.model_size import has_fused_loss
 from continuum.runs.artifacts import TokenizedDataset
 from continuum.runs.inputs import ProvedFiles
+from continuum.runs.text_records import spread
 from continuum.sources.token_chunks import read_chunk_folder
 from continuum.training.order import Indices, Part, Positions, SampleOrder, order_of
 
@@ -240,12 +241,6 @@ class ValidationData:
             stacked = torch.stack([self._source.read(block) for block in blocks])
             inputs, targets = stacked[:, :-1].contiguous(), stacked[:, 1:].contiguous()
             yield ValidationBatch(number if counts else None, inputs, targets)
-
-
-def spread(num_blocks: int, num_sequences: int) -> list[int]:
-    """The blocks in the middle of `num_sequences` equal parts of a split, in order."""
-    parts = 2 * num_sequences
-    return [(2 * part + 1) * num_blocks // parts for part in range(num_sequences)]
 
 
 def rows_at_once(fields: Mapping[str, Any], precision: str) -> int:

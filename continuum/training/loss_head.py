@@ -57,6 +57,42 @@ class LossHead(nn.Linear):
         return loss
 
 
+class ScoringHead(LossHead):
+    """`lm_head` that returns, while `targets` are set, what they and the logits say of each row."""
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Scores (B, T, 2) in fp32 of (B, T, d), as `scores_of` returns them; or logits."""
+        if self.targets is None:
+            return nn.Linear.forward(self, hidden)
+        rows, targets = hidden.reshape(-1, hidden.size(-1)), self.targets.reshape(-1)
+        dtype = _compute_dtype(rows)
+        size = rows_at_once(len(rows), len(self.weight), on_cpu=rows.device.type == "cpu")
+        found = []
+        with torch.autocast(rows.device.type, enabled=False):
+            head = _Head(self.weight.to(dtype), None if self.bias is None else self.bias.to(dtype))
+            buffer = torch.empty(size, len(self.weight), dtype=torch.float32, device=rows.device)
+            for start in range(0, len(rows), size):
+                logits = head.logits(rows[start : start + size].to(dtype), buffer)
+                found.append(scores_of(logits, targets[start : start + size]))
+        return torch.cat(found).view(*self.targets.shape, 2)
+
+
+def scores_of(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """The cross-entropy in nats of each target, and 1 where it is the most likely token, else 0.
+
+    Args:
+        logits: (..., padded vocabulary) in fp32.
+        targets: (...).
+
+    Returns:
+        (..., 2) in fp32.
+    """
+    wanted = logits.gather(-1, targets[..., None]).squeeze(-1)
+    losses = logits.logsumexp(-1) - wanted
+    return torch.stack([losses, (logits.argmax(-1) == targets).float()], -1)
+
+
 class _HeadLoss(torch.autograd.Function):
     """Mean cross-entropy of `rows @ weight.T + bias` for `targets`."""
 

@@ -14,7 +14,13 @@ import torch
 
 from continuum.errors import PreflightError
 from continuum.experiment.architecture import Architecture
-from continuum.experiment.precision import Capability, MatmulPrecision, matmul_precision
+from continuum.experiment.fields import Precision
+from continuum.experiment.precision import (
+    Capability,
+    MatmulPrecision,
+    automatic_precision,
+    matmul_precision,
+)
 from continuum.experiment.recipe import Recipe
 from continuum.experiment.runtime import Runtime
 from continuum.preflight.compatibility import scaler_problems
@@ -22,7 +28,14 @@ from continuum.preflight.device_errors import DRIVER_TOO_OLD, find_fault
 from continuum.preflight.host import CudaDevice, Host, has_cuda_device, host_memory
 from continuum.preflight.memory import fit_to_memory
 from continuum.preflight.model_size import LossHeadKind, loss_head_kind
-from continuum.preflight.placement import Placement, foreseen_placement, machine_problems
+from continuum.preflight.placement import (
+    Placement,
+    device_problems,
+    foreseen_placement,
+    half_problems,
+    is_on_cpu,
+    machine_problems,
+)
 
 CUDNN_FIRST = (9, 10)
 """Major compute capabilities of Hopper and of data center Blackwell, on which cuDNN's attention is
@@ -111,7 +124,7 @@ def resolve(
         compile=compiles,
         num_threads=torch.get_num_threads(),
         strategy=strategy,
-        world_size=runtime.devices * runtime.num_nodes,
+        world_size=runtime.world_size,
         micro_batch_size=recipe.micro_batch_size,
         deterministic=runtime.deterministic,
         matmul_precision=matmul_precision(precision, on_cuda=on_cuda),
@@ -124,6 +137,39 @@ def resolve(
         ),
         loss_head=loss_head_kind(
             shape.fields if shape else {}, precision, on_cuda=on_cuda, compiles=compiles
+        ),
+    )
+
+
+def resolve_inference(runtime: Runtime, precision: Precision) -> Resolved:
+    """Decide the `auto` fields of a stage that runs models without training them.
+
+    Each process holds the whole model.
+
+    Raises:
+        PreflightError: this machine lacks what the runtime asks for.
+    """
+    host = host_by_torch(runtime)
+    on_cpu = is_on_cpu(runtime, host)
+    for problem in (*device_problems(runtime, host), *half_problems(precision, on_cpu=on_cpu)):
+        raise PreflightError(str(problem))
+    device = None if on_cpu else host.device
+    capability = device.capability if device else None
+    if precision == "auto":
+        precision = automatic_precision(capability, can_scale=True)
+    return Resolved(
+        accelerator="cpu" if on_cpu else "cuda",
+        device=device.name if device else "cpu",
+        precision=precision,
+        compile=False,
+        num_threads=torch.get_num_threads(),
+        strategy="single" if runtime.world_size == 1 else "ddp",
+        world_size=runtime.world_size,
+        micro_batch_size=1,
+        deterministic=runtime.deterministic,
+        matmul_precision=matmul_precision(precision, on_cuda=not on_cpu),
+        attention=attention_order(
+            runtime.attention, capability, deterministic=runtime.deterministic
         ),
     )
 

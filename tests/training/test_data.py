@@ -5,13 +5,13 @@ import torch
 
 from continuum.errors import IntegrityError
 from continuum.experiment.architecture import architecture
+from continuum.runs.text_records import spread
 from continuum.training.data import (
     Blocks,
     Share,
     TrainingData,
     ValidationData,
     rows_at_once,
-    spread,
 )
 from continuum.training.order import SampleOrder
 from tests.training.samples import (

@@ -132,7 +132,7 @@ class TorchrunLauncher:
 
 def num_processes(record: StageRecord) -> tuple[int, int]:
     """The nodes that a stage asks for, and the processes on each."""
-    runtime = (record.recipe or {}).get("runtime", {})
+    runtime = (record.recipe or record.spec).get("runtime") or {}
     return int(runtime.get("num_nodes", 1)), int(runtime.get("devices", 1))
 
 
