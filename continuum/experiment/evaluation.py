@@ -28,6 +28,17 @@ Sequences = Annotated[
 """A count of sequences, or `all`."""
 
 
+def one_amount(value: dict[str, Any]) -> dict[str, Any]:
+    """The fields of an evaluation, without the default of `sequences` if `tokens` is set."""
+    if value.get("tokens") is None:
+        return value
+    if value.get("sequences") is not None:
+        raise PydanticCustomError(
+            "evaluate_amount", "'tokens' and 'sequences' are mutually exclusive; keep one of them"
+        )
+    return {**value, "sequences": None}
+
+
 class Evaluate(Spec):
     """Evaluation of the loss on the validation split, during and after training."""
 
@@ -62,14 +73,7 @@ class Evaluate(Spec):
                 "micro_batch_size; "
                 "use `sequences: N` with N = batches x micro_batch_size",
             )
-        if value.get("tokens") is None:
-            return value
-        if value.get("sequences") is not None:
-            raise PydanticCustomError(
-                "evaluate_amount",
-                "'tokens' and 'sequences' are mutually exclusive; keep one of them",
-            )
-        return {**value, "sequences": None}
+        return one_amount(value)
 
     @model_validator(mode="after")
     def _counts_something(self) -> "Evaluate":

@@ -8,7 +8,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from continuum.errors import IntegrityError, Problem
 from continuum.experiment.architecture import Architecture
@@ -193,6 +193,11 @@ class Stage(Spec):
     def validation_texts(self) -> TextPart | None:
         """Texts that a dataset of this stage validates on; None if there are none."""
         return None
+
+    def evaluated_texts(self) -> tuple[Ref[Any], ...]:
+        """References of texts that it evaluates without training: an overlap with the training
+        data of its models is reported."""
+        return ()
 
     def unpinned(self, pins: Mapping[str, str]) -> Iterator[Problem]:
         """Sources that may change and are pinned neither in the spec nor in the lock.

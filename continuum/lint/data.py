@@ -97,6 +97,10 @@ def evaluation_on_training_data(context: LintContext) -> Iterator[Problem]:
         for leak in leaks.find(name, but=reported):
             reported.add(leak.evaluated)
             yield Problem(_evaluation_path(context, training, leak.evaluated), leak.message)
+    for name, stage in context.plan.experiment.stages.items():
+        places = {ref.stage: path for path, ref in stage.refs().items()}
+        for leak in leaks.find(name, but=reported) if stage.evaluated_texts() else ():
+            yield Problem(("stages", name, *places[leak.evaluated]), leak.message)
 
 
 def _exposures(context: LintContext) -> dict[str, Exposure]:

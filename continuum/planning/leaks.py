@@ -39,19 +39,20 @@ class LeakFinder:
         self._compared: dict[tuple[str, str], str | None] = {}
 
     def find(self, name: str, but: Collection[str] = ()) -> Iterator[Leak]:
-        """Find the leaks of a training stage that evaluates, at most one for each dataset.
+        """Find the leaks of a stage that evaluates, at most one for each text.
 
         The datasets it reads, and those its model was trained on before, are compared as they are
         at the first call.
 
         Args:
             name: The stage's name.
-            but: Datasets to skip.
+            but: Texts to skip.
         """
-        recipe = self._stages[name].recipe
-        if not isinstance(recipe, Recipe) or recipe.evaluate is None:
-            return
-        for evaluated in sorted({ref.stage for ref in recipe.all_data}.difference(but)):
+        planned = self._stages[name]
+        refs = planned.stage.evaluated_texts()
+        if isinstance(planned.recipe, Recipe) and planned.recipe.evaluate is not None:
+            refs = planned.recipe.all_data
+        for evaluated in sorted({ref.stage for ref in refs}.difference(but)):
             found = (self._compare(it, evaluated) for it in sorted(self._trained_on[name]))
             message = next(filter(None, found), None)
             if message is not None:
@@ -92,13 +93,16 @@ def dataset_of(planned: PlannedStage) -> TokenizedDataset | None:
 
 
 def _leak(stages: Mapping[str, PlannedStage], trained: str, evaluated: str) -> str | None:
-    """Describe the validation text of one dataset that the other, or the same, trains on."""
+    """Describe the evaluated text of one dataset or corpus that another, or the same, trains on."""
     training = stages[trained].stage.training_texts()
-    validation = stages[evaluated].stage.validation_texts()
+    stage = stages[evaluated].stage
+    is_corpus = Corpus in stage.output_types()
+    validation = TextPart(Ref(evaluated)) if is_corpus else stage.validation_texts()
     source = _leaking_text(stages, training, validation) if training and validation else None
     if source is not None:
         return (
-            f"the validation text of {evaluated!r} is also training text of {trained!r} "
+            f"the {'' if is_corpus else 'validation '}text of {evaluated!r} is also training text "
+            f"of {trained!r} "
             f"({source}): its loss measures memorization (train/validation overlap)"
         )
     documents = _leaked_documents(stages, trained, evaluated)

@@ -4,13 +4,13 @@ import math
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from continuum.errors import PreflightError, Problem, StageFailedError
 from continuum.experiment.amounts import Count, Tokens
-from continuum.experiment.evaluation import Sequences
+from continuum.experiment.evaluation import Sequences, one_amount
 from continuum.experiment.fields import UNIT, OneOrMore, Precision, Ref, runtime_field
 from continuum.experiment.forecast import Forecast
 from continuum.experiment.runtime import Devices, Runtime
@@ -55,7 +55,7 @@ class EvaluateModels(Stage):
     """Tokenized datasets or corpora: one, or a list."""
     split: Literal["validation", "train"] = "validation"
     """The split of a dataset; of a corpus everything is evaluated."""
-    sequences: Sequences = "all"
+    sequences: Sequences | None = "all"
     """`all` predicts every token of a text but the first, in sequences that share one token; a
     number takes so many of training's blocks, as the validation loss of a training does."""
     tokens: Tokens | None = None
@@ -73,17 +73,23 @@ class EvaluateModels(Stage):
     """Where the work is done; each process holds the whole model."""
 
     produces: ClassVar[type[Artifact]] = Evaluation
+    aliases: ClassVar[tuple[str, ...]] = ("eval", "evaluation", "validate", "perplexity", "test")
     uses_accelerator: ClassVar[bool] = True
     preload: ClassVar[str] = "continuum.training.scoring"
 
+    @model_validator(mode="before")
+    @classmethod
+    def _counts_one_thing(cls, value: Any) -> Any:
+        return one_amount(value) if isinstance(value, dict) else value
+
     def problems(self, stages: Mapping[str, Stage]) -> Iterator[Problem]:
-        if self.tokens is not None and "sequences" in self.model_fields_set:
-            message = "'tokens' and 'sequences' are mutually exclusive; keep one of them"
-            yield Problem(("tokens",), message)
         for name, refs in (("models", self.models), ("on", self.on)):
             for index, ref in enumerate(refs):
                 if ref in refs[:index]:
                     yield Problem((name, index), f"{str(ref)!r} is listed twice; remove one")
+
+    def evaluated_texts(self) -> tuple[Ref[Texts], ...]:
+        return self.on if self.split == "validation" else ()
 
     def forecast(self, inputs: Mapping[str, PlanInput], experiment_folder: Path) -> Forecast:
         host = host_now()

@@ -1,8 +1,8 @@
 """Score models on texts: the loss of each sequence, and how often its tokens were the most likely.
 
 Every process has the whole model and takes its share of the batches. Which sequences are a batch
-depends on their length alone, and sums are added in the order of the sequences, so the scores are the same for every number
-of processes.
+depends on their length alone, and sums are added in the order of the sequences, so the scores are
+the same for every number of processes.
 """
 
 import math

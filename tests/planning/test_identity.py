@@ -34,6 +34,11 @@ OTHER: dict[str, Any] = {
 }  # fmt: skip
 """Another valid value for each field, by the last part of its path."""
 SPECIAL: dict[str, Any] = {
+    "evaluate.models": "convert", "evaluate_tokens.models": "convert",
+    "evaluate_all.models": ["convert", "pretrain"], "evaluate.on": "fetch_all",
+    "evaluate_tokens.on": "fetch_all", "evaluate_all.on": ["fetch_all"],
+    "evaluate.split": "train", "evaluate_all.split": "validation",
+    "evaluate_tokens.split": "train", "evaluate_all.sequence_length": 32,
     "convert.from": "pretrain", "retrain.from": "pretrain", "retrain_all.from": "resume",
     "retrain_epochs.from": "pretrain", "resume.from": "pretrain_epochs",
     "resume_epochs.from": "pretrain_all", "resume_all.from": "pretrain_all@step-700",

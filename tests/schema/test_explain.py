@@ -130,6 +130,7 @@ def test_a_topic_and_a_field_of_one_name_are_both_explained(say: Say) -> None:
     assert {tuple(field["kinds"]) for field in document["fields"]} == {
         ("pretrain", "retrain"),
         ("resume",),
+        ("evaluate",),
     }
 
 
