@@ -24,13 +24,14 @@ def format_flops(operations: float) -> str:
     return f"{value:.3g} ZFLOPs"
 
 
-def plural(number: int, noun: str, nouns: str = "") -> str:
-    """`1 stage`, `2,000 stages`.
+def plural(number: float, noun: str, nouns: str = "") -> str:
+    """`1 stage`, `2,000 stages`, `0.5 epochs`.
 
     Args:
         nouns: The plural, if it is not the noun with an s.
     """
-    return f"{number:,} {noun if number == 1 else nouns or f'{noun}s'}"
+    text = f"{number:,}" if isinstance(number, int) else f"{number:g}"
+    return f"{text} {noun if number == 1 else nouns or f'{noun}s'}"
 
 
 def short_digest(digest: object) -> str:

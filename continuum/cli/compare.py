@@ -14,6 +14,7 @@ from continuum.cli.console import AsJson, Cell, Columns, Result, Styled, wants_j
 from continuum.cli.output_file import refuse_folder, write_output
 from continuum.errors import UsageError
 from continuum.experiment.amounts import parse_count
+from continuum.formatting import plural
 from continuum.planning.folder_state import read_folder
 from continuum.reporting.comparison import Comparison, compare_runs
 from continuum.reporting.curve_differences import CurveDifference, Point, compare_curves
@@ -125,7 +126,7 @@ def compare(
         pairs = _pairs(selected)
         return _written(Curves(tuple((*it, tuple(compare_curves(*it))) for it in pairs)), out)
     notes = [
-        f"{side.label}: {count:,} earlier run(s) of these stages are not shown; --all shows them"
+        f"{side.label}: {plural(count, 'earlier run')} of these stages not shown; --all shows them"
         for side, of_side in zip(sides, selected, strict=True)
         if not with_earlier and (count := num_earlier(side, of_side))
     ]

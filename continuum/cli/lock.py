@@ -9,7 +9,7 @@ import typer
 from continuum.cli.arguments import Opened, Spec, UnsafeLocks, open_experiment, stage_of
 from continuum.cli.console import AsJson, Result
 from continuum.errors import DecisionNeededError, UsageError
-from continuum.formatting import short_digest
+from continuum.formatting import plural, short_digest
 from continuum.planning.approval import refuse_second_spec
 from continuum.planning.locked_run import find_outdated, update_lockfile
 from continuum.planning.lockfile import write_lockfile
@@ -92,7 +92,7 @@ class Written(Result):
 
     def parts(self) -> Iterator[str]:
         if self.upgraded is None:
-            yield f"{self.path}: {self.num_stages} stages"
+            yield f"{self.path}: {plural(self.num_stages, 'stage')}"
             return
         for name, changes in self.upgraded.items():
             if not changes:

@@ -11,7 +11,7 @@ from continuum.cli.arguments import check_choice
 from continuum.cli.console import AsJson, Columns, Result
 from continuum.errors import UsageError
 from continuum.experiment.architecture import Architecture, architecture, suggest_model
-from continuum.formatting import format_bytes
+from continuum.formatting import format_bytes, plural
 from continuum.preflight.memory import MODES
 from continuum.preflight.memory_table import (
     PRECISIONS,
@@ -110,7 +110,7 @@ class Memory(Result):
             yield (
                 f"{it.model}: memory of one GPU, micro-batches of {it.workload.micro_batch_size}"
                 f" x {it.workload.sequence_length:,} tokens; ddp and fsdp on "
-                f"{it.workload.devices} GPUs"
+                f"{plural(it.workload.devices, 'GPU')}"
             )
             headings = ("strategy", "precision", "state", *(f"total, {mode}" for mode in MODES))
             yield Columns(headings, list(_cells(it.rows, self.gpu_memory)))

@@ -19,7 +19,7 @@ from continuum.cli.arguments import (
 from continuum.cli.console import AsJson, Columns, Result, Styled
 from continuum.cli.output_file import refuse_folder, write_output
 from continuum.experiment.forecast import Facts
-from continuum.formatting import format_bytes, format_flops, format_seconds
+from continuum.formatting import format_bytes, format_flops, format_seconds, plural
 from continuum.lint import diagnose
 from continuum.loading.diagnostics import Diagnostic, headline
 from continuum.loading.diagnostics import as_document as as_findings
@@ -192,14 +192,14 @@ def _size(facts: Facts, cost: Mapping[str, int | float]) -> str:
     """Describe the size of a stage, as far as it is known."""
     words = []
     if "steps" in facts:
-        words.append(f"{facts['steps']:,} steps")
-        words.append(f"{facts['tokens']:,} tokens")
+        words.append(plural(facts["steps"], "step"))
+        words.append(plural(facts["tokens"], "token"))
         words.append(f"{facts['warmup_steps']:,} warm-up")
     if "epochs" in facts:
-        words.append(f"{facts['epochs']:g} epochs")
+        words.append(plural(facts["epochs"], "epoch"))
     if "checkpoints" in facts:
         size = format_bytes(facts.get("checkpoint_bytes"))
-        words.append(f"{facts['checkpoints']} checkpoints{' of ' + size if size else ''}")
+        words.append(plural(facts["checkpoints"], "checkpoint") + (f" of {size}" if size else ""))
     if "weights_bytes" in facts:
         words.append(format_bytes(facts["weights_bytes"]))
     if "tied_embeddings" in facts:

@@ -16,7 +16,7 @@ from continuum.cli.console import AsJson, Columns, Result, show, wants_json
 from continuum.cli.runs import HEADINGS, as_document, row_of
 from continuum.errors import UsageError
 from continuum.experiment.amounts import parse_duration
-from continuum.formatting import format_bytes
+from continuum.formatting import format_bytes, plural
 from continuum.lineage.reading import build_graph, write_lineage
 from continuum.lineage.removed import remember_removed
 from continuum.planning.approval import refuse_second_spec
@@ -100,7 +100,8 @@ class Pruned(Result):
         if self.is_dry:
             yield Columns(HEADINGS, [row_of(it) for it in self.runs])
         size = format_bytes(sum(it.size_bytes for it in self.runs))
-        yield f"{'would remove' if self.is_dry else 'removed'} {len(self.runs):,} run(s), {size}"
+        verb = "would remove" if self.is_dry else "removed"
+        yield f"{verb} {plural(len(self.runs), 'run')}, {size}"
 
 
 def _ask(chosen: tuple[RunInfo, ...]) -> None:

@@ -10,7 +10,7 @@ import typer
 
 from continuum.cli.arguments import Opened, Overrides, Spec, open_experiment
 from continuum.cli.console import AsJson, Result
-from continuum.formatting import format_bytes
+from continuum.formatting import format_bytes, plural
 from continuum.lineage.reading import build_ancestry
 from continuum.reporting.report import Report, make_report
 from continuum.runs.files import write_bytes
@@ -76,5 +76,5 @@ class Reported(Result):
     def parts(self) -> Iterator[str]:
         path, size = self.files[0]
         others = len(self.files) - 1
-        figures = f" and {others} figure(s)" if others else ""
+        figures = f" and {plural(others, 'figure')}" if others else ""
         yield f"wrote {path} ({format_bytes(size)}){figures}"

@@ -9,7 +9,7 @@ import typer
 from continuum.cli.arguments import Overrides, Spec, open_experiment
 from continuum.cli.console import AsJson, Cell, Columns, Result, Styled
 from continuum.errors import UsageError
-from continuum.formatting import format_age, format_bytes
+from continuum.formatting import format_age, format_bytes, plural
 from continuum.planning.inventory import RunInfo, list_runs
 from continuum.suggestions import did_you_mean
 
@@ -53,7 +53,7 @@ class Runs(Result):
         yield Columns(HEADINGS, [row_of(it) for it in self.runs])
         unneeded = [it for it in self.runs if it.needed is None]
         size = sum(it.size_bytes for it in self.runs)
-        line = f"{len(self.runs):,} runs, {format_bytes(size)}"
+        line = f"{plural(len(self.runs), 'run')}, {format_bytes(size)}"
         if unneeded:
             free = format_bytes(sum(it.size_bytes for it in unneeded))
             line += f"; not needed: {len(unneeded):,}, {free} (`continuum prune` removes them)"

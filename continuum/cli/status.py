@@ -11,6 +11,7 @@ import typer
 from continuum.cli.arguments import Opened, Overrides, Spec, open_experiment
 from continuum.cli.console import AsJson, Columns, Result, results, wants_json
 from continuum.errors import UsageError
+from continuum.formatting import plural
 from continuum.planning.in_progress import EarlierRun, find_earlier_runs
 from continuum.planning.plan import PlannedStage
 from continuum.runs.artifacts import TrainingCheckpoint
@@ -152,7 +153,11 @@ def _progress(rows: dict[str, float], total: int | None) -> str:
     step = rows["step"]
     of = f"/{total:,}" if total else ""
     losses = "".join(f", {k} {rows[k]:.3f}" for k in ("loss", "val_loss") if rows.get(k))
-    skipped = f", {rows['skipped_steps']:,.0f} steps skipped" if rows.get("skipped_steps") else ""
+    skipped = (
+        f", {plural(number, 'step')} skipped"
+        if (number := int(rows.get("skipped_steps") or 0))
+        else ""
+    )
     speed = f", {rows['tokens_per_s']:,.0f} tokens/s" if rows.get("tokens_per_s") else ""
     left = f", {timedelta(seconds=round(rows['eta_s']))} left" if rows.get("eta_s") else ""
     return f"step {step:,.0f}{of}{losses}{skipped}{speed}{left}"

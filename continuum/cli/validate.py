@@ -7,6 +7,7 @@ import typer
 from continuum.cli.arguments import Overrides, Spec, experiment_file
 from continuum.cli.console import AsJson, Verbosity, verbosity
 from continuum.cli.findings import Format, FormatOption, show_findings
+from continuum.formatting import plural
 from continuum.lint import check
 from continuum.loading.diagnostics import SpecError, has_errors
 
@@ -30,4 +31,4 @@ def validate(
     if output_format is not Format.JSON:
         experiment = checked.loaded.experiment
         assert experiment is not None, "it has no errors"
-        typer.echo(f"{experiment.name}: valid, {len(experiment.stages)} stages")
+        typer.echo(f"{experiment.name}: valid, {plural(len(experiment.stages), 'stage')}")

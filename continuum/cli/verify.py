@@ -9,7 +9,7 @@ import typer
 from continuum.cli.arguments import Spec, open_folder
 from continuum.cli.console import AsJson, Result, Styled
 from continuum.errors import IntegrityError
-from continuum.formatting import format_bytes
+from continuum.formatting import format_bytes, plural
 from continuum.lineage.verify import Verified, verify_folder
 from continuum.planning.lockfile import read_lockfile
 
@@ -46,7 +46,7 @@ class Verification(Result):
             yield Styled(f"runs/{it.run}: {it.what}: {it.problem}", "red")
         how = "presence and sizes verified" if self.fast else "checksums verified"
         yield (
-            f"{found.num_runs:,} runs, {found.num_checkpoints:,} checkpoints, "
+            f"{plural(found.num_runs, 'run')}, {plural(found.num_checkpoints, 'checkpoint')}, "
             f"{format_bytes(found.num_bytes)}: {how}"
         )
         yield from _named(
@@ -65,8 +65,8 @@ class Verification(Result):
     def finish(self) -> None:
         if self.found.findings:
             raise IntegrityError(
-                f"{len(self.found.findings)} item(s) failed verification; `continuum run --rerun "
-                "STAGE` makes a stage again, and a corrupt checkpoint is never resumed from"
+                f"{plural(len(self.found.findings), 'item')} failed verification; `continuum run "
+                "--rerun STAGE` makes a stage again, and a corrupt checkpoint is never resumed from"
             )
 
 

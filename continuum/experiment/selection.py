@@ -20,6 +20,7 @@ from continuum.experiment.recipe import (
     intervals_of,
     validation_metrics,
 )
+from continuum.formatting import plural
 from continuum.runs.artifacts import Artifact, Checkpoint, TrainingCheckpoint, best_of, best_step
 from continuum.runs.folder import StageRun
 from continuum.runs.records import StageRecord
@@ -158,8 +159,8 @@ def best_problems(
     if num_steps and every and every > num_steps and not recipe.evaluate.final:
         yield Problem(
             (),
-            f"{ref!r}: {ref.stage} has {num_steps:,} steps and evaluates every {every:,}, so it "
-            "never evaluates; evaluate more often",
+            f"{ref!r}: {ref.stage} has {plural(num_steps, 'step')} and evaluates every {every:,}, "
+            "so it never evaluates; evaluate more often",
         )
     known = validation_metrics(evaluated_datasets(recipe.data, recipe.evaluate))
     if metric not in known:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from continuum.errors import Problem
 from continuum.experiment.recipe import ResumeSchedule, intervals_of
+from continuum.formatting import plural
 from continuum.lint.rules import LintContext, Training, rule
 
 MAX_WARMUP_PERCENT = 10
@@ -36,8 +37,8 @@ def long_warmups(context: LintContext) -> Iterator[Problem]:
         if percent > MAX_WARMUP_PERCENT and 1 < steps <= num_steps:
             yield Problem(
                 training.path("schedule", "warmup"),
-                f"warm-up takes {steps:,} of {num_steps:,} steps ({percent:.0f}%), which leaves "
-                "little of the run at the peak learning rate",
+                f"warm-up takes {steps:,} of {plural(num_steps, 'step')} ({percent:.0f}%), which "
+                "leaves little of the run at the peak learning rate",
                 f"warmup: {MAX_WARMUP_PERCENT // 2}%",
             )
 
@@ -112,8 +113,8 @@ def _late_checkpoints(context: LintContext, training: Training) -> Iterator[Prob
         when = f"every {policy.every}" if policy.every is not None else "never"
         yield Problem(
             path,
-            f"saved {when} in a run of {num_steps:,} steps: an interrupted run has nothing to "
-            "resume from",
+            f"saved {when} in a run of {plural(num_steps, 'step')}: an interrupted run has nothing "
+            "to resume from",
             "save more often (`every`), or by time (`minutes`)",
         )
 
@@ -136,6 +137,6 @@ def _unused_retention(training: Training) -> Iterator[Problem]:
     kept = f"only every {common:,}th step is kept" if common <= end else "none is kept"
     yield Problem(
         training.path("runtime", "checkpoint", "keep_every"),
-        f"saved every {every:,} steps, kept at multiples of {keep_every:,}: {kept}",
+        f"saved every {plural(every, 'step')}, kept at multiples of {keep_every:,}: {kept}",
         f"keep_every: {math.ceil(keep_every / every) * every}",
     )

@@ -16,6 +16,7 @@ from typing import Any
 
 from continuum.disk_errors import describe_disk_error
 from continuum.experiment.recipe import Recipe
+from continuum.formatting import plural
 from continuum.planning.plan import Plan
 from continuum.preflight.host import host_now
 from continuum.runs.git import GitError, run_git
@@ -164,7 +165,7 @@ def _missing_devices(plan: Plan, torch: Torch) -> Iterator[str]:
         runtime = recipe.runtime if isinstance(recipe, Recipe) else None
         if runtime and runtime.accelerator == "cuda" and len(devices) < runtime.devices:
             yield (
-                f"{planned.name}: runtime needs {runtime.devices} CUDA device(s), but torch finds "
-                f"{len(devices)}{build}; check the driver with nvidia-smi, or use accelerator: "
-                "auto or cpu"
+                f"{planned.name}: runtime needs {plural(runtime.devices, 'CUDA device')}, "
+                f"but torch finds {len(devices)}{build}; check the driver with nvidia-smi, or use "
+                "accelerator: auto or cpu"
             )

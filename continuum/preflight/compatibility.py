@@ -7,6 +7,7 @@ from continuum.errors import Needs, Problem
 from continuum.experiment.architecture import Architecture
 from continuum.experiment.recipe import Recipe, Schedule, intervals_of
 from continuum.experiment.stage import PlanInput
+from continuum.formatting import plural
 from continuum.runs.artifacts import TokenizedDataset
 
 
@@ -133,8 +134,8 @@ def step_problems(
     if own_steps < 1:
         yield Problem(
             budget,
-            f"{recipe.budget} is {num_steps:,} steps, and the parent already took {start_step:,}: "
-            "nothing would be trained; set a larger total",
+            f"{recipe.budget} is {plural(num_steps, 'step')}, and the parent already took "
+            f"{start_step:,}: nothing would be trained; set a larger total",
             needs=needs,
         )
         return
@@ -144,15 +145,15 @@ def step_problems(
     if warmup > own_steps:
         yield Problem(
             ("schedule", "warmup"),
-            f"schedule.warmup is {warmup:,} steps, longer than the run of {own_steps:,} steps: "
-            "the peak learning rate would never be reached",
+            f"schedule.warmup is {plural(warmup, 'step')}, longer than the run of "
+            f"{plural(own_steps, 'step')}: the peak learning rate would never be reached",
             needs=needs,
         )
     elif warmup + decay_steps > own_steps:
         yield Problem(
             ("schedule", "decay"),
-            f"schedule.decay is {decay_steps:,} steps and schedule.warmup {warmup:,}, together "
-            f"longer than the run of {own_steps:,} steps; shorten one of them",
+            f"schedule.decay is {plural(decay_steps, 'step')} and schedule.warmup {warmup:,}, "
+            f"together longer than the run of {plural(own_steps, 'step')}; shorten one of them",
             needs=needs,
         )
 

@@ -17,7 +17,7 @@ from continuum.errors import Problem
 from continuum.experiment.forecast import DiskNeed, Facts, Forecast
 from continuum.experiment.recipe import Recipe, intervals_of, retention_of
 from continuum.experiment.stage import PlanInput
-from continuum.formatting import format_bytes
+from continuum.formatting import format_bytes, plural
 from continuum.runs.artifacts import Corpus, TokenizerFiles
 from continuum.runs.folder import StageRun
 from continuum.runs.retention import Retention
@@ -168,7 +168,8 @@ def _disk_problem(need: DiskNeed, at_once: int, there: int, free: int, claimed: 
     remedy = "free some space on the experiment's disk"
     if need.retention is not None:
         total = format_bytes(at_once * need.item_bytes)
-        what = f"up to {at_once} checkpoint(s) of about {size} are on the disk at once ({total})"
+        kept = plural(at_once, "checkpoint")
+        what = f"up to {kept} of about {size} are on the disk at once ({total})"
         remedy += ", or keep fewer (keep_last, keep_every)"
     written = f", {format_bytes(there)} already exist" if there else ""
     others = f", of which earlier stages take {format_bytes(claimed)}" if claimed else ""

@@ -11,7 +11,7 @@ from continuum.errors import Needs, Problem
 from continuum.experiment.fields import Precision
 from continuum.experiment.precision import BF16, automatic_precision
 from continuum.experiment.recipe import Recipe
-from continuum.experiment.runtime import Devices
+from continuum.formatting import plural
 from continuum.preflight.compatibility import scaler_problems
 from continuum.preflight.host import Host
 
@@ -90,8 +90,8 @@ def device_problems(devices: Devices, host: Host) -> Iterator[Problem]:
     elif host.num_devices is not None and devices.devices > host.num_devices:
         yield Problem(
             ("runtime", "devices"),
-            f"runtime.devices is {devices.devices}, but this machine has {host.num_devices} CUDA "
-            "device(s)",
+            f"runtime.devices is {devices.devices}, but this machine has "
+            f"{plural(host.num_devices, 'CUDA device')}",
             needs="machine",
         )
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from continuum.errors import IntegrityError
+from continuum.formatting import plural
 from continuum.planning.plan import Plan, PlannedStage
 from continuum.runs.artifacts import Checkpoint, TrainingCheckpoint
 from continuum.runs.folder import StageRun
@@ -170,7 +171,7 @@ def _marks(
         now = row.get("skipped_steps")
         if isinstance(now, int):
             if now > before:
-                text = f"{now - before:,} step(s) skipped up to step {row['step']:,}"
+                text = f"{plural(now - before, 'step')} skipped up to step {row['step']:,}"
                 yield Mark(row["tokens"] + offset, SKIPPED, text)
             before = now
 

@@ -15,6 +15,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from continuum.formatting import plural
 from continuum.runs.files import FileDigest
 from continuum.runs.redaction import without_credentials
 from continuum.runs.text_records import Overlap, Shares, SourceCounts, Split, TextCounts, TextLoss
@@ -61,7 +62,7 @@ class Artifact(BaseModel):
 
     def summary(self) -> str:
         """A short description for tables."""
-        return f"{sum(file.size_bytes for file in self.files):,} bytes"
+        return plural(sum(file.size_bytes for file in self.files), "byte")
 
 
 ArtifactT = TypeVar("ArtifactT", bound=Artifact)
@@ -126,7 +127,7 @@ class Corpus(Texts):
         return sum(known, TextCounts()) if len(known) == len(self.items) else None
 
     def summary(self) -> str:
-        files = f"{len(self.items)} file(s), {self.size_bytes:,} bytes"
+        files = f"{plural(len(self.items), 'file')}, {plural(self.size_bytes, 'byte')}"
         return f"{files}, {self.counts.summary()}" if self.counts is not None else files
 
 
@@ -257,7 +258,7 @@ class TokenizedDataset(Texts):
         density = f", {ratio:.2f} bytes per token" if ratio is not None else ""
         repeats = self.train.num_repeats
         repeated = f", {repeats:,} of them repeat earlier ones" if repeats else ""
-        documents = f" of {self.train.num_documents:,} document(s){repeated}{density}"
+        documents = f" of {plural(self.train.num_documents, 'document')}{repeated}{density}"
         validation = f" + {self.validation.num_tokens:,} validation" if self.validation else ""
         validation += f" ({self.shares})" if self.shares else ""
         leaked = self.overlap.num_documents if self.overlap else 0
@@ -365,7 +366,7 @@ class TrainingCheckpoint(Checkpoint):
     def summary(self) -> str:
         shown = {name: value for name, value in self.metrics.items() if "/" not in name}
         losses = ", ".join(f"{name} {value:.3f}" for name, value in sorted(shown.items()))
-        skipped = f", {self.skipped_steps:,} steps skipped" if self.skipped_steps else ""
+        skipped = f", {plural(self.skipped_steps, 'step')} skipped" if self.skipped_steps else ""
         return f"step {self.step:,}, {self.tokens_seen:,} tokens{skipped}" + (
             f", {losses}" if losses else ""
         )

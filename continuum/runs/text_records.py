@@ -5,6 +5,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from continuum.formatting import plural
+
 
 class TextCounts(BaseModel):
     """Counts over the text in the files of a corpus."""
@@ -30,10 +32,10 @@ class TextCounts(BaseModel):
 
     def summary(self) -> str:
         """A short description for tables."""
-        parts = [f"{self.num_documents:,} document(s)"]
+        parts = [plural(self.num_documents, "document")]
         parts += [f"{self.num_empty:,} empty"] if self.num_empty else []
         parts += [f"{self.num_skipped:,} skipped"] if self.num_skipped else []
-        parts += [f"{self.num_chars:,} characters"]
+        parts += [plural(self.num_chars, "character")]
         parts += [f"{self.num_crlf:,} CRLF"] if self.num_crlf else []
         parts += [f"{self.num_cr:,} lone CR"] if self.num_cr else []
         return ", ".join(parts)
@@ -154,7 +156,7 @@ class Overlap(BaseModel):
         """Describe the overlap; the training documents may be `of` another dataset."""
         owner = f" of {of}" if of else ""
         return (
-            f"{self.num_documents:,} of {num_validation:,} validation document(s) are training "
+            f"{self.num_documents:,} of {num_validation:,} validation documents are training "
             f"documents{owner} too, word for word: {'; '.join(map(str, self.examples))}"
         )
 

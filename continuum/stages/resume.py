@@ -20,6 +20,7 @@ from continuum.experiment.recipe import (
 )
 from continuum.experiment.runtime import Runtime
 from continuum.experiment.stage import PlanInput, Stage, StageContext
+from continuum.formatting import plural
 from continuum.preflight import forecast_training
 from continuum.preflight.reading import extend_reading, read_by
 from continuum.runs.artifacts import (
@@ -133,7 +134,7 @@ class Resume(TrainingStage):
         before = parent.epochs if isinstance(parent, Recipe) else None
         is_of_end = self.from_.step is None and self.from_.metric is None
         if num_steps is None and before and self.epochs and is_of_end and self.epochs <= before:
-            message = f"the parent already trained {before:g} epochs; set a larger total"
+            message = f"the parent already trained {plural(before, 'epoch')}; set a larger total"
             yield Problem(("epochs",), message)
 
     def _own(self, problems: Iterable[Problem], parent: Forecast) -> Iterator[Problem]:

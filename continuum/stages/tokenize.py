@@ -12,6 +12,7 @@ from continuum.experiment.fields import Ref, runtime_field
 from continuum.experiment.forecast import Forecast, TextPart
 from continuum.experiment.seeds import SplitSeeds
 from continuum.experiment.stage import PlanInput, Stage, StageContext
+from continuum.formatting import plural
 from continuum.preflight.disk import dataset_need, dataset_warnings
 from continuum.runs.artifacts import (
     DOCUMENTS,
@@ -297,7 +298,8 @@ class Tokenize(Stage):
             if made.num_tokens:
                 continue
             others = "; ".join(
-                f"{name} has {other.num_tokens:,} tokens in {other.num_documents:,} document(s)"
+                f"{name} has {plural(other.num_tokens, 'token')} in "
+                f"{plural(other.num_documents, 'document')}"
                 for name, other in splits.items()
                 if name != split
             )

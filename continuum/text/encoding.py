@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from continuum.cpus import num_processors
 from continuum.errors import ContinuumError, StageFailedError
+from continuum.formatting import plural
 from continuum.text.chunks import LONG_CHUNK_CHARS, TextChunker
 from continuum.text.inspection import PROBE
 from continuum.text.safe_places import SafePlaces, UncuttableError
@@ -95,8 +96,8 @@ class Method:
         if num_long == 0:
             return ()
         return (
-            f"{num_long:,} chunk(s) of more than {LONG_CHUNK_CHARS:,} characters without a safe "
-            "place to cut were tokenized in one pass, which takes about 150 bytes of memory per "
+            f"{plural(num_long, 'chunk')} of more than {LONG_CHUNK_CHARS:,} characters without a "
+            "safe place to cut, tokenized in one pass: this takes about 150 bytes of memory per "
             "character",
         )
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from continuum.errors import PreflightError
+from continuum.formatting import plural
 from continuum.runs.artifacts import TokenizerFiles
 
 if TYPE_CHECKING:  # a plan only needs the document policies, and this import takes a while
@@ -226,7 +227,7 @@ class _Reading:
         if missing:
             more = ", …" if len(missing) > NUM_EXAMPLES else ""
             yield (
-                f"{self._added[missing[0]]} adds {len(missing):,} token(s) missing from "
+                f"{self._added[missing[0]]} adds {plural(len(missing), 'token')} missing from "
                 f"tokenizer.json ({', '.join(missing[:NUM_EXAMPLES])}{more}): in transformers each "
                 f"is one token, here and in LitGPT it is ordinary text; {_save(self._folder)}"
             )

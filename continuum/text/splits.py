@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from continuum.errors import IntegrityError
+from continuum.formatting import plural
 from continuum.runs.artifacts import Corpus, CorpusItem
 from continuum.runs.text_records import Split, SplitMode
 from continuum.text.borders import CONTEXT_CHARS, REACH_CHARS, nearest_border
@@ -62,8 +63,9 @@ class Sides:
         return (
             f"validation: {{fraction: {fraction:g}}} asks for {fraction * self.total_chars:,.0f} "
             f"of {self.total_chars:,} characters ({least:,.0f} to {most:,.0f} are accepted), but "
-            f"validation got {self.validation_chars:,} in {self.validation_documents:,} "
-            f"document(s) ({self.validation_chars / self.total_chars:.2%}) and training "
+            f"validation got {self.validation_chars:,} in "
+            f"{plural(self.validation_documents, 'document')} "
+            f"({self.validation_chars / self.total_chars:.2%}) and training "
             f"{training_chars:,} in {self.training_documents:,}; the documents are too few, too "
             "long "
             "or too short to split like this: set another fraction, name the validation text with "

@@ -202,7 +202,7 @@ def test_a_corpus_says_what_it_holds(tmp_path: Path) -> None:
     assert corpus.counts == TextCounts(
         num_documents=3, num_empty=1, num_skipped=1, num_chars=7, size_bytes=9, num_crlf=1
     )
-    assert corpus.summary().endswith("3 document(s), 1 empty, 1 skipped, 7 characters, 1 CRLF")
+    assert corpus.summary().endswith("3 documents, 1 empty, 1 skipped, 7 characters, 1 CRLF")
 
 
 @pytest.mark.parametrize(

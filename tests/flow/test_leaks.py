@@ -37,7 +37,7 @@ stages:
     evaluate: {every: 2, sequences: 2}
 """
 TOLD = (
-    "in 'second', 1 of 3 validation document(s) are training documents of 'first' too, word for "
+    "in 'second', 1 of 3 validation documents are training documents of 'first' too, word for "
     "word: held.jsonl, document 3 (in training: old.jsonl, document 2)"
 )
 

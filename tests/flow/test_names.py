@@ -64,7 +64,7 @@ def test_every_command_reads_records_and_shows_them(folder: Path, cli: Cli) -> N
     assert sorted(json.loads(stage.read_bytes())["identity"]["files"]) == sorted(NAMES.values())
     shown = cli("lineage", folder).stdout
     assert all(name in shown for name in NAMES.values())
-    assert "6 file(s)" in cli("status", folder).stdout
+    assert "6 files" in cli("status", folder).stdout
     assert json.loads(cli("verify", folder, "--json").stdout)["schema"]
     cli("lock", folder)
     cli("run", folder, "--locked", "--plain")

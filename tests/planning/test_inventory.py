@@ -123,7 +123,7 @@ def test_a_run_that_is_made_again_is_not_removed_any_more(edited: Path, cli: Cli
 
 def test_dry_run_and_what_nobody_can_confirm_remove_nothing(edited: Path, cli: Cli) -> None:
     before = names(edited)
-    assert "would remove 2 run(s)" in cli("prune", edited, "--dry-run").stdout
+    assert "would remove 2 runs" in cli("prune", edited, "--dry-run").stdout
     document = json.loads(cli("prune", edited, "--dry-run", "--json").stdout)
     assert {it["stage"] for it in document["runs"]} == {"book", "tokenizer"}
     assert "--yes" in cli("prune", edited, expect=2).stderr
@@ -145,7 +145,7 @@ def test_a_terminal_is_asked(edited: Path, answer: str, is_removed: bool) -> Non
     shown, _ = process.communicate(timeout=60)
     os.close(ours)
     os.close(theirs)
-    assert "would remove 2 run(s)" in shown
+    assert "would remove 2 runs" in shown
     assert (names(edited) != before) == is_removed
 
 

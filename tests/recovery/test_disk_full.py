@@ -47,7 +47,7 @@ MOMENTS = [
     Moment("a tokenizer", "tokenizer", 4, "output/tokenizer.json"),
     Moment("token chunks, known before", "tokens", 30, "tokens: its output takes about"),
     Moment("token chunks", "tokens", 20, "runs/tokens-", "attempts.jsonl"),
-    Moment("training, known before", "pretrain", 60, "checkpoint(s) of about"),
+    Moment("training, known before", "pretrain", 60, "checkpoints of about"),
     Moment("what auto became", "pretrain", 0, "resolved.json", "attempts.jsonl"),
     Moment("metrics", "pretrain", 1, "cannot write the metrics", "resolved.json"),
     Moment("a checkpoint's state", "pretrain", 60, "cannot be written", "metrics.jsonl"),

@@ -237,7 +237,7 @@ def test_earlier_runs_of_the_folder_are_shown_when_asked_for(root: Path, cli: Cl
     found = document(cli, folder)
     assert cells(found, "state") == ["not begun"]
     assert found["notes"] == [
-        f"{folder}: 1 earlier run(s) of these stages are not shown; --all shows them"
+        f"{folder}: 1 earlier run of these stages not shown; --all shows them"
     ]
     record(folder)
     found = document(cli, folder, "--stage", "pretrain", "--all")

@@ -185,7 +185,7 @@ def test_skipped_steps_are_marked(finished: Path, tmp_path: Path) -> None:
     assert [mark.what for mark in training.marks] == [SKIPPED, SKIPPED]
     assert len(training.points("loss")) == sum("loss" in row for row in changed) - 2
     page = report_of(folder)
-    assert "1 step(s) skipped up to step 7" in page
+    assert "1 step skipped up to step 7" in page
     assert "Crosses: skipped steps" in page
 
 

@@ -81,7 +81,7 @@ def test_a_long_text_without_a_safe_place_is_a_warning(trained_tokenizer: Path) 
     assert method.late_remarks() == ()
     text = "=" * (LONG_CHUNK_CHARS + 2)
     assert list(method.chunker.cut((text,))) == [text]
-    assert "1 chunk(s) of more than" in method.late_remarks()[0]
+    assert "1 chunk of more than" in method.late_remarks()[0]
 
 
 def test_a_tokenizer_that_gigatoken_lacks_uses_tokenizers(

@@ -209,9 +209,8 @@ def test_tokens_that_only_transformers_adds_are_named(file: str, folder: Path) -
         write(folder, "added_tokens", **added)
     fields = {"added_tokens_decoder": decoder} if file == "tokenizer_config" else {}
     (warning,) = map(str, config(folder, eos_token=END, **fields).warnings)
-    assert (
-        f"{file}.json adds 2 token(s) missing from tokenizer.json (<|im_start|>, <|im_end|>)"
-        in (warning)
+    assert f"{file}.json adds 2 tokens missing from tokenizer.json (<|im_start|>, <|im_end|>)" in (
+        warning
     )
     assert "T.from_pretrained('models/tok')" in warning
     with pytest.raises(PreflightError, match=rf"'<\|im_end\|>', which is in {file}.json but not"):

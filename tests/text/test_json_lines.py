@@ -32,7 +32,7 @@ def test_a_missing_text_is_an_error_or_skipped_and_counted(tmp_path: Path, bad: 
     assert texts(corpus) == ["a good line"] * 2
     assert corpus.items[0].missing == "skip"
     assert corpus.counts == TextCounts(num_documents=2, num_skipped=1, num_chars=22, size_bytes=22)
-    assert "2 document(s), 1 skipped, 22 characters" in corpus.summary()
+    assert "2 documents, 1 skipped, 22 characters" in corpus.summary()
 
 
 @pytest.mark.parametrize("value", ["3", "true", "[]", '["a"]', "{}", "1.5"])

@@ -90,7 +90,7 @@ def test_a_leak_is_a_warning_of_the_run(trained_tokenizer: Path, tmp_path: Path)
     )
     assert isinstance(made, TokenizedDataset)
     (reported,) = [reported for reported in warnings_in(events) if "word for word" in reported]
-    assert reported.startswith("1 of 1 validation document(s) are training documents too")
+    assert reported.startswith("1 of 1 validation documents are training documents too")
     assert "b.txt (in training: a.txt)" in reported
 
 

@@ -154,7 +154,7 @@ def test_a_record_of_an_earlier_release_is_read_as_it_was(tmp_path: Path) -> Non
     corpus = write_corpus(tmp_path, {"a.txt": MIXED, "b.jsonl": json.dumps({"text": MIXED})})
     assert texts(corpus) == [MIXED, MIXED]
     assert corpus.counts is None
-    assert corpus.summary() == f"2 file(s), {corpus.size_bytes:,} bytes"
+    assert corpus.summary() == f"2 files, {corpus.size_bytes:,} bytes"
     item = corpus.items[0].model_dump(exclude={"newlines", "missing", "counts"})
     assert CorpusItem.model_validate(item).newlines == "keep"
 

@@ -146,7 +146,7 @@ def test_the_problem_of_a_share_names_all_figures() -> None:
     assert problem is not None
     assert problem.startswith(
         "validation: {fraction: 0.1} asks for 1,000 of 10,000 characters (750 to 1,250 are "
-        "accepted), but validation got 2,500 in 1 document(s) (25.00%) and training 7,500 in 3; "
+        "accepted), but validation got 2,500 in 1 document (25.00%) and training 7,500 in 3; "
     )
     assert problem.endswith("or add text")
     assert sides.problem(0.99) is not None

@@ -130,7 +130,7 @@ def test_a_share_that_documents_cannot_give_is_refused_with_the_figures(
         run_stage(stage, tmp_path, inputs=inputs, events=events)
     reported = str(error.value)
     assert "asks for 1 of 14 characters (1 to 2 are accepted)" in reported
-    assert "validation got 1 in 1 document(s) (7.14%) and training 13 in 1" in reported
+    assert "validation got 1 in 1 document (7.14%) and training 13 in 1" in reported
     assert "set another fraction, name the validation text with `files` or `corpus`" in reported
     assert not list((tmp_path / "runs").glob("*/output/train/*.bin"))
 

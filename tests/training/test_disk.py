@@ -115,7 +115,7 @@ def test_a_disk_that_cannot_hold_what_retention_keeps_is_a_problem(
     text = small_flow(only=FIRST_STAGES)
     (folder / "experiment.yaml").write_text(text, encoding="utf-8")
     (problem,) = map(str, plan_of(folder).problems)
-    assert problem.startswith("up to 4 checkpoint(s) of about 69")
+    assert problem.startswith("up to 4 checkpoints of about 69")
     assert problem.endswith(
         "free some space on the experiment's disk, or keep fewer (keep_last, keep_every)"
     )
@@ -129,7 +129,7 @@ def test_the_stages_of_a_plan_share_the_disk(disk: Callable[[int], Path]) -> Non
     stages = (*FIRST_STAGES, "longer", "weights")
     (folder / "experiment.yaml").write_text(small_flow(only=stages), encoding="utf-8")
     longer, weights = map(str, plan_of(folder).problems)
-    assert longer.startswith("up to 2 checkpoint(s)")
+    assert longer.startswith("up to 2 checkpoints")
     assert "of which earlier stages take 2.1 MB: free some space" in longer
     assert weights.startswith("its output takes about 233.0 kB, 3.4 MB are free, of which")
 
