@@ -125,6 +125,9 @@ def experiment_file(spec: Path) -> Path:
         UsageError: there is no such file.
     """
     path = spec / SPEC_NAME if spec.is_dir() else spec
+    folder = ExperimentFolder(path.parent)
+    if path in (folder.lockfile_path, folder.lineage_path):
+        raise UsageError(f"{path} is a record of runs, not a spec; give its folder")
     if not path.is_file():
         raise UsageError(f"{_why_no_spec(spec, path)}; give an {SPEC_NAME} or its folder")
     return path
@@ -133,8 +136,9 @@ def experiment_file(spec: Path) -> Path:
 def _why_no_spec(spec: Path, path: Path) -> str:
     if str(spec) == "-":
         return "a spec is not read from standard input, because its folder holds its runs"
-    if path != spec:
-        others = sorted(it.name for it in spec.iterdir() if it.suffix in (".yaml", ".yml"))[:3]
-        found = f"; found {', '.join(others)}" if others else ""
-        return f"{path}: no such file{found}"
-    return f"{path}: not a regular file" if path.exists() else f"{path}: no such file"
+    if path.exists():
+        return f"{path}: not a regular file"
+    # Windows hides the second suffix of `experiment.yaml.txt`.
+    beside = path.parent.iterdir() if path.parent.is_dir() else ()
+    others = sorted(it.name for it in beside if {".yaml", ".yml"} & set(it.suffixes))[:3]
+    return f"{path}: no such file" + (f"; found {', '.join(others)}" if others else "")

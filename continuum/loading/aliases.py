@@ -211,8 +211,11 @@ _RELATED: Mapping[str, Sequence[str]] = {
 _NOTES: Mapping[str, Sequence[str]] = {
     "texts are a stage of `kind: fetch`, and their tokens one of `kind: tokenize`, which `data` "
     "names": (
-        "textfiles", "text_files", "class_path", "init_args", "data_module", "openwebtext",
+        "textfiles", "text_files", "data_module", "openwebtext",
         "tinystories", "tinyllama", "dataset_type", "litgpt.data.textfiles",
+    ),
+    "an optimizer is written `{name: AdamW, lr: 3e-4}`; texts are a stage of `kind: fetch`": (
+        "class_path", "init_args",
     ),
     "a litdata folder is a stage of `kind: import` with `as: dataset`, which `data` names": (
         "litdata", "streaming_dataset", "litgpt.data.litdata",

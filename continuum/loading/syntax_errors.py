@@ -39,6 +39,7 @@ _HINTS: Sequence[tuple[str, str]] = (
     (r"found unexpected (end of stream|document indicator)", "unclosed quote"),
     (r"expected.* ',' or '[\]}]'", "unclosed bracket, or missing comma"),
     (r"could not find expected ':'", _NO_KEY),
+    (r"exceeded maximum nesting depth", "brackets are nested too deeply; unclosed brackets?"),
     (
         r"mapping values are not allowed",
         "unexpected `:`; check the indentation, or quote text that contains `: `",

@@ -18,6 +18,9 @@ from continuum.text.decoding import read_blocks
 from continuum.text.json_lines import LineErrors
 from continuum.text.reading import ItemReader
 
+MAX_NAMED = 3
+"""Empty files named in an error."""
+
 
 def check_item(folder: Path, item: CorpusItem) -> CorpusItem:
     """Read a file of the corpus completely, and return the item with its counts.
@@ -50,11 +53,12 @@ def checked_corpus(folder: Path, items: Iterable[CorpusItem]) -> Corpus:
         PreflightError: a file is invalid, or the corpus is empty.
     """
     corpus = Corpus(path=folder, items=tuple(check_item(folder, item) for item in items))
-    names = ", ".join(item.source for item in corpus.items[:3])
+    names = ", ".join(item.source for item in corpus.items[:MAX_NAMED])
+    names += ", …" if len(corpus.items) > MAX_NAMED else ""
     if corpus.size_bytes == 0:
-        raise PreflightError(f"the corpus is empty: {names} have no bytes")
+        raise PreflightError(f"the corpus is empty: no bytes in {names}")
     if corpus.counts is not None and corpus.counts.num_chars == 0:
-        raise PreflightError(f"the corpus is empty: {names} have {corpus.counts.summary()}")
+        raise PreflightError(f"the corpus is empty: {corpus.counts.summary()} in {names}")
     return corpus
 
 

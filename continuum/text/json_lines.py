@@ -10,6 +10,7 @@ from continuum.text.decoding import BYTE_ORDER_MARK, TextReader
 
 MAX_LINE_CHARS = 1 << 26
 """A longer line means that the file is not JSON Lines."""
+TOKEN_IDS = frozenset({"input_ids", "labels", "token_ids", "tokens"})
 EXAMPLE = '{"text": "…"}'
 SHOWN_KEYS = 8
 SHOWN_CHARS = 30
@@ -257,10 +258,16 @@ def _no_object(value: Any) -> str:
 def _no_key(value: dict[str, Any], field: str) -> str:
     keys = ", ".join(repr(key) for key in list(value)[:SHOWN_KEYS]) or "no keys"
     keys += ", …" if len(value) > SHOWN_KEYS else ""
-    return (
-        f"key {field!r} not found (found: {keys}); set text_field to the right one, or skip such "
-        "lines with `missing: skip`"
-    )
+    missing = f"key {field!r} not found (found: {keys})"
+    if TOKEN_IDS & value.keys() and not _has_text(value):
+        return f"{missing}; token ids are not read as texts: write lines such as {EXAMPLE}"
+    return f"{missing}; set text_field to the right one, or skip such lines with `missing: skip`"
+
+
+def _has_text(value: Any) -> bool:
+    """Whether a text is somewhere in a line, where `text_field` can lead."""
+    items = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return isinstance(value, str) or any(map(_has_text, items))
 
 
 def _no_json(line: str, error: json.JSONDecodeError) -> str:

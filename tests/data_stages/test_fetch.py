@@ -252,7 +252,7 @@ def test_a_damaged_compressed_file_is_an_error(suffix: str, tmp_path: Path) -> N
 def test_an_empty_corpus_is_refused_but_an_empty_file_is_not(tmp_path: Path) -> None:
     write(tmp_path, a_dot_txt=b"", b_dot_txt=b"b")
     assert len(fetch(tmp_path, {"path": "*.txt"}).items) == 2
-    with pytest.raises(PreflightError, match=r"the corpus is empty.*a\.txt"):
+    with pytest.raises(PreflightError, match=r"the corpus is empty: no bytes in .*a\.txt"):
         fetch(tmp_path, {"path": "a.txt"})
     write(tmp_path, a_dot_jsonl=b'{"text": ""}\n', b_dot_txt=b"\xef\xbb\xbf")
     with pytest.raises(PreflightError, match=r"the corpus is empty.*2 document.*2 empty"):

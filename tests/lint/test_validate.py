@@ -104,6 +104,8 @@ def test_the_environment_chooses_the_format_of_other_commands(wrong: Path, cli: 
         ("missing.yaml", "missing.yaml: no such file"),
         ("bare", "bare/experiment.yaml: no such file"),
         ("other", "other/experiment.yaml: no such file; found train.yaml"),
+        ("hidden", "hidden/experiment.yaml: no such file; found experiment.yaml.txt"),
+        ("other/trian.yml", "other/trian.yml: no such file; found train.yaml"),
     ],
 )
 def test_what_is_not_a_spec_is_named(
@@ -112,8 +114,16 @@ def test_what_is_not_a_spec_is_named(
     monkeypatch.chdir(tmp_path)
     Path("bare").mkdir()
     write(Path("other/train.yaml"), TRAINING)
+    write(Path("hidden/experiment.yaml.txt"), TRAINING)
     done = cli("validate", spec, expect=2)
     assert done.stderr == f"error: {said}; give an experiment.yaml or its folder\n"
+
+
+@pytest.mark.parametrize("name", ["continuum.lock", "lineage.json"])
+def test_a_record_is_not_read_as_a_spec(name: str, cli: Cli, tmp_path: Path) -> None:
+    write(tmp_path / name, "continuum_lock: 1\n")
+    said = f"error: {tmp_path / name} is a record of runs, not a spec; give its folder\n"
+    assert cli("validate", tmp_path / name, expect=2).stderr == said
 
 
 def test_an_unknown_format_is_an_error_that_lists_them(wrong: Path, cli: Cli) -> None:

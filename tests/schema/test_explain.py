@@ -197,5 +197,6 @@ def test_a_name_of_another_program_shows_our_field(word: str, path: str, say: Sa
 def test_a_name_of_another_program_may_be_a_kind_or_need_none(say: Say) -> None:
     assert "\nfetch (a kind of stage): " in say("TextFiles")
     assert say("finetune").startswith("finetune, of other programs: see kind: retrain\n")
+    assert "an optimizer is written `{name: AdamW, lr: 3e-4}`" in say("init_args")
     written = "everything is written below `runs/` in the experiment's folder"
     assert say("out_dir") == f"out_dir, of other programs: {written}\n"

@@ -105,6 +105,8 @@ def test_paths_go_through_objects_dotted_keys_and_lists(
         ({"message": None}, True, "'message.content' is null"),
         ({"message": {}}, True, "key 'message.content' not found (found: 'message')"),
         ({"other": "x"}, True, "key 'message.content' not found (found: 'other')"),
+        ({"other": [{"a": "x"}]}, True, "(found: 'other'); set text_field to the right one"),
+        ({"input_ids": [1, 2]}, True, "token ids are not read as texts: write lines such as"),
         ({"message.content": None, "message": {"content": "x"}}, True, "is null"),
         ({"message": "x"}, False, "str has no keys"),
         ({"message": {"content": ["x"]}}, False, "must be a string, not list"),
