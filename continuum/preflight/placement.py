@@ -11,6 +11,7 @@ from continuum.errors import Needs, Problem
 from continuum.experiment.fields import Precision
 from continuum.experiment.precision import BF16, automatic_precision
 from continuum.experiment.recipe import Recipe
+from continuum.experiment.runtime import Devices
 from continuum.formatting import plural
 from continuum.preflight.compatibility import scaler_problems
 from continuum.preflight.host import Host
