@@ -91,3 +91,7 @@ class Evaluate(Spec):
             return min(num_blocks, math.ceil(self.tokens / sequence_length))
         assert isinstance(self.sequences, int)
         return min(num_blocks, self.sequences)
+
+
+EVALUATIONS = [{"every": 100, "sequences": 80}]
+"""Examples for a field."""

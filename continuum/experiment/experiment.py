@@ -32,7 +32,7 @@ class Experiment(Spec):
     """A sentence for readers; it has no effect."""
     seed: Seed = 42
     """Sets `seeds.init` and `seeds.data`: a model's first weights and the order of its samples."""
-    seeds: Seeds = Seeds()
+    seeds: Seeds = Field(Seeds(), examples=[{"init": 1, "data": 2, "split": 3}])
     """Individual seeds, which override `seed`."""
     vars: dict[str, str | int | float | bool | None] = cosmetic_field({}, examples=[{"lr": 3e-4}])
     """Values for `${name}` anywhere in `stages`."""

@@ -94,7 +94,9 @@ class Optimizer(OneOf):
     lr: float = Field(gt=0, allow_inf_nan=False, examples=[3e-4, 1e-5])
     """The peak learning rate. Required, because torch's default of 1e-3 ruins a pretrained
     model."""
-    no_weight_decay: tuple[Literal["norms", "biases", "embeddings"], ...] | None = None
+    no_weight_decay: tuple[Literal["norms", "biases", "embeddings"], ...] | None = Field(
+        None, examples=[["norms", "biases"]]
+    )
     """Parameters exempt from `weight_decay`; null decays all, as LitGPT does."""
 
     chosen_by: ClassVar[str] = "name"

@@ -23,7 +23,7 @@ from continuum.experiment.amounts import (
     Tokens,
     rate_of,
 )
-from continuum.experiment.evaluation import Evaluate
+from continuum.experiment.evaluation import EVALUATIONS, Evaluate
 from continuum.experiment.fields import (
     BY_FORM,
     MAPPING,
@@ -36,7 +36,7 @@ from continuum.experiment.fields import (
     runtime_field,
 )
 from continuum.experiment.optimizers import Optimizer
-from continuum.experiment.runtime import Runtime
+from continuum.experiment.runtime import RUNTIMES, Runtime
 from continuum.runs.artifacts import DataPosition, TokenizedDataset
 from continuum.runs.records import with_sequences
 from continuum.runs.retention import Retention
@@ -62,6 +62,9 @@ class Schedule(Spec):
                 "schedule_decay", "'decay' is required by kind wsd and not allowed for other kinds"
             )
         return self
+
+
+SCHEDULES = [{"kind": "cosine", "warmup": "5%", "min_lr": "10%"}]
 
 
 class ResumeSchedule(Spec):
@@ -147,15 +150,15 @@ class Hyperparameters(Budget):
     schedule: Annotated[
         Annotated[Schedule, Tag("whole")] | Annotated[ResumeSchedule, Tag("extension")],
         Discriminator(_schedule_tag),
-    ] = Schedule()
+    ] = Field(Schedule(), examples=SCHEDULES)
     """The learning-rate schedule."""
     max_norm: float | None = Field(1.0, gt=0, allow_inf_nan=False)
     """Maximum gradient norm for clipping; null disables clipping."""
     on_nonfinite: Literal["stop", "skip"] = "stop"
     """If gradients are NaN or inf: `stop` the stage, or `skip` the step and count it."""
-    evaluate: Evaluate | None = runtime_field(Evaluate())
+    evaluate: Evaluate | None = runtime_field(Evaluate(), examples=EVALUATIONS)
     """Evaluation on the validation splits; null disables it."""
-    runtime: Runtime = runtime_field(Runtime())
+    runtime: Runtime = runtime_field(Runtime(), examples=RUNTIMES)
     """How the work is done."""
 
 

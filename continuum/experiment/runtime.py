@@ -82,10 +82,14 @@ class Runtime(Devices):
     """Optimizer steps between rows in metrics.jsonl."""
     collective_timeout: Duration = Field(600.0, examples=["10m", "1h"])
     """Timeout of collective operations, after which the run fails."""
-    checkpoint: CheckpointPolicy = CheckpointPolicy()
+    checkpoint: CheckpointPolicy = Field(CheckpointPolicy(), examples=[{"every": 500}])
     """When to save the training state, and how long to keep it."""
     loggers: tuple[Literal["csv", "tensorboard", "wandb", "mlflow"], ...] = Field(
         (), examples=[["csv", "wandb"]]
     )
     """Lightning loggers for the content of metrics.jsonl. `wandb` and `mlflow` are optional extras,
     and write below the run folder unless WANDB_MODE or MLFLOW_TRACKING_URI is set."""
+
+
+RUNTIMES = [{"micro_batch_size": 8, "checkpoint": {"every": 500}}]
+"""Examples for a field."""

@@ -6,7 +6,8 @@ Axolotl's `config.qmd`, LLaMA-Factory's `hparams`, torchtitan's `job_config.py` 
 `train.py`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 _SAME: Mapping[str, Sequence[str]] = {
     "max_steps": (
@@ -265,23 +266,48 @@ _NOTES: Mapping[str, Sequence[str]] = {
 }  # fmt: skip
 """What to do instead, for names that are not about one of our fields."""
 
-SYNONYMS = {
-    "gpu": "cuda",
-    "true": "on",
-    "yes": "on",
-    "false": "off",
-    "no": "off",
-    "bf16": "bf16-mixed",
-    "fp16": "16-mixed",
-    "bfloat16": "bf16-mixed",
-    "mixed": "bf16-mixed",
-    "float16": "16-mixed",
-    "half": "16-mixed",
-    "fp32": "32-true",
-    "float32": "32-true",
-    "full": "32-true",
-    "32": "32-true",
-    "16": "16-mixed",
+SYNONYMS: Mapping[str, tuple[str, ...]] = {
+    "gpu": ("cuda",),
+    "true": ("on", "full"),
+    "yes": ("on", "full"),
+    "false": ("off",),
+    "no": ("off",),
+    "none": ("off",),
+    "bf16": ("bf16-mixed",),
+    "fp16": ("16-mixed",),
+    "bfloat16": ("bf16-mixed",),
+    "mixed": ("bf16-mixed",),
+    "float16": ("16-mixed",),
+    "half": ("16-mixed",),
+    "fp32": ("32-true",),
+    "float32": ("32-true",),
+    "full": ("32-true",),
+    "32": ("32-true",),
+    "16": ("16-mixed",),
+    "constant_with_warmup": ("constant",),
+    "cosine_with_warmup": ("cosine",),
+    "cosine_with_min_lr": ("cosine",),
+    "linear_with_warmup": ("linear",),
+    "linear_decay": ("linear",),
+    "warmup_stable_decay": ("wsd",),
+    "full_shard": ("fsdp",),
+    "hybrid_shard": ("fsdp",),
+    "deepspeed": ("fsdp",),
+    "deepspeed_stage_3": ("fsdp",),
+    "zero3": ("fsdp",),
+    "ddp_spawn": ("ddp",),
+    "flash_attention": ("flash",),
+    "flash_attention_2": ("flash",),
+    "sdpa": ("auto",),
+    "eager": ("math",),
+    "adamw_torch": ("AdamW",),
+    "adamw_torch_fused": ("AdamW",),
+    "adamw_hf": ("AdamW",),
+    "adamw_8bit": ("AdamW",),
+    "adamw_bnb_8bit": ("AdamW",),
+    "paged_adamw_8bit": ("AdamW",),
+    "paged_adamw_32bit": ("AdamW",),
+    "torch.optim.adamw": ("AdamW",),
 }
 """Aliases of choices, if the closest spelling would mislead."""
 
@@ -307,6 +333,11 @@ def canonical_names(key: str) -> Sequence[str]:
 def our_names(key: str) -> Sequence[str]:
     """Return our names for the same or a related thing."""
     return (*canonical_names(key), *RELATED.get(plain(key), ()))
+
+
+def synonym_of(value: Any, choices: Collection[str]) -> str | None:
+    """Return the choice that is another name of a value; None if there is none."""
+    return next((it for it in SYNONYMS.get(str(value).lower(), ()) if it in choices), None)
 
 
 def note_on(key: str) -> str | None:

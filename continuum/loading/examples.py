@@ -17,7 +17,7 @@ from pydantic.fields import FieldInfo
 
 from continuum.experiment.fields import Ref, Spec
 from continuum.experiment.one_of import OneOf
-from continuum.loading.aliases import SYNONYMS
+from continuum.loading.aliases import synonym_of
 from continuum.loading.dump import in_one_line
 from continuum.loading.keys import Field, models_in
 from continuum.runs.redaction import redacted
@@ -63,7 +63,7 @@ def any_example(annotation: Any) -> Any:
 def written(value: Any) -> str:
     """Return an example as people write it: `{lr: 3e-4}`."""
     text = in_one_line(value)
-    small = r"(?<=[ \[])(?:0\.000+[1-9]|[0-9.]+e-[0-9]+)(?=[,\]}])"
+    small = r"(?<=[ \[])(?:0\.00+[1-9]|[0-9.]+e-[0-9]+)(?=[,\]}])"
     return re.sub(small, lambda found: f"{float(found[0]):.0e}".replace("e-0", "e-"), text)
 
 
@@ -159,7 +159,7 @@ def _choices(model: type[Spec], name: str, info: FieldInfo) -> Sequence[str]:
 def _choice(value: Any, choices: Sequence[str]) -> str | None:
     """The choice that a word means."""
     word = str(value).lower()
-    same = next((it for it in choices if it.lower() in (word, SYNONYMS.get(word))), None)
+    same = next((it for it in choices if it.lower() == word), synonym_of(value, choices))
     begun = next((it for it in choices if word.startswith(it.lower())), None)
     return same or closest(str(value), choices) or begun
 

@@ -20,7 +20,7 @@ from continuum.experiment.experiment import Experiment
 from continuum.experiment.fields import BY_FORM, Spec
 from continuum.experiment.one_of import OneOf
 from continuum.experiment.stage import Stage
-from continuum.loading.aliases import SYNONYMS, note_on, our_names
+from continuum.loading.aliases import note_on, our_names, synonym_of
 from continuum.loading.diagnostics import MAX_ERRORS, Diagnostic, SpecError
 from continuum.loading.examples import any_example, own_example, written
 from continuum.loading.keys import (
@@ -362,7 +362,8 @@ class _Described:
         if kind == "literal_error":
             return self._not_among(path, error["msg"])
         if kind == "form":
-            suggestion = suggest(context["name"], context["known"])
+            wrong, known = context["name"], context["known"]
+            suggestion = synonym_of(wrong, known) or suggest(wrong, known)
             return self._found("E104", (*path, context["key"]), error["msg"], suggestion)
         if kind == "model_name":
             return self._found("E104", path, error["msg"], context["suggestion"])
@@ -377,7 +378,8 @@ class _Described:
         named = re.match(r"'(\w+)'", error["msg"])  # the key that the error of a mapping is about
         if named and self.node.at((*path, named[1])) is not None:
             path = (*path, named[1])
-        return self._found("E104", path, message, context.get("suggestion"))
+        meant = self._amount_meant(path) if kind in _AMOUNT_FORMS else None
+        return self._found("E104", path, message, context.get("suggestion") or meant)
 
     def _found(
         self, code: str, path: KeyPath, message: str, suggestion: str | None = None
@@ -416,6 +418,8 @@ class _Described:
 
     def _home_of(self, above: KeyPath, name: str, known: tuple[str, ...]) -> tuple[str, str | None]:
         """A hint for an unknown key, or the right key; neither if it means nothing here."""
+        if above[-1:] == (name,):
+            return "; it is nested in itself, so remove one level", None
         note = note_on(name)
         hint = refusal_of(self.cls, name) or comma_hint(name) or (f"; {note}" if note else "")
         if hint or not self.validator.can_compare():
@@ -475,15 +479,15 @@ class _Described:
         if keys := names_at(self.cls, path):  # the field may hold a mapping instead
             wanted += f", or a mapping with one of {', '.join(keys)}"
         message = f"{name_of((*self.where, *path))} must be {wanted}, not {format_value(value)}"
-        synonym = SYNONYMS.get(str(value).lower())
-        if synonym in allowed and isinstance(value, str) and value.lower() in _YES_AND_NO:
+        synonym = synonym_of(value, allowed)
+        if synonym is not None and isinstance(value, str) and value.lower() in _YES_AND_NO:
             message += _YES_AND_NO_ARE_TEXT
         is_number = isinstance(value, int) and not isinstance(value, bool)
         is_word = isinstance(value, str) or (is_number and len(allowed) > 1)
         similar = suggest(str(value), allowed) if is_word else None
-        if similar is None and synonym not in allowed and keys:
+        if similar is None and synonym is None and keys:
             similar = self._as_mapping(path)
-        if synonym in allowed:
+        if synonym is not None:
             return replace(self._found("E104", path, message, synonym), replacement=synonym)
         return self._found("E104", path, message, similar)
 
@@ -491,6 +495,20 @@ class _Described:
         """The field with a mapping that holds what the user wrote; None if none is found."""
         example = self._own_example(path)
         return f"{name_of(path)}: {written(example)}" if isinstance(example, dict) else None
+
+    def _amount_meant(self, path: KeyPath) -> str | None:
+        """A count, or a part of a run, as it must be written: 0.03 is 3%, `100 steps` is 100."""
+        value = self._value(path)
+        found = re.fullmatch(r"\s*([0-9][0-9._]*[kKMBT]?)\s*(steps?|tokens?)\s*", str(value))
+        if not self._is_amount(path):
+            return found and found[1]
+        if isinstance(value, float) and 0 < value < 1:
+            return f"{100 * value:g}%"
+        return found and (found[1] if found[2][0] == "s" else f"{{tokens: {found[1]}}}")
+
+    def _is_amount(self, path: KeyPath) -> bool:
+        found = field_at(self.cls, path)
+        return found is not None and Amount in [cls for _, cls in models_in(found.info.annotation)]
 
     def _describe_value(self, path: KeyPath, error: ErrorDetails) -> str:
         name, value, kind = name_of((*self.where, *path)), self._value(path), error["type"]
@@ -504,9 +522,7 @@ class _Described:
         elif kind == "string_pattern_mismatch":
             return f"invalid {name} {format_value(value)}{self._meaning(path)}"
         elif kind in _AMOUNT_FORMS and not isinstance(value, dict):
-            found = field_at(self.cls, path)
-            is_amount = found and Amount in [cls for _, cls in models_in(found.info.annotation)]
-            said = _AMOUNT if is_amount else said
+            said = _AMOUNT if self._is_amount(path) else said
         said = re.sub("^Input should ", "must ", said)
         is_about_value = said.startswith("must ")
         return f"{name} {said}, not {format_value(value)}" if is_about_value else f"{name}: {said}"

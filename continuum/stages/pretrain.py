@@ -37,7 +37,7 @@ class Pretrain(NewTraining):
     """A LitGPT config name, or `{name: pythia-14m, n_layer: 4}` to override its fields. `tied`
     beside them sets whether the embedding and the output layer share one tensor; default: as in the
     model of this name on the Hub."""
-    seeds: TrainingSeeds = TrainingSeeds()
+    seeds: TrainingSeeds = Field(TrainingSeeds(), examples=[{"init": 1, "data": 2}])
     """Individual seeds; default: `seed`, then the seeds of the experiment."""
 
     aliases: ClassVar[tuple[str, ...]] = (

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from continuum.errors import Problem
-from continuum.experiment.evaluation import Evaluate
+from continuum.experiment.evaluation import EVALUATIONS, Evaluate
 from continuum.experiment.fields import Ref, Spec, runtime_field
 from continuum.experiment.forecast import Forecast
 from continuum.experiment.recipe import (
@@ -18,7 +18,7 @@ from continuum.experiment.recipe import (
     ResumeSchedule,
     evaluated_datasets,
 )
-from continuum.experiment.runtime import Runtime
+from continuum.experiment.runtime import RUNTIMES, Runtime
 from continuum.experiment.stage import PlanInput, Stage, StageContext
 from continuum.formatting import plural
 from continuum.preflight import forecast_training
@@ -53,11 +53,11 @@ class Resume(TrainingStage):
     kind: Literal["resume"] = "resume"
     from_: Ref[TrainingCheckpoint] = Field(alias="from", examples=["pretrain", "pretrain@best"])
     """The parent's training checkpoint, `pretrain`, `pretrain@step-500` or `pretrain@best`."""
-    schedule: ResumeSchedule
+    schedule: ResumeSchedule = Field(examples=[{"kind": "linear", "to": 0}])
     """The learning rate after the parent's end; required, so that it never jumps silently."""
-    evaluate: Evaluate | None = runtime_field(None)
+    evaluate: Evaluate | None = runtime_field(None, examples=EVALUATIONS)
     """Evaluation on the validation split; null inherits the parent's."""
-    runtime: Runtime | None = runtime_field(None)
+    runtime: Runtime | None = runtime_field(None, examples=RUNTIMES)
     """How the work is done; null inherits the parent's."""
 
     version: ClassVar[int] = 2

@@ -37,7 +37,7 @@ class Retrain(NewTraining):
     data_position: Literal["continue", "restart"] = "continue"
     """Where to start in data that the model was already trained on: `continue` after the samples it
     has read, if `seeds.data` and `sequence_length` are the same, or `restart` at the beginning."""
-    seeds: OrderSeeds = OrderSeeds()
+    seeds: OrderSeeds = Field(OrderSeeds(), examples=[{"data": 1}])
     """Individual seeds; default: `seed`, then the seeds of the experiment."""
 
     aliases: ClassVar[tuple[str, ...]] = (

@@ -73,7 +73,7 @@ class Tokenize(Stage):
     lossy: Literal["error", "allow"] = runtime_field("error")
     """Whether a tokenizer may lose more than 0.1 % of the text: `error` fails, `allow` warns. It
     does not change any token, so it is not part of the dataset's identity."""
-    seeds: SplitSeeds = SplitSeeds()
+    seeds: SplitSeeds = Field(SplitSeeds(), examples=[{"split": 1}])
     """The seed for drawing the documents of a `fraction`; nothing else is random here."""
 
     produces: ClassVar[type[Artifact]] = TokenizedDataset

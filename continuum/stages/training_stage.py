@@ -5,12 +5,15 @@ from abc import abstractmethod
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, ClassVar
 
+from pydantic import Field
+
 from continuum.errors import Problem
 from continuum.experiment.evaluation import Evaluate
 from continuum.experiment.fields import VALIDATION_LOSS, Spec
 from continuum.experiment.optimizers import optimizer_problems
 from continuum.experiment.recipe import (
     BUDGET_FIELDS,
+    SCHEDULES,
     Budget,
     Hyperparameters,
     Origin,
@@ -100,7 +103,7 @@ class NewTraining(Hyperparameters, TrainingStage):
     A kind adds a field `seeds` that contains `data`.
     """
 
-    schedule: Schedule = Schedule()
+    schedule: Schedule = Field(Schedule(), examples=SCHEDULES)
     """The learning-rate schedule; a `retrain` warms up again."""
     seed: Seed | None = None
     """Sets all `seeds` of the stage."""
