@@ -19,6 +19,7 @@ from continuum.loading.load import Document
 from continuum.loading.messages import short_form
 from continuum.loading.variables import escape
 from continuum.loading.yaml import Node, read_text
+from continuum.runs.redaction import kind_of_secret, without_secrets
 
 DEFAULT = Place("default", 1, 1, Path())
 """The place of a value that no file states."""
@@ -117,7 +118,8 @@ def _complete(written: Any, value: Any, *, defaults: bool) -> Any:
     if isinstance(value, tuple) and isinstance(written, tuple):
         pairs = zip(written, value, strict=True)
         return tuple(_complete(it, item, defaults=defaults) for it, item in pairs)
-    return written
+    is_secret = isinstance(written, str) and kind_of_secret(written)
+    return without_secrets(written) if is_secret else written
 
 
 def _fields(value: Spec) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from continuum.loading.dump import in_one_line
 from continuum.planning.lockfile import LockedStage
 from continuum.runs.artifacts import Artifact
 from continuum.runs.records import StageRecord
-from continuum.runs.redaction import REDACTED
+from continuum.runs.redaction import REDACTED, without_secrets
 from continuum.stages import rebuild_stage
 
 ABSENT = "(absent)"
@@ -71,6 +71,12 @@ class Change:
     news: tuple[str, ...] = ()
     """What a new version of a kind does differently."""
 
+    def __post_init__(self) -> None:
+        """Remove secrets from the values, once they were compared."""
+        for name in ("old", "new"):
+            if isinstance(value := getattr(self, name), str):
+                object.__setattr__(self, name, without_secrets(value))
+
     @property
     def code(self) -> str:
         return CODES[self.what][0]
@@ -79,7 +85,7 @@ class Change:
         old, new = self.old, self.new
         match self.code:
             case "field-changed" if old == new:
-                return f"{self.name} changed: a credential in it, which is not recorded"
+                return f"{self.name} changed: a secret in it, which is not shown"
             case "field-changed":
                 how = "" if self.role == "identity" else f" ({self.role})"
                 return f"{self.name} changed: {in_one_line(old)} -> {in_one_line(new)}{how}"

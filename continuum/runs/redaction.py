@@ -25,7 +25,7 @@ _USERINFO = re.compile(
 )
 _PARAMETER = re.compile(rf"(?<=[?&#;]){_CREDENTIAL}={_VALUE}", re.IGNORECASE)
 _KEY = re.compile(
-    r"(?<=[?&])key=(?P<secret>(?=[^&#\s]*[0-9])(?=[^&#\s]*[a-z])[\w~+%=-]{16,})(?![^&#\s\"'<>])",
+    r"(?<=[?&])key=(?P<secret>(?=[^&#\s]{0,200}[0-9])(?=[^&#\s]{0,200}[a-z])[\w~+%=-]{16,})(?![^&#\s\"'<>])",
     re.IGNORECASE,
 )
 """A `key` may also name a file; it is a credential if it looks random."""
@@ -58,13 +58,13 @@ FORMATS = {
 _SECRET_WORDS = r"(?:password|passwd|pwd|secret|token|credentials?|(?:api|access|private)[_-]?key)"
 _NAMED = re.compile(rf"(?:^|[_-]){_SECRET_WORDS}$", re.IGNORECASE)
 _ASSIGNED = re.compile(
-    rf"""\b[\w-]{{0,40}}{_SECRET_WORDS}["']?[ \t]*[:=][ \t]*
+    rf"""{_SECRET_WORDS}["']?[ \t]*[:=][ \t]*
         (?P<secret>"[^"\n]{{6,}}"|'[^'\n]{{6,}}'|(?![<$*])[^\s"'(){{}}\[\],.$]{{8,}}(?=[\s,}}\]]|$))""",
     re.IGNORECASE | re.VERBOSE,
 )
 """A value assigned to a key that names a secret: quoted, or a bare word of YAML or a shell."""
 _ASSIGNED_SHORT = re.compile(
-    rf"""\b[\w-]{{0,40}}{_SECRET_WORDS}["']?[ \t]*[:=][ \t]*
+    rf"""{_SECRET_WORDS}["']?[ \t]*[:=][ \t]*
         (?P<secret>["'](?!<|\$\{{)[^"'\n]+["']?|(?![<&*|>]|\$\{{)[^\s"',{{}}\[\]]+)""",
     re.IGNORECASE | re.VERBOSE,
 )

@@ -132,6 +132,15 @@ def test_the_token_is_sent_and_never_shown(
     download(tmp_path)
 
 
+def test_a_password_of_the_endpoint_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://me:canary@127.0.0.1:9")
+    with pytest.raises(
+        StageFailedError, match=r"from http://<redacted>@127\.0\.0\.1:9: "
+    ) as caught:
+        resolve(REPO, "main", pauses_s=QUICK)
+    assert "canary" not in str(caught.value)
+
+
 def test_a_gated_repository_says_where_to_ask(hub: HubServer, repo: Path, tmp_path: Path) -> None:
     hub.gated = {REPO}
     message = f"{REPO} at revision main: access is gated; ask for it at {hub.url}/{REPO}, then set"

@@ -116,7 +116,7 @@ def test_a_token_that_is_written_out_stays_identity_and_is_not_recorded(
     planned = plan_folder(tmp_path).stages["books"]
     assert planned.action is Action.RUN
     assert [str(reason) for reason in planned.reasons] == [
-        "sources.0.url changed: a credential in it, which is not recorded"
+        "sources.0.url changed: a secret in it, which is not shown"
     ]
     texts.files["/book.txt?token=canary2"] = BOOK.upper()
     message = run_folder(tmp_path).outcomes["books"].message

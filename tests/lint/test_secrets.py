@@ -6,7 +6,7 @@ import pytest
 
 from continuum.runs.redaction import masked, redacted, without_credentials
 from tests.commands import Cli
-from tests.spec.documents import HEAD, write
+from tests.spec.documents import BOOKS, HEAD, write
 
 SECRET = "canary1234"
 URL = f"https://example.org/book.txt?token={SECRET}"
@@ -58,6 +58,20 @@ def test_a_value_is_redacted_before_it_is_shortened(cli: Cli, tmp_path: Path) ->
     done = cli("validate", path, expect=3)
     assert "seed must be an integer, not 'https://<redacted>@example.org/b.txt'" in done.stderr
     assert SECRET not in done.stderr
+
+
+def test_a_secret_in_a_text_for_readers_is_neither_compared_nor_rendered_aloud(
+    cli: Cli, tmp_path: Path
+) -> None:
+    tokens = ("hf_" + "AbCdEfGhIj" * 3, "hf_" + "KlMnOpQrSt" * 3)
+    one, two = (
+        write(tmp_path / f"{n}.yaml", f"{HEAD}description: by {token}\n{BOOKS}")
+        for n, token in enumerate(tokens)
+    )
+    for words in (("diff", one, two), ("diff", one, two, "--json"), ("render", one)):
+        done = cli(*words)
+        assert "<a Hugging Face token>" in done.stdout or "a secret in it" in done.stdout
+        assert not any(token in done.stdout + done.stderr for token in tokens)
 
 
 @pytest.mark.parametrize(
