@@ -12,7 +12,7 @@ import itertools
 import os.path
 import re
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -165,11 +165,19 @@ class FieldValue:
     """`identity`, `runtime`, `cosmetic`, or `location` for a local path, whose content counts."""
 
 
-def field_values(spec: Spec, path: str = "", role: str = "identity") -> Iterator[FieldValue]:
-    """All values of a spec, with defaults and without None; nested specs inherit the role."""
+def field_values(
+    spec: Spec, path: str = "", role: str = "identity", names: Collection[str] | None = None
+) -> Iterator[FieldValue]:
+    """All values of a spec, with defaults and without None; nested specs inherit the role.
+
+    Args:
+        names: Only the values of these fields and below them.
+    """
     for name, info in type(spec).model_fields.items():
-        below = f"{path}.{info.alias or name}" if path else info.alias or name
-        yield from _values_of(getattr(spec, name), below, _role_of(info, role))
+        own = info.alias or name
+        if names is None or own in names:
+            below = f"{path}.{own}" if path else own
+            yield from _values_of(getattr(spec, name), below, _role_of(info, role))
 
 
 def _role_of(info: FieldInfo, above: str = "identity") -> str:

@@ -5,7 +5,7 @@ stage runs again, `diff`, `run --plan`, `run --locked` and whether results were 
 answer is the changes between two snapshots.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -164,9 +164,10 @@ def changed_inputs(
     return [*changes(before, after, ("digest",))]
 
 
-def of_fields(spec: Spec) -> Snapshot:
-    """All fields of a spec."""
-    return {("field", it.path): Entry(it.value, it.role) for it in field_values(spec)}
+def of_fields(spec: Spec, names: Collection[str] | None = None) -> Snapshot:
+    """All fields of a spec, or only these and those below them."""
+    found = field_values(spec, names=names)
+    return {("field", it.path): Entry(it.value, it.role) for it in found}
 
 
 def of_identity(it: Identity) -> Snapshot:

@@ -8,7 +8,7 @@ import math
 import statistics
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import lru_cache
 from typing import Any, Literal
 
 from continuum.errors import UsageError
@@ -215,17 +215,16 @@ def compare_runs(
 
 def _rows(runs: Iterable[RunFacts]) -> Iterator[Row]:
     """Collect the complete runs that differ only in seeds; a second run of the same does not."""
-    grouped: dict[Any, list[RunFacts]] = {}
+    grouped: dict[Any, dict[str, RunFacts]] = {}
     for number, it in enumerate(runs):
         key: Any = number
         if it.state == COMPLETE:
             measured = frozenset(measure for _, measure in it.readings)
             precision = it.parts[OWN].get(("field", "precision"))
             key = (it.fingerprint_without_seeds, measured, precision)
-            if any(it.fingerprint == other.fingerprint for other in grouped.get(key, ())):
-                key = number
-        grouped.setdefault(key, []).append(it)
-    return (Row(tuple(found)) for found in grouped.values())
+            key = number if it.fingerprint in grouped.get(key, ()) else key
+        grouped.setdefault(key, {})[it.fingerprint] = it
+    return (Row(tuple(found.values())) for found in grouped.values())
 
 
 def _differing_fields(runs: Iterable[RunFacts]) -> list[FieldKey]:
@@ -243,14 +242,12 @@ def _differing_fields(runs: Iterable[RunFacts]) -> list[FieldKey]:
 
 
 def _differing_entries(part: str, snapshots: Sequence[Snapshot]) -> list[FieldKey]:
-    first, differing = snapshots[0], dict[tuple[str, str], None]()
-    seen = [first]
+    first, differing = snapshots[0], set[tuple[str, str]]()
+    compared = _compared(first)
     for snapshot in snapshots[1:]:
-        if any(snapshot is it for it in seen[-1:]) or _compared(snapshot) == _compared(first):
-            continue
-        for change in changes(first, snapshot, COMPARED):
-            if change.role in SHOWN_ROLES:
-                differing[change.what, change.name] = None
+        if snapshot is not first and _compared(snapshot) != compared:
+            found = changes(first, snapshot, COMPARED)
+            differing |= {(it.what, it.name) for it in found if it.role in SHOWN_ROLES}
     names = dict.fromkeys(key for snapshot in snapshots for key in snapshot if key in differing)
     return [(part, *key) for key in names]
 
@@ -302,7 +299,7 @@ def _in_one_line(value: Any) -> str:
     return _scalar(value) if isinstance(value, (int, float, str)) else in_one_line(value)
 
 
-@cache
+@lru_cache(maxsize=None, typed=True)
 def _scalar(value: float | str) -> str:
     return in_one_line(value)
 

@@ -17,12 +17,13 @@ from continuum.runs.artifacts import Artifact, TokenizedDataset, TrainingCheckpo
 from continuum.runs.attempts import AttemptState
 from continuum.runs.fingerprint import fingerprint_of_json
 from continuum.runs.folder import ExperimentFolder, StageRun
-from continuum.runs.records import StageRecord
+from continuum.runs.records import StageRecord, with_sequences
 from continuum.runs.run_state import RunState, read_state
 from continuum.stages import stage_kinds
 
 OWN = ""
 """The part of a run's fields that are its own stage's."""
+_SEEDS = ("seed", "seeds")
 MAX_GENERATIONS = 16
 """Ancestors whose fields are compared: a chain of a thousand stages has a thousand."""
 COMPLETE, NOT_BEGUN, DAMAGED = "complete", "not begun", "damaged"
@@ -74,7 +75,7 @@ class FactsReader:
         """
         self._at = at
         self._folders: dict[str, _Records] = {}
-        self._fields: dict[str, Snapshot] = {}
+        self._fields = _FieldReader()
 
     def current(self, experiment: str, state: FolderState, stage: str) -> RunFacts:
         """The run of a stage as the spec has it now."""
@@ -131,7 +132,7 @@ class FactsReader:
 class _Records:
     """The records of one folder, each read once."""
 
-    def __init__(self, folder: ExperimentFolder, fields: dict[str, Snapshot]) -> None:
+    def __init__(self, folder: ExperimentFolder, fields: "_FieldReader") -> None:
         self._folder, self._fields = folder, fields
         self._records: dict[str, StageRecord | None] = {}
         self._datasets: dict[str, TokenizedDataset | None] = {}
@@ -205,14 +206,7 @@ class _Records:
         return self._parts[run]
 
     def _snapshot(self, record: StageRecord) -> Snapshot:
-        is_training = trains(record.kind)
-        spec = _without_seeds(record.spec) if is_training else record.spec
-        key = json.dumps([record.kind, spec])
-        if key not in self._fields:
-            stage = stage_of(record)
-            found = of_fields(stage) if stage is not None else {}
-            self._fields[key] = _seedless(found) if is_training else found
-        return of_run(record, self._fields[key])
+        return of_run(record, self._fields.read(record))
 
     def _identity_of(self, name: str) -> str:
         """The fingerprint of a run without the seeds of training, here and above."""
@@ -234,6 +228,40 @@ class _Records:
                 known = {it.fingerprint: self._without_seeds[it.run] for it in used}
                 self._without_seeds[run] = _fingerprint_without_seeds(record, known)
         return self._without_seeds[name]
+
+
+class _FieldReader:
+    """Reads the fields of recorded stages, without the seeds of training.
+
+    The runs of a sweep share most values, and rebuilding a stage to read them takes long: a stage
+    is rebuilt for the values that no other had.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, str, str], Snapshot] = {}
+
+    def read(self, record: StageRecord) -> Snapshot:
+        """The fields of a record; none if this release cannot read them."""
+        cls = stage_kinds().get(record.kind)
+        if cls is None:
+            return {}
+        spec = with_sequences(record.spec, record.recipe)
+        names = [info.alias or name for name, info in cls.model_fields.items()]
+        names = [name for name in names if not (cls.trains and name in _SEEDS)]
+        keys = {
+            name: (record.kind, name, json.dumps(spec[name]) if name in spec else "")
+            for name in names
+        }
+        unknown = [name for name, key in keys.items() if key not in self._known]
+        if unknown:
+            stage = stage_of(record)
+            if stage is None:
+                return {}
+            found: dict[str, dict[tuple[str, str], Entry]] = {name: {} for name in unknown}
+            for key, entry in of_fields(stage, unknown).items():
+                found[key[1].partition(".")[0]][key] = entry
+            self._known |= {keys[name]: entries for name, entries in found.items()}
+        return {key: it for name in names for key, it in self._known[keys[name]].items()}
 
 
 def _state_of(it: RunState) -> tuple[str, str]:
@@ -269,14 +297,11 @@ def _replaced(value: Any, by: Mapping[str, str]) -> Any:
 
 
 def _without_seeds(fields: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in fields.items() if name not in ("seed", "seeds")}
+    return {name: value for name, value in fields.items() if name not in _SEEDS}
 
 
 def _seedless(fields: Snapshot) -> Snapshot:
     return {key: it for key, it in fields.items() if key[1].partition(".")[0] not in _SEEDS}
-
-
-_SEEDS = ("seed", "seeds")
 
 
 def trains(kind: str) -> bool:
