@@ -94,6 +94,21 @@ def list_runs(
     return tuple(sorted(found, key=lambda it: (it.stage, it.made_at, it.run.name)))
 
 
+def newest_other_runs(plan: Plan, limit: int) -> tuple[list[RunInfo], int]:
+    """The newest runs that the spec does not lead to, and how many there are.
+
+    Args:
+        limit: How many to describe; what needs them is left out.
+    """
+    own = {planned.run.name for planned in plan}
+    others = [run for run in plan.folder.runs() if run.name not in own]
+    others.sort(key=StageRun.begun_at, reverse=True)
+    found = [
+        _info(run, _record_of(run), None, plan, used_by=(), needed=None) for run in others[:limit]
+    ]
+    return found, len(others)
+
+
 @dataclass(frozen=True)
 class PruneRule:
     """Which of the unneeded runs to remove; all of them without a limit."""

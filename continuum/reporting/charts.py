@@ -84,34 +84,79 @@ PRINTED_LETTERS = 0.8
 """Size of letters on paper, of that on a page."""
 
 
+class Drawing:
+    """A figure in the making.
+
+    Its data is added last: Altair would copy and check each row many times.
+    """
+
+    def __init__(self) -> None:
+        self._datasets: dict[str, list[dict[str, Any]]] = {}
+
+    def chart(self, rows: list[dict[str, Any]], name: str = "") -> "alt.Chart":
+        """A chart of rows; `name` becomes a class of its marks."""
+        import altair as alt
+
+        key = f"data{len(self._datasets)}"
+        self._datasets[key] = rows
+        return alt.Chart(alt.NamedData(key), name=name or alt.Undefined)
+
+    def finish(self, chart: Any, padding: int = 4) -> Specification:
+        """The specification, in the colours and letters of a page."""
+        axis = {
+            "labelColor": "var(--soft)",
+            "titleColor": "var(--soft)",
+            "titleFontWeight": "normal",
+            "gridColor": "var(--grid)",
+            "domainColor": "var(--soft)",
+            "tickColor": "var(--soft)",
+            "labelFontSize": 11,
+            "titleFontSize": 11,
+        }
+        configured = (
+            chart.configure(background="transparent", font=FONT, padding=padding)
+            .configure_view(stroke=None)
+            .configure_axis(**axis)
+            .configure_axisX(grid=False)
+            .configure_axisY(domain=False, ticks=False)
+            .configure_legend(labelColor="currentColor", labelFontSize=11, labelLimit=0)
+            .configure_title(color="currentColor", fontSize=12)
+        )
+        document: Specification = configured.to_dict()
+        return {**document, "datasets": self._datasets}
+
+
 def loss_figure(trainings: Sequence[Training], size: Size) -> Specification:
     """The training loss and, below it, the learning rate of each stage."""
     import altair as alt
 
-    series = Series.of(trainings)
+    drawing, series = Drawing(), Series.of(trainings)
     loss = alt.layer(
-        *_borders(trainings, series, size, with_names=True),
-        _lines(series, "loss", size, name="loss", title="training loss", is_last=False),
-        *_marks(trainings, size),
+        *_borders(drawing, trainings, series, size, with_names=True),
+        _lines(drawing, series, "loss", size, name="loss", title="training loss", is_last=False),
+        *_marks(drawing, trainings, size),
     )
     rate = alt.layer(
-        *_borders(trainings, series, size, with_names=False),
-        _lines(series, "lr", size, name="lr", title="learning rate", height=0.45, legend=False),
+        *_borders(drawing, trainings, series, size, with_names=False),
+        _lines(
+            drawing, series, "lr", size, name="lr", title="learning rate", height=0.45, legend=False
+        ),
     )
-    return _finished(alt.vconcat(loss, rate, spacing=14).resolve_scale(x="shared"))
+    return drawing.finish(alt.vconcat(loss, rate, spacing=14).resolve_scale(x="shared"))
 
 
 def validation_figure(trainings: Sequence[Training], size: Size) -> Specification:
     """The validation losses: a panel for each dataset."""
     import altair as alt
 
-    series = Series.of([it for it in trainings if it.validation])
+    drawing, series = Drawing(), Series.of([it for it in trainings if it.validation])
     panels = []
     datasets = validated_datasets(trainings)
     for number, dataset in enumerate(datasets):
         columns = {it.stage: it.validation.get(dataset, "") for it in trainings}
         lines = partial(
             _lines,
+            drawing,
             series,
             columns,
             size,
@@ -119,14 +164,13 @@ def validation_figure(trainings: Sequence[Training], size: Size) -> Specificatio
             legend=not number,
             is_last=number == len(datasets) - 1,
         )
-        panels.append(
-            alt.layer(
-                *_borders(trainings, series, size, with_names=False),
-                lines(name=f"validation{number}"),
-                lines(name=f"validation{number}_points", are_points=True),
-            ).properties(title=alt.Title(dataset, anchor="start", fontWeight="bold"))
-        )
-    return _finished(alt.vconcat(*panels, spacing=14).resolve_scale(x="shared"))
+        layers = [*_borders(drawing, trainings, series, size, with_names=False)]
+        layers.append(lines(name=f"validation{number}"))
+        if series.names:
+            layers.append(lines(name=f"validation{number}_points", are_points=True))
+        title = alt.Title(dataset, anchor="start", fontWeight="bold")
+        panels.append(alt.layer(*layers).properties(title=title))
+    return drawing.finish(alt.vconcat(*panels, spacing=14).resolve_scale(x="shared"))
 
 
 def validated_datasets(trainings: Sequence[Training]) -> list[str]:
@@ -138,7 +182,7 @@ def matrix_figure(matrix: Matrix, size: Size) -> Specification:
     """A heat map; the lower a value within its column, the stronger its colour."""
     import altair as alt
 
-    values = matrix.values
+    drawing, values = Drawing(), matrix.values
     shades = dict(_shades(matrix.datasets, values))
     data = [
         {
@@ -149,7 +193,7 @@ def matrix_figure(matrix: Matrix, size: Size) -> Specification:
         }
         for (model, dataset), value in values.items()
     ]
-    base = alt.Chart(alt.Data(values=data)).encode(
+    base = drawing.chart(data).encode(
         x=alt.X("dataset:N", title=None, sort=None, axis=alt.Axis(orient="top", labelAngle=0)),
         y=alt.Y("model:N", title=None, sort=None),
     )
@@ -163,7 +207,7 @@ def matrix_figure(matrix: Matrix, size: Size) -> Specification:
     chart = alt.layer(cells, texts, name="matrix").properties(
         width=width, height=28 * len(matrix.models)
     )
-    return _finished(chart)
+    return drawing.finish(chart)
 
 
 def _shades(
@@ -207,6 +251,7 @@ def graph_figure(
     """
     import altair as alt
 
+    drawing = Drawing()
     x = alt.X("x:Q", axis=None, scale=alt.Scale(domain=[0, layout.width], nice=False))
     y = alt.Y("y:Q", axis=None, scale=alt.Scale(domain=[layout.height, 0], nice=False))
     ways = [
@@ -221,7 +266,7 @@ def graph_figure(
         for number, (px, py) in enumerate(_bent(way))
     ]
     edges = (
-        alt.Chart(alt.Data(values=ways), name="edges")
+        drawing.chart(ways, "edges")
         .mark_line(color="var(--soft)", strokeJoin="round")
         .encode(
             x,
@@ -231,7 +276,7 @@ def graph_figure(
             strokeWidth=alt.condition("datum.solid", alt.value(2.2), alt.value(0.9)),
         )
     )
-    nodes = alt.Chart(alt.Data(values=[*_placed(boxes, layout)]))
+    nodes = drawing.chart([*_placed(boxes, layout)])
     link = {"href": alt.Href("link:N")} if any(box.link for box in boxes) else {}
     frames = nodes.mark_rect(fill="var(--surface)", cornerRadius=5, strokeWidth=1.2).encode(
         alt.X("left:Q", axis=None),
@@ -251,7 +296,7 @@ def graph_figure(
         x, y, text="text:N", **link
     )
     chart = alt.layer(edges, frames, titles, texts)
-    return _finished(chart.properties(width=layout.width, height=layout.height), padding=2)
+    return drawing.finish(chart.properties(width=layout.width, height=layout.height), padding=2)
 
 
 def _placed(boxes: Sequence[Box], layout: Layout) -> Iterator[dict[str, Any]]:
@@ -316,6 +361,7 @@ class Series:
 
 
 def _lines(
+    drawing: Drawing,
     series: Series,
     columns: str | Mapping[str, str],
     size: Size,
@@ -335,7 +381,7 @@ def _lines(
         for it in series.trainings
         for point in thinned(_points(it, columns), limit)
     ]
-    chart = alt.Chart(alt.Data(values=data), name=name)
+    chart = drawing.chart(data, name)
     alone = {} if series.names else {"color": SERIES[0], "opacity": 0.35}
     drawn = (
         chart.mark_point(filled=True, size=22, **alone)
@@ -368,7 +414,7 @@ def _points(training: Training, columns: str | Mapping[str, str]) -> list[Point]
 
 
 def _borders(
-    trainings: Sequence[Training], series: Series, size: Size, *, with_names: bool
+    drawing: Drawing, trainings: Sequence[Training], series: Series, size: Size, *, with_names: bool
 ) -> Iterator["alt.Chart"]:
     """A line where a stage starts, with the names of the stages that start there."""
     import altair as alt
@@ -381,12 +427,12 @@ def _borders(
     data = [{"tokens": it, "names": ", ".join(starts[it])} for it in sorted(starts)]
     if len(data) < 2:
         return
-    base = alt.Chart(alt.Data(values=data[1:]))
+    base = drawing.chart(data[1:])
     yield base.mark_rule(color="var(--soft)", strokeDash=[3, 3], strokeWidth=1).encode(x="tokens:Q")
     if with_names:
         named = [*_without_overlap(data, trainings, size)]
         yield (
-            alt.Chart(alt.Data(values=named))
+            drawing.chart(named)
             .mark_text(
                 align="left", baseline="bottom", dx=1, dy=-3, fontSize=10, color="var(--soft)"
             )
@@ -408,7 +454,7 @@ def _without_overlap(
             yield {**it, "names": shortened(it["names"], letters)}
 
 
-def _marks(trainings: Sequence[Training], size: Size) -> Iterator["alt.Chart"]:
+def _marks(drawing: Drawing, trainings: Sequence[Training], size: Size) -> Iterator["alt.Chart"]:
     """What happened in the trainings, at the bottom of the panel."""
     import altair as alt
 
@@ -425,7 +471,7 @@ def _marks(trainings: Sequence[Training], size: Size) -> Iterator["alt.Chart"]:
         symbolStrokeColor="var(--alert)",
     )
     yield (
-        alt.Chart(alt.Data(values=data), name="marks")
+        drawing.chart(data, "marks")
         .mark_point(filled=True, size=60, color="var(--alert)", opacity=1)
         .encode(
             x="tokens:Q",
@@ -446,31 +492,6 @@ def shortened(text: str, letters: int) -> str:
     return text if len(text) <= letters else f"{text[: letters - 1]}…"
 
 
-def _finished(chart: Any, padding: int = 4) -> Specification:
-    """The specification, in the colours and letters of a page."""
-    axis = {
-        "labelColor": "var(--soft)",
-        "titleColor": "var(--soft)",
-        "titleFontWeight": "normal",
-        "gridColor": "var(--grid)",
-        "domainColor": "var(--soft)",
-        "tickColor": "var(--soft)",
-        "labelFontSize": 11,
-        "titleFontSize": 11,
-    }
-    configured = (
-        chart.configure(background="transparent", font=FONT, padding=padding)
-        .configure_view(stroke=None)
-        .configure_axis(**axis)
-        .configure_axisX(grid=False)
-        .configure_axisY(domain=False, ticks=False)
-        .configure_legend(labelColor="currentColor", labelFontSize=11, labelLimit=0)
-        .configure_title(color="currentColor", fontSize=12)
-    )
-    document: Specification = configured.to_dict()
-    return document
-
-
 def svg(specification: Specification, number: int) -> str:
     """The figure as SVG for a page.
 
@@ -482,6 +503,7 @@ def svg(specification: Specification, number: int) -> str:
     text: str = vl_convert.vegalite_to_svg(specification, vl_version=_version())
     # vl-convert takes a link within the page for one relative to the address of its examples.
     text = re.sub(r'xlink:href="[^"#]*#', 'href="#', text)
+    text = re.sub(r' d="[^"]*"', lambda way: re.sub(r"(\.\d\d)\d+", r"\1", way[0]), text)
     return re.sub(r'(\bid="|url\(#)', rf"\g<1>f{number}-", text)
 
 

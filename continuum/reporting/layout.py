@@ -44,11 +44,11 @@ def lay_out(
     """
     layers = _with_passing(_layers(nodes, edges), edges)
     widths = {**dict.fromkeys((it for row in layers.rows for it in row), PASSING), **nodes}
-    rows = _ordered(layers)
-    spans = [sum(widths[it] for it in row) + gap * (len(row) - 1) for row in rows]
+    spans = [sum(widths[it] for it in row) + gap * (len(row) - 1) for row in layers.rows]
     width = max(spans, default=0.0)
     if width > max_width:
         return None
+    rows = _ordered(layers)
     centers = _centers(rows, widths, layers.neighbours, gap, width)
     heights = {it: (n + 0.5) * layer_height for n, row in enumerate(rows) for it in row}
     places = {it: (centers[it], heights[it]) for it in centers}

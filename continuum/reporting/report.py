@@ -13,7 +13,7 @@ from continuum.lineage.graph import Graph, Node
 from continuum.loading.compose import Composition, read_bases
 from continuum.planning.changes import ABSENT, Change
 from continuum.planning.costs import known_figures
-from continuum.planning.inventory import RunInfo, list_runs, size_of
+from continuum.planning.inventory import RunInfo, newest_other_runs, size_of
 from continuum.planning.plan import Action, Plan, PlannedStage
 from continuum.reporting.curves import Training, read_trainings
 from continuum.reporting.results import (
@@ -252,8 +252,7 @@ def make_report(plan: Plan, composition: Composition, graph: Graph) -> Report:
     stages = tuple(
         _stage(planned, trainings.get(planned.name), nodes.get(planned.name)) for planned in plan
     )
-    others = [it for it in list_runs(plan) if not it.is_current]
-    others.sort(key=lambda it: it.made_at, reverse=True)
+    others, num_others = newest_other_runs(plan, MAX_OTHER_RUNS)
     spec, *bases = composition.files
     folder = spec.parent
     return Report(
@@ -279,8 +278,8 @@ def make_report(plan: Plan, composition: Composition, graph: Graph) -> Report:
         samples=tuple(read_samples(plan)),
         environment=tuple(_environment(plan)),
         reproduction=_reproduction(plan),
-        other_runs=tuple(map(_other, others[:MAX_OTHER_RUNS])),
-        num_other_runs=len(others),
+        other_runs=tuple(map(_other, others)),
+        num_other_runs=num_others,
     )
 
 
@@ -300,8 +299,8 @@ def _main_nodes(graph: Graph) -> Iterator[Node]:
 def _headline(stages: Sequence[StageReport], *, is_running: bool) -> str:
     num_complete, num = sum(it.is_complete for it in stages), len(stages)
     if num_complete == num:
-        return f"Complete: all {num} stages have finished." if num > 1 else "Complete."
-    done = f"{num_complete} of {num} stages {'is' if num_complete == 1 else 'are'} complete"
+        return f"Complete: all {num:,} stages have finished." if num > 1 else "Complete."
+    done = f"{num_complete:,} of {num:,} stages {'is' if num_complete == 1 else 'are'} complete"
     if is_running:
         return f"Running: {done}."
     if all(it.run is None for it in stages):

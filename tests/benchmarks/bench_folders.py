@@ -79,7 +79,7 @@ def fill(folder: Path, num_runs: int) -> None:
         identity = identity_of(record, number)
         own = fingerprint(identity)
         run = folder / "runs" / f"s0-{own[:12]}"
-        _copy_run(
+        copy_run(
             model, run, checkpoints, {**record, "identity": identity, "fingerprint": own}, artifact
         )
 
@@ -115,7 +115,7 @@ def _seals(checkpoints: Sequence[Path]) -> dict[str, str]:
     return {name: manifest["seal"] for name, manifest in manifests.items()}
 
 
-def _copy_run(
+def copy_run(
     model: Path,
     run: Path,
     checkpoints: Sequence[Path],
