@@ -3,7 +3,7 @@
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
@@ -19,12 +19,19 @@ from continuum.execution.results import RunResult
 from continuum.experiment.selection import select
 from continuum.lineage.reading import write_lineage
 from continuum.planning.changes import changed_inputs
+from continuum.planning.folder_state import read_folder
 from continuum.planning.leaks import LeakFinder
 from continuum.planning.locked_run import renew_lockfile
 from continuum.planning.lockfile import write_lockfile
 from continuum.planning.plan import Action, Plan, PlannedStage
+from continuum.planning.planner import make_plan
 from continuum.preflight.disk import DiskBudget
-from continuum.runs.artifacts import Artifact, TrainingCheckpoint
+from continuum.runs.artifacts import (
+    Artifact,
+    TokenizedDataset,
+    TokenizerFiles,
+    TrainingCheckpoint,
+)
 from continuum.runs.attempts import now
 from continuum.runs.events import Event, Outcome, Started, Stopping, Warned
 from continuum.runs.folder import StageRun
@@ -113,6 +120,10 @@ class _Execution:
         self._stopping_since: float | None = None
         self._killed_because = ""
         self._accelerator = threading.Lock()
+        self._considered: set[str] = set()
+        """The data that the last plan of the stages to come knew."""
+        self._foreseen: list[tuple[str, str]] = []
+        """Its problems, by stage."""
         self._disk = DiskBudget(at_work=True)
         self._spec_files = spec_files
         self._provenance: dict[str, Any] = {}
@@ -127,17 +138,23 @@ class _Execution:
         graph = {p.name: {ref.stage for ref in p.refs} for p in self._plan}
         sorter = TopologicalSorter(graph)
         sorter.prepare()
+        awaited = self._plan.undecided_tokenizers()
         running: dict[Future[bool], str] = {}
+        ready: list[str] = []
+        ended: set[str] = set()
         with ThreadPoolExecutor(MAX_PARALLEL) as pool:
             try:
                 while sorter.is_active():
-                    for name in sorter.get_ready():
+                    ready += sorter.get_ready()
+                    free = [name for name in ready if ended.issuperset(awaited.get(name, ()))]
+                    for name in free or ([] if running else ready):
                         running[pool.submit(self._stage, self._plan.stages[name])] = name
+                    ready = [name for name in ready if name not in running.values()]
                     if not running:
                         return
-                    ended = wait(running, timeout=POLL_S, return_when=FIRST_COMPLETED).done
-                    for future in ended:
+                    for future in wait(running, POLL_S, FIRST_COMPLETED).done:
                         name = running.pop(future)
+                        ended.add(name)
                         if future.result():
                             sorter.done(name)
                     self._check_stop()
@@ -244,10 +261,35 @@ class _Execution:
         seen = {str(r): stages[r.stage].as_input(r, inputs[str(r)]) for r in planned.refs}
         forecast = planned.stage.forecast(seen, self._plan.folder.path)
         forecast = self._disk.claim(forecast, planned.run, planned.save_steps, again=must_replace)
-        if forecast.problems:
-            raise PreflightError("; ".join(map(str, forecast.problems)))
+        problems = [str(it) for it in forecast.problems]
+        problems += self._problems_below(planned) if planned.stage.trains else ()
+        if problems:
+            raise PreflightError("; ".join(problems))
         for warning in forecast.warnings:
             self._observe(planned.name, Warned(str(warning)))
+
+    def _problems_below(self, training: PlannedStage) -> Iterator[str]:
+        """Problems of the stages that depend on a training, by the data made since the plan.
+
+        They would end the run only after the training.
+        """
+        ended = [name for name, it in tuple(self._result.outcomes.items()) if it.has_succeeded]
+        data = {name for name in ended if _makes_data(self._plan.stages[name])}
+        if not data <= self._considered:
+            self._considered = data
+            plan, state = self._plan, read_folder(self._plan.experiment, self._plan.folder)
+            again = make_plan(plan.experiment, state, plan.request)
+            self._foreseen = [
+                (it.name, str(problem))
+                for it in again
+                for problem in it.forecast.problems
+                if problem.needs != "machine"
+            ]
+        ancestors = {training.name}
+        for it in self._plan if self._foreseen else ():
+            if not ancestors.isdisjoint(ref.stage for ref in it.refs):
+                ancestors.add(it.name)
+                yield from (f"{it.name}: {p}" for name, p in self._foreseen if name == it.name)
 
     def _replaced_seals(self, planned: PlannedStage, *, must_replace: bool) -> tuple[str, ...]:
         """Seals that any record has of earlier runs in this place, those of the last included."""
@@ -295,6 +337,12 @@ class _Execution:
             made_at=now(),
             provenance=self._provenance,
         )
+
+
+def _makes_data(planned: PlannedStage) -> bool:
+    """Whether a training can turn out not to fit its result."""
+    types = planned.stage.output_types()
+    return TokenizerFiles in types or TokenizedDataset in types
 
 
 def _readable_record(run: StageRun) -> StageRecord | None:

@@ -81,6 +81,24 @@ class TextPart:
     """Names or globs of the texts that validate."""
 
 
+@dataclass(frozen=True)
+class Vocabulary:
+    """The tokenizer that gives token ids their meaning, as far as it is known."""
+
+    digest: str | None = None
+    """See `TokenizerFiles.vocabulary_digest`."""
+    stage: str = ""
+    """The stage that provides it, which the planner fills in."""
+    is_new: bool = False
+    """Whether this experiment trains it."""
+
+    def differs_from(self, other: "Vocabulary") -> bool | None:
+        """Whether it is another tokenizer; None if that cannot be said yet."""
+        if self.digest is not None and other.digest is not None:
+            return self.digest != other.digest
+        return False if self.stage == other.stage else None
+
+
 class Facts(TypedDict, total=False):
     """What the plan reports about a stage, as far as it is known."""
 
@@ -130,6 +148,8 @@ class Forecast:
     architecture: Architecture | None = None
     has_tokenizer: bool | None = None
     """For weights that a stage may name as a tokenizer too: whether one comes with them."""
+    vocabulary: Vocabulary | None = None
+    """For a tokenizer, a dataset or a model; None if there is none, or nothing is known of it."""
     num_steps: int | None = None
     """For a training stage: its last optimizer step."""
     peak_lr: float | None = None
@@ -140,6 +160,10 @@ class Forecast:
     its stage while it does not exist."""
 
     def with_problems(self, problems: Iterable[Problem]) -> "Forecast":
-        """A copy with further errors."""
+        """A copy with further errors and warnings."""
         more = tuple(problems)
-        return replace(self, problems=self.problems + more) if more else self
+        return replace(
+            self,
+            problems=(*self.problems, *(it for it in more if it.severity == "error")),
+            warnings=(*self.warnings, *(it for it in more if it.severity == "warning")),
+        )

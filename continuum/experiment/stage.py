@@ -6,7 +6,7 @@ A kind is a subclass of `Stage` with its fields, the artifact it produces and `r
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,9 +17,16 @@ from continuum.experiment.fields import (
     Spec,
     cosmetic_field,
 )
-from continuum.experiment.forecast import Forecast, Text, TextPart
+from continuum.experiment.forecast import Forecast, Text, TextPart, Vocabulary
 from continuum.experiment.seeds import complete_seeds
-from continuum.runs.artifacts import Artifact, ArtifactT, Checkpoint, Corpus
+from continuum.runs.artifacts import (
+    Artifact,
+    ArtifactT,
+    Checkpoint,
+    Corpus,
+    TokenizedDataset,
+    TokenizerFiles,
+)
 from continuum.runs.events import Report, Warned
 from continuum.runs.folder import StageRun
 from continuum.runs.records import StageRecord
@@ -41,6 +48,14 @@ class PlanInput:
         if isinstance(self.artifact, Corpus):
             return tuple(Text(item.source, item.sha256) for item in self.artifact.items)
         return self.forecast.texts
+
+    @property
+    def vocabulary(self) -> Vocabulary | None:
+        """For a tokenizer, a dataset or a model; None if there is none, or it is unknown."""
+        if not isinstance(self.artifact, TokenizerFiles | TokenizedDataset | Checkpoint):
+            return self.forecast.vocabulary
+        digest = self.artifact.vocabulary_digest
+        return replace(self.forecast.vocabulary or Vocabulary(), digest=digest) if digest else None
 
     @property
     def architecture(self) -> Architecture | None:

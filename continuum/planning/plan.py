@@ -3,6 +3,7 @@
 `planner` makes it, `continuum plan` prints it, and `executor` carries it out.
 """
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -253,6 +254,18 @@ class Plan:
         """What will probably go wrong, by paths of the experiment."""
         found = ((planned.name, it) for planned in self for it in planned.forecast.warnings)
         return [problem.below("stages", name) for name, problem in found]
+
+    def undecided_tokenizers(self) -> dict[str, set[str]]:
+        """For each training, the tokenizers that may differ in a training that depends on it."""
+        found: defaultdict[str, set[str]] = defaultdict(set)
+        for it in reversed(tuple(self)):
+            inputs = (self.stages[r.stage].as_input(r, self.state.artifact_of(r)) for r in it.refs)
+            known = [vocabulary for i in inputs if (vocabulary := i.vocabulary) is not None]
+            if it.stage.trains and any(v.differs_from(known[0]) is None for v in known):
+                found[it.name] |= {vocabulary.stage for vocabulary in known}
+            for ref in it.refs:
+                found[ref.stage] |= found[it.name]
+        return {name: stages for name, stages in found.items() if self.stages[name].stage.trains}
 
     @property
     def reused(self) -> set[str]:

@@ -108,6 +108,9 @@ class _Planner:
         same_data = same_data_problems(it.recipe, comparable)
         problems = (*same_data, *self._selection_problems(it.identity))
         forecast = it.stage.forecast(inputs, self._state.folder.path).with_problems(problems)
+        if forecast.vocabulary is not None and not forecast.vocabulary.stage:
+            own = replace(forecast.vocabulary, stage=it.name)
+            forecast = replace(forecast, vocabulary=own)
         forecast = self._disk.claim(forecast, it.run, it.save_steps)
         texts = it.stage.texts(it.identity.payload.get("files", {}), it.pins)
         forecast = replace(forecast, texts=texts)

@@ -164,18 +164,7 @@ def data_problems(
     blocks: Mapping[str, Bound | None],
 ) -> Iterator[Problem]:
     """Datasets with different tokenizers, or too few tokens for one sequence."""
-    vocabularies = {
-        item.artifact.vocabulary_digest
-        for item in datasets.values()
-        if isinstance(item.artifact, TokenizedDataset)
-    }
-    if len(vocabularies) > 1:
-        yield Problem(
-            ("data",),
-            f"the datasets {', '.join(datasets)} were tokenized with different tokenizers; use the "
-            "model's tokenizer for all of them",
-            needs="folder",
-        )
+    yield from _mixed_tokenizers(datasets)
     for ref, item in datasets.items():
         bound = blocks.get(ref)  # None if it is only evaluated
         if bound is not None and not bound.blocks:
@@ -189,6 +178,50 @@ def data_problems(
         is_known = item.artifact is not None or item.forecast.has_validation is False
         if recipe.evaluate is not None and (is_known or validation is not None):
             yield from evaluation_problems(recipe, ref, validation.blocks if validation else None)
+
+
+def _mixed_tokenizers(datasets: Mapping[str, PlanInput]) -> Iterator[Problem]:
+    vocabularies = [it.vocabulary for it in datasets.values() if it.vocabulary is not None]
+    if any(it.differs_from(vocabularies[0]) for it in vocabularies):
+        yield Problem(
+            ("data",),
+            f"the datasets {', '.join(datasets)} were tokenized with different tokenizers; use the "
+            "model's tokenizer for all of them",
+            needs="folder",
+        )
+
+
+def tokenizer_problems(
+    recipe: Recipe, ref: str, model: PlanInput, inputs: Mapping[str, PlanInput]
+) -> Iterator[Problem]:
+    """Data of another tokenizer than the model's, whose ids would be noise to it.
+
+    Args:
+        ref: The model's reference.
+        inputs: At least the datasets, by reference.
+    """
+    own = model.vocabulary
+    for name in recipe.all_data:
+        other = inputs[name].vocabulary
+        differs = other.differs_from(own) if own is not None and other is not None else False
+        if own is None or other is None or differs is False:
+            continue
+        if differs:
+            yield Problem(
+                data_path(recipe, name),
+                f"dataset {str(name)!r} uses another tokenizer than the model {ref!r}; tokenize it "
+                f"with the model's own, {own.stage!r}",
+                needs="folder",
+            )
+        elif own.is_new or other.is_new:
+            yield Problem(
+                data_path(recipe, name),
+                f"the tokenizers of the model {str(ref)!r} and of dataset {str(name)!r} are "
+                f"{own.stage!r} and {other.stage!r}: if these differ, the run is refused; tokenize "
+                f"with {own.stage!r}",
+                severity="warning",
+                needs="folder",
+            )
 
 
 def evaluation_problems(recipe: Recipe, name: str, num_blocks: int | None) -> Iterator[Problem]:

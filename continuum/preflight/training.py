@@ -83,6 +83,7 @@ def forecast_training(
         warnings=tuple(it for it in found if it.severity == "warning"),
         notes=tuple(_notes(recipe, num_steps, start_step)),
         architecture=architecture,
+        vocabulary=next(iter(datasets.values())).vocabulary,
         num_steps=num_steps,
         peak_lr=recipe.optimizer.lr,
         disk=disk,

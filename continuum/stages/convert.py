@@ -50,6 +50,7 @@ class Convert(Stage):
             facts={"weights_bytes": size} if size else {},
             disk=DiskNeed(size) if size else None,
             architecture=shape,
+            vocabulary=parent.vocabulary,
             peak_lr=parent.forecast.peak_lr,
             reading=read_by(parent, self.from_),
         )

@@ -16,7 +16,7 @@ from continuum.experiment.architecture import (
     read_architecture,
     suggest_model,
 )
-from continuum.experiment.forecast import Forecast
+from continuum.experiment.forecast import Forecast, Vocabulary
 from continuum.experiment.model_fields import ModelName
 from continuum.experiment.stage import PlanInput, Stage, StageContext
 from continuum.runs.artifacts import (
@@ -112,7 +112,10 @@ class Download(Stage):
             )
 
     def forecast(self, inputs: Mapping[str, PlanInput], experiment_folder: Path) -> Forecast:
-        return Forecast(architecture=self._architecture() if self.wants_weights else None)
+        return Forecast(
+            architecture=self._architecture() if self.wants_weights else None,
+            vocabulary=Vocabulary() if self.wants_tokenizer else None,
+        )
 
     @property
     def _source(self) -> str:

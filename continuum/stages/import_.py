@@ -11,7 +11,7 @@ from yaml import YAMLError
 from continuum.errors import IntegrityError, PreflightError, Problem
 from continuum.experiment.architecture import Architecture, read_architecture
 from continuum.experiment.fields import LocalPath, Ref, runtime_field
-from continuum.experiment.forecast import Forecast, Text
+from continuum.experiment.forecast import Forecast, Text, Vocabulary
 from continuum.experiment.stage import PlanInput, Stage, StageContext
 from continuum.runs.artifacts import (
     TOKENIZER_FILES,
@@ -24,7 +24,7 @@ from continuum.runs.artifacts import (
     copy_tokenizer,
 )
 from continuum.runs.events import ByteProgress
-from continuum.runs.files import FileDigest, hash_file, hash_tree, link_or_copy
+from continuum.runs.files import FileDigest, hash_file, hash_tree, link_or_copy, sha256_file
 from continuum.runs.folder import ExperimentFolder
 from continuum.sources.globs import NO_FOLDER, FoundFiles, LocalFile, mode_of, why_no_folder
 from continuum.sources.local_files import copy_file, find_files, naming_originals
@@ -159,7 +159,7 @@ class Import(Stage):
     def forecast(self, inputs: Mapping[str, PlanInput], experiment_folder: Path) -> Forecast:
         try:
             with naming_originals({str(self.path.resolve(experiment_folder)): str(self.path)}):
-                return self._forecast(experiment_folder)
+                return self._forecast(inputs, experiment_folder)
         except (IntegrityError, PreflightError) as error:
             return Forecast(problems=(Problem(("path",), str(error), needs="folder"),))
 
@@ -240,22 +240,15 @@ class Import(Stage):
         names = (*needed, HUB_CONFIG, *TOKENIZER_FILES) if needed else TOKENIZER_FILES
         return FoundFiles(tuple(_present(root, str(self.path), names, needed)))
 
-    def _forecast(self, experiment_folder: Path) -> Forecast:
+    def _forecast(self, inputs: Mapping[str, PlanInput], experiment_folder: Path) -> Forecast:
         found = self._files(experiment_folder)
-        if self.as_ == "weights":
-            refuse_training_checkpoint(self.path.resolve(experiment_folder) / WEIGHTS)
-        if self.as_ in ("tokenizer", "weights"):
-            check_model_files(file.path for file in found.files)
-        if self.as_ == "weights":
-            return Forecast(
-                architecture=self._stored_architecture(experiment_folder),
-                has_tokenizer=any(file.name in VOCABULARY_FILES for file in found.files),
-            )
         if self.as_ == "dataset":
             splits = _splits(self.path.resolve(experiment_folder))
+            assert self.tokenizer is not None, "checked when the spec was loaded"
             return Forecast(
                 max_tokens={name: split.num_tokens for name, split in splits.items()},
                 has_validation="validation" in splits,
+                vocabulary=inputs[self.tokenizer].vocabulary,
             )
         if self.as_ == "corpus":
             texts = TextFiles(found, self._reading).checked()
@@ -267,7 +260,18 @@ class Import(Stage):
                 left_files=texts.left,
                 max_text_bytes=texts.max_text_bytes,
             )
-        return Forecast()
+        if self.as_ == "weights":
+            refuse_training_checkpoint(self.path.resolve(experiment_folder) / WEIGHTS)
+        check_model_files(file.path for file in found.files)
+        used = next((file.path for file in found.files if file.name in VOCABULARY_FILES), None)
+        vocabulary = Vocabulary(sha256_file(used)) if used is not None else None
+        if self.as_ == "tokenizer":
+            return Forecast(vocabulary=vocabulary)
+        return Forecast(
+            architecture=self._stored_architecture(experiment_folder),
+            has_tokenizer=vocabulary is not None,
+            vocabulary=vocabulary,
+        )
 
     def _stored_architecture(self, experiment_folder: Path) -> Architecture:
         """The model of a folder of weights.

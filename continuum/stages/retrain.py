@@ -1,19 +1,19 @@
 """kind: retrain - continue training from weights, with a new optimizer and new counters."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from continuum.errors import Problem
 from continuum.experiment.fields import Ref, Spec
 from continuum.experiment.forecast import Forecast
 from continuum.experiment.recipe import Origin, Recipe
 from continuum.experiment.seeds import OrderSeeds
 from continuum.experiment.stage import PlanInput, StageContext
 from continuum.preflight import forecast_training
+from continuum.preflight.compatibility import tokenizer_problems
 from continuum.preflight.reading import begin_reading, read_by, reading_notes
 from continuum.runs.artifacts import (
     Artifact,
@@ -81,7 +81,7 @@ class Retrain(NewTraining):
         forecast = forecast_training(recipe, parent.architecture, inputs)
         notes = (*forecast.notes, *reading_notes(recipe, inputs, read, reading))
         forecast = replace(forecast, reading=reading, notes=notes)
-        return forecast.with_problems(self._tokenizer_problems(inputs))
+        return forecast.with_problems(tokenizer_problems(recipe, self.from_, parent, inputs))
 
     def origin(self, ctx: StageContext) -> Origin:
         parent = ctx.artifact(self.from_)
@@ -95,21 +95,3 @@ class Retrain(NewTraining):
             data_read=parent.data_read,
             data_position=self.data_position,
         )
-
-    def _tokenizer_problems(self, inputs: Mapping[str, PlanInput]) -> Iterator[Problem]:
-        """Token ids of another tokenizer would be noise to the model."""
-        parent = inputs[self.from_].artifact
-        if not isinstance(parent, Checkpoint) or parent.vocabulary_digest is None:
-            return
-        for ref in self.recipe({}).all_data:
-            dataset = inputs[ref].artifact
-            if (
-                isinstance(dataset, TokenizedDataset)
-                and dataset.vocabulary_digest != parent.vocabulary_digest
-            ):
-                yield Problem(
-                    ("data", str(ref)),
-                    f"dataset {ref!r} uses another tokenizer than the model {self.from_!r}; "
-                    "tokenize it with the model's own tokenizer",
-                    needs="folder",
-                )

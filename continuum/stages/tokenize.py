@@ -153,6 +153,7 @@ class Tokenize(Stage):
             max_tokens=bounds,
             has_validation=self.validation != "none",
             max_ids=_max_ids(inputs[self.tokenizer]),
+            vocabulary=inputs[self.tokenizer].vocabulary,
             disk=dataset_need(inputs.values()),
         )
 

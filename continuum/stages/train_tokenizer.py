@@ -8,7 +8,7 @@ from pydantic import Field
 
 from continuum.errors import PreflightError, Problem
 from continuum.experiment.fields import UNIT, Integer, Ref
-from continuum.experiment.forecast import Forecast
+from continuum.experiment.forecast import Forecast, Vocabulary
 from continuum.experiment.stage import PlanInput, Stage, StageContext
 from continuum.runs.artifacts import Artifact, Corpus, TokenizerFiles
 from continuum.runs.events import ByteProgress
@@ -59,7 +59,11 @@ class TrainTokenizer(Stage):
             )
 
     def forecast(self, inputs: Mapping[str, PlanInput], experiment_folder: Path) -> Forecast:
-        return Forecast(facts={"max_ids": self.vocab_size}, max_ids=self.vocab_size)
+        return Forecast(
+            facts={"max_ids": self.vocab_size},
+            max_ids=self.vocab_size,
+            vocabulary=Vocabulary(is_new=True),
+        )
 
     def run(self, ctx: StageContext) -> TokenizerFiles:
         from continuum.text.bpe import train_bpe

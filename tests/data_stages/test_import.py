@@ -13,7 +13,8 @@ from litdata.streaming import Cache, TokensLoader
 from torch.utils.data import DataLoader, TensorDataset
 
 from continuum.errors import IntegrityError, PreflightError
-from continuum.experiment.stage import Stage
+from continuum.experiment.forecast import Forecast
+from continuum.experiment.stage import PlanInput, Stage
 from continuum.planning.plan import Action, Request
 from continuum.runs.artifacts import (
     Artifact,
@@ -341,7 +342,8 @@ def test_a_dataset_keeps_its_own_integer_type(tokenizer: TokenizerFiles, tmp_pat
 def test_the_plan_knows_a_dataset_s_tokens_and_files(tmp_path: Path) -> None:
     write_chunks(tmp_path / "data" / "train")
     stage = importing(tmp_path, "dataset", path="data", tokenizer="tok")
-    assert stage.forecast({}, tmp_path).max_tokens == {"train": 1280}
+    tokenizer = PlanInput(importing(tmp_path, "tokenizer", path="own"), Forecast(), None)
+    assert stage.forecast({"tok": tokenizer}, tmp_path).max_tokens == {"train": 1280}
     names = set(stage.local_inputs(tmp_path))
     assert "train/index.json" in names
     assert "train/chunk-0-0.bin" in names

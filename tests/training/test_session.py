@@ -410,15 +410,16 @@ def test_a_damaged_record_is_told_with_what_to_do(trials: Trials, name: str, dam
 
 def test_a_model_cannot_go_on_with_another_tokenizers_data(trials: Trials) -> None:
     other = {"kind": "train_tokenizer", "corpus": "prose", "vocab_size": 400}
-    told = refusal(
-        trials,
-        only=(*TRAIN, "retrain"),
-        other=other,
-        code_tokens__tokenizer="other",
-        retrain__from="pretrain",
-        retrain__data="code_tokens",
-    )
-    assert "'code_tokens' uses another tokenizer than the model 'pretrain'" in told
+    with pytest.raises(StageFailedError) as caught:
+        trials.run(
+            only=(*TRAIN, "retrain"),
+            other=other,
+            code_tokens__tokenizer="other",
+            retrain__from="pretrain",
+            retrain__data="code_tokens",
+        )
+    told = "pretrain: retrain: dataset 'code_tokens' uses another tokenizer than the model"
+    assert str(caught.value).startswith(told)
 
 
 def test_what_was_extended_is_not_extended_by_nothing(trials: Trials) -> None:
