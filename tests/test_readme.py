@@ -19,9 +19,11 @@ import yaml
 
 from continuum.errors import ContinuumError
 from continuum.loading.diagnostics import SpecError
+from continuum.training.litgpt import GPT, Config
 from tests.commands import Cli
 from tests.picture import WIDTHS
 from tests.shipped import NAMES, ROOT
+from tests.training.samples import FIELDS
 
 REST_OF_A_RETRAIN = {
     "max_steps": 100,
@@ -242,13 +244,13 @@ def write(folder: Path, stages: dict[str, Any]) -> None:
 
 
 def prepare(folder: Path) -> None:
-    """Write texts, and a checkpoint whose weights a plan does not read."""
+    """Write texts and a checkpoint."""
     for name in "ab":
         (folder / f"{name}.txt").write_text(f"Once upon a {name}.\n" * 40_000, encoding="utf-8")
     own = folder / "checkpoints" / "own"
     own.mkdir(parents=True)
-    torch.save({}, own / "lit_model.pth")
-    (own / "model_config.yaml").write_text("name: pythia-14m\n", encoding="utf-8")
+    torch.save(GPT(Config(**FIELDS)).state_dict(), own / "lit_model.pth")
+    (own / "model_config.yaml").write_text(yaml.safe_dump(FIELDS), encoding="utf-8")
 
 
 def test_the_exit_codes_are_those_of_the_errors() -> None:

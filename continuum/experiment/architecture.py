@@ -20,6 +20,7 @@ from typing import Any
 from continuum.runs.tied_embeddings import tied_on_hub
 from continuum.suggestions import closest
 
+_EMBEDDING = "transformer.wte.weight"
 _LAYER = re.compile(r"transformer\.h\.(\d+)\.")
 
 
@@ -61,7 +62,9 @@ class Architecture:
         Args:
             shapes: Of the tensors by LitGPT's names.
         """
-        embedding = next((it for name, it in shapes.items() if name.endswith("wte.weight")), ())
+        embedding = next((it for name, it in shapes.items() if name.endswith(_EMBEDDING)), None)
+        if embedding is None:
+            return f"it has no tensor {_EMBEDDING}"
         layers = {found[1] for name in shapes if (found := _LAYER.search(name))}
         number = sum(map(math.prod, shapes.values()))
         shape = (self.padded_vocab_size, int(self.fields["n_embd"]))

@@ -146,7 +146,7 @@ class Import(Stage):
     def local_inputs(self, experiment_folder: Path) -> dict[str, Path]:
         try:
             return {file.name: file.path for file in self._files(experiment_folder).files}
-        except (IntegrityError, PreflightError):  # reported by the forecast
+        except PreflightError:  # reported by the forecast
             return {}
 
     def texts(self, files: Mapping[str, str | None], pins: Mapping[str, str]) -> tuple[Text, ...]:
@@ -244,6 +244,8 @@ class Import(Stage):
         found = self._files(experiment_folder)
         if self.as_ == "dataset":
             splits = _splits(self.path.resolve(experiment_folder))
+            for split in splits.values():
+                split.check_sizes()
             assert self.tokenizer is not None, "checked when the spec was loaded"
             return Forecast(
                 max_tokens={name: split.num_tokens for name, split in splits.items()},
@@ -345,14 +347,15 @@ def _splits(root: Path) -> dict[str, ChunkFolder]:
 
 
 def _dataset_files(root: Path) -> list[LocalFile]:
-    splits = _splits(root)
-    for split in splits.values():
-        split.check_sizes()
-    return [
+    found = [
         LocalFile(f"{name}/{file}", split.path / file)
-        for name, split in splits.items()
+        for name, split in _splits(root).items()
         for file in ("index.json", *(chunk.name for chunk in split.chunks))
     ]
+    for file in found:
+        if not file.path.is_file():
+            raise PreflightError(f"{file.path} not found; copy the dataset again")
+    return found
 
 
 def _import_weights(ctx: StageContext, source: str, tied: bool | None) -> ModelWeights:

@@ -62,7 +62,7 @@ def refusal(folder: Path, what: str, **fields: Any) -> str:
     stage = importing(folder, what, **fields)
     (found,) = stage.forecast({}, folder).problems
     assert found.path == ("path",)
-    assert stage.local_inputs(folder) == {} or what == "weights"
+    assert stage.local_inputs(folder) == {} or what in ("weights", "dataset")
     return found.message
 
 

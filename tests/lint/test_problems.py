@@ -9,6 +9,7 @@ import torch
 import yaml
 
 from continuum.lint import check
+from continuum.training.litgpt import GPT, Config
 from tests.commands import Cli
 from tests.training.samples import FIELDS, token_stream, write_split
 
@@ -182,7 +183,7 @@ def existing(tmp_path: Path) -> Path:
         write_split(tmp_path / "data" / split, token_stream(2_000))
     folder = tmp_path / "model"
     folder.mkdir()
-    torch.save({"lm_head.weight": torch.zeros(1)}, folder / "lit_model.pth")
+    torch.save(GPT(Config(**FIELDS)).state_dict(), folder / "lit_model.pth")
     (folder / "model_config.yaml").write_text(yaml.safe_dump(FIELDS), encoding="utf-8")
     path = tmp_path / "experiment.yaml"
     path.write_text(EXISTING, encoding="utf-8")
