@@ -1,6 +1,7 @@
 """`continuum report`: write what was asked, done and found as a page."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -9,13 +10,17 @@ from typing import Annotated, Any
 import typer
 
 from continuum.cli.arguments import Opened, Overrides, Spec, open_experiment
-from continuum.cli.console import AsJson, Result
+from continuum.cli.console import AsJson, Result, wants_json
+from continuum.cli.page_server import PageServer
+from continuum.errors import UsageError
 from continuum.formatting import format_bytes, plural
 from continuum.lineage.reading import build_ancestry
 from continuum.reporting.report import Report, make_report
 from continuum.runs.files import write_bytes
 
 FIGURES = "figures"
+REFRESH_S = 10.0
+"""Between two loads of a served page while a run goes on."""
 
 
 class Format(StrEnum):
@@ -31,10 +36,19 @@ def report(
     form: Annotated[
         Format, typer.Option("--format", help="One HTML file; Markdown or LaTeX with figures.")
     ] = Format.HTML,
+    serve: Annotated[
+        bool, typer.Option("--serve", help="Show the page on this machine; write nothing.")
+    ] = False,
+    port: Annotated[int, typer.Option(help="For --serve; 0 is any free port.")] = 0,
     overrides: Overrides = None,
     as_json: AsJson = False,
-) -> "Reported":
+) -> "Reported | None":
     """Write a page with stages, lineage, curves, evaluations and environment."""
+    if serve:
+        if form is not Format.HTML or wants_json():
+            raise UsageError("--serve shows HTML; it has no --format and no --json")
+        _serve(spec, overrides, port)
+        return None
     opened = open_experiment(spec, overrides)
     folder = opened.folder.path / "results"
     files = _files(read_report(opened), form)
@@ -50,6 +64,40 @@ def read_report(opened: Opened) -> Report:
     plan, composition = opened.plan(), opened.loaded.document().composition
     graph = build_ancestry(opened.folder, plan.experiment.name, tuple(plan))
     return make_report(plan, composition, graph)
+
+
+def _serve(spec: Path, overrides: list[str] | None, port: int) -> None:
+    """Serve the page until Ctrl-C; a browser loads it again while a run goes on."""
+    from continuum.reporting import pages
+
+    cached: tuple[object, bytes] | None = None
+
+    def make_page() -> bytes:
+        nonlocal cached
+        opened = open_experiment(spec, overrides)
+        state = _state_of_files(opened)
+        if cached is None or cached[0] != state:
+            found = read_report(opened)
+            wait_s = REFRESH_S if found.is_running else None
+            cached = state, pages.as_html(found, refresh_s=wait_s).encode()
+        return cached[1]
+
+    with PageServer(make_page, port) as server:
+        typer.echo(f"serving {server.address} (Ctrl-C ends it)")
+        with suppress(KeyboardInterrupt):
+            server.serve_forever()
+
+
+def _state_of_files(opened: Opened) -> object:
+    """What differs when the page has to be made again."""
+    names = ("stage.json", "attempts.jsonl", "metrics.jsonl", "artifact.json")
+    records = [run.path / name for run in opened.folder.runs() for name in names]
+    found = []
+    for path in (*opened.files, *records):
+        with suppress(OSError):
+            status = path.stat()
+            found.append((path, status.st_mtime_ns, status.st_size))
+    return opened.folder.is_locked(), tuple(found)
 
 
 def _files(found: Report, form: Format) -> dict[str, bytes]:

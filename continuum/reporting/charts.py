@@ -286,7 +286,11 @@ def graph_figure(
         stroke=alt.condition(
             "datum.is_complete", alt.value("currentColor"), alt.value("var(--alert)")
         ),
-        strokeDash=alt.condition("datum.is_complete", alt.value([1, 0]), alt.value([4, 3])),
+        strokeDash=alt.StrokeDash(
+            "is_complete:N",
+            scale=alt.Scale(domain=[True, False], range=[[1, 0], [4, 3]]),
+            legend=None,
+        ),
         **link,
     )
     titles = nodes.mark_text(color="currentColor", fontWeight="bold", dy=-6).encode(
