@@ -18,7 +18,6 @@ from continuum.cli.arguments import (
 )
 from continuum.cli.console import AsJson, Columns, Result, Styled
 from continuum.cli.output_file import refuse_folder, write_output
-from continuum.experiment.forecast import Facts
 from continuum.formatting import format_bytes, format_flops, format_seconds, plural
 from continuum.lint import diagnose
 from continuum.loading.diagnostics import Diagnostic, headline
@@ -30,6 +29,7 @@ from continuum.planning.in_progress import find_earlier_runs
 from continuum.planning.locked_run import check_locked
 from continuum.planning.plan import Action, Cause, Plan, PlannedStage, Reason, Request
 from continuum.planning.plan_file import SCHEMA, as_document, refuse_secrets
+from continuum.runs.artifacts import TokenizedDataset
 from continuum.runs.files import json_text
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def plan_columns(made: Plan, costs: Mapping[str, Cost]) -> Columns:
             planned.stage.kind,
             Styled(planned.action.value, STYLES[planned.action]),
             "\n".join(map(str, planned.reasons)),
-            _size(planned.forecast.facts, costs[planned.name].figures),
+            _size(planned, costs[planned.name].figures),
         )
         for planned in made
     ]
@@ -188,9 +188,12 @@ def _stage_of(reason: Reason | Change) -> str:
     return str(reason.detail).partition("@")[0] if points else ""
 
 
-def _size(facts: Facts, cost: Mapping[str, int | float]) -> str:
+def _size(planned: PlannedStage, cost: Mapping[str, int | float]) -> str:
     """Describe the size of a stage, as far as it is known."""
-    words = []
+    facts, words = planned.forecast.facts, []
+    if planned.stage.trains and "steps" not in facts and planned.action is not Action.REUSE:
+        missing = [ref.stage for ref in planned.refs if ref.expects is TokenizedDataset]
+        words.append(f"steps: known after {', '.join(missing)}" if missing else "steps: unknown")
     if "steps" in facts:
         words.append(plural(facts["steps"], "step"))
         words.append(plural(facts["tokens"], "token"))

@@ -56,7 +56,7 @@ class PlainProgress(Progress):
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream or sys.stderr
-        self._shown_at: dict[str, float] = {}
+        self._shown_at: dict[tuple[str, type[Event]], float] = {}
         self._lock = threading.Lock()
 
     def _show(self, stage: str, event: Event) -> None:
@@ -74,9 +74,10 @@ class PlainProgress(Progress):
     def _is_due(self, stage: str, event: Event) -> bool:
         is_last = isinstance(event, Trained) and event.step == event.num_steps
         now = time.monotonic()
-        if not is_last and now - self._shown_at.get(stage, -PLAIN_INTERVAL_S) < PLAIN_INTERVAL_S:
+        key = stage, type(event)  # steps do not hide the saves between them
+        if not is_last and now - self._shown_at.get(key, -PLAIN_INTERVAL_S) < PLAIN_INTERVAL_S:
             return False
-        self._shown_at[stage] = now
+        self._shown_at[key] = now
         return True
 
 

@@ -50,6 +50,11 @@ class Verification(Result):
             f"{format_bytes(found.num_bytes)}: {how}"
         )
         yield from _named(
+            map("runs/{}".format, found.links),
+            "a link in place of a folder (verified where it leads; a copy of this folder may lack "
+            "it)",
+        )
+        yield from _named(
             map("runs/{}".format, found.not_proved),
             "consistent, but not proved (neither continuum.lock nor a run made "
             "from it has its seal; `continuum lock` records it)",

@@ -64,9 +64,12 @@ class Verified:
     num_runs: int
     num_checkpoints: int
     num_bytes: int
+    """Size of the runs; hard links count once."""
     findings: tuple[Finding, ...]
     not_proved: tuple[str, ...]
     """Finished runs whose seal is recorded nowhere else: it may have been recomputed."""
+    links: tuple[str, ...]
+    """Folders that were replaced by links, by their path below `runs/`."""
     not_sealed: tuple[str, ...]
     """Finished runs of earlier releases: their files are compared with unsealed records."""
     not_here: tuple[str, ...]
@@ -136,7 +139,8 @@ def verify_folder(
         num_runs=len(runs),
         num_checkpoints=sum(it.num_checkpoints for it in results.values()),
         num_bytes=sum(it.num_bytes for it in results.values()),
-        findings=(*findings, *_environment_findings(folder)),
+        findings=(*findings, *_dangling_links(folder), *_environment_findings(folder)),
+        links=tuple(link for run in runs for link in run.links()),
         not_proved=tuple(n for n, it in sound.items() if it.seal and n not in proved),
         not_sealed=tuple(n for n, it in sound.items() if not it.seal),
         not_here=_absent(folder.run_names(), done, locked),
@@ -212,7 +216,7 @@ class _Inspection:
 
     def __init__(self, run: StageRun, *, fast: bool) -> None:
         self.problems: list[tuple[str, str]] = []
-        self.num_bytes = 0
+        self.num_bytes = run.size_bytes()
         names = run.checkpoint_names()
         self.num_checkpoints = len(names)
         self._run, self._fast = run, fast
@@ -239,7 +243,6 @@ class _Inspection:
         except IntegrityError as error:
             self._report_error(what, error, folder)
             return None
-        self.num_bytes += sum(file.size_bytes for file in artifact.files)
         self._report(what, find_damage(artifact.path, artifact.files, read=not self._fast))
         if tree_digest(artifact.files) == artifact.digest:
             return artifact
@@ -323,6 +326,15 @@ def _environment_findings(folder: ExperimentFolder) -> Iterator[Finding]:
             problem = f"cannot be read: {error.strerror}"
         if problem:
             yield Finding(folder.environment_dir.name, path.name, problem)
+
+
+def _dangling_links(folder: ExperimentFolder) -> Iterator[Finding]:
+    """Run folders that are links to nothing, which are not among the runs."""
+    for name in folder.run_names():
+        path = folder.runs_dir / name
+        if path.is_symlink() and not path.exists():
+            target = path.readlink()
+            yield Finding(name, "folder", f"is a link to {target}, which does not exist")
 
 
 def _compare_with_lock(

@@ -4,7 +4,6 @@ A run is needed by the current spec, by a lockfile, or because a needed run was 
 Removing a run keeps its part of the lineage; see `lineage/removed.py`.
 """
 
-import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -248,7 +247,7 @@ def _info(
         state=attempt.state,
         how=attempt.how,
         made_at=record.made_at if record is not None else "",
-        size_bytes=size_of(run),
+        size_bytes=run.size_bytes(),
         metrics=metrics,
         summary=summary,
         is_current=planned is not None,
@@ -279,17 +278,3 @@ def _differences(run: StageRun, record: StageRecord | None, plan: Plan) -> Itera
             yield f"the same as runs/{planned.run.name}"
             return
         yield from map(str, explain(record, planned.identity))
-
-
-def size_of(run: StageRun) -> int:
-    """The size of a run's files; hard links count once."""
-    seen: set[tuple[int, int]] = set()
-    total = 0
-    for folder, _, names in os.walk(run.path):
-        for name in names:
-            with suppress(OSError):  # an active run removes files
-                stat = os.lstat(f"{folder}/{name}")
-                if (stat.st_dev, stat.st_ino) not in seen:
-                    seen.add((stat.st_dev, stat.st_ino))
-                    total += stat.st_size
-    return total

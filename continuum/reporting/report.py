@@ -13,7 +13,7 @@ from continuum.lineage.graph import Graph, Node
 from continuum.loading.compose import Composition, read_bases
 from continuum.planning.changes import ABSENT, Change
 from continuum.planning.costs import known_figures
-from continuum.planning.inventory import RunInfo, newest_other_runs, size_of
+from continuum.planning.inventory import RunInfo, newest_other_runs
 from continuum.planning.plan import Action, Plan, PlannedStage
 from continuum.reporting.curves import Training, read_trainings
 from continuum.reporting.results import (
@@ -384,7 +384,7 @@ def _figures(
     if known:
         found["seconds"] = sum(known)
     if planned.run.is_begun:
-        found["disk_bytes"] = size_of(planned.run)
+        found["disk_bytes"] = planned.run.size_bytes()
     if training is None:
         return found
     found["tokens"] = training.end - training.start

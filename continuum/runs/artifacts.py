@@ -490,7 +490,7 @@ class Evaluation(Artifact):
     def summary(self) -> str:
         models = {score.model for score in self.scores}
         texts = {score.text for score in self.scores}
-        found = f"{len(models):,} model(s) on {len(texts):,} text(s)"
+        found = f"{plural(len(models), 'model')} on {plural(len(texts), 'text')}"
         rated = [(it.bits_per_byte, it) for it in self.scores if it.bits_per_byte is not None]
         if len(texts) > 1 or not rated:
             return found

@@ -16,7 +16,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -277,6 +277,26 @@ class StageRun:
         found: list[Artifact] = [*self.checkpoints()]
         made = [self.artifact()] if self.is_complete else []
         return found + [it for it in made if it.digest not in {known.digest for known in found}]
+
+    def size_bytes(self) -> int:
+        """The size of all files; hard links count once."""
+        seen: set[tuple[int, int]] = set()
+        total = 0
+        for folder, _, names in os.walk(self.path):
+            for name in names:
+                with suppress(OSError):  # an active run removes files
+                    stat = os.lstat(f"{folder}/{name}")
+                    if (stat.st_dev, stat.st_ino) not in seen:
+                        seen.add((stat.st_dev, stat.st_ino))
+                        total += stat.st_size
+        return total
+
+    def links(self) -> Iterator[str]:
+        """The run folder and folders in it that are links, by their path below `runs/`."""
+        steps = [f"{CHECKPOINTS}/{name}" for name in self.checkpoint_names()]
+        for name in ("", "output", CHECKPOINTS, *steps):
+            if (self.path / name).is_symlink():
+                yield f"{self.name}/{name}".rstrip("/")
 
     def changed_records(self, *, read: bool = False) -> list[tuple[str, str]]:
         """The records of a finished run that changed after its end, and how.

@@ -133,8 +133,8 @@ def test_what_is_learned_and_forgotten_shows_in_the_matrix(evaluated: Evaluated)
 
 def test_an_evaluation_is_reused_and_in_the_lineage(evaluated: Evaluated, cli: Cli) -> None:
     shown = cli("run", evaluated.folder, "--plain").stdout
-    assert "3 model(s) on 3 text(s)" in shown
-    assert "1 model(s) on 1 text(s), best pretrain:" in shown
+    assert "3 models on 3 texts" in shown
+    assert "1 model on 1 text, best pretrain:" in shown
     assert "done" not in shown
     nodes = json.loads(cli("lineage", evaluated.folder, "--json").stdout)
     assert "evaluation" in json.dumps(nodes)

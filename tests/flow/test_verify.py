@@ -176,3 +176,30 @@ def test_an_input_rebuilt_with_other_content_is_reported(copied: Path, cli: Cli)
     found = json.loads(cli("verify", copied, "--json", expect=8).stdout)["findings"]
     assert [f["what"] for f in found] == ["input tokens"]
     assert "the content of runs/" in found[0]["problem"]
+
+
+def test_a_folder_that_was_replaced_by_a_link_is_named(
+    copied: Path, tmp_path: Path, cli: Cli
+) -> None:
+    output = only(copied, "runs/prose-*/output")
+    run = only(copied, "runs/tokens-*")
+    moved = [tmp_path / "output", tmp_path / "tokens"]
+    for path, place in zip((output, run), moved, strict=True):
+        path.rename(place)
+        path.symlink_to(place)
+    links = {f"{output.parent.name}/output", run.name}
+    for options in ((), ("--fast",)):
+        assert set(json.loads(cli("verify", copied, "--json", *options).stdout)["links"]) == links
+    shown = cli("verify", copied).stdout
+    assert "a link in place of a folder" in shown
+    assert all(f"runs/{link}" in shown for link in links)
+    shutil.rmtree(moved[1])
+    done = cli("verify", copied, expect=8)
+    assert f"runs/{run.name}: folder: is a link to {moved[1]}, which does not exist" in done.stdout
+
+
+def test_the_bytes_of_the_runs_are_one_number(finished: Path, cli: Cli) -> None:
+    """A checkpoint is linked into `output/`: it is on the disk once."""
+    verified = json.loads(cli("verify", finished, "--json").stdout)["num_bytes"]
+    listed = json.loads(cli("runs", finished, "--json").stdout)["runs"]
+    assert verified == sum(it["size_bytes"] for it in listed)

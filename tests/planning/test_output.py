@@ -4,6 +4,7 @@ import json
 import os
 import socket
 import stat
+from collections.abc import Callable
 from pathlib import Path
 from threading import Thread
 
@@ -11,6 +12,7 @@ import pytest
 
 from continuum.loading.json_schema import schema_text
 from tests.commands import Cli
+from tests.experiments import FIRST_STAGES
 from tests.planning.conftest import Write
 
 
@@ -93,3 +95,10 @@ def test_a_place_that_cannot_be_is_an_ordinary_error(
     for out in (circle, tmp_path / "file" / "plan.json"):
         assert f"error: {out}: " in cli("plan", small(), "--out", out, expect=4).stderr
     assert circle.is_symlink()
+
+
+def test_epochs_of_data_that_is_not_made_yet_say_when_their_steps_are_known(
+    experiment: Callable[..., Path], cli: Cli
+) -> None:
+    spec = experiment(only=FIRST_STAGES, pretrain__max_steps=None, pretrain__epochs=1)
+    assert "steps: known after tokens" in cli("plan", spec).stdout
