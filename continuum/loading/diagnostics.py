@@ -27,6 +27,7 @@ MAX_ERRORS = 3_000
 """Checking a spec stops at this number of errors."""
 MAX_BYTES = 2 << 20
 """Maximum size of a file. The largest specs that people write have a hundredth of it."""
+YAML_SUFFIXES = frozenset({".yaml", ".yml"})
 MAX_SHOWN_LINE = 120
 """Characters of a source line that are printed, around the error."""
 
@@ -256,10 +257,13 @@ def _caret_length(rest: str) -> int:
 
 
 def source_lines(diagnostics: Sequence[Diagnostic]) -> dict[tuple[str, int], str]:
-    """Return the source lines of the diagnostics, safe to print: secrets are masked."""
+    """Return the source lines of the diagnostics, safe to print: secrets are masked.
+
+    Only lines of YAML files are shown: `extends`, in a spec from somebody else, may name any file.
+    """
     wanted: dict[str, set[int]] = {}
     for diagnostic in diagnostics:
-        if not diagnostic.place.is_override:
+        if not diagnostic.place.is_override and _is_yaml(diagnostic.place.file):
             wanted.setdefault(diagnostic.place.file, set()).add(diagnostic.place.line)
     found: dict[tuple[str, int], str] = {}
     for name, numbers in wanted.items():
@@ -274,6 +278,14 @@ def source_lines(diagnostics: Sequence[Diagnostic]) -> dict[tuple[str, int], str
             if number <= len(lines)
         }
     return found
+
+
+def _is_yaml(file: str) -> bool:
+    """Whether a file, or what a link leads to, is named as YAML."""
+    try:
+        return not YAML_SUFFIXES.isdisjoint(Path(os.path.realpath(file)).suffixes)
+    except ValueError:  # a NUL
+        return False
 
 
 def read_bytes(path: Path) -> bytes:

@@ -34,6 +34,20 @@ def test_a_line_with_a_secret_is_shown_without_it(
         assert "  4 | " in printed
 
 
+@pytest.mark.parametrize("base", [".netrc", "environ", "linked.yaml", "linked.yaml.orig/x.yaml"])
+def test_a_base_that_is_no_yaml_file_is_not_shown(base: str, cli: Cli, tmp_path: Path) -> None:
+    for name in (".netrc", "environ"):
+        (tmp_path / name).write_text(f"PLAIN={SECRET}\0LAST={SECRET}\n")
+    (tmp_path / "linked.yaml").symlink_to("environ")
+    (tmp_path / "linked.yaml.orig").mkdir()
+    (tmp_path / "linked.yaml.orig" / "x.yaml").symlink_to("../.netrc")
+    path = write(tmp_path / "spec.yaml", f"{HEAD}extends: {base}\nstages: {{}}\n")
+    for arguments in (("validate",), ("plan",), ("validate", "--format", "github")):
+        done = cli(*arguments, path, expect=3)
+        assert f"{base}:1:" in done.stderr or f"{base},line=1," in done.stdout
+        assert SECRET not in done.stdout + done.stderr
+
+
 @pytest.mark.parametrize("command", ["plan", "run", "diff"])
 def test_other_commands_show_it_without_the_secret(command: str, cli: Cli, tmp_path: Path) -> None:
     path = write(tmp_path / "spec.yaml", f"{HEAD}stages:\n{ON_THE_LINE['E101']}")
