@@ -101,17 +101,19 @@ def compare(
     A row is a run, or complete runs that differ only in their seeds:
     mean ± sample standard deviation of n runs.
 
-    A column of losses names its dataset, and only has losses on the same tokens:
-    val_loss/tokens is the last one, best/val_loss/tokens the lowest.
+    A column of losses names its dataset, and has only losses on the same tokens:
+    val_loss/tokens is the last loss on the dataset of the stage `tokens`, best/…
+    the lowest. Where the name is not enough, more follows: tokens[80x512] are 80
+    sequences of 512 tokens, tokens[1f0e3dad] begins the SHA-256 of the dataset.
 
-    A value with * is of a run that is not complete.
+    A value with * is not one of the last step of a complete run.
     Examples:
 
     continuum compare lr1 lr2 lr3 --sort val_loss
 
     continuum compare mine --stage retrain --all
 
-    continuum compare a b --curves
+    continuum compare --curves a b
     """
     table_format = _format_of(csv=csv, md=md, latex=latex)
     if out is not None:

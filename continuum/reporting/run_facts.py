@@ -210,23 +210,19 @@ class _Records:
 
     def _identity_of(self, name: str) -> str:
         """The fingerprint of a run without the seeds of training, here and above."""
-        waiting = [name]
+        entered, waiting = set[str](), [(name, False)]
         while waiting:
-            run = waiting[-1]
+            run, is_after_inputs = waiting.pop()
             record = self._record(run)
-            used = record.inputs if record is not None else ()
-            unknown = [it.run for it in used if it.run not in self._without_seeds]
-            if unknown and run not in self._without_seeds:
-                # A record that names itself among its inputs would never end.
-                self._without_seeds |= {it: it for it in unknown if it in waiting}
-                waiting += [it for it in unknown if it not in waiting]
-                continue
-            waiting.pop()
             if record is None:
-                self._without_seeds[run] = run
-            else:
-                known = {it.fingerprint: self._without_seeds[it.run] for it in used}
-                self._without_seeds[run] = _fingerprint_without_seeds(record, known)
+                continue
+            if is_after_inputs:
+                known = self._without_seeds
+                inputs = {it.fingerprint: known.get(it.run, it.fingerprint) for it in record.inputs}
+                known[run] = _fingerprint_without_seeds(record, inputs)
+            elif run not in self._without_seeds and run not in entered:
+                entered.add(run)
+                waiting += [(run, True), *((used.run, False) for used in record.inputs)]
         return self._without_seeds[name]
 
 

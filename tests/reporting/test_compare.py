@@ -44,7 +44,13 @@ def sweep(root: Path) -> list[Path]:
                 f"lr{rate:g}-s{seed}",
                 seed=seed,
                 pretrain=training("pretrain", optimizer={"lr": rate}),
-                retrain=training("retrain", data=MIXTURE, **{"from": "pretrain"}),
+                longer={
+                    "kind": "resume",
+                    "from": "pretrain",
+                    "max_steps": 12,
+                    "schedule": {"kind": "constant"},
+                },
+                retrain=training("retrain", data=MIXTURE, **{"from": "longer"}),
             )
             found.append(record(folder))
     return found
@@ -95,6 +101,15 @@ def test_runs_that_differ_in_the_seed_are_one_row_with_mean_and_deviation(
     assert seeds == [1, 2, 3, 1, 2, 3]
     text = cli("compare", *sweep, "--stage", "retrain").stdout
     assert "5.2250 ± 0.0100" in text
+
+
+def test_seeds_of_ancestors_are_seeds_too(sweep: list[Path], cli: Cli) -> None:
+    found = document(cli, *sweep, "--sort", "stage")
+    stages = ["longer", "longer", "pretrain", "pretrain", "retrain", "retrain"]
+    assert cells(found, "stage") == stages
+    assert cells(found, "n") == [3] * 6
+    assert cells(found, "tokens") == [768, 768, 512, 512, 512, 512]
+    assert "seeds" not in names(found, "fields")
 
 
 def test_the_same_run_twice_is_not_a_second_seed(sweep: list[Path], cli: Cli) -> None:
