@@ -55,13 +55,8 @@ def test_what_a_stage_refuses_leaves_no_copy_and_is_not_before_the_start(
     for _ in range(2):  # the first starts the tokenizer too, the second only what is refused
         refused = cli("run", "--in-process", folder, expect=5)
         assert "tokens: data/train/chunk-0-0.bin: token 2 is 400, but" in refused.stderr
-        left = only(folder, "runs/tokens-*")
-        assert sorted(path.name for path in left.iterdir()) == [
-            ".lock",
-            "attempts.jsonl",
-            "log.txt",
-            "stage.json",
-        ]
+        left = {path.name for path in only(folder, "runs/tokens-*").iterdir()}
+        assert left == {".lock", "attempts.jsonl", "stage.json"}
 
 
 MODEL = "{name: pythia-14m, n_layer: 1, n_embd: 16, n_head: 2, vocab_size: 300}"
