@@ -23,6 +23,8 @@ from continuum.loading.keys import Field, models_in
 from continuum.runs.redaction import redacted
 from continuum.suggestions import closest
 
+MAX_SHOWN = 100
+"""Characters of an example; a longer one is not shown."""
 MAX_TRIED = 60
 """Candidates that are tried for one value."""
 
@@ -41,8 +43,13 @@ def own_example(field: Field, value: Any, folder: Path, *, is_item: bool = False
         return None
     found = _of_type(field.info.annotation, (value,) if is_item else value)
     for candidate in islice(found, MAX_TRIED):
-        if candidate != value and _accepts(field.model, field.name, candidate, folder):
-            return candidate[0] if is_item else candidate
+        shown = candidate[0] if is_item else candidate
+        if (
+            candidate != value
+            and len(written(shown)) <= MAX_SHOWN
+            and _accepts(field.model, field.name, candidate, folder)
+        ):
+            return shown
     return None
 
 

@@ -451,8 +451,10 @@ class _Described:
         """The words for a mapping or a list, with an example that holds the user's value."""
         found, keys = field_at(self.cls, path), names_at(self.cls, path)
         example = self._own_example(path)
-        if example is None and found is not None and not isinstance(path[-1], int):
+        if example is None and found is not None:
             listed = [*(found.info.examples or ()), keys and any_example(found.info.annotation)]
+            if isinstance(path[-1], int):
+                listed = [item for it in listed if isinstance(it, (tuple, list)) for item in it]
             is_of_kind = dict if "a mapping" in wanted else (tuple, list)
             example = next((it for it in listed if it and isinstance(it, is_of_kind)), None)
         if self._value(path) is False and found and type(None) in get_args(found.info.annotation):

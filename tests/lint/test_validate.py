@@ -126,6 +126,16 @@ def test_a_record_is_not_read_as_a_spec(name: str, cli: Cli, tmp_path: Path) -> 
     assert cli("validate", tmp_path / name, expect=2).stderr == said
 
 
+def test_a_word_where_a_mapping_is_expected_is_shown_as_one(tmp_path: Path, cli: Cli) -> None:
+    text = TRAINING.replace("optimizer: {lr: 1e-3}", "optimizer: adamw\n    n_layer: 2")
+    path = write(tmp_path / "wrong.yaml", text)
+    shown = cli("validate", path, expect=3).stderr
+    said = "optimizer must be a mapping such as {name: AdamW, lr: 3e-4}, not 'adamw'"
+    assert f"{path}:14:16: error E103: {said}\n" in shown
+    assert "unknown key 'n_layer' in stage 'pretrain'\n" in shown
+    assert "did you mean 'model.n_layer'?" in shown
+
+
 def test_an_unknown_format_is_an_error_that_lists_them(wrong: Path, cli: Cli) -> None:
     done = cli("validate", wrong, "--format", "jsn", expect=2)
     said = "error: --format jsn: must be one of human, json, github; did you mean 'json'?\n"

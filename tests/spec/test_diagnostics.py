@@ -155,6 +155,24 @@ def test_a_line_with_a_secret_is_not_shown(tmp_path: Path) -> None:
     assert "sead: 1" not in render([replace(found, shows_source=False)])
 
 
+@pytest.mark.parametrize(
+    ("sources", "said"),
+    [
+        ("texts", "a list such as [{path: texts/*.txt}], not 'texts'"),
+        ("'https://me:hunter2hunter2@example.org/a.txt'", "a list such as [{path: texts/*.txt}], "),
+        ("{path: " + 200 * "a" + "}", "a list such as [{path: texts/*.txt}], not a mapping"),
+    ],
+    ids=["short", "a secret", "too long"],
+)
+def test_an_example_holds_what_the_user_wrote_unless_it_is_long_or_a_secret(
+    sources: str, said: str, tmp_path: Path
+) -> None:
+    text = f"{HEAD}stages:\n  books: {{kind: fetch, sources: {sources}}}\n"
+    (line, *_) = rendered(write(tmp_path / "spec.yaml", text))
+    assert f"error E103: sources must be {said}" in line
+    assert "hunter2" not in line
+
+
 def test_a_value_made_of_a_variable_says_where_that_is_set(tmp_path: Path) -> None:
     text = "vars: {rate: 1e-3}\n" + TRAINING.replace("lr: 1e-3", 'lr: "${rate}"')
     path = write(tmp_path / "spec.yaml", text)
