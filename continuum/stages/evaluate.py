@@ -69,7 +69,7 @@ class EvaluateModels(Stage):
     """The special tokens around each document of a corpus, as in `tokenize`."""
     precision: Precision = "auto"
     """As in training: `auto` is 32-true on a CPU and 16 bits on CUDA devices that support it."""
-    runtime: Devices = runtime_field(Devices())
+    runtime: Devices = runtime_field(Devices(), examples=[{"devices": 2}])
     """Where the work is done; each process holds the whole model."""
 
     produces: ClassVar[type[Artifact]] = Evaluation
