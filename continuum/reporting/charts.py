@@ -60,6 +60,8 @@ LETTER = 6.2
 TOKENS = "training tokens, with those of the ancestors"
 ALL_KNOWN, LEAST = TOKENS, f"{TOKENS} that are known"
 PNG_SCALE = 2.0
+ROW_NAME = 120.0
+"""The widest name of a row of a matrix, in pixels; it is cut off."""
 
 
 @dataclass(frozen=True)
@@ -183,19 +185,25 @@ def matrix_figure(matrix: Matrix, size: Size) -> Specification:
     import altair as alt
 
     drawing, values = Drawing(), matrix.values
-    shades = dict(_shades(matrix.datasets, values))
+    shades = dict(_shades(matrix.texts, values))
     data = [
         {
-            "model": shortened(model, 24),
-            "dataset": shortened(dataset, 24),
-            "shade": shades[model, dataset],
+            "model": model,
+            "text_name": text,
+            "shade": shades[model, text],
             "text": f"{value:.3f}",
         }
-        for (model, dataset), value in values.items()
+        for (model, text), value in values.items()
     ]
+    column = min(120.0, (size.width - ROW_NAME - 10) / len(matrix.texts))
     base = drawing.chart(data).encode(
-        x=alt.X("dataset:N", title=None, sort=None, axis=alt.Axis(orient="top", labelAngle=0)),
-        y=alt.Y("model:N", title=None, sort=None),
+        x=alt.X(
+            "text_name:N",
+            title=None,
+            sort=None,
+            axis=alt.Axis(orient="top", labelAngle=0, labelLimit=column),
+        ),
+        y=alt.Y("model:N", title=None, sort=None, axis=alt.Axis(labelLimit=ROW_NAME)),
     )
     cells = base.mark_rect(fill=SERIES[0]).encode(
         fillOpacity=alt.FillOpacity(
@@ -203,9 +211,8 @@ def matrix_figure(matrix: Matrix, size: Size) -> Specification:
         )
     )
     texts = base.mark_text(color="currentColor").encode(text="text:N")
-    width = min(size.width - 150, 120 * len(matrix.datasets))
     chart = alt.layer(cells, texts, name="matrix").properties(
-        width=width, height=28 * len(matrix.models)
+        width=column * len(matrix.texts), height=28 * len(matrix.models)
     )
     return drawing.finish(chart)
 

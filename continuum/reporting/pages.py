@@ -155,11 +155,13 @@ def figures_of(report: Report) -> Iterator[Figure]:
         caption = "Validation loss by dataset. Losses on different datasets are not comparable."
         draw = partial(charts.validation_figure, trainings)
         yield Figure("validation", "Validation loss", caption, draw)
-    if (matrix := report.matrix) is not None and len(matrix.cells) <= MAX_CELLS:
+    if (matrix := report.matrix) is not None and len(matrix.scores) <= MAX_CELLS:
         caption = (
             f"{matrix.label}: models in the order of their training. The stronger the colour, the "
             "lower the value within its column."
         )
+        if not matrix.is_comparable:
+            caption += " Losses of models with different tokenizers are not comparable."
         yield Figure("matrix", "Evaluation", caption, partial(charts.matrix_figure, matrix))
 
 

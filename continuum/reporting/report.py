@@ -20,8 +20,8 @@ from continuum.reporting.results import (
     Matrix,
     Sample,
     make_matrix,
-    read_evaluations,
     read_samples,
+    read_scores,
 )
 from continuum.runs.artifacts import Checkpoint, TrainingCheckpoint
 from continuum.runs.folder import StageRun
@@ -274,7 +274,7 @@ def make_report(plan: Plan, composition: Composition, graph: Graph) -> Report:
         edges=tuple(_edges(plan)),
         trainings=tuple(trainings.values()),
         losses=tuple(_losses(trainings.values())),
-        matrix=make_matrix([*read_evaluations(plan, trainings)]),
+        matrix=make_matrix(read_scores(plan)),
         samples=tuple(read_samples(plan)),
         environment=tuple(_environment(plan)),
         reproduction=_reproduction(plan),

@@ -4,33 +4,23 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import BaseModel
-
 from continuum.errors import IntegrityError
 from continuum.planning.plan import Plan
-from continuum.reporting.curves import Training
+from continuum.runs.artifacts import Evaluation, Score
 from continuum.runs.files import read_json_lines
 
 SAMPLES = "samples.jsonl"
-LABELS = {
-    "bits_per_byte": "Bits per byte",
-    "loss": "Mean loss",
-    "perplexity": "Perplexity",
-    "accuracy": "Next-token accuracy",
-}
-MEASURES = tuple(LABELS)
+LABELS = {"bits_per_byte": "Bits per byte", "loss": "Mean loss"}
+"""What a matrix may show."""
+HEADINGS = (
+    "loss",
+    "± standard error",
+    "perplexity",
+    "bits per byte",
+    "accuracy",
+    "tokens",
+)
 MAX_SAMPLES = 200
-
-
-@dataclass(frozen=True)
-class Evaluated:
-    """What a stage measured of one model on one dataset."""
-
-    stage: str
-    model: str
-    dataset: str
-    values: Mapping[str, float]
-    """Those of `MEASURES`, `num_tokens` and `stderr` that are there."""
 
 
 @dataclass(frozen=True)
@@ -45,13 +35,13 @@ class Sample:
 
 @dataclass(frozen=True)
 class Matrix:
-    """Models, in the order of their training, by datasets."""
+    """Models, in the order of their training, by texts."""
 
     models: tuple[str, ...]
-    datasets: tuple[str, ...]
+    texts: tuple[str, ...]
     measure: str
-    """The first of `MEASURES` that every cell has."""
-    cells: Mapping[tuple[str, str], Evaluated]
+    """A key of `LABELS`."""
+    scores: Sequence[Score]
 
     @property
     def label(self) -> str:
@@ -59,73 +49,57 @@ class Matrix:
         return LABELS[self.measure]
 
     @property
-    def columns(self) -> list[tuple[str, str]]:
-        """The names and headings of the numbers that any cell has."""
-        named = [*LABELS.items(), ("stderr", "standard error"), ("num_tokens", "tokens")]
-        return [it for it in named if any(it[0] in cell.values for cell in self.cells.values())]
+    def values(self) -> dict[tuple[str, str], float]:
+        """The measure of each pair of model and text; of several, that of the most tokens."""
+        ordered = sorted(self.scores, key=lambda it: it.num_tokens)
+        return {(it.model, it.text): float(getattr(it, self.measure)) for it in ordered}
+
+    @property
+    def is_comparable(self) -> bool:
+        """Whether the values of a text may be compared."""
+        return self.measure != "loss" or len({it.vocabulary_digest for it in self.scores}) == 1
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The headings of the numbers in `rows`."""
+        return HEADINGS
 
     @property
     def rows(self) -> list[tuple[str, ...]]:
-        """Model, dataset, and the numbers as text."""
-        return [
-            (*key, *(_number(name, cell.values.get(name)) for name, _ in self.columns))
-            for key, cell in self.cells.items()
-        ]
-
-    @property
-    def values(self) -> dict[tuple[str, str], float]:
-        """The measure of each pair of model and dataset."""
-        return {key: it.values[self.measure] for key, it in self.cells.items()}
+        """Model, text, and the numbers as text."""
+        return [(it.model, f"{it.text} ({it.split})", *_numbers(it)) for it in self.scores]
 
 
-def _number(name: str, value: float | None) -> str:
-    if value is None:
-        return ""
-    return (
-        f"{value:,.0f}"
-        if name == "num_tokens"
-        else f"{value:.4g}"
-        if name == "perplexity"
-        else f"{value:.4f}"
-    )
-
-
-def make_matrix(evaluations: Sequence[Evaluated]) -> Matrix | None:
-    """The evaluations by model and dataset; None if there are none."""
-    common = [it for it in MEASURES if all(it in each.values for each in evaluations)]
-    if not evaluations or not common:
+def make_matrix(scores: Sequence[Score]) -> Matrix | None:
+    """The scores by model and text; None if there are none."""
+    if not scores:
         return None
+    has_bits = all(it.bits_per_byte is not None for it in scores)
     return Matrix(
-        models=tuple(dict.fromkeys(it.model for it in evaluations)),
-        datasets=tuple(dict.fromkeys(it.dataset for it in evaluations)),
-        measure=common[0],
-        cells={(it.model, it.dataset): it for it in evaluations},
+        models=tuple(dict.fromkeys(it.model for it in scores)),
+        texts=tuple(dict.fromkeys(it.text for it in scores)),
+        measure="bits_per_byte" if has_bits else "loss",
+        scores=scores,
     )
 
 
-def read_evaluations(plan: Plan, trainings: Mapping[str, Training]) -> Iterator[Evaluated]:
-    """The rows of all evaluations, models in the order of their training."""
+def _numbers(it: Score) -> Iterator[str]:
+    yield f"{it.loss:.4f}"
+    yield f"{it.standard_error:.4f}" if it.standard_error is not None else ""
+    yield f"{it.perplexity:,.2f}"
+    yield f"{it.bits_per_byte:.4f}" if it.bits_per_byte is not None else ""
+    yield f"{it.accuracy:.1%}"
+    yield f"{it.num_tokens:,}"
+
+
+def read_scores(plan: Plan) -> list[Score]:
+    """The scores of all evaluations, models in the order of their training."""
     order = {planned.name: number for number, planned in enumerate(plan)}
-    found = []
-    for planned in plan:
-        rows = getattr(planned.existing.artifact, "rows", ())
-        for row in rows if isinstance(rows, (tuple, list)) else ():
-            fields = row.model_dump() if isinstance(row, BaseModel) else row
-            if isinstance(fields, dict) and {"model", "dataset"} <= fields.keys():
-                numbers = {k: v for k, v in fields.items() if isinstance(v, (int, float))}
-                found.append(
-                    Evaluated(planned.name, str(fields["model"]), str(fields["dataset"]), numbers)
-                )
-
-    def trained(it: Evaluated) -> tuple[float, int, float]:
-        stage, _, selector = it.model.partition("@")
-        training = trainings.get(stage)
-        step = selector.removeprefix("step-")
-        last = float(step) if step.isdecimal() else float("inf")
-        start = training.start if training is not None else 0.0
-        return start, order.get(stage, -1), last
-
-    yield from sorted(found, key=trained)
+    artifacts = (planned.existing.artifact for planned in plan)
+    found = [it for each in artifacts if isinstance(each, Evaluation) for it in each.scores]
+    return sorted(
+        found, key=lambda it: (it.tokens_total, order.get(it.model.partition("@")[0], -1))
+    )
 
 
 def read_samples(plan: Plan) -> Iterator[Sample]:
