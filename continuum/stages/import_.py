@@ -157,8 +157,11 @@ class Import(Stage):
         )
 
     def forecast(self, inputs: Mapping[str, PlanInput], experiment_folder: Path) -> Forecast:
+        root = self.path.resolve(experiment_folder)
+        # Where nothing is found, its place is what helps.
+        originals = {str(root): str(self.path)} if why_no_folder(root) is None else {}
         try:
-            with naming_originals({str(self.path.resolve(experiment_folder)): str(self.path)}):
+            with naming_originals(originals):
                 return self._forecast(inputs, experiment_folder)
         except (IntegrityError, PreflightError) as error:
             return Forecast(problems=(Problem(("path",), str(error), needs="folder"),))

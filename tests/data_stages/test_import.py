@@ -463,6 +463,21 @@ def test_what_is_missing_is_known_to_the_plan(kind: str, tmp_path: Path) -> None
     assert refusal(tmp_path, kind, path="none").startswith("none")
 
 
+@pytest.mark.parametrize(
+    ("kind", "path", "message"),
+    [
+        ("weights", "own/model", "own/model: no such folder (resolved to {}/own/model)"),
+        ("corpus", "own/a.txt", "own/a.txt: file not found (resolved to {}/own/a.txt)"),
+    ],
+)
+def test_the_place_of_what_is_missing_is_named(
+    kind: str, path: str, message: str, tmp_path: Path
+) -> None:
+    forecast = make_stage(Import, tmp_path, path=path, **{"as": kind}).forecast({}, tmp_path)
+    (problem,) = map(str, forecast.problems)
+    assert message.format(tmp_path) in problem
+
+
 def test_an_empty_folder_is_known_to_the_plan(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     said = refusal(tmp_path, "tokenizer", path="empty")
