@@ -27,7 +27,7 @@ from continuum.runs.artifacts import Checkpoint, TrainingCheckpoint
 from continuum.runs.folder import StageRun
 from continuum.runs.installed import own_version
 from continuum.runs.records import StageRecord
-from continuum.runs.redaction import redacted
+from continuum.runs.redaction import masked, without_secrets
 
 COMPLETE, NOT_BEGUN, RUNNING = "complete", "not begun", "running"
 MAX_OTHER_RUNS = 50
@@ -257,7 +257,7 @@ def make_report(plan: Plan, composition: Composition, graph: Graph) -> Report:
     folder = spec.parent
     return Report(
         name=plan.experiment.name,
-        description=redacted(plan.experiment.description or "")[0],
+        description=without_secrets(plan.experiment.description or ""),
         made_at=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         version=own_version(),
         headline=_headline(stages, is_running=is_running),
@@ -266,10 +266,9 @@ def make_report(plan: Plan, composition: Composition, graph: Graph) -> Report:
         changes=tuple(_base_changes(composition)),
         bases=tuple(_relative(path, folder) for path in bases),
         files=tuple(
-            SourceFile(_relative(path, folder), redacted(_text(path))[0])
-            for path in composition.files
+            SourceFile(_relative(path, folder), masked(_text(path))) for path in composition.files
         ),
-        overrides=tuple(redacted(it)[0] for it in plan.request.overrides),
+        overrides=tuple(without_secrets(it) for it in plan.request.overrides),
         stages=stages,
         edges=tuple(_edges(plan)),
         trainings=tuple(trainings.values()),
@@ -350,7 +349,7 @@ def _notes(planned: PlannedStage) -> Iterator[str]:
 
 def _clean(text: str) -> str:
     """A message without secrets, cut off where it is long."""
-    return redacted(text)[0][:MAX_MESSAGE]
+    return without_secrets(text)[:MAX_MESSAGE]
 
 
 def _attempts(run: StageRun) -> Iterator[Attempt]:
@@ -468,7 +467,7 @@ def _without_places(value: Any) -> Any:
         return {str(key): _without_places(item) for key, item in value.items()}
     if isinstance(value, tuple):
         return [*map(_without_places, value)]
-    return redacted(str(value))[0] if isinstance(value, str) else value
+    return without_secrets(str(value)) if isinstance(value, str) else value
 
 
 def _environment(plan: Plan) -> Iterator[tuple[str, str]]:
@@ -527,7 +526,7 @@ def _reproduction(plan: Plan) -> Reproduction:
     overrides = "".join(f" --set {_quoted(it)}" for it in plan.request.overrides)
     name = _quoted(plan.folder.path.name)
     locked = " --locked" if plan.lockfile is not None else ""
-    commands.append(f"continuum run {name}{locked}{redacted(overrides)[0]}")
+    commands.append(f"continuum run {name}{locked}{without_secrets(overrides)}")
     commands.append(f"continuum verify {name}")
     if plan.lockfile is None:
         warnings.append("There is no continuum.lock, which pins what the sources were.")

@@ -82,7 +82,7 @@ def recorded(folder: Path) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in files if path.name != "experiment.yaml"}
 
 
-FEW = (("status", "--json"), ("validate", "--format", "github"))
+FEW = (("status", "--json"), ("validate", "--format", "github"), ("report",))
 ALL = (
     *(("validate", "--format", form) for form in ("human", "json", "github")),
     ("validate", "--set", f"stages.named.sources.0.format=https://me:{CANARY}@h"),
@@ -99,6 +99,8 @@ ALL = (
     ("diff", "experiment.yaml", "--md"),
     ("logs", "hub"),
     ("peek", "written"),
+    ("report",),
+    *(("report", "--format", form) for form in ("md", "latex")),
     ("lock", "--upgrade"),
     ("verify",),
 )
