@@ -6,7 +6,8 @@ from pathlib import Path
 
 from continuum.errors import IntegrityError, UsageError
 from continuum.planning.folder_state import FolderState
-from continuum.reporting.run_facts import FactsReader, RunFacts, trains
+from continuum.reporting.recorded_fields import trains
+from continuum.reporting.run_facts import FactsReader, RunFacts
 from continuum.runs.folder import ExperimentFolder, StageRun
 from continuum.suggestions import did_you_mean
 
