@@ -27,6 +27,10 @@ node1:88:91 [0] NCCL INFO NET/Socket : Using [0]eth0
 W1130 09:51:55.123000 88 torch/distributed/run.py:774] ***********
 INFO:root:loaded
 Seed set to 7
+Initializing distributed: GLOBAL_RANK: 0, MEMBER: 1/2
+--------------------------------------------------------------------------------
+distributed_backend=gloo
+/site-packages/lightning/fabric/strategies/ddp.py:130: `broadcast_buffers` is deprecated.
 """
 WORDS = """\
 Traceback (most recent call last):

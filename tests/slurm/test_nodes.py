@@ -112,7 +112,7 @@ def test_more_nodes_than_the_job_has_are_refused(
     slurm: Cluster, prepare: Callable[[str], Path]
 ) -> None:
     job = submit(slurm, prepare(spec(4)))
-    assert job.ends() == ("FAILED", 4)
+    assert job.ends() == ("FAILED", 5)  # the stages before it were started
     assert f"runtime.num_nodes is 4, but Slurm job {job.number} has 2 nodes" in job.told()
 
 

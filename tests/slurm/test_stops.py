@@ -24,6 +24,7 @@ STOPS = [
     pytest.param(["--signal=USR1"], id="usr1-to-the-ranks"),
     pytest.param(["--signal=TERM"], id="term-to-the-ranks", marks=SLOW),
     pytest.param(["--full", "--signal=USR1"], id="usr1-to-everything", marks=SLOW),
+    pytest.param(["--full", "--signal=USR2"], id="usr2-to-everything", marks=SLOW),
 ]
 
 
@@ -56,6 +57,17 @@ def test_a_signal_saves_and_the_same_job_again_ends_with_the_same_bytes(
     assert again.ends() == ("COMPLETED", 0), again.told()
     assert "pretrain: resuming from step" in again.told()
     assert final_bytes(folder) == unbroken
+
+
+@pytest.mark.slow
+def test_a_closed_terminal_around_two_nodes_saves(
+    slurm: Cluster, prepare: Callable[[str], Path]
+) -> None:
+    """As after `salloc`: SIGHUP reaches the run and `srun`, which must not end its ranks."""
+    job = training(slurm, prepare(spec(2, 1, "ddp", steps=UNBROKEN_STEPS)))
+    os.killpg(os.getpgid(job.run()), signal.SIGHUP)
+    assert job.ends() == ("FAILED", 75), job.told()
+    assert "pretrain: stopped after step" in job.told()
 
 
 @pytest.mark.slow

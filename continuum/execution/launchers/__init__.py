@@ -38,11 +38,13 @@ USUAL_CAUSES: Mapping[int, str] = {
     signal.SIGXCPU: "the limit on CPU time: `ulimit -t`",
     signal.SIGXFSZ: "the limit on the size of a file: `ulimit -f`",
 }
-PYTHON_WARNING = re.compile(r":\d+: \w*Warning: ")
+PYTHON_WARNING = re.compile(r":\d+: \w*Warning: |^/\S+\.py:\d+: (?!.*Error)")
+"""Of Python, and of Lightning, which leaves the category out."""
 NOTICE = re.compile(
     r"\d+%\|.*\||\d(?:it|s)/(?:s|it)\b"  # progress bars
     r"|NCCL INFO|\[[WI]\d{3,4} \d|^[WI]\d{4} \d"  # NCCL, and records of torch
-    r"|\b(?:DEBUG|INFO|WARNING)[:\]]|^Seed set to "
+    r"|\b(?:DEBUG|INFO|WARNING)[:\]]|^Seed set to |^-{20,}$"
+    r"|^distributed_backend=|^Initializing distributed: |^All distributed processes registered"
 )
 
 

@@ -153,6 +153,7 @@ def _start(command: list[str], log_path: Path, *, is_step: bool) -> subprocess.P
             stdout=log,
             stderr=subprocess.STDOUT,
             env=slurm.step_environment(os.environ) if is_step else own,
+            start_new_session=is_step,  # srun ends all tasks on a terminal's SIGHUP or SIGINT
         )
 
 
