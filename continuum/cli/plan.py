@@ -18,6 +18,7 @@ from continuum.cli.arguments import (
 )
 from continuum.cli.console import AsJson, Columns, Result, Styled
 from continuum.cli.output_file import refuse_folder, write_output
+from continuum.experiment.forecast import Facts
 from continuum.formatting import format_bytes, format_flops, format_seconds, plural
 from continuum.lint import diagnose
 from continuum.loading.diagnostics import Diagnostic, headline
@@ -29,7 +30,7 @@ from continuum.planning.in_progress import find_earlier_runs
 from continuum.planning.locked_run import check_locked
 from continuum.planning.plan import Action, Cause, Plan, PlannedStage, Reason, Request
 from continuum.planning.plan_file import SCHEMA, as_document, refuse_secrets
-from continuum.runs.artifacts import TokenizedDataset
+from continuum.runs.artifacts import Checkpoint, TokenizedDataset
 from continuum.runs.files import json_text
 
 if TYPE_CHECKING:
@@ -188,9 +189,23 @@ def _stage_of(reason: Reason | Change) -> str:
     return str(reason.detail).partition("@")[0] if points else ""
 
 
+def _facts(planned: PlannedStage) -> Facts:
+    """The facts of the forecast; of a complete stage, sizes as recorded."""
+    facts, artifact = planned.forecast.facts, planned.existing.artifact
+    if planned.action is not Action.REUSE or not isinstance(artifact, Checkpoint):
+        return facts
+    found, size = Facts(**facts), sum(file.size_bytes for file in artifact.files)
+    if "weights_bytes" in facts:
+        found["weights_bytes"] = size
+    if "checkpoints" in facts:
+        found["checkpoint_bytes"] = size
+        found["checkpoints_kept"] = len(planned.run.checkpoint_names())
+    return found
+
+
 def _size(planned: PlannedStage, cost: Mapping[str, int | float]) -> str:
     """Describe the size of a stage, as far as it is known."""
-    facts, words = planned.forecast.facts, []
+    facts, words = _facts(planned), []
     if planned.stage.trains and "steps" not in facts and planned.action is not Action.REUSE:
         missing = [ref.stage for ref in planned.refs if ref.expects is TokenizedDataset]
         words.append(f"steps: known after {', '.join(missing)}" if missing else "steps: unknown")
@@ -202,7 +217,10 @@ def _size(planned: PlannedStage, cost: Mapping[str, int | float]) -> str:
         words.append(plural(facts["epochs"], "epoch"))
     if "checkpoints" in facts:
         size = format_bytes(facts.get("checkpoint_bytes"))
-        words.append(plural(facts["checkpoints"], "checkpoint") + (f" of {size}" if size else ""))
+        kept = facts.get("checkpoints_kept", facts["checkpoints"])
+        few = f" ({kept} kept)" if kept < facts["checkpoints"] else ""
+        of = f" of {size}" if size else ""
+        words.append(f"{plural(facts['checkpoints'], 'checkpoint')}{of}{few}")
     if "weights_bytes" in facts:
         words.append(format_bytes(facts["weights_bytes"]))
     if "tied_embeddings" in facts:

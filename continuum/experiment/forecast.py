@@ -111,6 +111,8 @@ class Facts(TypedDict, total=False):
     epochs: float
     schedule: str
     checkpoints: int
+    checkpoints_kept: int
+    """At the end, of those that are saved."""
     checkpoint_bytes: int
     weights_bytes: int
     disk_bytes: int

@@ -66,6 +66,8 @@ class DiskBudget:
             return forecast
         at_once, left = held(need, selected)
         facts: Facts = {**forecast.facts, "disk_bytes": at_once * need.item_bytes}
+        if need.retention is not None and "checkpoints" in facts:
+            facts["checkpoints_kept"] = min(left, facts["checkpoints"])
         forecast = replace(forecast, facts=facts)
         if run.is_complete and not again:
             return forecast

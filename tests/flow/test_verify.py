@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from continuum.formatting import format_bytes
 from tests.commands import Cli, only
 from tests.experiments import FIRST_STAGES, small_flow
 from tests.forging import Edit, forge, reseal
@@ -203,3 +204,6 @@ def test_the_bytes_of_the_runs_are_one_number(finished: Path, cli: Cli) -> None:
     verified = json.loads(cli("verify", finished, "--json").stdout)["num_bytes"]
     listed = json.loads(cli("runs", finished, "--json").stdout)["runs"]
     assert verified == sum(it["size_bytes"] for it in listed)
+    output = only(finished, "runs/pretrain-*/output")
+    size = format_bytes(sum(path.stat().st_size for path in output.iterdir()))
+    assert f"4 checkpoints of {size} (3 kept)" in cli("plan", finished).stdout
