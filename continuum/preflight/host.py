@@ -54,6 +54,8 @@ class Host:
     """CUDA devices; None if unknown."""
     in_slurm_job: bool | None = None
     """Whether `srun` can start processes on other nodes; None if unknown."""
+    num_nodes: int | None = None
+    """Nodes of the Slurm job; None if unknown, or if there is none."""
 
     def total_bytes(self, *, on_cpu: bool) -> int | None:
         """Memory that training can use: the host's, or that of a device."""
@@ -77,6 +79,7 @@ def _host_at(_second: int) -> Host:
         device=devices[0] if len(kinds) == 1 else None,
         num_devices=_num_visible(len(devices)) if devices else None,
         in_slurm_job=has_slurm_job(),
+        num_nodes=_num_nodes() if has_slurm_job() else None,
     )
 
 
@@ -88,6 +91,11 @@ def _num_visible(num_devices: int) -> int:
 def has_slurm_job() -> bool:
     """Whether this process runs inside a Slurm job in which `srun` can start steps."""
     return "SLURM_JOB_ID" in os.environ and shutil.which("srun") is not None
+
+
+def _num_nodes() -> int | None:
+    stated = os.environ.get("SLURM_JOB_NUM_NODES", "")
+    return int(stated) if stated.isdecimal() else None
 
 
 def host_memory(

@@ -79,6 +79,13 @@ def device_problems(devices: Devices, host: Host) -> Iterator[Problem]:
             "(SLURM_JOB_ID and srun); submit it with sbatch, or set num_nodes to 1",
             needs="machine",
         )
+    elif host.num_nodes is not None and devices.num_nodes > host.num_nodes:
+        yield Problem(
+            ("runtime", "num_nodes"),
+            f"runtime.num_nodes is {devices.num_nodes}, but this Slurm job has {host.num_nodes}; "
+            f"submit it with --nodes={devices.num_nodes}, or change num_nodes",
+            needs="machine",
+        )
     if is_on_cpu(devices, host):
         return
     if not host.has_cuda_device:

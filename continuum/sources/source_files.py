@@ -293,6 +293,12 @@ def _check_one_format(folder: str, counts: Counter[str], stated: str | None) -> 
         )
     if stated is None and len(known) < len(formats):
         unknown = {label: number for label, number in counts.items() if label not in known}
+        kind = next((kind for it in unknown if (kind := kind_of_suffix(f"x{it}"))), None)
+        if kind is not None and not known:
+            raise PreflightError(
+                f"{folder}: no texts in this folder, which contains {describe_files(counts)}: "
+                f"{kind}"
+            )
         raise PreflightError(
             f"{folder}: unknown format of {describe_files(unknown)} "
             f"(the folder contains {describe_files(counts)}); set `format: txt`, md, py or jsonl, "

@@ -154,8 +154,12 @@ class Download(Stage):
             link_or_copy(partial_dir / file.name, ctx.output_dir / file.name)
             progress.next_file()
         progress.finish()
-        with naming_originals({str(ctx.output_dir): str(revision)}):
-            artifact = self._finish(ctx, revision)
+        try:
+            with naming_originals({str(ctx.output_dir): str(revision)}):
+                artifact = self._finish(ctx, revision)
+        except PreflightError:  # which the same files would cause again
+            shutil.rmtree(partial_dir.parent, ignore_errors=True)
+            raise
         shutil.rmtree(partial_dir.parent, ignore_errors=True)
         return artifact
 

@@ -63,6 +63,15 @@ def test_a_tokenizer_is_downloaded_at_the_commit_the_branch_means(
     assert not (tokenizer.path.parent / "partial").exists()
 
 
+def test_a_download_that_is_refused_keeps_no_files(
+    hub: HubServer, repo: Path, tmp_path: Path
+) -> None:
+    (repo / "tokenizer.json").write_text('{"model": {"type": "Unknown"}}')
+    with pytest.raises(PreflightError, match=r"tokenizer\.json"):
+        download(tmp_path)
+    assert not list(tmp_path.glob("runs/*/partial"))
+
+
 def bring(folder: Path, name: str) -> bytes:
     revision = resolve(REPO, "main")
     file = revision.named(name)

@@ -140,6 +140,7 @@ def test_globs_are_a_shell_s(pattern: str, expected: list[str], tmp_path: Path) 
         (["a.txt", "b.text", "c"], {}, ["unknown format of 1 .text, 1 without a suffix"]),
         (["a.txt", "b.text"], {}, ["set `format: txt`", "`path: data/**/*.txt`"]),
         (["README.md", "x/LICENSE"], {}, ["no texts found", "skipped: 2 README/LICENSE files"]),
+        (["m.json", "lit_model.pth", "t.yaml"], {}, ["no texts in", "import weights with `kind:"]),
         ([".a.txt"], {}, ["skipped: 1 hidden"]),
         ([], {}, ["it is empty"]),
     ],

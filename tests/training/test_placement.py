@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from continuum.experiment.recipe import Recipe
 from continuum.experiment.stage import PlanInput
 from continuum.preflight.host import CudaDevice, Host, HostMemory, cuda_devices
 from continuum.preflight.memory import MemoryEstimate, estimate_memory
-from continuum.preflight.placement import foreseen_placement
+from continuum.preflight.placement import foreseen_placement, machine_problems
 from continuum.preflight.training import forecast_training
 from continuum.stages.convert import Convert
 from tests.training.samples import make_recipe
@@ -167,3 +168,12 @@ def test_the_drivers_library_says_what_torch_says() -> None:
     assert device.name == properties.name
     assert device.capability == (properties.major, properties.minor)
     assert device.memory_bytes == pytest.approx(properties.total_memory, rel=0.05)
+
+
+def test_a_slurm_job_of_too_few_nodes_is_known_to_the_plan() -> None:
+    recipe = gpu_recipe(1, runtime={"num_nodes": 3})
+    job = Host(MEMORY, has_cuda_device=True, in_slurm_job=True, num_nodes=2)
+    (found,) = machine_problems(recipe, job)
+    assert (found.path, found.needs) == (("runtime", "num_nodes"), "machine")
+    assert "this Slurm job has 2; submit it with --nodes=3" in found.message
+    assert not list(machine_problems(recipe, replace(job, num_nodes=3)))
