@@ -226,7 +226,7 @@ class _Execution:
         run.log_attempt("started", attempt=number, at=now(), host=host, git=git)
         self._observe(planned.name, Started(number))
         outcome = self._launcher.launch(run, record, partial(self._observe, planned.name))
-        if outcome.status == "killed" and self._killed_because:
+        if outcome.status in ("killed", "crashed") and self._killed_because:
             outcome = Outcome(
                 "killed",
                 f"{self._killed_because} and was killed; "

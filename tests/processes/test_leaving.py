@@ -84,7 +84,7 @@ def test_a_rank_that_ends_without_a_word_is_named_with_its_exit_code(
 ) -> None:
     folder = pair(tmp_path / "toy", when="first", exit_code=7)
     told = extended("run", folder, expect=5).stderr
-    assert f"pretrain: killed: rank 1 on {HOST} ended with exit code 7 and no result" in told
+    assert f"pretrain: crashed: rank 1 on {HOST} ended with exit code 7 and no result" in told
     assert not list(folder.glob("runs/pretrain-*/artifact.json"))
 
 

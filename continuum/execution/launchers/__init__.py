@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from continuum.disk_errors import is_nearly_full
+from continuum.errors import Status
 from continuum.preflight.device_errors import fault_in_log
 from continuum.preflight.host import count_oom_kills
 from continuum.preflight.memory import MEMORY_REMEDY
@@ -76,6 +77,11 @@ def describe_exit_status(exit_code: int | None) -> str:
     if exit_code is None or exit_code >= 0:
         return f"ended with exit code {exit_code}{NO_RESULT}"
     return f"was killed by {signal.Signals(-exit_code).name}"
+
+
+def status_of_exit(exit_code: int | None) -> Status:
+    """The status of a stage whose process ended without an outcome: by a signal, or by itself."""
+    return "killed" if exit_code is not None and exit_code < 0 else "crashed"
 
 
 def describe_late_exit(cause: str) -> str:

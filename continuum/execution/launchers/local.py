@@ -22,6 +22,7 @@ from continuum.execution.launchers import (
     CrashOutput,
     describe_exit_status,
     describe_late_exit,
+    status_of_exit,
 )
 from continuum.execution.launchers.parent_death import PARENT_VARIABLE
 from continuum.execution.run_stage import is_stateful
@@ -108,7 +109,8 @@ class LocalLauncher:
             if worker_state.is_stateful:
                 return KILLED_IN_STARTUP
             return Outcome("stopped", "did not stop in time and was killed; it starts over")
-        return Outcome("killed", output.describe(cause + output.likely_cause(exit_code)))
+        message = output.describe(cause + output.likely_cause(exit_code))
+        return Outcome(status_of_exit(exit_code), message)
 
     def _start(self, process: Any, state: _Worker) -> Outcome | None:
         """Start a worker; return the outcome if it cannot start."""

@@ -25,6 +25,7 @@ from continuum.execution.launchers import (
     describe_exit_status,
     describe_late_exit,
     slurm,
+    status_of_exit,
 )
 from continuum.execution.launchers.parent_death import PARENT_VARIABLE
 from continuum.execution.signals import blocked_signals
@@ -211,4 +212,5 @@ def _outcome(
     known = [end for end in outcomes if end.status in ("failed", "refused", "damaged")]
     if known or (outcomes and not dead):
         return [*known, *outcomes][0]
-    return Outcome("killed", output.describe(cause))
+    status = status_of_exit(dead[0].exit_code if dead else exit_code)
+    return Outcome(status, output.describe(cause))
