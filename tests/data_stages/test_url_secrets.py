@@ -101,7 +101,7 @@ def test_a_url_may_have_it_through_vars_and_an_override_and_is_rendered_with_it(
     assert "url: https://me:${env.READER}@example.org/a.txt?token=${env.BOOKS}\n" in rendered
     assert "url: https://example.org/c.txt?key=${env.KEY}\n" in rendered
     path.write_text(rendered, encoding="utf-8")
-    assert "valid, 1 stages" in cli("validate", path).stdout
+    assert cli("validate", path).stdout.startswith("toy: valid")
 
 
 def test_a_token_that_is_written_out_stays_identity_and_is_not_recorded(
