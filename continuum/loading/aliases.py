@@ -146,16 +146,18 @@ _RELATED: Mapping[str, Sequence[str]] = {
         "bf16_full_eval", "param_dtype", "amp_dtype",
     ),
     "evaluate.every": (
-        "eval_steps", "eval_interval", "eval_every", "eval_freq", "evaluation_interval",
+        "interval", "eval_steps", "eval_interval", "eval_every", "eval_freq", "evaluation_interval",
         "val_check_interval", "evals_per_epoch", "evaluation_steps", "validation_interval",
         "val_interval", "eval_iters_interval", "val_every",
     ),
-    "evaluate.sequences": ("eval_iters", "eval_batches", "limit_val_batches", "max_eval_batches"),
+    "evaluate.sequences": (
+        "max_iters", "eval_iters", "eval_batches", "limit_val_batches", "max_eval_batches",
+    ),
     "evaluate": (
         "eval", "evaluation", "evaluation_strategy", "eval_strategy", "do_eval", "validate_every",
     ),
     "checkpoint.every": (
-        "save_steps", "save_interval", "save_every", "save_freq", "checkpoint_interval",
+        "interval", "save_steps", "save_interval", "save_every", "save_freq", "checkpoint_interval",
         "ckpt_interval", "checkpointing_steps", "saves_per_epoch", "every_n_train_steps",
         "save_strategy", "save_every_n_steps", "checkpoint_every", "checkpoint_steps",
         "checkpoint_freq",

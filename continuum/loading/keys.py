@@ -150,10 +150,12 @@ def meant_key(
         return elsewhere
     if (typo := nearest(key, here, max_typos=1)) is not None:
         return typo
-    for ours in our_names(key):
+    # `interval` in `checkpoint` is `checkpoint.every` rather than `evaluate.every`.
+    for ours in sorted(our_names(key), key=lambda name: name.partition(".")[0] not in path[-1:]):
         first, _, rest = ours.partition(".")
-        if (place := right_place(cls, where, path, first)) is not None:
-            return f"{place}.{rest}" if rest else place
+        place = right_place(cls, where, path, first)
+        if place is not None and (found := ".".join(filter(None, (place, rest)))):
+            return found  # `place` is empty in the mapping of that name itself
     if (typo := nearest(key, here)) is not None:
         return typo
     if (typo := nearest(key, dict.fromkeys(found[-1] for found in fields(cls)))) is not None:
