@@ -3,11 +3,11 @@
 import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from continuum.formatting import format_seconds
-from continuum.reporting.measures import TRAINING_LOSS, Measure, Reading, When
+from continuum.reporting.measures import SCORES, TRAINING_LOSS, Measure, Reading, When
 from continuum.reporting.run_facts import RunFacts
 
 SHOWN_NAMES = 3
@@ -30,6 +30,8 @@ class Cell:
     """Runs that have the value."""
     reading: Reading | None = None
     """Of a loss of a single run."""
+    is_provisional: bool = False
+    """Whether a run is not complete, or its value is not of its last step."""
 
     def as_json(self) -> Any:
         """The value; an object if there is more to say."""
@@ -38,7 +40,9 @@ class Cell:
             found |= {"std": self.std, "n": self.num_runs}
         if self.reading is not None:
             it = self.reading
-            found |= {"step": it.step, "tokens": it.tokens, "is_provisional": it.is_provisional}
+            found |= {"step": it.step, "tokens": it.tokens}
+        if self.reading is not None or self.is_provisional:
+            found["is_provisional"] = self.is_provisional
         return found if len(found) > 1 else self.value
 
 
@@ -156,17 +160,20 @@ def loss_columns(rows: Sequence[Row], at: str | None) -> list[Column]:
         for _, measure in it.readings:
             names.setdefault(measure, {})[measure.data_name] = None
     titles = _titles({it: "=".join(found) for it, found in names.items()})
-    is_evaluated = any(measure.metric != TRAINING_LOSS for measure in names)
-    moments: list[tuple[When, str, str]] = [("final", "", ""), ("best", "best/", "")]
-    if at is not None:
-        moments.append(("at", "", f"@{at}"))
+    trained = [it for it in titles if it.metric not in SCORES]
+    validated = [it for it in trained if it.metric != TRAINING_LOSS]
+    moments: list[tuple[When, str, str, list[Measure]]] = [
+        ("final", "", "", trained),
+        ("best", "best/", "", validated),
+        *([("at", "", f"@{at}", trained)] if at is not None else []),
+        ("scored", "", "", [it for it in titles if it.metric in SCORES]),
+    ]
+    hidden = {*SCORES[1:], *((TRAINING_LOSS,) if validated else ())}
     found = []
-    for when, before, after in moments:
-        for measure, title in titles.items():
-            if when == "best" and measure.metric == TRAINING_LOSS:
-                continue
-            name = f"{before}{title}{after}"
-            is_default = measure.metric != TRAINING_LOSS or not is_evaluated
+    for when, before, after, measures in moments:
+        for measure in measures:
+            name = f"{before}{titles[measure]}{after}"
+            is_default = measure.metric not in hidden
             cell = _loss_cell(when, measure)
             found.append(Column(name, name, "losses", cell, is_default, True, when, measure))
     return found
@@ -180,7 +187,7 @@ def _titles(names: Mapping[Measure, str]) -> dict[Measure, str]:
         others = [it for it, other in plain.items() if other == title]
         more = [
             text(measure)
-            for text in (_digests, _shares, _amount)
+            for text in (_digests, _shares, _amount, _split, _tokenization)
             if len({text(other) for other in others}) > 1
         ]
         found[measure] = f"{title}[{' '.join(more)}]" if more else title
@@ -200,6 +207,14 @@ def _amount(it: Measure) -> str:
     return length if it.num_sequences is None else f"{it.num_sequences}x{length}"
 
 
+def _split(it: Measure) -> str:
+    return it.split
+
+
+def _tokenization(it: Measure) -> str:
+    return (it.tokenization or "")[:DIGEST_LETTERS]
+
+
 def _loss_cell(when: When, measure: Measure) -> Callable[[Row], Cell]:
     def cell(row: Row) -> Cell:
         readings = [it.readings.get((when, measure)) for it in row.runs]
@@ -209,8 +224,12 @@ def _loss_cell(when: When, measure: Measure) -> Callable[[Row], Cell]:
             text = f"{_loss_text(known[0].value)}{mark}"
             if when == "at" and known[0].tokens is not None:
                 text += f" at {known[0].tokens:,}"
-            return Cell(known[0].value, text, reading=known[0])
-        return _mean([it.value for it in known], len(row.runs), _loss_text)
+            is_provisional = known[0].is_provisional
+            return Cell(known[0].value, text, reading=known[0], is_provisional=is_provisional)
+        found = _mean([it.value for it in known], len(row.runs), _loss_text)
+        is_provisional = any(it.is_provisional for it in known)
+        mark = PROVISIONAL if is_provisional else ""
+        return replace(found, text=found.text + mark, is_provisional=is_provisional)
 
     return cell
 

@@ -88,9 +88,7 @@ class Comparison:
     def table(self) -> Table:
         """The table with texts for people."""
         cells = [[column.cell(row) for column in self.shown] for row in self.rows]
-        is_provisional = any(
-            it.reading is not None and it.reading.is_provisional for row in cells for it in row
-        )
+        is_provisional = any(it.is_provisional for row in cells for it in row)
         headings = [Heading(it.heading, it.is_number) for it in self.shown]
         texts = [[cell.text for cell in row] for row in cells]
         return Table(headings, texts, [PROVISIONAL_NOTE] if is_provisional else [])
@@ -157,7 +155,7 @@ def _rows(runs: Iterable[RunFacts]) -> Iterator[Row]:
     for number, it in enumerate(runs):
         key: Any = number
         if it.state == COMPLETE:
-            measured = frozenset(measure for _, measure in it.readings)
+            measured = frozenset(it.measures.values())
             precision = it.parts[OWN].get(("field", "precision"))
             key = (it.fingerprint_without_seeds, measured, precision)
             key = number if it.fingerprint in grouped.get(key, ()) else key

@@ -4,17 +4,25 @@ Two losses are comparable if they were measured on the same tokens in sequences 
 names of stages do not count, digests do.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from continuum.experiment.fields import VALIDATION_LOSS
-from continuum.runs.artifacts import TokenizedDataset, TrainingCheckpoint, best_of, best_step
+from continuum.runs.artifacts import (
+    Evaluation,
+    TokenizedDataset,
+    TrainingCheckpoint,
+    best_of,
+    best_step,
+)
 from continuum.runs.folder import StageRun
 from continuum.runs.records import StageRecord, with_sequences
 
 TRAINING_LOSS = "loss"
-When = Literal["final", "best", "at"]
+SCORES = ("bits_per_byte", "eval_loss", "perplexity", "accuracy")
+"""What a stage `evaluate` measures of a model."""
+When = Literal["final", "best", "at", "scored"]
 STATED = ("sequences", "tokens")
 
 
@@ -34,11 +42,15 @@ class Measure:
     """A loss, and what it was measured on; equal measures are comparable."""
 
     metric: str
-    """`val_loss`, or `loss` of a step's batch."""
+    """`val_loss`, `loss` of a step's batch, or one of `SCORES`."""
     data: tuple[DataShare, ...]
     sequence_length: int
     num_sequences: int | str | None
     """Evaluated sequences, or the spec's words if their number is unknown; None for a batch."""
+    split: str = "validation"
+    tokenization: str | None = None
+    """Of a score: the tokenizer's digest, without which losses per token are not comparable, and
+    the special tokens around documents; bits per byte of an entire text need only these."""
 
     @property
     def data_name(self) -> str:
@@ -53,6 +65,8 @@ class Measure:
             "data": shares,
             "sequence_length": self.sequence_length,
             "num_sequences": self.num_sequences,
+            "split": self.split,
+            "tokenization": self.tokenization,
         }
 
 
@@ -95,6 +109,26 @@ def measures_of(
         part = DataShare(digests[ref], None, ref)
         found[column] = Measure(VALIDATION_LOSS, (part,), length, amount)
     return found
+
+
+def scores_in(made: Evaluation, record: StageRecord) -> Iterator[tuple[str, Measure, float | None]]:
+    """The digest of each model that a stage has evaluated, and its scores.
+
+    Args:
+        record: Of the stage.
+    """
+    is_entire = record.spec.get("sequences") == "all" and record.spec.get("tokens") is None
+    document = str(record.spec.get("document"))
+    for score in made.scores:
+        data = (DataShare(score.text_digest, None, score.text),)
+        own = f"{score.vocabulary_digest} {document}"
+        length, number = score.sequence_length, score.num_sequences
+        values = (score.bits_per_byte, score.loss, score.perplexity, score.accuracy)
+        for metric, value in zip(SCORES, values, strict=True):
+            is_of_bytes = metric == "bits_per_byte" and is_entire
+            amount, tokens = ("all", document) if is_of_bytes else (number, own)
+            measure = Measure(metric, data, length, amount, score.split, tokens)
+            yield score.model_digest, measure, value
 
 
 def _num_sequences(

@@ -1,5 +1,6 @@
 """Facts of training runs, from their records alone: state, fields, seeds, losses, tokens, time."""
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -9,7 +10,14 @@ from continuum.errors import IntegrityError
 from continuum.planning.changes import Snapshot
 from continuum.planning.costs import tokens_per_s_of
 from continuum.planning.folder_state import FolderState
-from continuum.reporting.measures import Measure, Readings, measures_of, read_measures
+from continuum.reporting.measures import (
+    Measure,
+    Reading,
+    Readings,
+    measures_of,
+    read_measures,
+    scores_in,
+)
 from continuum.reporting.recorded_fields import (
     OWN,
     FieldReader,
@@ -17,12 +25,14 @@ from continuum.reporting.recorded_fields import (
     planned_ancestors,
     planned_fields,
 )
-from continuum.runs.artifacts import Artifact, TrainingCheckpoint
+from continuum.runs.artifacts import Artifact, Evaluation, TrainingCheckpoint
 from continuum.runs.attempts import AttemptState
 from continuum.runs.folder import ExperimentFolder, StageRun
 from continuum.runs.records import StageRecord
 from continuum.runs.run_state import RunState, read_state
 
+Scores = Mapping[str, Mapping[Measure, float]]
+"""By the digest of the model."""
 COMPLETE, NOT_BEGUN, DAMAGED = "complete", "not begun", "damaged"
 
 
@@ -52,9 +62,21 @@ class RunFacts:
     """Its own fields, and those of its ancestors by stage; without the seeds of training."""
     measures: Mapping[str, Measure] = field(default_factory=dict)
     """What it measures, by the name of the column in `metrics.jsonl`."""
+    digest: str | None = None
+    """Of the result of a complete run."""
     readings: Readings = field(default_factory=dict)
     figures: Mapping[str, float] = field(default_factory=dict)
     """Those that are known of `steps`, `tokens`, `tokens_total`, `elapsed_s`, `tokens_per_s`."""
+
+    def with_scores(self, scores: Scores) -> "RunFacts":
+        """The run with what stages `evaluate` measured of its result."""
+        found = scores.get(self.digest, {}) if self.digest is not None else {}
+        step, tokens = (self.figures.get(name) for name in ("steps", "tokens"))
+        more: Readings = {
+            ("scored", measure): Reading(value, int(step or 0), int(tokens or 0))
+            for measure, value in found.items()
+        }
+        return replace(self, readings={**self.readings, **more})
 
     @property
     def run_name(self) -> str | None:
@@ -130,7 +152,19 @@ class FactsReader:
         measures = measures_of(record, datasets)
         readings = read_measures(it.run, measures, artifact, self._at)
         figures = dict(_figures(it.run, artifact))
-        return replace(it, measures=measures, readings=readings, figures=figures)
+        digest = artifact.digest if artifact is not None else None
+        return replace(it, measures=measures, digest=digest, readings=readings, figures=figures)
+
+
+def read_scores(state: FolderState) -> Scores:
+    """What the complete stages `evaluate` of an experiment have measured."""
+    found: dict[str, dict[Measure, float]] = {}
+    for it in state.runs.values():
+        if isinstance(it.artifact, Evaluation) and it.record is not None:
+            for digest, measure, value in scores_in(it.artifact, it.record):
+                if value is not None and math.isfinite(value):
+                    found.setdefault(digest, {})[measure] = value
+    return found
 
 
 def _state_of(it: RunState) -> tuple[str, str]:

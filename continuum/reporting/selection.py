@@ -7,7 +7,7 @@ from pathlib import Path
 from continuum.errors import IntegrityError, UsageError
 from continuum.planning.folder_state import FolderState
 from continuum.reporting.recorded_fields import trains
-from continuum.reporting.run_facts import FactsReader, RunFacts
+from continuum.reporting.run_facts import FactsReader, RunFacts, read_scores
 from continuum.runs.folder import ExperimentFolder, StageRun
 from continuum.suggestions import did_you_mean
 
@@ -29,7 +29,7 @@ def run_folder(path: Path) -> StageRun | None:
 
 
 def select_runs(
-    sides: Iterable[Side], stages: Sequence[str], reader: FactsReader, *, with_earlier: bool
+    sides: Sequence[Side], stages: Sequence[str], reader: FactsReader, *, with_earlier: bool
 ) -> list[list[RunFacts]]:
     """The training runs of each side, in the order of its stages, then oldest first.
 
@@ -40,7 +40,11 @@ def select_runs(
     Raises:
         UsageError: no experiment has a stage of this name that trains.
     """
-    found = [list(_runs_of(side, stages, reader, with_earlier=with_earlier)) for side in sides]
+    found = []
+    for side in sides:
+        runs = _runs_of(side, stages, reader, with_earlier=with_earlier)
+        scores = read_scores(side.state) if side.state is not None else {}
+        found.append([it.with_scores(scores) for it in runs])
     known = {it.stage for runs in found for it in runs}
     for name in stages:
         if name not in known:

@@ -10,7 +10,13 @@ import yaml
 
 from continuum.execution.launchers.in_process import InProcessLauncher
 from continuum.experiment.recipe import validation_metrics
-from continuum.runs.artifacts import TokenizedDataset, TrainingCheckpoint, record_best
+from continuum.runs.artifacts import (
+    Evaluation,
+    Score,
+    TokenizedDataset,
+    TrainingCheckpoint,
+    record_best,
+)
 from continuum.runs.attempts import now
 from continuum.runs.events import Outcome, Report
 from continuum.runs.files import append_json_line
@@ -92,6 +98,9 @@ class Recorder(InProcessLauncher):
         InProcessLauncher.__init__(self)
 
     def launch(self, run: StageRun, record: StageRecord, on_event: Report) -> Outcome:
+        if record.kind == "evaluate":
+            write_scores(run, record)
+            return Outcome("done")
         if record.recipe is None:
             return super().launch(run, record, on_event)
         status, last = self.ends.get(record.name, ("done", self.steps_of(record)))
@@ -162,6 +171,36 @@ def made_by(
         model_config_fields=fields,
         metrics=dict(metrics),
     )
+
+
+def write_scores(run: StageRun, record: StageRecord) -> None:
+    """Write an evaluation: a loss of 4, and 2 bytes for each token of every tokenizer."""
+    made = {it.ref: StageRun(run.path.parent / it.run).artifact() for it in record.inputs}
+    digests = {it.ref: it.digest for it in record.inputs}
+    models = {ref: it for ref, it in made.items() if isinstance(it, TrainingCheckpoint)}
+    run.output_dir.mkdir(exist_ok=True)
+    (run.output_dir / "scores.json").write_text("{}")
+    scores = [
+        Score(
+            model=ref,
+            model_digest=digests[ref],
+            tokens_total=model.tokens_total,
+            text=text,
+            text_digest=digests[text],
+            split="all",
+            vocabulary_digest=model.vocabulary_digest or "",
+            sequence_length=16,
+            num_sequences=10,
+            num_tokens=160,
+            num_bytes=320,
+            loss=4.0,
+            standard_error=0.1,
+            accuracy=0.25,
+        )
+        for ref, model in models.items()
+        for text in made.keys() - models.keys()
+    ]
+    run.complete(Evaluation(path=run.output_dir, scores=tuple(scores), precision="32-true"))
 
 
 def record(folder: Path, **options: Any) -> Path:

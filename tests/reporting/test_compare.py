@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import re
 import shutil
 import statistics
@@ -158,6 +159,26 @@ def test_losses_on_other_data_or_tokens_have_their_own_columns(
     alone = document(cli, pretrained, other)
     titles = names(alone, "losses")
     assert titles[:2] == [f"val_loss/tokens[{digest[:8]}]" for digest in digests]
+
+
+def test_bits_per_byte_of_one_text_share_a_column_and_losses_per_token_do_not(
+    root: Path, cli: Cli
+) -> None:
+    scored = {"kind": "evaluate", "models": "pretrain", "on": "book"}
+    stages = {"pretrain": training("pretrain"), "scored": scored}
+    one, two = (experiment(root, name, seed=1, **stages) for name in ("scored", "scored280"))
+    spec = (two / "experiment.yaml").read_text()
+    (two / "experiment.yaml").write_text(spec.replace("vocab_size: 270", "vocab_size: 280"))
+    found = document(cli, record(one), record(two), "--columns", "bits_per_byte,eval_loss")
+    bits, *losses = names(found, "losses")
+    assert bits == "bits_per_byte/book"
+    expected = pytest.approx(4 / math.log(2) / 2)
+    assert [it["value"] for it in cells(found, bits)] == [expected, expected]
+    assert len(losses) == 2
+    assert [[it is None for it in cells(found, name)] for name in losses] == [
+        [False, True],
+        [True, False],
+    ]
 
 
 def test_losses_on_more_sequences_have_their_own_column(
