@@ -165,7 +165,7 @@ def loss_columns(rows: Sequence[Row], at: str | None) -> list[Column]:
     moments: list[tuple[When, str, str, list[Measure]]] = [
         ("final", "", "", trained),
         ("best", "best/", "", validated),
-        *([("at", "", f"@{at}", trained)] if at is not None else []),
+        ("at", "", f"@{at}", trained if at is not None else []),
         ("scored", "", "", [it for it in titles if it.metric in SCORES]),
     ]
     hidden = {*SCORES[1:], *((TRAINING_LOSS,) if validated else ())}

@@ -99,16 +99,17 @@ class FolderRecords:
         entered, waiting = set[str](), [(name, False)]
         while waiting:
             run, is_after_inputs = waiting.pop()
-            record = self._record(run)
-            if record is None:
+            it = self._record(run)
+            if it is None:
                 continue
             if is_after_inputs:
                 known = self._without_seeds
-                inputs = {it.fingerprint: known.get(it.run, it.fingerprint) for it in record.inputs}
-                known[run] = _fingerprint_without_seeds(record, inputs)
+                inputs = {used.fingerprint: used.run for used in it.inputs}
+                inputs = {own: known.get(above, own) for own, above in inputs.items()}
+                known[run] = _fingerprint_without_seeds(it, inputs)
             elif run not in self._without_seeds and run not in entered:
                 entered.add(run)
-                waiting += [(run, True), *((used.run, False) for used in record.inputs)]
+                waiting += [(run, True), *((used.run, False) for used in it.inputs)]
         return self._without_seeds[name]
 
 
