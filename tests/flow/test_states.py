@@ -42,7 +42,7 @@ class Fetching:
 
 def write(folder: Path, url: str, **more: Any) -> None:
     folder.mkdir(exist_ok=True)
-    stages = {"book": {"kind": "fetch", "sources": [{"url": url, "sha256": "0" * 64}], **more}}
+    stages = {"book": {"kind": "fetch", "sources": [{"url": url, "sha256": "0" * 64}]}, **more}
     document = {"continuum": 1, "name": "toy", "seed": 7, "stages": stages}
     (folder / "experiment.yaml").write_text(yaml.safe_dump(document), encoding="utf-8")
 
@@ -173,3 +173,16 @@ def test_a_run_whose_spec_was_changed_is_still_shown(fetching: Fetching, cli: Cl
     (fetching.folder / "experiment.yaml").write_text(yaml.safe_dump(document), encoding="utf-8")
     assert "it has no stage 'book' any more" in cli("status", fetching.folder).stdout
     assert cli("logs", fetching.folder, "book").stdout == "one line\n"
+
+
+def test_the_table_of_a_run_says_why_each_stage_made_nothing(
+    server: TextServer, tmp_path: Path, cli: Cli
+) -> None:
+    second = {"kind": "fetch", "sources": [{"url": f"{server.url}/second.txt"}]}
+    below = {"kind": "train_tokenizer", "corpus": "book", "vocab_size": 300}
+    write(tmp_path / "toy", f"{server.url}/first.txt", notes=second, tokenizer=below)
+    rows = cli("run", tmp_path / "toy", expect=5).stdout.splitlines()
+    found = {row.split()[0]: row for row in rows}
+    assert "first.txt" in found["book"]
+    assert "second.txt" in found["notes"]
+    assert "skipped (book failed)" in found["tokenizer"]
