@@ -106,6 +106,9 @@ def compare(
     the lowest. Where the name is not enough, more follows: tokens[80x512] are 80
     sequences of 512 tokens, tokens[1f0e3dad] begins the SHA-256 of the dataset.
 
+    bits_per_byte/book is what a stage of the kind evaluate measured on `book`; eval_loss,
+    perplexity and accuracy are columns too.
+
     A value with * is not one of the last step of a complete run.
     Examples:
 

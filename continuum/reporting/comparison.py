@@ -27,6 +27,7 @@ from continuum.reporting.differing_fields import (
 from continuum.reporting.recorded_fields import OWN
 from continuum.reporting.run_facts import COMPLETE, RunFacts
 from continuum.reporting.tables import Heading, Table
+from continuum.runs.redaction import without_secrets
 from continuum.suggestions import did_you_mean
 
 PROVISIONAL_NOTE = f"{PROVISIONAL} not a value of the last step of a complete run"
@@ -115,7 +116,7 @@ class Comparison:
                     "stage": it.stage,
                     "run": it.run_name,
                     "state": it.state,
-                    "how": it.how,
+                    "how": without_secrets(it.how),
                     "fingerprint": it.fingerprint or None,
                     "seeds": dict(it.seeds),
                 }
@@ -144,7 +145,7 @@ def compare_runs(
         *loss_columns(rows, at),
         *FIGURE_COLUMNS,
     )
-    how = [f"{it.run_name}: {it.state}: {it.how}" for it in runs if it.how]
+    how = [without_secrets(f"{it.run_name}: {it.state}: {it.how}") for it in runs if it.how]
     shown = tuple(column for column in columns if column.is_default)
     return Comparison(rows, columns, shown, (*notes, *how))
 

@@ -1,7 +1,7 @@
 """The fields in which runs differ, their own and their ancestors'."""
 
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 from continuum.formatting import short_digest
@@ -9,6 +9,7 @@ from continuum.loading.dump import in_one_line
 from continuum.planning.changes import Snapshot, changes
 from continuum.reporting.columns import Cell, Column, Row, joined
 from continuum.reporting.run_facts import RunFacts
+from continuum.runs.redaction import without_secrets
 
 COMPARED = ("version", "input", "file", "field")
 SHOWN_ROLES = ("identity", "runtime")
@@ -80,7 +81,15 @@ def field_columns(rows: Sequence[Row], keys: Iterable[FieldKey]) -> list[Column]
 def _field_value(it: RunFacts, key: FieldKey) -> Any:
     part, *name = key
     entry = it.parts.get(part, {}).get((name[0], name[1]))
-    return None if entry is None else entry.value
+    if entry is None:
+        return None
+    return _without_secrets(entry.value) if isinstance(entry.value, str) else entry.value
+
+
+@cache
+def _without_secrets(text: str) -> str:
+    """The text of a spec, which a record does not have with its secrets."""
+    return without_secrets(text)
 
 
 def _shown(key: FieldKey, value: Any) -> str:

@@ -181,6 +181,21 @@ def test_bits_per_byte_of_one_text_share_a_column_and_losses_per_token_do_not(
     ]
 
 
+def test_secrets_of_the_spec_are_not_shown(root: Path) -> None:
+    cli, folders = Cli({"ONE": "first-1-Secret", "TWO": "second-2-Secret"}), []
+    for name, variable in (("public", "ONE"), ("private", "TWO")):
+        url = f"https://reader:${{env.{variable}}}@example.com/{name}.txt"
+        web = {"kind": "fetch", "sources": [{"url": url, "sha256": "0" * 64}]}
+        words = {"kind": "tokenize", "corpus": "web", "tokenizer": "tokenizer"}
+        words["validation"] = {"fraction": 0.1}
+        pretrain = training("pretrain", data="words")
+        folders.append(experiment(root, name, web=web, words=words, pretrain=pretrain))
+    for flag in ("--json", "--csv", "--latex"):
+        done = cli("compare", *folders, flag, "--columns", "stage,fields,web.sources.0.url")
+        assert "example.com" in done.stdout
+        assert "-Secret" not in done.stdout + done.stderr
+
+
 def test_losses_on_more_sequences_have_their_own_column(
     root: Path, pretrained: Path, cli: Cli
 ) -> None:
