@@ -186,7 +186,7 @@ def test_secrets_of_the_spec_are_not_shown(root: Path) -> None:
     for name, variable in (("public", "ONE"), ("private", "TWO")):
         url = f"https://reader:${{env.{variable}}}@example.com/{name}.txt"
         web = {"kind": "fetch", "sources": [{"url": url, "sha256": "0" * 64}]}
-        words = {"kind": "tokenize", "corpus": "web", "tokenizer": "tokenizer"}
+        words: dict[str, Any] = {"kind": "tokenize", "corpus": "web", "tokenizer": "tokenizer"}
         words["validation"] = {"fraction": 0.1}
         pretrain = training("pretrain", data="words")
         folders.append(experiment(root, name, web=web, words=words, pretrain=pretrain))
