@@ -13,7 +13,6 @@ from continuum.loading.load import Loaded, load
 from continuum.planning.folder_state import read_folder
 from continuum.planning.plan import NOTHING_MORE, Plan, PlannedStage, Request
 from continuum.planning.planner import make_plan
-from continuum.runs.files import check_folder
 from continuum.runs.folder import ExperimentFolder
 from continuum.suggestions import did_you_mean
 
@@ -74,7 +73,7 @@ def open_experiment(spec: Path, overrides: Iterable[str] | None) -> Opened:
     path = experiment_file(spec)
     loaded = load(path, tuple(overrides or ()))
     document = loaded.document()
-    folder = _open(path)
+    folder = ExperimentFolder.of(path)
     return Opened(loaded, document.experiment, document.composition.files, folder)
 
 
@@ -85,13 +84,7 @@ def open_folder(spec: Path) -> ExperimentFolder:
         UsageError: there is no such file.
         PreflightError: `runs` is not a folder.
     """
-    return _open(experiment_file(spec))
-
-
-def _open(spec: Path) -> ExperimentFolder:
-    folder = ExperimentFolder(spec.parent.resolve())
-    check_folder(folder.runs_dir)  # else it would be read as one without runs
-    return folder
+    return ExperimentFolder.of(experiment_file(spec))
 
 
 def stage_of(plan: Plan, name: str) -> PlannedStage:

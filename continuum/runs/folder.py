@@ -354,6 +354,17 @@ class ExperimentFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
 
+    @classmethod
+    def of(cls, spec: Path) -> "ExperimentFolder":
+        """The folder of a spec.
+
+        Raises:
+            PreflightError: `runs` is not a folder; it would be read as one without runs.
+        """
+        folder = cls(spec.parent.resolve())
+        files.check_folder(folder.runs_dir)
+        return folder
+
     @property
     def runs_dir(self) -> Path:
         return self.path / "runs"
