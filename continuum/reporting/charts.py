@@ -141,7 +141,15 @@ def loss_figure(trainings: Sequence[Training], size: Size) -> Specification:
     rate = alt.layer(
         *_borders(drawing, trainings, series, size, with_names=False),
         _lines(
-            drawing, series, "lr", size, name="lr", title="learning rate", height=0.45, legend=False
+            drawing,
+            series,
+            "lr",
+            size,
+            name="lr",
+            title="learning rate",
+            height=0.45,
+            legend=False,
+            has_zero=True,
         ),
     )
     return drawing.finish(alt.vconcat(loss, rate, spacing=14).resolve_scale(x="shared"))
@@ -241,6 +249,11 @@ class Box:
 
 BOX_HEIGHT, LAYER_HEIGHT = 36.0, 66.0
 BENDS = 10
+OUTLINES: Mapping[bool, Mapping[str, Any]] = {
+    True: {"stroke": "currentColor"},
+    False: {"stroke": "var(--alert)", "strokeDash": [4, 3]},
+}
+"""Of a stage that is complete, and of one that is not."""
 
 
 def box_width(box: Box) -> float:
@@ -283,30 +296,28 @@ def graph_figure(
             strokeWidth=alt.condition("datum.solid", alt.value(2.2), alt.value(0.9)),
         )
     )
-    nodes = drawing.chart([*_placed(boxes, layout)])
+    placed = [*_placed(boxes, layout)]
+    nodes = drawing.chart(placed)
     link = {"href": alt.Href("link:N")} if any(box.link for box in boxes) else {}
-    frames = nodes.mark_rect(fill="var(--surface)", cornerRadius=5, strokeWidth=1.2).encode(
-        alt.X("left:Q", axis=None),
-        alt.Y("top:Q", axis=None),
-        x2="right:Q",
-        y2="bottom:Q",
-        stroke=alt.condition(
-            "datum.is_complete", alt.value("currentColor"), alt.value("var(--alert)")
-        ),
-        strokeDash=alt.StrokeDash(
-            "is_complete:N",
-            scale=alt.Scale(domain=[True, False], range=[[1, 0], [4, 3]]),
-            legend=None,
-        ),
-        **link,
-    )
+    corners = {
+        "x": alt.X("left:Q", axis=None),
+        "y": alt.Y("top:Q", axis=None),
+        "x2": "right:Q",
+        "y2": "bottom:Q",
+    }
+    frames = [
+        drawing.chart([it for it in placed if it["is_complete"] is complete])
+        .mark_rect(fill="var(--surface)", cornerRadius=5, strokeWidth=1.2, **outline)
+        .encode(**corners, description="description:N", **link)
+        for complete, outline in OUTLINES.items()
+    ]
     titles = nodes.mark_text(color="currentColor", fontWeight="bold", dy=-6).encode(
         x, y, text="title:N", **link
     )
     texts = nodes.mark_text(color="var(--soft)", fontSize=10, dy=8).encode(
         x, y, text="text:N", **link
     )
-    chart = alt.layer(edges, frames, titles, texts)
+    chart = alt.layer(edges, *frames, titles, texts)
     return drawing.finish(chart.properties(width=layout.width, height=layout.height), padding=2)
 
 
@@ -318,6 +329,7 @@ def _placed(boxes: Sequence[Box], layout: Layout) -> Iterator[dict[str, Any]]:
             **{"x": x, "y": y, "left": x - half, "right": x + half, "top": y - tall},
             **{"bottom": y + tall, "title": box.title, "text": box.text},
             **{"is_complete": box.is_complete, "link": box.link},
+            "description": f"{box.name}: {box.text}",
         }
 
 
@@ -360,15 +372,14 @@ class Series:
         shown = alt.Legend(
             title=None, orient="top", symbolType="stroke", columns=max(1, int(size.plot / longest))
         )
-        color = alt.Color("stage:N", scale=alt.Scale(domain=[*self.names], range=colors))
-        color.legend = shown if legend and len(self.names) > 1 else None
-        dash = alt.StrokeDash("stage:N", scale=alt.Scale(domain=[*self.names], range=dashes))
-        dash.legend = color.legend
-        return (
-            {"color": color, "strokeDash": dash}
-            if len(self.names) > len(SERIES)
-            else {"color": color}
-        )
+        legend_or_none = shown if legend and len(self.names) > 1 else None
+        color_scale = alt.Scale(domain=[*self.names], range=colors)
+        color = alt.Color("stage:N", scale=color_scale, legend=legend_or_none)
+        if len(self.names) <= len(SERIES):
+            return {"color": color}
+        dash_scale = alt.Scale(domain=[*self.names], range=dashes)
+        dash = alt.StrokeDash("stage:N", scale=dash_scale, legend=legend_or_none)
+        return {"color": color, "strokeDash": dash}
 
 
 def _lines(
@@ -382,6 +393,7 @@ def _lines(
     height: float = 1.0,
     legend: bool = True,
     is_last: bool = True,
+    has_zero: bool = False,
     are_points: bool = False,
 ) -> "alt.Chart":
     import altair as alt
@@ -407,13 +419,13 @@ def _lines(
             "tokens:Q",
             title=series.axis_title if is_last else None,
             axis=alt.Axis(format="~s", tickCount=6),
-            scale=alt.Scale(nice=False),
+            scale=alt.Scale(nice=False, domainMin=min(it.start for it in series.trainings)),
         ),
         y=alt.Y(
             "value:Q",
             title=title,
             axis=alt.Axis(tickCount=5, format="~g"),
-            scale=alt.Scale(zero=False),
+            scale=alt.Scale(zero=has_zero),
         ),
         **channels,
     ).properties(width=size.plot, height=round(size.panel * height))

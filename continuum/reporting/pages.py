@@ -146,7 +146,9 @@ def figures_of(report: Report) -> Iterator[Figure]:
     yield Figure("stages", "Lineage", _graph_caption(report), partial(_graph, report))
     trainings = report.trainings
     if trainings:
-        caption = "Training loss and learning rate. A dashed line is where a stage starts."
+        caption = "Training loss and learning rate."
+        if len({it.start for it in trainings}) > 1:
+            caption += " A dashed line is where a stage starts."
         if report.has_marks:
             caption += " Triangles: resumed from a checkpoint. Crosses: skipped steps."
         draw = partial(charts.loss_figure, trainings)
