@@ -32,10 +32,27 @@ from tests.training.samples import write_split
 BEGUN_LONG_AGO = 1_000_000_000.0
 
 
-def flip(path: Path) -> None:
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
+def overwrite(path: Path, data: bytes) -> None:
+    """Write other bytes with the file's old modification time, as a bad disk does.
+
+    With a new one, `run` would read the file before it reuses the run.
+    """
+    before = path.stat()
     path.write_bytes(data)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def flip(path: Path) -> None:
+    """Change the last byte."""
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    overwrite(path, bytes(data))
+
+
+def spoil_tokens(path: Path) -> None:
+    """Other valid tokens in a chunk."""
+    data = path.read_bytes()
+    overwrite(path, data[:64] + b"\1\0" * ((len(data) - 64) // 2))
 
 
 def run(
@@ -143,7 +160,7 @@ def data(finished: Path, tmp_path: Path) -> Path:
 def test_training_refuses_token_data_with_other_bytes(data: Path, name: str) -> None:
     path = only(data, f"runs/tokens-*/output/{name}")
     if path.suffix == ".bin":
-        path.write_bytes(path.read_bytes()[:64] + b"\1\0" * ((path.stat().st_size - 64) // 2))
+        spoil_tokens(path)
     else:
         flip(path)
     outcome = run(data).outcomes["pretrain"]
@@ -154,7 +171,7 @@ def test_training_refuses_token_data_with_other_bytes(data: Path, name: str) -> 
 
 def test_the_command_refuses_an_overwritten_chunk(data: Path, cli: Cli) -> None:
     path = only(data, "runs/tokens-*/output/train/chunk-*.bin")
-    path.write_bytes(path.read_bytes()[:64] + b"\1\0" * ((path.stat().st_size - 64) // 2))
+    spoil_tokens(path)
     told = cli("run", data, expect=8).stderr
     assert f"train/{path.name} does not match its recorded checksum" in told
     assert not list(data.glob("runs/pretrain-*/artifact.json"))
