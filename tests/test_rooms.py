@@ -3,7 +3,7 @@
 from tests.rooms import depth_of, loose_modules, room_imports
 
 MAX_ROOMS = 16
-MAX_IMPORTS = 74
+MAX_IMPORTS = 65
 MAX_DEPTH = 10
 MAX_LOOSE = 7
 

@@ -15,7 +15,6 @@ from continuum.loading.aliases import note_on, our_names, plain
 from continuum.loading.codes import CODES, Code
 from continuum.loading.dump import in_one_line
 from continuum.loading.explain import TOPICS, Field, Kind, all_fields, all_kinds, find_fields
-from continuum.stages import stage_kinds
 from continuum.suggestions import closest
 
 WIDTH = 96
@@ -89,7 +88,7 @@ def _of_another_program(topic: str) -> Answer | None:
     """
     word = plain(topic.lstrip("-"))
     names = (word, word.rpartition(".")[2])
-    known = [kind.name for kind in all_kinds() if word in stage_kinds()[kind.name].aliases]
+    known = [kind.name for kind in all_kinds() if word in kind.aliases]
     fields = next(filter(None, (our_names(name) for name in names)), ())
     note = next(filter(None, map(note_on, names)), None)
     section = word.partition(".")[0]

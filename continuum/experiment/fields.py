@@ -32,7 +32,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from continuum.experiment.url import Url
-from continuum.runs.artifacts import Artifact, ArtifactT
+from continuum.runs.artifacts import BEST, FINAL, VALIDATION_LOSS, Artifact, ArtifactT
 from continuum.runs.file_names import encodable, unescape_name
 from continuum.suggestions import closest
 
@@ -42,9 +42,6 @@ UNIT = "x-continuum-unit"
 """In a field's JSON Schema: the unit of its number."""
 DEFINITION = "x-continuum-definition"
 """In a JSON Schema that Pydantic repeats wherever it is used: the name of its definition."""
-FINAL = "final"
-BEST = "best"
-VALIDATION_LOSS = "val_loss"
 _SELECTOR = re.compile(r"final|best(:[a-z0-9_/-]+)?|step-[1-9][0-9]*")
 
 

@@ -28,7 +28,6 @@ from continuum.experiment.fields import (
     BY_FORM,
     MAPPING,
     UNIT,
-    VALIDATION_LOSS,
     VALUE,
     Precision,
     Ref,
@@ -37,7 +36,7 @@ from continuum.experiment.fields import (
 )
 from continuum.experiment.optimizers import Optimizer
 from continuum.experiment.runtime import RUNTIMES, Runtime
-from continuum.runs.artifacts import DataPosition, TokenizedDataset
+from continuum.runs.artifacts import VALIDATION_LOSS, DataPosition, TokenizedDataset
 from continuum.runs.records import with_sequences
 from continuum.runs.retention import Retention
 

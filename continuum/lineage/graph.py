@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from continuum.experiment.fields import BEST, FINAL, VALIDATION_LOSS
+from continuum.runs.artifacts import BEST, FINAL, VALIDATION_LOSS
 
 MISSING = "missing"
 """The type of an input whose run folder does not exist."""

@@ -79,6 +79,8 @@ class Kind:
     summary: str
     description: str
     fields: tuple[str, ...]
+    aliases: tuple[str, ...]
+    """Its names in other programs."""
 
 
 @cache
@@ -102,7 +104,7 @@ def all_fields() -> tuple[Field, ...]:
 def all_kinds() -> tuple[Kind, ...]:
     """Return every kind of stage."""
     return tuple(
-        Kind(kind, kind_summary(cls), cls.__doc__ or "", tuple(keys.names_at(cls, ())))
+        Kind(kind, kind_summary(cls), cls.__doc__ or "", (*keys.names_at(cls, ()),), cls.aliases)
         for kind, cls in stage_kinds().items()
     )
 

@@ -20,7 +20,7 @@ from continuum.planning.lockfile import LockedStage
 from continuum.runs.artifacts import Artifact
 from continuum.runs.records import StageRecord
 from continuum.runs.redaction import REDACTED, without_secrets
-from continuum.stages import rebuild_stage
+from continuum.stages import rebuild_stage, stage_kinds
 
 ABSENT = "(absent)"
 CODES = {
@@ -216,6 +216,11 @@ def of_locked(locked: LockedStage) -> Snapshot:
         **of_values("artifact", {"sha256": locked.artifact}),
         **of_values("precision", {"precision": locked.precision}),
     }
+
+
+def class_of(kind: str) -> type[Stage] | None:
+    """The class of a recorded kind; None if this release does not know it."""
+    return stage_kinds().get(kind)
 
 
 def stage_of(record: StageRecord) -> Stage | None:

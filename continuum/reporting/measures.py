@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from continuum.experiment.fields import VALIDATION_LOSS
 from continuum.runs.artifacts import (
+    VALIDATION_LOSS,
     Evaluation,
     TokenizedDataset,
     TrainingCheckpoint,

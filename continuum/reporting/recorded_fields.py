@@ -6,13 +6,20 @@ from contextlib import suppress
 from typing import Any
 
 from continuum.errors import IntegrityError
-from continuum.experiment.identity import Identity
-from continuum.planning.changes import Entry, Snapshot, of_fields, of_identity, of_run, stage_of
+from continuum.planning.changes import (
+    Entry,
+    Snapshot,
+    class_of,
+    of_fields,
+    of_identity,
+    of_run,
+    stage_of,
+)
+from continuum.planning.folder_state import FolderState
 from continuum.runs.artifacts import Artifact, TokenizedDataset
 from continuum.runs.fingerprint import fingerprint_of_json
 from continuum.runs.folder import ExperimentFolder, StageRun
 from continuum.runs.records import StageRecord, with_sequences
-from continuum.stages import stage_kinds
 
 OWN = ""
 """The part of a run's fields that are its own stage's."""
@@ -125,7 +132,7 @@ class FieldReader:
 
     def read(self, record: StageRecord) -> Snapshot:
         """The fields of a record; none if this release cannot read them."""
-        cls = stage_kinds().get(record.kind)
+        cls = class_of(record.kind)
         if cls is None:
             return {}
         spec = with_sequences(record.spec, record.recipe)
@@ -180,7 +187,7 @@ def _seedless(fields: Snapshot) -> Snapshot:
 
 def trains(kind: str) -> bool:
     """Whether a kind of stage trains a model; False for an unknown kind."""
-    cls = stage_kinds().get(kind)
+    cls = class_of(kind)
     return cls is not None and cls.trains
 
 
@@ -198,22 +205,22 @@ def _chosen_precision(run: StageRun) -> Snapshot:
     return {}
 
 
-def planned_fields(it: Identity) -> Snapshot:
+def planned_fields(state: FolderState, name: str) -> Snapshot:
     """The fields of a stage that has not begun."""
-    found = of_identity(it)
-    return _seedless(found) if it.stage.trains else found
+    it = state.identities[name]
+    return _seedless(of_identity(it)) if it.stage.trains else of_identity(it)
 
 
-def planned_ancestors(identities: Mapping[str, Identity], it: Identity) -> dict[str, Snapshot]:
+def planned_ancestors(state: FolderState, name: str) -> dict[str, Snapshot]:
     """The parts of a stage that has not begun, of the stages as they are planned."""
     found: dict[str, Snapshot] = {}
-    generation = [it]
+    generation = [name]
     for _ in range(MAX_GENERATIONS):
-        names = dict.fromkeys(ref.stage for above in generation for ref in above.refs)
-        generation = [identities[name] for name in names if name not in found]
-        for name in (name for name in names if name not in found):
-            kept = planned_fields(identities[name]).items()
-            found[name] = {key: entry for key, entry in kept if entry.role == "identity"}
+        refs = (ref for above in generation for ref in state.identities[above].refs)
+        generation = [it for it in dict.fromkeys(ref.stage for ref in refs) if it not in found]
+        for above in generation:
+            kept = planned_fields(state, above).items()
+            found[above] = {key: entry for key, entry in kept if entry.role == "identity"}
     return found
 
 

@@ -100,7 +100,7 @@ class FactsReader:
         """The run of a stage as the spec has it now."""
         it, then = state.identities[stage], state.runs[stage]
         if not then.is_begun and not then.damage:
-            parts = {OWN: planned_fields(it), **planned_ancestors(state.identities, it)}
+            parts = {OWN: planned_fields(state, stage), **planned_ancestors(state, stage)}
             return RunFacts(experiment, stage, it.stage.kind, None, NOT_BEGUN, parts=parts)
         now = read_state(then.run, state.owner, read_metrics=True)
         now = replace(now, artifact=None, damage=then.damage) if then.damage else now

@@ -282,6 +282,10 @@ class DataPosition(BaseModel):
     """Passes over the dataset through the whole ancestry, in any order."""
 
 
+FINAL, BEST = "final", "best"
+"""How a reference selects a checkpoint of a run: its last, and that with the lowest metric."""
+VALIDATION_LOSS = "val_loss"
+"""The metric of `best` unless another is named."""
 COUNTS = (
     "step",
     "tokens_seen",

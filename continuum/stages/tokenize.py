@@ -12,6 +12,15 @@ from continuum.experiment.fields import Ref, runtime_field
 from continuum.experiment.forecast import Forecast, TextPart
 from continuum.experiment.seeds import SplitSeeds
 from continuum.experiment.stage import PlanInput, Stage, StageContext
+from continuum.experiment.validation import (
+    ByCorpus,
+    ByFiles,
+    ByFraction,
+    Validation,
+    file_problem,
+    is_named,
+    known_mode,
+)
 from continuum.formatting import plural
 from continuum.preflight.disk import dataset_need, dataset_warnings
 from continuum.runs.artifacts import (
@@ -34,15 +43,6 @@ from continuum.text.special_tokens import (
     document_tokens,
     missing_token,
     policy_warnings,
-)
-from continuum.text.validation import (
-    ByCorpus,
-    ByFiles,
-    ByFraction,
-    Validation,
-    file_problem,
-    is_named,
-    known_mode,
 )
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from continuum.errors import Problem
 from continuum.experiment.evaluation import Evaluate
-from continuum.experiment.fields import VALIDATION_LOSS, Spec
+from continuum.experiment.fields import Spec
 from continuum.experiment.optimizers import optimizer_problems
 from continuum.experiment.recipe import (
     BUDGET_FIELDS,
@@ -27,6 +27,7 @@ from continuum.experiment.runtime import Runtime
 from continuum.experiment.seeds import Seed
 from continuum.experiment.stage import Stage, StageContext
 from continuum.runs.artifacts import (
+    VALIDATION_LOSS,
     Artifact,
     Checkpoint,
     Corpus,

@@ -8,7 +8,6 @@ from lightning import Fabric
 
 from continuum.errors import PreflightError, StageFailedError
 from continuum.experiment.architecture import Architecture
-from continuum.experiment.fields import VALIDATION_LOSS
 from continuum.experiment.recipe import (
     Origin,
     Recipe,
@@ -18,6 +17,7 @@ from continuum.experiment.recipe import (
 )
 from continuum.experiment.stage import Stage, StageContext
 from continuum.runs.artifacts import (
+    VALIDATION_LOSS,
     DataPosition,
     TrainingCheckpoint,
     best_of,

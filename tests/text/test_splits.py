@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from continuum.errors import IntegrityError
+from continuum.experiment.validation import matches
 from continuum.runs.artifacts import Corpus, CorpusItem
 from continuum.text.reading import Document, read_documents
 from continuum.text.splits import (
@@ -24,7 +25,6 @@ from continuum.text.splits import (
     survey,
     whole_items,
 )
-from continuum.text.validation import matches
 from tests.text.samples import json_lines, messy_text, prose, write_corpus
 
 
