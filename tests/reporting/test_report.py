@@ -146,6 +146,7 @@ def test_a_failed_stage_is_reported_with_its_error(tmp_path: Path) -> None:
     assert 'id="attempts"' in page
 
 
+@pytest.mark.slow
 def test_an_interrupted_stage_is_reported_and_its_recovery_marked(
     finished: Path, tmp_path: Path
 ) -> None:
@@ -169,6 +170,7 @@ def test_an_interrupted_stage_is_reported_and_its_recovery_marked(
     assert "Interruptions" in page
 
 
+@pytest.mark.slow
 def test_evaluations_are_a_matrix_in_the_order_of_training(finished: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(finished, tmp_path / "toy")
     document = yaml.safe_load((folder / "experiment.yaml").read_text())
