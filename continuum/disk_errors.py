@@ -61,6 +61,8 @@ def disk_remedy(error: OSError, place: Path) -> str:
         if _has_no_inodes(existing):
             return f"remove some files from the disk at {disk}, which has no inodes left (`df -i`),"
         return f"free some space on the disk at {disk}"
+    if error.errno == errno.ENOTDIR:
+        return "move away the file where a folder should be"
     if error.errno == errno.EACCES:
         return "change its permissions or its owner,"
     if error.errno in REFUSED:

@@ -4,6 +4,7 @@ import fcntl
 import hashlib
 import os
 import shutil
+import signal
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -61,6 +62,11 @@ class _Stopwatch:
     def pytest_sessionfinish(self) -> None:
         """Store the sums."""
         store_seconds(self._seconds)
+
+
+# Ignored signals are inherited: under nohup, or in a script's background, no process would stop.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -1,5 +1,6 @@
 """What is shipped is valid and without warnings; a spec that is not says why."""
 
+import json
 import re
 import shutil
 from collections.abc import Iterable
@@ -79,9 +80,14 @@ def write_pinned(path: Path, bases: Iterable[str]) -> None:
 def test_the_quickstart_runs_without_a_warning_and_learns(tmp_path: Path) -> None:
     shutil.copy(ROOT / "experiments/quickstart/experiment.yaml", tmp_path)
     done = Cli()("run", tmp_path)
-    assert done.stdout.count(" done ") == 9
+    assert done.stdout.count(" done ") == 10
     assert not [line for line in done.stderr.splitlines() if is_complaint(line)]
     assert complaints(Cli(), tmp_path) == set()  # also when all that it makes is known
     for stage in ("pretrain", "retrain"):
         losses = re.findall(rf"^{stage}: step \d+  val_loss ([\d.]+)", done.stderr, re.MULTILINE)
         assert float(losses[-1]) < float(losses[0])
+    (scores,) = tmp_path.glob("runs/scores-*/output/scores.json")
+    rows = json.loads(scores.read_text(encoding="utf-8"))
+    loss = {(row["model"], row["text"]): row["loss"] for row in rows}
+    assert loss["retrain", "code_tokens"] < loss["weights", "code_tokens"]
+    assert loss["weights", "prose_tokens"] < loss["retrain", "prose_tokens"], "some is forgotten"

@@ -85,8 +85,8 @@ def _advice(pattern: str, folder: Path) -> str:
     r"""What a path that leads to nothing may have meant: `\`, a shell's variable, a typo."""
     if advice := _slashes(pattern):
         return advice
-    if variable := re.search(r"\$(\w+)", pattern):
-        return f"; an environment variable is written ${{env.{variable[1]}}}"
+    if variable := re.search(r"\$\w+", pattern):
+        return f"; {variable[0]} is not expanded in paths: write it out, or `~` for the home folder"
     parts = PurePosixPath(pattern).parts
     known = folder
     for number, part in enumerate(parts):

@@ -39,12 +39,12 @@ def test_every_stage_is_complete_and_the_loss_falls(finished: Path) -> None:
 
 def test_a_second_run_reuses_everything(finished: Path, cli: Cli) -> None:
     before = {path: path.stat().st_mtime_ns for path in finished.rglob("artifact.json")}
-    assert cli("run", finished).stdout.count("reused") == 9
+    assert cli("run", finished).stdout.count(" reused ") == 9
     assert {path: path.stat().st_mtime_ns for path in finished.rglob("artifact.json")} == before
 
 
 def test_a_moved_folder_is_reused(copied: Path, cli: Cli) -> None:
-    assert cli("run", copied).stdout.count("reused") == 9
+    assert cli("run", copied).stdout.count(" reused ") == 9
 
 
 def test_no_record_holds_an_absolute_path(finished: Path) -> None:
@@ -65,7 +65,7 @@ def test_runtime_comments_and_spelling_change_nothing(copied: Path, cli: Cli) ->
     text = text.replace("micro_batch_size: 4", "micro_batch_size: 0x2 # smaller")
     text = text.replace("lr: 0.005", "lr: 5.0e-3").replace("max_steps: 20", "max_steps: 0.02k")
     (copied / "experiment.yaml").write_text("# reviewed\n" + text)
-    assert cli("run", copied).stdout.count("reused") == 9
+    assert cli("run", copied).stdout.count(" reused ") == 9
 
 
 def test_lineage_leads_from_the_end_to_the_sources(finished: Path, cli: Cli) -> None:

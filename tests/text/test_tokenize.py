@@ -143,7 +143,7 @@ def test_a_fraction_that_leaves_a_split_empty_is_refused(
     trained_tokenizer: Path, tmp_path: Path, fraction: float
 ) -> None:
     corpus = write_corpus(tmp_path / "c", {"a.jsonl": json_lines(["one", "two"])})
-    with pytest.raises(PreflightError, match=r"of 6 characters .* document\(s\) .* or add text"):
+    with pytest.raises(PreflightError, match=r"of 6 characters .* documents? .* or add text"):
         tokenize(tmp_path, trained_tokenizer, {"books": corpus}, validation={"fraction": fraction})
 
 

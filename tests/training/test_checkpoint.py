@@ -266,7 +266,7 @@ def test_what_is_kept_is_decided_from_the_disk_alone(write: Write, run: StageRun
 
 def test_a_folder_that_cannot_be_written_is_told(write: Write, run: StageRun) -> None:
     run.checkpoints_dir.write_text("a file where the folder should be")
-    with pytest.raises(StageFailedError, match=r"step 3 cannot be written .*make the folder"):
+    with pytest.raises(StageFailedError, match=r"step 3 cannot be written .*move away the file"):
         write(3)
 
 

@@ -1,6 +1,7 @@
 """Training stages as an experiment runs them, in this process: what goes on, what starts anew."""
 
 import json
+import os
 import shutil
 from fractions import Fraction
 from typing import Any
@@ -329,8 +330,10 @@ def test_damaged_weights_of_a_parent_are_told_with_what_to_do(trials: Trials) ->
     weights = trials.stage_run("pretrain").output_dir / "lit_model.pth"
     data = bytearray(weights.read_bytes())
     data[len(data) // 2] ^= 1
+    before = weights.stat()
     weights.unlink()  # a hard link of the checkpoint's
     weights.write_bytes(data)
+    os.utime(weights, ns=(before.st_atime_ns, before.st_mtime_ns))  # a new one would be noticed
     trials.write(only=RESUME)
     with pytest.raises(IntegrityError) as caught:
         trials.carry_out().raise_for_failure()
