@@ -20,7 +20,7 @@ from continuum.runs.files import write_bytes
 
 FIGURES = "figures"
 REFRESH_S = 10.0
-"""Between two loads of a served page while a run goes on."""
+"""Between two loads of a served page during a run."""
 
 
 class Format(StrEnum):
@@ -67,7 +67,7 @@ def read_report(opened: Opened) -> Report:
 
 
 def _serve(spec: Path, overrides: list[str] | None, port: int) -> None:
-    """Serve the page until Ctrl-C; a browser loads it again while a run goes on."""
+    """Serve the page until Ctrl-C; a browser loads it again during a run."""
     from continuum.reporting import pages
 
     cached: tuple[object, bytes] | None = None

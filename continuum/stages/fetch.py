@@ -166,7 +166,7 @@ class Fetch(Stage):
                 source.url.written
             ):
                 message = (
-                    "two URLs that differ only in a credential cannot be told apart in records"
+                    "two URLs that differ only in a credential look the same in records"
                 )
                 advice = "pass each in a variable of its own: `${env.NAME}`"
                 yield Problem(("sources", index, "url"), message, advice)

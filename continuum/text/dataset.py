@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from litdata.streaming.cache import Cache
 from litdata.streaming.item_loader import TokensLoader
+from litdata.utilities.env import _DistributedEnv
 from numpy.typing import NDArray
 
 from continuum.errors import StageFailedError
@@ -96,6 +97,8 @@ class SplitWriter:
             _refuse_foreign_settings()
             # With `chunk_size=1`, every array becomes a chunk.
             self._cache = Cache(str(self._folder), chunk_size=1, item_loader=TokensLoader())
+            # In a process group, litdata would wait for the chunks of the other processes.
+            self._cache._writer._distributed_env = _DistributedEnv(1, 0, 1)
         tokens = self._buffer[: self._num_buffered]
         self._hash.update(tokens.data)
         self._cache[len(self._chunk_tokens)] = torch.from_numpy(tokens)

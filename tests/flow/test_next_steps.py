@@ -46,6 +46,7 @@ def test_a_run_ends_with_its_weights_and_what_to_do_with_them(
     assert "retrain" in cli(*words).stdout
 
 
+@pytest.mark.slow
 def test_quiet_json_and_a_run_that_failed_name_no_next_step(finished: Path, cli: Cli) -> None:
     assert not lines(cli("-q", "run", finished).stdout)
     json.loads(cli("run", finished, "--json").stdout)

@@ -142,8 +142,9 @@ def check_end(process: subprocess.Popen[str], folder: Path, end: Any, stage: str
     assert "memory" not in last["message"]
 
 
-@pytest.mark.parametrize("end", [stop, pytest.param(interrupt_twice, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("devices", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("end", [stop, interrupt_twice])
+@pytest.mark.parametrize("devices", [1, 2])
 def test_a_training_that_hangs_before_its_first_step_is_ended(
     devices: int, end: Any, kinds: dict[str, str], alone: Path, tmp_path: Path
 ) -> None:
