@@ -24,7 +24,7 @@ def next_steps(spec: Path, plan: Plan) -> Iterator[str]:
     Args:
         spec: The spec as the user named it.
     """
-    used = {ref.stage for planned in plan for ref in planned.refs}
+    used = {ref.stage for planned in plan if _makes_model(planned) for ref in planned.refs}
     found = [(it, it.run.artifact()) for it in plan if it.name not in used]
     weights = [(it, made) for it, made in found if isinstance(made, Checkpoint)]
     for _, made in weights[-MAX_SHOWN:]:
@@ -35,6 +35,10 @@ def next_steps(spec: Path, plan: Plan) -> Iterator[str]:
     last = weights[-1][0] if weights else _last(plan)
     if last is not None:
         yield f"ancestry:  continuum lineage {shlex.quote(str(spec))} {last.name}"
+
+
+def _makes_model(planned: PlannedStage) -> bool:
+    return any(issubclass(made, Checkpoint) for made in planned.stage.output_types())
 
 
 def _last(plan: Plan) -> PlannedStage | None:

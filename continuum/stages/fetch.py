@@ -165,9 +165,7 @@ class Fetch(Stage):
             if source.url is not None and first.setdefault(source.url, source.url).written != (
                 source.url.written
             ):
-                message = (
-                    "two URLs that differ only in a credential look the same in records"
-                )
+                message = "two URLs that differ only in a credential look the same in records"
                 advice = "pass each in a variable of its own: `${env.NAME}`"
                 yield Problem(("sources", index, "url"), message, advice)
 

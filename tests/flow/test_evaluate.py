@@ -136,6 +136,7 @@ def test_an_evaluation_is_reused_and_in_the_lineage(evaluated: Evaluated, cli: C
     assert "3 models on 3 texts" in shown
     assert "1 model on 1 text, best pretrain:" in shown
     assert "done" not in shown
+    assert "weights:" in shown, "an evaluation does not continue the weights"
     nodes = json.loads(cli("lineage", evaluated.folder, "--json").stdout)
     assert "evaluation" in json.dumps(nodes)
 
