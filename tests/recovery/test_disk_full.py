@@ -44,7 +44,7 @@ MOMENTS = [
     Moment("a stage's record", "*", 3, "stage.json"),
     Moment("an attempt's record", "*", 4, "attempts.jsonl"),
     Moment("a corpus", "*", 60, "topics.py"),
-    Moment("an artifact's record", "*", 190, "artifact.json"),
+    Moment("an artifact's record", "*", 192, "artifact.json"),
     Moment("a tokenizer", "tokenizer", 4, "output/tokenizer.json"),
     Moment("token chunks, known before", "tokens", 30, "its output takes about"),
     Moment("token chunks", "tokens", 20, "runs/tokens-", "attempts.jsonl"),
