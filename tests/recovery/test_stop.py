@@ -238,6 +238,7 @@ def test_a_run_whose_terminal_closes_stops_with_exit_75(server: TextServer, tmp_
     assert (ended["event"], ended["status"]) == ("ended", "stopped")
 
 
+@pytest.mark.slow
 def test_nohup_is_respected(server: TextServer, tmp_path: Path) -> None:
     sources = [{"url": f"{server.url}/book.txt", "sha256": hashlib.sha256(BOOK).hexdigest()}]
     folder = write_spec(tmp_path / "toy", book={"kind": "fetch", "sources": sources})
