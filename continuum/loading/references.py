@@ -133,7 +133,8 @@ def _others(
     name: str, stages: Mapping[str, Stage | None], can_compare: Callable[[int], bool]
 ) -> Mapping[str, Stage | None]:
     """The stages that `name` may refer to: those that do not depend on it."""
-    if not can_compare(len(stages)):
+    num_refs = sum(len(stage.refs()) for stage in stages.values() if stage is not None)
+    if not can_compare(len(stages) + num_refs):
         return {}
     users: dict[str, list[str]] = {}
     for other, stage in stages.items():
