@@ -65,6 +65,8 @@ def make_plan(experiment: Experiment, state: FolderState, request: Request = NOT
 class _Planner:
     def __init__(self, state: FolderState, request: Request) -> None:
         self.planned: dict[str, PlannedStage] = {}
+        # Without missing data, which has no identity yet: two such datasets may turn out to differ.
+        self._comparable: dict[str, Identity] = {}
         self._state, self._request, self._disk = state, request, DiskBudget()
         self._fingerprints = {name: it.fingerprint for name, it in state.identities.items()}
 
@@ -95,17 +97,13 @@ class _Planner:
             forecast = replace(planned.forecast, problems=(), warnings=(), notes=())
             planned = replace(planned, forecast=forecast)
         self.planned[name] = planned
+        if planned.action is not Action.BLOCKED:
+            self._comparable[name] = identity
 
     def _foresee(self, it: PlannedStage) -> Forecast:
         """Forecast the stage from its inputs, with every problem that is known before it runs."""
         inputs = {str(ref): self._input(ref) for ref in it.refs}
-        # Data that is missing has no identity yet: two such datasets may turn out to differ.
-        comparable = {
-            name: self._state.identities[name]
-            for name, above in self.planned.items()
-            if above.action is not Action.BLOCKED
-        }
-        same_data = same_data_problems(it.recipe, comparable)
+        same_data = same_data_problems(it.recipe, self._comparable)
         problems = (*same_data, *self._selection_problems(it.identity))
         forecast = it.stage.forecast(inputs, self._state.folder.path).with_problems(problems)
         if forecast.vocabulary is not None and not forecast.vocabulary.stage:
