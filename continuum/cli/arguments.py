@@ -98,19 +98,6 @@ def stage_of(plan: Plan, name: str) -> PlannedStage:
     return plan.stages[name]
 
 
-def check_choice(option: str, value: str, known: Iterable[str]) -> None:
-    """Check the value of an option.
-
-    Raises:
-        UsageError: it is not one of the known values.
-    """
-    choices = tuple(map(str, known))
-    if value not in choices:
-        listed = ", ".join(choices)
-        hint = did_you_mean(value, choices)
-        raise UsageError(f"{option} {value}: must be one of {listed}{hint}")
-
-
 def experiment_file(spec: Path) -> Path:
     """The spec that an argument names, or that is in the folder it names.
 

@@ -21,7 +21,9 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple
 
 import typer
 
+from continuum.errors import UsageError
 from continuum.runs.file_names import encodable_json
+from continuum.suggestions import did_you_mean
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -210,3 +212,16 @@ def _is_for_people() -> bool:
 
 def _text(cell: Cell) -> str:
     return cell.text if isinstance(cell, Styled) else cell
+
+
+def check_choice(option: str, value: str, known: Iterable[str]) -> None:
+    """Check the value of an option.
+
+    Raises:
+        UsageError: it is not one of the known values.
+    """
+    choices = tuple(map(str, known))
+    if value not in choices:
+        listed = ", ".join(choices)
+        hint = did_you_mean(value, choices)
+        raise UsageError(f"{option} {value}: must be one of {listed}{hint}")

@@ -9,8 +9,7 @@ from typing import Annotated, Any, TextIO
 
 import typer
 
-from continuum.cli.arguments import check_choice
-from continuum.cli.console import print_json
+from continuum.cli.console import check_choice, print_json
 from continuum.loading.diagnostics import (
     Diagnostic,
     Lines,

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from continuum.cli.arguments import SPEC_NAME, check_choice
+from continuum.cli.arguments import SPEC_NAME
+from continuum.cli.console import check_choice
 from continuum.errors import UsageError
 from continuum.loading.json_schema import schema_text
 from continuum.runs.files import write_text

@@ -7,8 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from continuum.cli.arguments import check_choice
-from continuum.cli.console import AsJson, Columns, Result
+from continuum.cli.console import AsJson, Columns, Result, check_choice
 from continuum.errors import UsageError
 from continuum.experiment.architecture import Architecture, architecture, suggest_model
 from continuum.formatting import format_bytes, plural

@@ -3,6 +3,7 @@
 import importlib
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -98,3 +99,10 @@ def test_workers_start_with_what_the_stages_need(module: str, loaded: set[str]) 
     )
     assert set(done.stdout.split()) == loaded
     assert done.stderr == ""
+
+
+def test_the_help_is_printed_without_what_commands_need() -> None:
+    command = [sys.executable, "-X", "importtime", "-m", "continuum", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "validate" in done.stdout
+    assert not re.search(r"\b(pydantic|yaml|continuum\.experiment)\b", done.stderr)
