@@ -84,6 +84,11 @@ class StoppedError(ContinuumError):
     exit_code = 75
     stage_status = "stopped"
 
+    @staticmethod
+    def with_nothing_saved() -> "StoppedError":
+        """Of a stage that does not train, wherever it was."""
+        return StoppedError("stopped; it starts over with the next run")
+
 
 Severity = Literal["error", "warning"]
 Needs = Literal["spec", "folder", "machine"]

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from continuum.planning.plan import Plan, PlannedStage
-from continuum.runs.artifacts import VOCABULARY_FILES, Checkpoint
+from continuum.runs.artifacts import VOCABULARY_FILES, WEIGHTS_FILE, Checkpoint
 
 PROMPT = "Once upon a time"
 PROMPT_TOKENS = 32
@@ -30,7 +30,7 @@ def next_steps(spec: Path, plan: Plan) -> Iterator[str]:
     for _, made in weights[-MAX_SHOWN:]:
         yield f"weights:   {_relative(made.path)}"
     for _, made in weights[-1:]:
-        if (made.path / "lit_model.pth").is_file() and _has_tokenizer(made.path):
+        if (made.path / WEIGHTS_FILE).is_file() and _has_tokenizer(made.path):
             yield f"generate:  {_generate(made)}"
     last = weights[-1][0] if weights else _last(plan)
     if last is not None:

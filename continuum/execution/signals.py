@@ -22,7 +22,6 @@ from continuum.errors import StoppedError
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP, signal.SIGXCPU)
 POLL_S = 0.2
-STOPPED = "stopped; it starts over with the next run"
 
 _requested = threading.Event()
 
@@ -101,7 +100,7 @@ def exit_on_signal() -> Iterator[None]:
             _exit()
         yield
     except _Exit:
-        raise StoppedError(STOPPED) from None
+        raise StoppedError.with_nothing_saved() from None
     finally:
         for number in handled:
             signal.signal(number, _request_stop)

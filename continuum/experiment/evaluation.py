@@ -39,6 +39,15 @@ def one_amount(value: dict[str, Any]) -> dict[str, Any]:
     return {**value, "sequences": None}
 
 
+def num_sequences(
+    sequences: int | str | None, tokens: int | None, sequence_length: int
+) -> int | None:
+    """How many sequences an evaluation takes, by either of its fields; None for `all`."""
+    if tokens is not None:
+        return math.ceil(tokens / sequence_length)
+    return sequences if isinstance(sequences, int) else None
+
+
 class Evaluate(Spec):
     """Evaluation of the loss on the validation split, during and after training."""
 
@@ -85,12 +94,8 @@ class Evaluate(Spec):
 
     def num_sequences(self, num_blocks: int, sequence_length: int) -> int:
         """Number of sequences to evaluate in a split of `num_blocks`."""
-        if self.sequences == "all":
-            return num_blocks
-        if self.tokens is not None:
-            return min(num_blocks, math.ceil(self.tokens / sequence_length))
-        assert isinstance(self.sequences, int)
-        return min(num_blocks, self.sequences)
+        wanted = num_sequences(self.sequences, self.tokens, sequence_length)
+        return num_blocks if wanted is None else min(num_blocks, wanted)
 
 
 EVALUATIONS = [{"every": 100, "sequences": 80}]

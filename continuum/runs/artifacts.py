@@ -296,6 +296,11 @@ COUNTS = (
 )
 
 
+WEIGHTS_FILE, CONFIG_FILE = "lit_model.pth", "model_config.yaml"
+SHARDS_DIR = "shards"
+"""Has the tensors of a sharded checkpoint, by flat names, instead of `WEIGHTS_FILE`."""
+
+
 class Checkpoint(Artifact):
     """A model in LitGPT's layout: `lit_model.pth`, `model_config.yaml`, the tokenizer's files."""
 

@@ -20,6 +20,7 @@ from continuum.experiment.forecast import Forecast, Vocabulary
 from continuum.experiment.model_fields import ModelName
 from continuum.experiment.stage import PlanInput, Stage, StageContext
 from continuum.runs.artifacts import (
+    CONFIG_FILE,
     VOCABULARY_FILES,
     Artifact,
     ModelWeights,
@@ -252,7 +253,7 @@ def _convert(folder: Path, model_name: str, tied: bool | None) -> Architecture:
 
     convert_hf_weights(folder, model_name)
     check_weights(folder)
-    shape = read_architecture(folder / "model_config.yaml", tied=tied)
+    shape = read_architecture(folder / CONFIG_FILE, tied=tied)
     if shape.tied:
         check_tied(folder)
     for path in folder.iterdir():

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from continuum.errors import PreflightError, Problem, StageFailedError
 from continuum.experiment.amounts import Count, Tokens
-from continuum.experiment.evaluation import Sequences, one_amount
+from continuum.experiment.evaluation import Sequences, num_sequences, one_amount
 from continuum.experiment.fields import UNIT, OneOrMore, Precision, Ref, runtime_field
 from continuum.experiment.forecast import Forecast
 from continuum.experiment.runtime import Devices, Runtime
@@ -127,11 +127,23 @@ class EvaluateModels(Stage):
                 f"sequence_length {self.sequence_length:,} exceeds the block_size "
                 f"{shape.block_size:,} of {str(ref)!r}",
             )
-        if not isinstance(model.artifact, Checkpoint):
-            return
+        own = model.vocabulary
         for text in self.on:
-            if message := _mismatch(str(ref), model.artifact, str(text), inputs[text].artifact):
-                yield Problem(place, message, needs="folder")
+            other = inputs[text].vocabulary
+            if own is not None and other is not None and other.differs_from(own):
+                yield Problem(
+                    place,
+                    f"dataset {str(text)!r} uses another tokenizer than the model {str(ref)!r}; "
+                    "tokenize it with the model's own tokenizer, or evaluate on the corpus",
+                    needs="folder",
+                )
+            elif own is None and model.artifact and isinstance(inputs[text].artifact, Corpus):
+                yield Problem(
+                    place,
+                    f"the model {str(ref)!r} has no tokenizer for the corpus {str(text)!r}; "
+                    "evaluate it on a tokenized dataset",
+                    needs="folder",
+                )
 
     def run(self, ctx: StageContext) -> Evaluation:
         from continuum.training.fabric import make_fabric
@@ -166,7 +178,7 @@ class EvaluateModels(Stage):
         refs: tuple[Ref[Checkpoint], Ref[Texts]],
     ) -> Score:
         checkpoint, source = ctx.artifact(refs[0]), ctx.artifact(refs[1])
-        windows = text.windows(length, self._num_sequences(length))
+        windows = text.windows(length, num_sequences(self.sequences, self.tokens, length))
         if not windows:
             raise PreflightError(
                 f"{refs[1]}: the text has {text.num_tokens:,} tokens, fewer than one sequence of "
@@ -199,12 +211,6 @@ class EvaluateModels(Stage):
             accuracy=totals.accuracy,
         )
 
-    def _num_sequences(self, length: int) -> int | None:
-        """How many blocks to evaluate; None for all of a text."""
-        if self.tokens is not None:
-            return math.ceil(self.tokens / length)
-        return self.sequences if isinstance(self.sequences, int) else None
-
 
 class _Texts:
     """The texts of an evaluation, each opened once for each tokenizer."""
@@ -214,16 +220,10 @@ class _Texts:
         self._opened: dict[tuple[str, str | None], EvaluatedText] = {}
 
     def open(self, ref: Ref[Texts], model_ref: Ref[Checkpoint]) -> "EvaluatedText":
-        """The text in the tokens of the model.
-
-        Raises:
-            PreflightError: they are of another tokenizer, or the model has none.
-        """
+        """The text in the tokens of the model, which the plan compared."""
         from continuum.text.evaluated import EvaluatedText
 
         text, model = self._ctx.artifact(ref), self._ctx.artifact(model_ref)
-        if message := _mismatch(str(model_ref), model, str(ref), text):
-            raise PreflightError(message)
         key = (str(ref), model.vocabulary_digest)
         if key not in self._opened:
             if isinstance(text, TokenizedDataset):
@@ -241,19 +241,3 @@ def trained_length(checkpoint: Checkpoint) -> int:
     """Tokens per sequence of the model's training; the longest possible if it is unknown."""
     lengths = [it.sequence_length for it in (checkpoint.data_read or {}).values()]
     return max(lengths, default=int(checkpoint.model_config_fields["block_size"]))
-
-
-def _mismatch(model_ref: str, model: Checkpoint, ref: str, text: Artifact | None) -> str | None:
-    """The error of a text that the model's tokenizer cannot have made, or cannot read."""
-    known = model.vocabulary_digest
-    if isinstance(text, TokenizedDataset) and known not in (None, text.vocabulary_digest):
-        return (
-            f"dataset {ref!r} uses another tokenizer than the model {model_ref!r}; tokenize it "
-            "with the model's own tokenizer, or evaluate on the corpus"
-        )
-    if isinstance(text, Corpus) and known is None:
-        return (
-            f"the model {model_ref!r} has no tokenizer for the corpus {ref!r}; evaluate it on a "
-            "tokenized dataset"
-        )
-    return None

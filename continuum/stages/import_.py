@@ -14,8 +14,11 @@ from continuum.experiment.fields import LocalPath, Ref, runtime_field
 from continuum.experiment.forecast import Forecast, Text, Vocabulary
 from continuum.experiment.stage import PlanInput, Stage, StageContext
 from continuum.runs.artifacts import (
+    CONFIG_FILE,
+    SHARDS_DIR,
     TOKENIZER_FILES,
     VOCABULARY_FILES,
+    WEIGHTS_FILE,
     Artifact,
     Corpus,
     ModelWeights,
@@ -43,10 +46,7 @@ from continuum.sources.source_files import (
 from continuum.sources.token_chunks import ChunkFolder, read_chunk_folder
 from continuum.text.unsupported_tokenizers import folder_problem, vocabulary_problem
 
-WEIGHTS = "lit_model.pth"
-WEIGHT_NAMES = (WEIGHTS, "model_config.yaml")
-SHARDS = "shards"
-"""Has the tensors of a sharded training checkpoint."""
+WEIGHT_NAMES = (WEIGHTS_FILE, CONFIG_FILE)
 HUB_CONFIG = "config.json"
 """Imported with weights if it exists: LitGPT's config does not say whether they are tied."""
 FIELDS_OF_ONE = {
@@ -266,7 +266,7 @@ class Import(Stage):
                 max_text_bytes=texts.max_text_bytes,
             )
         if self.as_ == "weights":
-            refuse_training_checkpoint(self.path.resolve(experiment_folder) / WEIGHTS)
+            refuse_training_checkpoint(self.path.resolve(experiment_folder) / WEIGHTS_FILE)
         check_model_files(file.path for file in found.files)
         used = next((file.path for file in found.files if file.name in VOCABULARY_FILES), None)
         vocabulary = Vocabulary(sha256_file(used)) if used is not None else None
@@ -323,12 +323,12 @@ def _present(
 
 def _where_weights_are(root: Path, source: str) -> str:
     """What to do about a folder that has no complete weights."""
-    if (root / SHARDS).is_dir():
+    if (root / SHARDS_DIR).is_dir():
         return (
             "this is a sharded training checkpoint; extract its weights with `kind: convert` in "
             "the experiment that made it, and import the output of that stage"
         )
-    below = sorted(path.parent.name for path in root.glob(f"*/{WEIGHTS}"))
+    below = sorted(path.parent.name for path in root.glob(f"*/{WEIGHTS_FILE}"))
     if below:
         return f"name a folder below it that has one, for example {source}/{below[-1]}"
     return f"a LitGPT checkpoint folder contains {' and '.join(WEIGHT_NAMES)}"
@@ -368,7 +368,7 @@ def _import_weights(ctx: StageContext, source: str, tied: bool | None) -> ModelW
 
     folder = ctx.output_dir
     check_weights(folder)
-    shape = _architecture(folder / "model_config.yaml", tied)
+    shape = _architecture(folder / CONFIG_FILE, tied)
     if shape.tied:
         check_tied(folder)
     has_tokenizer = any((folder / name).is_file() for name in VOCABULARY_FILES)

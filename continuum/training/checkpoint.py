@@ -23,7 +23,7 @@ from torch.distributed.checkpoint.api import CheckpointException
 
 from continuum.disk_errors import REFUSED, disk_remedy, find_disk_error
 from continuum.errors import IntegrityError, StageFailedError
-from continuum.runs.artifacts import DataPosition, TrainingCheckpoint
+from continuum.runs.artifacts import WEIGHTS_FILE, DataPosition, TrainingCheckpoint
 from continuum.runs.files import (
     FileDigest,
     fsync_folder,
@@ -38,7 +38,7 @@ from continuum.runs.placing import put_in_place
 from continuum.runs.records import MANIFEST, manifest_of
 from continuum.runs.retention import Retention
 from continuum.training.litgpt import Config, save_config
-from continuum.training.weights import WEIGHTS_FILE, copy_config_files
+from continuum.training.weights import copy_config_files
 
 PARALLEL_BYTES = 1 << 18
 """Larger blocks are hashed in a thread while they are written; hashing releases the GIL."""

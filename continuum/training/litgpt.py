@@ -21,9 +21,10 @@ from torch import nn
 
 from continuum.errors import PreflightError, StageFailedError
 from continuum.preflight.model_size import has_fused_loss
+from continuum.runs.artifacts import CONFIG_FILE, WEIGHTS_FILE
 from continuum.sources.model_files import refuse_training_checkpoint
 from continuum.training.loss_head import LossHead
-from continuum.training.weights import CONFIG_FILE, WEIGHTS_FILE, load_weights
+from continuum.training.weights import load_weights
 
 CROSS_ENTROPY_ROWS = 128
 """LitGPT's default: rows of logits whose loss is computed at a time."""

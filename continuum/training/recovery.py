@@ -10,7 +10,7 @@ from lightning import Fabric
 
 from continuum.errors import IntegrityError
 from continuum.experiment.stage import StageContext
-from continuum.runs.artifacts import TrainingCheckpoint
+from continuum.runs.artifacts import SHARDS_DIR, WEIGHTS_FILE, TrainingCheckpoint
 from continuum.runs.events import Recovered
 from continuum.runs.files import FileDigest, find_damage, remove_tree
 from continuum.runs.folder import StageRun
@@ -19,7 +19,7 @@ from continuum.training.numerics import changes
 from continuum.training.resolved import Resolved
 from continuum.training.shards import load_shards
 from continuum.training.state import TrainingState, is_sharded
-from continuum.training.weights import SHARDS_DIR, WEIGHTS_FILE, read_sharded
+from continuum.training.weights import read_sharded
 
 CheckFiles = Callable[[Path, tuple[FileDigest, ...]], list[str]]
 """Compares a checkpoint's folder with the files that it should hold; returns the differences."""

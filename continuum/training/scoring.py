@@ -108,7 +108,7 @@ class ScoredModel:
             if number % self._fabric.world_size != self._fabric.global_rank:
                 continue
             if should_stop():
-                raise StoppedError("stopped; it starts over with the next run")
+                raise StoppedError.with_nothing_saved()
             ids = torch.from_numpy(np.stack([read(it).astype(np.int64) for it in batch]))
             if int(ids.min()) < 0 or int(ids.max()) >= self._num_ids:
                 raise IntegrityError(

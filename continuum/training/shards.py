@@ -12,6 +12,7 @@ from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 from torch.distributed.tensor import DTensor
 
+from continuum.runs.artifacts import SHARDS_DIR
 from continuum.runs.files import FileDigest, hash_file
 from continuum.training.snapshot import HostBuffer, cloned, local_part
 from continuum.training.state import TrainingState, by_index, by_name, unwrap, unwrap_optimizer
@@ -19,7 +20,6 @@ from continuum.training.weights import (
     MODEL,
     OPTIMIZER,
     PLAIN_FILE,
-    SHARDS_DIR,
     below,
     has_tied_embeddings,
     nested,

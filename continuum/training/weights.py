@@ -21,13 +21,9 @@ from torch import nn
 
 from continuum.errors import IntegrityError, PreflightError
 from continuum.experiment.architecture import Architecture
-from continuum.runs.artifacts import copy_tokenizer
+from continuum.runs.artifacts import CONFIG_FILE, SHARDS_DIR, WEIGHTS_FILE, copy_tokenizer
 from continuum.runs.files import FileDigest, fsync_tree, hash_tree
 
-WEIGHTS_FILE = "lit_model.pth"
-CONFIG_FILE = "model_config.yaml"
-SHARDS_DIR = "shards"
-"""Has the tensors of a sharded checkpoint, by flat names, instead of `WEIGHTS_FILE`."""
 PLAIN_FILE = "training_state.pth"
 """Counters, RNG state and the optimizer's plain settings, next to the shards."""
 MODEL, OPTIMIZER = "model/", "optimizer/"

@@ -14,7 +14,14 @@ from continuum.experiment.recipe import Origin
 from continuum.experiment.seeds import OrderSeeds
 from continuum.experiment.stage import PlanInput, Stage, StageContext
 from continuum.preflight import forecast_training
-from continuum.runs.artifacts import Artifact, Checkpoint, Corpus, CorpusItem, ModelWeights
+from continuum.runs.artifacts import (
+    WEIGHTS_FILE,
+    Artifact,
+    Checkpoint,
+    Corpus,
+    CorpusItem,
+    ModelWeights,
+)
 from continuum.runs.files import sha256_file
 from continuum.stages.training_stage import NewTraining
 
@@ -86,7 +93,7 @@ class Average(Stage):
         import torch
 
         from continuum.training.litgpt import check_weights
-        from continuum.training.weights import WEIGHTS_FILE, copy_config_files, load_weights
+        from continuum.training.weights import copy_config_files, load_weights
 
         parents = [ctx.artifact(ref) for ref in self.checkpoints]
         weights = [load_weights(parent.path) for parent in parents]

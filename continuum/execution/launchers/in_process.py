@@ -5,7 +5,6 @@ import threading
 from continuum.errors import ContinuumError, StoppedError
 from continuum.execution.launchers import NOT_STARTED, forget_other_launchers
 from continuum.execution.run_stage import is_stateful, run_stage
-from continuum.execution.signals import STOPPED
 from continuum.runs.events import Event, Outcome, Report
 from continuum.runs.folder import StageRun
 from continuum.runs.records import StageRecord
@@ -23,7 +22,7 @@ class InProcessLauncher:
         def report(event: Event) -> None:
             on_event(event)
             if self._stop.is_set() and not is_stateful(record):
-                raise StoppedError(STOPPED)
+                raise StoppedError.with_nothing_saved()
 
         with self._one_at_a_time:
             if self._stop.is_set():
